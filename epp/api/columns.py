@@ -1,0 +1,58 @@
+"""Columns: what is known of every endpoint, one float32 an endpoint.
+
+NaN is unknown (never scraped, stale, or nobody produces it); zero is a measurement. Columns compare by
+identity: declare one at module level and use that object.
+"""
+
+from __future__ import annotations
+
+
+class Column:
+    """A named quantity with a unit, known per endpoint."""
+
+    __slots__ = ("doc", "name", "unit")
+
+    def __init__(self, name: str, unit: str, doc: str) -> None:
+        self.name = name
+        self.unit = unit
+        self.doc = doc
+
+    def __repr__(self) -> str:
+        return f"Column({self.name!r})"
+
+
+class Fact:
+    """A named value known once per request, produced by one producer and read with `request[FACT]`."""
+
+    __slots__ = ("doc", "name", "unit")
+
+    def __init__(self, name: str, unit: str, doc: str) -> None:
+        self.name = name
+        self.unit = unit
+        self.doc = doc
+
+    def __repr__(self) -> str:
+        return f"Fact({self.name!r})"
+
+
+# Scraped from the model server; aged to NaN when stale.
+WAITING = Column("waiting", "requests", "requests that wait for their first step")
+RUNNING = Column("running", "requests", "requests in the running batch")
+KV_USAGE = Column("kv_usage", "fraction", "share of the KV cache blocks in use, 0 to 1")
+BLOCK_SIZE = Column("block_size", "tokens", "tokens in one KV cache block")
+BLOCK_COUNT = Column("block_count", "blocks", "KV cache blocks of the engine")
+MAX_LORA = Column("max_lora", "adapters", "adapters that fit in one batch")
+
+# Counted here, exact at any moment: what we routed and have not seen the end of.
+INFLIGHT_REQUESTS = Column("inflight_requests", "requests", "requests routed here and not yet over")
+INFLIGHT_TOKENS = Column(
+    "inflight_tokens", "tokens", "uncached prompt tokens (and expected output, if asked for) of requests in flight"
+)
+DECODING = Column("decoding", "sequences", "requests in flight whose first byte has been seen")
+
+# Produced per request.
+PREFIX_BLOCKS = Column("prefix_blocks", "blocks", "leading blocks of this prompt that the endpoint holds")
+UNCACHED_TOKENS = Column("uncached_tokens", "tokens", "prompt tokens that the endpoint would have to compute")
+
+SCRAPED = (WAITING, RUNNING, KV_USAGE, BLOCK_SIZE, BLOCK_COUNT, MAX_LORA)
+COUNTED = (INFLIGHT_REQUESTS, INFLIGHT_TOKENS, DECODING)

@@ -1,0 +1,119 @@
+"""The candidates of one decision, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from epp.api.columns import Column
+from epp.api.types import Mask, Values
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One place that answers requests: an address and a port of a model server.
+
+    `name` is unique in the pool (`<namespace>/<pod>-rank-<port index>` where Kubernetes names it);
+    `pod` and `namespace` label metrics; `rank` is the index of the port among the pod's ports.
+    """
+
+    name: str
+    address: str
+    port: int
+    labels: Mapping[str, str] = {}
+    namespace: str = "default"
+    pod: str = ""
+    rank: int = 0
+
+    @property
+    def target(self) -> str:
+        """`address:port` as Envoy wants it, brackets around IPv6."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class Adapters(msgspec.Struct, frozen=True, gc=False):
+    """LoRA adapters of an endpoint at its last scrape."""
+
+    running: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()
+
+
+NO_ADAPTERS = Adapters()
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The pool at one moment. Arrays are indexed by slot, read only, and never change once published.
+
+    `live` holds the slots in use, ascending; `endpoints` and `adapters` have None / NO_ADAPTERS at free slots.
+    """
+
+    columns: Mapping[Column, Values]
+    endpoints: Sequence[Endpoint | None]
+    live: NDArray[np.intp]
+    adapters: Sequence[Adapters] = ()
+
+
+_EMPTY: dict[Column, Values] = {}
+
+
+class Endpoints:
+    """An immutable view of some endpoints. Position i of every array is the same endpoint."""
+
+    __slots__ = ("_extra", "_gathered", "_snapshot", "slots")
+
+    def __init__(self, snapshot: Snapshot, slots: NDArray[np.intp], extra: Mapping[Column, Values] = _EMPTY) -> None:
+        self._snapshot = snapshot
+        self._extra = extra
+        self._gathered: dict[Column, Values] = {}
+        self.slots = slots
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def __getitem__(self, column: Column) -> Values:
+        """float32[n], read only; all NaN if nobody produces the column."""
+        values = self._gathered.get(column)
+        if values is None:
+            values = self._gathered[column] = self._gather(column)
+        return values
+
+    def __repr__(self) -> str:
+        return f"Endpoints({[endpoint.name for endpoint in self]!r})"
+
+    def at(self, position: int) -> Endpoint:
+        """The endpoint at a position."""
+        endpoint = self._snapshot.endpoints[int(self.slots[position])]
+        assert endpoint is not None, "a live slot has an endpoint"
+        return endpoint
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return (self.at(i) for i in range(len(self.slots)))
+
+    def label(self, key: str) -> list[str | None]:
+        """The value of one label, per endpoint; None where the endpoint has no such label."""
+        known = self._snapshot.endpoints
+        return [endpoint.labels.get(key) for slot in self.slots.tolist() if (endpoint := known[slot]) is not None]
+
+    def adapters(self) -> list[Adapters]:
+        """LoRA adapters, per endpoint."""
+        known = self._snapshot.adapters
+        return [known[slot] if slot < len(known) else NO_ADAPTERS for slot in self.slots.tolist()]
+
+    def where(self, mask: Mask) -> Endpoints:
+        """The endpoints whose mask is true, in the same order; produced columns come along."""
+        extra = {column: values[mask] for column, values in self._extra.items()} if self._extra else _EMPTY
+        return Endpoints(self._snapshot, self.slots[mask], extra)
+
+    def with_columns(self, columns: Mapping[Column, Values]) -> Endpoints:
+        """The same endpoints with columns added (float32[n] each); they hide earlier ones of the same name."""
+        return Endpoints(self._snapshot, self.slots, {**self._extra, **columns})
+
+    def _gather(self, column: Column) -> Values:
+        values = self._extra.get(column)
+        if values is None:
+            source = self._snapshot.columns.get(column)
+            values = np.full(len(self.slots), np.nan, np.float32) if source is None else source[self.slots]
+        values.flags.writeable = False
+        return values

@@ -1,0 +1,1 @@
+"""The composition root: builds every object by hand, starts and drains them."""

@@ -1,0 +1,1 @@
+"""`epp up`: an Envoy configured and supervised next to the picker."""

@@ -1,0 +1,1 @@
+"""What people and machines may see: metrics, logs, the admin pages."""

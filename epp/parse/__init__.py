@@ -1,0 +1,1 @@
+"""Request bodies to requests, response bodies to token usage. Pure."""

@@ -1,0 +1,1 @@
+"""The decision: candidates, filters, scorers, picker, reservation. Synchronous unless a producer is not."""

@@ -1,0 +1,99 @@
+"""What the protocol side and the deciding side tell each other about one HTTP request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from epp.api import Ended, Usage
+
+
+class Head(msgspec.Struct):
+    """The request line and headers.
+
+    `headers` has lower-case names, pseudo-headers too; repeated values are joined by ", ".
+    `subset` is the gateway's hint: None for no hint, else the `ip:port` (or bare `ip`) items, which may be none.
+    """
+
+    headers: Mapping[str, str]
+    subset: tuple[str, ...] | None = None
+    end_of_stream: bool = False
+
+    @property
+    def path(self) -> str:
+        return self.headers.get(":path", "")
+
+
+class Flight(Protocol):
+    """A routed request that is not over. Told once of its end, by whoever learns of it first."""
+
+    def served(self, target: str) -> None:
+        """The endpoint that really answered, as `ip:port`."""
+
+    def response_started(self, status: int, headers: Mapping[str, str]) -> None:
+        """Response headers came."""
+
+    def response_data(self, data: bytes) -> None:
+        """A piece of the response body, as it came."""
+
+    def ended(self, cause: str) -> None:
+        """Over; `cause` as in `epp.api.Ended`. Idempotent."""
+
+
+class Route(msgspec.Struct):
+    """The answer to a request that goes somewhere.
+
+    `destination` is `ip:port[,ip:port…]`. `set_headers` are added for the model server, `body` replaces the body if
+    not None (else the bytes are forwarded as they came), `scores` go to dynamic metadata. `observe`: keep the stream
+    for the response phase and feed the flight from it; otherwise close it after the request phase.
+    """
+
+    destination: str
+    flight: Flight
+    observe: bool = True
+    set_headers: Mapping[str, str] = {}
+    body: bytes | None = None
+    scores: Mapping[str, float] | None = None
+
+
+class Decider(Protocol):
+    """Turns a complete request into a route."""
+
+    def decide(self, head: Head, body: bytes) -> Route | Awaitable[Route]:
+        """A route at once when no producer needs I/O, else an awaitable of it; `Reject` is raised by either."""
+
+
+class Recorder(Protocol):
+    """Where the deciding side leaves numbers; implemented by the metrics."""
+
+    def routed(
+        self, model: str, target_model: str, fairness_id: str, priority: int, body_bytes: int, prompt_tokens: int
+    ) -> None:
+        """A request was accepted and routed."""
+
+    def rejected(self, model: str, target_model: str, fairness_id: str, priority: int, code: str) -> None:
+        """A request got an error from us; `code` as in llm-d's `error_code`."""
+
+    def scheduled(self, seconds: float, target_model: str, endpoint: str, namespace: str, port: int) -> None:
+        """A scheduling cycle ended; an empty `endpoint` is a failure."""
+
+    def plugin(self, extension_point: str, type: str, name: str, seconds: float) -> None:
+        """One plugin call took this long (sampled)."""
+
+    def fault(self, plugin: str, kind: str) -> None:
+        """A plugin broke its contract."""
+
+    def ended(
+        self,
+        model: str,
+        target_model: str,
+        fairness_id: str,
+        priority: int,
+        streaming: bool,
+        body_bytes: int,
+        how: Ended,
+        usage: Usage,
+    ) -> None:
+        """A routed request is over; called once for each `routed`."""

@@ -1,0 +1,1 @@
+"""A model server that behaves like vLLM: engine model, block cache, OpenAI API."""

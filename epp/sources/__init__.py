@@ -1,0 +1,1 @@
+"""Where endpoints and their numbers come from: files, DNS, flags, metric pages."""

@@ -1,0 +1,1 @@
+"""For authors of plugins: builders, contract checks, transcripts. Imports no test framework."""
