@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -97,3 +97,24 @@ class Recorder(Protocol):
         usage: Usage,
     ) -> None:
         """A routed request is over; called once for each `routed`."""
+
+
+class LogEntry(msgspec.Struct, gc=False):
+    """One line of Envoy's access log: a request that is over.
+
+    `upstream` is the `ip:port` that answered, empty if nobody did; `started` is wall-clock seconds; `seconds` the whole
+    duration, `ttfb_seconds` from the start to the first byte of the answer (None: there was none); `disconnected`: the
+    client left, or the answer was cut off.
+    """
+
+    request_id: str
+    status: int
+    upstream: str
+    started: float
+    seconds: float
+    ttfb_seconds: float | None = None
+    response_bytes: int = 0
+    disconnected: bool = False
+
+
+LogSink = Callable[[LogEntry], None]
