@@ -15,11 +15,13 @@ class Head(msgspec.Struct):
 
     `headers` has lower-case names, pseudo-headers too; repeated values are joined by ", ".
     `subset` is the gateway's hint: None for no hint, else the `ip:port` (or bare `ip`) items, which may be none.
+    `end_of_stream`: there is no body. `body_unseen`: there is one, but the gateway wants the choice before it comes.
     """
 
     headers: Mapping[str, str]
     subset: tuple[str, ...] | None = None
     end_of_stream: bool = False
+    body_unseen: bool = False
 
     @property
     def path(self) -> str:

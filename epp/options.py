@@ -1,0 +1,199 @@
+"""The flags of `epp serve`: llm-d's names and spellings, and ours."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from epp.errors import ConfigError, Problem
+
+_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_QUANTITY_UNITS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
+_BINARY_UNITS = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
+
+
+def duration(text: str) -> float:
+    """Seconds of a Go duration such as `50ms` or `1m30s`."""
+    if text == "0":
+        return 0.0
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write e.g. 50ms, 2s, 1m30s")
+    return sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
+
+
+def quantity(text: str) -> int | None:
+    """Bytes of a Kubernetes quantity such as `10Mi` (a trailing B is ignored); None if empty."""
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T|)[Bb]?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no byte count; write e.g. 4194304, 10Mi, 10MiB")
+    number, unit = Decimal(match[1]), match[2]
+    return int(number * (2 ** _BINARY_UNITS[unit] if unit in _BINARY_UNITS else 10 ** _QUANTITY_UNITS[unit]))
+
+
+def boolean(text: str) -> bool:
+    """Go's spellings of true and false."""
+    if text in {"1", "t", "T", "true", "TRUE", "True"}:
+        return True
+    if text in {"0", "f", "F", "false", "FALSE", "False"}:
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 lets the system choose."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; 0 to 65535")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """A share between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; 0 to 1")
+    return value
+
+
+def names(text: str) -> list[str]:
+    """A comma list."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+class Flag(NamedTuple):
+    """One flag: its type, default, help, and choices where they are few."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: Any
+    help: str
+    choices: tuple[str, ...] | None = None
+
+
+LLM_D_FLAGS = (
+    Flag("grpc-port", port, 9002, "ext_proc listener"),
+    Flag("grpc-health-port", port, 9003, "grpc.health.v1 listener, in clear"),
+    Flag("metrics-port", port, 9090, "/metrics and the debug pages"),
+    Flag("pool-name", str, "", "InferencePool name; labels the pool metrics"),
+    Flag("pool-namespace", str, "", "namespace of the pool (else $NAMESPACE, else default)"),
+    Flag("pool-group", str, "inference.networking.k8s.io", "API group of the pool"),
+    Flag("endpoint-selector", str, "", "pod label selector instead of a pool"),
+    Flag("endpoint-target-ports", names, [], "ports of selected pods"),
+    Flag("disable-endpoint-subset-filter", boolean, False, "ignore the gateway's subset hint"),
+    Flag("emit-endpoint-scores", boolean, False, "add every endpoint's score to the dynamic metadata"),
+    Flag("allow-experimental-plugins", boolean, False, "permit alpha plugins"),
+    Flag("config-file", str, "", "EndpointPickerConfig file"),
+    Flag("config-text", str, "", "EndpointPickerConfig text, or the name of a preset (see `epp check --presets`)"),
+    Flag("refresh-metrics-interval", duration, 0.05, "time between two scrapes of an endpoint, at least 50ms"),
+    Flag("refresh-prometheus-metrics-interval", duration, 5.0, "accepted; pool gauges are computed when they are read"),
+    Flag("metrics-staleness-threshold", duration, 2.0, "scraped values older than this are unknown"),
+    Flag("ha-enable-leader-election", boolean, False, "needs Kubernetes"),
+    Flag("drain-timeout", duration, 30.0, "how long open streams may go on after SIGTERM"),
+    Flag("grpc-max-recv-msg-size", quantity, None, "largest ext_proc message accepted (default 4 MiB)"),
+    Flag("grpc-max-send-msg-size", quantity, None, "accepted; we send at most 62,000 bytes of body in a message"),
+    Flag("secure-serving", boolean, True, "TLS on the ext_proc port"),
+    Flag("cert-path", str, "", "folder with tls.crt and tls.key; empty: self-signed"),
+    Flag("enable-cert-reload", boolean, False, "follow changes in --cert-path"),
+    Flag("tls-min-version", str, "", "VersionTLS12 or VersionTLS13"),
+    Flag("tls-cipher-suites", names, [], "Go names; TLS 1.2 only"),
+    Flag("health-checking", boolean, False, "accepted; grpc.health.v1 is always served on the ext_proc port too"),
+    Flag("metrics-endpoint-auth", boolean, True, "needs Kubernetes; without it /metrics listens on loopback only"),
+    Flag("metrics-cert-dir", str, "", "TLS for the metrics port"),
+    Flag("metrics-client-ca-file", str, "", "client certificates for the metrics port"),
+    Flag("enable-pprof", boolean, True, "accepted; Go's profiles do not exist here"),
+    Flag("enable-grpc-stream-metrics", boolean, False, "the three llm_d_epp_extproc_* metrics"),
+    Flag("tracing", boolean, True, "accepted; traces are not exported yet"),
+    Flag("v", int, 2, "verbosity: 2 default, 3 verbose, 4 debug, 5 trace"),
+    Flag("zap-devel", boolean, False, "console logs"),
+    Flag("zap-encoder", str, "json", "json or console", ("json", "console")),
+    Flag("zap-log-level", str, "", "debug, info, error, or a number; overrides --v"),
+    Flag("zap-stacktrace-level", str, "", "accepted; tracebacks come with errors"),
+    Flag("zap-time-encoding", str, "rfc3339", "epoch, millis, nano, iso8601, rfc3339, rfc3339nano"),
+)
+
+OWN_FLAGS = (
+    Flag("host", str, "0.0.0.0", "address of the ext_proc and health listeners"),
+    Flag("metrics-host", str, "", "address of the metrics listener (default: --host, loopback if auth is asked for)"),
+    Flag("transport", str, "native", "HTTP/2 implementation", ("native", "grpcio")),
+    Flag("completion", str, "extproc", "how the end of a request is learnt", ("extproc", "access-log", "scrape")),
+    Flag("observe-responses", fraction, 0.0, "share of requests observed as with extproc in the other two modes"),
+    Flag("decision-timeout", duration, 2.0, "longest a decision may take"),
+    Flag("max-request-body", quantity, 64 << 20, "larger request bodies get 413"),
+    Flag("max-request-headers", quantity, 64 << 10, "larger request headers get 431"),
+    Flag("reservation-ttl", duration, 600.0, "a request whose end is never seen is forgotten after this"),
+    Flag("fallback-endpoints", int, 0, "also name this many next-best endpoints (needs a proxy that walks the list)"),
+    Flag("seed", int, None, "seed of all random choices, for reproducible runs"),
+)
+
+REMOVED = {
+    f"{name}-metric": "use engineConfigs of core-metrics-extractor"
+    for name in (
+        "total-queued-requests",
+        "total-running-requests",
+        "kv-cache-usage-percentage",
+        "lora-info",
+        "cache-info",
+    )
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds every flag of `epp serve`."""
+    _add(parser.add_argument_group("llm-d's flags"), LLM_D_FLAGS)
+    own = parser.add_argument_group("flags of this picker")
+    own.add_argument("--endpoint", action="append", default=[], metavar="HOST:PORT", help="a model server (repeatable)")
+    own.add_argument(
+        "--dns", action="append", default=[], metavar="NAME:PORT", help="a name that resolves to model servers"
+    )
+    _add(own, OWN_FLAGS)
+    removed = parser.add_argument_group("removed by llm-d")
+    for name, advice in REMOVED.items():
+        removed.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS, metavar=advice)
+
+
+def _add(group: argparse._ArgumentGroup, flags: Sequence[Flag]) -> None:
+    for flag in flags:
+        spelled = [f"--{flag.name}", "-v"] if flag.name == "v" else [f"--{flag.name}"]
+        extra: dict[str, Any] = {"nargs": "?", "const": True} if flag.parse is boolean else {}
+        shown = "" if flag.default in (None, "", []) else f" (default {flag.default})"
+        group.add_argument(
+            *spelled, type=flag.parse, default=flag.default, choices=flag.choices, help=flag.help + shown, **extra
+        )
+
+
+def check(options: argparse.Namespace, environment: Mapping[str, str]) -> list[str]:
+    """Fills what depends on other flags; returns warnings. Raises ConfigError with every contradiction."""
+    problems, warnings = [], []
+    for name, advice in REMOVED.items():
+        if getattr(options, name.replace("-", "_")) is not None:
+            problems.append(Problem(f"--{name}", f"was removed; {advice}"))
+    if options.config_file and options.config_text:
+        problems.append(Problem("--config-file, --config-text", "give one of the two"))
+    if options.pool_name and options.endpoint_selector:
+        problems.append(Problem("--pool-name, --endpoint-selector", "give one of the two"))
+    if options.metrics_client_ca_file and not options.metrics_cert_dir:
+        problems.append(Problem("--metrics-client-ca-file", "needs --metrics-cert-dir"))
+    if options.enable_cert_reload and not options.cert_path:
+        problems.append(Problem("--enable-cert-reload", "needs --cert-path"))
+    if options.ha_enable_leader_election:
+        problems.append(Problem("--ha-enable-leader-election", "needs Kubernetes, which is not supported yet"))
+    if options.refresh_metrics_interval < 0.05:
+        warnings.append("--refresh-metrics-interval is below 50ms; 50ms is used")
+        options.refresh_metrics_interval = 0.05
+    if options.v < 0:
+        warnings.append("--v is negative; 2 is used")
+        options.v = 2
+    if problems:
+        raise ConfigError(problems, "flags")
+    options.pool_namespace = options.pool_namespace or environment.get("NAMESPACE", "") or "default"
+    options.metrics_host = options.metrics_host or ("127.0.0.1" if options.metrics_endpoint_auth else options.host)
+    return warnings
