@@ -1,13 +1,63 @@
-"""The `epp` command: argument parsing only."""
+"""The `epp` command: argument parsing only. Each command imports what it needs when it runs."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from epp import __version__
+from epp.errors import EppError
 
 
-def main() -> int:
-    """Runs the command named by the first argument."""
-    return 0
+class Command(NamedTuple):
+    """A sub-command: the module with its `add_arguments(parser)` and `run(arguments) -> int`, and one line of help."""
+
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS = (
+    Command("serve", "epp.app", "the endpoint picker itself, for an Envoy that you run"),
+    Command("up", "epp.gateway.command", "a whole gateway: Envoy, the picker and, if asked, simulated servers"),
+    Command("sim", "epp.sim.command", "model servers that behave like vLLM, without a GPU"),
+    Command("demo", "epp.gateway.demo", "round robin against our default on a prefix-sharing workload"),
+    Command("check", "epp.config.check", "reads a configuration and prints what would run, or all that is wrong"),
+    Command("plugins", "epp.config.catalogue", "the plugins that are installed, with their parameters"),
+    Command("explain", "epp.obs.explain", "why the last requests went where they went"),
+)
+
+
+OWN_WORDS = ("-h", "--help", "--version")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command named by the first argument; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0].startswith("-") and words[0] not in OWN_WORDS:
+        words.insert(0, "serve")  # llm-d's binary has no commands: its argument lists work unchanged
+    parser = argparse.ArgumentParser(prog="epp", description="Endpoint picker for inference traffic behind Envoy.")
+    parser.add_argument("--version", action="version", version=f"epp {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    wanted = next((word for word in words if not word.startswith("-")), "")
+    for command in COMMANDS:
+        sub = commands.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)
+        if command.name == wanted:
+            module = importlib.import_module(command.module)
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    arguments = parser.parse_args(words)
+    try:
+        code: int = arguments.run(arguments)
+    except EppError as error:
+        print(f"epp {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return code
 
 
 if __name__ == "__main__":
