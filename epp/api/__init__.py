@@ -17,7 +17,7 @@ from epp.api.columns import (
     Column,
     Fact,
 )
-from epp.api.endpoints import NO_ADAPTERS, Adapters, Endpoint, Endpoints, Snapshot
+from epp.api.endpoints import NO_ADAPTERS, Adapters, Endpoint, Endpoints, Mark, Snapshot
 from epp.api.plugins import (
     AsyncProducer,
     Charge,
@@ -43,6 +43,7 @@ from epp.api.plugins import (
     Usage,
     UsageReader,
 )
+from epp.api.profile import Profile
 from epp.api.request import PREFIX_INFO, PROMPT, PrefixInfo, Prompt, Request
 from epp.api.scale import falling, rising
 from epp.api.types import Count, Fraction, Mask, NonNegative, Order, Positive, PositiveCount, Scores, Values
@@ -71,6 +72,7 @@ __all__ = [
     "INFLIGHT_TOKENS",
     "KV_USAGE",
     "MAX_LORA",
+    "Mark",
     "Mask",
     "NO_ADAPTERS",
     "Need",
@@ -92,6 +94,7 @@ __all__ = [
     "PrefixInfo",
     "Produced",
     "Producer",
+    "Profile",
     "ProfileHandler",
     "Prompt",
     "RUNNING",

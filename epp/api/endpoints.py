@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -110,10 +110,41 @@ class Endpoints:
         """The same endpoints with columns added (float32[n] each); they hide earlier ones of the same name."""
         return Endpoints(self._snapshot, self.slots, {**self._extra, **columns})
 
+    def rebased(self, snapshot: Snapshot) -> Endpoints:
+        """The same endpoints with the numbers of a later snapshot; those that have left since are dropped."""
+        before, after = self._snapshot.endpoints, snapshot.endpoints
+        stay = np.array([slot < len(after) and after[slot] is before[slot] for slot in self.slots.tolist()], np.bool_)
+        kept = self.where(stay)
+        return Endpoints(snapshot, kept.slots, kept._extra)
+
     def _gather(self, column: Column) -> Values:
         values = self._extra.get(column)
         if values is None:
             source = self._snapshot.columns.get(column)
             values = np.full(len(self.slots), np.nan, np.float32) if source is None else source[self.slots]
+            if values.dtype != np.float32:
+                values = values.astype(np.float32)
         values.flags.writeable = False
         return values
+
+
+class Mark:
+    """A yes or no that depends on the endpoint alone (labels, address), remembered while the pool stands still.
+
+    Asks `test` once per endpoint and membership change, not once per request.
+    """
+
+    __slots__ = ("_known", "_marks", "_test")
+
+    def __init__(self, test: Callable[[Endpoint], bool]) -> None:
+        self._test = test
+        self._known: Sequence[Endpoint | None] = ()
+        self._marks: Mask = np.zeros(0, np.bool_)
+
+    def __call__(self, endpoints: Endpoints) -> Mask:
+        """bool[n] for these endpoints."""
+        known = endpoints._snapshot.endpoints  # published snapshots never change, so identity says it all
+        if known is not self._known:
+            marks = [endpoint is not None and bool(self._test(endpoint)) for endpoint in known]
+            self._marks, self._known = np.array(marks, np.bool_), known
+        return self._marks[endpoints.slots]

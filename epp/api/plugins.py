@@ -156,6 +156,10 @@ class Charger(Protocol):
 class ProfileHandler(Plugin):
     """Says which profiles run, and whose choice is the destination."""
 
+    def objections(self, available: Sequence[str]) -> Sequence[str]:
+        """What is wrong with these profiles for this handler; asked once, at start."""
+        return ()
+
     def profiles(self, request: Request, available: Sequence[str], done: Mapping[str, bool]) -> Sequence[str]:
         """Names of the profiles to run next; none ends the decision. `done`: profile -> it found an endpoint."""
         raise NotImplementedError

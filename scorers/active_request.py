@@ -1,0 +1,30 @@
+"""Requests in flight, as counted here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from epp.api import INFLIGHT_REQUESTS, Count, Endpoints, Fraction, Request, Scorer, Scores
+
+
+class ActiveRequest(Scorer, type="active-request-scorer"):
+    """Prefer endpoints to which we have few requests under way.
+
+    n <= `idleThreshold` scores 1, else (max - n) / max * `maxBusyScore`, max over the candidates. Live: the count
+    includes the request routed a microsecond ago. `requestTimeout` is accepted and ignored, as in llm-d.
+    """
+
+    needs = (INFLIGHT_REQUESTS,)
+
+    idle_threshold: Count = 0
+    max_busy_score: Fraction = 1.0
+    in_flight_load_producer_name: str = ""
+    request_timeout: str | None = None
+
+    def score(self, request: Request, endpoints: Endpoints) -> Scores:
+        active = endpoints[INFLIGHT_REQUESTS]
+        most = np.fmax.reduce(active, initial=0)  # fmax: an unknown count must not spoil the others
+        if most <= self.idle_threshold:
+            return np.where(np.isnan(active), active, np.float32(1))
+        busy = (most - active) * np.float32(self.max_busy_score / most)
+        return np.where(active <= self.idle_threshold, np.float32(1), busy)

@@ -1,0 +1,38 @@
+"""Prefix hits."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from epp.api import PREFIX_BLOCKS, PREFIX_INFO, Endpoints, Fraction, PrefixInfo, Request, Scorer, Scores
+
+
+class PrefixCache(Scorer, type="prefix-cache-scorer"):
+    """Prefer endpoints that hold the beginning of the prompt.
+
+    (1 - w) * matched / total + w * min(1, matched tokens / scale)^2, where w is `matchLengthWeight` and scale
+    `matchLengthScaleTokens`; 0 for all when the prompt has no whole answer from the prefix producer.
+    """
+
+    needs = (PREFIX_BLOCKS, PREFIX_INFO)
+
+    prefix_match_info_producer_name: str = ""
+    match_length_weight: Fraction = 0.0
+    match_length_scale_tokens: Annotated[float, msgspec.Meta(gt=0, description="tokens that earn the full bonus")] = (
+        8192
+    )
+
+    def score(self, request: Request, endpoints: Endpoints) -> Scores:
+        info: PrefixInfo | None = request[PREFIX_INFO]
+        if info is None or info.total == 0:
+            return np.zeros(len(endpoints), np.float32)
+        matched = endpoints[PREFIX_BLOCKS]
+        share = matched * np.float32(1 / info.total)
+        weight = self.match_length_weight
+        if weight == 0:
+            return np.asarray(np.minimum(share, 1))  # 1/total is rounded: a full match may come out a hair above
+        length = np.minimum(matched * np.float32(info.block_tokens / self.match_length_scale_tokens), 1)
+        return np.asarray(np.minimum((1 - weight) * share + weight * length * length, 1))

@@ -1,0 +1,17 @@
+"""Anyone."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+
+from epp.api import Endpoints, Order, Picker, Request, Values
+
+
+class RandomChoice(Picker, type="random-picker"):
+    """Choose endpoints uniformly at random, whatever their scores."""
+
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Order:
+        count = min(self.max_num_of_endpoints, len(totals))
+        return np.array(rng.sample(range(len(totals)), count), np.intp)
