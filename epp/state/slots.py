@@ -1,0 +1,70 @@
+"""Names <-> small stable integers, so that everything known of an endpoint lives in arrays."""
+
+from __future__ import annotations
+
+import heapq
+
+
+class Slots:
+    """A slot belongs to one name until freed; then it may be given to another, under the next generation.
+
+    The lowest free slot is given first, which keeps the arrays short.
+    """
+
+    __slots__ = ("_by_name", "_free", "_generations", "_names")
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, int] = {}
+        self._names: list[str | None] = []
+        self._generations: list[int] = []
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    @property
+    def capacity(self) -> int:
+        """One more than the highest slot ever given."""
+        return len(self._names)
+
+    def get(self, name: str) -> int | None:
+        """The slot of a name, if it has one."""
+        return self._by_name.get(name)
+
+    def name(self, slot: int) -> str | None:
+        """The name at a slot; None if the slot is free."""
+        return self._names[slot]
+
+    def generation(self, slot: int) -> int:
+        """How many names have left this slot: work begun for one of them is recognised as late by it."""
+        return self._generations[slot]
+
+    def live(self) -> list[int]:
+        """The slots in use, ascending."""
+        return [slot for slot, name in enumerate(self._names) if name is not None]
+
+    def take(self, name: str) -> int:
+        """The slot of a name, a new one if it has none."""
+        slot = self._by_name.get(name)
+        if slot is not None:
+            return slot
+        if self._free:
+            slot = heapq.heappop(self._free)
+            self._names[slot] = name
+        else:
+            slot = len(self._names)
+            self._names.append(name)
+            self._generations.append(0)
+        self._by_name[name] = slot
+        return slot
+
+    def free(self, name: str) -> int:
+        """Takes the slot away from a name and returns it; KeyError if it has none."""
+        slot = self._by_name.pop(name)
+        self._names[slot] = None
+        self._generations[slot] += 1
+        heapq.heappush(self._free, slot)
+        return slot
