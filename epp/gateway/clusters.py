@@ -1,0 +1,134 @@
+"""The clusters of the gateway's bootstrap: the model servers in two shapes, and the picker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from epp.gateway.address import split_address
+
+Json = dict[str, Any]
+
+POOL, PICKER = "pool", "picker"
+ENVOY_LB, SUBSET_HINT = "envoy.lb", "envoy.lb.subset_hint"
+DESTINATION = "x-gateway-destination-endpoint"
+EXT_PROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+_POLICIES = "envoy.extensions.load_balancing_policies"
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def typed(message: str, **fields: Any) -> Json:
+    """A `google.protobuf.Any` in JSON form."""
+    return {"@type": f"type.googleapis.com/{message}", **fields}
+
+
+def endpoint_pool(
+    endpoints: Sequence[str], connect_timeout: float, idle_timeout: float, fallback: str, *, override: bool
+) -> Json:
+    """Model servers known to Envoy: the picker's choice by metadata if `override`, else `fallback` alone."""
+    message = {"least_request": "LeastRequest", "round_robin": "RoundRobin"}[fallback]
+    policy = _policy(f"{_POLICIES}.{fallback}", typed(f"{_POLICIES}.{fallback}.v3.{message}"))
+    if override:
+        choice = typed(
+            f"{_POLICIES}.override_host.v3.OverrideHost",
+            override_host_sources=[{"metadata": {"key": ENVOY_LB, "path": [{"key": DESTINATION}]}}],
+            selected_host_key={"key": ENVOY_LB, "path": [{"key": f"{DESTINATION}-served"}]},
+            fallback_policy=policy,
+        )
+        policy = _policy(f"{_POLICIES}.override_host", choice)
+    return {
+        **_model_servers(connect_timeout, idle_timeout),
+        "type": "STATIC",
+        "load_balancing_policy": policy,
+        "load_assignment": _assignment(POOL, endpoints),
+    }
+
+
+def original_dst_pool(connect_timeout: float, idle_timeout: float) -> Json:
+    """Model servers known to the picker only: the destination header is the address."""
+    return {
+        **_model_servers(connect_timeout, idle_timeout),
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "original_dst_lb_config": {"use_http_header": True, "http_header_name": DESTINATION},
+    }
+
+
+def picker(address: str, tls: bool, health_interval: float) -> Json:
+    """The picker: ext_proc and access log over one HTTP/2 cluster, health-checked by what it is for."""
+    interval = f"{health_interval:.3f}s"
+    cluster: Json = {
+        "name": PICKER,
+        "type": "STATIC",
+        "connect_timeout": "0.5s",
+        "circuit_breakers": _no_limits(),
+        "typed_extension_protocol_options": {
+            _HTTP_OPTIONS: typed(
+                _HTTP_OPTIONS,
+                explicit_http_config={
+                    "http2_protocol_options": {
+                        "initial_stream_window_size": 1 << 20,
+                        "initial_connection_window_size": 16 << 20,
+                    }
+                },
+            )
+        },
+        # Panic would send requests to a dead picker, where they fail after their body has been taken.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "health_checks": [
+            {
+                "grpc_health_check": {"service_name": EXT_PROC_SERVICE},
+                "timeout": "1s",
+                "interval": interval,
+                "no_traffic_interval": interval,
+                "no_traffic_healthy_interval": interval,
+                "unhealthy_interval": "0.250s",
+                "unhealthy_edge_interval": "0.250s",
+                "unhealthy_threshold": 1,
+                "healthy_threshold": 1,
+            }
+        ],
+        "load_assignment": _assignment(PICKER, [address]),
+    }
+    if tls:
+        context: Json = {"alpn_protocols": ["h2"], "validation_context": {}}
+        cluster["transport_socket"] = {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": typed(
+                "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", common_tls_context=context
+            ),
+        }
+    return cluster
+
+
+def _model_servers(connect_timeout: float, idle_timeout: float) -> Json:
+    options = typed(
+        _HTTP_OPTIONS,
+        common_http_protocol_options={"idle_timeout": f"{idle_timeout:.3f}s"},
+        explicit_http_config={"http_protocol_options": {}},
+    )
+    return {
+        "name": POOL,
+        "connect_timeout": f"{connect_timeout:.3f}s",
+        "circuit_breakers": _no_limits(),
+        "typed_extension_protocol_options": {_HTTP_OPTIONS: options},
+    }
+
+
+def _policy(name: str, config: Json) -> Json:
+    return {"policies": [{"typed_extension_config": {"name": name, "typed_config": config}}]}
+
+
+def _no_limits() -> Json:
+    """Admission is the picker's business; Envoy's default of 1,024 requests a cluster would reject before it."""
+    limit = 1_000_000
+    threshold = {"max_connections": limit, "max_pending_requests": limit, "max_requests": limit, "max_retries": 1024}
+    return {"thresholds": [threshold]}
+
+
+def _assignment(name: str, endpoints: Sequence[str]) -> Json:
+    members = []
+    for endpoint in endpoints:
+        host, port = split_address(endpoint)
+        members.append({"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}})
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": members}]}

@@ -1,0 +1,256 @@
+"""Envoy's bootstrap for the gateway, as plain data.
+
+Everything here follows from what real Envoy does, not from what its reference says (docs/envoy.md lists the
+experiments): a full-duplex ext_proc stream has no time limit, a gRPC error after a body byte is a 5xx even under
+fail-open, and a destination header from outside is believed unless it is removed first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from epp.errors import ConfigError, Problem
+from epp.gateway.address import is_ip, split_address
+from epp.gateway.clusters import ENVOY_LB, PICKER, POOL, SUBSET_HINT, endpoint_pool, original_dst_pool, picker, typed
+
+Json = dict[str, Any]
+Completion = Literal["access-log", "extproc", "scrape"]
+BodyMode = Literal["FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED"]
+Shape = Literal["override_host", "original_dst"]
+
+# Headers with which a client could steer the choice, or make a model server call an address of the client's.
+STRIPPED = (
+    "x-gateway-destination-endpoint",
+    "x-gateway-destination-endpoint-served",
+    "x-gateway-destination-endpoint-subset",
+    "x-conformance-test-served-endpoint",
+    "x-prefiller-host-port",
+    "x-encoder-hosts-ports",
+    "x-data-parallel-host-port",
+)
+_HTTP = "envoy.extensions.filters.http"
+
+
+class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway's Envoy should do. Times in seconds, sizes in bytes; ports may be 0 (the system chooses).
+
+    `picker` is the picker's `ip:port`; empty: no picker, plain round robin over `endpoints`.
+    `shape`: `override_host` for endpoints that Envoy knows, `original_dst` for those only the picker knows.
+    `observe`: the picker wants the response phase of some requests although `completion` does not need it.
+    `fail_open`: with the picker down, choose an endpoint by `fallback`; needs `override_host`.
+    `idle_timeout` ends a request on which no byte has moved for so long, waiting for the picker included: the only
+    limit of Envoy's that bounds a picker that hangs.
+    `retry_statuses` of a model server lead to another one, as do failed connections.
+    `retry_buffer`: largest request body that can be sent a second time.
+    `upstream_idle_timeout` must be shorter than the model server's keep-alive (5 s for uvicorn): else a request may
+    meet a connection that is being closed.
+    `subset_header`: a request header taken as the subset hint, for gateways whose clients are trusted.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8081
+    admin_port: int = 0
+    picker: str = ""
+    picker_tls: bool = False
+    endpoints: tuple[str, ...] = ()
+    shape: Shape = "override_host"
+    fallback: Literal["least_request", "round_robin"] = "least_request"
+    fail_open: bool = False
+    completion: Completion = "access-log"
+    observe: bool = False
+    body_mode: BodyMode = "FULL_DUPLEX_STREAMED"
+    timeout: float = 3600.0
+    idle_timeout: float = 600.0
+    connect_timeout: float = 2.0
+    upstream_idle_timeout: float = 4.0
+    retries: int = 2
+    retry_statuses: tuple[int, ...] = (503,)
+    buffer_limit: int = 1 << 20
+    retry_buffer: int = 64 << 20
+    health_interval: float = 1.0
+    log_flush_interval: float = 0.02
+    subset_header: str = ""
+    trust_request_id: bool = False
+
+    def check(self) -> None:
+        """Raises ConfigError listing every contradiction."""
+        problems = []
+        if self.fail_open and self.shape == "original_dst":
+            problems.append(Problem("fail_open", "needs endpoints that Envoy knows; with original_dst it has nobody"))
+        if not self.picker and self.shape == "original_dst":
+            problems.append(Problem("shape", "original_dst needs a picker: nobody else knows the endpoints"))
+        for address in (*self.endpoints, *([self.picker] if self.picker else [])):
+            host, port = split_address(address)
+            if not is_ip(host) or not port:
+                problems.append(Problem(address, "is not ip:port"))
+        if problems:
+            raise ConfigError(problems, "gateway")
+
+
+def bootstrap(settings: EnvoySettings) -> Json:
+    """The bootstrap as Envoy's JSON form. Raises ConfigError."""
+    settings.check()
+    if settings.shape == "original_dst":
+        pool = original_dst_pool(settings.connect_timeout, settings.upstream_idle_timeout)
+    else:
+        pool = endpoint_pool(
+            settings.endpoints,
+            settings.connect_timeout,
+            settings.upstream_idle_timeout,
+            settings.fallback if settings.picker else "round_robin",
+            override=bool(settings.picker),
+        )
+    clusters = [pool]
+    if settings.picker:
+        clusters.append(picker(settings.picker, settings.picker_tls, settings.health_interval))
+    return {
+        "admin": {"address": _socket("127.0.0.1", settings.admin_port)},
+        "static_resources": {"listeners": [_listener(settings)], "clusters": clusters},
+    }
+
+
+def _socket(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3f}s"
+
+
+def _listener(settings: EnvoySettings) -> Json:
+    buffered = settings.picker and settings.body_mode == "BUFFERED"
+    return {
+        "name": "gateway",
+        "address": _socket(settings.host, settings.port),
+        # A BUFFERED body above this limit gets 413 from Envoy itself.
+        "per_connection_buffer_limit_bytes": settings.retry_buffer if buffered else settings.buffer_limit,
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": _connection_manager(settings)}]}],
+    }
+
+
+def _connection_manager(settings: EnvoySettings) -> Json:
+    manager = typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="gateway",
+        codec_type="AUTO",
+        # Makes every client external: Envoy's own x-envoy-* headers and a foreign x-request-id are not believed.
+        use_remote_address=True,
+        generate_request_id=True,
+        preserve_external_request_id=settings.trust_request_id,
+        normalize_path=True,
+        server_header_transformation="PASS_THROUGH",
+        common_http_protocol_options={"idle_timeout": "3600s", "headers_with_underscores_action": "REJECT_REQUEST"},
+        stream_idle_timeout=_seconds(settings.idle_timeout),
+        request_headers_timeout="30s",
+        http2_protocol_options={
+            "max_concurrent_streams": 1024,
+            "initial_stream_window_size": 1 << 20,
+            "initial_connection_window_size": 16 << 20,
+        },
+        route_config={
+            "name": "routes",
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_route(settings)]}],
+        },
+        http_filters=_filters(settings),
+    )
+    if settings.picker and settings.completion == "access-log":
+        manager["access_log"] = [_access_log(settings)]
+    return manager
+
+
+def _route(settings: EnvoySettings) -> Json:
+    action: Json = {
+        "cluster": POOL,
+        "timeout": _seconds(settings.timeout),
+        "idle_timeout": _seconds(settings.idle_timeout),
+    }
+    if settings.retries:
+        retry_on = "connect-failure,refused-stream,reset-before-request"
+        policy: Json = {"num_retries": settings.retries, "retry_back_off": {"base_interval": "0.025s"}}
+        if settings.retry_statuses:
+            retry_on += ",retriable-status-codes"
+            policy["retriable_status_codes"] = list(settings.retry_statuses)
+        if settings.shape == "override_host":
+            # Counts for the fallback policy only: a list from the picker is walked in its order.
+            policy["retry_host_predicate"] = [
+                {
+                    "name": "envoy.retry_host_predicates.previous_hosts",
+                    "typed_config": typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+                }
+            ]
+            policy["host_selection_retry_max_attempts"] = 5
+        action["retry_policy"] = {"retry_on": retry_on, **policy}
+    return {"match": {"prefix": "/"}, "route": action, "request_body_buffer_limit": settings.retry_buffer}
+
+
+def _filters(settings: EnvoySettings) -> list[Json]:
+    filters = []
+    if settings.subset_header:
+        filters.append(_subset_filter(settings.subset_header))
+    removed = [*STRIPPED, *([settings.subset_header] if settings.subset_header else [])]
+    mutations = {"request_mutations": [{"remove": name} for name in removed]}
+    filters.append(
+        {"name": "strip", "typed_config": typed(f"{_HTTP}.header_mutation.v3.HeaderMutation", mutations=mutations)}
+    )
+    if settings.picker:
+        filters.append({"name": "picker", "typed_config": _ext_proc(settings)})
+    filters.append({"name": "router", "typed_config": typed(f"{_HTTP}.router.v3.Router", suppress_envoy_headers=True)})
+    return filters
+
+
+def _subset_filter(header: str) -> Json:
+    rule = {
+        "header": header,
+        "on_header_present": {
+            "metadata_namespace": SUBSET_HINT,
+            "key": "x-gateway-destination-endpoint-subset",
+            "type": "STRING",
+        },
+    }
+    config = typed(f"{_HTTP}.header_to_metadata.v3.Config", request_rules=[rule])
+    return {"name": "subset", "typed_config": config}
+
+
+def _ext_proc(settings: EnvoySettings) -> Json:
+    duplex = settings.body_mode == "FULL_DUPLEX_STREAMED"
+    mode = {
+        "request_header_mode": "SEND",
+        "request_body_mode": settings.body_mode,
+        "request_trailer_mode": "SEND" if duplex else "SKIP",
+        "response_header_mode": "SKIP",
+        "response_body_mode": "NONE",
+        "response_trailer_mode": "SKIP",
+    }
+    if settings.completion == "extproc" or settings.observe:
+        mode["response_header_mode"] = "SEND"
+        mode["response_body_mode"] = "FULL_DUPLEX_STREAMED" if duplex else "STREAMED"
+        mode["response_trailer_mode"] = "SEND" if duplex else "SKIP"
+    return typed(
+        f"{_HTTP}.ext_proc.v3.ExternalProcessor",
+        grpc_service={"envoy_grpc": {"cluster_name": PICKER}},
+        failure_mode_allow=settings.fail_open,
+        status_on_error={"code": "ServiceUnavailable"},
+        processing_mode=mode,
+        # Not enforced in full duplex; in the other modes the picker's own deadline must win.
+        message_timeout=_seconds(settings.idle_timeout),
+        metadata_options={
+            "forwarding_namespaces": {"untyped": [ENVOY_LB, SUBSET_HINT]},
+            "receiving_namespaces": {"untyped": [ENVOY_LB]},
+        },
+    )
+
+
+def _access_log(settings: EnvoySettings) -> Json:
+    common: Mapping[str, Any] = {
+        "log_name": "epp",
+        "transport_api_version": "V3",
+        "grpc_service": {"envoy_grpc": {"cluster_name": PICKER}},
+        "buffer_flush_interval": _seconds(settings.log_flush_interval),
+    }
+    return {
+        "name": "envoy.access_loggers.http_grpc",
+        "typed_config": typed("envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig", common_config=common),
+    }
