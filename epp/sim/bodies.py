@@ -1,0 +1,164 @@
+"""What clients send and get: OpenAI's completions and chat completions, as vLLM 0.32 speaks them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from epp.errors import EppError
+from epp.sim import tokens
+
+JSON = "application/json"
+SSE = "text/event-stream; charset=utf-8"
+DONE = b"data: [DONE]\n\n"
+
+
+class ApiError(EppError):
+    """A request that gets an error answer; `kind` is OpenAI's error type."""
+
+    def __init__(self, status: int, message: str, kind: str = "BadRequestError", param: str | None = None) -> None:
+        self.status = status
+        self.kind = kind
+        self.param = param
+        super().__init__(message)
+
+    def body(self) -> bytes:
+        """OpenAI's error object."""
+        error = {"message": str(self), "type": self.kind, "param": self.param, "code": self.status}
+        return msgspec.json.encode({"error": error})
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+
+class Body(msgspec.Struct, kw_only=True):
+    """What both endpoints share. `stop`, sampling parameters and unknown fields are accepted and ignored."""
+
+    model: str | None = None
+    max_tokens: int | None = None
+    n: int = 1
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    cache_salt: str | None = None
+    ignore_eos: bool = False
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens the answer may have."""
+        return self.max_tokens
+
+    def tokens(self) -> bytes:
+        """The prompt."""
+        raise NotImplementedError
+
+
+class CompletionBody(Body, kw_only=True):
+    """`POST /v1/completions`."""
+
+    prompt: Any
+
+    def tokens(self) -> bytes:
+        """One prompt: a text, a list of token ids, or a list with one of these."""
+        prompt = self.prompt
+        if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
+            prompt = prompt[0]
+        if isinstance(prompt, str):
+            return tokens.encode(prompt)
+        if isinstance(prompt, list) and prompt and all(type(each) is int for each in prompt):
+            return tokens.from_ids(prompt)
+        raise ApiError(400, "prompt must be one text or one list of token ids", param="prompt")
+
+
+class ChatBody(Body, kw_only=True):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[dict[str, Any]]
+    max_completion_tokens: int | None = None
+    tools: list[Any] | None = None
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    def tokens(self) -> bytes:
+        """The conversation under the chat template."""
+        if not self.messages:
+            raise ApiError(400, "messages must not be empty", param="messages")
+        return tokens.chat(self.messages, self.tools)
+
+
+class TokenizeBody(msgspec.Struct, kw_only=True):
+    """`POST /tokenize`."""
+
+    prompt: str | None = None
+    messages: list[dict[str, Any]] | None = None
+
+
+T = TypeVar("T")
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """The body, or an `ApiError` that says where it is wrong."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise ApiError(400, str(error)) from None
+
+
+def usage(prompt: int, cached: int, generated: int) -> dict[str, Any]:
+    """OpenAI's usage object."""
+    return {
+        "prompt_tokens": prompt,
+        "total_tokens": prompt + generated,
+        "completion_tokens": generated,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+class Shape:
+    """The JSON around an answer: `chat` or plain, for one request."""
+
+    def __init__(self, *, chat: bool, id: str, created: int, model: str) -> None:
+        self.chat = chat
+        self._head: dict[str, Any] = {"id": id, "created": created, "model": model}
+        self._kind = "chat.completion" if chat else "text_completion"
+        chunk = self._chunk([{"index": 0, "MARK": None, "logprobs": None, "finish_reason": None}])
+        mark = b'"delta":{"content":"' if chat else b'"text":"'
+        before, after = chunk.split(b'"MARK":null')
+        # answers are ASCII letters and spaces: nothing to escape, so a chunk is put together without a JSON encoder
+        self._before, self._after = before + mark, (b'"}' if chat else b'"') + after
+
+    def first(self) -> bytes:
+        """The event that opens a chat answer; nothing for a completion."""
+        if not self.chat:
+            return b""
+        delta = {"role": "assistant", "content": ""}
+        return self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}])
+
+    def piece(self, text: str) -> bytes:
+        """An event with some more text."""
+        return self._before + text.encode() + self._after
+
+    def last(self, text: str, finish: str) -> bytes:
+        """The event with the end of the text and the reason for it."""
+        part: dict[str, Any] = {"delta": {"content": text}} if self.chat else {"text": text}
+        choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish, "stop_reason": None}
+        return self._chunk([choice])
+
+    def usage(self, counts: dict[str, Any]) -> bytes:
+        """The event with the usage, after the last choice."""
+        return self._chunk([], usage=counts)
+
+    def whole(self, text: str, finish: str, counts: dict[str, Any]) -> bytes:
+        """The answer to a request that does not stream."""
+        part: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
+        choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish, "stop_reason": None}
+        return msgspec.json.encode({**self._head, "object": self._kind, "choices": [choice], "usage": counts})
+
+    def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        kind = self._kind + ".chunk" * self.chat
+        event = {**self._head, "object": kind, "choices": choices, **more}
+        return b"data: " + msgspec.json.encode(event) + b"\n\n"

@@ -1,0 +1,100 @@
+"""`epp sim`: simulated model servers until interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from epp.clock import SystemClock
+from epp.errors import ConfigError, Problem
+from epp.sim.engine import EngineConfig
+from epp.sim.fleet import Fleet
+from epp.sim.hardware import PRESETS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `epp sim`; those of vLLM's names mean what they mean there."""
+    add = parser.add_argument
+    add("--host", default="127.0.0.1")
+    add(
+        "--port",
+        type=int,
+        nargs="+",
+        default=[8100],
+        metavar="PORT",
+        help="the first of consecutive ports, or all of them; 0: chosen by the system",
+    )
+    add("--count", type=int, help="servers (default: as many as ports)")
+    add("--model", default="sim", help="served model name")
+    add("--lora", action="append", default=[], metavar="NAME", help="an adapter served beside the model; repeatable")
+    add("--max-loras", type=int, default=1, help="adapters in one batch")
+    add("--hardware", choices=sorted(PRESETS), default="h100-8b")
+    add("--time-scale", type=float, default=1.0, help="2: twice as fast as the hardware")
+    add("--block-size", type=int, default=16, help="tokens in a KV cache block")
+    add("--num-gpu-blocks", type=int, default=0, help="KV cache blocks (default: what fits)")
+    add("--max-num-seqs", type=int, default=256)
+    add("--max-num-batched-tokens", type=int, default=8192)
+    add("--max-model-len", type=int, default=0, help="tokens of context (default: what fits, at most 131072)")
+    add(
+        "--max-num-queued-reqs", type=int, default=0, help="answer 503 beyond so many waiting requests (default: never)"
+    )
+    add("--no-enable-prefix-caching", dest="enable_prefix_caching", action="store_false")
+    add("--seed", type=int, default=0)
+
+
+def engine_config(args: argparse.Namespace) -> EngineConfig:
+    """What the options say of each engine; `ConfigError` where they cannot be."""
+    return EngineConfig(
+        hardware=PRESETS[args.hardware],
+        block_size=args.block_size,
+        num_gpu_blocks=args.num_gpu_blocks,
+        max_num_seqs=args.max_num_seqs,
+        max_num_batched_tokens=args.max_num_batched_tokens,
+        max_model_len=args.max_model_len,
+        max_num_queued_reqs=args.max_num_queued_reqs,
+        max_loras=args.max_loras,
+        time_scale=args.time_scale,
+        enable_prefix_caching=args.enable_prefix_caching,
+    )
+
+
+def ports(first: list[int], count: int | None) -> list[int]:
+    """One port for each server."""
+    if count is None or count == len(first):
+        return first
+    if len(first) > 1 or count < 1:
+        raise ConfigError([Problem("--count", f"{count} servers, but {len(first)} ports")])
+    return [first[0] + index if first[0] else 0 for index in range(count)]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until SIGINT or SIGTERM; prints one line a server when all are ready."""
+    try:
+        config, listen = engine_config(args), ports(args.port, args.count)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    fleet = Fleet(
+        config, SystemClock(), host=args.host, ports=listen, model=args.model, adapters=tuple(args.lora), seed=args.seed
+    )
+    try:
+        uvloop.run(_serve(fleet))
+    except OSError as error:
+        print(f"epp sim: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(fleet: Fleet) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with fleet:
+        for target in fleet.targets:
+            print(f"http://{target}", flush=True)
+        await stop.wait()

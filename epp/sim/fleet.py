@@ -1,0 +1,72 @@
+"""Several simulated servers in one process, each on a port of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from types import TracebackType
+
+from aiohttp import web
+
+from epp.clock import Clock
+from epp.sim.api import ModelServer
+from epp.sim.engine import EngineConfig
+
+SHUTDOWN_SECONDS = 1.0
+"""How long open answers may go on after `close`."""
+
+
+class Fleet:
+    """Alike servers; `async with` starts and stops them."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        clock: Clock,
+        *,
+        ports: Sequence[int],
+        host: str = "127.0.0.1",
+        model: str = "sim",
+        adapters: tuple[str, ...] = (),
+        seed: int = 0,
+    ) -> None:
+        self._host = host
+        self._ports = tuple(ports)
+        self.servers = [
+            ModelServer(config, model, clock, Random(f"{seed}/{index}"), adapters) for index in range(len(ports))
+        ]
+        self._runners: list[web.AppRunner] = []
+        self.targets: list[str] = []
+
+    async def start(self) -> None:
+        """Listens; `targets` are then the servers' host:port. Port 0 is one that the system chooses."""
+        for server, port in zip(self.servers, self._ports, strict=True):
+            # the handler is cancelled when its client leaves, which aborts the sequence
+            runner = web.AppRunner(
+                server.app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS
+            )
+            await runner.setup()
+            self._runners.append(runner)
+            await web.TCPSite(runner, self._host, port).start()
+            host, bound = runner.addresses[0][:2]
+            self.targets.append(f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}")
+
+    async def close(self) -> None:
+        """Stops listening, gives open answers a moment, stops the engines."""
+        for runner in self._runners:
+            await runner.cleanup()
+        for server in self.servers:
+            server.close()
+
+    async def __aenter__(self) -> Fleet:
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,122 @@
+"""How long one engine step takes on which hardware.
+
+    step = overhead + sequences * s + hypot(tokens * c, w) + pairs * a + context * k
+
+    tokens      that the step computes, prompt and decode alike; c: seconds of matrix products a token
+    w           seconds to read all weights once, whatever the batch
+    pairs       (query, key) pairs of prompt chunks; a: seconds of attention compute a pair
+    context     tokens of KV cache that decoding sequences read; k: seconds of memory a token
+    sequences   in the batch; s: sampling and bookkeeping a sequence
+
+`hypot` joins the two regimes: few tokens cost the reading of the weights, many cost their arithmetic, and in between
+both show. The coefficients come from data sheets (dense bf16 FLOP/s, memory bandwidth) times efficiencies fitted to the
+measured prompt and token times of Splitwise (Patel et al., ISCA 2024; `data/perf_model.csv` of
+Mutinifni/splitwise-sim, MIT: Llama-2-70B on 2 x H100 and 2 x A100); tests/unit/sim/test_hardware.py holds the measured
+points. Not in the model: CPU contention of the API server, speculative decoding, quantisation, expert parallelism.
+Efficiencies are those of 2023's kernels, so absolute times are on the slow side of today's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import hypot
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The coefficients, all in seconds, and how many tokens of KV cache fit."""
+
+    name: str
+    token_seconds: float
+    weight_seconds: float
+    pair_seconds: float
+    context_seconds: float
+    sequence_seconds: float
+    overhead_seconds: float
+    kv_tokens: int
+
+    def step_seconds(self, tokens: int, pairs: float, context: int, sequences: int) -> float:
+        """The duration of one step; arguments as in the module's formula."""
+        return (
+            self.overhead_seconds
+            + sequences * self.sequence_seconds
+            + hypot(tokens * self.token_seconds, self.weight_seconds)
+            + pairs * self.pair_seconds
+            + context * self.context_seconds
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One accelerator: data-sheet figures, and the shares of them that were measured."""
+
+    flops: float
+    bandwidth: float
+    memory: float
+    linear: float
+    weights: float
+    attention: float
+    context: float
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A dense transformer in bf16; `kv_bytes` a token, over all layers."""
+
+    parameters: float
+    layers: int
+    hidden: int
+    kv_bytes: int
+
+
+H100 = Gpu(989e12, 3.35e12, 80e9, linear=0.478, weights=0.60, attention=0.31, context=0.48)
+A100 = Gpu(312e12, 2.04e12, 80e9, linear=0.62, weights=0.65, attention=0.50, context=0.48)
+LLAMA_3_8B = Model(8.03e9, layers=32, hidden=4096, kv_bytes=131_072)
+LLAMA_2_70B = Model(69e9, layers=80, hidden=8192, kv_bytes=327_680)
+
+BYTES_A_WEIGHT = 2
+MEMORY_SHARE = 0.9
+"""vLLM's `--gpu-memory-utilization` in its long-lived default."""
+WORKSPACE_BYTES = 3e9
+"""Activations and CUDA graphs a GPU; an assumption."""
+
+
+def on(
+    name: str, gpu: Gpu, model: Model, *, gpus: int = 1, overhead: float = 0.002, sequence: float = 25e-6
+) -> Hardware:
+    """`model` spread evenly over `gpus`; their communication is inside the measured efficiencies.
+
+    `overhead` is the fit's remainder at batch 1. `sequence` is an assumption for V1's scheduler and sampler; the
+    measured 2023 stack took 0.28 ms.
+    """
+    weights = model.parameters * BYTES_A_WEIGHT
+    memory = gpus * (gpu.memory * MEMORY_SHARE - WORKSPACE_BYTES) - weights
+    return Hardware(
+        name=name,
+        token_seconds=2 * model.parameters / (gpus * gpu.flops * gpu.linear),
+        weight_seconds=weights / (gpus * gpu.bandwidth * gpu.weights),
+        pair_seconds=4 * model.hidden * model.layers / (gpus * gpu.flops * gpu.attention),
+        context_seconds=model.kv_bytes / (gpus * gpu.bandwidth * gpu.context),
+        sequence_seconds=sequence,
+        overhead_seconds=overhead,
+        kv_tokens=int(memory / model.kv_bytes),
+    )
+
+
+FAST = Hardware("fast", 1e-6, 2e-4, 0.0, 0.0, 1e-6, 1e-4, 65_536)
+"""No real machine: for tests that want answers at once."""
+
+PRESETS: Mapping[str, Hardware] = MappingProxyType(
+    {
+        hardware.name: hardware
+        for hardware in (
+            on("h100-8b", H100, LLAMA_3_8B),
+            on("a100-8b", A100, LLAMA_3_8B),
+            on("2xh100-70b", H100, LLAMA_2_70B, gpus=2, sequence=280e-6),
+            on("2xa100-70b", A100, LLAMA_2_70B, gpus=2, sequence=280e-6),
+            FAST,
+        )
+    }
+)

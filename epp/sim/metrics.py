@@ -1,0 +1,185 @@
+"""The metrics page of one simulated server, in the shape of vLLM 0.32's.
+
+It is scraped every 50 ms, so little is rendered twice: constant text is made at start, a histogram again only after an
+observation, and the whole page only when the engine moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+
+from prometheus_client.utils import floatToGoString
+
+from epp.clock import Clock
+from epp.sim.engine import Engine
+from epp.sim.families import HISTOGRAMS, NUMBERS, ZERO, Buckets, Gauge, Label
+from epp.sim.stats import Histogram
+
+CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+
+# what vLLM 0.32 says of its cache besides what we know; values of a server with defaults
+_CACHE_CONFIG = {
+    "_block_size_resolved": "True",
+    "cache_dtype": "auto",
+    "cache_hit_alignment_tokens": "None",
+    "enable_mamba_shared_prefix_checkpoint": "False",
+    "engine": "0",
+    "gpu_memory_utilization": "0.92",
+    "hash_block_size": "None",
+    "is_attention_free": "False",
+    "kv_cache_dtype_skip_layers": "[]",
+    "kv_cache_layout": "None",
+    "kv_cache_memory_bytes": "None",
+    "kv_offloading_backend": "native",
+    "kv_offloading_size": "None",
+    "kv_sharing_fast_prefill": "False",
+    "mamba_block_size": "None",
+    "mamba_cache_dtype": "auto",
+    "mamba_cache_mode": "none",
+    "mamba_page_size_padded": "None",
+    "mamba_ssm_cache_dtype": "float32",
+    "num_cpu_blocks": "None",
+    "num_gpu_blocks_override": "None",
+    "prefix_cache_retention_interval": "0",
+    "prefix_caching_hash_algo": "sha256",
+    "prefix_match_unit": "None",
+    "replayssm_buffer_len": "16",
+    "skip_page_size_padded": "None",
+    "sliding_window": "None",
+    "swa_bounded_replay": "True",
+    "use_kda_recoverssm": "False",
+    "use_replayssm": "False",
+    "user_specified_block_size": "True",
+}
+
+
+def _go(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
+
+
+def _number(value: float) -> str:
+    # Go writes 1e+06 where repr writes 1000000.0; below that they agree and repr is cheap
+    return repr(float(value)) if abs(value) < 1e6 else _go(value)
+
+
+def _labels(pairs: list[Label]) -> str:
+    return "{" + ",".join(f'{name}="{value}"' for name, value in sorted(pairs)) + "}"
+
+
+class Page:
+    """Renders the page of `engine`, whose base model is called `model`. `lora`: adapters can be loaded."""
+
+    def __init__(self, engine: Engine, model: str, clock: Clock, *, lora: bool = False) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._created = _go(clock.wall())
+        self._common: list[Label] = [("engine", "0"), ("model_name", _escape(model))]
+        parts = [self._numbers(family) for family in NUMBERS]
+        parts += [self._buckets(family) for family in HISTOGRAMS]
+        if lora:
+            parts.append(self._adapters)
+        self._parts: list[Callable[[], str]] = [*parts, self._cache_config()]
+        self._seen: tuple[float, ...] = ()
+        self._page = b""
+
+    def render(self) -> bytes:
+        """The page as of now."""
+        seen = self._state()
+        if seen != self._seen:
+            self._page = "".join([part() for part in self._parts]).encode()
+            self._seen = seen
+        return self._page
+
+    def _state(self) -> tuple[float, ...]:
+        """Differs whenever something on the page does: steps count iterations, the rest changes between steps."""
+        engine, stats = self._engine, self._engine.stats
+        return (
+            stats.iteration_tokens.count,
+            len(engine.running),
+            len(engine.waiting),
+            engine.pool.used,
+            stats.prefix_queries,
+            stats.finished["abort"],
+            stats.rejected,
+            max(stats.adapters.values(), default=0.0),
+        )
+
+    def _numbers(self, family: Gauge) -> Callable[[], str]:
+        counter = family.kind == "counter"
+        name = f"vllm:{family.name}"
+        common = self._common if family.engine_label else self._common[1:]
+        labels = [_labels([*common, label] if label else common) for label, _ in family.series]
+        head, tail = _head(name + "_total" * counter, family.help, family.kind), ""
+        if counter:
+            tail = _head(f"{name}_created", family.help, "gauge")
+            tail += "".join(f"{name}_created{each} {self._created}\n" for each in labels)
+            name += "_total"
+        lines = [(f"{name}{each} ", number) for each, (_, number) in zip(labels, family.series, strict=True)]
+        engine = self._engine
+
+        def render() -> str:
+            return head + "".join([f"{line}{_number(number(engine))}\n" for line, number in lines]) + tail
+
+        if all(number is ZERO for _, number in lines):
+            constant = render()
+            return lambda: constant
+        return render
+
+    def _buckets(self, family: Buckets) -> Callable[[], str]:
+        name = f"vllm:{family.name}"
+        histogram = family.histogram(self._engine)
+        labels = _labels(self._common)
+        head = _head(name, family.help, "histogram")
+        tail = _head(f"{name}_created", family.help, "gauge") + f"{name}_created{labels} {self._created}\n"
+        lines = [f"{name}_bucket{_labels([*self._common, ('le', _go(bound))])} " for bound in histogram.bounds]
+        version, text = -1, ""
+
+        def render() -> str:
+            nonlocal version, text
+            if version != histogram.version:
+                version = histogram.version
+                counts = [f"{line}{count}.0\n" for line, count in zip(lines, accumulate(histogram.counts), strict=True)]
+                text = f"{head}{''.join(counts)}{_totals(name, labels, histogram)}{tail}"
+            return text
+
+        return render
+
+    def _adapters(self) -> str:
+        """One series per combination ever seen; the one with the greatest value is the present one."""
+        offset = self._clock.wall() - self._clock.now()
+        name = "vllm:lora_requests_info"
+        maximum = ("max_lora", str(self._engine.config.max_loras))
+        lines = [_head(name, "Running stats on lora requests.", "gauge")]
+        for (running, waiting), seen in self._engine.stats.adapters.items():
+            pairs = [maximum, ("running_lora_adapters", running), ("waiting_lora_adapters", waiting)]
+            lines.append(f"{name}{_labels(pairs)} {_go(seen + offset)}\n")
+        return "".join(lines)
+
+    def _cache_config(self) -> Callable[[], str]:
+        config = self._engine.config
+        tokens = config.blocks * config.block_size
+        known = {
+            "block_size": config.block_size,
+            "effective_attention_block_size": config.block_size,
+            "enable_prefix_caching": config.enable_prefix_caching,
+            "kv_cache_max_concurrency": tokens / config.context,
+            "kv_cache_size_tokens": tokens,
+            "num_gpu_blocks": config.blocks,
+        }
+        pairs = [(key, str(value)) for key, value in {**_CACHE_CONFIG, **known}.items()]
+        name = "vllm:cache_config_info"
+        text = _head(name, "Information of the LLMEngine CacheConfig", "gauge") + f"{name}{_labels(pairs)} 1.0\n"
+        return lambda: text
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _head(name: str, text: str, kind: str) -> str:
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+
+
+def _totals(name: str, labels: str, histogram: Histogram) -> str:
+    return f"{name}_count{labels} {histogram.count}.0\n{name}_sum{labels} {_number(histogram.sum)}\n"
