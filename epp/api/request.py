@@ -94,5 +94,10 @@ class Request:
         """The fact's value, or None if its producer had none."""
         return self.facts.get(fact)
 
+    def lighten(self) -> None:
+        """Lets go of body, text and facts: a routed request may live for minutes, its prompt need not."""
+        self.body = self.text = self.token_ids = b""
+        self.facts = {}
+
     def __repr__(self) -> str:
         return f"Request(id={self.id!r}, path={self.path!r}, model={self.model!r}, {len(self.body)} bytes)"

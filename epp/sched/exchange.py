@@ -94,7 +94,7 @@ class Recorder(Protocol):
         fairness_id: str,
         priority: int,
         streaming: bool,
-        body_bytes: int,
+        response_bytes: int,
         how: Ended,
         usage: Usage,
     ) -> None:

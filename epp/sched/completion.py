@@ -1,0 +1,164 @@
+"""How the end of a routed request becomes known: from its response, from Envoy's access log, or from the next scrapes.
+
+With the last two the ext_proc stream is closed after the request phase. Nobody then tells us of the first byte while
+the answer runs, so the moment is predicted from those seen: prompt tokens must not weigh on an endpoint that has long
+been decoding.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from random import Random
+from typing import Protocol
+
+from epp.clock import Clock
+from epp.sched.exchange import LogEntry
+from epp.sched.flight import InFlight
+from epp.state.ledger import Ledger
+
+PREFILL_TOKENS_PER_SECOND = 15928.0  # llm-d's peakPrefillThroughput, until something has been seen
+SETTLE_SECONDS = 0.03  # a request chosen this shortly before a scrape may not have reached the pod yet
+
+
+class Completion(Protocol):
+    """One way to learn of ends. `follow` is called for requests that are not observed."""
+
+    def observe(self) -> bool:
+        """Whether to keep the stream of the request at hand open and learn from its response."""
+
+    def follow(self, flight: InFlight) -> None:
+        """Takes charge of ending the flight."""
+
+    def done(self, flight: InFlight) -> None:
+        """A followed flight ended, by this source or otherwise."""
+
+    def tick(self) -> None:
+        """Called every few tens of milliseconds."""
+
+
+class ObservedCompletion:
+    """Every response passes through us."""
+
+    def observe(self) -> bool:
+        return True
+
+    def follow(self, flight: InFlight) -> None:
+        raise AssertionError("an observed request is followed by its stream")
+
+    def done(self, flight: InFlight) -> None:
+        """The stream was all there was."""
+
+    def tick(self) -> None:
+        """Nothing is predicted."""
+
+
+class FirstByteForecast:
+    """When a request that nobody observes has probably begun to decode.
+
+    Time to first byte is taken as proportional to half a constant plus half the uncached prompt tokens, both learnt as
+    moving averages; a forecast, corrected by every request whose first byte is reported.
+    """
+
+    def __init__(self, clock: Clock, weight: float = 0.05) -> None:
+        self._clock = clock
+        self._weight = weight
+        self._tokens = 1.0
+        self._seconds = 1.0 / PREFILL_TOKENS_PER_SECOND
+        self._learnt = False
+        self._due: list[tuple[float, int, InFlight]] = []
+        self._order = itertools.count()
+
+    def learn(self, tokens: float, seconds: float) -> None:
+        """One request's uncached prompt tokens and time to first byte."""
+        if not self._learnt:
+            self._tokens, self._seconds, self._learnt = tokens, seconds, True
+            return
+        self._tokens += self._weight * (tokens - self._tokens)
+        self._seconds += self._weight * (seconds - self._seconds)
+
+    def seconds(self, tokens: float) -> float:
+        """Expected time to the first byte."""
+        return self._seconds * (0.5 + 0.5 * tokens / max(self._tokens, 1.0))
+
+    def add(self, flight: InFlight) -> None:
+        """Tells the flight of its first byte when it is due."""
+        due = self._clock.now() + self.seconds(flight.prompt_tokens)
+        heapq.heappush(self._due, (due, next(self._order), flight))
+
+    def tick(self) -> None:
+        """Tells those whose time has come."""
+        now, due = self._clock.now(), self._due
+        while due and due[0][0] <= now:
+            heapq.heappop(due)[2].first_byte()  # without effect on a flight that is over
+
+
+class AccessLogCompletion:
+    """Envoy's gRPC access log names the request id, the status and the endpoint of every request that ended."""
+
+    def __init__(self, clock: Clock, rng: Random, observed_share: float = 0.0) -> None:
+        self._rng = rng
+        self._share = observed_share
+        self._forecast = FirstByteForecast(clock)
+        # A list, because clients may repeat an id.
+        self._open: dict[str, list[InFlight]] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def observe(self) -> bool:
+        return bool(self._share) and self._rng.random() < self._share
+
+    def follow(self, flight: InFlight) -> None:
+        self._open.setdefault(flight.request.id, []).append(flight)
+        self._forecast.add(flight)
+
+    def entry(self, entry: LogEntry) -> None:
+        """A line of the log; lines of requests that are not ours to follow are ignored."""
+        flights = self._open.get(entry.request_id)
+        if not flights:
+            return
+        flight = flights[0]
+        if entry.ttfb_seconds is not None:
+            self._forecast.learn(flight.prompt_tokens, entry.ttfb_seconds)
+        flight.logged(entry)
+
+    def done(self, flight: InFlight) -> None:
+        """The flight ended, by its log line or otherwise."""
+        flights = self._open.get(flight.request.id, [])
+        if flight in flights:
+            flights.remove(flight)
+            if not flights:
+                del self._open[flight.request.id]
+
+    def tick(self) -> None:
+        self._forecast.tick()
+
+
+class ScrapeCompletion:
+    """A reservation stands until a scrape taken after it shows the endpoint's own count of its requests."""
+
+    def __init__(self, clock: Clock, rng: Random, ledger: Ledger, observed_share: float = 0.0) -> None:
+        self._rng = rng
+        self._ledger = ledger
+        self._share = observed_share
+        self._forecast = FirstByteForecast(clock)
+
+    def observe(self) -> bool:
+        return bool(self._share) and self._rng.random() < self._share
+
+    def follow(self, flight: InFlight) -> None:
+        self._forecast.add(flight)
+
+    def done(self, flight: InFlight) -> None:
+        """The ledger has let go of it already."""
+
+    def scraped(self, slot: int, started: float) -> None:
+        """A scrape of this slot, begun at `started`, has arrived."""
+        for ticket in self._ledger.reserved_before(slot, started - SETTLE_SECONDS):
+            flight = ticket.owner
+            if isinstance(flight, InFlight) and flight.followed:
+                flight.ended("replaced")
+
+    def tick(self) -> None:
+        self._forecast.tick()
