@@ -1,0 +1,105 @@
+"""Token usage read from an answer as it passes by, in pieces cut anywhere, holding back a few bytes at most.
+
+Only the value of a `"usage"` key is parsed. A quote inside a JSON string is always preceded by a backslash, so these
+seven bytes, not preceded by one, are a whole string of their own, and with a colon behind them a key: events and
+lines need not be told apart. So one scanner serves server-sent events of any line ending, plain JSON bodies, and the
+nested usage of the Responses API.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from epp.api import Usage
+
+KEY = b'"usage"'
+LONGEST = 8192
+"""Bytes of one usage object that are held back at most, waiting for its end."""
+
+_opening = re.compile(rb'"usage"[ \t\r\n]*(:?)[ \t\r\n]*(\{?)')
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class UsageScanner:
+    """Finds usage objects. Later ones replace earlier ones field by field: engines count on, or tell in two halves."""
+
+    __slots__ = ("_cached", "_held", "_output", "_prompt")
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._prompt: int | None = None
+        self._output: int | None = None
+        self._cached: int | None = None
+
+    def feed(self, data: bytes) -> None:
+        """The next piece of the body."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        at = data.find(KEY)
+        if at >= 0:
+            at = self._scan(data, at)
+            if at >= 0:
+                self._held = data[at:] if len(data) - at <= LONGEST else b""
+                return
+        if data[-1:] != b"\n":  # a key may have begun; one byte more, to see whether a backslash stands before it
+            self._held = data[-len(KEY) :]
+
+    def usage(self) -> Usage:
+        """What is known so far."""
+        return Usage(self._prompt, self._output, self._cached)
+
+    def _scan(self, data: bytes, at: int) -> int:
+        """Reads every complete usage object from `at` on; returns where an incomplete one begins, or -1."""
+        while at >= 0:
+            start = at
+            at += len(KEY)
+            if start and data[start - 1] == 0x5C:
+                at = data.find(KEY, at)
+                continue
+            opening = _opening.match(data, start)
+            assert opening is not None, "the key was found here"
+            if opening[2]:
+                end = _end_of_object(data, opening.start(2))
+                if end < 0:
+                    return start
+                self._take(data[opening.start(2) : end])
+                at = end
+            elif opening.end() == len(data):
+                return start
+            at = data.find(KEY, at)
+        return -1
+
+    def _take(self, value: bytes) -> None:
+        try:
+            usage = _decode(value)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return
+        prompt = _count(usage, "prompt_tokens", "input_tokens")
+        output = _count(usage, "completion_tokens", "output_tokens")
+        details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+        cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
+        self._prompt = self._prompt if prompt is None else prompt
+        self._output = self._output if output is None else output
+        self._cached = self._cached if cached is None else cached
+
+
+def _end_of_object(data: bytes, start: int) -> int:
+    """The end of the object that begins at `start`, or -1. Usage objects hold numbers: no braces within strings."""
+    end = start
+    while True:
+        end = data.find(b"}", end) + 1
+        if not end:
+            return -1
+        if data.count(b"{", start, end) == data.count(b"}", start, end):
+            return end
+
+
+def _count(values: dict[str, object], *names: str) -> int | None:
+    for name in names:
+        value = values.get(name)
+        if type(value) is int and value >= 0:
+            return value
+    return None

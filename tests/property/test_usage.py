@@ -1,0 +1,46 @@
+"""Wherever an answer is cut into pieces, the usage read from it is the same."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epp.api import Usage
+from epp.parse.usage import UsageScanner
+
+STREAM = (
+    b'data: {"choices":[{"delta":{"content":"\\"usage\\": {"}}],"usage":null}\r\n\r\n'
+    b'data: {"choices":[{"delta":{"content":"usage"}}],"usage" : { "prompt_tokens" : 7, "completion_tokens" : 1 } }\n\n'
+    b'data:{"response":{"usage":{"input_tokens":7,"output_tokens":2,"input_tokens_details":{"cached_tokens":5}}}}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=40))
+def test_cuts_do_not_matter(cuts: list[int]) -> None:
+    scanner = UsageScanner()
+    borders = [0, *sorted(cuts), len(STREAM)]
+    for start, end in pairwise(borders):
+        scanner.feed(STREAM[start:end])
+    assert scanner.usage() == Usage(7, 2, 5)
+
+
+@given(st.integers(0, len(STREAM)))
+def test_every_single_byte_apart(length: int) -> None:
+    scanner, whole = UsageScanner(), UsageScanner()
+    for at in range(length):
+        scanner.feed(STREAM[at : at + 1])
+    whole.feed(STREAM[:length])
+    assert scanner.usage() == whole.usage()
+
+
+@given(
+    st.lists(st.sampled_from([b'"usage"', b"{", b"}", b":", b"\\", b'"', b"\n", b"1", b'"prompt_tokens"']), max_size=60)
+)
+def test_nonsense_is_survived(pieces: list[bytes]) -> None:
+    scanner = UsageScanner()
+    for piece in pieces:
+        scanner.feed(piece)
+    assert isinstance(scanner.usage(), Usage)
