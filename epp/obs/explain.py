@@ -1,0 +1,125 @@
+"""`epp explain`: the last decisions of a running picker, as tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from typing import Any, TextIO
+from urllib.parse import urlencode
+
+MOST_ROWS = 50
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("request_id", nargs="?", default="", metavar="REQUEST_ID", help="only this request's decisions")
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:9090", help="the picker's admin listener (default %(default)s)"
+    )
+    parser.add_argument(
+        "--limit", type=int, default=5, metavar="N", help="how many, newest first (default %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="as the picker sent it")
+
+
+def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
+    """Fetches and prints; 1 if the picker does not answer or knows no such request."""
+    stream = sys.stdout if out is None else out
+    query = {"limit": args.limit, **({"request_id": args.request_id} if args.request_id else {})}
+    address = f"{args.url.rstrip('/')}/debug/decisions?{urlencode(query)}"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(address, timeout=10) as reply:
+            decisions = json.load(reply)["decisions"]
+    except (OSError, urllib.error.URLError, ValueError, KeyError) as error:
+        print(f"epp explain: {address}: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        json.dump(decisions, stream, indent=2)
+        stream.write("\n")
+    else:
+        for decision in decisions:
+            show(decision, stream)
+    if not decisions:
+        what = f"request {args.request_id}" if args.request_id else "requests"
+        print(f"epp explain: the picker remembers no decision about {what}", file=sys.stderr)
+    return 0 if decisions else 1
+
+
+def show(decision: dict[str, Any], out: TextIO) -> None:
+    """One decision: a title, then a table for each profile."""
+    moment = datetime.fromtimestamp(decision["time"], UTC).strftime("%H:%M:%S.%f")[:-3]
+    outcome = decision["refusal"] or f"-> {decision['destination']}"
+    micros = decision["seconds"] * 1e6
+    out.write(
+        f"{moment}Z  {decision['request_id']}  {decision['model'] or decision['path']}  {outcome}  {micros:.0f} us\n"
+    )
+    for profile in decision["profiles"]:
+        title = f"profile {profile['profile']}, picker {profile['picker']}"
+        if profile["emptied_by"]:
+            title += f": {profile['emptied_by']} left nothing, {profile['otherwise']}"
+        header, rows = tabled(profile)
+        if not _rich_table(title, header, rows, out):
+            _plain_table(title, header, rows, out)
+    out.write("\n")
+
+
+def tabled(profile: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and one row an endpoint, best total first; `*` marks those picked."""
+    dropped = {name: item["name"] for item in profile["filters"] for name in item["dropped"]}
+    totals, picked = profile["totals"], profile["picked"]
+    header = [
+        "",
+        "endpoint",
+        *(f"{row['name']} x{row['weight']:g}" for row in profile["scorers"]),
+        "total",
+        "dropped by",
+    ]
+    names = sorted((item["name"] for item in profile["candidates"]), key=lambda name: -totals.get(name, -1.0))
+    rows = [
+        [
+            "*" if name in picked else "",
+            name,
+            *(_figure(row["scores"].get(name)) for row in profile["scorers"]),
+            _figure(totals.get(name)),
+            dropped.get(name, ""),
+        ]
+        for name in names[:MOST_ROWS]
+    ]
+    if len(names) > MOST_ROWS:
+        rows.append(["", f"and {len(names) - MOST_ROWS} more", *[""] * (len(header) - 2)])
+    return header, rows
+
+
+def _rich_table(title: str, header: list[str], rows: list[list[str]], out: TextIO) -> bool:
+    """On a terminal with rich at hand; False if there is none."""
+    if not out.isatty():
+        return False
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        return False
+    table = Table(title=title, title_justify="left")
+    for place, name in enumerate(header):
+        table.add_column(name, justify="left" if place < 2 or place == len(header) - 1 else "right")
+    for row in rows:
+        table.add_row(*row, style="bold green" if row[0] else "dim" if row[-1] else "")
+    Console(file=out).print(table)
+    return True
+
+
+def _plain_table(title: str, header: list[str], rows: list[list[str]], out: TextIO) -> None:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    out.write(f"  {title}\n")
+    for row in [header, *rows]:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        out.write(f"  {line}".rstrip() + "\n")
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,0 +1,240 @@
+"""The admin listener over a real socket, and `epp explain` as its client."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import logging
+from collections.abc import AsyncIterator
+from random import Random
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from epp.api import WAITING, Endpoint, Endpoints, Filter, Mask, Picker, Profile, Request, Scorer, Snapshot, falling
+from epp.api.types import Order, Scores, Values
+from epp.clock import ManualClock
+from epp.obs import explain
+from epp.obs.admin import Admin, Facts
+from epp.obs.decisions import Decisions
+from epp.obs.logs import VERBOSE
+from epp.obs.metrics import Metrics
+from epp.obs.pool import PoolView
+from epp.sched import pipeline
+from epp.sched.director import Decided
+
+
+class NotC(Filter, type="not-c"):
+    """Refuses the third."""
+
+    def keep(self, request: Request, endpoints: Endpoints) -> Mask:
+        return np.array([endpoint.name != "c" for endpoint in endpoints])
+
+
+class Short(Scorer, type="short"):
+    """Prefers short queues."""
+
+    def score(self, request: Request, endpoints: Endpoints) -> Scores:
+        return falling(endpoints[WAITING])
+
+    def dump_state(self) -> dict[str, int]:
+        return {"seen": 3}
+
+
+class Best(Picker, type="best"):
+    """The best total."""
+
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Order:
+        return np.argsort(-totals)[:1]
+
+
+class Broken(Scorer, type="broken"):
+    """Cannot show its state."""
+
+    def dump_state(self) -> dict[str, int]:
+        raise RuntimeError("no state")
+
+
+PROFILE = Profile("default", filters=[("not-c", NotC())], scorers=[("short", 2.0, Short())], picker=("best", Best()))
+
+
+def decided(request_id: str = "r-1", refusal: str = "") -> Decided:
+    members = [Endpoint(name, "10.0.0.1", 8000 + i) for i, name in enumerate("abc")]
+    snapshot = Snapshot({WAITING: np.array([4, 1, 0], np.float32)}, members, np.arange(3, dtype=np.intp))
+    endpoints = Endpoints(snapshot, snapshot.live)
+    verdict = pipeline.run(PROFILE, Request(), endpoints, Random(1), lambda plugin, kind: None)
+    place = "" if refusal else "10.0.0.1:8001"
+    return Decided(
+        1_700_000_000.0, request_id, "llama", "/v1/completions", 0.00005, {"default": verdict}, place, refusal
+    )
+
+
+class Site:
+    """A started admin listener and a client for it."""
+
+    def __init__(self, admin: Admin, session: aiohttp.ClientSession, decisions: Decisions) -> None:
+        self.admin = admin
+        self.session = session
+        self.decisions = decisions
+        self.is_ready = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.admin.port}"
+
+    async def get(self, path: str, **headers: str) -> aiohttp.ClientResponse:
+        reply = await self.session.get(self.url + path, headers=headers)
+        await reply.read()
+        return reply
+
+    async def json(self, path: str) -> Any:
+        reply = await self.get(path)
+        assert reply.content_type == "application/json"
+        return await reply.json()
+
+
+@pytest.fixture
+async def site(pool: PoolView, clock: ManualClock) -> AsyncIterator[Site]:
+    decisions, metrics = Decisions(limit=4), Metrics()
+    metrics.registry.register(pool)
+    plugins = {"short": Short(), "not-c": NotC(), "bad": Broken()}
+    admin = Admin(
+        metrics,
+        pool,
+        decisions,
+        clock,
+        ready=lambda: site.is_ready,
+        open_streams=lambda: 5,
+        facts=Facts("1.2.3", "default", plugins),
+    )
+    await admin.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession() as session:
+        site = Site(admin, session, decisions)
+        yield site
+    await admin.close()
+
+
+async def test_metrics_come_in_the_format_asked_for(site: Site) -> None:
+    plain = await site.get("/metrics")
+    strict = await site.get("/metrics", Accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert strict.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert (await strict.read()).endswith(b"# EOF\n")
+    assert 'llm_d_epp_ready_endpoints{name="pool-a"} 2.0' in await plain.text()
+
+
+async def test_probes_follow_readiness(site: Site) -> None:
+    assert (await site.get("/readyz")).status == 200
+    site.is_ready = False
+    assert (await site.get("/readyz")).status == 503
+    assert (await site.get("/healthz")).status == 200
+
+
+async def test_state_shows_pool_and_picker(site: Site, clock: ManualClock) -> None:
+    site.decisions.add(decided())
+    clock.advance(0.25)
+    state = await site.json("/debug/state")
+    assert state["pool"] == "pool-a"
+    assert state["version"] == "1.2.3"
+    assert state["configuration"] == "default"
+    assert [row["name"] for row in state["endpoints"]] == [f"default/{pod}-rank-0" for pod in ("busy", "calm", "dark")]
+    assert state["totals"]["running"] == 12
+    assert state["picker"]["open_streams"] == 5
+    assert state["picker"]["decisions"] == 1
+    assert state["picker"]["uptime_seconds"] == 0.25
+    assert state["picker"]["rss_bytes"] > 1 << 20
+
+
+async def test_plugins_show_their_state_or_say_why_not(site: Site) -> None:
+    shown = await site.json("/debug/plugins/state")
+    assert shown["timestamp"].endswith("Z")
+    assert shown["plugins"] == {
+        "short": {"type": "short", "state": {"seen": 3}},
+        "not-c": {"type": "not-c", "message": "plugin does not support state dumping"},
+        "bad": {"type": "broken", "message": "state could not be dumped: no state"},
+    }
+
+
+async def test_a_decision_is_shown_in_full(site: Site) -> None:
+    site.decisions.add(decided())
+    [shown] = (await site.json("/debug/decisions"))["decisions"]
+    assert shown["request_id"] == "r-1"
+    assert shown["destination"] == "10.0.0.1:8001"
+    [profile] = shown["profiles"]
+    assert [item["name"] for item in profile["candidates"]] == ["a", "b", "c"]
+    assert profile["filters"][0]["dropped"] == ["c"]
+    assert profile["scorers"][0]["scores"] == {"a": 0.0, "b": 1.0}
+    assert profile["totals"] == {"a": 0.0, "b": 2.0}
+    assert profile["picked"] == ["b"]
+
+
+async def test_decisions_are_bounded_filtered_and_newest_first(site: Site) -> None:
+    for i in range(6):
+        site.decisions.add(decided(f"r-{i}"))
+    everything = (await site.json("/debug/decisions?limit=999"))["decisions"]
+    assert [item["request_id"] for item in everything] == ["r-5", "r-4", "r-3", "r-2"]
+    assert len((await site.json("/debug/decisions?limit=2"))["decisions"]) == 2
+    [one] = (await site.json("/debug/decisions?request_id=r-3"))["decisions"]
+    assert one["request_id"] == "r-3"
+    assert (await site.get("/debug/decisions?limit=some")).status == 400
+
+
+async def test_the_page_needs_nothing_from_elsewhere(site: Site) -> None:
+    reply = await site.get("/")
+    page = await reply.text()
+    assert reply.content_type == "text/html"
+    assert "debug/state" in page
+    assert "://" not in page
+
+
+async def test_explain_prints_what_the_picker_remembers(site: Site) -> None:
+    site.decisions.add(decided("r-1"))
+    site.decisions.add(decided("r-2", refusal="ResourceExhausted - full"))
+    code, out = await explained(site.url)
+    assert code == 0
+    assert "r-2  llama  ResourceExhausted - full  50 us" in out
+    assert "-> 10.0.0.1:8001" in out
+    [best] = [line.split() for line in out.split("r-1")[1].splitlines() if line.lstrip().startswith("*")]
+    assert best == ["*", "b", "1.000", "2.000"]
+    assert "not-c" in out
+
+
+async def test_explain_can_be_asked_for_one_request_as_json(site: Site) -> None:
+    site.decisions.add(decided("r-1"))
+    site.decisions.add(decided("r-2"))
+    code, out = await explained(site.url, "r-1", "--json")
+    assert code == 0
+    assert '"request_id": "r-1"' in out
+    assert "r-2" not in out
+
+
+async def test_explain_says_when_there_is_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = await explained(site.url, "unheard-of")
+    assert code == 1
+    assert "remembers no decision about request unheard-of" in capsys.readouterr().err
+    await site.admin.close()
+    code, _ = await explained("http://127.0.0.1:9")
+    assert code == 1
+
+
+async def explained(url: str, *arguments: str) -> tuple[int, str]:
+    parser = argparse.ArgumentParser()
+    explain.add_arguments(parser)
+    out = io.StringIO()
+    code = await asyncio.to_thread(explain.run, parser.parse_args(["--url", url, *arguments]), out)
+    return code, out.getvalue()
+
+
+def test_a_decision_is_one_line_when_verbose(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("epp.test.requests")
+    with caplog.at_level(logging.INFO, log.name):
+        Decisions(log=log).add(decided())
+        assert not caplog.records
+    with caplog.at_level(VERBOSE, log.name):
+        Decisions(log=log).add(decided("r-9"))
+    [record] = caplog.records
+    assert vars(record)["x-request-id"] == "r-9"
+    assert vars(record)["destination"] == "10.0.0.1:8001"
