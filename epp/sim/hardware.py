@@ -114,8 +114,8 @@ PRESETS: Mapping[str, Hardware] = MappingProxyType(
         for hardware in (
             on("h100-8b", H100, LLAMA_3_8B),
             on("a100-8b", A100, LLAMA_3_8B),
-            on("2xh100-70b", H100, LLAMA_2_70B, gpus=2, sequence=280e-6),
-            on("2xa100-70b", A100, LLAMA_2_70B, gpus=2, sequence=280e-6),
+            on("4xh100-70b", H100, LLAMA_2_70B, gpus=4),
+            on("4xa100-70b", A100, LLAMA_2_70B, gpus=4),
             FAST,
         )
     }

@@ -1,0 +1,73 @@
+"""An engine in virtual time, and simulated servers on the loopback interface."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import aiohttp
+import pytest
+
+from epp.clock import ManualClock, SystemClock
+from epp.sim import tokens
+from epp.sim.engine import Engine, EngineConfig
+from epp.sim.fleet import Fleet
+from epp.sim.hardware import FAST, Hardware
+from epp.sim.sequence import Sequence
+
+UNIT = Hardware("unit", token_seconds=0.001, weight_seconds=0.0, pair_seconds=0.0, context_seconds=0.0,
+                sequence_seconds=0.0, overhead_seconds=1.0, kv_tokens=0)  # fmt: skip
+"""A step takes one second and a millisecond for each token."""
+
+
+class Bench:
+    """An engine and the time it lives in; sequences are named by one letter."""
+
+    def __init__(self, **options: int | bool) -> None:
+        defaults = {"block_size": 4, "num_gpu_blocks": 101, "max_num_seqs": 8, "max_num_batched_tokens": 100}
+        self.config = EngineConfig(hardware=UNIT, **{**defaults, **options})  # type: ignore[arg-type]
+        self.engine = Engine(self.config)
+        self.clock = ManualClock(start=0.0)
+
+    def add(self, name: str, prompt: str, answer: int, *, adapter: str = "", salt: str = "") -> Sequence:
+        """A request whose prompt has one token for every letter: letters are repeated to a token's width."""
+        data = b"".join(letter.encode() * tokens.WIDTH for letter in prompt)
+        sequence = Sequence.of_prompt(
+            data, self.config.block_size, id=name, max_tokens=answer, adapter=adapter, salt=salt, seed=7
+        )
+        self.engine.add(sequence, self.clock.now())
+        return sequence
+
+    def step(self) -> str:
+        """Waits for the step in progress to end; the names of those that got a token."""
+        due = self.engine.due
+        assert due is not None, "the engine is idle"
+        self.clock.advance(due - self.clock.now())
+        return "".join(sequence.id for sequence in self.engine.advance())
+
+    def finish(self) -> None:
+        """Runs until the engine is idle."""
+        while self.engine.due is not None:
+            self.step()
+
+    def abort(self, sequence: Sequence) -> None:
+        self.engine.abort(sequence, self.clock.now())
+
+
+@pytest.fixture
+def bench() -> Callable[..., Bench]:
+    return Bench
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[Fleet]:
+    """One fast server with an adapter `l1` and 2,048 tokens of context."""
+    config = EngineConfig(hardware=replace(FAST), max_model_len=2048, max_loras=2)
+    async with Fleet(config, SystemClock(), ports=[0], model="sim-8b", adapters=("l1",)) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+async def client(fleet: Fleet) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(f"http://{fleet.targets[0]}") as session:
+        yield session
