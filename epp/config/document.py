@@ -1,0 +1,105 @@
+"""YAML text to plain values, strictly: no key twice, numbers and dates as in JSON, and the line of everything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import yaml
+
+from epp.errors import Problem
+
+MAX_DEPTH = 64
+MAX_NODES = 100_000
+
+
+class Document(NamedTuple):
+    """A value and the 1-based line of each path in it."""
+
+    value: Any
+    lines: Mapping[str, int]
+
+    def line(self, path: str) -> int | None:
+        """The line of the path, or of what it stands in."""
+        while path not in self.lines:
+            cut = max(path.rfind("."), path.rfind("["))
+            if cut <= 0:
+                return None
+            path = path[:cut]
+        return self.lines[path]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads scalars as Go's YAML-to-JSON does: dates stay text, `1e3` is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if not tag.endswith((":timestamp", ":float", ":int"))]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+def read(text: str, problems: list[Problem]) -> Document | None:
+    """The one document in the text; None (and a problem) if it cannot be read at all."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            problems.append(Problem("", "the configuration is empty"))
+            return None
+        builder = _Builder(loader, problems)
+        return Document(builder.build(node, "", 0), builder.lines)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        what = ": ".join(filter(None, (error.context, error.problem)))
+        problems.append(Problem(where, f"not valid YAML: {what}"))
+    except yaml.YAMLError as error:
+        problems.append(Problem("", f"not valid YAML: {error}"))
+    finally:
+        loader.dispose()
+    return None
+
+
+class _Builder:
+    def __init__(self, loader: _Loader, problems: list[Problem]) -> None:
+        self.lines: dict[str, int] = {}
+        self._loader = loader
+        self._problems = problems
+        self._count = 0
+
+    def build(self, node: yaml.Node, path: str, depth: int) -> Any:
+        self._count += 1
+        if depth > MAX_DEPTH or self._count > MAX_NODES:  # an alias of itself, or of many
+            raise yaml.YAMLError("nested too deep, or too large")
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path, depth)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(node.value)]
+        return self._loader.construct_object(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        own = {id(key) for key, _ in node.value}
+        self._loader.flatten_mapping(node)
+        merged = {key.value for key, _ in node.value if id(key) not in own}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            inner = f"{path}.{key}" if path else key
+            line = key_node.start_mark.line + 1
+            if key in found and key not in merged:
+                self._problems.append(Problem(inner, f"given twice, again in line {line}"))
+            self.lines[inner] = line
+            found[key] = self.build(value_node, inner, depth + 1)
+        return found

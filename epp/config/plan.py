@@ -1,0 +1,102 @@
+"""What the picker will do: everything instantiated, checked and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import yaml
+
+from epp.api import (
+    AsyncProducer,
+    DataSource,
+    Discovery,
+    Extractor,
+    Parser,
+    Plugin,
+    Policy,
+    Producer,
+    Profile,
+    ProfileHandler,
+)
+from epp.config.schema import API_VERSION, KIND
+from epp.errors import Problem
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A data source and what reads it, with their names."""
+
+    name: str
+    source: DataSource
+    extractors: Sequence[tuple[str, Extractor]] = ()
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The effective configuration. Pairs are (name in the configuration, plugin)."""
+
+    profiles: Mapping[str, Profile]
+    handler: tuple[str, ProfileHandler]
+    producers: Sequence[tuple[str, Producer | AsyncProducer]] = ()
+    parsers: Sequence[tuple[str, Parser]] = ()
+    sources: Sequence[Source] = ()
+    discovery: tuple[str, Discovery] | None = None
+    saturation_detector: tuple[str, Policy] | None = None
+    feature_gates: Mapping[str, bool] = {}
+    used: Mapping[str, tuple[str, Plugin]] = {}
+    warnings: Sequence[Problem] = ()
+
+    def plugins(self) -> dict[str, Plugin]:
+        """Every plugin that takes part, by name, in order of declaration; those added by default come last."""
+        return {name: plugin for name, (_, plugin) in self.used.items()}
+
+    def types(self) -> dict[str, str]:
+        """Name -> type as configured."""
+        return {name: type for name, (type, _) in self.used.items()}
+
+    def describe(self) -> str:
+        """The effective configuration as YAML; loading it gives the same plan."""
+        document: dict[str, Any] = {"apiVersion": API_VERSION, "kind": KIND}
+        if self.feature_gates:
+            document["featureGates"] = [f"{name}={str(on).lower()}" for name, on in self.feature_gates.items()]
+        document["plugins"] = [_described(name, type, plugin) for name, (type, plugin) in self.used.items()]
+        document["schedulingProfiles"] = [_profile(profile) for profile in self.profiles.values()]
+        document["requestHandler"] = {"parsers": [{"pluginRef": name} for name, _ in self.parsers]}
+        if self.saturation_detector is not None:
+            document["flowControl"] = {"saturationDetector": {"pluginRef": self.saturation_detector[0]}}
+        document["dataLayer"] = self._data_layer()
+        return yaml.safe_dump(document, sort_keys=False, default_flow_style=False, width=110)
+
+    def _data_layer(self) -> dict[str, Any]:
+        layer: dict[str, Any] = {"injectDefaults": False}
+        if self.sources:
+            layer["sources"] = [
+                {"pluginRef": item.name, "extractors": [{"pluginRef": name} for name, _ in item.extractors]}
+                for item in self.sources
+            ]
+        if self.discovery is not None:
+            layer["discovery"] = {"pluginRef": self.discovery[0]}
+        return layer
+
+
+def _described(name: str, type: str, plugin: Plugin) -> dict[str, Any]:
+    parameters = {key: _plain(value) for key, value in msgspec.to_builtins(plugin).items() if value is not None}
+    described: dict[str, Any] = {"name": name, "type": type}
+    if parameters:
+        described["parameters"] = parameters
+    return described
+
+
+def _plain(value: Any) -> Any:
+    """8192.0 as 8192, which is how people write it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _profile(profile: Profile) -> dict[str, Any]:
+    entries: list[dict[str, Any]] = [{"pluginRef": name} for name, _ in profile.filters]
+    entries += [{"pluginRef": name, "weight": _plain(weight)} for name, weight, _ in profile.scorers]
+    return {"name": profile.name, "plugins": [*entries, {"pluginRef": profile.picker[0]}]}

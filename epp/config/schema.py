@@ -1,0 +1,132 @@
+"""llm-d's EndpointPickerConfig, field by field.
+
+Every field has a default here, so that a broken configuration still yields a partial one in which all the other
+mistakes can be found; what is required is checked when it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+API_VERSION: Final = "llm-d.ai/v1alpha1"
+LEGACY_API_VERSION: Final = "inference.networking.x-k8s.io/v1alpha1"
+KIND: Final = "EndpointPickerConfig"
+
+Quantity = (
+    Annotated[int, msgspec.Meta(ge=0)]
+    | Annotated[float, msgspec.Meta(ge=0)]
+    | Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^\+?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$",
+            title="a quantity of at least 0, such as 5000, 1G or 512Mi",
+        ),
+    ]
+)
+"""A Kubernetes quantity that is not negative: 5000, 1G, 512Mi."""
+
+Duration = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(0|([0-9]*\.?[0-9]+(ns|us|µs|ms|s|m|h))+)$", title="a duration such as 60s, 1m30s or 200ms"
+    ),
+]
+"""A Go duration: 60s, 1m30s, 0s."""
+
+
+class _Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """A mapping in the configuration."""
+
+
+class PluginSpec(_Section):
+    """`plugins[]`: `name` defaults to `type`."""
+
+    name: str = ""
+    type: str = ""
+    parameters: dict[str, Any] | None = None
+
+
+class Ref(_Section):
+    """A reference by plugin name."""
+
+    plugin_ref: str = ""
+
+
+class ProfileEntry(_Section):
+    """`schedulingProfiles[].plugins[]`: the weight is for scorers."""
+
+    plugin_ref: str = ""
+    weight: float | None = None
+
+
+class ProfileSpec(_Section):
+    """`schedulingProfiles[]`."""
+
+    name: str = ""
+    plugins: list[ProfileEntry] = []
+
+
+class SourceSpec(_Section):
+    """`dataLayer.sources[]`."""
+
+    plugin_ref: str = ""
+    extractors: list[Ref] = []
+
+
+class DataLayer(_Section):
+    """`dataLayer`."""
+
+    inject_defaults: bool = True
+    sources: list[SourceSpec] = []
+    discovery: Ref | None = None
+    peer_discovery: Ref | None = None
+    cross_replica_syncer_plugin_ref: str = ""
+    cross_replica_sync_interval: Duration | None = None
+
+
+class BandTemplate(_Section):
+    """`flowControl.defaultPriorityBand` and its negative twin."""
+
+    max_bytes: Quantity | None = None
+    max_requests: Quantity | None = None
+    fairness_policy_ref: str = ""
+    ordering_policy_ref: str = ""
+    priority: int | None = None
+
+
+class FlowControl(_Section):
+    """`flowControl`."""
+
+    max_bytes: Quantity | None = None
+    max_requests: Quantity | None = None
+    default_request_ttl: Duration | None = msgspec.field(default=None, name="defaultRequestTTL")
+    no_endpoint_request_ttl: Duration | None = msgspec.field(default=None, name="noEndpointRequestTTL")
+    default_priority_band: BandTemplate | None = None
+    default_negative_priority_band: BandTemplate | None = None
+    priority_bands: list[BandTemplate] = []
+    usage_limit_policy_plugin_ref: str = ""
+    saturation_detector: Ref | None = None
+    enable_eviction: bool = False
+
+
+class RequestHandler(_Section):
+    """`requestHandler`."""
+
+    parsers: list[Ref] = []
+
+
+class EndpointPickerConfig(_Section):
+    """The whole file. `saturationDetector` and `parser` at this level are llm-d's deprecated spellings."""
+
+    api_version: str = ""
+    kind: str = ""
+    feature_gates: list[str] = []
+    plugins: list[PluginSpec] = []
+    scheduling_profiles: list[ProfileSpec] = []
+    data_layer: DataLayer | None = None
+    flow_control: FlowControl | None = None
+    request_handler: RequestHandler | None = None
+    saturation_detector: Ref | None = None
+    parser: Ref | None = None
