@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from random import Random
 from types import TracebackType
@@ -53,8 +54,7 @@ class Fleet:
 
     async def close(self) -> None:
         """Stops listening, gives open answers a moment, stops the engines."""
-        for runner in self._runners:
-            await runner.cleanup()
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         for server in self.servers:
             server.close()
 

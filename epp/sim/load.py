@@ -1,0 +1,132 @@
+"""An asynchronous client that plays conversations against an OpenAI endpoint and times every token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from epp.clock import Clock
+from epp.sim.workload import Conversation
+
+TIMEOUT_SECONDS = 120.0
+
+
+@dataclass(slots=True)
+class Timing:
+    """One request: when it was sent, in seconds from the start, and how its answer came.
+
+    `ttft` and `gaps` (between pieces) are about text only: headers and the opening event with the role do not count.
+    `error` is empty for an answer that came to its end.
+    """
+
+    sent: float
+    group: int
+    ttft: float = 0.0
+    total: float = 0.0
+    gaps: list[float] = field(default_factory=list)
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    text: str = ""
+    error: str = ""
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Event(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+
+
+class Player:
+    """Plays conversations against `base_url` (with or without `/v1`, as given by whoever runs the gateway)."""
+
+    def __init__(self, base_url: str, model: str, answer_tokens: int, clock: Clock) -> None:
+        self._url = base_url.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
+        self._model = model
+        self._answer_tokens = answer_tokens
+        self._clock = clock
+        self._events = msgspec.json.Decoder(_Event)
+
+    async def play(self, conversations: Sequence[Conversation]) -> list[Timing]:
+        """All of them, each at its time whatever became of the others; the timings in order of sending."""
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http:
+            start = self._clock.now()
+            played = await asyncio.gather(*(self._converse(http, each, start) for each in conversations))
+        return sorted((timing for timings in played for timing in timings), key=lambda timing: timing.sent)
+
+    async def _converse(self, http: aiohttp.ClientSession, it: Conversation, start: float) -> list[Timing]:
+        await asyncio.sleep(max(0.0, start + it.at - self._clock.now()))
+        messages = [{"role": "system", "content": it.system}]
+        timings: list[Timing] = []
+        for question, pause in zip(it.questions, it.pauses, strict=True):
+            await asyncio.sleep(pause)
+            messages.append({"role": "user", "content": question})
+            timing = Timing(self._clock.now() - start, it.group)
+            timings.append(timing)
+            try:
+                await self._ask(http, messages, timing)
+            except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+                timing.error = f"{type(error).__name__}: {error}"
+            if timing.error:
+                break
+            messages.append({"role": "assistant", "content": timing.text})
+        return timings
+
+    async def _ask(self, http: aiohttp.ClientSession, messages: list[dict[str, str]], timing: Timing) -> None:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": messages,
+            "max_tokens": self._answer_tokens,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        begin = last = self._clock.now()
+        pieces: list[str] = []
+        done = False
+        async with http.post(self._url, json=body) as response:
+            if response.status != 200:
+                timing.error = f"HTTP {response.status}: {(await response.text())[:200]}"
+                return
+            async for line in response.content:
+                if not line.startswith(b"data: "):
+                    continue
+                if line.startswith(b"data: [DONE]"):
+                    done = True
+                    break
+                now = self._clock.now()
+                if piece := self._read(line[6:], timing):
+                    if pieces:
+                        timing.gaps.append(now - last)
+                    else:
+                        timing.ttft = now - begin
+                    pieces.append(piece)
+                    last = now
+        timing.total = last - begin
+        timing.text = "".join(pieces)
+        if not done:
+            timing.error = "the answer was cut off"
+
+    def _read(self, data: bytes, timing: Timing) -> str:
+        event = self._events.decode(data)
+        if event.usage is not None:
+            timing.prompt_tokens = event.usage.prompt_tokens
+            timing.output_tokens = event.usage.completion_tokens
+        return "".join(choice.delta.content or "" for choice in event.choices)

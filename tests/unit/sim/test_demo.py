@@ -1,0 +1,133 @@
+"""The workload, the client that plays it, and the comparison, through two small gateways."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from epp.clock import SystemClock
+from epp.sim import demo, tokens
+from epp.sim.engine import EngineConfig
+from epp.sim.fleet import Fleet
+from epp.sim.hardware import FAST
+from epp.sim.load import Player, Timing
+from epp.sim.workload import Conversation, Profile, conversations
+
+SMALL = Profile(groups=6, conversations=24, rate=500.0, turns=2, think_seconds=0.01, system_tokens=400, answer_tokens=8)
+Choose = Callable[[dict[str, Any]], str]
+
+
+@asynccontextmanager
+async def gateway(choose: Choose) -> AsyncIterator[str]:
+    """Passes each request to the server that `choose` names."""
+
+    async def forward(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        async with http.post(f"http://{choose(body)}{request.path}", json=body) as answer:
+            response = web.StreamResponse(status=answer.status, headers={"content-type": answer.content_type})
+            await response.prepare(request)
+            async for piece in answer.content.iter_any():
+                await response.write(piece)
+            return response
+
+    app = web.Application(client_max_size=1 << 24)
+    app.router.add_post("/{path:.*}", forward)
+    runner = web.AppRunner(app, access_log=None)
+    async with aiohttp.ClientSession(auto_decompress=False) as http:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            yield "http://{}:{}".format(*runner.addresses[0][:2])
+        finally:
+            await runner.cleanup()
+
+
+def in_turn(servers: Sequence[str]) -> Choose:
+    turns = itertools.cycle(servers)
+    return lambda body: next(turns)
+
+
+def by_prefix(servers: Sequence[str]) -> Choose:
+    return lambda body: servers[tokens.seed(body["messages"][0]["content"].encode()) % len(servers)]
+
+
+def test_a_workload_is_fixed_by_its_seed() -> None:
+    first, same, other = (conversations(SMALL, Random(seed)) for seed in (1, 1, 2))
+    assert first == same
+    assert first != other
+    assert [each.at for each in first] == sorted(each.at for each in first)
+    assert {tokens.count(each.system.encode()) for each in first} == {400}
+    assert len({each.system for each in first}) == len({each.group for each in first})
+    assert all(len(each.questions) == len(each.pauses) == 2 for each in first)
+
+
+@pytest.fixture
+async def three() -> AsyncIterator[Fleet]:
+    """Caches for three of six system prompts each."""
+    config = EngineConfig(hardware=FAST, num_gpu_blocks=110, max_model_len=1024)
+    async with Fleet(config, SystemClock(), ports=[0, 0, 0], model=demo.MODEL) as fleet:
+        yield fleet
+
+
+async def test_compare_tells_the_arms_apart(three: Fleet) -> None:
+    def start(name: str) -> Any:
+        return gateway((in_turn if name == demo.ROUND_ROBIN else by_prefix)(three.targets))
+
+    said: list[str] = []
+    arms = await demo.compare(start, three.targets, SystemClock(), said.append, profile=SMALL)
+    assert [arm.name for arm in arms] == [demo.ROUND_ROBIN, demo.DEFAULT]
+    assert [timing.error for arm in arms for timing in arm.timings if timing.error] == []
+    assert [len(arm.timings) for arm in arms] == [48, 48]
+    assert all(timing.output_tokens == 8 and timing.ttft > 0 for arm in arms for timing in arm.timings)
+    assert arms[0].queries == arms[1].queries == sum(timing.prompt_tokens for timing in arms[0].timings)
+    assert arms[0].hit_rate < arms[1].hit_rate
+    assert "48 requests of 6 groups" in said[0]
+    assert "hit rate" in said[-1]
+
+
+async def test_failures_are_told_and_end_the_conversation(three: Fleet) -> None:
+    talk = Conversation(0.0, 0, "system", ("one", "two"), (0.0, 0.0))
+    (refused,) = await Player(f"http://{three.targets[0]}/v1", "other", 4, SystemClock()).play([talk])
+    assert refused.error.startswith("HTTP 404: ")
+    (lost,) = await Player("http://127.0.0.1:9", demo.MODEL, 4, SystemClock()).play([talk])
+    assert lost.error.startswith("ClientConnectorError: ")
+
+
+async def test_a_cut_answer_is_a_failure() -> None:
+    async def cut(request: web.Request) -> web.Response:
+        return web.Response(body=b'data: {"choices":[{"delta":{"content":"abcd"}}]}\n\n')
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", cut)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        url = "http://{}:{}".format(*runner.addresses[0][:2])
+        talk = Conversation(0.0, 0, "system", ("one",), (0.0,))
+        (timing,) = await Player(url, demo.MODEL, 4, SystemClock()).play([talk])
+        assert (timing.error, timing.text) == ("the answer was cut off", "abcd")
+    finally:
+        await runner.cleanup()
+
+
+def test_the_report() -> None:
+    slow = demo.Arm(demo.ROUND_ROBIN, [Timing(0, 0, ttft=each / 100) for each in range(1, 101)], 1000, 250)
+    fast = demo.Arm(demo.DEFAULT, [Timing(0, 0, ttft=0.1), Timing(1, 0, error="HTTP 503: no")], 1000, 900)
+    text = demo.report([slow, fast])
+    assert "round robin        505 ms   500 ms   990 ms       25%       0" in text
+    assert "epp default        100 ms   100 ms   100 ms       90%       1" in text
+    assert "max  round robin  " + "█" * demo.BAR + " 1000 ms" in text
+    assert text.endswith("HTTP 503: no")
+
+
+def test_rank() -> None:
+    assert [demo.rank([1, 2, 3, 4], share) for share in (0, 0.5, 0.99, 1)] == [1, 2, 4, 4]
+    assert demo.rank([], 0.5) == 0
