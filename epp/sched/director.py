@@ -1,0 +1,284 @@
+"""From a complete request to a route: candidates, producers, profiles, reservation."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from random import Random
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from epp.api import (
+    INFLIGHT_REQUESTS,
+    PROMPT,
+    RUNNING,
+    WAITING,
+    Charge,
+    Endpoint,
+    Endpoints,
+    Observer,
+    Plugin,
+    Request,
+    Snapshot,
+)
+from epp.clock import Clock
+from epp.config.plan import Plan
+from epp.errors import Internal, NoEndpoints, Reject
+from epp.sched import pipeline, produce
+from epp.sched.completion import Completion
+from epp.sched.decision import Verdict
+from epp.sched.exchange import Head, Recorder, Route
+from epp.sched.flight import InFlight
+from epp.sched.intake import REQUEST_ID, Intake, Reading
+from epp.state.ledger import Ledger
+from epp.state.table import Table
+
+NO_CANDIDATES = "failed to find endpoint candidates for serving the request"
+FILTERED_OUT = "no endpoints available for the given request"
+NO_CHARGE = Charge(0.0)
+
+
+class Decided(msgspec.Struct, gc=False):
+    """One finished decision, kept for `epp explain`. `refusal` is empty if a route was found."""
+
+    wall: float
+    request_id: str
+    model: str
+    path: str
+    seconds: float
+    verdicts: Mapping[str, Verdict]
+    destination: str = ""
+    refusal: str = ""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How the director behaves besides the plan.
+
+    `scraped_load`: scrapes replace reservations (completion by scrape). `timeout`: seconds for awaited producers.
+    """
+
+    use_subset: bool = True
+    emit_scores: bool = False
+    timeout: float = 2.0
+    scraped_load: bool = False
+
+
+class Pool:
+    """The scraped columns and the ledger's live ones as one snapshot."""
+
+    def __init__(self, table: Table, ledger: Ledger, scraped_load: bool) -> None:
+        self._table = table
+        self._ledger = ledger
+        self._scraped_load = scraped_load
+        self._scraped: Snapshot | None = None
+        self._live: object = None
+        self._merged: Snapshot | None = None
+
+    def snapshot(self) -> Snapshot:
+        """The pool as it is now; ledger columns stay live, so read them before the next await."""
+        scraped = self._table.snapshot()
+        live = self._ledger.columns(len(scraped.endpoints))
+        if self._merged is None or scraped is not self._scraped or live is not self._live:
+            self._scraped, self._live = scraped, live
+            self._merged = msgspec.structs.replace(scraped, columns={**scraped.columns, **live})
+        if self._scraped_load:
+            return self._with_scraped_load(self._merged)
+        return self._merged
+
+    def hinted(self, snapshot: Snapshot, subset: tuple[str, ...]) -> NDArray[np.intp]:
+        """Slots of the hinted endpoints: `ip:port` means that port, a bare `ip` all of its ports."""
+        found: set[int] = set()
+        for item in subset:
+            found.update(self._table.slots_of_hint(item))
+        return np.array(sorted(found), np.intp)
+
+    def _with_scraped_load(self, snapshot: Snapshot) -> Snapshot:
+        columns = dict(snapshot.columns)
+        load = np.nan_to_num(columns[RUNNING]) + np.nan_to_num(columns[WAITING])
+        columns[INFLIGHT_REQUESTS] = columns[INFLIGHT_REQUESTS][: len(load)] + load
+        return msgspec.structs.replace(snapshot, columns=columns)
+
+
+class Director:
+    """Decides. Between reading the columns and reserving there is no await: choosing is claiming."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        table: Table,
+        ledger: Ledger,
+        completion: Completion,
+        recorder: Recorder,
+        clock: Clock,
+        rng: Random,
+        settings: Settings,
+        on_decided: Callable[[Decided], None],
+    ) -> None:
+        self.clock = clock
+        self.ledger = ledger
+        self.recorder = recorder
+        self.slot_of_target: Callable[[str], int | None] = table.slot_of_target
+        self.on_done: Callable[[InFlight], None] = completion.done
+        plugins: dict[str, Plugin] = plan.plugins()
+        self.observers: tuple[Observer, ...] = _having(plugins, "ended")
+        self._told_of_picks = _having(plugins, "picked")
+        self._charger = next(iter(_having(dict(plan.producers), "charge")), None)
+        self._names = {id(plugin): name for name, plugin in plugins.items()}
+        self._plan = plan
+        self._pool = Pool(table, ledger, settings.scraped_load)
+        self._completion = completion
+        self._rng = rng
+        self._settings = settings
+        self._on_decided = on_decided
+        self._intake = Intake(plan.parsers, rng)
+        self._awaits = produce.needs_await(plan.producers)
+        self._profile_names = tuple(plan.profiles)
+        for plugin in _having(plugins, "forgotten"):
+            table.on_removed(plugin.forgotten)
+
+    def observer_failed(self, observer: Observer) -> None:
+        self.recorder.fault(self._names.get(id(observer), type(observer).__name__), "observer")
+
+    def decide(self, head: Head, body: bytes) -> Route | Awaitable[Route]:
+        """A route, or an awaitable of it; raises `Reject`."""
+        started = self.clock.now()
+        reading = self._read(head, body)
+        try:
+            endpoints = self._candidates(head.subset)
+            if self._awaits:
+                return self._decide_later(reading, endpoints, started)
+            endpoints = produce.run_now(self._plan.producers, reading.request, endpoints, self.recorder.fault)
+            return self._route(reading, endpoints, started)
+        except Reject as reject:
+            self._refused(reading, reject, started)
+            raise
+
+    async def _decide_later(self, reading: Reading, endpoints: Endpoints, started: float) -> Route:
+        try:
+            produced = await produce.run(
+                self._plan.producers, reading.request, endpoints, self._settings.timeout, self.recorder.fault
+            )
+            return self._route(reading, produced.rebased(self._pool.snapshot()), started)
+        except Reject as reject:
+            self._refused(reading, reject, started)
+            raise
+
+    def _read(self, head: Head, body: bytes) -> Reading:
+        try:
+            return self._intake.read(head, body)
+        except Reject as reject:
+            self.recorder.rejected("", "", "default-flow", 0, reject.code)
+            raise
+
+    def _candidates(self, subset: tuple[str, ...] | None) -> Endpoints:
+        snapshot = self._pool.snapshot()
+        slots = snapshot.live
+        if subset is not None and self._settings.use_subset:
+            slots = self._pool.hinted(snapshot, subset)
+        if not len(slots):
+            raise NoEndpoints(NO_CANDIDATES)
+        return Endpoints(snapshot, slots)
+
+    def _route(self, reading: Reading, endpoints: Endpoints, started: float) -> Route:
+        request = reading.request
+        if not len(endpoints):
+            raise NoEndpoints(NO_CANDIDATES)
+        verdicts = reading.verdicts = self._run_profiles(request, endpoints)
+        found = {name: verdict.order.size > 0 for name, verdict in verdicts.items()}
+        verdict = verdicts.get(self._plan.handler[1].primary(request, found))
+        if verdict is None:
+            raise Internal("the profile handler named a primary profile that did not run")
+        if not verdict.order.size:
+            raise verdict.rejection(FILTERED_OUT)
+        chosen = {name: v.endpoints.at(int(v.order[0])) for name, v in verdicts.items() if v.order.size}
+        destination = ",".join([verdict.endpoints.at(position).target for position in verdict.order.tolist()])
+        flight = self._reserve(reading, verdict, verdicts)
+        seconds = self.clock.now() - started
+        first = verdict.endpoints.at(int(verdict.order[0]))
+        self.recorder.scheduled(seconds, request.target_model, first.pod or first.name, first.namespace, first.port)
+        wall = self.clock.wall()
+        self._on_decided(Decided(wall, request.id, request.model, request.path, seconds, verdicts, destination))
+        return self._answer(reading, flight, destination, chosen, verdict)
+
+    def _run_profiles(self, request: Request, endpoints: Endpoints) -> dict[str, Verdict]:
+        handler = self._plan.handler[1]
+        verdicts: dict[str, Verdict] = {}
+        found: dict[str, bool] = {}
+        while names := handler.profiles(request, self._profile_names, found):
+            for name in names:
+                verdict = pipeline.run(self._plan.profiles[name], request, endpoints, self._rng, self.recorder.fault)
+                verdicts[name] = verdict
+                found[name] = verdict.order.size > 0
+        return verdicts
+
+    def _reserve(self, reading: Reading, verdict: Verdict, verdicts: Mapping[str, Verdict]) -> InFlight:
+        request, position = reading.request, int(verdict.order[0])
+        charge = self._charge(request, verdict.endpoints, position)
+        ticket = self.ledger.reserve(int(verdict.endpoints.slots[position]), charge.prompt_tokens, charge.output_tokens)
+        prompt = request[PROMPT]
+        self.recorder.routed(
+            request.model,
+            request.target_model,
+            request.fairness_id,
+            request.priority,
+            len(request.body),
+            0 if prompt is None else prompt.tokens,
+        )
+        if self._told_of_picks:
+            slots = {name: int(v.endpoints.slots[v.order[0]]) for name, v in verdicts.items() if v.order.size}
+            for plugin in self._told_of_picks:
+                try:
+                    plugin.picked(request, slots)
+                except Exception:
+                    self.observer_failed(plugin)
+        return InFlight(self, request, ticket, charge.prompt_tokens, reading.usage_reader())
+
+    def _charge(self, request: Request, endpoints: Endpoints, position: int) -> Charge:
+        if self._charger is not None:
+            try:
+                charge: Charge = self._charger.charge(request, endpoints, position)
+                return charge
+            except Exception:
+                self.observer_failed(self._charger)
+        prompt = request[PROMPT]
+        return NO_CHARGE if prompt is None else Charge(float(prompt.tokens))
+
+    def _answer(
+        self, reading: Reading, flight: InFlight, destination: str, chosen: Mapping[str, Endpoint], verdict: Verdict
+    ) -> Route:
+        request = reading.request
+        headers = dict(self._plan.handler[1].headers(request, chosen))
+        if reading.minted_id:
+            headers[REQUEST_ID] = request.id
+        observe = self._completion.observe()
+        if not observe:
+            flight.followed = True
+            self._completion.follow(flight)
+        scores = None
+        if self._settings.emit_scores:
+            totals = zip(verdict.endpoints, verdict.totals.tolist(), strict=True)
+            scores = {endpoint.target: total for endpoint, total in totals}
+        request.lighten()
+        return Route(destination, flight, observe, headers, reading.body, scores)
+
+    def _refused(self, reading: Reading, reject: Reject, started: float) -> None:
+        request = reading.request
+        self.recorder.scheduled(self.clock.now() - started, request.target_model, "", "", 0)
+        self.recorder.rejected(request.model, request.target_model, request.fairness_id, request.priority, reject.code)
+        self._on_decided(
+            Decided(
+                self.clock.wall(),
+                request.id,
+                request.model,
+                request.path,
+                self.clock.now() - started,
+                reading.verdicts,
+                refusal=f"{reject.code} - {reject.message}",
+            )
+        )
+
+
+def _having(plugins: Mapping[str, Plugin], method: str) -> tuple[Any, ...]:
+    return tuple(plugin for plugin in plugins.values() if hasattr(plugin, method))

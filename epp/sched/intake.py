@@ -1,0 +1,109 @@
+"""From headers and body to a `Request`: which parser, which model, what the client may say about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from uuid import UUID
+
+import msgspec
+
+from epp.api import Parsed, Parser, Request, UsageReader
+from epp.errors import BadRequest
+from epp.parse import rewrite
+from epp.parse.select import ParserTable
+from epp.sched.decision import Verdict
+from epp.sched.exchange import Head
+
+MODEL_REWRITE = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
+FAIRNESS_ID = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
+REQUEST_ID = "x-request-id"
+LONGEST_CONTROL_VALUE = 256
+DEFAULT_FLOW = "default-flow"
+
+
+class Reading(msgspec.Struct, gc=False):
+    """A request on its way to a route.
+
+    `body` is the rewritten body or None; `minted_id`: the request came without an id; `verdicts`: profile by profile.
+    """
+
+    request: Request
+    parser: Parser | None = None
+    body: bytes | None = None
+    minted_id: bool = False
+    verdicts: dict[str, Verdict] = {}
+
+    def usage_reader(self) -> UsageReader | None:
+        """Reads token usage from the answer."""
+        return None if self.parser is None else self.parser.usage_reader(self.request.path, self.request.streaming)
+
+
+class Intake:
+    """Reads requests with the configured parsers."""
+
+    def __init__(self, parsers: Sequence[tuple[str, Parser]], rng: Random) -> None:
+        self._parsers = ParserTable(parsers)
+        self._rng = rng
+
+    def read(self, head: Head, body: bytes) -> Reading:
+        """The request, or `BadRequest`. Without a body, or before it is seen, nothing is parsed."""
+        headers = head.headers
+        path = routed_path(headers)
+        request_id = headers.get(REQUEST_ID, "")
+        reading = Reading(
+            Request(
+                id=request_id or str(UUID(int=self._rng.getrandbits(128), version=4)),
+                path=path,
+                headers=headers,
+                body=body,
+                fairness_id=control(headers, FAIRNESS_ID) or DEFAULT_FLOW,
+            ),
+            minted_id=not request_id,
+        )
+        if not head.end_of_stream and not head.body_unseen:
+            self._parse(reading, head, body)
+        return reading
+
+    def _parse(self, reading: Reading, head: Head, body: bytes) -> None:
+        request = reading.request
+        _, parser = self._parsers.choose(request.path)
+        parsed = parser.parse(request.path, head.headers, body)
+        reading.parser = parser
+        fill(request, parsed)
+        if not parser.paths:
+            return  # the fallback parser knows no model: nothing to rewrite, nothing to miss
+        target = control(head.headers, MODEL_REWRITE) or parsed.model
+        if not target:
+            raise BadRequest("model not found in request body")
+        if target != parsed.model:
+            request.target_model = target
+            reading.body = rewrite.with_model(body, target)
+
+
+def fill(request: Request, parsed: Parsed) -> None:
+    """Copies what the parser found."""
+    request.model = request.target_model = parsed.model or ""
+    request.text = parsed.text
+    request.token_ids = parsed.token_ids
+    request.cache_salt = parsed.cache_salt
+    request.max_output_tokens = parsed.max_output_tokens
+    request.streaming = parsed.streaming
+
+
+def routed_path(headers: Mapping[str, str]) -> str:
+    """The path that decides the API, in llm-d's order."""
+    return (
+        headers.get(":path") or headers.get("x-original-path") or headers.get("x-forwarded-path") or "/v1/completions"
+    )
+
+
+def control(headers: Mapping[str, str], names: Sequence[str]) -> str:
+    """A control header under its new or old name; a value no metric label or model name can be is refused."""
+    for name in names:
+        value = headers.get(name)
+        if value:
+            if len(value) > LONGEST_CONTROL_VALUE or not value.isprintable():
+                raise BadRequest(f"header {name} must be printable and at most {LONGEST_CONTROL_VALUE} characters")
+            return value
+    return ""
