@@ -24,7 +24,7 @@ MAX_MODELS = 1000
 MAX_FAIRNESS_IDS = 1000
 MAX_COMBINATIONS = 10_000
 _END = b"# EOF\n"
-_GAUGES_READ_LATE = ("llm_d_epp_prefix_indexer_size", "llm_d_epp_extproc_streams_inflight", "epp_open_streams")
+_OPEN_STREAMS = ("llm_d_epp_extproc_streams_inflight", "epp_open_streams")
 
 
 class _OfRequest:
@@ -61,7 +61,7 @@ class Metrics:
         for spec in (*REQUESTS, *SCHEDULER, *OURS, *(STREAM if stream_metrics else ())):
             if spec.kind == "histogram":
                 self._histograms[spec.name] = Series(spec, Histogram)
-            elif spec.name not in _GAUGES_READ_LATE:
+            elif spec.name not in _OPEN_STREAMS:
                 self._numbers[spec.name] = Series(spec, Number)
         self._models = Names(MAX_MODELS)
         self._fairness = Names(MAX_FAIRNESS_IDS)
@@ -157,12 +157,6 @@ class Metrics:
         """A plugin broke its contract."""
         self._numbers["epp_plugin_faults_total"].at(plugin, kind).value += 1
 
-    def prefix_hit(self, plugin: str, type: str, hit_bytes: float, prompt_bytes: float) -> None:
-        """How much of a prompt the best endpoint holds."""
-        self._histograms["llm_d_epp_prefix_indexer_hit_bytes"].at(plugin, type).observe(hit_bytes)
-        if prompt_bytes > 0:
-            self._histograms["llm_d_epp_prefix_indexer_hit_ratio"].at(plugin, type).observe(hit_bytes / prompt_bytes)
-
     # endpoints and streams
 
     def scraped(self, seconds: float) -> None:
@@ -196,13 +190,8 @@ class Metrics:
         """`opened` tells the number of open ext_proc streams."""
         specs = (*OURS, *(STREAM if self._stream_lives is not None else ()))
         for spec in specs:
-            if spec.name in ("epp_open_streams", "llm_d_epp_extproc_streams_inflight"):
-                self.registry.register(Late(partial(_read_one, spec, (), opened)))
-
-    def show_prefix_index(self, plugin: str, type: str, size: Callable[[], int]) -> None:
-        """`size` tells the number of entries in the prefix index of a plugin."""
-        spec = next(spec for spec in SCHEDULER if spec.name == "llm_d_epp_prefix_indexer_size")
-        self.registry.register(Late(partial(_read_one, spec, (plugin, type), size)))
+            if spec.name in _OPEN_STREAMS:
+                self.registry.register(Late(partial(_read_one, spec, opened)))
 
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The page and its content type. One metric a turn of the event loop: a large page delays no request."""
@@ -272,8 +261,8 @@ def _as_go_writes(metric: Metric) -> Metric:
     return plain
 
 
-def _read_one(spec: Spec, at: tuple[str, ...], read: Callable[[], float]) -> list[Metric]:
-    return exposed(spec, [(at, read())])
+def _read_one(spec: Spec, read: Callable[[], float]) -> list[Metric]:
+    return exposed(spec, [((), read())])
 
 
 class Late(Collector):

@@ -124,6 +124,9 @@ SCHEDULER = (
           twin="llm_d_inference_scheduler_datalayer_poll_errors_total"),
     _llmd("counter", "datalayer_extract_errors_total", "Scrapes whose content could not be read.",
           ("source_type", "extractor_type"), twin="llm_d_inference_scheduler_datalayer_extract_errors_total"),
+)
+
+PREFIX = (
     _llmd("gauge", "prefix_indexer_size", "Entries of the prefix index.", OWNER,
           twin="inference_extension_prefix_indexer_size", twin_labels=()),
     _llmd("histogram", "prefix_indexer_hit_ratio", "Share of a prompt that the best endpoint holds.", OWNER, RATIOS,
@@ -148,4 +151,4 @@ OURS = (
 )
 # fmt: on
 
-TABLE = (*REQUESTS, *POOL, *SCHEDULER, *STREAM, *OURS)
+TABLE = (*REQUESTS, *POOL, *SCHEDULER, *PREFIX, *STREAM, *OURS)

@@ -13,7 +13,10 @@ from epp.obs import metrics as module
 from epp.obs.cells import OTHER
 from epp.obs.metrics import Metrics
 from epp.obs.pool import PoolView
-from epp.obs.table import REQUESTS, SCHEDULER
+from epp.obs.prefix import PrefixView
+from epp.obs.table import PREFIX, REQUESTS, SCHEDULER
+from scorers.approx_prefix_cache import BYTES_BOUNDS, RATIO_BOUNDS
+from scorers.approx_prefix_cache import Histogram as PluginHistogram
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;charset=utf-8"
 DONE = Ended("completed", 200, seconds=2.0, ttft_seconds=0.5)
@@ -81,11 +84,35 @@ async def test_bounds_are_written_as_go_writes_them() -> None:
     assert b'le="1.0"' in open_text
 
 
+class Stats:
+    """An index that holds 12 blocks, after two prompts."""
+
+    def __init__(self) -> None:
+        self.blocks = 12
+        self.hit_ratio = counted(RATIO_BOUNDS, 0.25, 1.0)
+        self.hit_bytes = counted(BYTES_BOUNDS, 100, 70_000)
+
+
+def counted(bounds: tuple[float, ...], *values: float) -> PluginHistogram:
+    made = PluginHistogram(bounds)
+    for value in values:
+        made.observe(value)
+    return made
+
+
+def prefix_view() -> PrefixView:
+    return PrefixView([("prefix", "approx-prefix-cache-producer", Stats)])
+
+
+def test_a_plugin_counts_by_the_bounds_that_are_exposed() -> None:
+    assert [spec.buckets for spec in PREFIX] == [(), RATIO_BOUNDS, BYTES_BOUNDS]
+
+
 async def test_the_page_is_valid_in_both_formats(pool: PoolView) -> None:
     metrics = Metrics(commit="abc", build_ref="v1", stream_metrics=True)
     metrics.registry.register(pool)
     metrics.show_streams(lambda: 7)
-    metrics.show_prefix_index("prefix", "approx-prefix-cache-producer", lambda: 12)
+    metrics.registry.register(prefix_view())
     metrics.stream_ended(0.2, "OK")
     one_request(metrics)
     metrics.rejected("m", "m", "team-b", 1, "ResourceExhausted")
@@ -98,6 +125,10 @@ async def test_the_page_is_valid_in_both_formats(pool: PoolView) -> None:
     page = await read(metrics)
     assert page[key("llm_d_epp_extproc_streams_inflight")] == 7
     assert page[key("inference_extension_prefix_indexer_size")] == 12
+    at = {"plugin_name": "prefix", "plugin_type": "approx-prefix-cache-producer"}
+    assert page[key("llm_d_epp_prefix_indexer_hit_ratio_bucket", **at, le="0.5")] == 1
+    assert page[key("llm_d_epp_prefix_indexer_hit_ratio_sum", **at)] == 1.25
+    assert page[key("inference_extension_prefix_indexer_hit_bytes_count")] == 2
     assert page[key("llm_d_epp_extproc_streams_total", code="OK")] == 1
 
 
@@ -114,10 +145,9 @@ async def test_twins_show_the_same_numbers_summed_over_the_labels_they_lack() ->
         one_request(metrics, model, fairness, priority)
         metrics.rejected(model, model, fairness, priority, "BadRequest")
         metrics.plugin("Scorer", "queue-scorer", f"queue-{fairness}", 0.0001)
-        metrics.prefix_hit("prefix", "approx-prefix-cache-producer", 256, 1024)
     page = await read(metrics)
     for spec in (*REQUESTS, *SCHEDULER):
-        if spec.twin and spec.name != "llm_d_epp_prefix_indexer_size":
+        if spec.twin:
             assert totals(page, spec.twin.name) == totals(page, spec.name), spec.name
     at = {"model_name": "llama", "target_model_name": "llama"}
     assert page[key("inference_objective_request_total", **at, priority="0")] == 1

@@ -1,0 +1,1 @@
+"""What the picker costs: real Envoy in front, instant model servers behind, a load generator, and /proc."""

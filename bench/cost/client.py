@@ -1,0 +1,93 @@
+"""The load generator where wrk is not installed: closed loop, one request at a time on each connection.
+
+python -m bench.cost.client http://127.0.0.1:8081/v1/chat/completions --bodies FILE --connections 16 --seconds 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+from time import perf_counter
+from urllib.parse import urlsplit
+
+import msgspec
+import uvloop
+
+from bench.cost.load import Load
+from bench.cost.processes import BenchError
+
+
+def requests(url: str, lines: list[str]) -> list[bytes]:
+    """The requests as bytes."""
+    parts = urlsplit(url)
+    return [
+        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(line.encode())}\r\n\r\n{line}".encode()
+        for line in lines
+    ]
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+    """One request and its whole answer; raises BenchError if that is no 2xx."""
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 2"):
+        raise BenchError(head.split(b"\r\n", 1)[0].decode())
+    lower = head.lower()
+    if b"transfer-encoding: chunked" in lower:
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            await reader.readexactly(size + 2)
+        await reader.readexactly(2)
+        return
+    await reader.readexactly(int(lower.partition(b"content-length:")[2].split(b"\r\n", 1)[0]))
+
+
+async def connection(url: str, turns: Iterator[bytes], until: float) -> list[float]:
+    """Seconds of each request on one connection."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 20)
+    taken = []
+    try:
+        while (started := perf_counter()) < until:
+            async with asyncio.timeout(30):
+                await exchange(reader, writer, next(turns))
+            taken.append(perf_counter() - started)
+    finally:
+        writer.close()
+    return taken
+
+
+async def run(url: str, lines: list[str], connections: int, seconds: float) -> Load:
+    """All connections at once."""
+    turns = cycle(requests(url, lines))
+    started = perf_counter()
+    lists = await asyncio.gather(*(connection(url, turns, started + seconds) for _ in range(connections)))
+    taken = sorted(value for values in lists for value in values)
+    if not taken:
+        raise BenchError("no request was answered in time")
+    return Load(len(taken), perf_counter() - started, taken[len(taken) // 2], taken[len(taken) * 99 // 100])
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description="A closed-loop HTTP load generator.")
+    parser.add_argument("url")
+    parser.add_argument("--bodies", type=Path, required=True, help="one request body a line")
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    args = parser.parse_args()
+    try:
+        load = uvloop.run(run(args.url, args.bodies.read_text().splitlines(), args.connections, args.seconds))
+    except (BenchError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(msgspec.json.encode(load).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Envoy for measurements: two listeners over the same connection pool settings, one with the picker, one without.
+
+Deliberately not the gateway's configuration: the same bytes reach every picker that is measured, ours or another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+DESTINATION = "x-gateway-destination-endpoint"
+_TYPE = "type.googleapis.com/envoy.extensions"
+
+
+def bootstrap(*, picked: int, direct: int, admin: int, picker: int, server: str, log: bool, responses: bool) -> Json:
+    """Listens on port `picked` through the picker on port `picker`, and on `direct` straight to `server`.
+
+    `log`: gRPC access log to the picker; `responses`: the response phase goes through the picker.
+    """
+    host, _, port = server.rpartition(":")
+    original_dst: Json = {
+        "name": "pool",
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": "5s",
+        "circuit_breakers": _UNLIMITED,
+        "original_dst_lb_config": {"use_http_header": True, "http_header_name": DESTINATION},
+    }
+    straight: Json = {
+        "name": "direct",
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "circuit_breakers": _UNLIMITED,
+        "load_assignment": _members("direct", host, int(port)),
+    }
+    return {
+        "admin": {"address": _socket("127.0.0.1", admin)},
+        "static_resources": {
+            "listeners": [
+                _listener("picked", picked, [_ext_proc(responses)], [_access_log()] if log else []),
+                _listener("direct", direct, [], []),
+            ],
+            "clusters": [original_dst, straight, _picker_cluster(picker)],
+        },
+    }
+
+
+_UNLIMITED: Json = {
+    "thresholds": [
+        {"max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000, "max_retries": 100}
+    ]
+}
+
+
+def _listener(name: str, port: int, filters: list[Json], logs: list[Json]) -> Json:
+    router = {"name": "router", "typed_config": {"@type": f"{_TYPE}.filters.http.router.v3.Router"}}
+    cluster = "pool" if name == "picked" else "direct"
+    manager = {
+        "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "generate_request_id": True,
+        "access_log": logs,
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "60s"}}],
+                }
+            ]
+        },
+        "http_filters": [*filters, router],
+    }
+    return {
+        "name": name,
+        "address": _socket("127.0.0.1", port),
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+
+
+def _ext_proc(responses: bool) -> Json:
+    mode = {
+        "request_header_mode": "SEND",
+        "request_body_mode": "FULL_DUPLEX_STREAMED",
+        "request_trailer_mode": "SEND",
+        "response_header_mode": "SEND" if responses else "SKIP",
+        "response_body_mode": "FULL_DUPLEX_STREAMED" if responses else "NONE",
+        "response_trailer_mode": "SEND" if responses else "SKIP",
+    }
+    config = {
+        "@type": f"{_TYPE}.filters.http.ext_proc.v3.ExternalProcessor",
+        "grpc_service": {"envoy_grpc": {"cluster_name": "picker"}, "timeout": "60s"},
+        "processing_mode": mode,
+        "message_timeout": "60s",
+    }
+    return {"name": "picker", "typed_config": config}
+
+
+def _access_log() -> Json:
+    common = {
+        "log_name": "epp",
+        "transport_api_version": "V3",
+        "grpc_service": {"envoy_grpc": {"cluster_name": "picker"}},
+        "buffer_flush_interval": "0.02s",
+    }
+    config = {"@type": f"{_TYPE}.access_loggers.grpc.v3.HttpGrpcAccessLogConfig", "common_config": common}
+    return {"name": "log", "typed_config": config}
+
+
+def _picker_cluster(port: int) -> Json:
+    options = {
+        "@type": f"{_TYPE}.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {
+            "http2_protocol_options": {"initial_stream_window_size": 65_536, "initial_connection_window_size": 1 << 20}
+        },
+    }
+    return {
+        "name": "picker",
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "circuit_breakers": _UNLIMITED,
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+        "load_assignment": _members("picker", "127.0.0.1", port),
+    }
+
+
+def _members(name: str, host: str, port: int) -> Json:
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket(host, port)}}]}]}
+
+
+def _socket(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}

@@ -1,0 +1,113 @@
+"""Load: wrk where it is installed, else our own generator; and the request bodies that both send."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from bench.cost.processes import BenchError
+
+PATH = "/v1/chat/completions"
+WORDS = 2000
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+_SCRIPT = """\
+local requests, turn = {{}}, 0
+local headers = {{["content-type"] = "application/json"}}
+for body in io.lines({path}) do
+  requests[#requests + 1] = wrk.format("POST", nil, headers, body)
+end
+function request()
+  turn = turn % #requests + 1
+  return requests[turn]
+end
+"""
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What the generator saw; latencies in seconds."""
+
+    requests: int
+    seconds: float
+    p50: float
+    p99: float
+
+
+def bodies(size: int, count: int, seed: int = 1) -> list[str]:
+    """Chat requests of about `size` bytes: the first half of the prompt is common to all, the second is not."""
+    rng = Random(seed)
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(WORDS)]
+
+    def text(length: int) -> str:
+        return " ".join(rng.choices(words, k=length // 5))[:length]
+
+    room = max(16, size - 90)
+    shared = text(room // 2)
+    return [
+        json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": shared + text(room // 2)}]})
+        for _ in range(count)
+    ]
+
+
+class Generator:
+    """Sends the bodies in a file, one after the other, over some connections."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._bodies = folder / "bodies.jsonl"
+        self._bodies.write_text("\n".join(bodies(size, 16 if size > 50_000 else 64)) + "\n")
+        self._script = folder / "requests.lua"
+        self._script.write_text(_SCRIPT.format(path=json.dumps(str(self._bodies))))
+        self._wrk = shutil.which("wrk")
+
+    @property
+    def name(self) -> str:
+        return "wrk" if self._wrk else "bench.cost.client"
+
+    def run(self, port: int, connections: int, seconds: float) -> Load:
+        """Blocks for about `seconds`. Raises BenchError if any answer was not 2xx or did not come."""
+        url = f"http://127.0.0.1:{port}{PATH}"
+        whole = max(1, round(seconds))
+        if self._wrk:
+            options = [
+                "-t1",
+                f"-c{connections}",
+                f"-d{whole}s",
+                "--timeout",
+                "30s",
+                "--latency",
+                "-s",
+                str(self._script),
+            ]
+            return parse_wrk(_output([self._wrk, *options, url], whole))
+        options = ["--connections", str(connections), "--seconds", str(whole), "--bodies", str(self._bodies)]
+        text = _output([sys.executable, "-m", "bench.cost.client", url, *options], whole)
+        return msgspec.json.decode(text, type=Load)
+
+
+def parse_wrk(text: str) -> Load:
+    """wrk's report. Raises BenchError on failed requests."""
+    for failure in ("Non-2xx", "Socket errors"):
+        if match := re.search(rf"{failure}.*", text):
+            raise BenchError(f"the load generator reports: {match[0]}")
+    done = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b", text)
+    found = {share: (value, unit) for share, value, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s|m)\b", text)}
+    if done is None or "50" not in found or "99" not in found:
+        raise BenchError(f"cannot read the report of wrk:\n{text}")
+    p50, p99 = (float(found[share][0]) * _UNITS[found[share][1]] for share in ("50", "99"))
+    return Load(int(done[1]), float(done[2]) * _UNITS[done[3]], p50, p99)
+
+
+def _output(command: list[str], seconds: int) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"the load generator did not end: {error}") from error
+    if done.returncode:
+        raise BenchError(f"the load generator ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout

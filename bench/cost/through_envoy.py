@@ -1,0 +1,73 @@
+"""Measurements of a picker behind real Envoy."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from bench.cost.load import Generator
+from bench.cost.processes import Stage
+from bench.cost.rig import Case, Rig
+
+Numbers = dict[str, float]
+
+LATENCY_ROUNDS = 3
+
+
+def requests(case: Case, command: str = "") -> Numbers:
+    """CPU of the picker (and of Envoy) for one request under load."""
+    with Stage() as stage:
+        rig = Rig(stage, case, command)
+        generator = Generator(stage.folder, case.body_bytes)
+        generator.run(rig.picked, case.connections, min(2.0, case.seconds / 2))
+        before, envoy_before = rig.picker.cpu_seconds(), rig.envoy.cpu_seconds()
+        load = generator.run(rig.picked, case.connections, case.seconds)
+        cpu, envoy = rig.picker.cpu_seconds() - before, rig.envoy.cpu_seconds() - envoy_before
+        found: Numbers = {
+            "cpu_us_per_request": cpu / load.requests * 1e6,
+            "requests_per_core_second": load.requests / max(cpu, 1e-9),
+            "requests_per_second": load.requests / load.seconds,
+            "p50_ms": load.p50 * 1e3,
+            "p99_ms": load.p99 * 1e3,
+            "envoy_cpu_us_per_request": envoy / load.requests * 1e6,
+            "rss_mb": rig.picker.rss_bytes() / 1e6,
+        }
+        if case.chunks > 1:
+            found["cpu_us_per_chunk"] = found["cpu_us_per_request"] / case.chunks
+        return found
+
+
+def idle(case: Case, command: str = "") -> Numbers:
+    """Cores used with nothing to do but scrape."""
+    with Stage() as stage:
+        rig = Rig(stage, case, command)
+        time.sleep(2)
+        counts, before, started = rig.counts(), rig.picker.cpu_seconds(), time.monotonic()
+        time.sleep(case.seconds)
+        after, cpu, ended = rig.counts(), rig.picker.cpu_seconds() - before, time.monotonic()
+        scraped = (after or {}).get("scrapes", 0) - (counts or {}).get("scrapes", 0)
+        return {
+            "cores": cpu / (ended - started),
+            "scrapes_per_second": scraped / (ended - started),
+            "rss_mb": rig.picker.rss_bytes() / 1e6,
+        }
+
+
+def latency(case: Case, command: str = "") -> Numbers:
+    """What the picker adds to Envoy alone at concurrency 1: medians over rounds that alternate between both."""
+    with Stage() as stage:
+        rig = Rig(stage, case, command)
+        generator = Generator(stage.folder, case.body_bytes)
+        generator.run(rig.picked, 1, 1)
+        rounds = [
+            [generator.run(port, 1, case.seconds / LATENCY_ROUNDS / 2) for port in (rig.direct, rig.picked)]
+            for _ in range(LATENCY_ROUNDS)
+        ]
+        alone = [pair[0] for pair in rounds]
+        picked = [pair[1] for pair in rounds]
+        found: Numbers = {}
+        for name in ("p50", "p99"):
+            without = statistics.median(getattr(load, name) for load in alone) * 1e3
+            through = statistics.median(getattr(load, name) for load in picked) * 1e3
+            found |= {f"alone_{name}_ms": without, f"picked_{name}_ms": through, f"added_{name}_ms": through - without}
+        return found
