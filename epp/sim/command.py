@@ -72,14 +72,15 @@ def ports(first: list[int], count: int | None) -> list[int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until SIGINT or SIGTERM; prints one line a server when all are ready."""
-    try:
-        config, listen = engine_config(args), ports(args.port, args.count)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
+    """Serves until SIGINT or SIGTERM; prints a URL a server when all are ready. `ConfigError`: options that cannot be."""
     fleet = Fleet(
-        config, SystemClock(), host=args.host, ports=listen, model=args.model, adapters=tuple(args.lora), seed=args.seed
+        engine_config(args),
+        SystemClock(),
+        host=args.host,
+        ports=ports(args.port, args.count),
+        model=args.model,
+        adapters=tuple(args.lora),
+        seed=args.seed,
     )
     try:
         uvloop.run(_serve(fleet))

@@ -13,9 +13,6 @@ from statistics import fmean
 import aiohttp
 
 from epp.clock import Clock
-from epp.sim.engine import EngineConfig
-from epp.sim.fleet import Fleet
-from epp.sim.hardware import PRESETS
 from epp.sim.load import Player, Timing
 from epp.sim.workload import Conversation, Profile, conversations
 
@@ -23,6 +20,9 @@ ROUND_ROBIN = "round robin"
 DEFAULT = "epp default"
 SERVERS = 3
 MODEL = "sim"
+SIM_FLAGS = ("--model", MODEL, "--hardware", "h100-8b", "--num-gpu-blocks", "2400", "--max-model-len", "16384")
+"""For `epp sim`: each cache holds a little more than a third of `Profile`'s system prompts, so that all fit if every
+prompt has a home, and thrash if every prompt visits every server."""
 BAR = 36
 
 StartArm = Callable[[str], AbstractAsyncContextManager[str]]
@@ -53,13 +53,6 @@ class Arm:
         return sorted(timing.ttft for timing in self.answered)
 
 
-def fleet(clock: Clock, count: int = SERVERS) -> Fleet:
-    """Servers whose caches hold a third of `Profile`'s system prompts and a little more: all of them fit in the fleet
-    if every prompt has a home, and thrash if every prompt visits every server."""
-    config = EngineConfig(hardware=PRESETS["h100-8b"], num_gpu_blocks=2400, max_model_len=16_384)
-    return Fleet(config, clock, ports=[0] * count, model=MODEL)
-
-
 async def compare(
     start_arm: StartArm,
     servers: Sequence[str],
@@ -68,8 +61,12 @@ async def compare(
     *,
     profile: Profile | None = None,
     seed: int = 0,
+    model: str = MODEL,
 ) -> list[Arm]:
-    """Runs both arms against `servers` ("host:port"), each with empty prefix caches; says what it does and found."""
+    """Runs both arms against `servers` ("host:port"), each with empty prefix caches; says what it does and found.
+
+    The caches are emptied by `/reset_prefix_cache`, which real vLLM serves with `VLLM_SERVER_DEV_MODE=1` only.
+    """
     profile = profile or Profile()
     work = conversations(profile, Random(seed))
     requests = len(work) * profile.turns
@@ -80,21 +77,20 @@ async def compare(
     arms = []
     for name in (ROUND_ROBIN, DEFAULT):
         say(f"  {name}: {work[-1].at:.0f} s …")
-        arms.append(await _run(name, start_arm, servers, clock, profile, work))
+        async with start_arm(name) as base_url:
+            player = Player(base_url, model, profile.answer_tokens, clock)
+            arms.append(await _run(name, player, servers, work))
     say(report(arms))
     return arms
 
 
-async def _run(
-    name: str, start_arm: StartArm, servers: Sequence[str], clock: Clock, profile: Profile, work: list[Conversation]
-) -> Arm:
+async def _run(name: str, player: Player, servers: Sequence[str], work: Sequence[Conversation]) -> Arm:
     async with aiohttp.ClientSession() as http:
         for server in servers:
             async with http.post(f"http://{server}/reset_prefix_cache") as response:
                 response.raise_for_status()
         before = await _counters(http, servers)
-        async with start_arm(name) as base_url:
-            timings = await Player(base_url, MODEL, profile.answer_tokens, clock).play(work)
+        timings = await player.play(work)
         after = await _counters(http, servers)
     return Arm(name, timings, after[0] - before[0], after[1] - before[1])
 

@@ -13,8 +13,8 @@ from epp.clock import Clock
 from epp.sim.api import ModelServer
 from epp.sim.engine import EngineConfig
 
-SHUTDOWN_SECONDS = 1.0
-"""How long open answers may go on after `close`."""
+SHUTDOWN_SECONDS = 0.2
+"""How long open answers may go on after `close`; aiohttp waits up to three times that."""
 
 
 class Fleet:

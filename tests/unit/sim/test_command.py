@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -34,9 +35,15 @@ def test_options_reach_the_engine() -> None:
     assert (config.hardware.name, config.block_size, config.capacity, config.context) == ("fast", 32, 99, 3168)
 
 
-def test_options_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.run(options("--max-num-seqs", "0", "--time-scale", "0")) == 2
-    assert "max_num_seqs: must be positive\n  time_scale: must be positive" in capsys.readouterr().err
+def test_options_that_cannot_be_are_all_named() -> None:
+    with pytest.raises(ConfigError, match=r"max_num_seqs: must be positive\n  time_scale: must be positive"):
+        command.run(options("--max-num-seqs", "0", "--time-scale", "0"))
+
+
+def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert command.run(options("--port", str(taken.getsockname()[1]))) == 1
+    assert "address already in use" in capsys.readouterr().err
 
 
 def test_serves_until_told_to_stop() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from epp.clock import SystemClock
-from epp.sim import demo, tokens
+from epp.sim import command, demo, tokens
 from epp.sim.engine import EngineConfig
 from epp.sim.fleet import Fleet
 from epp.sim.hardware import FAST
@@ -131,3 +132,11 @@ def test_the_report() -> None:
 def test_rank() -> None:
     assert [demo.rank([1, 2, 3, 4], share) for share in (0, 0.5, 0.99, 1)] == [1, 2, 4, 4]
     assert demo.rank([], 0.5) == 0
+
+
+def test_the_demos_servers_hold_a_third_of_its_prompts_and_a_little_more() -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    cache = command.engine_config(parser.parse_args(demo.SIM_FLAGS))
+    prompts = Profile().groups * Profile().system_tokens
+    assert prompts / demo.SERVERS < cache.capacity * cache.block_size < prompts
