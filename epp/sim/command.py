@@ -72,7 +72,7 @@ def ports(first: list[int], count: int | None) -> list[int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until SIGINT or SIGTERM; prints a URL a server when all are ready. `ConfigError`: options that cannot be."""
+    """Serves until SIGINT or SIGTERM; prints each server's URL when all are ready. Raises `ConfigError`."""
     fleet = Fleet(
         engine_config(args),
         SystemClock(),

@@ -106,6 +106,17 @@ def test_prefix_hits_count_full_blocks_and_never_the_last_token(bench: Make) -> 
     assert (stats.prompt_tokens, stats.cached_tokens) == (41, 16)
 
 
+def test_hits_are_those_that_real_vllm_counted(bench: Make) -> None:
+    """vLLM 0.32 with blocks of 32 and one chat prompt of 332 tokens, asked four times."""
+    it = bench(block_size=32, max_num_batched_tokens=8192)
+    counted = []
+    for _ in range(4):
+        it.add("a", "x" * 332, 16)
+        it.finish()
+        counted.append((it.engine.stats.prefix_queries, it.engine.stats.prefix_hits))
+    assert counted == [(332, 0), (664, 320), (996, 640), (1328, 960)]
+
+
 def test_prompts_in_one_step_share_their_prefix(bench: Make) -> None:
     it = bench()
     it.add("a", "x", 2)
