@@ -13,6 +13,13 @@ POOL, PICKER = "pool", "picker"
 ENVOY_LB, SUBSET_HINT = "envoy.lb", "envoy.lb.subset_hint"
 DESTINATION = "x-gateway-destination-endpoint"
 EXT_PROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+# Envoy opens the ext_proc stream again and sends its messages once more, the body included as long as that is below
+# 64 KiB: a request whose decision was lost with the picker, or that came while it was away, waits for the next one.
+RETRY: Json = {
+    "retry_on": "connect-failure,refused-stream,reset,unavailable",
+    "num_retries": 60,
+    "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.2s"},
+}
 _POLICIES = "envoy.extensions.load_balancing_policies"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -82,9 +89,9 @@ def picker(address: str, tls: bool, health_interval: float) -> Json:
                 "interval": interval,
                 "no_traffic_interval": interval,
                 "no_traffic_healthy_interval": interval,
-                "unhealthy_interval": "0.250s",
-                "unhealthy_edge_interval": "0.250s",
-                "unhealthy_threshold": 1,
+                # Long enough for a restart: until then requests wait for the picker (see RETRY), after it they do not.
+                "unhealthy_interval": "0.500s",
+                "unhealthy_threshold": 5,
                 "healthy_threshold": 1,
             }
         ],

