@@ -78,6 +78,9 @@ class PageConnection(asyncio.BufferedProtocol):
         self._scratch: Final = bytearray(_SCRATCH_SIZE)
         self._filled = self._start = self._stop = self._read = self._left = 0
         self._keep = True
+        # The head of the last answer, and what it said: state, where the page starts and stops.
+        self._known_head = b""
+        self._known = (_Await.NOTHING, 0, 0)
         self.pages = 0
         """Pages this connection has brought."""
 
@@ -160,6 +163,10 @@ class PageConnection(asyncio.BufferedProtocol):
         return False
 
     def _head(self, buffer: bytearray) -> bool:
+        if self._known_head and self._filled > len(self._known_head) and buffer.startswith(self._known_head):
+            self._state, self._start, self._stop = self._known
+            self._read = self._start
+            return True
         end = buffer.find(b"\r\n\r\n", 0, self._filled)
         if end < 0:
             if self._filled > MAX_HEAD:
@@ -181,6 +188,8 @@ class PageConnection(asyncio.BufferedProtocol):
             self._stop += self._size(length, 10)
         else:
             self._state = _Await.CLOSE
+        self._known_head = bytes(buffer[: end + 4])
+        self._known = self._state, self._start, self._stop
         return True
 
     def _chunk_size(self, buffer: bytearray) -> bool:

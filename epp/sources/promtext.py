@@ -19,6 +19,7 @@ WINDOW_BEFORE = 512
 WINDOW_AFTER = 1024
 # A page that lacks a metric (LoRA, mostly) would be searched to its end for it every time.
 LOOK_AGAIN = 16
+ANCHOR_LEAD = 8
 
 _BOUNDARY = b"{ \t"
 _BLOCK = re.compile(rb'\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\}')
@@ -28,102 +29,112 @@ _ESCAPED = {b"n": b"\n"}
 
 
 class Series:
-    """One metric on the successive pages of one endpoint; remembers where it stood."""
+    """One metric on the successive pages of one endpoint; remembers where and how it stood.
 
-    __slots__ = ("_absent_for", "_name", "_near", "_needle")
+    Under its comment the series is recognised by an anchor: the end of the comment line, which cannot be the end of a
+    sample, and the name. Without comments it is searched for from the beginning every time.
+    """
+
+    __slots__ = ("_absent_for", "_anchor", "_found", "_group", "_lead", "_name", "_near")
 
     def __init__(self, name: str) -> None:
         self._name = name.encode()
-        self._needle = b"\n" + self._name
-        self._near = -1
+        self._anchor = b""
+        self._lead = 0
+        self._near = 0
+        self._group = b""
+        self._found: list[Sample] = []
         self._absent_for = 0
 
     def read(self, page: Page, start: int = 0, end: int | None = None) -> list[Sample]:
         """All samples of the metric in `page[start:end]`; none if it is not there or nothing of it makes sense.
 
-        A metric that was missing is looked for again on every sixteenth page only, see `forget`.
+        The very list of the last time if nothing changed. A metric that was missing is looked for again on every
+        sixteenth page only, see `forget`.
         """
         if end is None:
             end = len(page)
+        if self._anchor:
+            near = start + self._near
+            hit = page.find(self._anchor, max(start, near - WINDOW_BEFORE), min(end, near + WINDOW_AFTER))
+            if hit >= 0:
+                self._near = hit - start
+                return self._samples(page, hit + self._lead, end)
         if self._absent_for:
             self._absent_for -= 1
             return []
-        at = self._nearby(page, start, end) if self._near >= 0 else -1
+        at = self._first(page, start, end)
         if at < 0:
-            at = self._anywhere(page, start, end)
-        if at < 0:
-            self._near = -1
+            self.forget()
             self._absent_for = LOOK_AGAIN - 1
             return []
-        self._near = at - start
+        self._remember(page, start, at)
         return self._samples(page, at, end)
 
     def forget(self) -> None:
         """The next page is another server's, or the last one had nothing on it: search it all."""
-        self._near = -1
+        self._anchor = self._group = b""
         self._absent_for = 0
 
-    def _nearby(self, page: Page, start: int, end: int) -> int:
-        near = start + self._near
-        at = self._find(page, max(start, near - WINDOW_BEFORE), min(end, near + WINDOW_AFTER))
-        # The window may begin in the middle of the series: go back to the first.
-        while at > start:
-            before = page.rfind(b"\n", start, at - 1) + 1 or start
-            if not self._begins(page, before, end):
-                break
-            at = before
-        return at
+    def _first(self, page: Page, start: int, end: int) -> int:
+        """Where the first sample begins; -1 if there is none."""
+        if self._begins(page, start, end):
+            return start
+        needle = b"\n" + self._name
+        at = page.find(needle, start, end)
+        while at >= 0 and not self._begins(page, at + 1, end):
+            at = page.find(needle, at + 1, end)  # that was a longer name: num_requests_waiting_by_reason
+        return at + 1 if at >= 0 else -1
 
-    def _anywhere(self, page: Page, start: int, end: int) -> int:
-        return start if self._begins(page, start, end) else self._find(page, start, end)
-
-    def _find(self, page: Page, low: int, high: int) -> int:
-        needle = self._needle
-        while True:
-            hit = page.find(needle, low, high)
-            if hit < 0:
-                return -1
-            low = hit + len(needle)
-            # Otherwise a longer name: num_requests_waiting_by_reason.
-            if page[low : low + 1] in _BOUNDARY:
-                return hit + 1
+    def _remember(self, page: Page, start: int, at: int) -> None:
+        self._anchor = b""
+        line = page.rfind(b"\n", start, at - 1) + 1 if at > start else at
+        if page[line : line + 1] == b"#":
+            lead = max(line, at - ANCHOR_LEAD)
+            self._anchor = bytes(page[lead : at + len(self._name) + 1])
+            self._lead = at - lead
+            self._near = lead - start
 
     def _begins(self, page: Page, at: int, end: int) -> bool:
         after = at + len(self._name)
         return page.startswith(self._name, at, end) and after < end and page[after] in _BOUNDARY
 
     def _samples(self, page: Page, at: int, end: int) -> list[Sample]:
+        if self._group and page.startswith(self._group, at, end):
+            return self._found
+        first, width = at, len(self._name)
         samples: list[Sample] = []
         while True:
             stop = page.find(b"\n", at, end)
             if stop < 0:
                 stop = end
-            sample = _sample(bytes(page[at + len(self._name) : stop]))
+            sample = _sample(bytes(page[at + width : stop]))
             if sample is not None:
                 samples.append(sample)
             at = stop + 1
-            if not self._begins(page, at, end):
-                return samples
+            if page[at : at + 1] == b"#" or not self._begins(page, at, end):
+                break
+        # With the first byte of the line that follows, so that a sample more is a change.
+        self._group = bytes(page[first : at + 1]) if at < end else b""
+        self._found = samples
+        return samples
 
 
 def _sample(rest: bytes) -> Sample | None:
     """What follows the name on a line: labels, value, perhaps a timestamp, perhaps an exemplar."""
-    rest = rest.strip()
-    labels = b""
-    if rest[:1] == b"{":
-        close = rest.find(b"}")
-        if rest.find(b"}", close + 1) >= 0:  # a brace in a label value, or in an exemplar
-            block = _BLOCK.match(rest)
-            close = block.end() - 1 if block else -1
-        if close < 0:
-            return None
-        labels, rest = rest[: close + 1], rest[close + 1 :]
+    close = rest.find(b"}") + 1
+    # The first brace may stand in a label value, but then what follows it is no number.
     try:
-        return labels, float(rest)
+        return (rest[:close], float(rest[close:])) if close else (b"", float(rest))
     except ValueError:
-        pass
+        return _careful_sample(rest.strip())
+
+
+def _careful_sample(rest: bytes) -> Sample | None:
+    block = _BLOCK.match(rest)
+    labels = block[0] if block else b""
     try:
-        return labels, float(rest.split(None, 1)[0])
+        return labels, float(rest[len(labels) :].split(None, 1)[0])
     except (ValueError, IndexError):
         return None
 

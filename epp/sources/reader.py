@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from math import inf, isfinite, nan
+from math import inf, isfinite, isnan, nan
+from operator import itemgetter
 
 from epp.api import (
     BLOCK_COUNT,
@@ -78,17 +80,56 @@ class Engine:
         self.labels = Labels()
 
 
+class _Tracked:
+    """One specification on the successive pages of one endpoint; works on it only when its series have changed."""
+
+    __slots__ = ("_fold", "_known", "_labels", "_samples", "_series", "_spec")
+
+    def __init__(self, spec: Spec, labels: Labels, fold: Fold = sum) -> None:
+        self._series = Series(spec.metric)
+        self._spec = spec
+        self._labels = labels
+        self._fold = fold
+        self._samples: list[Sample] | None = None
+        self._known = nan
+
+    def forget(self) -> None:
+        self._series.forget()
+
+    def changed(self, page: Page, start: int, end: int | None) -> list[Sample] | None:
+        """The samples with the right labels; None if they are what they were."""
+        samples = self._series.read(page, start, end)
+        if samples is self._samples:
+            return None
+        self._samples = samples
+        wanted = self._spec.labels
+        if not wanted:
+            return samples
+        return [sample for sample in samples if wanted.items() <= self._labels.of(sample[0]).items()]
+
+    def value(self, page: Page, start: int, end: int | None) -> float:
+        """The series folded into one number; NaN if there is none."""
+        samples = self.changed(page, start, end)
+        if samples is not None:
+            found = [value for _, value in samples if isfinite(value)]
+            self._known = self._fold(found) if found else nan
+        return self._known
+
+
 class PageReader:
-    """Reads the successive pages of one endpoint; remembers where the series stood."""
+    """Reads the successive pages of one endpoint."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._gauges = [
-            (gauge.column, gauge.fold, [(Series(spec.metric), spec) for spec in gauge.specs]) for gauge in engine.gauges
+            (gauge.column, [_Tracked(spec, engine.labels, gauge.fold) for spec in gauge.specs])
+            for gauge in engine.gauges
         ]
-        self._lora = Series(engine.lora.metric) if engine.lora else None
-        self._cache_info = Series(engine.cache_info.metric) if engine.cache_info else None
-        self._adapters: tuple[bytes, Adapters, float] = (b"", NO_ADAPTERS, nan)
+        self._lora = _Tracked(engine.lora, engine.labels) if engine.lora else None
+        self._cache_info = _Tracked(engine.cache_info, engine.labels) if engine.cache_info else None
+        self._cache = (nan, nan)
+        self._adapters = NO_ADAPTERS
+        self._max_lora = nan
 
     def read(self, page: Page, start: int = 0, end: int | None = None) -> Reading:
         """Columns and adapters on the page at `page[start:end]`; a column without a usable series is left out.
@@ -97,80 +138,63 @@ class PageReader:
         """
         values: dict[Column, float] = {}
         if self._cache_info is not None:
-            self._read_cache_info(self._cache_info.read(page, start, end), values)
-        for column, fold, alternatives in self._gauges:
-            for series, spec in alternatives:
-                samples = series.read(page, start, end)
-                found = [value for block, value in samples if isfinite(value) and self._fits(spec, block)]
-                if found:
-                    values[column] = fold(found) if len(found) > 1 else found[0]
+            samples = self._cache_info.changed(page, start, end)
+            if samples is not None:
+                self._cache = self._cache_of(samples)
+            values[BLOCK_SIZE], values[BLOCK_COUNT] = self._cache
+        for column, alternatives in self._gauges:
+            for tracked in alternatives:
+                value = tracked.value(page, start, end)
+                if value == value:  # noqa: PLR0124 - NaN is not
+                    values[column] = value
                     break
-        if not values:
+        if self._lora is not None:
+            samples = self._lora.changed(page, start, end)
+            if samples is not None:
+                self._read_lora(samples)
+            values[MAX_LORA] = self._max_lora
+        if all(isnan(value) for value in values.values()):
             self.forget()
             raise SourceError(f"no series of engine {self.engine.name!r} on the page")
-        if self._lora is None:
-            return values, NO_ADAPTERS
-        return values, self._read_lora(self._lora.read(page, start, end), values)
+        return values, self._adapters
 
     def forget(self) -> None:
         """Searches the next page from its beginning."""
-        for _, _, alternatives in self._gauges:
-            for series, _ in alternatives:
-                series.forget()
-        for optional in (self._lora, self._cache_info):
-            if optional is not None:
-                optional.forget()
+        for tracked in (self._lora, self._cache_info, *itertools.chain(*(sources for _, sources in self._gauges))):
+            if tracked is not None:
+                tracked.forget()
 
-    def _fits(self, spec: Spec | None, block: bytes) -> bool:
-        if spec is None or not spec.labels:
-            return True
-        labels = self.engine.labels.of(block)
-        return all(labels.get(name) == value for name, value in spec.labels.items())
-
-    def _read_cache_info(self, samples: list[Sample], values: dict[Column, float]) -> None:
+    def _cache_of(self, samples: list[Sample]) -> tuple[float, float]:
         """Block size of the first engine (they share one configuration), blocks of all of them."""
         engine = self.engine
-        blocks = 0.0
+        size, blocks = nan, 0.0
         for block, _ in samples:
-            if self._fits(engine.cache_info, block):
-                labels = engine.labels.of(block)
-                size, count = _number(labels, engine.block_size_label), _number(labels, engine.block_count_label)
-                if size > 0:
-                    values.setdefault(BLOCK_SIZE, size)
-                if count > 0:
-                    blocks += count
-        if blocks:
-            values[BLOCK_COUNT] = blocks
+            labels = engine.labels.of(block)
+            if isnan(size):
+                size = _positive(labels, engine.block_size_label)
+            count = _positive(labels, engine.block_count_label)
+            blocks += 0.0 if isnan(count) else count
+        return size, blocks or nan
 
-    def _read_lora(self, samples: list[Sample], values: dict[Column, float]) -> Adapters:
+    def _read_lora(self, samples: list[Sample]) -> None:
         """vLLM adds a series for every combination of adapters that ever ran, valued with the time it was last true
         and never removed: the greatest value is now."""
-        newest, best = b"", -inf
-        for block, value in samples:
-            if value > best and self._fits(self.engine.lora, block):
-                newest, best = block, value
-        if not newest:
-            return NO_ADAPTERS
-        if newest != self._adapters[0]:
-            labels = self.engine.labels.of(newest)
-            adapters = Adapters(
-                running=_names(labels.get("running_lora_adapters", "")),
-                waiting=_names(labels.get("waiting_lora_adapters", "")),
-            )
-            self._adapters = newest, adapters, _number(labels, "max_lora")
-        _, adapters, limit = self._adapters
-        if limit >= 0:
-            values[MAX_LORA] = limit
-        return adapters
+        self._adapters, self._max_lora = NO_ADAPTERS, nan
+        known = [sample for sample in samples if not isnan(sample[1])]
+        if known:
+            labels = self.engine.labels.of(max(known, key=itemgetter(1))[0])
+            running, waiting = labels.get("running_lora_adapters", ""), labels.get("waiting_lora_adapters", "")
+            self._adapters = Adapters(running=_names(running), waiting=_names(waiting))
+            self._max_lora = _positive(labels, "max_lora")
 
 
-def _number(labels: Mapping[str, str], name: str) -> float:
-    """A label as a number; NaN if it is none (vLLM writes `None` until the cache is sized)."""
+def _positive(labels: Mapping[str, str], name: str) -> float:
+    """A label as a number above zero; NaN if it is none (vLLM writes `None` until the cache is sized)."""
     try:
         number = float(labels.get(name, "nan"))
     except ValueError:
         return nan
-    return number if isfinite(number) else nan
+    return number if 0 < number < inf else nan
 
 
 def _names(listed: str) -> frozenset[str]:

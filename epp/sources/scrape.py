@@ -29,7 +29,7 @@ MAX_PAGE = 8 * 1024 * 1024
 # Turns are spread by this share of the interval to either side, so that endpoints do not fall into step.
 JITTER = 0.1
 # Turns due within this share of the interval are taken together: fewer wake-ups, a beat no less steady than the jitter.
-TOGETHER = 0.05
+TOGETHER = 0.1
 
 Fault = Literal["poll", "extract"]
 
