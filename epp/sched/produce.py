@@ -58,14 +58,16 @@ async def run(
 def _batches(producers: Producers) -> list[list[tuple[str, Any]]]:
     batches: list[list[tuple[str, Any]]] = []
     given: set[Need] = set()
+    waited = False
     for name, producer in producers:
         waits = isinstance(producer, AsyncProducer)
-        if waits and given and not given.intersection(producer.wants()):
+        if waits and waited and not given.intersection(producer.wants()):
             batches[-1].append((name, producer))
-            given.update(producer.gives)
         else:
             batches.append([(name, producer)])
-            given = set(producer.gives) if waits else set()
+            given.clear()
+        given.update(producer.gives)
+        waited = waits
     return batches
 
 
