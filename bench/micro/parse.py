@@ -1,0 +1,86 @@
+"""Parsing of requests and reading of usage, against the targets.
+
+python -m bench.micro.parse
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from timeit import repeat
+
+from epp.allocator import keep_freed_memory
+from epp.api import Column, Endpoints, Fact, Parser
+from epp.parse.openai import OpenAIParser
+from epp.parse.passthrough import PassthroughParser
+from epp.parse.rewrite import with_model
+from epp.parse.select import ParserTable
+from epp.parse.usage import UsageScanner
+from epp.testing import build
+from scorers.approx_prefix_cache import ApproxPrefixCache
+from scorers.inflight_load import InflightLoad
+from scorers.token_estimate import TokenEstimate
+
+CHAT = "/v1/chat/completions"
+# Source code: a line end every 40 bytes and some quotes, as escapes in JSON.
+LINE = 'def transform(name, value):\n    return {"name": name, "value": value}  # as agreed\n'
+CHUNK = (
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,'
+    b'"delta":{"content":" hello"},"logprobs":null,"finish_reason":null}]}\n\n'
+)
+USAGE = b'"finish_reason":null}],"usage":{"prompt_tokens":7,"total_tokens":17,"completion_tokens":10}}'
+
+
+def row(what: str, work: Callable[[], object], number: int, target: float) -> None:
+    """Microseconds of the best of ten rounds."""
+    best = min(repeat(work, number=number, repeat=10)) / number * 1e6
+    print(f"{what:<48} {best:>9.2f} us   target {target:g}  {'ok' if best <= target else 'MISSED'}")
+
+
+def body(size: int, path: str) -> bytes:
+    """A request of about so many bytes."""
+    text = (LINE * (size // len(LINE) + 1))[:size]
+    prompt = {"messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": text}]}
+    return json.dumps({"model": "m", "stream": True, **(prompt if path == CHAT else {"prompt": text})}).encode()
+
+
+def producers(size: int, pool: Endpoints) -> None:
+    """Token estimate, prefix lookup and load of one request over this pool, and learning from the pick."""
+    token, prefix, load = TokenEstimate(), ApproxPrefixCache(), InflightLoad()
+    text = OpenAIParser().parse(CHAT, {}, body(size, CHAT)).text
+
+    def produce() -> None:
+        request = build.request(text=text, model="m")
+        endpoints = pool
+        for producer in (token, prefix, load):
+            found = producer.produce(request, endpoints)
+            request.facts.update({key: value for key, value in found.items() if isinstance(key, Fact)})
+            endpoints = endpoints.with_columns({key: value for key, value in found.items() if isinstance(key, Column)})
+        prefix.picked(request, {"default": 3})
+
+    row(f"producers and learning, {size // 1000} KB, {len(pool)} endpoints", produce, 20, 2000 if size > 9999 else 40)
+
+
+def main() -> None:
+    """Prints the table."""
+    keep_freed_memory()
+    parser: Parser = OpenAIParser()
+    for size, number, target in ((4_000, 500, 6.0), (400_000, 10, 350.0)):
+        for path in (CHAT, "/v1/completions"):
+            raw = body(size, path)
+            row(f"{path}, {size // 1000} KB", lambda path=path, raw=raw: parser.parse(path, {}, raw), number, target)  # type: ignore[misc]
+        row(f"another model, {size // 1000} KB", lambda raw=raw: with_model(raw, "other"), number, target)  # type: ignore[misc]
+    table = ParserTable([("openai-parser", parser), ("passthrough-parser", PassthroughParser())])
+    row("choice of the parser", lambda: table.choose(CHAT), 1000, 1)
+    scanner = UsageScanner()
+    row("chunk without usage", lambda: scanner.feed(CHUNK), 1000, 1)
+    row("chunk without usage, cut anywhere", lambda: scanner.feed(CHUNK[:-9]), 1000, 1)
+    with_usage = CHUNK.replace(b'"finish_reason":null}]}', USAGE)
+    row("chunk with usage", lambda: scanner.feed(with_usage), 1000, 5)
+    for size in (4_000, 400_000):
+        for count in (10, 1000):
+            producers(size, build.endpoints(block_size=[16.0] * count, block_count=[40_000.0] * count))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Prefix index: time of one request's part, and memory of a million blocks, against the targets.
+
+python -m bench.micro.prefix
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from time import perf_counter
+
+import numpy as np
+
+from scorers.prefix_index import PrefixIndex, chain
+
+BLOCK_BYTES = 256
+LONG = 400_000
+MOST = 2048
+CAPACITY = 31_250
+
+
+def best(work: Callable[[], object], repeats: int = 50) -> float:
+    """Milliseconds of the fastest of some runs."""
+    fastest = float("inf")
+    for _ in range(repeats):
+        started = perf_counter()
+        work()
+        fastest = min(fastest, perf_counter() - started)
+    return fastest * 1e3
+
+
+def row(what: str, value: float, unit: str, target: float) -> None:
+    """One line of the table."""
+    print(f"{what:<64} {value:>9.3f} {unit}   target {target:g}  {'ok' if value <= target else 'MISSED'}")
+
+
+def resident_mb() -> float:
+    """Resident memory of this process, MB; the peak where there is no /proc."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def times() -> None:
+    """One 400 KB prompt, 100 endpoints."""
+    rng = Random(1)
+    prompt = rng.randbytes(LONG)
+    hashes = chain(prompt, BLOCK_BYTES, MOST, "model", "")
+    row(f"hash 400 KB ({len(hashes)} blocks)", best(lambda: chain(prompt, BLOCK_BYTES, MOST, "m", "")), "ms", 0.3)
+    row("hash 4 KB", best(lambda: chain(prompt[:4096], BLOCK_BYTES, MOST, "m", "")), "ms", 0.01)
+    slots = np.arange(100)
+    index = PrefixIndex()
+    for slot in range(100):
+        for _ in range(3):
+            index.touch(slot, chain(rng.randbytes(LONG), BLOCK_BYTES, MOST, "m", ""), CAPACITY)
+    row("lookup, nobody holds it", best(lambda: index.matches(hashes, slots)), "ms", 0.01)
+    for slot in range(100):
+        index.touch(slot, chain(prompt[: LONG * (slot + 1) // 100], BLOCK_BYTES, MOST, "model", ""), CAPACITY)
+    row("lookup, 100 endpoints hold 100 different lengths of it", best(lambda: index.matches(hashes, slots)), "ms", 1)
+    for slot in range(100):
+        index.touch(slot, hashes, CAPACITY)
+    row("lookup, 100 endpoints hold all of it", best(lambda: index.matches(hashes, slots)), "ms", 1)
+    other = chain(rng.randbytes(256), BLOCK_BYTES, MOST, "m", "")
+
+    def alternating() -> None:
+        index.touch(5, other, CAPACITY)
+        index.touch(5, hashes, CAPACITY)
+
+    row("touch 1,563 blocks that it holds, but not as the newest", best(alternating), "ms", 0.4)
+    row("touch 1,563 blocks that are the newest", best(lambda: index.touch(5, hashes, CAPACITY)), "ms", 0.4)
+    fresh = iter([chain(rng.randbytes(LONG), BLOCK_BYTES, MOST, "m", "") for _ in range(100)])
+    row("touch 1,563 new blocks, median", median(lambda: index.touch(7, next(fresh), CAPACITY), 100), "ms", 0.4)
+    row("forget an endpoint", best(lambda: index.forget(7), 1), "ms", 5)
+
+
+def median(work: Callable[[], object], repeats: int) -> float:
+    """Milliseconds of the median run."""
+    spans = []
+    for _ in range(repeats):
+        started = perf_counter()
+        work()
+        spans.append(perf_counter() - started)
+    return sorted(spans)[repeats // 2] * 1e3
+
+
+def memory(endpoints: int, prompt_bytes: int) -> None:
+    """A million blocks of unlike prompts in LRUs that have been turned over twice."""
+    rng = Random(2)
+    capacity = 1_000_000 // endpoints
+    index = PrefixIndex()
+    gc.collect()
+    before = resident_mb()
+    touched = 0
+    while touched < 3_000_000:
+        hashes = chain(rng.randbytes(prompt_bytes), BLOCK_BYTES, MOST, "m", "")
+        index.touch(rng.randrange(endpoints), hashes, capacity)
+        touched += len(hashes)
+    now = resident_mb()
+    what = f"{len(index):,} blocks on {endpoints} endpoints, {prompt_bytes:,} B prompts: process"
+    row(what, now, "MB", 150)
+    print(f"{'  of which more than before it':<64} {now - before:>9.3f} MB")
+
+
+def main() -> None:
+    """Times here; memory in a fresh process each, so that one's garbage is not the next one's."""
+    if len(sys.argv) > 1:
+        memory(int(sys.argv[1]), int(sys.argv[2]))
+        return
+    times()
+    for endpoints, prompt_bytes in ((100, 4096), (50, 4096), (32, 4096), (100, LONG), (100, 200)):
+        subprocess.run([sys.executable, "-m", "bench.micro.prefix", str(endpoints), str(prompt_bytes)], check=True)
+
+
+if __name__ == "__main__":
+    main()
