@@ -9,8 +9,6 @@ from struct import Struct
 
 from epp.extproc.h2frames import (
     DATA,
-    DEFAULT_FRAME,
-    DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     FRAME,
@@ -20,7 +18,7 @@ from epp.extproc.h2frames import (
     window_update,
 )
 from epp.extproc.h2grpc import RESPONSE, TRAILERS_OK, CallFault, Status, gunzip, trailer_block
-from epp.extproc.limits import Limits
+from epp.extproc.h2outbox import Outbox
 from epp.extproc.rpc import Handler
 
 log = logging.getLogger("epp.extproc.http2")
@@ -30,53 +28,6 @@ PREFIX_SIZE = PREFIX.size
 DATA_WITH_PREFIX = Struct(">IBIBI")
 OPEN = -1
 QUANTUM = 64 << 10  # of DATA that one stream may send before the next one's turn
-
-
-class Outbox:
-    """What all streams of a connection share on their way out: the frames gathered, window, burst, and who waits."""
-
-    __slots__ = (
-        "backlog",
-        "budget",
-        "doomed",
-        "ended",
-        "frame",
-        "held",
-        "initial",
-        "limits",
-        "pieces",
-        "ready",
-        "wake",
-        "window",
-    )
-
-    def __init__(self, limits: Limits, wake: Callable[[], None], ended: Callable[[Stream, int], None]) -> None:
-        self.limits = limits
-        self.pieces: list[bytes | memoryview] = []
-        self.window = DEFAULT_WINDOW
-        self.initial = DEFAULT_WINDOW
-        self.frame = DEFAULT_FRAME
-        self.budget = limits.burst
-        self.backlog = 0
-        self.ready: deque[Stream] = deque()
-        self.doomed: list[Stream] = []
-        # True while somebody is going to take the frames anyway.
-        self.held = False
-        self.wake = wake
-        self.ended = ended
-
-    def pump(self) -> None:
-        """Lets waiting streams send, in turns, as far as window and burst reach."""
-        for stream in self.doomed:
-            if stream.queued:
-                self.pieces.append(reset(stream.id, Code.ENHANCE_YOUR_CALM))
-                stream.lost()
-        self.doomed.clear()
-        ready = self.ready
-        while ready and self.budget > 0 and (self.window > 0 or not ready[0].queue):
-            stream = ready.popleft()
-            stream.ready = False
-            stream.emit()
 
 
 class Stream:

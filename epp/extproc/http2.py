@@ -12,66 +12,33 @@ from collections.abc import Callable
 
 from epp.clock import Clock
 from epp.extproc import h2frames as h2
+from epp.extproc.h2control import Control, window_increment
 from epp.extproc.h2frames import MAX_WINDOW, Code, ConnectionFault
 from epp.extproc.h2grpc import CallFault, Status, refusal
 from epp.extproc.h2headers import Head, HeaderReader
-from epp.extproc.h2reader import FrameReader
-from epp.extproc.h2stream import OPEN, Outbox, Stream
+from epp.extproc.h2stream import OPEN, Stream
 from epp.extproc.limits import Limits
 from epp.extproc.rpc import Methods
+from epp.extproc.streams import Streams
 
 log = logging.getLogger("epp.extproc.http2")
 
 # Streams that the peer itself ended: DATA on them is a fault, on other closed streams it may have been on its way.
 REMEMBERED = 128
-DRAIN_PING = b"epp-bye\0"
 
 
-class Observer:
-    """Told of streams coming and going; this one does not care."""
-
-    def opened(self) -> None:
-        """A stream began."""
-
-    def ended(self, name: str, status: int, started: float) -> None:
-        """A stream of method `name` that began at clock reading `started` ended with grpc-status `status`."""
-
-
-class Connection(FrameReader):
+class Connection(Control):
     """One client connection. `receive` what was read, then write what `take` gives."""
 
     def __init__(
-        self, methods: Methods, clock: Clock, limits: Limits, observer: Observer, wake: Callable[[], None]
+        self, methods: Methods, clock: Clock, limits: Limits, observer: Streams, wake: Callable[[], None]
     ) -> None:
         """`wake` is called when output appears outside `receive`, once until the next `take`."""
-        super().__init__(limits)
-        self.streams: dict[int, Stream] = {}
-        self.closing = False
-        """Nothing more will be read or written after the next `take`."""
+        super().__init__(clock, limits, wake)
         self._methods = methods
-        self._clock = clock
         self._observer = observer
-        self._wake = wake
         self._headers = HeaderReader(limits.header_list)
-        self._out = Outbox(limits, self._woken, self._ended)
-        self._paused = False
-        self._last_id = 0
         self._peer_ended: deque[int] = deque(maxlen=REMEMBERED)
-        self._credit = MAX_WINDOW
-        self._allowance = float(limits.resets)
-        self._allowance_at = clock.now()
-        self._control = 0
-        self._draining = self._drained = False
-        self._greet()
-
-    def _greet(self) -> None:
-        values = {
-            h2.SETTING_MAX_STREAMS: self._limits.streams,
-            h2.SETTING_WINDOW: self._limits.window,
-            h2.SETTING_FRAME: self._limits.frame,
-            h2.SETTING_HEADER_LIST: self._limits.header_list,
-        }
-        self._out.pieces += (h2.settings(values), h2.window_update(0, MAX_WINDOW - h2.DEFAULT_WINDOW))
 
     # For the pump
 
@@ -110,30 +77,6 @@ class Connection(FrameReader):
         """More output waits than one stream may have waiting."""
         return self._out.backlog > self._limits.stream_backlog
 
-    def pause(self) -> None:
-        """The socket takes no more: DATA waits until `resume`."""
-        self._paused = True
-        self._out.budget = 0
-
-    def resume(self) -> None:
-        """The socket takes more again; `take` follows."""
-        self._paused = False
-        self._control = 0
-        self._out.budget = self._limits.burst
-
-    def drain(self) -> None:
-        """Asks the peer to open no more streams here (RFC 9113, 6.8); open ones go on, then `closing`.
-
-        Streams already on their way are still accepted: the last stream id is named when the peer has answered a PING.
-        """
-        if self._draining or self.closing:
-            return
-        self._draining = True
-        self._out.pieces.append(h2.goaway(h2.LAST_STREAM_ID, Code.NO_ERROR, "draining"))
-        self._out.pieces.append(h2.frame(h2.PING, 0, 0, DRAIN_PING))
-        if not self._out.held:
-            self._out.wake()
-
     def close(self, code: Code = Code.NO_ERROR, reason: str = "") -> None:
         """Ends everything: handlers hear `lost`, the peer GOAWAY."""
         if self.closing:
@@ -151,11 +94,8 @@ class Connection(FrameReader):
             stream.lost()
         self._out.pieces.clear()
 
-    def _woken(self) -> None:
-        self._out.held = True
-        self._wake()
-
-    def _ended(self, stream: Stream, status: int) -> None:
+    def on_ended(self, stream: Stream, status: int) -> None:
+        """A stream is over."""
         del self.streams[stream.id]
         self._observer.ended(stream.name, status, stream.started)
 
@@ -281,23 +221,12 @@ class Connection(FrameReader):
         if not stream_id & 1 or stream_id > self._last_id:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "frame on a stream that was never opened")
 
-    def _charge(self, cost: float) -> None:
-        """Counts what costs us more than the peer; the allowance refills with time."""
-        self._allowance -= cost
-        if self._allowance < 0:
-            now = self._clock.now()
-            refill = (now - self._allowance_at) * self._limits.resets_per_second
-            self._allowance = min(self._allowance + refill, float(self._limits.resets))
-            self._allowance_at = now
-            if self._allowance < 0:
-                raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many resets, empty frames or window changes")
+    # Other frames of streams
 
-    # Other frames
-
-    def on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        """Every frame but DATA without padding and header blocks."""
+    def on_stream_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        """WINDOW_UPDATE, RST_STREAM, PRIORITY, padded DATA; unknown kinds are ignored."""
         if kind == h2.WINDOW_UPDATE:
-            self._on_window_update(stream_id, payload)
+            self._on_window(stream_id, payload)
         elif kind == h2.RST_STREAM:
             self._on_reset(stream_id, payload)
         elif kind == h2.DATA:
@@ -306,13 +235,18 @@ class Connection(FrameReader):
             self._on_priority(stream_id, payload)
         elif kind == h2.PUSH_PROMISE:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "clients do not push")
-        elif kind in (h2.SETTINGS, h2.PING, h2.GOAWAY):
-            if stream_id:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "connection frame on a stream")
-            if kind == h2.SETTINGS:
-                self._on_settings(flags, payload)
-            elif kind == h2.PING:
-                self._on_ping(flags, payload)
+
+    def _on_window(self, stream_id: int, payload: bytes) -> None:
+        increment = window_increment(payload)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._stray(stream_id)
+            return
+        stream.window += increment
+        if not increment or stream.window > MAX_WINDOW:
+            self._fault(stream, Code.FLOW_CONTROL_ERROR if increment else Code.PROTOCOL_ERROR)
+        else:
+            stream.kick()
 
     def _on_padded_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not payload or payload[0] >= len(payload):
@@ -324,14 +258,6 @@ class Connection(FrameReader):
             stream.credit -= padding
         self.on_data(payload, 1, len(payload) - payload[0], flags, stream_id)
 
-    def _on_priority(self, stream_id: int, payload: bytes) -> None:
-        if not stream_id:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "PRIORITY without a stream")
-        stream = self.streams.get(stream_id)
-        depends_on = int.from_bytes(payload[:4], "big") & MAX_WINDOW
-        if stream is not None and (len(payload) != 5 or depends_on == stream_id):
-            self._fault(stream, Code.FRAME_SIZE_ERROR if len(payload) != 5 else Code.PROTOCOL_ERROR)
-
     def _on_reset(self, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "RST_STREAM is 4 octets")
@@ -340,72 +266,12 @@ class Connection(FrameReader):
             self._stray(stream_id)
             return
         stream.lost()
-        self._charge(1)
+        # Envoy ends every ext_proc stream with a reset: only one that comes before any answer is suspicious.
+        if not stream.opened:
+            self._charge(1)
 
-    def _on_settings(self, flags: int, payload: bytes) -> None:
-        if flags & h2.ACK:
-            if payload:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with a payload")
-            return
-        if len(payload) % 6:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "SETTINGS are 6 octets each")
-        for key, value in h2.SETTING.iter_unpack(payload):
-            if key == h2.SETTING_ENABLE_PUSH and value > 1:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS_ENABLE_PUSH is 0 or 1")
-            if key == h2.SETTING_FRAME:
-                if not h2.DEFAULT_FRAME <= value <= h2.LARGEST_FRAME:
-                    raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE out of range")
-                self._out.frame = value
-            elif key == h2.SETTING_WINDOW:
-                self._resize_windows(value)
-        self._answer(h2.frame(h2.SETTINGS, h2.ACK, 0))
-
-    def _resize_windows(self, value: int) -> None:
-        if value > MAX_WINDOW:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE out of range")
-        delta = value - self._out.initial
-        self._out.initial = value
-        if not delta:
-            return
-        self._charge(1 + len(self.streams) // 64)
-        for stream in self.streams.values():
-            stream.window += delta
-            if stream.window > MAX_WINDOW:
-                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "stream window overflows")
-            stream.kick()
-
-    def _on_ping(self, flags: int, payload: bytes) -> None:
-        if len(payload) != 8:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "PING is 8 octets")
-        if not flags & h2.ACK:
-            self._answer(h2.frame(h2.PING, h2.ACK, 0, payload))
-        elif payload == DRAIN_PING and self._draining and not self._drained:
-            self._drained = True
-            self._out.pieces.append(h2.goaway(self._last_id, Code.NO_ERROR, "draining"))
-
-    def _answer(self, frame: bytes) -> None:
-        self._out.pieces.append(frame)
-        if self._paused:
-            self._control += 1
-            if self._control > self._limits.control_frames:
-                raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many frames to answer while nothing is read")
-
-    def _on_window_update(self, stream_id: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE is 4 octets")
-        increment = int.from_bytes(payload, "big") & MAX_WINDOW
-        if not stream_id:
-            self._out.window += increment
-            if not increment or self._out.window > MAX_WINDOW:
-                code = Code.FLOW_CONTROL_ERROR if increment else Code.PROTOCOL_ERROR
-                raise ConnectionFault(code, "connection window increment")
-            return
+    def _on_priority(self, stream_id: int, payload: bytes) -> None:
         stream = self.streams.get(stream_id)
-        if stream is None:
-            self._stray(stream_id)
-            return
-        stream.window += increment
-        if not increment or stream.window > MAX_WINDOW:
-            self._fault(stream, Code.FLOW_CONTROL_ERROR if increment else Code.PROTOCOL_ERROR)
-        else:
-            stream.kick()
+        depends_on = int.from_bytes(payload[:4], "big") & MAX_WINDOW
+        if stream is not None and (len(payload) != 5 or depends_on == stream_id):
+            self._fault(stream, Code.FRAME_SIZE_ERROR if len(payload) != 5 else Code.PROTOCOL_ERROR)

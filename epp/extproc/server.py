@@ -5,43 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections import Counter
-from collections.abc import Callable
 from ssl import SSLContext
 from typing import cast
 
 from epp.clock import Clock
 from epp.extproc.h2frames import Code
-from epp.extproc.http2 import Connection, Observer
+from epp.extproc.http2 import Connection
 from epp.extproc.limits import Limits
 from epp.extproc.rpc import Methods
+from epp.extproc.streams import StreamEnded, Streams
 
 log = logging.getLogger("epp.extproc.server")
 
 BACKLOG = 1024  # connections that wait to be accepted
 LINGER_SECONDS = 2.0  # for a peer to read our last words
 KEEPALIVE_SECONDS = 60  # idle time before the kernel asks whether the peer still lives
-
-StreamEnded = Callable[[str, int, float], None]
-
-
-class Streams(Observer):
-    """Counts the RPCs of one server."""
-
-    def __init__(self, on_end: StreamEnded | None = None) -> None:
-        """`on_end` hears of each RPC's end: method, grpc-status, clock reading of its beginning."""
-        self.open = 0
-        self.by_code: Counter[int] = Counter()
-        self._on_end = on_end
-
-    def opened(self) -> None:
-        self.open += 1
-
-    def ended(self, name: str, status: int, started: float) -> None:
-        self.open -= 1
-        self.by_code[status] += 1
-        if self._on_end is not None:
-            self._on_end(name, status, started)
 
 
 class Pump(asyncio.Protocol):
