@@ -121,8 +121,8 @@ def _usual_chat(body: bytes) -> Parsed:
     if chat.tools is not NOTHING:
         texts.append(prompts.verbatim(chat.tools))
     limit = chat.max_tokens if chat.max_completion_tokens is None else chat.max_completion_tokens
-    text = prompts.joined(prompts.of_messages(chat.messages, texts))
-    return Parsed(chat.model, text, b"", chat.cache_salt or "", limit, chat.stream is True)
+    prompts.of_messages(chat.messages, texts)
+    return Parsed(chat.model, prompts.joined(texts), b"", chat.cache_salt or "", limit, chat.stream is True)
 
 
 def _usual_completions(body: bytes) -> Parsed:
@@ -175,7 +175,8 @@ def _prompt(api: Api, fields: Mapping[str, Raw]) -> tuple[bytes, bytes]:
         api.refuse()
     leading = [fields[name] for name in ("tools", "instructions") if name in fields]
     texts = [prompts.string(part) or prompts.verbatim(part) for part in leading]
-    return prompts.joined(prompts.of_items(raw, texts)), b""
+    prompts.of_items(raw, texts)
+    return prompts.joined(texts), b""
 
 
 def _whole(raw: Raw) -> int | None:

@@ -61,6 +61,12 @@ def test_text_parts_are_texts_and_other_parts_are_told_apart_by_digest() -> None
     assert len(said("data:a")) - len(b"user\x1esee\x1e") == 225 * 4, "an image counts as 225 tokens"
 
 
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
+def test_a_flood_of_media_parts_stays_small(path: str) -> None:
+    messages = [{"role": "user", "content": [{"type": "video_url"}] * 20}] * 1000
+    assert len(parse(path, {"messages": messages, "input": messages}).text) < 3_000_000
+
+
 def test_escapes_and_other_alphabets_are_the_same_text_however_they_were_written() -> None:
     messages = [{"role": "user", "content": 'a\n"b" é 日'}]
     plain = json.dumps({"messages": messages}, ensure_ascii=False).encode()
@@ -167,6 +173,9 @@ def test_prompts_of_every_form(path: str) -> None:
     assert read([1, 2, 3]) == (b"", array("I", [1, 2, 3]).tobytes())
     assert read([[1, 2], [3]]) == (b"", array("I", [1, 2, 3]).tobytes())
     assert read([1, -2]) == (b"1\x1e-2", b""), "no token ids: as text"
+    assert read([1 << 32]) == (b"4294967296", b"")
+    assert read([(1 << 32) - 1, 10**40]) == (b"4294967295\x1e1" + b"0" * 40, b"")
+    assert parse(path, b'{"prompt": [1,\n2 ], "input" : [ 1,2] }').token_ids == array("I", [1, 2]).tobytes()
     assert read(["a", 5]) == (b"a\x1e5", b"")
     assert read({"odd": 1}) == (b'{"odd": 1}', b"")
 
