@@ -34,7 +34,7 @@ def endpoint_pool(
 ) -> Json:
     """Model servers known to Envoy: the picker's choice by metadata if `override`, else `fallback` alone."""
     message = {"least_request": "LeastRequest", "round_robin": "RoundRobin"}[fallback]
-    policy = _policy(f"{_POLICIES}.{fallback}", typed(f"{_POLICIES}.{fallback}.v3.{message}"))
+    policy = _policy(fallback, typed(f"{_POLICIES}.{fallback}.v3.{message}"))
     if override:
         choice = typed(
             f"{_POLICIES}.override_host.v3.OverrideHost",
@@ -42,7 +42,7 @@ def endpoint_pool(
             selected_host_key={"key": ENVOY_LB, "path": [{"key": f"{DESTINATION}-served"}]},
             fallback_policy=policy,
         )
-        policy = _policy(f"{_POLICIES}.override_host", choice)
+        policy = _policy("override_host", choice)
     return {
         **_model_servers(connect_timeout, idle_timeout),
         "type": "STATIC",
@@ -123,7 +123,11 @@ def _model_servers(connect_timeout: float, idle_timeout: float) -> Json:
 
 
 def _policy(name: str, config: Json) -> Json:
-    return {"policies": [{"typed_extension_config": {"name": name, "typed_config": config}}]}
+    return {
+        "policies": [
+            {"typed_extension_config": {"name": f"envoy.load_balancing_policies.{name}", "typed_config": config}}
+        ]
+    }
 
 
 def _no_limits() -> Json:

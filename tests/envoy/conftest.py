@@ -1,0 +1,202 @@
+"""Real Envoy, the real picker, and model servers that tell what reached them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from epp.clock import SystemClock
+from epp.gateway import programs
+from epp.gateway.envoy import EnvoySettings, bootstrap
+from epp.gateway.net import listening_socket
+from epp.gateway.supervise import Supervisor
+from epp.gateway.up import Gateway, UpSettings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.envoy)
+
+
+class Backend:
+    """A model server: echoes what it saw as JSON, or streams SSE events, the second and later ones when let go."""
+
+    def __init__(self) -> None:
+        self.target = ""
+        self.status = 200
+        self.waiting = 0
+        self.served = 0
+        self.events = 3
+        self.let_go = asyncio.Event()
+        self.let_go.set()
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.target = f"127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        lines = [
+            f'vllm:num_requests_waiting{{model_name="m"}} {self.waiting}.0',
+            'vllm:num_requests_running{model_name="m"} 0.0',
+            'vllm:kv_cache_usage_perc{model_name="m"} 0.0',
+        ]
+        return web.Response(text="\n".join(lines) + "\n")
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.served += 1
+        if b'"stream": true' in body[:200]:
+            return await self._stream(request)
+        seen = {
+            "who": self.target,
+            "method": request.method,
+            "path": request.path,
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "bytes": len(body),
+            "sha256": hashlib.sha256(body).hexdigest(),
+        }
+        return web.json_response(seen, status=self.status)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await answer.prepare(request)
+        for number in range(self.events):
+            if number:
+                await self.let_go.wait()
+            await answer.write(f"data: {json.dumps({'event': number, 'who': self.target})}\n\n".encode())
+        await answer.write(b"data: [DONE]\n\n")
+        await answer.write_eof()
+        return answer
+
+
+class Lab:
+    """Starts things and ends them in the reverse order."""
+
+    def __init__(self, stack: AsyncExitStack, folder: Path) -> None:
+        self._stack = stack
+        self._folder = folder
+        self.client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=aiohttp.ClientTimeout(total=60)
+        )
+
+    async def backends(self, count: int) -> list[Backend]:
+        started = []
+        for _ in range(count):
+            backend = Backend()
+            await backend.start()
+            self._stack.push_async_callback(backend.close)
+            started.append(backend)
+        return started
+
+    async def gateway(self, *backends: Backend, **settings: Any) -> Gateway:
+        """`epp up` in front of these backends, on free ports; settings are those of `UpSettings`."""
+        known = tuple(backend.target for backend in backends)
+        chosen = {"port": 0, "metrics_port": 0, "endpoints": known, **settings}
+        return await self._stack.enter_async_context(Gateway(UpSettings(**chosen)))
+
+    async def discovering(self, *backends: Backend, **settings: Any) -> tuple[Gateway, Callable[..., None]]:
+        """A gateway whose endpoints only the picker knows, from a file; and what rewrites that file."""
+        path = self._folder / "endpoints.yaml"
+
+        def endpoints(*present: Backend) -> None:
+            rows = []
+            for number, backend in enumerate(present):
+                host, _, port = backend.target.rpartition(":")
+                rows.append({"name": f"pod-{number}", "address": host, "port": port})
+            path.with_suffix(".new").write_text(json.dumps({"endpoints": rows}))
+            path.with_suffix(".new").replace(path)
+
+        endpoints(*backends)
+        parameters = {"path": str(path), "watchFile": True}
+        config = {
+            "apiVersion": "llm-d.ai/v1alpha1",
+            "kind": "EndpointPickerConfig",
+            "plugins": [{"type": "file-discovery", "parameters": parameters}, {"type": "queue-scorer"}],
+            "schedulingProfiles": [{"name": "default", "plugins": [{"pluginRef": "queue-scorer"}]}],
+            "dataLayer": {"discovery": {"pluginRef": "file-discovery"}},
+        }
+        return await self.gateway(config_text=json.dumps(config), **settings), endpoints
+
+    async def envoy_without_picker(self, *backends: Backend, **settings: Any) -> str:
+        """An Envoy whose picker is not there; its url, with the admin page's address after a blank."""
+        ports = []
+        for _ in range(3):
+            with listening_socket("127.0.0.1", 0, "") as sock:
+                ports.append(sock.getsockname()[1])
+        known = tuple(backend.target for backend in backends)
+        chosen = {"port": ports[0], "admin_port": ports[1], "picker": f"127.0.0.1:{ports[2]}", "endpoints": known}
+        path = self._folder / f"envoy-{ports[0]}.json"
+        path.write_text(json.dumps(bootstrap(EnvoySettings(**{**chosen, **settings}))))
+        supervisor = Supervisor(self._folder, SystemClock(), print)
+        self._stack.push_async_callback(supervisor.close)
+        await supervisor.start(programs.envoy(UpSettings(), path, ports[1]))
+        return f"http://127.0.0.1:{ports[0]} 127.0.0.1:{ports[1]}"
+
+    async def complete(self, gateway: Gateway | str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """POST /v1/completions; the status and what the backend saw, or the text if it is no JSON."""
+        url = gateway if isinstance(gateway, str) else gateway.url
+        data = body if isinstance(body, bytes) else json.dumps(body or {"model": "m", "prompt": "p"}).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.client.post(f"{url}/v1/completions", data=data, headers=named) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text.startswith("{") else text
+
+    def stream(self, gateway: Gateway) -> Any:
+        """POST /v1/completions, streamed: an aiohttp response as context manager."""
+        data = json.dumps({"stream": True, "model": "m", "prompt": "p"}).encode()
+        return self.client.post(f"{gateway.url}/v1/completions", data=data)
+
+    async def inflight(self, gateway: Gateway) -> float:
+        """Requests in flight, as the picker counts them."""
+        async with self.client.get(f"{gateway.metrics_url}/debug/state") as answer:
+            return float(sum(row["inflight_requests"] for row in (await answer.json())["endpoints"]))
+
+    async def eventually(self, holds: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Fails if it does not become true within 20 s."""
+        for _ in range(400):
+            if await holds():
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail(f"never: {what}")
+
+
+async def _lab(folder: Path) -> AsyncIterator[Lab]:
+    async with AsyncExitStack() as stack:
+        lab = Lab(stack, folder)
+        yield lab
+        await lab.client.close()
+
+
+@pytest_asyncio.fixture(loop_scope="function")
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async for one in _lab(tmp_path):
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    async for one in _lab(tmp_path_factory.mktemp("lab")):
+        yield one

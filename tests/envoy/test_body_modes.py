@@ -1,0 +1,39 @@
+"""Gateways that buffer or stream bodies instead of the full duplex of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+
+@pytest.mark.parametrize("mode", ["BUFFERED", "STREAMED"])
+@pytest.mark.parametrize("completion", ["extproc", "access-log"])
+async def test_requests_pass_in_every_body_mode(lab, mode, completion):
+    backends = await lab.backends(2)
+    gateway = await lab.gateway(*backends, body_mode=mode, completion=completion)
+    for size in (10, 220_000, 12_000_000):
+        body = json.dumps({"model": "m", "prompt": "p" * size}).encode()
+        status, seen = await lab.complete(gateway, body)
+        assert (status, seen["sha256"]) == (200, hashlib.sha256(body).hexdigest())
+        assert seen["headers"]["x-gateway-destination-endpoint"] == seen["who"]
+    async with lab.client.get(f"{gateway.url}/v1/models") as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED"])
+async def test_observed_events_pass_one_by_one(lab, mode):
+    (backend,) = await lab.backends(1)
+    gateway = await lab.gateway(backend, body_mode=mode, completion="extproc")
+    backend.let_go.clear()
+    async with lab.stream(gateway) as answer:
+        first = await answer.content.readline()
+        assert json.loads(first.removeprefix(b"data: "))["event"] == 0
+        backend.let_go.set()
+        assert (await answer.text()).endswith("data: [DONE]\n\n")
+
+    async def none() -> bool:
+        return await lab.inflight(gateway) == 0
+
+    await lab.eventually(none, "no request in flight")

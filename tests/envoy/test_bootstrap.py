@@ -1,0 +1,44 @@
+"""Envoy itself accepts every variant of the bootstrap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from epp.gateway import programs
+from epp.gateway.envoy import EnvoySettings, bootstrap
+
+KNOWN = ("127.0.0.1:8000", "[::1]:8001")
+VARIANTS = {
+    "override_host": {},
+    "fail_open": {"fail_open": True},
+    "original_dst": {"shape": "original_dst", "endpoints": ()},
+    "no endpoints": {"endpoints": ()},
+    "no picker": {"picker": ""},
+    "extproc": {"completion": "extproc"},
+    "scrape": {"completion": "scrape"},
+    "observed share": {"observe": True},
+    "buffered": {"body_mode": "BUFFERED", "completion": "extproc"},
+    "streamed": {"body_mode": "STREAMED", "completion": "extproc"},
+    "tls": {"picker_tls": True},
+    "subset": {"subset_header": "x-subset"},
+    "no retries": {"retries": 0},
+    "connect retries only": {"retry_statuses": ()},
+    "round robin fallback": {"fallback": "round_robin"},
+    "ipv6": {"host": "::1", "picker": "[::1]:9002"},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+async def test_envoy_finds_nothing_wrong_with(name, tmp_path):
+    path = tmp_path / "envoy.json"
+    settings = EnvoySettings(**{"picker": "127.0.0.1:9002", "endpoints": KNOWN, **VARIANTS[name]})
+    path.write_text(json.dumps(bootstrap(settings)))
+    process = await asyncio.create_subprocess_exec(
+        programs.envoy_binary(), "--mode", "validate", "-c", str(path), "-l", "warn",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert output.decode().strip() == f"configuration '{path}' OK"

@@ -1,0 +1,26 @@
+"""A real client library, simulated model servers, both transports of the picker."""
+
+from __future__ import annotations
+
+import openai
+import pytest
+
+
+@pytest.mark.parametrize("transport", ["native", "grpcio"])
+async def test_the_openai_client_streams_through_the_gateway(lab, transport):
+    gateway = await lab.gateway(sim=2, transport=transport)
+    async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0) as client:
+        assert [model.id async for model in client.models.list()] == ["sim"]
+        stream = await client.chat.completions.create(
+            model="sim",
+            messages=[{"role": "user", "content": "Tell me about proxies."}],
+            max_tokens=20,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = [chunk async for chunk in stream]
+        assert chunks[-1].usage.completion_tokens == 20
+        assert any(chunk.choices and chunk.choices[0].finish_reason == "length" for chunk in chunks)
+        whole = await client.completions.create(model="sim", prompt="Once upon a time", max_tokens=5)
+        assert whole.usage.completion_tokens == 5
+    assert gateway.serving == {"sim": True, "picker": True, "envoy": True}

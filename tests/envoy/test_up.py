@@ -1,0 +1,90 @@
+"""`epp up` as a process: it starts all, and leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+WORDS = (sys.executable, "-m", "epp", "up", "--round-robin", "--plain", "--sim", "1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_nothing_is_left_when_it_is_ended_by(number, tmp_path):
+    process = await _started("--port=0", f"--folder={tmp_path}")
+    url = await _url(process)
+    children = _children(process.pid)
+    assert len(children) == 2
+    async with aiohttp.ClientSession() as client, client.get(f"{url}/models") as answer:
+        assert answer.status == 200
+    process.send_signal(number)
+    output, _ = await process.communicate()
+    assert process.returncode == (0 if number != signal.SIGKILL else -number), output
+    for _ in range(200):
+        if not any(_alive(pid) for pid in children):
+            break
+        await asyncio.sleep(0.05)
+    assert [pid for pid in children if _alive(pid)] == []
+
+
+async def test_a_port_in_use_is_named_with_the_way_out():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await _started(f"--port={port}")
+        output, _ = await process.communicate()
+    assert process.returncode == 2
+    assert f"port {port} on 127.0.0.1: Address already in use" in output.decode()
+    assert "choose another with --port PORT" in output.decode()
+
+
+async def test_a_child_that_cannot_start_shows_its_last_words(tmp_path):
+    process = await _started("--port=0", "--sim-flags=--hardware=abacus", f"--folder={tmp_path}")
+    output, _ = await process.communicate()
+    assert process.returncode == 2
+    assert "sim ended at once (exit code 2)" in output.decode()
+    assert "invalid choice: 'abacus'" in output.decode()
+
+
+async def _started(*words: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *WORDS, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+
+
+async def _url(process: asyncio.subprocess.Process) -> str:
+    """What it says of where it serves, after it has said all of its welcome."""
+    assert process.stdout is not None
+    url = ""
+    async for line in process.stdout:
+        if found := re.match(rb"gateway +(http://\S+)", line):
+            url = found[1].decode()
+        if line.startswith(b"Ctrl-C"):
+            return url
+    pytest.fail("it ended without serving")
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, rest = status.parent.name, status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(rest[1]) == parent:
+            found.append(int(pid))
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (ProcessLookupError, FileNotFoundError):
+        return False
