@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -40,7 +40,9 @@ class Requirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
 class LabelSelector(Filter, type="label-selector-filter"):
     """Keep endpoints whose labels match a Kubernetes label selector; an empty selector keeps all."""
 
-    match_labels: dict[str, str] = msgspec.field(default_factory=dict)
+    match_labels: Annotated[dict[str, str], msgspec.Meta(examples=[{"zone": "a"}])] = msgspec.field(
+        default_factory=dict
+    )
     match_expressions: list[Requirement] = msgspec.field(default_factory=list)
 
     def __post_init__(self) -> None:

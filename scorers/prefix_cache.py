@@ -14,7 +14,7 @@ class PrefixCache(Scorer, type="prefix-cache-scorer"):
     """Prefer endpoints that hold the beginning of the prompt.
 
     (1 - w) * matched / total + w * min(1, matched tokens / scale)^2, where w is `matchLengthWeight` and scale
-    `matchLengthScaleTokens`; 0 for all when the prompt has no whole answer from the prefix producer.
+    `matchLengthScaleTokens`; 0 for all where the prefix producer knows nothing of the prompt.
     """
 
     needs = (PREFIX_BLOCKS, PREFIX_INFO)

@@ -72,6 +72,8 @@ def default_handler(declarations: Declarations, profiles: Sequence[str]) -> Decl
         declarations.problem(extra.path, f"a second profile handler; {handlers[0].path} is one already")
     if not handlers:
         if len(profiles) > 1:
+            if any(entry.kind is None for entry in declarations.all()):
+                return None  # one of those that are not known may have been meant
             declarations.problem("plugins", f"no profile handler for the {len(profiles)} scheduling profiles")
             return None
         handlers = [declarations.create(DEFAULT_HANDLER, "the default profile handler")]
@@ -124,12 +126,13 @@ def _givers(declarations: Declarations) -> dict[Need, Declared]:
 def _check_producer_names(declarations: Declarations) -> None:
     """Parameters called `…ProducerName` name a producer of the plan."""
     producers = {entry.name for entry in declarations.of(Producer, AsyncProducer)}
+    unknown = {entry.name for entry in declarations.all() if entry.kind is None}
     for entry in declarations.all():
         if not entry.used or entry.plugin is None:
             continue
         for field in msgspec.structs.fields(entry.plugin):
             name = getattr(entry.plugin, field.name)
-            if field.encode_name.endswith("ProducerName") and name and name not in producers:
+            if field.encode_name.endswith("ProducerName") and name and name not in producers | unknown:
                 known = ", ".join(sorted(producers)) or "none"
                 path = f"{entry.path}.parameters.{field.encode_name}"
                 declarations.problem(path, f"no producer named {name!r}; there are: {known}")

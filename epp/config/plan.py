@@ -79,8 +79,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return layer
 
 
+def parameters_of(plugin: Plugin) -> dict[str, Any]:
+    """The parameters in effect, as YAML has them; those that are unset and by default so are left out."""
+    values = msgspec.to_builtins(plugin)
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(plugin):
+        value = values[field.encode_name]
+        unset = value is None or (value in ("", [], {}) and (field.required or not _default(field)))
+        if not unset:
+            found[field.encode_name] = _plain(value)
+    return found
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return None if field.default is msgspec.NODEFAULT else field.default
+
+
 def _described(name: str, type: str, plugin: Plugin) -> dict[str, Any]:
-    parameters = {key: _plain(value) for key, value in msgspec.to_builtins(plugin).items() if value is not None}
+    parameters = parameters_of(plugin)
     described: dict[str, Any] = {"name": name, "type": type}
     if parameters:
         described["parameters"] = parameters

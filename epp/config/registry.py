@@ -22,6 +22,7 @@ class Registry:
 
     def __init__(self, sources: Mapping[str, EntryPoint | type[Plugin]]) -> None:
         self._sources = dict(sources)
+        self._found: dict[str, type[Plugin]] = {}
 
     @classmethod
     def load(cls, points: Iterable[EntryPoint] | None = None) -> Registry:
@@ -55,6 +56,8 @@ class Registry:
 
     def find(self, name: str) -> type[Plugin]:
         """The class; `UnknownType`, or `EppError` if its package is broken."""
+        if name in self._found:
+            return self._found[name]
         source = self._sources.get(name)
         if source is None:
             raise UnknownType(self._unknown(name))
@@ -69,7 +72,7 @@ class Registry:
             ) from error
         if not (isinstance(found, type) and issubclass(found, Plugin)):
             raise EppError(f"plugin {name!r} of {_origin(source)}: {source.value} is not a plugin class of epp.api")
-        self._sources[name] = found  # once: `origin` is asked of types nobody configured too
+        self._found[name] = found
         return found
 
     def _unknown(self, type: str) -> str:

@@ -389,6 +389,17 @@ def test_producer_names_are_checked(problems: Problems) -> None:
     ]
 
 
+def test_what_is_not_available_causes_no_second_problem(problems: Problems) -> None:
+    found = problems("""
+plugins:
+- {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: precise}}
+- {type: precise-prefix-cache-producer, name: precise}
+- {type: disagg-profile-handler}
+schedulingProfiles: [{name: a, plugins: [{pluginRef: precise}, {pluginRef: prefix-cache-scorer}]}, {name: b}]
+""")
+    assert [problem.partition(":")[0] for problem in found] == ["plugins[1].type", "plugins[2].type"]
+
+
 def test_two_producers_of_one_column(problems: Problems) -> None:
     assert problems(
         "plugins: [{type: approx-prefix-cache-producer}, {type: approx-prefix-cache-producer, name: b}]"

@@ -1,0 +1,217 @@
+"""The catalogue of plugins, generated from their classes: docs/plugins.md and `epp plugins`."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import yaml
+from msgspec import inspect as shapes
+
+from epp.api import (
+    AsyncProducer,
+    DataSource,
+    Discovery,
+    Extractor,
+    Filter,
+    Need,
+    Parser,
+    Picker,
+    Plugin,
+    Policy,
+    Producer,
+    ProfileHandler,
+    Scorer,
+)
+from epp.config.registry import Registry
+
+PACKAGE: Final = "endpoint-picker"
+PAGE: Final = Path("docs/plugins.md")
+KINDS: Final[Sequence[tuple[str, str, tuple[type[Plugin], ...]]]] = (
+    ("Filters", "filter", (Filter,)),
+    ("Scorers", "scorer", (Scorer,)),
+    ("Pickers", "picker", (Picker,)),
+    ("Profile handlers", "profile handler", (ProfileHandler,)),
+    ("Producers", "producer", (Producer, AsyncProducer)),
+    ("Parsers", "parser", (Parser,)),
+    ("Data sources", "data source", (DataSource,)),
+    ("Extractors", "extractor", (Extractor,)),
+    ("Discovery", "discovery", (Discovery,)),
+    ("Policies", "policy", (Policy,)),
+)
+HEAD: Final = """# Plugins
+
+Every plugin type that comes with the picker, by kind. Generated from the classes by `python -m epp.config.catalogue
+--write`; do not edit. Parameters stand under `plugins[].parameters`; an unknown one is an error, except where it says
+otherwise. Your own plugins appear in `epp plugins` once their package is installed.
+"""
+
+
+def render(registry: Registry, types: Iterable[str] | None = None) -> str:
+    """The catalogue as Markdown; all registered types unless some are named."""
+    classes = {type: registry.find(type) for type in (registry if types is None else types)}
+    parts = [HEAD]
+    for title, _, kinds in KINDS:
+        members = [type for type, found in classes.items() if issubclass(found, kinds)]
+        if members:
+            parts.append(f"## {title}\n")
+            parts += [entry(type, classes[type]) for type in sorted(members)]
+    return "\n".join(parts)
+
+
+def built_in(registry: Registry) -> list[str]:
+    """The types of our own package."""
+    return [type for type in registry if registry.origin(type) == PACKAGE]
+
+
+def summary(registry: Registry) -> list[tuple[str, str, str, str]]:
+    """(type, kind, package, first sentence) of every registered type, for a terminal."""
+    found = []
+    for type in registry:
+        plugin = registry.find(type)
+        kind = next((name for _, name, kinds in KINDS if issubclass(plugin, kinds)), "plugin")
+        found.append((type, kind, registry.origin(type), _text(plugin).partition("\n")[0]))
+    return found
+
+
+def entry(type: str, plugin: type[Plugin]) -> str:
+    """One plugin's section."""
+    lines = [f"### `{type}`\n", _text(plugin) + "\n"]
+    notes = []
+    if plugin.alpha:
+        notes.append("Experimental: needs `--allow-experimental-plugins`.")
+    if plugin.lenient:
+        notes.append("Ignores unknown parameters, with a warning.")
+    if issubclass(plugin, Filter):
+        notes.append(f"If it leaves nothing, the request ends with {plugin.otherwise.status}.")
+    if issubclass(plugin, Parser):
+        paths = ", ".join(f"`{path}`" for path in plugin.paths)
+        notes.append(f"Paths ending with: {paths}." if paths else "The fallback for paths of no other parser.")
+    lines += [" ".join(notes) + "\n"] if notes else []
+    needs = [f"Needs {_needs(plugin.needs)}."] if plugin.needs else []
+    gives = [f"Gives {_needs(plugin.gives)}."] if plugin.gives else []
+    lines += [" ".join(needs + gives) + "\n"] if needs or gives else []
+    lines += _parameters(plugin)
+    return "\n".join([*lines, "```yaml", example(type, plugin).rstrip(), "```\n"])
+
+
+def example(type: str, plugin: type[Plugin]) -> str:
+    """A configuration (less its two first lines) that uses the plugin with its default parameters."""
+    declared: dict[str, Any] = {"type": type}
+    parameters = {}
+    for field in shapes.type_info(plugin).fields:  # type: ignore[attr-defined]
+        value = _example_value(field)
+        if value not in (None, "", [], {}):
+            parameters[field.encode_name] = value
+    if parameters:
+        declared["parameters"] = parameters
+    document: dict[str, Any] = {"plugins": [declared]}
+    ref = {"pluginRef": type}
+    if issubclass(plugin, Filter | Scorer | Picker):
+        use: dict[str, Any] = {**ref, "weight": 1} if issubclass(plugin, Scorer) else ref
+        document["schedulingProfiles"] = [{"name": "default", "plugins": [use]}]
+    elif issubclass(plugin, Parser):
+        document["requestHandler"] = {"parsers": [ref]}
+    elif issubclass(plugin, DataSource):
+        document["dataLayer"] = {"sources": [{**ref, "extractors": [{"pluginRef": "core-metrics-extractor"}]}]}
+        document["plugins"].append({"type": "core-metrics-extractor"})
+    elif issubclass(plugin, Discovery):
+        document["dataLayer"] = {"discovery": ref}
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _text(plugin: type[Plugin]) -> str:
+    return inspect.cleandoc(plugin.__doc__ or "").strip()
+
+
+def _needs(needs: Sequence[Need]) -> str:
+    return ", ".join(f"`{need.name}`" + (f" ({need.unit})" if need.unit else "") for need in needs)
+
+
+def _parameters(plugin: type[Plugin]) -> list[str]:
+    fields = shapes.type_info(plugin).fields  # type: ignore[attr-defined]
+    if not fields:
+        return []
+    rows = [f"| `{field.encode_name}` | {_shape(field.type)} | {_shown(field)} |" for field in fields]
+    return ["| parameter | type | default |", "|---|---|---|", *rows, ""]
+
+
+def _shown(field: shapes.Field) -> str:
+    if field.required:
+        return "required"
+    value = _default(field)
+    return "–" if value in (None, "", [], {}) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _default(field: shapes.Field) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.to_builtins(field.default_factory())
+    return None if field.default is msgspec.NODEFAULT else msgspec.to_builtins(field.default)
+
+
+def _example_value(field: shapes.Field) -> Any:
+    shape = field.type
+    if isinstance(shape, shapes.Metadata):
+        if examples := (shape.extra_json_schema or {}).get("examples"):
+            return examples[0]
+        shape = shape.type
+    if not field.required:
+        return _default(field)
+    plain = {shapes.IntType: 1, shapes.FloatType: 1.0, shapes.BoolType: True}
+    return plain.get(type(shape), f"<{field.encode_name}>")
+
+
+def _shape(shape: shapes.Type) -> str:
+    """A type in words; constraints included."""
+    match shape:
+        case shapes.Metadata():
+            return _shape(shape.type)
+        case shapes.BoolType():
+            return "true or false"
+        case shapes.IntType() | shapes.FloatType():
+            word = "integer" if isinstance(shape, shapes.IntType) else "number"
+            limits = [(">", shape.gt), ("≥", shape.ge), ("<", shape.lt), ("≤", shape.le)]
+            return ", ".join([word, *(f"{sign} {limit:g}" for sign, limit in limits if limit is not None)])
+        case shapes.StrType():
+            return "text"
+        case shapes.LiteralType():
+            return " or ".join(f"`{value}`" for value in shape.values)
+        case shapes.UnionType():
+            return " or ".join(_shape(each) for each in shape.types if not isinstance(each, shapes.NoneType))
+        case shapes.ListType() | shapes.VarTupleType():
+            return f"list of {_shape(shape.item_type)}"
+        case shapes.DictType():
+            return f"mapping to {_shape(shape.value_type)}"
+        case shapes.StructType():
+            return "{" + ", ".join(f"{field.encode_name}: {_shape(field.type)}" for field in shape.fields) + "}"
+        case _:
+            return "anything"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`--write` renews docs/plugins.md, `--check` fails if it is stale, neither prints it."""
+    parser = argparse.ArgumentParser(prog="python -m epp.config.catalogue", description=main.__doc__)
+    parser.add_argument("--write", action="store_true", help="write the page")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if the page is not what it would be")
+    parser.add_argument("--page", type=Path, default=PAGE)
+    chosen = parser.parse_args(arguments)
+    registry = Registry.load()
+    page = render(registry, built_in(registry))
+    if chosen.write:
+        chosen.page.write_text(page, "utf-8")
+    elif chosen.check:
+        if not chosen.page.exists() or chosen.page.read_text("utf-8") != page:
+            sys.stderr.write(f"{chosen.page} is stale: python -m epp.config.catalogue --write\n")
+            return 1
+    else:
+        sys.stdout.write(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

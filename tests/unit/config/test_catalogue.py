@@ -1,0 +1,47 @@
+"""docs/plugins.md is what the classes say, and its examples work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from epp.config import catalogue
+from epp.config.load import load
+from epp.config.registry import Registry
+
+ROOT = Path(__file__).parents[3]
+TYPES = catalogue.built_in(Registry.load())
+
+
+def test_the_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    assert catalogue.main(["--check", "--page", str(ROOT / catalogue.PAGE)]) == 0, capsys.readouterr().err
+
+
+def test_a_stale_page_is_told_and_renewed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "plugins.md"
+    assert catalogue.main(["--check", "--page", str(page)]) == 1
+    assert "is stale: python -m epp.config.catalogue --write" in capsys.readouterr().err
+    assert catalogue.main(["--write", "--page", str(page)]) == 0
+    assert catalogue.main(["--check", "--page", str(page)]) == 0
+    page.write_text(page.read_text().replace("queue-scorer", "cue-scorer"))
+    assert catalogue.main(["--check", "--page", str(page)]) == 1
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_every_built_in_plugin_is_described_and_its_example_loads(type: str) -> None:
+    registry = Registry.load()
+    plugin = registry.find(type)
+    assert plugin.type == type
+    assert (plugin.__doc__ or "").strip(), "no docstring"
+    text = catalogue.example(type, plugin)
+    plan = load("apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n" + text, registry)
+    assert type in plan.plugins()
+    assert plan.warnings == []
+
+
+def test_the_summary_names_kind_and_package() -> None:
+    found = {row[0]: row[1:] for row in catalogue.summary(Registry.load())}
+    assert found["queue-scorer"][:2] == ("scorer", "endpoint-picker")
+    assert found["token-producer"][0] == "producer"
+    assert all(text for _, _, text in found.values())

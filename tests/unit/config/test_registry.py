@@ -1,0 +1,58 @@
+"""Plugin types from entry points."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from epp.config.known import LLM_D_TYPES
+from epp.config.registry import GROUP, Registry, UnknownType
+from epp.errors import ConfigError, EppError
+from scorers.queue_depth import QueueDepth
+
+
+def point(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name, value, GROUP)
+
+
+def test_classes_are_imported_when_first_named() -> None:
+    registry = Registry.load([point("queue-scorer", "scorers.queue_depth:QueueDepth"), point("gone", "no.such:Thing")])
+    assert list(registry) == ["gone", "queue-scorer"]
+    assert registry.find("queue-scorer") is QueueDepth
+    assert "gone" in registry
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("no.such:Thing", "'mine' of an unknown package cannot be imported from no.such:Thing: ModuleNotFoundError"),
+        ("scorers.queue_depth:Missing", "cannot be imported from scorers.queue_depth:Missing: AttributeError"),
+        ("math:sqrt", "math:sqrt is not a plugin class of epp.api"),
+        ("pathlib:Path", "pathlib:Path is not a plugin class of epp.api"),
+    ],
+)
+def test_a_broken_package_is_named(value: str, message: str) -> None:
+    with pytest.raises(EppError, match=message):
+        Registry.load([point("mine", value)]).find("mine")
+
+
+def test_a_type_registered_twice() -> None:
+    with pytest.raises(ConfigError, match=r"plugin type 'a' is registered twice: by an unknown package \(x:A\)"):
+        Registry.load([point("a", "x:A"), point("a", "y:A")])
+
+
+def test_unknown_types() -> None:
+    registry = Registry.of({"queue-scorer": QueueDepth})
+    with pytest.raises(UnknownType, match=r"unknown plugin type 'que-scorer'; did you mean queue-scorer\?"):
+        registry.find("que-scorer")
+    with pytest.raises(UnknownType, match="unknown plugin type 'x'; available: queue-scorer"):
+        registry.find("x")
+    with pytest.raises(UnknownType, match="llm-d's plugin 'no-hit-lru-scorer' is not available yet"):
+        registry.find("no-hit-lru-scorer")
+
+
+def test_every_type_of_llm_d_that_we_register_has_its_name() -> None:
+    """A typo in an entry point's name would turn an llm-d type into one of our own."""
+    ours = {type for type in Registry.load() if type not in LLM_D_TYPES}
+    assert ours == set()
