@@ -31,8 +31,8 @@ _ESCAPED = {b"n": b"\n"}
 class Series:
     """One metric on the successive pages of one endpoint; remembers where and how it stood.
 
-    Under its comment the series is recognised by an anchor: the end of the comment line, which cannot be the end of a
-    sample, and the name. Without comments it is searched for from the beginning every time.
+    Under its TYPE comment the series is recognised by an anchor: the end of that comment and the name. Without one it
+    is searched for from the beginning every time.
     """
 
     __slots__ = ("_absent_for", "_anchor", "_found", "_group", "_lead", "_name", "_near")
@@ -89,7 +89,8 @@ class Series:
     def _remember(self, page: Page, start: int, at: int) -> None:
         self._anchor = b""
         line = page.rfind(b"\n", start, at - 1) + 1 if at > start else at
-        if page[line : line + 1] == b"#":
+        # Samples end in digits (or are no numbers): below a line that ends in a letter stands the first of them.
+        if page[line : line + 1] == b"#" and page[at - 2 : at - 1].isalpha():
             lead = max(line, at - ANCHOR_LEAD)
             self._anchor = bytes(page[lead : at + len(self._name) + 1])
             self._lead = at - lead
