@@ -46,9 +46,8 @@ class InflightLoad(Producer, type="inflight-load-producer"):
             return {UNCACHED_TOKENS: np.full(len(endpoints), np.nan, np.float32)}
         if info is None:
             return {UNCACHED_TOKENS: np.full(len(endpoints), prompt.tokens, np.float32)}
-        matched = endpoints[PREFIX_BLOCKS] * np.float32(info.block_tokens)
-        # A NaN of a failed prefix producer: fmin and fmax take the other side, so nothing counts as cached.
-        return {UNCACHED_TOKENS: np.fmax(np.fmin(prompt.tokens - matched, np.float32(prompt.tokens)), np.float32(0))}
+        computed = prompt.tokens - endpoints[PREFIX_BLOCKS] * np.float32(info.block_tokens)
+        return {UNCACHED_TOKENS: np.maximum(computed, np.float32(0))}
 
     def charge(self, request: Request, endpoints: Endpoints, position: int) -> Charge:
         """The weight if the request goes to the endpoint at `position`."""

@@ -81,7 +81,7 @@ _fields = msgspec.json.Decoder(dict[str, Raw])
 _integer = msgspec.json.Decoder(int, strict=True)
 
 
-class OpenAIParser(Parser, type="openai-parser", forbid_unknown_fields=False):
+class OpenAIParser(Parser, type="openai-parser"):
     """OpenAI's APIs: chat, completions, responses, embeddings, conversations, images, and vLLM's render variants."""
 
     lenient: ClassVar[bool] = True

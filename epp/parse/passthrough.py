@@ -8,7 +8,7 @@ from typing import ClassVar
 from epp.api import Parsed, Parser
 
 
-class PassthroughParser(Parser, type="passthrough-parser", forbid_unknown_fields=False):
+class PassthroughParser(Parser, type="passthrough-parser"):
     """The fallback for every path: no model, no prompt, no usage; the bytes go through."""
 
     lenient: ClassVar[bool] = True

@@ -28,9 +28,8 @@ def test_matched_blocks_need_not_be_computed() -> None:
     assert InflightLoad().charge(build.request(facts=PROMPT_1000), pool, 1) == Charge(360.0)
 
 
-@pytest.mark.parametrize("info", [None, PrefixInfo(16, 64)])
-def test_without_the_prefix_producer_nothing_is_cached(info: PrefixInfo | None) -> None:
-    pool = weighed(build.endpoints(2), {PROMPT: PROMPT_1000[PROMPT], PREFIX_INFO: info})
+def test_without_the_prefix_producer_nothing_is_cached() -> None:
+    pool = weighed(build.endpoints(2), {PROMPT: PROMPT_1000[PROMPT]})
     assert pool[UNCACHED_TOKENS].tolist() == [1000, 1000]
 
 
