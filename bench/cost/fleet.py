@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -55,8 +56,7 @@ class Server(asyncio.Protocol):
         self._sent = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

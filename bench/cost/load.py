@@ -19,9 +19,11 @@ WORDS = 2000
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _SCRIPT = """\
 local requests, turn = {{}}, 0
-local headers = {{["content-type"] = "application/json"}}
-for body in io.lines({path}) do
-  requests[#requests + 1] = wrk.format("POST", nil, headers, body)
+function init(args)  -- only here the Host header is known
+  wrk.headers["content-type"] = "application/json"
+  for body in io.lines({path}) do
+    requests[#requests + 1] = wrk.format("POST", nil, nil, body)
+  end
 end
 function request()
   turn = turn % #requests + 1

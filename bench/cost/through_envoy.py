@@ -11,7 +11,7 @@ from bench.cost.rig import Case, Rig
 
 Numbers = dict[str, float]
 
-LATENCY_ROUNDS = 3
+LATENCY_ROUNDS = 5
 
 
 def requests(case: Case, command: str = "") -> Numbers:

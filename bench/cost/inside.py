@@ -1,0 +1,123 @@
+"""Measurements inside one process: the decision alone, and the memory of the prefix index.
+
+python -m bench.cost.inside decision --servers 1000
+python -m bench.cost.inside prefix --blocks 1000000
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import sys
+from random import Random
+from time import perf_counter_ns
+
+import msgspec
+
+from bench.cost.load import PATH, bodies
+from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Endpoint
+from epp.clock import SystemClock
+from epp.config import presets
+from epp.config.load import load
+from epp.config.registry import Registry
+from epp.obs.admin import resident_bytes
+from epp.obs.decisions import Decisions
+from epp.obs.metrics import Metrics
+from epp.sched.completion import ObservedCompletion
+from epp.sched.director import Director, Settings
+from epp.sched.exchange import Head, Route
+from epp.state.ledger import Ledger
+from epp.state.table import Table
+from scorers.prefix_index import PrefixIndex
+
+HEADERS = {":method": "POST", ":path": PATH, ":authority": "gateway", "content-type": "application/json"}
+SCRAPE_EVERY = 10
+IN_FLIGHT = 64
+
+
+def _pool(servers: int, clock: SystemClock, rng: Random) -> Table:
+    table = Table(clock, staleness=1e9)
+    for i in range(servers):
+        table.put(
+            Endpoint(f"default/pod-{i}-rank-0", f"10.{i // 65536}.{i // 256 % 256}.{i % 256}", 8000, pod=f"pod-{i}")
+        )
+        _scrape(table, i, clock, rng)
+    return table
+
+
+def _scrape(table: Table, slot: int, clock: SystemClock, rng: Random) -> None:
+    values = {
+        WAITING: float(rng.randrange(8)),
+        RUNNING: float(rng.randrange(64)),
+        KV_USAGE: rng.random(),
+        BLOCK_SIZE: 16.0,
+        BLOCK_COUNT: 30_000.0,
+    }
+    table.scraped(slot, table.generation(slot), clock.now(), values, None)
+
+
+def decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[str, float]:
+    """Microseconds of `Director.decide` for one request of 4 KB: parse, prefix lookup, scorers, pick, reservation.
+
+    llm-d's default scorers. A scrape arrives between every ten decisions, so the snapshot is made anew as often; it
+    is written outside the measured time. Requests end in the order they came, with 64 in flight.
+    """
+    clock, rng = SystemClock(), Random(1)
+    table = _pool(servers, clock, rng)
+    director = Director(
+        load(presets.text("llm-d"), Registry.load()),
+        table,
+        Ledger(clock),
+        ObservedCompletion(),
+        Metrics(),
+        clock,
+        rng,
+        Settings(),
+        Decisions().add,
+    )
+    head, texts = Head(HEADERS), [body.encode() for body in bodies(body_bytes, 64)]
+    taken, flights = [], []
+    for i in range(rounds):
+        if i % SCRAPE_EVERY == 0:
+            _scrape(table, rng.randrange(servers), clock, rng)
+        body = texts[i % len(texts)]
+        started = perf_counter_ns()
+        route = director.decide(head, body)
+        taken.append(perf_counter_ns() - started)
+        assert isinstance(route, Route), "no producer of this configuration awaits"
+        flights.append(route.flight)
+        if len(flights) > IN_FLIGHT:
+            flights.pop(0).ended("completed")
+    warm = taken[rounds // 10 :]
+    return {"mean_us": statistics.fmean(warm) / 1e3, "p50_us": statistics.median(warm) / 1e3}
+
+
+def prefix(blocks: int) -> dict[str, float]:
+    """Resident memory of an index of so many blocks: 100 endpoints, chains of 64."""
+    index, rng = PrefixIndex(), Random(1)
+    index.touch(0, [rng.getrandbits(63) for _ in range(64)], 64)
+    gc.collect()
+    before = resident_bytes()
+    capacity = blocks // 100
+    for turn in range(blocks // 64):
+        index.touch(turn % 100, [rng.getrandbits(63) for _ in range(64)], capacity)
+    gc.collect()
+    return {"blocks": len(index), "added_mb": (resident_bytes() - before) / 1e6}
+
+
+def main() -> int:
+    """The command; prints JSON."""
+    parser = argparse.ArgumentParser(description="Measurements inside one process.")
+    parser.add_argument("what", choices=("decision", "prefix"))
+    parser.add_argument("--servers", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=20_000)
+    parser.add_argument("--blocks", type=int, default=1_000_000)
+    args = parser.parse_args()
+    found = decision(args.servers, args.rounds) if args.what == "decision" else prefix(args.blocks)
+    print(msgspec.json.encode(found).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Results as JSON, as a Markdown table, and against the budgets."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from bench.cost.scenarios import Result
+
+BEGIN = "<!-- bench-cost: begin -->"
+END = "<!-- bench-cost: end -->"
+
+SHOWN = {
+    "cpu_us_per_request": "CPU us a request",
+    "cpu_us_per_chunk": "CPU us a chunk",
+    "requests_per_core_second": "requests a core second",
+    "requests_per_second": "requests/s",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "added_p50_ms": "added p50 ms",
+    "added_p99_ms": "added p99 ms",
+    "alone_p50_ms": "Envoy alone p50 ms",
+    "alone_p99_ms": "Envoy alone p99 ms",
+    "cores": "cores",
+    "scrapes_per_second": "scrapes/s",
+    "mean_us": "mean us",
+    "p50_us": "p50 us",
+    "added_mb": "MB",
+    "kb_per_stream": "kB a stream",
+    "rss_mb": "RSS MB",
+}
+
+
+class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One budget. `ratio_to`: another variant of the scenario, by whose number it is divided first."""
+
+    scenario: str
+    variant: str
+    metric: str
+    max: float | None = None
+    min: float | None = None
+    ratio_to: str = ""
+
+    @property
+    def name(self) -> str:
+        ratio = f" / {self.ratio_to}" if self.ratio_to else ""
+        return f"{self.scenario} ({self.variant}{ratio}) {SHOWN.get(self.metric, self.metric)}"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A budget and what was measured; None: the run was not made, or failed."""
+
+    limit: Limit
+    value: float | None
+
+    @property
+    def kept(self) -> bool:
+        if self.value is None:
+            return False
+        above = self.limit.max is not None and self.value > self.limit.max
+        below = self.limit.min is not None and self.value < self.limit.min
+        return not above and not below
+
+
+def read_limits(path: Path) -> list[Limit]:
+    """The budgets."""
+    return msgspec.convert(yaml.safe_load(path.read_text("utf-8")), list[Limit])
+
+
+def judge(limits: Iterable[Limit], results: Sequence[Result]) -> list[Verdict]:
+    """Each budget whose scenario was asked for, against the results."""
+    measured = {(result.scenario, result.variant): result.numbers for result in results}
+    scenarios = {result.scenario for result in results}
+    verdicts = []
+    for limit in limits:
+        if limit.scenario not in scenarios:
+            continue
+        value = measured.get((limit.scenario, limit.variant), {}).get(limit.metric)
+        if limit.ratio_to and value is not None:
+            other = measured.get((limit.scenario, limit.ratio_to), {}).get(limit.metric)
+            value = value / other if other else None
+        verdicts.append(Verdict(limit, value))
+    return verdicts
+
+
+def as_json(results: Sequence[Result], verdicts: Sequence[Verdict], generator: str) -> bytes:
+    """Everything, for machines."""
+    document: dict[str, Any] = {
+        "machine": machine(),
+        "load_generator": generator,
+        "results": results,
+        "limits": [
+            {**msgspec.to_builtins(verdict.limit), "value": verdict.value, "kept": verdict.kept} for verdict in verdicts
+        ],
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def machine() -> dict[str, str]:
+    """What the numbers were taken on."""
+    model = platform.processor()
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {"cpu": model, "cores": str(os.cpu_count()), "python": platform.python_version()}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+def markdown(results: Sequence[Result], verdicts: Sequence[Verdict], generator: str) -> str:
+    """Two tables: what was measured, and the budgets."""
+    facts = machine()
+    out = [
+        f"{facts['cores']} cores ({facts['cpu']}) for all, Python {facts['python']}, Envoy with one worker, "
+        f"load from {generator}.",
+        "",
+        "| scenario | variant | measured |",
+        "|---|---|---|",
+    ]
+    for result in results:
+        numbers = ", ".join(f"{SHOWN[name]} {figure(result.numbers[name])}" for name in SHOWN if name in result.numbers)
+        failure = result.error.splitlines()[0] if result.error else ""
+        out.append(f"| {result.scenario} | {result.variant} | {numbers or 'failed: ' + failure} |")
+    out += ["", "| budget | limit | measured | |", "|---|---|---|---|"]
+    for verdict in verdicts:
+        limit = verdict.limit
+        bound = f"<= {figure(limit.max)}" if limit.max is not None else f">= {figure(limit.min or 0)}"
+        value = "not measured" if verdict.value is None else figure(verdict.value)
+        out.append(f"| {limit.name} | {bound} | {value} | {'kept' if verdict.kept else '**missed**'} |")
+    return "\n".join(out) + "\n"
+
+
+def figure(value: float) -> str:
+    """Three digits that matter."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def write_docs(path: Path, table: str) -> None:
+    """Puts the table between the markers; makes the page if there is none."""
+    text = path.read_text("utf-8") if path.exists() else f"# Performance\n\n{BEGIN}\n{END}\n"
+    head, found, rest = text.partition(BEGIN)
+    _, closed, tail = rest.partition(END)
+    if not found or not closed:
+        raise ValueError(f"{path} has no {BEGIN} … {END}")
+    path.write_text(f"{head}{BEGIN}\n{table}{END}{tail}", "utf-8")
