@@ -169,6 +169,8 @@ class Connection(Control):
         stream = self.streams.get(stream_id)
         if stream is None:
             self._stray(stream_id)
+            if stream_id in self._peer_ended:
+                raise ConnectionFault(Code.STREAM_CLOSED, "DATA after the end of the stream")
             return
         stream.credit -= size
         if stream.credit < 0:

@@ -1,0 +1,115 @@
+"""CPU of the native transport alone: an in-memory client, no sockets, handlers that only answer.
+
+    python -m bench.micro.http2 [--streams 2000] [--repeat 5]
+
+small: 4 KB request in two messages, two short replies, trailers. large: 13 messages of 32 KB in frames of 16 KB, read in
+pieces of 64 KB, seven replies of 62 KB. Prints the best of `--repeat` runs in microseconds a stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import hpack
+
+from epp.clock import SystemClock
+from epp.extproc import h2frames as h2
+from epp.extproc.http2 import Connection
+from epp.extproc.limits import Limits
+from epp.extproc.rpc import Call
+from epp.extproc.streams import Streams
+
+METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+HEADERS = (
+    (":method", "POST"),
+    (":path", METHOD),
+    (":authority", "epp"),
+    (":scheme", "http"),
+    ("te", "trailers"),
+    ("content-type", "application/grpc"),
+    ("x-envoy-internal", "true"),
+    ("x-forwarded-for", "10.0.0.1"),
+)
+READ = 64 << 10
+LONG = (1 << 31) - 1
+
+
+class Answers:
+    """Answers the last message of a request with fixed replies."""
+
+    __slots__ = ("call", "left", "replies")
+
+    def __init__(self, call: Call, messages: int, replies: list[bytes]) -> None:
+        self.call = call
+        self.left = messages
+        self.replies = replies
+
+    def message(self, data: bytes) -> None:
+        self.left -= 1
+        if not self.left:
+            for reply in self.replies:
+                self.call.send(reply)
+            self.call.finish()
+
+    def half_closed(self) -> None:
+        pass
+
+    def lost(self) -> None:
+        pass
+
+
+def request(encoder: hpack.Encoder, stream: int, messages: list[bytes]) -> bytes:
+    """The octets of one stream as Envoy sends them."""
+    parts = [h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(HEADERS))]
+    for message in messages:
+        framed = b"\0" + len(message).to_bytes(4, "big") + message
+        parts += [
+            h2.frame(h2.DATA, 0, stream, framed[i : i + h2.DEFAULT_FRAME])
+            for i in range(0, len(framed), h2.DEFAULT_FRAME)
+        ]
+    return b"".join(parts)
+
+
+def run(streams: int, messages: list[bytes], replies: list[bytes]) -> float:
+    """Seconds of CPU a stream."""
+    methods: dict[str, Callable[[Call], Answers]] = {METHOD: lambda call: Answers(call, len(messages), replies)}
+    connection = Connection(methods, SystemClock(), Limits(), Streams(), lambda: None)
+    connection.receive(h2.PREFACE + h2.settings({h2.SETTING_WINDOW: 1 << 24}))
+    connection.take()
+    encoder = hpack.Encoder()
+    spent = 0.0
+    for index in range(streams):
+        stream = 2 * index + 1
+        data = request(encoder, stream, messages)
+        reads = [data[i : i + READ] for i in range(0, len(data), READ)]
+        connection.receive(h2.window_update(0, sum(map(len, replies)) + 100))
+        start = time.process_time()
+        for read in reads:
+            connection.receive(read)
+            connection.take()
+        while connection.more:
+            connection.take()
+        spent += time.process_time() - start
+    assert not connection.streams
+    return spent / streams
+
+
+def main() -> None:
+    """Runs both shapes and prints them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, default=2000)
+    parser.add_argument("--repeat", type=int, default=5)
+    arguments = parser.parse_args()
+    shapes = {
+        "small": ([bytes(400), bytes(4096)], [bytes(200), bytes(300)], arguments.streams),
+        "large": ([bytes(400), *[bytes(32 << 10)] * 13], [bytes(200), *[bytes(62_000)] * 7], arguments.streams // 10),
+    }
+    for name, (messages, replies, streams) in shapes.items():
+        best = min(run(streams, messages, replies) for _ in range(arguments.repeat))
+        print(f"{name:6} {best * 1e6:7.1f} us of CPU a stream")
+
+
+if __name__ == "__main__":
+    main()
