@@ -85,7 +85,7 @@ def picker(address: str, tls: bool, health_interval: float) -> Json:
         "health_checks": [
             {
                 "grpc_health_check": {"service_name": EXT_PROC_SERVICE},
-                "timeout": "1s",
+                "timeout": "0.500s",
                 "interval": interval,
                 "no_traffic_interval": interval,
                 "no_traffic_healthy_interval": interval,

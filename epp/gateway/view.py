@@ -81,6 +81,8 @@ def picture(numbers: Numbers) -> Group:
     for row in numbers.rows:
         table.add_row(*cells(row))
     parts = [f"{numbers.rate:.1f} requests/s"]
+    if not numbers.picker_answers:
+        parts.append("no picker")
     if numbers.picker_cpu is not None:
         parts.append(f"picker {numbers.picker_cpu:.0%} of a core")
     if numbers.picker_rss:
