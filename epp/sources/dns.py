@@ -8,8 +8,9 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 
 from epp.api import Endpoint
-from epp.errors import SourceError
-from epp.sources.pool import Sink
+from epp.errors import ConfigError, Problem, SourceError
+from epp.sources.membership import Membership
+from epp.sources.static import split
 from epp.tasks import Tasks
 
 log = logging.getLogger("epp.dns")
@@ -21,12 +22,20 @@ Resolve = Callable[[str, int], Awaitable[Iterable[str]]]
 """Name and port to addresses; OSError if it cannot be resolved."""
 
 
-def watch(
-    name: str, port: int, sink: Sink, tasks: Tasks, *, interval: float = INTERVAL, resolve: Resolve | None = None
-) -> asyncio.Task[None]:
-    """Resolves `name` now and every `interval` seconds. While it cannot be resolved, the last addresses stay."""
-    names = Names(name, port, sink, resolve or addresses)
-    return tasks.keep(f"resolve {name}", lambda: names.follow(interval))
+async def watch(
+    target: str, membership: Membership, tasks: Tasks, *, interval: float = INTERVAL, resolve: Resolve | None = None
+) -> None:
+    """Resolves the name of `NAME:PORT` now and every `interval` seconds. ConfigError if `target` is no such thing.
+
+    While the name cannot be resolved the last addresses stay, none at first.
+    """
+    try:
+        name, port = split(target)
+    except ValueError as error:
+        raise ConfigError([Problem(f"--dns {target}", str(error))]) from None
+    names = Names(name, port, membership, resolve or addresses)
+    await names.refresh()
+    tasks.keep(f"resolve {name}", lambda: names.follow(interval))
 
 
 async def addresses(name: str, port: int) -> Iterable[str]:
@@ -38,10 +47,10 @@ async def addresses(name: str, port: int) -> Iterable[str]:
 class Names:
     """One name, resolved again and again."""
 
-    def __init__(self, name: str, port: int, sink: Sink, resolve: Resolve) -> None:
+    def __init__(self, name: str, port: int, membership: Membership, resolve: Resolve) -> None:
         self._name = name
         self._port = port
-        self._sink = sink
+        self._membership = membership
         self._resolve = resolve
         self._last: tuple[str, ...] | None = None
         self._failing = False
@@ -49,8 +58,8 @@ class Names:
     async def follow(self, interval: float) -> None:
         """Never ends."""
         while True:
-            await self.refresh()
             await asyncio.sleep(interval)
+            await self.refresh()
 
     async def refresh(self) -> None:
         """Resolves once; a failure is logged when it begins and when it ends, and changes nothing."""
@@ -66,7 +75,7 @@ class Names:
         self._failing = False
         if found != self._last:
             self._last = found
-            self._sink.sync(self._endpoint(address) for address in found)
+            self._membership.set(f"{self._name}:{self._port}", [self._endpoint(address) for address in found])
 
     async def _addresses(self) -> tuple[str, ...]:
         try:

@@ -23,7 +23,7 @@ from watchfiles import awatch
 from epp.api import Discovery, Endpoint
 from epp.config.convert import MISSING, convert
 from epp.errors import ConfigError, Problem
-from epp.sources.pool import Sink
+from epp.sources.membership import Membership
 from epp.sources.static import literal, port_number
 from epp.tasks import Tasks
 
@@ -109,22 +109,22 @@ def parse(content: bytes, path: str = "") -> list[Endpoint]:
     return list(found.values())
 
 
-def watch(plugin: FileDiscovery, sink: Sink, tasks: Tasks) -> None:
+async def watch(plugin: FileDiscovery, membership: Membership, tasks: Tasks) -> None:
     """Applies the file now, and with `watchFile` whenever it changes. ConfigError if it cannot be used now."""
-    sink.sync(read(plugin.path))
+    membership.set(plugin.path, read(plugin.path))
     if plugin.watch_file:
-        tasks.keep(f"watch {plugin.path}", lambda: _follow(Path(plugin.path), sink))
+        tasks.keep(f"watch {plugin.path}", lambda: _follow(Path(plugin.path), membership))
 
 
-async def _follow(path: Path, sink: Sink) -> None:
+async def _follow(path: Path, membership: Membership) -> None:
     """Watches the folder, not the file: editors and Kubernetes replace files, by rename or by link."""
     seen = _content(path)
-    _apply(seen, path, sink)  # it may have changed before the watch began
+    _apply(seen, path, membership)  # it may have changed before the watch began
     async for _ in awatch(path.parent, recursive=False, debounce=DEBOUNCE_MS, step=10):
         content = _content(path)
         if content != seen:
             seen = content
-            _apply(content, path, sink)
+            _apply(content, path, membership)
 
 
 def _content(path: Path) -> bytes | None:
@@ -135,7 +135,7 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def _apply(content: bytes | None, path: Path, sink: Sink) -> None:
+def _apply(content: bytes | None, path: Path, membership: Membership) -> None:
     if content is None:
         log.error("%s cannot be read; its last endpoints stay", path)
         return
@@ -144,5 +144,5 @@ def _apply(content: bytes | None, path: Path, sink: Sink) -> None:
     except ConfigError as error:
         log.error("%s; its last endpoints stay", error)
         return
-    sink.sync(endpoints)
+    membership.set(str(path), endpoints)
     log.info("%s: %d endpoints", path, len(endpoints))

@@ -2,8 +2,12 @@ import asyncio
 import socket
 from collections.abc import Iterable
 
+import pytest
+
 from epp.api import Endpoint
+from epp.errors import ConfigError
 from epp.sources import dns
+from epp.sources.membership import Membership
 from epp.tasks import Tasks
 
 
@@ -28,7 +32,7 @@ class Applied(list[list[str]]):
 async def test_addresses_come_and_go():
     applied = Applied()
     resolver = Resolver(["10.0.0.2", "10.0.0.1", "10.0.0.2"], ["10.0.0.1", "10.0.0.2"], ["fd00::1"])
-    names = dns.Names("vllm.default.svc", 8000, applied, resolver)
+    names = dns.Names("vllm.default.svc", 8000, Membership(applied), resolver)
     for _ in range(3):
         await names.refresh()
     assert applied == [
@@ -40,7 +44,7 @@ async def test_addresses_come_and_go():
 async def test_a_failure_keeps_the_last_addresses_and_is_told_once(caplog):
     caplog.set_level("INFO")
     applied = Applied()
-    names = dns.Names("vllm", 8000, applied, Resolver(["10.0.0.1"], "unknown name", [], ["10.0.0.1"]))
+    names = dns.Names("vllm", 8000, Membership(applied), Resolver(["10.0.0.1"], "unknown name", [], ["10.0.0.1"]))
     for _ in range(4):
         await names.refresh()
     assert applied == [["vllm/10.0.0.1:8000"]]
@@ -62,7 +66,13 @@ async def test_the_system_resolver_is_asked_again_and_again():
             again.set()
         return await dns.addresses(name, port)
 
-    dns.watch("127.0.0.1", 8000, applied, tasks, interval=0.001, resolve=resolve)
+    await dns.watch("127.0.0.1:8000", Membership(applied), tasks, interval=0.001, resolve=resolve)
     await again.wait()
     await tasks.close()
     assert applied == [["127.0.0.1/127.0.0.1:8000"]]
+
+
+@pytest.mark.parametrize("target", ["vllm", "vllm:0", ":80", "vllm:http"])
+async def test_what_is_no_name_and_port(target):
+    with pytest.raises(ConfigError, match=f"--dns {target}: "):
+        await dns.watch(target, Membership(Applied()), Tasks("test"))

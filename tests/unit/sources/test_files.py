@@ -10,6 +10,7 @@ from epp.api import Endpoint
 from epp.errors import ConfigError
 from epp.sources import files
 from epp.sources.files import FileDiscovery
+from epp.sources.membership import Membership
 from epp.tasks import Tasks
 
 GOOD = """
@@ -23,7 +24,7 @@ endpoints:
 
 
 class Applied(asyncio.Queue[list[str]]):
-    """A sink whose states can be awaited."""
+    """A table whose states can be awaited."""
 
     def sync(self, endpoints: Iterable[Endpoint]) -> None:
         self.put_nowait([endpoint.target for endpoint in endpoints])
@@ -134,7 +135,7 @@ def test_parameters():
 
 async def test_a_file_that_is_missing_or_wrong_at_the_start_is_fatal(tmp_path, tasks):
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: 1 problem.*\n.*cannot be read"):
-        files.watch(FileDiscovery(path=str(tmp_path / "nowhere.yaml")), Applied(), tasks)
+        await files.watch(FileDiscovery(path=str(tmp_path / "nowhere.yaml")), Membership(Applied()), tasks)
     assert len(tasks) == 0
 
 
@@ -142,7 +143,7 @@ async def test_without_watching_the_file_is_read_once(tmp_path, tasks):
     path = tmp_path / "pool.yaml"
     path.write_text(GOOD)
     applied = Applied()
-    files.watch(FileDiscovery(path=str(path)), applied, tasks)
+    await files.watch(FileDiscovery(path=str(path)), Membership(applied), tasks)
     assert applied.get_nowait() == ["10.0.0.1:8000", "[fd00::1]:8001"]
     assert len(tasks) == 0
 
@@ -151,7 +152,7 @@ async def test_changes_are_followed_and_bad_ones_are_not(tmp_path, tasks, told):
     path = tmp_path / "pool.yaml"
     path.write_text(GOOD)
     applied = Applied()
-    files.watch(FileDiscovery(path=str(path), watch_file=True), applied, tasks)
+    await files.watch(FileDiscovery(path=str(path), watch_file=True), Membership(applied), tasks)
     assert await applied.get() == ["10.0.0.1:8000", "[fd00::1]:8001"]
     assert await applied.get() == ["10.0.0.1:8000", "[fd00::1]:8001"]  # the watch has begun
 
@@ -180,7 +181,7 @@ async def test_a_link_that_is_pointed_elsewhere_is_a_change(tmp_path, tasks):
     (tmp_path / "data").symlink_to("v1")
     (tmp_path / "pool.yaml").symlink_to("data/pool.yaml")
     applied = Applied()
-    files.watch(FileDiscovery(path=str(tmp_path / "pool.yaml"), watch_file=True), applied, tasks)
+    await files.watch(FileDiscovery(path=str(tmp_path / "pool.yaml"), watch_file=True), Membership(applied), tasks)
     assert [await applied.get(), await applied.get()] == [["10.0.0.1:1"]] * 2
     (tmp_path / "next").symlink_to("v2")
     (tmp_path / "next").rename(tmp_path / "data")

@@ -1,13 +1,12 @@
 from epp.api import Endpoint
 from epp.clock import ManualClock
-from epp.sources.pool import Pool
+from epp.sources.membership import Membership
 from epp.state.table import Table
 
 
-def test_the_table_gets_the_union_of_all_parts():
+def test_the_table_gets_the_union_of_all_sources():
     table = Table(ManualClock())
-    pool = Pool(table)
-    first, second = pool.part(), pool.part()
+    membership = Membership(table)
 
     def members() -> set[str]:
         return {f"{endpoint.name}@{endpoint.port}" for endpoint in table.endpoints()}
@@ -15,10 +14,10 @@ def test_the_table_gets_the_union_of_all_parts():
     a, b, other_b = (
         Endpoint(name=name, address="10.0.0.1", port=port) for name, port in (("a", 1), ("b", 2), ("b", 3))
     )
-    first.sync([a])
-    second.sync([other_b])
+    membership.set("first", [a])
+    membership.set("second", [other_b])
     assert members() == {"a@1", "b@3"}
-    first.sync([a, b])
+    membership.set("first", [a, b])
     assert members() == {"a@1", "b@2"}
-    first.sync([])
+    membership.set("first", [])
     assert members() == {"b@3"}
