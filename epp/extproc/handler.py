@@ -1,0 +1,107 @@
+"""One ext_proc RPC: does what the session says, asks the decider, tells the flight."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+
+from epp.errors import DeadlineExceeded, Internal, Reject
+from epp.extproc.rpc import Call, Methods
+from epp.extproc.session import Decide, Effect, Finish, Limits, Over, ResponseData, ResponseStarted, Served, Session
+from epp.sched.exchange import Decider, Flight, Route
+from epp.tasks import Tasks
+
+log = logging.getLogger("epp.extproc.handler")
+
+PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+
+
+def methods(decider: Decider, tasks: Tasks, limits: Limits, timeout: float) -> Methods:
+    """Process, for every stream of which the decider is asked once; `timeout` in seconds for decisions that wait."""
+    return {PROCESS: lambda call: ExtProcHandler(call, decider, tasks, limits, timeout)}
+
+
+class ExtProcHandler:
+    """Implements `rpc.Handler`. A flight hears of its end exactly once, also when the stream breaks."""
+
+    __slots__ = ("_call", "_decider", "_flight", "_session", "_tasks", "_timeout", "_waiting")
+
+    def __init__(self, call: Call, decider: Decider, tasks: Tasks, limits: Limits, timeout: float) -> None:
+        self._call = call
+        self._decider = decider
+        self._tasks = tasks
+        self._timeout = timeout
+        self._session = Session(limits)
+        self._flight: Flight | None = None
+        self._waiting: asyncio.Task[None] | None = None
+
+    def message(self, data: bytes) -> None:
+        self._do(self._session.receive(data))
+
+    def half_closed(self) -> None:
+        self._do(self._session.half_closed())
+
+    def lost(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._do(self._session.lost())
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if type(effect) is bytes:
+                self._call.send(effect)
+            elif type(effect) is Decide:
+                self._decide(effect)
+            elif type(effect) is Finish:
+                self._call.finish()
+            elif self._flight is not None:
+                _tell(self._flight, effect)
+
+    def _decide(self, wanted: Decide) -> None:
+        try:
+            route = self._decider.decide(wanted.head, wanted.body)
+        except Reject as reject:
+            self._do(self._session.rejected(reject))
+        except Exception:
+            self._do(self._session.rejected(_unexpected()))
+        else:
+            if isinstance(route, Route):
+                self._routed(route)
+            else:
+                self._waiting = self._tasks.spawn("decision", self._decide_later(route))
+
+    async def _decide_later(self, waiting: Awaitable[Route]) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                route = await waiting
+        except TimeoutError:
+            self._do(self._session.rejected(DeadlineExceeded(f"no decision within {self._timeout:g} s")))
+        except Reject as reject:
+            self._do(self._session.rejected(reject))
+        except Exception:
+            self._do(self._session.rejected(_unexpected()))
+        else:
+            self._routed(route)
+        finally:
+            self._waiting = None
+
+    def _routed(self, route: Route) -> None:
+        self._flight = route.flight
+        self._do(self._session.decided(route))
+
+
+def _tell(flight: Flight, effect: Effect) -> None:
+    if type(effect) is ResponseData:
+        flight.response_data(effect.data)
+    elif type(effect) is ResponseStarted:
+        flight.response_started(effect.status, effect.headers)
+    elif type(effect) is Over:
+        flight.ended(effect.cause)
+    elif type(effect) is Served:
+        flight.served(effect.target)
+
+
+def _unexpected() -> Internal:
+    log.exception("a decision failed")
+    return Internal("the endpoint picker failed; its log says why")

@@ -1,0 +1,1 @@
+"""Generated from protos/ by protos/build.py; imported by epp.extproc.messages only."""
