@@ -8,6 +8,7 @@ origin are bounded together (`MAX_COMBINATIONS`), not only one label at a time.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -24,6 +25,8 @@ MAX_MODELS = 1000
 MAX_FAIRNESS_IDS = 1000
 MAX_COMBINATIONS = 10_000
 _END = b"# EOF\n"
+_COMMENTS = re.compile(rb"\A(?:#.*\n)*")
+_PIECE = 250  # samples, about a millisecond
 _OPEN_STREAMS = ("llm_d_epp_extproc_streams_inflight", "epp_open_streams")
 
 
@@ -71,6 +74,7 @@ class Metrics:
         self._decisions = self._histogram("scheduler_e2e_duration_seconds")
         self._estimated = self._numbers["epp_estimated_prompt_tokens_total"].at()
         self._scrapes = self._histograms["epp_scrape_duration_seconds"].at()
+        self._scraped = self._numbers["epp_scrapes_total"].at("success")
         self._stream_lives = self._histogram("extproc_stream_duration_seconds") if stream_metrics else None
         self.request_processed = self._histogram("request_processing_duration_seconds").observe
         self.response_processed = self._histogram("response_processing_duration_seconds").observe
@@ -162,7 +166,7 @@ class Metrics:
     def scraped(self, seconds: float) -> None:
         """One scrape worked."""
         self._scrapes.observe(seconds)
-        self._numbers["epp_scrapes_total"].at("success").value += 1
+        self._scraped.value += 1
 
     def scrape_failed(self, source: str, extractor: str = "") -> None:
         """One scrape failed: the poll itself, or, with `extractor`, the reading of what came."""
@@ -194,14 +198,18 @@ class Metrics:
                 self.registry.register(Late(partial(_read_one, spec, opened)))
 
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """The page and its content type. One metric a turn of the event loop: a large page delays no request."""
+        """The page and its content type, a piece in each turn of the event loop: a large page delays no request."""
         encode, content_type = choose_encoder(accept)
         openmetrics = content_type.startswith("application/openmetrics-text")
         parts = []
         for metric in self.registry.collect():
             one = metric if openmetrics or metric.type != "histogram" else _as_go_writes(metric)
-            parts.append(encode(Late(partial(list, [one]))).removesuffix(_END))
-            await asyncio.sleep(0)
+            for start in range(0, max(1, len(one.samples)), _PIECE):
+                piece = Metric(one.name, one.documentation, one.type)
+                piece.samples = one.samples[start : start + _PIECE]
+                text = encode(Late(partial(list, [piece]))).removesuffix(_END)
+                parts.append(_COMMENTS.sub(b"", text) if start else text)
+                await asyncio.sleep(0)
         if openmetrics:
             parts.append(_END)
         return b"".join(parts), content_type

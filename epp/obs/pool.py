@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from epp.api import DECODING, INFLIGHT_REQUESTS, INFLIGHT_TOKENS, KV_USAGE, RUNNING, WAITING, Column, Endpoint, Snapshot
 from epp.clock import Clock
 from epp.obs.cells import exposed
+from epp.obs.metrics import Metrics
 from epp.obs.table import POOL
 from epp.state.ledger import Ledger
 from epp.state.table import Table
@@ -85,6 +86,25 @@ class PoolView(Collector):
             }
             for i, (slot, member) in enumerate(_members(snapshot))
         ]
+
+
+def follow(metrics: Metrics, table: Table, clock: Clock) -> None:
+    """Counts scrapes as they come, and lets go of the series of pods that left. Call it before the table is filled."""
+    pods: dict[int, str] = {}
+
+    def put(slot: int) -> None:
+        endpoint = table.endpoint(slot)
+        if endpoint is not None:
+            pods[slot] = endpoint.pod or endpoint.name
+
+    def removed(slot: int) -> None:
+        pod = pods.pop(slot, "")
+        if pod not in pods.values():  # another port of the pod may still be in the pool
+            metrics.forget(pod)
+
+    table.on_put(put)
+    table.on_removed(removed)
+    table.on_scraped(lambda slot, started: metrics.scraped(clock.now() - started))
 
 
 def totals(rows: list[dict[str, Any]]) -> dict[str, float]:

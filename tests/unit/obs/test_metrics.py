@@ -226,6 +226,18 @@ async def test_combinations_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> 
     assert totals(page, "llm_d_epp_request_total")[""] == 25
 
 
+async def test_a_large_metric_is_one_metric_though_written_in_pieces() -> None:
+    metrics = Metrics()
+    for i in range(20):
+        one_request(metrics, f"model-{i}")
+    text, _ = await metrics.exposition()
+    assert text.count(b"# TYPE llm_d_epp_request_duration_seconds histogram") == 1
+    open_text, _ = await metrics.exposition(OPENMETRICS)
+    families = {family.name: family for family in parse_openmetrics(open_text.decode())}
+    assert len(families["llm_d_epp_request_total".removesuffix("_total")].samples) == 20
+    assert len(families["llm_d_epp_request_duration_seconds"].samples) == 20 * 38
+
+
 async def test_faults_scrapes_and_completions_are_counted() -> None:
     metrics = Metrics()
     metrics.fault("my-scorer", "range")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from epp.api import WAITING, Endpoint
 from epp.clock import ManualClock
-from epp.obs.pool import PoolView, totals
+from epp.obs.metrics import Metrics
+from epp.obs.pool import PoolView, follow, totals
 from epp.state.table import Table
 
 
@@ -81,3 +83,19 @@ def test_totals_count_the_unknown_as_nothing(pool: PoolView) -> None:
     assert summed["fresh"] == 2
     assert summed["waiting"] == 8
     assert summed["inflight_tokens"] == 4106
+
+
+async def test_scrapes_are_counted_and_series_go_with_the_last_port_of_a_pod(clock: ManualClock) -> None:
+    table, metrics = Table(clock), Metrics()
+    follow(metrics, table, clock)
+    for rank in (0, 1):
+        table.put(Endpoint(f"default/a-rank-{rank}", "10.0.0.1", 8000 + rank, pod="a", rank=rank))
+    table.scraped(0, table.generation(0), clock.now() - 0.004, {WAITING: 1}, None)
+    metrics.scheduled(0.001, "m", "a", "default", 8000)
+    table.remove("default/a-rank-0")
+    assert b'endpoint_name="a"' in (await metrics.exposition())[0]
+    table.remove("default/a-rank-1")
+    page, _ = await metrics.exposition()
+    assert b'endpoint_name="a"' not in page
+    assert b'epp_scrapes_total{outcome="success"} 1.0' in page
+    assert b'epp_scrape_duration_seconds_bucket{le="0.005"} 1' in page
