@@ -99,6 +99,14 @@ def test_a_series_that_grows_at_its_end_is_seen():
     assert series.read(head + b"m 1\n#\n") == [(b"", 1.0)]
 
 
+def test_a_comment_that_ends_like_a_sample_is_no_landmark():
+    long = "l" * 100
+    group = f'# HELP m x"}} 1.0\nm{{a="{long}x"}} 1.0\nm{{a="y"}} 2.0\n'.encode()
+    series = Series("m")
+    before = [value for _, value in series.read(b"#" * 600 + b"\n" + group)]
+    assert before == [value for _, value in series.read(group)] == [1.0, 2.0]
+
+
 def test_an_unchanged_series_is_the_same_list():
     series = Series(WAITING)
     assert series.read(CAPTURE) is series.read(bytearray(CAPTURE))

@@ -152,7 +152,21 @@ async def closes_idle_connections(server, reader, writer):
         writer.write(sized(PAGE))
 
 
-@pytest.mark.parametrize("handler", [plain, chunked_in_small_writes, one_answer_a_connection, closes_idle_connections])
+async def closes_as_the_request_comes(server, reader, writer):
+    await closes_idle_connections(server, reader, writer)
+    await server.request(reader)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        plain,
+        chunked_in_small_writes,
+        one_answer_a_connection,
+        closes_idle_connections,
+        closes_as_the_request_comes,
+    ],
+)
 async def test_pages_arrive_again_and_again(handler):
     async with scraping(handler) as (harness, server, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 6)

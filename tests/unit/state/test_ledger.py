@@ -131,6 +131,15 @@ def test_fractions_leave_nothing_behind(ledger):
     assert counts(ledger, 0) == (0, 0, 0)
 
 
+def test_rounding_leaves_nothing_behind_either(ledger):
+    tickets = [ledger.reserve(0, tokens) for tokens in (0.1, 0.2, 0.3)]
+    for ticket in tickets:
+        ledger.first_byte(ticket)  # 0.1 + 0.2 + 0.3 - 0.1 - 0.2 - 0.3 > 0
+    for ticket in tickets:
+        ledger.release(ticket)
+    assert counts(ledger, 0) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("tokens", [float("nan"), -1.0, float("inf")])
 def test_a_weight_that_is_no_weight_is_refused(ledger, tokens):
     with pytest.raises(ValueError, match="tokens"):
