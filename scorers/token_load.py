@@ -20,10 +20,9 @@ class TokenLoad(Scorer, type="token-load-scorer"):
     in_flight_load_producer_name: str = ""
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        own = endpoints[UNCACHED_TOKENS]
-        tokens = endpoints[INFLIGHT_TOKENS] + own
-        share = np.clip(tokens * np.float32(1 / self.queue_threshold_tokens), 0, 1)
-        if np.isnan(np.add.reduce(share)):
-            tokens = endpoints[INFLIGHT_TOKENS] + np.nan_to_num(own)
-            share = np.clip(tokens * np.float32(1 / self.queue_threshold_tokens), 0, 1)
-        return np.asarray(1 - share)
+        in_flight, own = endpoints[INFLIGHT_TOKENS], endpoints[UNCACHED_TOKENS]
+        tokens = in_flight + own
+        if np.isnan(np.add.reduce(tokens)):
+            tokens = in_flight + np.nan_to_num(own)
+        share = np.minimum(tokens * np.float32(1 / self.queue_threshold_tokens), 1)
+        return np.asarray(1 - np.maximum(share, 0))

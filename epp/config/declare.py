@@ -93,6 +93,7 @@ class Declarations:
                 return entry
             if _kind_of(entry.kind) != wanted:
                 self.problem(join(entry.path, "name"), f"the name {type!r} is that of {why}, which is a {wanted}")
+                return Declared(type, type, entry.path)
         return entry
 
     def resolve(self, ref: str, path: str, *kinds: type[Plugin], what: str, create: bool = False) -> Declared | None:

@@ -51,8 +51,8 @@ _Loader.add_implicit_resolver(
 
 def read(text: str, problems: list[Problem]) -> Document | None:
     """The one document in the text; None (and a problem) if it cannot be read at all."""
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             problems.append(Problem("", "the configuration is empty"))
@@ -66,8 +66,8 @@ def read(text: str, problems: list[Problem]) -> Document | None:
         problems.append(Problem(where, f"not valid YAML: {what}"))
     except yaml.YAMLError as error:
         problems.append(Problem("", f"not valid YAML: {error}"))
-    finally:
-        loader.dispose()
+    except RecursionError:
+        problems.append(Problem("", "not valid YAML: nested too deep"))
     return None
 
 
@@ -87,7 +87,10 @@ class _Builder:
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(node.value)]
-        return self._loader.construct_object(node)
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, AttributeError) as error:  # an explicit tag on a text that does not suit it
+            raise yaml.MarkedYAMLError(problem=f"{node.value!r}: {error}", problem_mark=node.start_mark) from error
 
     def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -95,7 +98,9 @@ class _Builder:
         self._loader.flatten_mapping(node)
         merged = {key.value for key, _ in node.value if id(key) not in own}
         for key_node, value_node in node.value:
-            key = str(key_node.value)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be text", problem_mark=key_node.start_mark)
+            key = key_node.value
             inner = f"{path}.{key}" if path else key
             line = key_node.start_mark.line + 1
             if key in found and key not in merged:

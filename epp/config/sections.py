@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -12,6 +11,9 @@ from epp.api import DataSource, Discovery, Extractor, Filter, Parser, Picker, Po
 from epp.config import defaults
 from epp.config.declare import Declarations, Declared
 from epp.config.schema import DataLayer, EndpointPickerConfig, FlowControl, ProfileSpec, Ref
+
+MOST_WEIGHT: Final = 1e6
+"""Totals are float32: far larger weights would drown the scores of every other scorer, or overflow."""
 
 FEATURE_GATES: Final[Mapping[str, bool]] = {"flowControl": False, "haPopulateNonLeaderDatastore": True}
 
@@ -107,8 +109,8 @@ def _place(draft: ProfileDraft, entry: Declared, weight: float | None, path: str
 def _weight(weight: float | None, path: str, declarations: Declarations) -> float:
     if weight is None:
         return 1.0
-    if not math.isfinite(weight) or weight < 0:
-        declarations.problem(f"{path}.weight", f"expected a number of at least 0, got {weight}")
+    if not 0 <= weight <= MOST_WEIGHT:  # false for NaN too
+        declarations.problem(f"{path}.weight", f"expected a number from 0 to {MOST_WEIGHT:g}, got {weight:g}")
     return weight
 
 

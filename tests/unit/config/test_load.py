@@ -113,7 +113,7 @@ schedulingProfile: []
         "(line 12)",
         "plugins[5].name: the name 'queue-scorer' is taken by plugins[0] (line 13)",
         "plugins[6].tpye: unknown field; did you mean `type`? (line 15)",
-        "schedulingProfiles[0].plugins[0].weight: expected a number of at least 0, got nan (line 20)",
+        "schedulingProfiles[0].plugins[0].weight: expected a number from 0 to 1e+06, got nan (line 20)",
         "schedulingProfiles[0].plugins[1].weight: expected `float | null`, got `str` (line 22)",
         "schedulingProfiles[0].plugins[2].pluginRef: no plugin named 'queue-scorerr' is declared; "
         "did you mean queue-scorer? (line 23)",
@@ -171,9 +171,10 @@ def test_two_pickers_in_a_profile(problems: Problems) -> None:
 @pytest.mark.parametrize(
     ("weight", "message"),
     [
-        ("-1", "expected a number of at least 0, got -1.0"),
-        (".inf", "expected a number of at least 0, got inf"),
-        (".nan", "expected a number of at least 0, got nan"),
+        ("-1", "expected a number from 0 to 1e+06, got -1"),
+        ("1e39", "expected a number from 0 to 1e+06, got 1e+39"),
+        (".inf", "expected a number from 0 to 1e+06, got inf"),
+        (".nan", "expected a number from 0 to 1e+06, got nan"),
         ("true", "expected `float | null`, got `bool`"),
         ("'2'", "expected `float | null`, got `str`"),
     ],
