@@ -82,10 +82,14 @@ def picker(settings: UpSettings, ports: Mapping[str, int], endpoints: Sequence[s
         "secure-serving": "true" if settings.secure else "false",
         "completion": settings.completion,
         "observe-responses": settings.observe,
+        # Its streams end with Envoy, or are of no consequence: nothing is gained by waiting for them.
+        "drain-timeout": "0s",
         "transport": settings.transport,
         "config-file": settings.config_file,
         "config-text": settings.config_text,
     }
+    if settings.body_mode == "BUFFERED":
+        words["grpc-max-recv-msg-size"] = "65Mi"  # the whole body is one message
     flags = [f"--{name}={value}" for name, value in words.items() if value != ""]
     flags += [f"--endpoint={endpoint}" for endpoint in endpoints]
     flags += [f"--dns={name}" for name in settings.dns]

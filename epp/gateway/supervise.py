@@ -115,6 +115,7 @@ class Supervisor:
         running = [child for child in self.children.values() if child.pid]
         for child in running:
             child.signal(signal.SIGTERM)
+            child.signal(signal.SIGCONT)  # a stopped process hears SIGTERM only then
         await self._gone(running, GRACE_SECONDS)
         for child in running:
             child.signal(signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -160,7 +161,7 @@ class Lab:
         url = gateway if isinstance(gateway, str) else gateway.url
         data = body if isinstance(body, bytes) else json.dumps(body or {"model": "m", "prompt": "p"}).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self.client.post(f"{url}/v1/completions", data=data, headers=named) as answer:
+        async with self.client.post(f"{url}/v1/completions", data=io.BytesIO(data), headers=named) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text.startswith("{") else text
 

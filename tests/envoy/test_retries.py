@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import pytest
 
+TWO_BY_QUEUE = """
+apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- type: queue-scorer
+- type: max-score-picker
+  parameters: {maxNumOfEndpoints: 2}
+schedulingProfiles:
+- name: default
+  plugins: [{pluginRef: queue-scorer}, {pluginRef: max-score-picker}]
+"""
+
 
 @pytest.mark.parametrize("completion", ["extproc", "access-log"])
 async def test_a_second_choice_answers_when_the_first_fails(lab, completion):
     first, second = await lab.backends(2)
     first.status = 503
     second.waiting = 5
-    config = """
-apiVersion: llm-d.ai/v1alpha1
-kind: EndpointPickerConfig
-plugins: [{type: queue-scorer}]
-schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
-"""
-    gateway = await lab.gateway(
-        first, second, completion=completion, config_text=config, picker_flags=("--fallback-endpoints=1",)
-    )
+    gateway = await lab.gateway(first, second, completion=completion, config_text=TWO_BY_QUEUE)
 
     async def scraped() -> bool:
         async with lab.client.get(f"{gateway.metrics_url}/debug/state") as answer:
