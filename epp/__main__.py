@@ -24,7 +24,7 @@ COMMANDS = (
     Command("serve", "epp.app", "the endpoint picker itself, for an Envoy that you run"),
     Command("up", "epp.gateway.command", "a whole gateway: Envoy, the picker and, if asked, simulated servers"),
     Command("sim", "epp.sim.command", "model servers that behave like vLLM, without a GPU"),
-    Command("demo", "epp.gateway.demo", "round robin against our default on a prefix-sharing workload"),
+    Command("demo", "epp.demo", "round robin against our default on a prefix-sharing workload"),
     Command("check", "epp.config.check", "reads a configuration and prints what would run, or all that is wrong"),
     Command("plugins", "epp.config.catalogue", "the plugins that are installed, with their parameters"),
     Command("explain", "epp.obs.explain", "why the last requests went where they went"),
