@@ -1,0 +1,289 @@
+"""The HTTP/2 core for all cuts, interleavings, windows and garbage that Hypothesis finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import hpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epp.clock import ManualClock
+from epp.extproc import h2frames as h2
+from epp.extproc.h2frames import ConnectionFault
+from epp.extproc.h2headers import HeaderReader, _judge
+from epp.extproc.http2 import Connection
+from epp.extproc.limits import Limits
+from epp.extproc.streams import Streams
+
+GREETING = h2.PREFACE + h2.settings({})
+REQUEST = [
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", "/t/Echo"),
+    ("te", "trailers"),
+    ("content-type", "application/grpc"),
+]
+
+
+class Echo:
+    """Sends back what it gets and ends with the client."""
+
+    def __init__(self, call, heard):
+        self.call, self.heard = call, heard
+
+    def message(self, data):
+        self.heard.append(data)
+        self.call.send(data)
+
+    def half_closed(self):
+        self.heard.append("half-closed")
+        self.call.finish()
+
+    def lost(self):
+        self.heard.append("lost")
+
+
+class Server:
+    """A connection, what its handlers heard in order of opening, and what it wrote."""
+
+    def __init__(self, limits=None):
+        self.heard: list[list[object]] = []
+        self.written = b""
+        self.connection = Connection(
+            {"/t/Echo": self._echo}, ManualClock(), limits or Limits(), Streams(), lambda: None
+        )
+
+    def _echo(self, call):
+        self.heard.append([])
+        return Echo(call, self.heard[-1])
+
+    def read(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            self.connection.receive(piece)
+            self.write()
+
+    def write(self) -> None:
+        self.written += self.connection.take()
+        while self.connection.more:
+            self.written += self.connection.take()
+
+    def answers(self) -> dict[int, tuple[bytes, bool]]:
+        """By stream: all DATA octets, and whether it ended."""
+        found: dict[int, tuple[bytes, bool]] = {}
+        for kind, flags, stream, payload in split(self.written):
+            data, ended = found.get(stream, (b"", False))
+            if kind == h2.DATA:
+                found[stream] = data + payload, ended
+            elif kind in {h2.HEADERS, h2.RST_STREAM}:
+                found[stream] = data, ended or kind == h2.RST_STREAM or bool(flags & h2.END_STREAM)
+        return found
+
+
+def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    while data:
+        word, flags, stream = h2.FRAME.unpack_from(data)
+        end = 9 + (word >> 8)
+        yield word & 0xFF, flags, stream, data[9:end]
+        data = data[end:]
+
+
+def cuts(data: bytes, sizes: list[int]) -> Iterator[bytes]:
+    for size in sizes:
+        yield data[:size]
+        data = data[size:]
+    yield data
+
+
+def frames_of(messages: list[bytes], cut: int, padding: int, trailers: bool) -> list[tuple[int, int, bytes]]:
+    """A request as (kind, flags, payload); its headers are encoded when their place in the connection is known."""
+    octets = b"".join(b"\0" + len(message).to_bytes(4, "big") + message for message in messages)
+    frames = [(h2.HEADERS, h2.END_HEADERS, b"")]
+    for start in range(0, len(octets), cut):
+        part = octets[start : start + cut]
+        flags = h2.PADDED if padding else 0
+        frames.append((h2.DATA, flags, bytes([padding]) + part + bytes(padding) if padding else part))
+    end = (h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, b"") if trailers else (h2.DATA, h2.END_STREAM, b"")
+    return [*frames, end]
+
+
+requests = st.lists(
+    st.builds(
+        frames_of,
+        st.lists(st.binary(max_size=40), max_size=4),
+        st.integers(1, 30),
+        st.sampled_from([0, 0, 1, 7]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def interleaved(requests, choose) -> tuple[bytes, list[int]]:
+    """One connection's octets, frames of different streams in any order, and which request each stream is."""
+    encoder, left = hpack.Encoder(), [list(frames) for frames in requests]
+    streams: dict[int, int] = {}
+    octets = [GREETING]
+    while any(left):
+        index = choose([index for index, frames in enumerate(left) if frames])
+        kind, flags, payload = left[index].pop(0)
+        if kind == h2.HEADERS and index not in streams:
+            streams[index] = 2 * len(streams) + 1
+            payload = encoder.encode(REQUEST)
+        elif kind == h2.HEADERS:
+            payload = encoder.encode([("x-request", str(index))])
+        octets.append(h2.frame(kind, flags, streams[index], payload))
+    return b"".join(octets), list(streams)
+
+
+@given(requests, st.lists(st.integers(0, 60)), st.data())
+@settings(max_examples=150, deadline=None)
+def test_neither_cuts_nor_interleaving_change_the_outcome(requests, sizes, data):
+    plain, _ = interleaved(requests, lambda indices: indices[0])
+    expected = Server()
+    expected.read([plain])
+    assert all(heard[-1] == "half-closed" for heard in expected.heard)
+    mixed, order = interleaved(requests, lambda indices: data.draw(st.sampled_from(indices)))
+    server = Server()
+    server.read(cuts(mixed, sizes))
+    assert server.heard == [expected.heard[index] for index in order]
+    answers, wanted = server.answers(), expected.answers()
+    assert [answers[2 * place + 1] for place in range(len(order))] == [wanted[2 * index + 1] for index in order]
+    assert not server.connection.streams
+    assert server.connection._out.backlog == 0
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_garbage_is_a_clean_end(pieces):
+    server = Server()
+    server.read([GREETING, *pieces])
+    server.connection.lost()
+    assert not server.connection.streams
+    assert all(heard[-1] in ("lost", "half-closed") for heard in server.heard if heard)
+
+
+@given(requests, st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_damaged_connections_end_cleanly(requests, damages):
+    octets = bytearray(interleaved(requests, lambda indices: indices[-1])[0])
+    for place, value in damages:
+        octets[len(GREETING) + place % (len(octets) - len(GREETING))] = value
+    server = Server(Limits(connection_backlog=10_000))
+    server.read([bytes(octets)])
+    list(split(server.written))
+    server.connection.lost()
+    assert server.connection._out.backlog == 0
+    assert all(heard[-1] in ("lost", "half-closed") for heard in server.heard if heard)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.integers(0, 2), st.integers(0, 40_000)),
+        st.tuples(st.just("window"), st.integers(0, 3), st.integers(1, 70_000)),
+        st.tuples(st.just("initial"), st.just(0), st.integers(0, 60_000)),
+        st.tuples(st.just("pause"), st.integers(0, 1), st.just(0)),
+    ),
+    max_size=30,
+)
+
+
+@given(steps, st.integers(0, 65_535))
+@settings(max_examples=150, deadline=None)
+def test_no_window_is_ever_exceeded_and_nothing_is_lost(steps, initial):
+    server, calls = Server(Limits(burst=50_000)), []
+    server.connection._methods = {"/t/Echo": lambda call: (calls.append(call), Echo(call, []))[1]}
+    encoder = hpack.Encoder()
+    opening = [h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(REQUEST)) for stream in (1, 3, 5)]
+    server.read([h2.PREFACE + h2.settings({h2.SETTING_WINDOW: initial}), *opening])
+    windows = {0: 65_535, 1: initial, 3: initial, 5: initial}
+    sent = dict.fromkeys((1, 3, 5), b"")
+    paused = False
+    done = len(server.written)
+
+    def check():
+        nonlocal done
+        for kind, _, stream, payload in split(server.written[done:]):
+            if kind == h2.DATA:
+                assert not paused
+                windows[0] -= len(payload)
+                windows[stream] -= len(payload)
+                assert windows[0] >= 0
+                assert windows[stream] >= 0 or not payload
+                assert len(payload) <= h2.DEFAULT_FRAME
+        done = len(server.written)
+
+    for verb, which, amount in steps:
+        if verb == "send":
+            message = bytes([which + 65]) * amount
+            calls[which].send(message)
+            sent[2 * which + 1] += b"\0" + len(message).to_bytes(4, "big") + message
+        elif verb == "window":
+            stream = 2 * which - 1 if which else 0
+            windows[stream] += amount
+            server.connection.receive(h2.window_update(stream, amount))
+        elif verb == "initial":
+            for stream in (1, 3, 5):
+                windows[stream] += amount - initial
+            initial = amount
+            server.connection.receive(h2.settings({h2.SETTING_WINDOW: amount}))
+        elif paused != bool(which):
+            paused = bool(which)
+            server.connection.pause() if paused else server.connection.resume()
+        server.write()
+        check()
+    server.connection.resume()
+    paused = False
+    for stream in (0, 1, 3, 5):
+        windows[stream] += 1 << 30
+        server.connection.receive(h2.window_update(stream, 1 << 30))
+    for call in calls:
+        call.finish()
+    server.write()
+    check()
+    answers = server.answers()
+    assert {stream: answers[stream] for stream in sent} == {stream: (data, True) for stream, data in sent.items()}
+
+
+fields = st.tuples(
+    st.sampled_from([":path", "te", "x-a", "x-b", "content-type"]),
+    st.sampled_from(["/t/Echo", "trailers", "1", "application/grpc", "v" * 70]),
+)
+blocks = st.lists(
+    st.one_of(
+        st.tuples(st.just("fields"), st.lists(fields, max_size=5)),
+        st.tuples(st.just("huffman"), st.lists(fields, max_size=5)),
+        st.tuples(st.just("again"), st.integers(0, 10)),
+        st.tuples(st.just("size"), st.sampled_from([0, 60, 120, 4096])),
+        st.tuples(st.just("raw"), st.binary(max_size=12)),
+    ),
+    max_size=25,
+)
+
+
+@given(blocks)
+@settings(max_examples=300, deadline=None)
+def test_remembered_header_blocks_are_what_hpack_would_say(blocks):
+    reader, plain, encoder = HeaderReader(1 << 16), hpack.Decoder(), hpack.Encoder()
+    seen: list[bytes] = []
+    for kind, value in blocks:
+        if kind == "size":
+            encoder.header_table_size = value
+            continue
+        if kind == "again":
+            # Old blocks as they are: they may mean something else by now, or nothing.
+            block = seen[value % len(seen)] if seen else b""
+        else:
+            block = value if kind == "raw" else encoder.encode(value, huffman=kind == "huffman")
+        seen.append(block)
+        try:
+            expected = plain.decode(block, raw=True)
+        except (hpack.HPACKError, IndexError, ValueError):
+            with pytest.raises(ConnectionFault):
+                reader.head(block)
+            return
+        assert reader.head(block) == _judge(list(expected), 1 << 16)
+        assert list(reader._decoder.header_table.dynamic_entries) == list(plain.header_table.dynamic_entries)
+        assert reader._decoder.header_table.maxsize == plain.header_table.maxsize
