@@ -3,7 +3,8 @@
 Names per engine: llm-d-router's engine map. Three deliberate differences from it:
 
 - Several series of one metric (data-parallel engines behind one port, several models) are folded: counts are summed,
-  KV-cache use is averaged. llm-d reads the first series and so sees one engine of eight.
+  KV-cache use is averaged. llm-d reads the first series and so sees one engine of eight. Where series repeat the same
+  requests (SGLang with a series per tensor-parallel rank), choose one by label: `sglang:num_queue_reqs{tp_rank=0}`.
 - vLLM before 0.10 calls its KV-cache use `vllm:gpu_cache_usage_perc`; that name is tried second.
 - A series that is missing or not a number is unknown (NaN), not what it was at the last scrape.
 

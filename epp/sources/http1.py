@@ -14,6 +14,7 @@ from typing import Final, cast
 from epp.errors import SourceError
 
 FIRST_BUFFER = 128 * 1024
+KEPT_BUFFERS = 32
 MAX_HEAD = 16 * 1024
 MAX_CHUNK_LINE = 1024
 _SCRATCH_SIZE = 4096
@@ -34,7 +35,8 @@ class Buffers:
         return self._free.pop() if self._free else bytearray(FIRST_BUFFER)
 
     def give(self, buffer: bytearray) -> None:
-        self._free.append(buffer)
+        if len(self._free) < KEPT_BUFFERS:
+            self._free.append(buffer)
 
     def larger(self, buffer: bytearray) -> bytearray:
         """A buffer twice the size with the same beginning; SourceError if the page may not be that large."""

@@ -132,7 +132,7 @@ class PageReader:
         self._max_lora = nan
 
     def read(self, page: Page, start: int = 0, end: int | None = None) -> Reading:
-        """Columns and adapters on the page at `page[start:end]`; a column without a usable series is left out.
+        """Columns and adapters on the page at `page[start:end]`; a column without a usable series is NaN or left out.
 
         SourceError if no series of the engine is there at all: not its page.
         """

@@ -169,9 +169,9 @@ class Table:
         self._failures[slot] = 0
         self._values_changed = True
         self._next_stale = min(self._next_stale, started + self._staleness)
-        if adapters is None:
-            adapters = NO_ADAPTERS
-        if adapters != self._adapters[slot]:
+        adapters = adapters or NO_ADAPTERS
+        known = self._adapters[slot]
+        if adapters is not known and adapters != known:
             self._adapters[slot] = adapters
             self._adapters_changed = True
         for callback in self._on_scraped:
