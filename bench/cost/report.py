@@ -18,7 +18,8 @@ END = "<!-- bench-cost: end -->"
 
 SHOWN = {
     "cpu_us_per_request": "CPU us a request",
-    "cpu_us_per_chunk": "CPU us a chunk",
+    "net_us_per_request": "less idle CPU",
+    "net_us_per_chunk": "less idle CPU, a chunk",
     "requests_per_core_second": "requests a core second",
     "requests_per_second": "requests/s",
     "p50_ms": "p50 ms",

@@ -12,19 +12,26 @@ from bench.cost.rig import Case, Rig
 Numbers = dict[str, float]
 
 LATENCY_ROUNDS = 5
+IDLE_SECONDS = 3.0
 
 
 def requests(case: Case, command: str = "") -> Numbers:
-    """CPU of the picker (and of Envoy) for one request under load."""
+    """CPU of the picker (and of Envoy) for one request under load.
+
+    `cpu_us_per_request` is all that the process used; `net_us_per_request` is less what it uses without any request
+    (scrapes, timers), which weighs on each request the more the fewer there are.
+    """
     with Stage() as stage:
         rig = Rig(stage, case, command)
         generator = Generator(stage.folder, case.body_bytes)
         generator.run(rig.picked, case.connections, min(2.0, case.seconds / 2))
+        idle_cores = _cores(rig, IDLE_SECONDS)
         before, envoy_before = rig.picker.cpu_seconds(), rig.envoy.cpu_seconds()
         load = generator.run(rig.picked, case.connections, case.seconds)
         cpu, envoy = rig.picker.cpu_seconds() - before, rig.envoy.cpu_seconds() - envoy_before
         found: Numbers = {
             "cpu_us_per_request": cpu / load.requests * 1e6,
+            "net_us_per_request": (cpu - idle_cores * load.seconds) / load.requests * 1e6,
             "requests_per_core_second": load.requests / max(cpu, 1e-9),
             "requests_per_second": load.requests / load.seconds,
             "p50_ms": load.p50 * 1e3,
@@ -33,8 +40,14 @@ def requests(case: Case, command: str = "") -> Numbers:
             "rss_mb": rig.picker.rss_bytes() / 1e6,
         }
         if case.chunks > 1:
-            found["cpu_us_per_chunk"] = found["cpu_us_per_request"] / case.chunks
+            found["net_us_per_chunk"] = found["net_us_per_request"] / case.chunks
         return found
+
+
+def _cores(rig: Rig, seconds: float) -> float:
+    before, started = rig.picker.cpu_seconds(), time.monotonic()
+    time.sleep(seconds)
+    return (rig.picker.cpu_seconds() - before) / (time.monotonic() - started)
 
 
 def idle(case: Case, command: str = "") -> Numbers:
@@ -42,13 +55,12 @@ def idle(case: Case, command: str = "") -> Numbers:
     with Stage() as stage:
         rig = Rig(stage, case, command)
         time.sleep(2)
-        counts, before, started = rig.counts(), rig.picker.cpu_seconds(), time.monotonic()
-        time.sleep(case.seconds)
-        after, cpu, ended = rig.counts(), rig.picker.cpu_seconds() - before, time.monotonic()
-        scraped = (after or {}).get("scrapes", 0) - (counts or {}).get("scrapes", 0)
+        before, started = rig.counts() or {}, time.monotonic()
+        cores = _cores(rig, case.seconds)
+        after, ended = rig.counts() or {}, time.monotonic()
         return {
-            "cores": cpu / (ended - started),
-            "scrapes_per_second": scraped / (ended - started),
+            "cores": cores,
+            "scrapes_per_second": (after.get("scrapes", 0) - before.get("scrapes", 0)) / (ended - started),
             "rss_mb": rig.picker.rss_bytes() / 1e6,
         }
 
