@@ -3,15 +3,12 @@
 import asyncio
 import logging
 import ssl
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from random import Random
 
 import numpy as np
 import pytest
 
-from epp.api import RUNNING, WAITING, Endpoint
+from epp.api import RUNNING
 from epp.clock import SystemClock
 from epp.errors import ConfigError
 from epp.sources.engines import CoreMetricsExtractor, MetricsDataSource
@@ -20,106 +17,10 @@ from epp.state.table import Table
 from epp.tasks import Tasks
 
 PAGE = b"vllm:num_requests_waiting 3\nvllm:num_requests_running 1\n"
-Handler = Callable[["ModelServer", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def sized(page: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page) + page
-
-
-class ModelServer:
-    """Serves /metrics as `handler` says; counts connections and requests."""
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-        self.connections = 0
-        self.requests: list[bytes] = []
-
-    async def serve(self, tls: ssl.SSLContext | None = None) -> int:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=tls)
-        return self._server.sockets[0].getsockname()[1]
-
-    async def close(self) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            await self._handler(self, reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def request(self, reader: asyncio.StreamReader) -> None:
-        self.requests.append(await reader.readuntil(b"\r\n\r\n"))
-
-
-class Harness:
-    """A scraper, its table, and moments to wait for."""
-
-    def __init__(self, **options: float) -> None:
-        self.clock = SystemClock()
-        self.table = Table(self.clock, staleness=options.pop("staleness", 60.0))
-        self.tasks = Tasks("test")
-        self.faults: list[str] = []
-        self.scraper = Scraper(
-            self.table,
-            options.pop("source", None) or MetricsDataSource(),
-            CoreMetricsExtractor(),
-            self.clock,
-            self.tasks,
-            Random(1),
-            0.002,
-            longest_pause=0.01,
-            on_fault=self._fault,
-            **options,
-        )
-        self.scrapes: dict[int, int] = defaultdict(int)
-        self._news = asyncio.Condition()
-        self.table.on_scraped(self._scraped)
-
-    def _scraped(self, slot: int, started: float) -> None:
-        self.scrapes[slot] += 1
-        self.tasks.spawn("notify", self._notify())
-
-    def _fault(self, fault: str) -> None:
-        self.faults.append(fault)
-        self.tasks.spawn("notify", self._notify())
-
-    async def _notify(self) -> None:
-        async with self._news:
-            self._news.notify_all()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Returns once a scrape or a failure has made the condition true."""
-        async with self._news:
-            await self._news.wait_for(condition)
-
-    def add(self, port: int, name: str = "a", **labels: str) -> int:
-        return self.table.put(Endpoint(name=name, address="127.0.0.1", port=port, labels=labels))
-
-    def value(self, slot: int, column=WAITING) -> float:
-        return float(self.table.snapshot().columns[column][slot])
-
-
-@asynccontextmanager
-async def scraping(
-    handler: Handler, tls: ssl.SSLContext | None = None, **options
-) -> AsyncIterator[tuple[Harness, ModelServer, int]]:
-    """A scraper on one server: harness, server, slot."""
-    server = ModelServer(handler)
-    port = await server.serve(tls)
-    harness = Harness(**options)
-    slot = harness.add(port)
-    harness.scraper.start()
-    try:
-        yield harness, server, slot
-    finally:
-        harness.scraper.close()
-        await harness.tasks.close()
-        await server.close()
 
 
 async def plain(server, reader, writer):
@@ -167,7 +68,7 @@ async def closes_as_the_request_comes(server, reader, writer):
         closes_as_the_request_comes,
     ],
 )
-async def test_pages_arrive_again_and_again(handler):
+async def test_pages_arrive_again_and_again(scraping, handler):
     async with scraping(handler) as (harness, server, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 6)
         assert (harness.value(slot), harness.value(slot, RUNNING)) == (3, 1)
@@ -175,7 +76,7 @@ async def test_pages_arrive_again_and_again(handler):
         assert server.requests[0].startswith(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:")
 
 
-async def test_one_connection_is_kept():
+async def test_one_connection_is_kept(scraping):
     async with scraping(plain) as (harness, server, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 5)
         assert server.connections == 1
@@ -216,7 +117,7 @@ async def another_page(server, reader, writer):
         (another_page, "extract", "no series of engine 'vllm'"),
     ],
 )
-async def test_failures_are_told_once_and_tried_again_later(handler, fault, reason, caplog):
+async def test_failures_are_told_once_and_tried_again_later(scraping, handler, fault, reason, caplog):
     async with scraping(handler, timeout=0.02 if handler is hangs else 10.0) as (harness, _, slot):
         await harness.until(lambda: len(harness.faults) >= 4)
         assert set(harness.faults) == {fault}
@@ -227,20 +128,17 @@ async def test_failures_are_told_once_and_tried_again_later(handler, fault, reas
     assert reason in warning
 
 
-async def test_nobody_listens():
-    server = ModelServer(plain)
-    port = await server.serve()
-    await server.close()
-    harness = Harness()
-    harness.add(port)
-    harness.scraper.start()
-    await harness.until(lambda: len(harness.faults) >= 2)
-    harness.scraper.close()
-    await harness.tasks.close()
-    assert set(harness.faults) == {"poll"}
+async def test_nobody_listens(scraping):
+    async with scraping(plain) as (harness, _, slot):
+        gone = await harness.serve(plain)
+        await gone.close()
+        dead = harness.add(gone.port, name="b")
+        await harness.until(lambda: len(harness.faults) >= 2 and harness.scrapes[slot] >= 2)
+        assert set(harness.faults) == {"poll"}
+        assert harness.scrapes[dead] == 0
 
 
-async def test_a_server_that_fails_for_a_while_comes_back(caplog):
+async def test_a_server_that_fails_for_a_while_comes_back(scraping, caplog):
     caplog.set_level("INFO")
 
     async def ill_for_three_requests(server, reader, writer):
@@ -256,7 +154,7 @@ async def test_a_server_that_fails_for_a_while_comes_back(caplog):
     assert any("metrics are back after" in record.getMessage() for record in caplog.records)
 
 
-async def test_values_of_a_dead_server_grow_stale():
+async def test_values_of_a_dead_server_grow_stale(scraping):
     async def dies_after_two(server, reader, writer):
         while len(server.requests) < 2:
             await server.request(reader)
@@ -268,11 +166,11 @@ async def test_values_of_a_dead_server_grow_stale():
         assert harness.scrapes[slot] == 2
 
 
-async def test_membership_is_followed():
+async def test_membership_is_followed(scraping):
     async with scraping(plain) as (harness, _, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 1)
-        other = ModelServer(plain)
-        second = harness.add(await other.serve(), name="b")
+        other = await harness.serve(plain)
+        second = harness.add(other.port, name="b")
         await harness.until(lambda: harness.scrapes[second] >= 2)
         harness.table.remove("b")
         seen = harness.scrapes[second]
@@ -283,7 +181,7 @@ async def test_membership_is_followed():
         assert harness.faults == []
 
 
-async def test_a_changed_engine_label_changes_what_is_read():
+async def test_a_changed_engine_label_changes_what_is_read(scraping):
     async def sglang(server, reader, writer):
         while True:
             await server.request(reader)
@@ -297,7 +195,7 @@ async def test_a_changed_engine_label_changes_what_is_read():
         await harness.until(lambda: harness.value(slot) == 9)
 
 
-async def test_one_request_at_a_time():
+async def test_one_request_at_a_time(scraping):
     answer = asyncio.Event()
 
     async def slow(server, reader, writer):
@@ -307,30 +205,21 @@ async def test_one_request_at_a_time():
             writer.write(sized(PAGE))
 
     async with scraping(slow) as (harness, server, slot):
-        other = ModelServer(plain)
-        second = harness.add(await other.serve(), name="b")
+        other = await harness.serve(plain)
+        second = harness.add(other.port, name="b")
         await harness.until(lambda: harness.scrapes[second] >= 10)
         assert len(server.requests) == 1
         answer.set()
         await harness.until(lambda: harness.scrapes[slot] >= 2)
-        harness.table.remove("b")
-        await other.close()
 
 
-async def test_port_and_path_of_the_source():
-    server = ModelServer(plain)
-    port = await server.serve()
-    harness = Harness(source=MetricsDataSource(port=port, path="/custom?x=1"))
-    slot = harness.add(1)
-    harness.scraper.start()
-    await harness.until(lambda: harness.scrapes[slot] >= 1)
-    harness.scraper.close()
-    await harness.tasks.close()
-    await server.close()
-    assert server.requests[0].startswith(b"GET /custom?x=1 HTTP/1.1\r\n")
+async def test_the_path_of_the_source(scraping):
+    async with scraping(plain, source=MetricsDataSource(path="/custom?x=1")) as (harness, server, slot):
+        await harness.until(lambda: harness.scrapes[slot] >= 1)
+        assert server.requests[0].startswith(b"GET /custom?x=1 HTTP/1.1\r\n")
 
 
-async def test_https(certificate):
+async def test_https(scraping, certificate):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
     async with scraping(plain, tls, source=MetricsDataSource(scheme="https")) as (harness, server, slot):
