@@ -126,7 +126,9 @@ class Service:
         await self._discover()
         self.scraper.start()
         certificate = tls.server_context(flags, self.tasks) if flags.secure_serving else None
-        await _listen("--grpc-port", flags.grpc_port, self.server.start(flags.host, flags.grpc_port, certificate))
+        held = {} if flags.grpc_fd is None else {"fd": flags.grpc_fd}
+        starting = self.server.start(flags.host, flags.grpc_port, certificate, **held)
+        await _listen("--grpc-port", flags.grpc_port, starting)
         await _listen(
             "--grpc-health-port", flags.grpc_health_port, self.health.start(flags.host, flags.grpc_health_port)
         )

@@ -122,6 +122,7 @@ LLM_D_FLAGS = (
 
 OWN_FLAGS = (
     Flag("host", str, "0.0.0.0", "address of the ext_proc and health listeners"),
+    Flag("grpc-fd", int, None, "file descriptor of an inherited listening socket, instead of --host and --grpc-port"),
     Flag("metrics-host", str, "", "address of the metrics listener (default: --host, loopback if auth is asked for)"),
     Flag("transport", str, "native", "HTTP/2 implementation", ("native", "grpcio")),
     Flag("completion", str, "extproc", "how the end of a request is learnt", ("extproc", "access-log", "scrape")),
@@ -182,6 +183,8 @@ def check(options: argparse.Namespace, environment: Mapping[str, str]) -> list[s
         problems.append(Problem("--pool-name, --endpoint-selector", "give one of the two"))
     if options.metrics_client_ca_file and not options.metrics_cert_dir:
         problems.append(Problem("--metrics-client-ca-file", "needs --metrics-cert-dir"))
+    if options.grpc_fd is not None and options.transport != "native":
+        problems.append(Problem("--grpc-fd", "needs --transport=native"))
     if options.enable_cert_reload and not options.cert_path:
         problems.append(Problem("--enable-cert-reload", "needs --cert-path"))
     if options.ha_enable_leader_election:

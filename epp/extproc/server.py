@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from ssl import SSLContext
-from typing import cast
+from typing import Any, cast
 
 from epp.clock import Clock
 from epp.extproc.h2frames import Code
@@ -117,10 +117,11 @@ class NativeServer:
         self._server: asyncio.Server | None = None
         self._idle = asyncio.Event()
 
-    async def start(self, host: str, port: int, ssl: SSLContext | None = None) -> None:
-        """Listens; port 0 lets the system choose. Raises OSError."""
+    async def start(self, host: str, port: int, ssl: SSLContext | None = None, fd: int | None = None) -> None:
+        """Listens; port 0 lets the system choose. `fd` is a listening socket to use instead. Raises OSError."""
+        where: dict[str, Any] = {"host": host, "port": port} if fd is None else {"sock": socket.socket(fileno=fd)}
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Pump(self), host, port, ssl=ssl, backlog=BACKLOG)
+        self._server = await loop.create_server(lambda: Pump(self), ssl=ssl, backlog=BACKLOG, **where)
 
     @property
     def port(self) -> int:

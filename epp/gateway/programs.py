@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,8 +73,10 @@ def sim(ports: Sequence[int], flags: Sequence[str]) -> Program:
     return Program(name="sim", argv=[*EPP, "sim", *words, *flags], ready=ready)
 
 
-def picker(settings: UpSettings, ports: Mapping[str, int], endpoints: Sequence[str]) -> Program:
-    """The endpoint picker, in clear on loopback unless `secure`."""
+def picker(
+    settings: UpSettings, ports: Mapping[str, int], endpoints: Sequence[str], held: socket.socket | None
+) -> Program:
+    """The endpoint picker, in clear on loopback unless `secure`; `held` is the listening socket that it inherits."""
     words = {
         "host": LOOPBACK,
         "grpc-port": ports["picker"],
@@ -90,6 +93,8 @@ def picker(settings: UpSettings, ports: Mapping[str, int], endpoints: Sequence[s
     }
     if settings.body_mode == "BUFFERED":
         words["grpc-max-recv-msg-size"] = "65Mi"  # the whole body is one message
+    if held is not None:
+        words["grpc-fd"] = held.fileno()
     flags = [f"--{name}={value}" for name, value in words.items() if value != ""]
     flags += [f"--endpoint={endpoint}" for endpoint in endpoints]
     flags += [f"--dns={name}" for name in settings.dns]
@@ -97,7 +102,9 @@ def picker(settings: UpSettings, ports: Mapping[str, int], endpoints: Sequence[s
     async def ready() -> bool:
         return (await http_get(LOOPBACK, ports["metrics"], "/readyz"))[0] == 200
 
-    return Program(name="picker", argv=[*EPP, "serve", *flags, *settings.picker_flags], ready=ready)
+    inherited = () if held is None else (held.fileno(),)
+    argv = [*EPP, "serve", *flags, *settings.picker_flags]
+    return Program(name="picker", argv=argv, ready=ready, pass_fds=inherited)
 
 
 def envoy(settings: UpSettings, bootstrap: Path, admin_port: int) -> Program:

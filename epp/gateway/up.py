@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import signal
+import socket
 import tempfile
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,8 +20,10 @@ from epp.gateway.address import join_address, resolve
 from epp.gateway.envoy import EnvoySettings, Json, bootstrap
 from epp.gateway.net import GatewayError, listening_socket
 from epp.gateway.programs import LOOPBACK, UpSettings
-from epp.gateway.supervise import Say, Supervisor
+from epp.gateway.supervise import Child, Say, Supervisor
+from epp.tasks import Tasks
 
+PATIENCE_SECONDS = 3.0
 _WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}
 
 
@@ -35,6 +40,8 @@ class Gateway:
         self._clock = clock or SystemClock()
         self._say = say
         self._ports: dict[str, int] = {}
+        self._tasks = Tasks("up")
+        self._held: socket.socket | None = None
         self.supervisor: Supervisor | None = None
 
     async def __aenter__(self) -> Self:
@@ -96,8 +103,11 @@ class Gateway:
 
     async def close(self) -> None:
         """Ends all children; the folder stays if it was asked for."""
+        await self._tasks.close()
         if self.supervisor is not None:
             await self.supervisor.close()
+        if self._held is not None:
+            self._held.close()
         if self.folder.name and not self.settings.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -117,13 +127,34 @@ class Gateway:
         if ports := self._add_simulated():
             await supervisor.start(programs.sim(ports, settings.sim_flags))
         if not settings.round_robin:
-            await supervisor.start(programs.picker(settings, self._ports, self.endpoints))
+            await self._start_picker(supervisor)
         path = self.folder / "envoy.json"
         path.write_text(json.dumps(self.bootstrap(), indent=1))
         await supervisor.start(programs.envoy(settings, path, self._ports["admin"]))
         shown = _WILDCARDS.get(settings.host, settings.host)
         self.url = f"http://{join_address(shown, self._ports['gateway'])}"
         self.admin_url = f"http://{join_address(LOOPBACK, self._ports['admin'])}"
+
+    async def _start_picker(self, supervisor: Supervisor) -> None:
+        """The picker inherits its listening socket: connections made while it restarts wait in the kernel's queue."""
+        if self.settings.transport == "native":
+            self._held = listening_socket(LOOPBACK, self._ports["picker"], "choose another with --grpc-port PORT")
+            self._held.setblocking(False)
+        child = await supervisor.start(programs.picker(self.settings, self._ports, self.endpoints, self._held))
+        if self._held is not None:
+            self._tasks.keep("queue", partial(self._turn_away, child, self._held))
+
+    async def _turn_away(self, child: Child, held: socket.socket) -> None:
+        """Closes connections that wait for a picker which is away for longer than a restart takes."""
+        last = self._clock.now()
+        while True:
+            await asyncio.sleep(0.2)
+            if child.serving:
+                last = self._clock.now()
+            elif self._clock.now() - last > PATIENCE_SECONDS:
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        held.accept()[0].close()
 
     def _add_simulated(self) -> list[int]:
         ports = [self._ports[f"sim {index}"] for index in range(self.settings.sim)]

@@ -44,7 +44,8 @@ async def test_requests_that_come_while_the_picker_restarts_wait_for_it(lab, sha
     backends = await lab.backends(2)
     gateway = await lab.gateway(*backends, shape=shape)
     killed = gateway.kill_picker()
-    asked = [asyncio.create_task(lab.complete(gateway)) for _ in range(30)]
+    bodies = [{"model": "m", "prompt": "p" * size} for size in (10, 1_000, 400_000) * 10]
+    asked = [asyncio.create_task(lab.complete(gateway, body)) for body in bodies]
     await gateway.picker_serves(other_than=killed)
     answers = await asyncio.gather(*asked)
     assert {status for status, _ in answers} == {200}

@@ -19,7 +19,7 @@ def parsed(*words):
 
 def test_words_behind_two_dashes_go_to_the_picker():
     settings = settings_of(parsed("--endpoint", "10.0.0.1:1", "--", "--v", "4", "--seed=7"))
-    argv = picker(settings, {"picker": 1, "health": 2, "metrics": 3}, ["10.0.0.1:1"]).argv
+    argv = picker(settings, {"picker": 1, "health": 2, "metrics": 3}, ["10.0.0.1:1"], None).argv
     assert argv[-3:] == ["--v", "4", "--seed=7"]
     assert "--endpoint=10.0.0.1:1" in argv
     assert "--completion=access-log" in argv
