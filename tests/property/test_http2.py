@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import cycle
 
 import hpack
 import pytest
@@ -90,10 +91,12 @@ def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 def cuts(data: bytes, sizes: list[int]) -> Iterator[bytes]:
-    for size in sizes:
+    """Pieces of these sizes, again and again."""
+    for size in cycle(sizes):
+        if not data:
+            return
         yield data[:size]
         data = data[size:]
-    yield data
 
 
 def frames_of(messages: list[bytes], cut: int, padding: int, trailers: bool) -> list[tuple[int, int, bytes]]:
@@ -104,8 +107,13 @@ def frames_of(messages: list[bytes], cut: int, padding: int, trailers: bool) -> 
         part = octets[start : start + cut]
         flags = h2.PADDED if padding else 0
         frames.append((h2.DATA, flags, bytes([padding]) + part + bytes(padding) if padding else part))
-    end = (h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, b"") if trailers else (h2.DATA, h2.END_STREAM, b"")
-    return [*frames, end]
+    if trailers:
+        frames.append((h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, b""))
+    elif frames[-1][0] == h2.DATA and len(messages) % 2:
+        frames[-1] = (h2.DATA, frames[-1][1] | h2.END_STREAM, frames[-1][2])
+    else:
+        frames.append((h2.DATA, h2.END_STREAM, b""))
+    return frames
 
 
 requests = st.lists(
@@ -138,7 +146,7 @@ def interleaved(requests, choose) -> tuple[bytes, list[int]]:
     return b"".join(octets), list(streams)
 
 
-@given(requests, st.lists(st.integers(0, 60)), st.data())
+@given(requests, st.lists(st.integers(1, 60), min_size=1), st.data())
 @settings(max_examples=150, deadline=None)
 def test_neither_cuts_nor_interleaving_change_the_outcome(requests, sizes, data):
     plain, _ = interleaved(requests, lambda indices: indices[0])
@@ -181,7 +189,7 @@ def test_damaged_connections_end_cleanly(requests, damages):
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("send"), st.integers(0, 2), st.integers(0, 40_000)),
+        st.tuples(st.just("send"), st.integers(0, 2), st.sampled_from([0, 1, 100, 16_379, 16_380, 30_000, 60_000])),
         st.tuples(st.just("window"), st.integers(0, 3), st.integers(1, 70_000)),
         st.tuples(st.just("initial"), st.just(0), st.integers(0, 60_000)),
         st.tuples(st.just("pause"), st.integers(0, 1), st.just(0)),
@@ -247,16 +255,18 @@ def test_no_window_is_ever_exceeded_and_nothing_is_lost(steps, initial):
     assert {stream: answers[stream] for stream in sent} == {stream: (data, True) for stream, data in sent.items()}
 
 
-fields = st.tuples(
-    st.sampled_from([":path", "te", "x-a", "x-b", "content-type"]),
-    st.sampled_from(["/t/Echo", "trailers", "1", "application/grpc", "v" * 70]),
+fields = st.builds(
+    lambda path, encoding, more: [*REQUEST[:2], (":path", path), REQUEST[-1], ("grpc-encoding", encoding), *more],
+    st.sampled_from(["/t/Echo", "/t/Hold", "/t/" + "v" * 70]),
+    st.sampled_from(["gzip", "identity", "br"]),
+    st.lists(st.tuples(st.sampled_from(["te", "x-a", "x-b"]), st.sampled_from(["trailers", "1"])), max_size=2),
 )
 blocks = st.lists(
     st.one_of(
-        st.tuples(st.just("fields"), st.lists(fields, max_size=5)),
-        st.tuples(st.just("huffman"), st.lists(fields, max_size=5)),
+        st.tuples(st.just("fields"), fields),
+        st.tuples(st.just("huffman"), fields),
         st.tuples(st.just("again"), st.integers(0, 10)),
-        st.tuples(st.just("size"), st.sampled_from([0, 60, 120, 4096])),
+        st.tuples(st.just("size"), st.sampled_from([0, 60, 120, 200, 4096])),
         st.tuples(st.just("raw"), st.binary(max_size=12)),
     ),
     max_size=25,
