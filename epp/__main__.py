@@ -25,8 +25,8 @@ COMMANDS = (
     Command("up", "epp.gateway.command", "a whole gateway: Envoy, the picker and, if asked, simulated servers"),
     Command("sim", "epp.sim.command", "model servers that behave like vLLM, without a GPU"),
     Command("demo", "epp.demo", "round robin against our default on a prefix-sharing workload"),
-    Command("check", "epp.config.check", "reads a configuration and prints what would run, or all that is wrong"),
-    Command("plugins", "epp.config.catalogue", "the plugins that are installed, with their parameters"),
+    Command("check", "epp.check", "reads a configuration and prints what would run, or all that is wrong"),
+    Command("plugins", "epp.plugins", "the plugins that are installed, with their parameters"),
     Command("explain", "epp.obs.explain", "why the last requests went where they went"),
 )
 

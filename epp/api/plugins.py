@@ -130,7 +130,7 @@ class Observer(Protocol):
     """What a plugin of any kind may implement besides, to learn what became of its advice. Must not block."""
 
     def picked(self, request: Request, chosen: Mapping[str, int]) -> None:
-        """The decision: profile name -> slot of its first endpoint."""
+        """The decision: profile name -> slot of its first endpoint; the primary profile comes first."""
 
     def ended(self, request: Request, slot: int, how: Ended) -> None:
         """The request is over; called exactly once for every `picked`."""
@@ -174,11 +174,7 @@ class ProfileHandler(Plugin):
 
 
 class Parsed(msgspec.Struct):
-    """What a parser read from a request body. `model` None: the body has a parser-known shape but no model.
-
-    `model_span` is the byte range of the model's JSON string in the body (quotes included), so that a rewrite
-    replaces just that; None where the parser cannot rewrite.
-    """
+    """What a parser read from a request body. `model` None: the body has a parser-known shape but no model."""
 
     model: str | None = None
     text: bytes = b""
@@ -186,7 +182,6 @@ class Parsed(msgspec.Struct):
     cache_salt: str = ""
     max_output_tokens: int | None = None
     streaming: bool = False
-    model_span: tuple[int, int] | None = None
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -30,8 +30,11 @@ from epp.sched import pipeline, produce
 from epp.sched.completion import Completion
 from epp.sched.decision import Verdict
 from epp.sched.exchange import Head, Recorder, Route
+from epp.sched.faults import Faults
 from epp.sched.flight import InFlight
 from epp.sched.intake import REQUEST_ID, Intake, Reading
+from epp.sched.pipeline import Timer
+from epp.sched.timing import Sampler
 from epp.state.ledger import Ledger
 from epp.state.table import Table
 
@@ -133,13 +136,15 @@ class Director:
         self._settings = settings
         self._on_decided = on_decided
         self._intake = Intake(plan.parsers, rng)
+        self._faults = Faults(clock, recorder)
+        self._timers = Sampler(clock, recorder)
         self._awaits = produce.needs_await(plan.producers)
         self._profile_names = tuple(plan.profiles)
         for plugin in _having(plugins, "forgotten"):
             table.on_removed(plugin.forgotten)
 
     def observer_failed(self, observer: Observer) -> None:
-        self.recorder.fault(self._names.get(id(observer), type(observer).__name__), "observer")
+        self._faults(self._names.get(id(observer), type(observer).__name__), "observer")
 
     def decide(self, head: Head, body: bytes) -> Route | Awaitable[Route]:
         """A route, or an awaitable of it; raises `Reject`."""
@@ -149,18 +154,20 @@ class Director:
             endpoints = self._candidates(head.subset)
             if self._awaits:
                 return self._decide_later(reading, endpoints, started)
-            endpoints = produce.run_now(self._plan.producers, reading.request, endpoints, self.recorder.fault)
-            return self._route(reading, endpoints, started)
+            timer = self._timers.next()
+            endpoints = produce.run_now(self._plan.producers, reading.request, endpoints, self._faults, timer)
+            return self._route(reading, endpoints, started, timer)
         except Reject as reject:
             self._refused(reading, reject, started)
             raise
 
     async def _decide_later(self, reading: Reading, endpoints: Endpoints, started: float) -> Route:
+        timer = self._timers.next()
         try:
             produced = await produce.run(
-                self._plan.producers, reading.request, endpoints, self._settings.timeout, self.recorder.fault
+                self._plan.producers, reading.request, endpoints, self._settings.timeout, self._faults, timer
             )
-            return self._route(reading, produced.rebased(self._pool.snapshot()), started)
+            return self._route(reading, produced.rebased(self._pool.snapshot()), started, timer)
         except Reject as reject:
             self._refused(reading, reject, started)
             raise
@@ -181,15 +188,18 @@ class Director:
             raise NoEndpoints(NO_CANDIDATES)
         return Endpoints(snapshot, slots)
 
-    def _route(self, reading: Reading, endpoints: Endpoints, started: float) -> Route:
+    def _route(self, reading: Reading, endpoints: Endpoints, started: float, timer: Timer | None) -> Route:
         request = reading.request
         if not len(endpoints):
             raise NoEndpoints(NO_CANDIDATES)
-        verdicts = reading.verdicts = self._run_profiles(request, endpoints)
+        verdicts = reading.verdicts = self._run_profiles(request, endpoints, timer)
         found = {name: verdict.order.size > 0 for name, verdict in verdicts.items()}
-        verdict = verdicts.get(self._plan.handler[1].primary(request, found))
-        if verdict is None:
+        primary = self._plan.handler[1].primary(request, found)
+        if primary not in verdicts:
             raise Internal("the profile handler named a primary profile that did not run")
+        if len(verdicts) > 1:
+            verdicts = {primary: verdicts[primary], **verdicts}
+        verdict = verdicts[primary]
         if not verdict.order.size:
             raise verdict.rejection(FILTERED_OUT)
         chosen = {name: v.endpoints.at(int(v.order[0])) for name, v in verdicts.items() if v.order.size}
@@ -202,13 +212,13 @@ class Director:
         self._on_decided(Decided(wall, request.id, request.model, request.path, seconds, verdicts, destination))
         return self._answer(reading, flight, destination, chosen, verdict)
 
-    def _run_profiles(self, request: Request, endpoints: Endpoints) -> dict[str, Verdict]:
+    def _run_profiles(self, request: Request, endpoints: Endpoints, timer: Timer | None) -> dict[str, Verdict]:
         handler = self._plan.handler[1]
         verdicts: dict[str, Verdict] = {}
         found: dict[str, bool] = {}
         while names := handler.profiles(request, self._profile_names, found):
             for name in names:
-                verdict = pipeline.run(self._plan.profiles[name], request, endpoints, self._rng, self.recorder.fault)
+                verdict = pipeline.run(self._plan.profiles[name], request, endpoints, self._rng, self._faults, timer)
                 verdicts[name] = verdict
                 found[name] = verdict.order.size > 0
         return verdicts

@@ -1,0 +1,26 @@
+"""`epp plugins`: what is installed, ours and others'."""
+
+from __future__ import annotations
+
+import argparse
+
+from epp.config import catalogue
+from epp.config.registry import Registry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `epp plugins`."""
+    parser.add_argument("type", nargs="*", help="show all about these types")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """A line a type, or the whole catalogue entry of those named."""
+    registry = Registry.load()
+    if arguments.type:
+        print(catalogue.render(registry, arguments.type))
+        return 0
+    rows = [("TYPE", "KIND", "PACKAGE", ""), *catalogue.summary(registry)]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for *cells, first_sentence in rows:
+        print("  ".join([cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]), first_sentence)
+    return 0
