@@ -48,6 +48,7 @@ class Child:
         self.process: asyncio.subprocess.Process | None = None
         self.restarts = 0
         self.serving = False
+        self.log_start = 0
 
     @property
     def pid(self) -> int:
@@ -56,8 +57,8 @@ class Child:
         return process.pid if process is not None and process.returncode is None else 0
 
     def last_lines(self, count: int = 15) -> str:
-        """The end of what it has written, indented."""
-        lines = self.log.read_text("utf-8", "replace").splitlines()[-count:] if self.log.exists() else []
+        """The end of what the newest process has written, indented."""
+        lines = self.log.read_bytes()[self.log_start :].decode("utf-8", "replace").splitlines()[-count:]
         return "\n".join(f"    {line}" for line in lines) or "    (it wrote nothing)"
 
     def signal(self, number: int) -> None:
@@ -136,6 +137,7 @@ class Supervisor:
     async def _spawn(self, child: Child) -> None:
         program = child.program
         with child.log.open("ab") as log:
+            child.log_start = log.tell()
             child.process = await asyncio.create_subprocess_exec(
                 *program.argv,
                 stdin=asyncio.subprocess.DEVNULL,

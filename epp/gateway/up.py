@@ -23,7 +23,7 @@ from epp.gateway.programs import LOOPBACK, UpSettings
 from epp.gateway.supervise import Child, Say, Supervisor
 from epp.tasks import Tasks
 
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 5.0
 _WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}
 
 

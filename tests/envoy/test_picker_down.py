@@ -44,8 +44,16 @@ async def test_requests_that_come_while_the_picker_restarts_wait_for_it(lab, sha
     backends = await lab.backends(2)
     gateway = await lab.gateway(*backends, shape=shape)
     killed = gateway.kill_picker()
-    bodies = [{"model": "m", "prompt": "p" * size} for size in (10, 1_000, 400_000) * 10]
-    asked = [asyncio.create_task(lab.complete(gateway, body)) for body in bodies]
+    small = [lab.complete(gateway, {"model": "m", "prompt": "p" * size}) for size in (10, 1_000, 50_000)]
+    asked = [asyncio.create_task(one) for one in small]
+
+    async def gone() -> bool:
+        return gateway.picker_pid != killed
+
+    await lab.eventually(gone, "the picker is dead")
+    # Envoy cannot replay these: one that is at the picker when it dies is lost, one that comes later is not.
+    large = [lab.complete(gateway, {"model": "m", "prompt": "p" * 400_000}) for _ in range(20)]
+    asked += [asyncio.create_task(one) for one in large]
     await gateway.picker_serves(other_than=killed)
     answers = await asyncio.gather(*asked)
     assert {status for status, _ in answers} == {200}
