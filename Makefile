@@ -55,7 +55,8 @@ bench-cost: $(STAMP) ## CPU, latency and memory of the picker behind real Envoy,
 	$(BIN)/python -m bench.cost $(ARGS)
 
 test-vllm: $(STAMP) ## three real vLLM servers on CPU behind `epp up`
-	$(BIN)/python tests/vllm/run.py $(ARGS)
+	@$(BIN)/python tests/vllm/install.py; code=$$?; if [ $$code = 3 ]; then exit 0; fi; exit $$code
+	@test ! -x .venv-vllm/bin/vllm || $(BIN)/pytest -q -s -m vllm tests/vllm $(ARGS)
 
 lock: $(STAMP) ## requirements/dev.txt anew from pyproject.toml
 	$(BIN)/python -m pip install -q uv
