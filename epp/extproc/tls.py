@@ -27,6 +27,7 @@ CHAIN, KEY = "tls.crt", "tls.key"
 ORGANIZATION = "Inference Ext"  # llm-d's
 VALIDITY = datetime.timedelta(days=3650)
 SETTLE_MS = 200  # two files are rarely replaced in the same instant
+LOOK_MS = 60_000
 
 _VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
 _TLS13_SUITES = frozenset(("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"))
@@ -115,6 +116,17 @@ def openssl_name(suite: str) -> str | None:
 
 def load(context: ServingContext, folder: str) -> None:
     """Serves tls.crt and tls.key of `folder`. Raises ConfigError."""
+    chain, key = read(folder)
+    try:
+        context.use(chain, key)
+    except ssl.SSLError as error:
+        mismatch = "KEY_VALUES_MISMATCH" in str(error)
+        advice = f"does not belong to {KEY}" if mismatch else f"or {KEY} is not readable PEM ({error.reason or error})"
+        raise ConfigError([Problem(str(Path(folder, CHAIN)), advice)], "flags") from error
+
+
+def read(folder: str) -> tuple[bytes, bytes]:
+    """Contents of tls.crt and tls.key. Raises ConfigError."""
     contents = []
     for name in (CHAIN, KEY):
         path = Path(folder, name)
@@ -123,18 +135,24 @@ def load(context: ServingContext, folder: str) -> None:
         except OSError as error:
             advice = f"{error.strerror}; --cert-path needs {CHAIN} and {KEY} in PEM form"
             raise ConfigError([Problem(str(path), advice)], "flags") from error
-    try:
-        context.use(*contents)
-    except ssl.SSLError as error:
-        mismatch = "KEY_VALUES_MISMATCH" in str(error)
-        advice = f"does not belong to {KEY}" if mismatch else f"or {KEY} is not readable PEM ({error.reason or error})"
-        raise ConfigError([Problem(str(Path(folder, CHAIN)), advice)], "flags") from error
+    return contents[0], contents[1]
 
 
 async def follow(context: ServingContext, folder: str) -> None:
-    """Loads the certificate whenever the folder changes; a broken one is reported and the old one served on."""
-    async for _ in awatch(folder, debounce=4 * SETTLE_MS, step=SETTLE_MS, recursive=False):
+    """Loads the certificate whenever it changes; a broken one is reported and the old one served on.
+
+    Looks once a minute too: a change before the watch began, or on a file system without events, is not missed.
+    """
+    tried = (context.chain, context.key)
+    watch = awatch(
+        folder, debounce=4 * SETTLE_MS, step=SETTLE_MS, recursive=False, rust_timeout=LOOK_MS, yield_on_timeout=True
+    )
+    async for _ in watch:
         try:
+            found = read(folder)
+            if found == tried:
+                continue
+            tried = found
             load(context, folder)
         except ConfigError as error:
             log.error("certificate not reloaded, the old one is served: %s", error)
