@@ -142,6 +142,6 @@ async def _run(settings: UpSettings, live: bool) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
         async with gateway:
-            view.welcome(gateway)
+            view.welcome(gateway, await gateway.model() or "MODEL")
             await view.show(gateway)
     return 0

@@ -16,9 +16,9 @@ from typing import Self
 
 from epp.clock import Clock, SystemClock
 from epp.gateway import programs
-from epp.gateway.address import join_address, resolve
+from epp.gateway.address import join_address, resolve, split_address
 from epp.gateway.envoy import EnvoySettings, Json, bootstrap
-from epp.gateway.net import GatewayError, listening_socket
+from epp.gateway.net import GatewayError, http_get, listening_socket
 from epp.gateway.programs import LOOPBACK, UpSettings
 from epp.gateway.supervise import Child, Say, Supervisor
 from epp.tasks import Tasks
@@ -100,6 +100,14 @@ class Gateway:
             if self._clock.now() > deadline:
                 raise GatewayError(f"the picker is not back after {seconds:.0f} s:\n{child.last_lines()}")
             await asyncio.sleep(0.02)
+
+    async def model(self) -> str:
+        """The first model that the first endpoint offers; empty if it does not tell."""
+        for endpoint in self.endpoints[:1]:
+            _, page = await http_get(*split_address(endpoint), "/v1/models")
+            with contextlib.suppress(ValueError, LookupError, TypeError):
+                return str(json.loads(page)["data"][0]["id"])
+        return ""
 
     async def close(self) -> None:
         """Ends all children; the folder stays if it was asked for."""

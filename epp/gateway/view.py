@@ -15,7 +15,7 @@ from epp.gateway.numbers import Numbers, Reader, Row
 from epp.gateway.up import Gateway
 
 LIVE_SECONDS, PLAIN_SECONDS = 1.0, 10.0
-_HEADS = ("endpoint", "waiting", "running", "KV cache", "in flight", "prefix hits", "requests/s", "errors")
+_HEADS = ("endpoint", "waiting", "running", "KV cache", "in flight", "hits", "req/s", "errors")
 
 
 class View:
@@ -30,9 +30,8 @@ class View:
         """One message."""
         self._console.print(text, markup=False)
 
-    def welcome(self, gateway: Gateway) -> None:
-        """Where it serves, and how to try it."""
-        model = "sim" if gateway.settings.sim else "MODEL"
+    def welcome(self, gateway: Gateway, model: str) -> None:
+        """Where it serves, and how to try it with `model`."""
         body = f'{{"model": "{model}", "max_tokens": 32, "stream": true, "prompt": "Once upon a time"}}'
         lines = [
             f"gateway   {gateway.url}/v1   ->  {', '.join(gateway.endpoints) or 'endpoints that the picker finds'}",
@@ -76,6 +75,7 @@ class View:
 def picture(numbers: Numbers) -> Group:
     """The live view of one look."""
     table = Table(*_HEADS, box=None, pad_edge=False, header_style="bold")
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for row in numbers.rows:

@@ -9,6 +9,7 @@ import pytest
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
 async def test_the_openai_client_streams_through_the_gateway(lab, transport):
     gateway = await lab.gateway(sim=2, transport=transport)
+    assert await gateway.model() == "sim"
     async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0) as client:
         assert [model.id async for model in client.models.list()] == ["sim"]
         stream = await client.chat.completions.create(

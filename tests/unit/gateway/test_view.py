@@ -74,8 +74,8 @@ def test_the_welcome_has_a_command_to_paste():
     console = Console(file=io.StringIO(), width=200)
     gateway = Gateway(UpSettings(sim=1))
     gateway.url, gateway.endpoints = "http://127.0.0.1:8081", ["127.0.0.1:8100"]
-    View(ManualClock(), live=False, console=console).welcome(gateway)
+    View(ManualClock(), live=False, console=console).welcome(gateway, "m")
     text = console.file.getvalue()
     assert "curl -N http://127.0.0.1:8081/v1/completions" in text
-    assert '"model": "sim"' in text
+    assert '"model": "m"' in text
     assert Numbers().rows == []
