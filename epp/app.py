@@ -1,4 +1,4 @@
-"""The composition root of `epp serve`: builds every object by hand, starts and drains them."""
+"""`epp serve`: reads flags and configuration, runs one picker until it is told to stop."""
 
 from __future__ import annotations
 
@@ -8,45 +8,21 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Awaitable
 from pathlib import Path
-from random import Random
 
 import uvloop
 
-from epp import __version__, options
+from epp import options
 from epp.allocator import keep_freed_memory
-from epp.clock import Clock, SystemClock
 from epp.config import load, presets
 from epp.config.plan import Plan
 from epp.config.registry import Registry
 from epp.errors import ConfigError, Problem
-from epp.extproc import accesslog, handler, health, session, tls
-from epp.extproc.limits import Limits
-from epp.extproc.rpc import Methods
-from epp.extproc.server import NativeServer
 from epp.obs import logs
-from epp.obs.admin import Admin, Facts
-from epp.obs.decisions import Decisions
-from epp.obs.metrics import Metrics
-from epp.obs.pool import PoolView
-from epp.sched.completion import AccessLogCompletion, Completion, ObservedCompletion, ScrapeCompletion
-from epp.sched.director import Director, Settings
-from epp.sched.exchange import LogSink
-from epp.sources import dns, files, static
-from epp.sources.engines import CoreMetricsExtractor, MetricsDataSource
-from epp.sources.files import FileDiscovery
-from epp.sources.membership import Membership
-from epp.sources.scrape import Scraper
-from epp.state.ledger import Ledger
-from epp.state.table import Table
-from epp.tasks import Tasks
+from epp.service import Service
 
 log = logging.getLogger("epp.app")
 
-TICK_SECONDS = 0.02
-EXPIRY_TICKS = 250
-QUIET_SECONDS = 2.5  # without a stream for this long, gateways have noticed that we are not ready
 TOUCHED_BY_GC = (50_000, 20, 100)
 
 
@@ -89,193 +65,6 @@ def read_plan(arguments: argparse.Namespace) -> tuple[Plan, str]:
         source, text = "--config-text", arguments.config_text
     registry = Registry.load()
     return load.load(text, registry, source=source, allow_experimental=arguments.allow_experimental_plugins), source
-
-
-class Service:
-    """One picker: everything built, nothing started."""
-
-    def __init__(self, arguments: argparse.Namespace, plan: Plan, source: str) -> None:
-        self.arguments = arguments
-        self.plan = plan
-        self.clock: Clock = SystemClock()
-        self.rng = Random(arguments.seed)
-        self.tasks = Tasks("epp")
-        self.draining = False
-        self.table = Table(self.clock, arguments.metrics_staleness_threshold)
-        self.ledger = Ledger(self.clock, arguments.reservation_ttl)
-        self.metrics = Metrics(stream_metrics=arguments.enable_grpc_stream_metrics)
-        self.decisions = Decisions()
-        self.completion, sink = self._completion()
-        self.director = Director(
-            plan, self.table, self.ledger, self.completion, self.metrics, self.clock, self.rng, self._settings(),
-            self.decisions.add,
-        )  # fmt: skip
-        self.scraper = self._scraper()
-        self.server = self._server(self._methods(sink))
-        self.health = NativeServer(health.methods(self.ready), self.clock)
-        self.admin = self._admin(source)
-        self.table.on_removed(self.ledger.forget)
-
-    def ready(self) -> bool:
-        """Whether gateways should send requests here."""
-        return bool(len(self.table)) and not self.draining
-
-    async def start(self) -> None:
-        """Finds endpoints, begins to scrape, listens."""
-        flags = self.arguments
-        await self._discover()
-        self.scraper.start()
-        certificate = tls.server_context(flags, self.tasks) if flags.secure_serving else None
-        held = {} if flags.grpc_fd is None else {"fd": flags.grpc_fd}
-        starting = self.server.start(flags.host, flags.grpc_port, certificate, **held)
-        await _listen("--grpc-port", flags.grpc_port, starting)
-        await _listen(
-            "--grpc-health-port", flags.grpc_health_port, self.health.start(flags.host, flags.grpc_health_port)
-        )
-        await _listen("--metrics-port", flags.metrics_port, self.admin.start(flags.metrics_host, flags.metrics_port))
-        self.tasks.keep("tick", self._tick)
-        log.info(
-            "serving",
-            extra={
-                "grpc-port": self.server.port,
-                "metrics-port": self.admin.port,
-                "endpoints": len(self.table),
-                "completion": flags.completion,
-                "transport": flags.transport,
-            },
-        )
-
-    async def drain(self) -> None:
-        """Not ready at once; serves on until gateways have gone elsewhere, then ends what is left."""
-        self.draining = True
-        deadline = self.clock.now() + self.arguments.drain_timeout
-        quiet = self.clock.now()
-        log.info("draining", extra={"open-streams": self.server.streams.open})
-        while (now := self.clock.now()) < deadline and now - quiet < QUIET_SECONDS:
-            if self.server.streams.open:
-                quiet = now
-            await asyncio.sleep(0.05)
-        await self.server.drain(max(0.0, deadline - self.clock.now()))
-
-    async def close(self) -> None:
-        """Ends everything."""
-        await self.admin.close()
-        await self.health.close()
-        await self.server.close()
-        self.scraper.close()
-        await self.tasks.close()
-
-    async def _discover(self) -> None:
-        """Fills the table and keeps it filled; at least one way to find endpoints must be given."""
-        flags = self.arguments
-        discovery = None if self.plan.discovery is None else self.plan.discovery[1]
-        if not (flags.endpoint or flags.dns or discovery):
-            advice = "give --endpoint HOST:PORT, --dns NAME:PORT or a configuration with dataLayer.discovery"
-            if flags.pool_name or flags.endpoint_selector:
-                advice = f"finding pods through the Kubernetes API is not supported yet; {advice}"
-            raise ConfigError([Problem("endpoints", advice)])
-        pool = Membership(self.table)
-        pool.set("--endpoint", static.endpoints(flags.endpoint))
-        if isinstance(discovery, FileDiscovery):
-            await files.watch(discovery, pool, self.tasks)
-        elif discovery is not None:
-            raise ConfigError([Problem("dataLayer.discovery", f"{type(discovery).type} cannot be run here")])
-        for name in flags.dns:
-            await dns.watch(name, pool, self.tasks)
-
-    async def _tick(self) -> None:
-        ticks = 0
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            self.completion.tick()
-            ticks += 1
-            if not ticks % EXPIRY_TICKS:
-                self._expire()
-
-    def _expire(self) -> None:
-        for ticket in self.ledger.expire():
-            if ticket.owner is not None:
-                ticket.owner.ended("expired")
-
-    def _completion(self) -> tuple[Completion, LogSink | None]:
-        flags = self.arguments
-        if flags.completion == "access-log":
-            by_log = AccessLogCompletion(self.clock, self.rng, flags.observe_responses)
-            return by_log, by_log.entry
-        if flags.completion == "scrape":
-            by_scrape = ScrapeCompletion(self.clock, self.rng, self.ledger, flags.observe_responses)
-            self.table.on_scraped(by_scrape.scraped)
-            return by_scrape, None
-        return ObservedCompletion(), None
-
-    def _settings(self) -> Settings:
-        flags = self.arguments
-        return Settings(
-            use_subset=not flags.disable_endpoint_subset_filter,
-            emit_scores=flags.emit_endpoint_scores,
-            timeout=flags.decision_timeout,
-            scraped_load=flags.completion == "scrape",
-        )
-
-    def _methods(self, sink: LogSink | None) -> Methods:
-        flags = self.arguments
-        limits = session.Limits(body=flags.max_request_body, headers=flags.max_request_headers)
-        rpcs = handler.methods(self.director, self.tasks, limits, flags.decision_timeout)
-        return {**rpcs, **health.methods(self.ready), **({} if sink is None else accesslog.methods(sink))}
-
-    def _server(self, rpcs: Methods) -> NativeServer:
-        flags = self.arguments
-        limits = Limits() if flags.grpc_max_recv_msg_size is None else Limits(message=flags.grpc_max_recv_msg_size)
-        if flags.transport == "native":
-            return NativeServer(rpcs, self.clock, limits, self._stream_ended)
-        from epp.extproc.grpcio_server import GrpcioServer  # an extra that need not be installed
-
-        return GrpcioServer(rpcs, self.clock, limits, self._stream_ended)  # type: ignore[return-value]
-
-    def _stream_ended(self, name: str, status: int, started: float) -> None:
-        if name == handler.PROCESS:
-            self.metrics.stream_ended(self.clock.now() - started, str(status))
-
-    def _scraper(self) -> Scraper:
-        source, extractor = MetricsDataSource(), CoreMetricsExtractor()
-        for item in self.plan.sources:
-            if isinstance(item.source, MetricsDataSource):
-                source = item.source
-                extractor = next((e for _, e in item.extractors if isinstance(e, CoreMetricsExtractor)), extractor)
-        return Scraper(
-            self.table,
-            source,
-            extractor,
-            self.clock,
-            self.tasks,
-            self.rng,
-            self.arguments.refresh_metrics_interval,
-            on_fault=lambda fault: self.metrics.scrape_failed(
-                source.type, extractor.type if fault == "extract" else ""
-            ),
-        )
-
-    def _admin(self, source: str) -> Admin:
-        name = self.arguments.pool_name or "default"
-        pool = PoolView(name, self.table, self.ledger, self.clock)
-        self.metrics.registry.register(pool)
-        self.metrics.show_streams(lambda: self.server.streams.open)
-        return Admin(
-            self.metrics,
-            pool,
-            self.decisions,
-            self.clock,
-            ready=self.ready,
-            open_streams=lambda: self.server.streams.open,
-            facts=Facts(__version__, source, self.plan.plugins()),
-        )
-
-
-async def _listen(flag: str, port: int, starting: Awaitable[None]) -> None:
-    try:
-        await starting
-    except OSError as error:
-        raise ConfigError([Problem(flag, f"cannot listen on port {port}: {error.strerror or error}")]) from error
 
 
 async def _serve(service: Service) -> None:
