@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,8 +47,8 @@ class Process:
             raise BenchError(f"{self.name} ended with {code}:\n{self.tail()}")
 
     def tail(self, lines: int = 12) -> str:
-        """The last lines of its output."""
-        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+        """The last lines of its output, long ones cut."""
+        return "\n".join(line[:300] for line in self.log.read_text("utf-8", "replace").splitlines()[-lines:])
 
     def cpu_seconds(self) -> float:
         """User and system time of all threads so far, in steps of 1 / SC_CLK_TCK."""
@@ -98,6 +99,25 @@ class Stage:
             raise BenchError(f"{name} cannot be started: {error}") from error
         self._stack.callback(process.stop)
         return process
+
+
+class Neighbours:
+    """CPU that processes of others take meanwhile: numbers taken beside a busy neighbour are not to be trusted."""
+
+    def __init__(self, ours: Sequence[Process]) -> None:
+        self._ours = ours
+        self._started = time.monotonic()
+        self._before = self._seconds()
+
+    def cores(self) -> float:
+        """Since the start, on average."""
+        return max(0.0, (self._seconds() - self._before) / (time.monotonic() - self._started))
+
+    def _seconds(self) -> float:
+        user, nice, system, *_ = map(int, Path("/proc/stat").read_text("ascii").split(None, 4)[1:4])
+        times = os.times()
+        children = times.children_user + times.children_system + times.user + times.system
+        return (user + nice + system) / TICKS - children - sum(process.cpu_seconds() for process in self._ours)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -35,6 +35,7 @@ SHOWN = {
     "added_mb": "MB",
     "kb_per_stream": "kB a stream",
     "rss_mb": "RSS MB",
+    "neighbour_cores": "neighbours' cores",
 }
 
 

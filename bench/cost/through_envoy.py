@@ -6,7 +6,7 @@ import statistics
 import time
 
 from bench.cost.load import Generator
-from bench.cost.processes import Stage
+from bench.cost.processes import Neighbours, Stage
 from bench.cost.rig import Case, Rig
 
 Numbers = dict[str, float]
@@ -26,6 +26,7 @@ def requests(case: Case, command: str = "") -> Numbers:
         generator = Generator(stage.folder, case.body_bytes)
         generator.run(rig.picked, case.connections, min(2.0, case.seconds / 2))
         idle_cores = _cores(rig, IDLE_SECONDS)
+        neighbours = Neighbours(rig.processes)
         before, envoy_before = rig.picker.cpu_seconds(), rig.envoy.cpu_seconds()
         load = generator.run(rig.picked, case.connections, case.seconds)
         cpu, envoy = rig.picker.cpu_seconds() - before, rig.envoy.cpu_seconds() - envoy_before
@@ -38,6 +39,7 @@ def requests(case: Case, command: str = "") -> Numbers:
             "p99_ms": load.p99 * 1e3,
             "envoy_cpu_us_per_request": envoy / load.requests * 1e6,
             "rss_mb": rig.picker.rss_bytes() / 1e6,
+            "neighbour_cores": neighbours.cores(),
         }
         if case.chunks > 1:
             found["net_us_per_chunk"] = found["net_us_per_request"] / case.chunks
@@ -55,6 +57,7 @@ def idle(case: Case, command: str = "") -> Numbers:
     with Stage() as stage:
         rig = Rig(stage, case, command)
         time.sleep(2)
+        neighbours = Neighbours(rig.processes)
         before, started = rig.counts() or {}, time.monotonic()
         cores = _cores(rig, case.seconds)
         after, ended = rig.counts() or {}, time.monotonic()
@@ -62,6 +65,7 @@ def idle(case: Case, command: str = "") -> Numbers:
             "cores": cores,
             "scrapes_per_second": (after.get("scrapes", 0) - before.get("scrapes", 0)) / (ended - started),
             "rss_mb": rig.picker.rss_bytes() / 1e6,
+            "neighbour_cores": neighbours.cores(),
         }
 
 
@@ -71,13 +75,14 @@ def latency(case: Case, command: str = "") -> Numbers:
         rig = Rig(stage, case, command)
         generator = Generator(stage.folder, case.body_bytes)
         generator.run(rig.picked, 1, 1)
+        neighbours = Neighbours(rig.processes)
         rounds = [
             [generator.run(port, 1, case.seconds / LATENCY_ROUNDS / 2) for port in (rig.direct, rig.picked)]
             for _ in range(LATENCY_ROUNDS)
         ]
         alone = [pair[0] for pair in rounds]
         picked = [pair[1] for pair in rounds]
-        found: Numbers = {}
+        found: Numbers = {"neighbour_cores": neighbours.cores()}
         for name in ("p50", "p99"):
             without = statistics.median(getattr(load, name) for load in alone) * 1e3
             through = statistics.median(getattr(load, name) for load in picked) * 1e3
