@@ -12,8 +12,8 @@ from epp.extproc.h2frames import Code, ConnectionFault
 from epp.extproc.h2grpc import Status, refusal, reply_block
 
 # Blocks of one client differ little; more distinct ones than this are not worth keeping.
-CACHED_BLOCKS = 256
-CACHED_BLOCK_SIZE = 2048
+CACHED_BLOCKS = 64
+CACHED_BLOCK_SIZE = 1024
 HARD_FACTOR = 4
 ENTRY_OVERHEAD = 32  # of a header field, RFC 7541, 4.1
 

@@ -123,6 +123,7 @@ class Connection(Control):
             self._refuse(stream_id, flags, refusal(Status.UNIMPLEMENTED, f"unknown method {head.path}"))
             return
         stream = Stream(stream_id, head.path, self._out, gzip=head.gzip, started=self._clock.now())
+        stream.half_closed = bool(flags & h2.END_STREAM)
         self.streams[stream_id] = stream
         self._observer.opened()
         try:
@@ -183,6 +184,8 @@ class Connection(Control):
             self._feed(stream, buffer, start, end, flags)
 
     def _feed(self, stream: Stream, buffer: bytes, start: int, end: int, flags: int) -> None:
+        # Known before the handler hears the last message, lest it ends the RPC and we tell the peer to stop sending.
+        stream.half_closed = bool(flags & h2.END_STREAM)
         try:
             stream.feed(buffer, start, end)
         except CallFault as fault:

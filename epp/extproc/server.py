@@ -31,7 +31,7 @@ class Pump(asyncio.Protocol):
         self.connection = Connection(server.methods, server.clock, server.limits, server.streams, self._wake)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._paused = False
+        self._hung_up = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)
@@ -42,6 +42,8 @@ class Pump(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         connection = self.connection
+        if connection.closing:
+            return
         connection.receive(data)
         self.flush()
         if self._timer is not None and connection.ready and not connection.closing:
@@ -51,7 +53,7 @@ class Pump(asyncio.Protocol):
     def flush(self) -> None:
         """Writes what has gathered; the rest of a large answer in later turns of the loop."""
         transport, connection = self._transport, self.connection
-        if transport is None:
+        if transport is None or self._hung_up:
             return
         data = connection.take()
         if data:
@@ -93,6 +95,7 @@ class Pump(asyncio.Protocol):
 
     def _hang_up(self, transport: asyncio.Transport) -> None:
         """Closes in a way that lets the peer read our GOAWAY: input is drained, not reset, until it hangs up too."""
+        self._hung_up = True
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(LINGER_SECONDS, self.abort)
@@ -138,21 +141,21 @@ class NativeServer:
             pump.connection.drain()
         try:
             async with asyncio.timeout(grace):
-                while self.pumps:
-                    self._idle.clear()
-                    await self._idle.wait()
+                await self._all_gone()
         except TimeoutError:
             log.warning("drain timed out with %d open streams", self.streams.open)
         await self.close()
 
     async def close(self) -> None:
-        """Ends everything now; handlers hear `lost`."""
+        """Ends everything now; handlers hear `lost`. Peers have `LINGER_SECONDS` to hang up."""
         if self._server is not None:
             self._server.close()
         for pump in list(self.pumps):
             pump.connection.close()
             pump.flush()
-            pump.abort()
+        await self._all_gone()
+
+    async def _all_gone(self) -> None:
         while self.pumps:
             self._idle.clear()
             await self._idle.wait()

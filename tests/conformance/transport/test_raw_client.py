@@ -132,6 +132,20 @@ async def test_an_unsupported_encoding(native, connect):
         assert "gzip" in client.fields[1]["grpc-accept-encoding"]
 
 
+async def test_closing_says_goodbye(native, connect):
+    async with connect(native.server.port) as client:
+        await client.hello()
+        client.request(1, "/t/Hold")
+        client.message(1, b"x")
+        await client.flush()
+        assert await native.heard.next() == b"x"
+        closing = asyncio.get_running_loop().create_task(native.server.close())
+        assert (await client.terminated()).error_code is ErrorCodes.NO_ERROR
+        assert await native.heard.next() == "lost"
+        client.writer.close()
+        await closing
+
+
 async def test_rapid_resets(native, connect):
     async with connect(native.server.port) as client:
         await client.hello()

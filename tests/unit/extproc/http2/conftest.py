@@ -75,6 +75,14 @@ class Echo(Hold):
         self.call.finish()
 
 
+class Once(Hold):
+    """Answers the first message and ends."""
+
+    def message(self, data: bytes) -> None:
+        self.call.send(data)
+        self.call.finish()
+
+
 class Fails(Hold):
     """Breaks on the first message."""
 
@@ -93,7 +101,7 @@ class Peer:
         self.streams = Streams()
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
-        methods = {"/t/Echo": self._made(Echo), "/t/Hold": self._made(Hold), "/t/Fails": self._made(Fails)}
+        methods = {f"/t/{kind.__name__}": self._made(kind) for kind in (Echo, Hold, Once, Fails)}
         self.server = Connection(methods, self.clock, limits, self.streams, self._wake)
 
     def _made(self, kind: type[Hold]) -> Callable[[Call], Hold]:

@@ -46,6 +46,15 @@ def test_an_end_before_the_client_has_ended_tells_it_to_stop(wire):
     assert peer.heard == []
 
 
+def test_nobody_who_has_ended_is_told_to_stop(wire):
+    peer = wire.peer()
+    whole = wire.message(b"!")
+    answer = peer.send(peer.headers(path="/t/Once") + wire.data(1, whole, h2.END_STREAM))
+    assert wire.kinds(answer) == ["HEADERS", "DATA", "HEADERS"]
+    answer = peer.send(peer.headers(3, path="/t/Once") + wire.data(3, whole))
+    assert wire.kinds(answer) == ["HEADERS", "DATA", "HEADERS", "RST_STREAM"]
+
+
 def test_an_end_without_a_message_is_one_header_block(wire):
     peer = wire.peer()
     peer.send(peer.headers(path="/t/Hold", flags=h2.END_HEADERS | h2.END_STREAM))
