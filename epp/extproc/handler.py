@@ -7,8 +7,9 @@ import logging
 from collections.abc import Awaitable
 
 from epp.errors import DeadlineExceeded, Internal, Reject
+from epp.extproc.effects import Abandon, Decide, Effect, Finish, Over, ResponseData, ResponseStarted, Served
 from epp.extproc.rpc import Call, Methods
-from epp.extproc.session import Decide, Effect, Finish, Limits, Over, ResponseData, ResponseStarted, Served, Session
+from epp.extproc.session import Limits, Session, State
 from epp.sched.exchange import Decider, Flight, Route
 from epp.tasks import Tasks
 
@@ -23,7 +24,10 @@ def methods(decider: Decider, tasks: Tasks, limits: Limits, timeout: float) -> M
 
 
 class ExtProcHandler:
-    """Implements `rpc.Handler`. A flight hears of its end exactly once, also when the stream breaks."""
+    """Implements `rpc.Handler`. A flight hears of its end exactly once, also when the stream breaks.
+
+    No exception leaves it: the transport would make a gRPC error of it, and Envoy a 500 even under fail-open.
+    """
 
     __slots__ = ("_call", "_decider", "_flight", "_session", "_tasks", "_timeout", "_waiting")
 
@@ -37,14 +41,16 @@ class ExtProcHandler:
         self._waiting: asyncio.Task[None] | None = None
 
     def message(self, data: bytes) -> None:
-        self._do(self._session.receive(data))
+        try:
+            effects = self._session.receive(data)
+        except Exception:
+            effects = self._session.failed(_unexpected("a message"))
+        self._do(effects)
 
     def half_closed(self) -> None:
         self._do(self._session.half_closed())
 
     def lost(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
         self._do(self._session.lost())
 
     def _do(self, effects: list[Effect]) -> None:
@@ -55,6 +61,9 @@ class ExtProcHandler:
                 self._decide(effect)
             elif type(effect) is Finish:
                 self._call.finish()
+            elif type(effect) is Abandon:
+                if self._waiting is not None:
+                    self._waiting.cancel()
             elif self._flight is not None:
                 _tell(self._flight, effect)
 
@@ -64,7 +73,7 @@ class ExtProcHandler:
         except Reject as reject:
             self._do(self._session.rejected(reject))
         except Exception:
-            self._do(self._session.rejected(_unexpected()))
+            self._do(self._session.rejected(_unexpected("a decision")))
         else:
             if isinstance(route, Route):
                 self._routed(route)
@@ -80,28 +89,40 @@ class ExtProcHandler:
         except Reject as reject:
             self._do(self._session.rejected(reject))
         except Exception:
-            self._do(self._session.rejected(_unexpected()))
+            self._do(self._session.rejected(_unexpected("a decision")))
         else:
             self._routed(route)
         finally:
             self._waiting = None
 
     def _routed(self, route: Route) -> None:
-        self._flight = route.flight
-        self._do(self._session.decided(route))
+        if self._session.state is not State.DECIDING:
+            _tell(route.flight, Over("disconnected"))
+            return
+        try:
+            effects = self._session.decided(route)
+        except Exception:
+            _tell(route.flight, Over("error"))
+            self._do(self._session.rejected(_unexpected("a reply")))
+        else:
+            self._flight = route.flight
+            self._do(effects)
 
 
 def _tell(flight: Flight, effect: Effect) -> None:
-    if type(effect) is ResponseData:
-        flight.response_data(effect.data)
-    elif type(effect) is ResponseStarted:
-        flight.response_started(effect.status, effect.headers)
-    elif type(effect) is Over:
-        flight.ended(effect.cause)
-    elif type(effect) is Served:
-        flight.served(effect.target)
+    try:
+        if type(effect) is ResponseData:
+            flight.response_data(effect.data)
+        elif type(effect) is ResponseStarted:
+            flight.response_started(effect.status, effect.headers)
+        elif type(effect) is Over:
+            flight.ended(effect.cause)
+        elif type(effect) is Served:
+            flight.served(effect.target)
+    except Exception:
+        log.exception("a flight failed")
 
 
-def _unexpected() -> Internal:
-    log.exception("a decision failed")
+def _unexpected(what: str) -> Internal:
+    log.exception("%s failed", what)
     return Internal("the endpoint picker failed; its log says why")

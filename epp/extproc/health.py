@@ -1,4 +1,4 @@
-"""grpc.health.v1 with llm-d's service names.
+"""grpc.health.v1 with llm-d's and GAIE's service names.
 
 Without leader election llm-d answers every name as it answers `readiness`, and so do we, but for `liveness`: a process
 that waits for endpoints, or drains, is alive, and restarting it would not help.
@@ -6,23 +6,30 @@ that waits for endpoints, or drains, is alive, and restarting it would not help.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from epp.extproc import messages
-from epp.extproc.rpc import Call, Handler, Methods
+from epp.extproc.rpc import Call, Methods
+from epp.tasks import Tasks
 
-LIVENESS = "liveness"
-NAMES = ("", LIVENESS, "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")
+LIVENESS: Final = "liveness"
+NAMES: Final = ("", LIVENESS, "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")
+INVALID_ARGUMENT: Final = 3
 
 Ready = Callable[[], bool]
 
 
-def methods(ready: Ready) -> Methods:
-    """Check and List. Watch is left out, as in llm-d: Envoy and kubelet ask with Check."""
-    return {
-        "/grpc.health.v1.Health/Check": lambda call: _Unary(call, lambda data: _check(data, ready)),
-        "/grpc.health.v1.Health/List": lambda call: _Unary(call, lambda data: _list(ready)),
+def methods(ready: Ready, tasks: Tasks | None = None, interval: float = 0.5) -> Methods:
+    """Check and List; and Watch, looking every `interval` seconds, if there are `tasks` to do so."""
+    served = {
+        "/grpc.health.v1.Health/Check": lambda call: UnaryHandler(call, lambda data: _check(data, ready)),
+        "/grpc.health.v1.Health/List": lambda call: UnaryHandler(call, lambda data: _list(ready)),
     }
+    if tasks is None:
+        return served
+    return {**served, "/grpc.health.v1.Health/Watch": lambda call: WatchHandler(call, ready, tasks, interval)}
 
 
 def serving(name: str, ready: Ready) -> bool:
@@ -38,7 +45,11 @@ def _list(ready: Ready) -> bytes:
     return messages.health_list({name: serving(name, ready) for name in NAMES})
 
 
-class _Unary(Handler):
+class UnaryHandler:
+    """Implements `rpc.Handler`: one message in, one out."""
+
+    __slots__ = ("_answer", "_call")
+
     def __init__(self, call: Call, answer: Callable[[bytes], bytes]) -> None:
         self._call = call
         self._answer = answer
@@ -47,7 +58,7 @@ class _Unary(Handler):
         try:
             self._call.send(self._answer(data))
         except messages.NotUnderstood as error:
-            self._call.finish(3, str(error))
+            self._call.finish(INVALID_ARGUMENT, str(error))
         else:
             self._call.finish()
 
@@ -56,3 +67,40 @@ class _Unary(Handler):
 
     def lost(self) -> None:
         """Nothing is kept."""
+
+
+class WatchHandler:
+    """Implements `rpc.Handler`: the status at once, then whenever it changes, until the client leaves."""
+
+    __slots__ = ("_call", "_interval", "_ready", "_tasks", "_watching")
+
+    def __init__(self, call: Call, ready: Ready, tasks: Tasks, interval: float) -> None:
+        self._call = call
+        self._ready = ready
+        self._tasks = tasks
+        self._interval = interval
+        self._watching: asyncio.Task[None] | None = None
+
+    def message(self, data: bytes) -> None:
+        try:
+            name = messages.health_service(data)
+        except messages.NotUnderstood as error:
+            self._call.finish(INVALID_ARGUMENT, str(error))
+            return
+        if self._watching is None:
+            self._watching = self._tasks.spawn("health watch", self._watch(name))
+
+    def half_closed(self) -> None:
+        """The client has asked, and listens."""
+
+    def lost(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _watch(self, name: str) -> None:
+        told: bool | None = None
+        while True:
+            if (now := serving(name, self._ready)) is not told:
+                self._call.send(messages.health_status(now))
+                told = now
+            await asyncio.sleep(self._interval)

@@ -6,8 +6,9 @@ The order of phases differs by body mode, which Envoy tells in its first message
 - buffered: the headers are answered at once and empty, the choice goes into the reply to the one body message;
 - streamed (and none): the choice goes into the reply to the headers, before any of the body is seen.
 
-The transitions are `STEPS`; a message that has none in its state is dropped, because an answer that Envoy did not ask
-for ends the client's request with a 500, and so does a gRPC error.
+The transitions are `STEPS` and `AT_HALF_CLOSE`. A message that has no step in its state breaks the protocol: before the
+choice the client gets a 500 from us, after it the stream ends well. A gRPC error would become a 500 even under
+fail-open, and so would a reply that Envoy did not wait for; no reply at all would hold up the client for ever.
 """
 
 from __future__ import annotations
@@ -16,95 +17,27 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Final
 
-import msgspec
-
-from epp.errors import HeadersTooLarge, PayloadTooLarge, Reject
+from epp.errors import Internal, Reject
 from epp.extproc import messages
-from epp.extproc.bodies import PIECE, Body, cut
-from epp.extproc.messages import PLAIN, Incoming, Kind, Mode, Mutation
-from epp.sched.exchange import Head, Route
-
-CONTROL_HEADERS: Final = frozenset(
-    (
-        "x-gateway-destination-endpoint",
-        "x-gateway-destination-endpoint-served",
-        "x-gateway-destination-endpoint-subset",
-        "x-gateway-inference-fairness-id",
-        "x-gateway-inference-objective",
-        "x-gateway-model-name-rewrite",
-        "x-llm-d-inference-fairness-id",
-        "x-llm-d-inference-objective",
-        "x-llm-d-model-name-rewrite",
-        "x-llm-d-request-dropped-reason",
-        "x-llm-d-slo-tpot-ms",
-        "x-llm-d-slo-ttft-ms",
-        "x-llm-d-video-duration-seconds",
-        "x-llm-d-video-fps",
-        "x-llm-d-video-resolution",
-        "x-slo-tpot-ms",
-        "x-slo-ttft-ms",
-        "x-data-parallel-host-port",
-        "x-encoder-hosts-ports",
-        "x-kv-cache-source-host-port",
-        "x-prefiller-host-port",
-    )
+from epp.extproc.bodies import PIECE, cut
+from epp.extproc.effects import (
+    ABANDON,
+    BROKEN,
+    COMPLETED,
+    DISCONNECTED,
+    FINISH,
+    Decide,
+    Effect,
+    Over,
+    ResponseData,
+    ResponseStarted,
+    Served,
 )
-"""Headers between client, gateway and picker; what a client put there never reaches a model server."""
+from epp.extproc.messages import Incoming, Kind, Mode
+from epp.extproc.request import BUFFERED, Limits, RequestPhase
+from epp.sched.exchange import Route
 
-
-class Limits(msgspec.Struct, frozen=True):
-    """Bytes that a request may have. `mark_responses`: add llm-d's `x-went-into-resp-headers: true`."""
-
-    body: int = 64 << 20
-    headers: int = 64 << 10
-    mark_responses: bool = True
-
-
-class Decide(msgspec.Struct, gc=False):
-    """Effect: choose an endpoint and call `decided` or `rejected`, now or later."""
-
-    head: Head
-    body: bytes
-
-
-class Served(msgspec.Struct, gc=False):
-    """Effect: the gateway says which endpoint answered."""
-
-    target: str
-
-
-class ResponseStarted(msgspec.Struct, gc=False):
-    """Effect: response headers came."""
-
-    status: int
-    headers: Mapping[str, str]
-
-
-class ResponseData(msgspec.Struct, gc=False):
-    """Effect: a piece of the response body came."""
-
-    data: bytes
-
-
-class Over(msgspec.Struct, gc=False):
-    """Effect: the request is over; causes as in `epp.api.Ended`."""
-
-    cause: str
-
-
-class Finish(msgspec.Struct, gc=False):
-    """Effect: end the stream, after what was sent."""
-
-
-Effect = bytes | Decide | Served | ResponseStarted | ResponseData | Over | Finish
-"""bytes are a message to send."""
-
-FINISH: Final = Finish()
-COMPLETED: Final = Over("completed")
-DISCONNECTED: Final = Over("disconnected")
-
-
-BUFFERED: Final = (Mode.BUFFERED, Mode.BUFFERED_PARTIAL)
+__all__ = ["AT_HALF_CLOSE", "STEPS", "Limits", "Session", "State"]
 
 
 class State(Enum):
@@ -116,252 +49,250 @@ class State(Enum):
     FORWARDING = auto()  # streamed: chosen, the request body is still passing
     ROUTED = auto()  # the request phase is answered
     RESPONDING = auto()
+    ENDED = auto()  # the response is over, Envoy has yet to close
     CLOSED = auto()
 
 
 class Session:
     """See the module. Every method but `__init__` returns effects, to be done in order."""
 
-    __slots__ = (
-        "_body",
-        "_ended_by_trailers",
-        "_half_closed",
-        "_head",
-        "_limits",
-        "_modes",
-        "_over",
-        "_route",
-        "_whole",
-        "state",
-    )
+    __slots__ = ("_half_closed", "_mark", "_over", "_request", "_response_mode", "_route", "state")
 
     def __init__(self, limits: Limits) -> None:
         self.state = State.NEW
-        self._limits = limits
-        self._modes = (Mode.FULL_DUPLEX, Mode.FULL_DUPLEX)
-        self._head: Head | None = None
-        self._body = Body(limits.body)
-        self._whole = b""
+        self._request = RequestPhase(limits)
+        self._mark = limits.mark_responses
+        self._response_mode = Mode.FULL_DUPLEX
         self._route: Route | None = None
-        self._ended_by_trailers = False
         self._half_closed = False
         self._over = False
 
     def receive(self, data: bytes) -> list[Effect]:
         """One message from Envoy."""
+        if self.state is State.CLOSED:
+            return []
         try:
             message = messages.decode(data)
+            if message.modes is not None:
+                self._response_mode = message.modes[1]
+            step = STEPS.get((self.state, message.kind))
+            if step is not None:
+                return step(self, message)
         except messages.NotUnderstood as error:
-            return [] if self._route is not None else self.rejected(Reject(str(error)))
-        step = STEPS.get((self.state, message.kind))
-        if step is None:
-            return []
-        if message.metadata is not None and self._head is not None and self._route is None:
-            self._hint(message)
-        return step(self, message, len(data))
+            return self.failed(Internal(str(error)))
+        except Reject as reject:
+            return self.rejected(reject)
+        kind, state = message.kind.name, self.state.name
+        return self.failed(Internal(f"the gateway sent {kind.lower()} in state {state.lower()}"))
 
     def decided(self, route: Route) -> list[Effect]:
-        """The choice has been made."""
-        if self.state is not State.DECIDING:
-            return []
+        """The choice has been made; only in state DECIDING."""
+        request = self._request
+        effects: list[Effect] = [*request.replies(route)]
+        request.forget()
         self._route = route
-        head = self._head
-        assert head is not None, "decided without a request"
-        mutation = _mutation(head.headers, route)
-        mode = self._modes[0]
-        if head.end_of_stream:
-            effects: list[Effect] = [messages.chosen_at_headers(route.destination, mutation, route.scores)]
-        elif mode is Mode.FULL_DUPLEX:
-            effects = self._forward(route, mutation)
-        elif mode in BUFFERED:
-            effects = [messages.chosen_at_body(route.destination, mutation, route.scores, route.body)]
-        else:
-            effects = [messages.chosen_at_headers(route.destination, mutation, route.scores)]
-            if mode is not Mode.NONE:
-                self.state = State.FORWARDING
-                return effects
-        self._whole = b""
-        self._answered(effects)
-        return effects
+        if request.mode is Mode.STREAMED and not (request.ended or self._half_closed):
+            self.state = State.FORWARDING
+            return effects
+        return self._answered(effects)
 
     def rejected(self, reject: Reject) -> list[Effect]:
-        """The client gets an answer from us. Too late once the request phase is answered."""
-        if self._route is not None or self.state is State.CLOSED:
+        """The client gets an answer from us. Too late once there is a choice, or an answer."""
+        if self.state not in UNDECIDED:
             return []
-        self.state = State.CLOSED
-        self._body.take()
-        self._whole = b""
+        self._close()
         headers = {messages.DROPPED_REASON: reject.dropped} if reject.dropped else {}
-        text = f"inference error: {reject.code} - {reject.message}".encode()
+        text = f"inference error: {reject.code} - {reject.message}".encode("utf-8", "replace")
         return [messages.immediate(reject.status, text, headers, f"epp_{reject.code}"), FINISH]
 
+    def failed(self, reject: Reject) -> list[Effect]:
+        """Something is broken, here or there: the client gets `reject` if there is time, else we get out of its way."""
+        return [*self._abandoned(), *(self.rejected(reject) or self._finish(BROKEN))]
+
     def half_closed(self) -> list[Effect]:
-        """Envoy sends no more. A body that has not ended ends here: some gateways say it no other way."""
+        """Envoy sends no more, but reads on."""
         self._half_closed = True
-        if self.state is State.GATHERING:
-            return self._decide()
-        if self.state is State.DECIDING:
-            return []
-        return [*self._end(COMPLETED if self.state is State.ROUTED else DISCONNECTED), FINISH]
+        step = AT_HALF_CLOSE.get(self.state)
+        return [] if step is None else step(self)
 
     def lost(self) -> list[Effect]:
         """The stream is gone."""
-        effects = self._end(DISCONNECTED)
-        self._body.take()
+        effects = [*self._abandoned(), *self._end(self._cut_short())]
+        self._close()
         return effects
 
-    # Steps: (message, its size in bytes) -> effects
+    # The request phase
 
-    def _request_headers(self, message: Incoming, size: int) -> list[Effect]:
-        if message.modes is not None:
-            self._modes = message.modes
-        self._head = Head(message.headers or {}, end_of_stream=message.end)
-        self._hint(message)
-        if size > self._limits.headers:
-            return self.rejected(
-                HeadersTooLarge(f"request headers of {size} bytes; the limit is {self._limits.headers}")
-            )
-        if message.end:
+    def _request_headers(self, message: Incoming) -> list[Effect]:
+        request = self._request
+        request.begin(message)
+        if request.at_headers:
             return self._decide()
-        mode = self._modes[0]
-        if mode is Mode.FULL_DUPLEX:
-            self.state = State.GATHERING
-            return []
-        if mode in BUFFERED:
-            self.state = State.GATHERING
-            return [messages.CONTINUE_REQUEST_HEADERS]
-        self._head.body_unseen = True
+        self.state = State.GATHERING
+        return [messages.CONTINUE_REQUEST_HEADERS] if request.mode in BUFFERED else []
+
+    def _gather(self, message: Incoming) -> list[Effect]:
+        request = self._request
+        request.hint(message)
+        request.add(message)
+        return self._decide() if request.ended or request.unanswered else []
+
+    def _gathered_with_trailers(self, message: Incoming) -> list[Effect]:
+        """The body has no other end than the trailers."""
+        self._request.hint(message)
+        self._request.trailers = True
         return self._decide()
 
-    def _gather(self, message: Incoming, size: int) -> list[Effect]:
-        if not self._body.add(message.body):
-            return self.rejected(PayloadTooLarge(f"request body above the limit of {self._limits.body} bytes"))
-        return self._decide() if message.end or self._modes[0] in BUFFERED else []
+    def _decide(self) -> list[Effect]:
+        self.state = State.DECIDING
+        return [Decide(self._request.head, self._request.whole())]
 
-    def _gathered_with_trailers(self, message: Incoming, size: int) -> list[Effect]:
-        self._ended_by_trailers = True
-        return self._decide()
-
-    def _trailers_meanwhile(self, message: Incoming, size: int) -> list[Effect]:
-        self._ended_by_trailers = True
+    def _body_meanwhile(self, message: Incoming) -> list[Effect]:
+        """Envoy need not wait for our reply to stream on; in the other modes this is a repeated end: dropped."""
+        request = self._request
+        if request.mode is Mode.STREAMED and not request.ended:
+            request.unanswered += 1
+            request.ended = message.end
         return []
 
-    def _pass_request_body(self, message: Incoming, size: int) -> list[Effect]:
+    def _trailers_meanwhile(self, message: Incoming) -> list[Effect]:
+        self._request.trailers = self._request.ended = True
+        return []
+
+    def _pass_request_body(self, message: Incoming) -> list[Effect]:
         effects: list[Effect] = [messages.CONTINUE_REQUEST_BODY]
-        if message.end:
-            self._answered(effects)
-        return effects
+        return self._answered(effects) if message.end else effects
 
-    def _pass_request_body_late(self, message: Incoming, size: int) -> list[Effect]:
-        """The model server answers before it has read everything; in full duplex this is a repeated end: dropped."""
-        return [] if self._modes[0] is Mode.FULL_DUPLEX else [messages.CONTINUE_REQUEST_BODY]
+    def _pass_last_trailers(self, message: Incoming) -> list[Effect]:
+        return self._answered([messages.CONTINUE_REQUEST_TRAILERS])
 
-    def _pass_last_trailers(self, message: Incoming, size: int) -> list[Effect]:
-        effects: list[Effect] = [messages.CONTINUE_REQUEST_TRAILERS]
-        self._answered(effects)
-        return effects
+    def _late_request_body(self, message: Incoming) -> list[Effect]:
+        """The answer came before the request was read to its end; but for streamed bodies a repeated end: dropped."""
+        return [messages.CONTINUE_REQUEST_BODY] if self._request.mode is Mode.STREAMED else []
 
-    def _pass_request_trailers(self, message: Incoming, size: int) -> list[Effect]:
+    def _late_request_trailers(self, message: Incoming) -> list[Effect]:
         return [messages.CONTINUE_REQUEST_TRAILERS]
 
-    def _response_headers(self, message: Incoming, size: int) -> list[Effect]:
+    def _answered(self, effects: list[Effect]) -> list[Effect]:
+        """The request phase is over. Closing now is the only safe moment to leave: later, pieces would be lost."""
+        assert self._route is not None, "answered without a route"
+        self.state = State.ROUTED
+        return effects if self._route.observe and not self._half_closed else effects + self._finish(COMPLETED)
+
+    # The response phase
+
+    def _response_headers_early(self, message: Incoming) -> list[Effect]:
+        """Envoy itself answers (a timeout, a limit) while we wait for the body or the choice."""
+        self._request.forget()
+        return [*self._abandoned(), *self._response_headers(message)]
+
+    def _response_headers(self, message: Incoming) -> list[Effect]:
         self.state = State.RESPONDING
         headers = message.headers or {}
         effects: list[Effect] = []
         if message.metadata is not None and (target := messages.served(message.metadata)):
             effects.append(Served(target))
-        status = headers.get(":status") or headers.get("status") or "0"
-        effects.append(ResponseStarted(int(status) if status.isdecimal() else 0, headers))
-        marked = self._limits.mark_responses
-        effects.append(messages.MARK_RESPONSE_HEADERS if marked else messages.CONTINUE_RESPONSE_HEADERS)
+        status = headers.get(":status") or headers.get("status") or ""
+        effects.append(ResponseStarted(int(status) if len(status) == 3 and status.isdecimal() else 0, headers))
+        effects.append(messages.MARK_RESPONSE_HEADERS if self._mark else messages.CONTINUE_RESPONSE_HEADERS)
         if message.end:
-            effects += self._end(COMPLETED)
+            effects += self._ended()
         return effects
 
-    def _response_body(self, message: Incoming, size: int) -> list[Effect]:
-        effects: list[Effect] = []
-        if self._modes[1] is not Mode.FULL_DUPLEX:
-            effects.append(messages.CONTINUE_RESPONSE_BODY)
-        elif len(message.body) <= PIECE:
-            effects.append(messages.response_chunk(message.body, message.end))
+    def _response_body(self, message: Incoming) -> list[Effect]:
+        self.state = State.RESPONDING
+        body, end = message.body, message.end
+        if self._response_mode is not Mode.FULL_DUPLEX:
+            effects: list[Effect] = [messages.CONTINUE_RESPONSE_BODY]
+        elif len(body) <= PIECE:
+            effects = [messages.response_piece(body, end)]
         else:
-            effects += [messages.response_chunk(piece, last and message.end) for piece, last in cut(message.body)]
-        if message.body:
-            effects.append(ResponseData(message.body))
-        if message.end:
-            effects += self._end(COMPLETED)
+            effects = [messages.response_piece(piece, last and end) for piece, last in cut(body)]
+        if body:
+            effects.append(ResponseData(body))
+        if end:
+            effects += self._ended()
         return effects
 
-    def _response_trailers(self, message: Incoming, size: int) -> list[Effect]:
-        return [messages.CONTINUE_RESPONSE_TRAILERS, *self._end(COMPLETED)]
+    def _response_trailers(self, message: Incoming) -> list[Effect]:
+        return [messages.CONTINUE_RESPONSE_TRAILERS, *self._ended()]
 
-    # What the steps are made of
+    def _drop(self, message: Incoming) -> list[Effect]:
+        """Some Envoys repeat the end of a long body (GAIE issue 2988)."""
+        return []
 
-    def _hint(self, message: Incoming) -> None:
-        if message.metadata is not None and self._head is not None:
-            hint = messages.subset_hint(message.metadata)
-            if hint is not None:
-                self._head.subset = hint
+    def _ended(self) -> list[Effect]:
+        self.state = State.ENDED
+        return self._end(COMPLETED)
 
-    def _decide(self) -> list[Effect]:
-        self.state = State.DECIDING
-        assert self._head is not None, "a decision without headers"
-        self._whole = self._body.take()
-        return [Decide(self._head, self._whole)]
+    # Ends
 
-    def _forward(self, route: Route, mutation: Mutation) -> list[Effect]:
-        """Headers, then the body, then the trailers if they came: Envoy insists on the order."""
-        effects: list[Effect] = [messages.chosen_at_headers(route.destination, mutation, route.scores)]
-        body = self._whole if route.body is None else route.body
-        if body or not self._ended_by_trailers:
-            for piece, last in cut(body):
-                effects.append(messages.request_chunk(piece, last and not self._ended_by_trailers))
-        if self._ended_by_trailers:
-            effects.append(messages.CONTINUE_REQUEST_TRAILERS)
-        return effects
+    def _finish_completed(self) -> list[Effect]:
+        """A gateway that has no response phase: with the request, all is said."""
+        return self._finish(COMPLETED)
 
-    def _answered(self, effects: list[Effect]) -> None:
-        """The request phase is over. Closing now is the only safe moment to leave: later, pieces would be lost."""
-        assert self._route is not None, "answered without a route"
-        self.state = State.ROUTED
-        if not self._route.observe:
-            self.state = State.CLOSED
-            effects.append(FINISH)
-        elif self._half_closed:
-            effects += [*self._end(COMPLETED), FINISH]
+    def _finish_cut_short(self) -> list[Effect]:
+        return self._finish(self._cut_short())
+
+    def _cut_short(self) -> Over:
+        """How a request ends that Envoy leaves now. Without bodies we never see the end of a response."""
+        unseen = self.state is State.RESPONDING and self._response_mode is Mode.NONE
+        return COMPLETED if unseen else DISCONNECTED
+
+    def _abandoned(self) -> list[Effect]:
+        return [ABANDON] if self.state is State.DECIDING else []
+
+    def _finish(self, how: Over) -> list[Effect]:
+        self._close()
+        return [*self._end(how), FINISH]
 
     def _end(self, how: Over) -> list[Effect]:
+        """Tells how a request ended, once. The end of a route that is not observed is learnt elsewhere."""
         told = self._over or self._route is None or not self._route.observe
         self._over = True
-        self.state = State.CLOSED
         return [] if told else [how]
 
-
-def _mutation(headers: Mapping[str, str], route: Route) -> Mutation:
-    """What of the request headers changes; PLAIN itself if nothing but the destination does."""
-    setting = dict(route.set_headers)
-    if route.body is not None:
-        setting["content-length"] = str(len(route.body))
-    removing = CONTROL_HEADERS.intersection(headers)
-    if not setting and not removing:
-        return PLAIN
-    return Mutation(setting, tuple(sorted(removing - setting.keys() - {messages.DESTINATION})))
+    def _close(self) -> None:
+        self.state = State.CLOSED
+        self._request.forget()
 
 
-Step = Callable[[Session, Incoming, int], list[Effect]]
+UNDECIDED: Final = (State.NEW, State.GATHERING, State.DECIDING)
+
+Step = Callable[[Session, Incoming], list[Effect]]
 
 STEPS: Final[Mapping[tuple[State, Kind], Step]] = {
     (State.NEW, Kind.REQUEST_HEADERS): Session._request_headers,
+    (State.NEW, Kind.RESPONSE_HEADERS): Session._response_headers,  # a filter before us answered: passed through
     (State.GATHERING, Kind.REQUEST_BODY): Session._gather,
     (State.GATHERING, Kind.REQUEST_TRAILERS): Session._gathered_with_trailers,
+    (State.GATHERING, Kind.RESPONSE_HEADERS): Session._response_headers_early,
+    (State.DECIDING, Kind.REQUEST_BODY): Session._body_meanwhile,
     (State.DECIDING, Kind.REQUEST_TRAILERS): Session._trailers_meanwhile,
+    (State.DECIDING, Kind.RESPONSE_HEADERS): Session._response_headers_early,
     (State.FORWARDING, Kind.REQUEST_BODY): Session._pass_request_body,
     (State.FORWARDING, Kind.REQUEST_TRAILERS): Session._pass_last_trailers,
     (State.FORWARDING, Kind.RESPONSE_HEADERS): Session._response_headers,
-    (State.ROUTED, Kind.REQUEST_TRAILERS): Session._pass_request_trailers,
+    (State.ROUTED, Kind.REQUEST_BODY): Session._late_request_body,
+    (State.ROUTED, Kind.REQUEST_TRAILERS): Session._late_request_trailers,
     (State.ROUTED, Kind.RESPONSE_HEADERS): Session._response_headers,
-    (State.RESPONDING, Kind.REQUEST_BODY): Session._pass_request_body_late,
-    (State.RESPONDING, Kind.REQUEST_TRAILERS): Session._pass_request_trailers,
+    (State.ROUTED, Kind.RESPONSE_BODY): Session._response_body,
+    (State.ROUTED, Kind.RESPONSE_TRAILERS): Session._response_trailers,
+    (State.RESPONDING, Kind.REQUEST_BODY): Session._late_request_body,
+    (State.RESPONDING, Kind.REQUEST_TRAILERS): Session._late_request_trailers,
     (State.RESPONDING, Kind.RESPONSE_BODY): Session._response_body,
     (State.RESPONDING, Kind.RESPONSE_TRAILERS): Session._response_trailers,
+    (State.ENDED, Kind.REQUEST_BODY): Session._late_request_body,
+    (State.ENDED, Kind.REQUEST_TRAILERS): Session._late_request_trailers,
+    (State.ENDED, Kind.RESPONSE_BODY): Session._drop,
+    (State.ENDED, Kind.RESPONSE_TRAILERS): Session._response_trailers,
+}
+
+AT_HALF_CLOSE: Final[Mapping[State, Callable[[Session], list[Effect]]]] = {
+    State.NEW: Session._finish_cut_short,
+    State.GATHERING: Session._decide,  # some gateways have no other end of a body
+    State.FORWARDING: Session._finish_cut_short,
+    State.ROUTED: Session._finish_completed,
+    State.RESPONDING: Session._finish_cut_short,
+    State.ENDED: Session._finish_completed,
 }

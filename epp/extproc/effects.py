@@ -1,0 +1,59 @@
+"""What a session wants done; bytes among the effects are a message to send."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from epp.sched.exchange import Head
+
+
+class Decide(msgspec.Struct, gc=False):
+    """Choose an endpoint, and call `decided` or `rejected`, now or later."""
+
+    head: Head
+    body: bytes
+
+
+class Abandon(msgspec.Struct, gc=False):
+    """The choice that was asked for is not needed any more."""
+
+
+class Served(msgspec.Struct, gc=False):
+    """The gateway says which endpoint answered."""
+
+    target: str
+
+
+class ResponseStarted(msgspec.Struct, gc=False):
+    """Response headers came."""
+
+    status: int
+    headers: Mapping[str, str]
+
+
+class ResponseData(msgspec.Struct, gc=False):
+    """A piece of the response body came."""
+
+    data: bytes
+
+
+class Over(msgspec.Struct, gc=False):
+    """The request is over; causes as in `epp.api.Ended`."""
+
+    cause: str
+
+
+class Finish(msgspec.Struct, gc=False):
+    """End the stream, after what was sent."""
+
+
+Effect = bytes | Decide | Abandon | Served | ResponseStarted | ResponseData | Over | Finish
+
+ABANDON: Final = Abandon()
+FINISH: Final = Finish()
+COMPLETED: Final = Over("completed")
+DISCONNECTED: Final = Over("disconnected")
+BROKEN: Final = Over("error")

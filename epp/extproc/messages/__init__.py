@@ -1,0 +1,60 @@
+"""Envoy's messages as plain values, and back: the only code that sees protobuf.
+
+`incoming` decodes what a gateway sends, `replies` encodes what it gets, `pieces` frames bodies by hand, `services` are
+the messages of health checks and of the access log.
+"""
+
+from epp.extproc.messages.incoming import Incoming, Kind, Mode, NotUnderstood, decode, headers_size, served, subset_hint
+from epp.extproc.messages.pieces import request_piece, response_piece
+from epp.extproc.messages.replies import (
+    CONTINUE_REQUEST_BODY,
+    CONTINUE_REQUEST_HEADERS,
+    CONTINUE_REQUEST_TRAILERS,
+    CONTINUE_RESPONSE_BODY,
+    CONTINUE_RESPONSE_HEADERS,
+    CONTINUE_RESPONSE_TRAILERS,
+    DESTINATION,
+    DROPPED_REASON,
+    MARK_RESPONSE_HEADERS,
+    PLAIN,
+    SCORES,
+    Mutation,
+    chosen_at_body,
+    chosen_at_headers,
+    chosen_at_trailers,
+    immediate,
+)
+from epp.extproc.messages.services import health_list, health_service, health_status, log_entries
+
+__all__ = [
+    "CONTINUE_REQUEST_BODY",
+    "CONTINUE_REQUEST_HEADERS",
+    "CONTINUE_REQUEST_TRAILERS",
+    "CONTINUE_RESPONSE_BODY",
+    "CONTINUE_RESPONSE_HEADERS",
+    "CONTINUE_RESPONSE_TRAILERS",
+    "DESTINATION",
+    "DROPPED_REASON",
+    "Incoming",
+    "Kind",
+    "MARK_RESPONSE_HEADERS",
+    "Mode",
+    "Mutation",
+    "NotUnderstood",
+    "PLAIN",
+    "SCORES",
+    "chosen_at_body",
+    "chosen_at_headers",
+    "chosen_at_trailers",
+    "decode",
+    "headers_size",
+    "health_list",
+    "health_service",
+    "health_status",
+    "immediate",
+    "log_entries",
+    "request_piece",
+    "response_piece",
+    "served",
+    "subset_hint",
+]

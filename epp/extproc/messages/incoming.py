@@ -1,0 +1,142 @@
+"""What Envoy sends on an ext_proc stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, Final
+
+import msgspec
+
+from epp.extproc.pb import ext_proc_pb2 as pb
+from epp.extproc.pb.core_pb2 import HeaderMap, Metadata
+
+SERVED: Final = "x-gateway-destination-endpoint-served"
+SUBSET: Final = "x-gateway-destination-endpoint-subset"
+LB_NAMESPACE: Final = "envoy.lb"
+SUBSET_NAMESPACE: Final = "envoy.lb.subset_hint"
+
+
+class Kind(IntEnum):
+    """What Envoy sent; the numbers are those of the fields of ProcessingRequest."""
+
+    REQUEST_HEADERS = 2
+    RESPONSE_HEADERS = 3
+    REQUEST_BODY = 4
+    RESPONSE_BODY = 5
+    REQUEST_TRAILERS = 6
+    RESPONSE_TRAILERS = 7
+
+
+class Mode(IntEnum):
+    """How Envoy sends a body."""
+
+    NONE = 0
+    STREAMED = 1
+    BUFFERED = 2
+    BUFFERED_PARTIAL = 3
+    FULL_DUPLEX = 4
+
+
+class Incoming(msgspec.Struct, gc=False):
+    """One message from Envoy.
+
+    `size` is that of the whole message in bytes. `headers` (lower-case names, repeated values joined) for headers,
+    `body` for bodies; `end` is end_of_stream. `modes` are the body modes of request and response, if the message tells
+    them. `metadata`: the message carries some; read it with `subset_hint` and `served`.
+    """
+
+    kind: Kind
+    size: int
+    end: bool = False
+    body: bytes = b""
+    headers: dict[str, str] | None = None
+    modes: tuple[Mode, Mode] | None = None
+    metadata: Metadata | None = None
+
+
+class NotUnderstood(ValueError):
+    """The bytes are not the message that was expected, or one that says nothing."""
+
+
+_KINDS: Final[Mapping[str | None, Kind]] = {kind.name.lower(): kind for kind in Kind}
+_MODES: Final[Mapping[int, Mode]] = {mode.value: mode for mode in Mode}
+_parse = pb.ProcessingRequest.FromString
+
+
+def decode(data: bytes) -> Incoming:
+    """The message, or NotUnderstood."""
+    try:
+        message = _parse(data)
+    except Exception as error:  # the decode error of protobuf's C extension is no public type
+        raise NotUnderstood(f"no ProcessingRequest: {error}") from error
+    kind = _KINDS.get(message.WhichOneof("request"))
+    if kind is None:
+        raise NotUnderstood("a ProcessingRequest without a phase that we know")
+    incoming = Incoming(kind, len(data))
+    if kind is Kind.RESPONSE_BODY:
+        incoming.body, incoming.end = message.response_body.body, message.response_body.end_of_stream
+    elif kind is Kind.REQUEST_BODY:
+        incoming.body, incoming.end = message.request_body.body, message.request_body.end_of_stream
+    elif kind is Kind.REQUEST_HEADERS:
+        incoming.headers = _headers(message.request_headers.headers)
+        incoming.end = message.request_headers.end_of_stream
+    elif kind is Kind.RESPONSE_HEADERS:
+        incoming.headers = _headers(message.response_headers.headers)
+        incoming.end = message.response_headers.end_of_stream
+    if message.HasField("protocol_config"):
+        incoming.modes = _modes(message.protocol_config)
+    if message.HasField("metadata_context"):
+        incoming.metadata = message.metadata_context
+    return incoming
+
+
+def _modes(config: pb.ProtocolConfiguration) -> tuple[Mode, Mode]:
+    """A mode that we do not know yet is taken for full duplex, as no mode at all is."""
+    request, response = config.request_body_mode, config.response_body_mode
+    return _MODES.get(request, Mode.FULL_DUPLEX), _MODES.get(response, Mode.FULL_DUPLEX)
+
+
+def _headers(found: HeaderMap) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for header in found.headers:
+        name = header.key.lower()
+        raw = header.raw_value
+        value = str(raw, "utf-8", "surrogateescape") if raw else header.value
+        if name in headers:
+            value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
+        headers[name] = value
+    return headers
+
+
+def headers_size(headers: Mapping[str, str]) -> int:
+    """Bytes of names and values."""
+    return sum(len(name) + len(value.encode("utf-8", "surrogateescape")) for name, value in headers.items())
+
+
+def subset_hint(metadata: Metadata) -> tuple[str, ...] | None:
+    """The endpoints that the gateway allows: a list, a string, or list items with commas; None for no hint."""
+    value = _entry(metadata, SUBSET_NAMESPACE, SUBSET)
+    if value is None:
+        return None
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        texts = [value.string_value]
+    elif kind == "list_value":
+        texts = [item.string_value for item in value.list_value.values]
+    else:
+        return None
+    return tuple(item.strip() for text in texts for item in text.split(",") if item.strip())
+
+
+def served(metadata: Metadata) -> str:
+    """The endpoint that answered, empty if the gateway does not say."""
+    value = _entry(metadata, LB_NAMESPACE, SERVED)
+    return "" if value is None else str(value.string_value)
+
+
+def _entry(metadata: Metadata, namespace: str, key: str) -> Any:
+    if namespace not in metadata.filter_metadata:
+        return None
+    fields = metadata.filter_metadata[namespace].fields
+    return fields[key] if key in fields else None  # noqa: SIM401 (protobuf maps have no such get)
