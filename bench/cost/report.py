@@ -122,11 +122,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def markdown(results: Sequence[Result], verdicts: Sequence[Verdict], generator: str) -> str:
-    """Two tables: what was measured, and the budgets."""
+    """Tables: CPU a request by variant, all that was measured, and the budgets."""
     facts = machine()
     out = [
-        f"{facts['cores']} cores ({facts['cpu']}) for all, Python {facts['python']}, Envoy with one worker, "
+        f"{facts['cores']} cores ({facts['cpu']}) for all processes, Python {facts['python']}, Envoy with one worker, "
         f"load from {generator}.",
+        *_by_variant([result for result in results if "cpu_us_per_request" in result.numbers]),
         "",
         "| scenario | variant | measured |",
         "|---|---|---|",
@@ -135,13 +136,32 @@ def markdown(results: Sequence[Result], verdicts: Sequence[Verdict], generator: 
         numbers = ", ".join(f"{SHOWN[name]} {figure(result.numbers[name])}" for name in SHOWN if name in result.numbers)
         failure = result.error.splitlines()[0] if result.error else ""
         out.append(f"| {result.scenario} | {result.variant} | {numbers or 'failed: ' + failure} |")
-    out += ["", "| budget | limit | measured | |", "|---|---|---|---|"]
+    return "\n".join([*out, *_budgets(verdicts)]) + "\n"
+
+
+def _by_variant(results: Sequence[Result]) -> list[str]:
+    """Scenarios down, variants across."""
+    variants = list(dict.fromkeys(result.variant for result in results))
+    cells = {(result.scenario, result.variant): result.numbers["cpu_us_per_request"] for result in results}
+    if not cells:
+        return []
+    lines = ["", "| CPU us a request | " + " | ".join(variants) + " |", "|---" * (len(variants) + 1) + "|"]
+    for scenario in dict.fromkeys(result.scenario for result in results):
+        found = (cells.get((scenario, variant)) for variant in variants)
+        lines.append(f"| {scenario} | " + " | ".join("" if cell is None else figure(cell) for cell in found) + " |")
+    return lines
+
+
+def _budgets(verdicts: Sequence[Verdict]) -> list[str]:
+    if not verdicts:
+        return []
+    lines = ["", "| budget | limit | measured | |", "|---|---|---|---|"]
     for verdict in verdicts:
         limit = verdict.limit
         bound = f"<= {figure(limit.max)}" if limit.max is not None else f">= {figure(limit.min or 0)}"
         value = "not measured" if verdict.value is None else figure(verdict.value)
-        out.append(f"| {limit.name} | {bound} | {value} | {'kept' if verdict.kept else '**missed**'} |")
-    return "\n".join(out) + "\n"
+        lines.append(f"| {limit.name} | {bound} | {value} | {'kept' if verdict.kept else '**missed**'} |")
+    return lines
 
 
 def figure(value: float) -> str:

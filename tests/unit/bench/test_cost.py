@@ -90,6 +90,7 @@ def test_the_budgets_in_the_repository_name_runs_that_exist() -> None:
 def test_the_report_shows_numbers_failures_and_missed_budgets() -> None:
     verdicts = report.judge([Limit("short", "extproc", "cpu_us_per_request", max=99)], RESULTS)
     table = report.markdown(RESULTS, verdicts, "wrk")
+    assert "| CPU us a request | extproc | extproc, grpcio |\n|---|---|---|\n| short | 100 | 400 |" in table
     assert "| short | extproc | CPU us a request 100 |" in table
     assert "| long | extproc | failed: Envoy ended with 1: |" in table
     assert "| short (extproc) CPU us a request | <= 99 | 100 | **missed** |" in table
