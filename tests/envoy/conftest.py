@@ -69,7 +69,7 @@ class Backend:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         self.served += 1
-        if b'"stream": true' in body[:200]:
+        if self.status == 200 and b'"stream": true' in body[:200]:
             return await self._stream(request)
         seen = {
             "who": self.target,
@@ -170,10 +170,14 @@ class Lab:
         data = json.dumps({"stream": True, "model": "m", "prompt": "p"}).encode()
         return self.client.post(f"{gateway.url}/v1/completions", data=data)
 
+    async def column(self, gateway: Gateway, name: str) -> dict[str, float]:
+        """What the picker knows of each endpoint, by address; unknown is 0."""
+        async with self.client.get(f"{gateway.metrics_url}/debug/state") as answer:
+            return {row["address"]: row[name] or 0.0 for row in (await answer.json())["endpoints"]}
+
     async def inflight(self, gateway: Gateway) -> float:
         """Requests in flight, as the picker counts them."""
-        async with self.client.get(f"{gateway.metrics_url}/debug/state") as answer:
-            return float(sum(row["inflight_requests"] for row in (await answer.json())["endpoints"]))
+        return sum((await self.column(gateway, "inflight_requests")).values())
 
     async def eventually(self, holds: Callable[[], Awaitable[bool]], what: str) -> None:
         """Fails if it does not become true within 20 s."""
