@@ -160,6 +160,9 @@ class GrpcioServer:
             await call.write(context)
             context.set_code(_CODES.get(call.status or 0, grpc.StatusCode.UNKNOWN))
             context.set_details(call.reason)
+        except grpc.aio.InternalError:
+            # The client went away while we wrote; grpc has no better word for it.
+            call.fail(grpc.StatusCode.CANCELLED.value[0], "")
         except Exception:
             log.exception("RPC %s failed", name)
             call.fail(grpc.StatusCode.INTERNAL.value[0], "internal error")

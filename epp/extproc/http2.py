@@ -91,7 +91,9 @@ class Connection(Control):
         self.closing = True
         self._out.held = True
         for stream in list(self.streams.values()):
-            stream.lost()
+            # What one handler does on a loss may end another's stream.
+            if not stream.gone:
+                stream.lost()
         self._out.pieces.clear()
 
     def on_ended(self, stream: Stream, status: int) -> None:

@@ -198,61 +198,73 @@ steps = st.lists(
 )
 
 
-@given(steps, st.integers(0, 65_535))
-@settings(max_examples=150, deadline=None)
-def test_no_window_is_ever_exceeded_and_nothing_is_lost(steps, initial):
-    server, calls = Server(Limits(burst=50_000)), []
-    server.connection._methods = {"/t/Echo": lambda call: (calls.append(call), Echo(call, []))[1]}
-    encoder = hpack.Encoder()
-    opening = [h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(REQUEST)) for stream in (1, 3, 5)]
-    server.read([h2.PREFACE + h2.settings({h2.SETTING_WINDOW: initial}), *opening])
-    windows = {0: 65_535, 1: initial, 3: initial, 5: initial}
-    sent = dict.fromkeys((1, 3, 5), b"")
-    paused = False
-    done = len(server.written)
+class Windows:
+    """A client that keeps its own account of every window."""
 
-    def check():
-        nonlocal done
-        for kind, _, stream, payload in split(server.written[done:]):
-            if kind == h2.DATA:
-                assert not paused
-                windows[0] -= len(payload)
-                windows[stream] -= len(payload)
-                assert windows[0] >= 0
-                assert windows[stream] >= 0 or not payload
-                assert len(payload) <= h2.DEFAULT_FRAME
-        done = len(server.written)
+    def __init__(self, initial: int) -> None:
+        self.server = Server(Limits(burst=50_000))
+        self.calls = []
+        self.server.connection._methods = {"/t/Echo": lambda call: (self.calls.append(call), Echo(call, []))[1]}
+        encoder = hpack.Encoder()
+        opening = [h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(REQUEST)) for stream in (1, 3, 5)]
+        self.server.read([h2.PREFACE + h2.settings({h2.SETTING_WINDOW: initial}), *opening])
+        self.initial = initial
+        self.left = {0: 65_535, 1: initial, 3: initial, 5: initial}
+        self.sent = dict.fromkeys((1, 3, 5), b"")
+        self.paused = False
+        self.done = len(self.server.written)
 
-    for verb, which, amount in steps:
+    def step(self, verb: str, which: int, amount: int) -> None:
+        connection = self.server.connection
         if verb == "send":
             message = bytes([which + 65]) * amount
-            calls[which].send(message)
-            sent[2 * which + 1] += b"\0" + len(message).to_bytes(4, "big") + message
+            self.calls[which].send(message)
+            self.sent[2 * which + 1] += b"\0" + len(message).to_bytes(4, "big") + message
         elif verb == "window":
             stream = 2 * which - 1 if which else 0
-            windows[stream] += amount
-            server.connection.receive(h2.window_update(stream, amount))
+            self.left[stream] += amount
+            connection.receive(h2.window_update(stream, amount))
         elif verb == "initial":
             for stream in (1, 3, 5):
-                windows[stream] += amount - initial
-            initial = amount
-            server.connection.receive(h2.settings({h2.SETTING_WINDOW: amount}))
-        elif paused != bool(which):
-            paused = bool(which)
-            server.connection.pause() if paused else server.connection.resume()
-        server.write()
-        check()
-    server.connection.resume()
-    paused = False
-    for stream in (0, 1, 3, 5):
-        windows[stream] += 1 << 30
-        server.connection.receive(h2.window_update(stream, 1 << 30))
-    for call in calls:
+                self.left[stream] += amount - self.initial
+            self.initial = amount
+            connection.receive(h2.settings({h2.SETTING_WINDOW: amount}))
+        elif self.paused != bool(which):
+            self.paused = bool(which)
+            connection.pause() if self.paused else connection.resume()
+        self.server.write()
+        self.check()
+
+    def check(self) -> None:
+        """What was written since the last look is within what was granted."""
+        for kind, _, stream, payload in split(self.server.written[self.done :]):
+            if kind == h2.DATA:
+                assert not self.paused
+                self.left[0] -= len(payload)
+                self.left[stream] -= len(payload)
+                assert self.left[0] >= 0
+                assert self.left[stream] >= 0
+                assert 0 < len(payload) <= h2.DEFAULT_FRAME
+        self.done = len(self.server.written)
+
+
+@given(steps, st.integers(0, 65_535))
+@settings(max_examples=300, deadline=None)
+def test_no_window_is_ever_exceeded_and_nothing_is_lost(steps, initial):
+    client = Windows(initial)
+    for step in steps:
+        client.step(*step)
+    client.step("pause", 0, 0)
+    for which in range(4):
+        client.step("window", which, 1 << 30)
+    for call in client.calls:
         call.finish()
-    server.write()
-    check()
-    answers = server.answers()
-    assert {stream: answers[stream] for stream in sent} == {stream: (data, True) for stream, data in sent.items()}
+    client.server.write()
+    client.check()
+    answers = client.server.answers()
+    assert {stream: answers[stream] for stream in client.sent} == {
+        stream: (data, True) for stream, data in client.sent.items()
+    }
 
 
 fields = st.builds(

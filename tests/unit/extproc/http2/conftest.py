@@ -83,6 +83,19 @@ class Once(Hold):
         self.call.finish()
 
 
+class Domino(Hold):
+    """Ends every other RPC when its own is lost."""
+
+    def __init__(self, call: Call, heard: list[object], calls: list[Call]) -> None:
+        super().__init__(call, heard)
+        self.calls = calls
+
+    def lost(self) -> None:
+        super().lost()
+        for call in self.calls:
+            call.finish()
+
+
 class Fails(Hold):
     """Breaks on the first message."""
 
@@ -102,9 +115,10 @@ class Peer:
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
         methods = {f"/t/{kind.__name__}": self._made(kind) for kind in (Echo, Hold, Once, Fails)}
+        methods["/t/Domino"] = self._made(lambda call, heard: Domino(call, heard, self.calls))
         self.server = Connection(methods, self.clock, limits, self.streams, self._wake)
 
-    def _made(self, kind: type[Hold]) -> Callable[[Call], Hold]:
+    def _made(self, kind: Callable[[Call, list[object]], Hold]) -> Callable[[Call], Hold]:
         def make(call: Call) -> Hold:
             self.calls.append(call)
             return kind(call, self.heard)

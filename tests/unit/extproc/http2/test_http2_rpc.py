@@ -97,6 +97,25 @@ def test_a_lost_connection_is_a_loss_of_every_rpc(wire):
     assert peer.streams.open == 0
 
 
+def test_losses_that_end_other_rpcs(wire):
+    peer = wire.peer()
+    peer.send(b"".join(peer.headers(stream, path="/t/Domino") for stream in (1, 3, 5)))
+    peer.server.lost()
+    assert peer.heard == ["lost"]
+    assert (peer.streams.open, dict(peer.streams.by_code)) == (0, {1: 1, 0: 2})
+
+
+def test_ends_are_reported_with_their_beginning(wire):
+    ended = []
+    peer = wire.peer()
+    peer.streams._on_end = lambda *end: ended.append(end)
+    started = peer.clock.now()
+    peer.send(peer.headers(path="/t/Hold"))
+    peer.clock.advance(2)
+    peer.calls[0].finish(4)
+    assert ended == [("/t/Hold", 4, started)]
+
+
 def test_a_failing_handler_is_an_internal_error_of_its_rpc_only(wire, caplog):
     peer = wire.peer()
     answer = peer.send(peer.headers(path="/t/Fails") + wire.data(1, wire.message(b"x")))
