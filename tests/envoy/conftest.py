@@ -18,6 +18,7 @@ from aiohttp import web
 
 from epp.clock import SystemClock
 from epp.gateway import programs
+from epp.gateway.address import join_address
 from epp.gateway.envoy import EnvoySettings, bootstrap
 from epp.gateway.net import listening_socket
 from epp.gateway.supervise import Supervisor
@@ -44,14 +45,14 @@ class Backend:
         self.let_go.set()
         self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
+    async def start(self, host: str) -> None:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.target = f"127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, host, 0).start()
+        self.target = join_address(host, self._runner.addresses[0][1])
 
     async def close(self) -> None:
         if self._runner is not None:
@@ -103,11 +104,11 @@ class Lab:
             connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=aiohttp.ClientTimeout(total=60)
         )
 
-    async def backends(self, count: int) -> list[Backend]:
+    async def backends(self, count: int, host: str = "127.0.0.1") -> list[Backend]:
         started = []
         for _ in range(count):
             backend = Backend()
-            await backend.start()
+            await backend.start(host)
             self._stack.push_async_callback(backend.close)
             started.append(backend)
         return started

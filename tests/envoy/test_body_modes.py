@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 
@@ -32,6 +33,20 @@ async def test_observed_events_pass_one_by_one(lab, mode):
         assert json.loads(first.removeprefix(b"data: "))["event"] == 0
         backend.let_go.set()
         assert (await answer.text()).endswith("data: [DONE]\n\n")
+
+    async def none() -> bool:
+        return await lab.inflight(gateway) == 0
+
+    await lab.eventually(none, "no request in flight")
+
+
+async def test_answers_arrive_whole_whether_observed_or_not(lab):
+    backends = await lab.backends(2)
+    gateway = await lab.gateway(*backends, completion="access-log", observe=0.5)
+    bodies = [json.dumps({"model": "m", "prompt": "p" * size}).encode() for size in (10, 5_000, 150_000) * 60]
+    answers = await asyncio.gather(*(lab.complete(gateway, body) for body in bodies))
+    digests = [hashlib.sha256(body).hexdigest() for body in bodies]
+    assert [(status, seen["sha256"]) for status, seen in answers] == [(200, digest) for digest in digests]
 
     async def none() -> bool:
         return await lab.inflight(gateway) == 0
