@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from epp.errors import HeadersTooLarge, PayloadTooLarge
 from epp.extproc import messages
 from epp.extproc.bodies import Body, cut
-from epp.extproc.changes import mutation
+from epp.extproc.changes import mutation, take_control
 from epp.extproc.messages import Incoming, Mode
 from epp.sched.exchange import Head, Route
 
@@ -28,19 +29,20 @@ class Limits(msgspec.Struct, frozen=True):
 class RequestPhase:
     """Holds the body until it is answered.
 
-    `unanswered` body messages wait for a reply of their own. `ended`: no more of the request will come. `trailers`
-    came, and wait for a reply.
+    `early` are the replies to body messages that came before the choice. `ended`: no more of the request will come.
+    `trailers` came, and wait for a reply.
     """
 
-    __slots__ = ("_body", "_limits", "_whole", "ended", "head", "mode", "trailers", "unanswered")
+    __slots__ = ("_body", "_control", "_limits", "_whole", "early", "ended", "head", "mode", "trailers")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._body = Body(limits.body)
+        self._control: frozenset[str] = frozenset()
         self._whole = b""
         self.head = Head({})
         self.mode = Mode.FULL_DUPLEX
-        self.unanswered = 0
+        self.early: list[bytes] = []
         self.ended = False
         self.trailers = False
 
@@ -49,19 +51,26 @@ class RequestPhase:
         if message.modes is not None:
             self.mode = message.modes[0]
         headers, limits = message.headers or {}, self._limits
-        self.ended = message.end
-        self.head = Head(headers, end_of_stream=message.end, body_unseen=not message.end and self.mode in UNSEEN)
-        self.hint(message)
         # The message holds metadata besides, perhaps a long subset hint: it is measured if it might be too much.
         if message.size > limits.headers and (size := messages.headers_size(headers)) > limits.headers:
             raise HeadersTooLarge(f"request headers of {size} bytes; the limit is {limits.headers}")
-        if not self.at_headers and not _fits(headers.get("content-length", ""), limits.body):
+        unseen = not message.end and (self.mode in UNSEEN or _endless(headers))
+        if not message.end and not unseen and not _fits(headers.get("content-length", ""), limits.body):
             raise self._too_large()
+        self._control = take_control(headers)
+        self.head = Head(headers, end_of_stream=message.end, body_unseen=unseen)
+        self.ended = message.end
+        self.hint(message)
 
     @property
     def at_headers(self) -> bool:
         """The choice belongs into the reply to the headers, whatever comes after them."""
         return self.head.end_of_stream or self.head.body_unseen
+
+    @property
+    def passing(self) -> bool:
+        """The body goes through us unseen, piece by piece, and there is more of it."""
+        return self.head.body_unseen and self.mode is not Mode.NONE and not self.ended
 
     def hint(self, message: Incoming) -> None:
         """The subset hint may come with any message."""
@@ -72,9 +81,20 @@ class RequestPhase:
         """Takes a piece of the body; raises PayloadTooLarge."""
         if not self._body.add(message.body):
             raise self._too_large()
+        self.ended = message.end or self.mode in BUFFERED
+
+    def add_early(self, message: Incoming) -> None:
+        """Takes a piece of a body that passes before there is a choice; raises PayloadTooLarge."""
+        if self.mode is Mode.FULL_DUPLEX and not self._body.add(message.body):
+            raise self._too_large()
+        self.early += self.passed(message)
+
+    def passed(self, message: Incoming) -> list[bytes]:
+        """The replies to a piece of a body that passes."""
         self.ended = message.end
-        if self.mode in BUFFERED:
-            self.unanswered = 1
+        if self.mode is Mode.FULL_DUPLEX:
+            return [messages.request_piece(piece, last and message.end) for piece, last in cut(message.body)]
+        return [messages.CONTINUE_REQUEST_BODY]
 
     def whole(self) -> bytes:
         """The body, complete now."""
@@ -85,18 +105,19 @@ class RequestPhase:
         """The body is of no more use."""
         self._body.take()
         self._whole = b""
+        self.early = []
 
     def replies(self, route: Route) -> list[bytes]:
         """The choice, where the body mode wants it, and all else that Envoy waits for."""
-        body = None if self.at_headers else route.body
-        changes = mutation(self.head.headers, route.set_headers, body)
-        if self.at_headers:
-            replies = [messages.chosen_at_headers(route.destination, changes, route.scores)]
-            replies += [messages.CONTINUE_REQUEST_BODY] * self.unanswered
+        at_headers = self.at_headers
+        body = None if at_headers else route.body
+        changes = mutation(self._control, route.set_headers, body)
+        if at_headers:
+            replies = [messages.chosen_at_headers(route.destination, changes, route.scores), *self.early]
         elif self.mode is Mode.FULL_DUPLEX:
             replies = [messages.chosen_at_headers(route.destination, changes, route.scores)]
             replies += self._pieces(self._whole if body is None else body)
-        elif self.trailers and not self.unanswered:
+        elif self.trailers and not self.ended:
             return [messages.chosen_at_trailers(route.destination, route.scores)]
         else:
             replies = [messages.chosen_at_body(route.destination, changes, route.scores, body)]
@@ -116,3 +137,9 @@ class RequestPhase:
 
 def _fits(content_length: str, limit: int) -> bool:
     return not content_length.isdecimal() or (len(content_length) < 19 and int(content_length) <= limit)
+
+
+def _endless(headers: Mapping[str, str]) -> bool:
+    """A tunnel, or a change to another protocol: the body ends when the answer does."""
+    method = headers.get(":method")
+    return method == "CONNECT" or (method == "GET" and "upgrade" in headers)

@@ -56,13 +56,14 @@ class State(Enum):
 class Session:
     """See the module. Every method but `__init__` returns effects, to be done in order."""
 
-    __slots__ = ("_half_closed", "_mark", "_over", "_request", "_response_mode", "_route", "state")
+    __slots__ = ("_half_closed", "_mark", "_over", "_request", "_response_mode", "_route", "_told_modes", "state")
 
     def __init__(self, limits: Limits) -> None:
         self.state = State.NEW
         self._request = RequestPhase(limits)
         self._mark = limits.mark_responses
         self._response_mode = Mode.FULL_DUPLEX
+        self._told_modes = False
         self._route: Route | None = None
         self._half_closed = False
         self._over = False
@@ -75,13 +76,14 @@ class Session:
             message = messages.decode(data)
             if message.modes is not None:
                 self._response_mode = message.modes[1]
+                self._told_modes = True
             step = STEPS.get((self.state, message.kind))
             if step is not None:
                 return step(self, message)
         except messages.NotUnderstood as error:
             return self.failed(Internal(str(error)))
         except Reject as reject:
-            return self.rejected(reject)
+            return [*self._abandoned(), *self.rejected(reject)]
         kind, state = message.kind.name, self.state.name
         return self.failed(Internal(f"the gateway sent {kind.lower()} in state {state.lower()}"))
 
@@ -91,7 +93,7 @@ class Session:
         effects: list[Effect] = [*request.replies(route)]
         request.forget()
         self._route = route
-        if request.mode is Mode.STREAMED and not (request.ended or self._half_closed):
+        if request.passing and not self._half_closed:
             self.state = State.FORWARDING
             return effects
         return self._answered(effects)
@@ -135,7 +137,7 @@ class Session:
         request = self._request
         request.hint(message)
         request.add(message)
-        return self._decide() if request.ended or request.unanswered else []
+        return self._decide() if request.ended else []
 
     def _gathered_with_trailers(self, message: Incoming) -> list[Effect]:
         """The body has no other end than the trailers."""
@@ -148,11 +150,9 @@ class Session:
         return [Decide(self._request.head, self._request.whole())]
 
     def _body_meanwhile(self, message: Incoming) -> list[Effect]:
-        """Envoy need not wait for our reply to stream on; in the other modes this is a repeated end: dropped."""
-        request = self._request
-        if request.mode is Mode.STREAMED and not request.ended:
-            request.unanswered += 1
-            request.ended = message.end
+        """A body that passes need not wait for our reply; of one that we have whole this is a repeated end: dropped."""
+        if self._request.passing:
+            self._request.add_early(message)
         return []
 
     def _trailers_meanwhile(self, message: Incoming) -> list[Effect]:
@@ -160,15 +160,15 @@ class Session:
         return []
 
     def _pass_request_body(self, message: Incoming) -> list[Effect]:
-        effects: list[Effect] = [messages.CONTINUE_REQUEST_BODY]
+        effects: list[Effect] = [*self._request.passed(message)]
         return self._answered(effects) if message.end else effects
 
     def _pass_last_trailers(self, message: Incoming) -> list[Effect]:
         return self._answered([messages.CONTINUE_REQUEST_TRAILERS])
 
     def _late_request_body(self, message: Incoming) -> list[Effect]:
-        """The answer came before the request was read to its end; but for streamed bodies a repeated end: dropped."""
-        return [messages.CONTINUE_REQUEST_BODY] if self._request.mode is Mode.STREAMED else []
+        """The answer came before the end of a body that passes; of any other body this is a repeated end: dropped."""
+        return [*self._request.passed(message)] if self._request.passing else []
 
     def _late_request_trailers(self, message: Incoming) -> list[Effect]:
         return [messages.CONTINUE_REQUEST_TRAILERS]
@@ -227,24 +227,25 @@ class Session:
 
     # Ends
 
-    def _finish_completed(self) -> list[Effect]:
-        """A gateway that has no response phase: with the request, all is said."""
-        return self._finish(COMPLETED)
-
-    def _finish_cut_short(self) -> list[Effect]:
-        return self._finish(self._cut_short())
+    def _unfinished(self) -> list[Effect]:
+        """Gateways that tell their modes half-close when the client left; of others it may be the end of the body."""
+        if self._told_modes:
+            return [*self._abandoned(), *self._finish(DISCONNECTED)]
+        return self._decide() if self.state is State.GATHERING else []
 
     def _cut_short(self) -> Over:
-        """How a request ends that Envoy leaves now. Without bodies we never see the end of a response."""
-        unseen = self.state is State.RESPONDING and self._response_mode is Mode.NONE
-        return COMPLETED if unseen else DISCONNECTED
+        """How a request ends that the gateway leaves now: well, where we would not see the end of the answer."""
+        no_bodies = self.state is State.RESPONDING and self._response_mode is Mode.NONE
+        no_answers = self.state is State.ROUTED and not self._told_modes
+        return COMPLETED if no_bodies or no_answers else DISCONNECTED
 
     def _abandoned(self) -> list[Effect]:
         return [ABANDON] if self.state is State.DECIDING else []
 
-    def _finish(self, how: Over) -> list[Effect]:
+    def _finish(self, how: Over | None = None) -> list[Effect]:
+        effects = [*self._end(how or self._cut_short()), FINISH]
         self._close()
-        return [*self._end(how), FINISH]
+        return effects
 
     def _end(self, how: Over) -> list[Effect]:
         """Tells how a request ended, once. The end of a route that is not observed is learnt elsewhere."""
@@ -289,10 +290,11 @@ STEPS: Final[Mapping[tuple[State, Kind], Step]] = {
 }
 
 AT_HALF_CLOSE: Final[Mapping[State, Callable[[Session], list[Effect]]]] = {
-    State.NEW: Session._finish_cut_short,
-    State.GATHERING: Session._decide,  # some gateways have no other end of a body
-    State.FORWARDING: Session._finish_cut_short,
-    State.ROUTED: Session._finish_completed,
-    State.RESPONDING: Session._finish_cut_short,
-    State.ENDED: Session._finish_completed,
+    State.NEW: Session._finish,
+    State.GATHERING: Session._unfinished,
+    State.DECIDING: Session._unfinished,
+    State.FORWARDING: Session._finish,
+    State.ROUTED: Session._finish,
+    State.RESPONDING: Session._finish,
+    State.ENDED: Session._finish,
 }

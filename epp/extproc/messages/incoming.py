@@ -74,10 +74,9 @@ def decode(data: bytes) -> Incoming:
     if kind is None:
         raise NotUnderstood("a ProcessingRequest without a phase that we know")
     incoming = Incoming(kind, len(data))
-    if kind is Kind.RESPONSE_BODY:
-        incoming.body, incoming.end = message.response_body.body, message.response_body.end_of_stream
-    elif kind is Kind.REQUEST_BODY:
-        incoming.body, incoming.end = message.request_body.body, message.request_body.end_of_stream
+    if kind is Kind.RESPONSE_BODY or kind is Kind.REQUEST_BODY:
+        piece = message.response_body if kind is Kind.RESPONSE_BODY else message.request_body
+        incoming.body, incoming.end = piece.body, piece.end_of_stream
     elif kind is Kind.REQUEST_HEADERS:
         incoming.headers = _headers(message.request_headers.headers)
         incoming.end = message.request_headers.end_of_stream
