@@ -61,7 +61,7 @@ async def test_every_mapped_series_is_read(servers: list[Any]) -> None:
     try:
         async with asyncio.timeout(10):
             for slot in table.snapshot().live.tolist():
-                while math.isinf(table.scraped_at(slot)):  # noqa: ASYNC110
+                while math.isinf(table.scraped_at(slot)):
                     await asyncio.sleep(0.05)
         snapshot = table.snapshot()
         pool = Endpoints(snapshot, snapshot.live)

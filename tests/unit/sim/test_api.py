@@ -29,7 +29,7 @@ async def ai(fleet: Fleet) -> AsyncIterator[openai.AsyncOpenAI]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Lets the server work until the condition holds; pytest's time limit is the bound."""
-    while not condition():  # noqa: ASYNC110  nothing signals what happens inside the server
+    while not condition():
         await asyncio.sleep(0.001)
 
 

@@ -1,0 +1,220 @@
+"""`epp serve` as its users start it: llm-d's configuration unchanged, signals, mistakes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+
+from epp.sim.fleet import Fleet
+
+CHAT = json.dumps({"model": "sim", "messages": [{"role": "user", "content": "hello " * 50}]}).encode()
+
+LLM_D = """
+apiVersion: inference.networking.x-k8s.io/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- name: file-discovery
+  type: file-discovery
+  parameters:
+    path: {path}
+    watchFile: true
+- type: decode-filter
+- type: queue-scorer
+- type: running-requests-size-scorer
+- name: max-score-picker
+  type: max-score-picker
+- name: single-profile-handler
+  type: single-profile-handler
+  parameters:
+    scorer: queue
+    picker: max-score-picker
+schedulingProfiles:
+- name: default
+  plugins:
+  - pluginRef: decode-filter
+  - pluginRef: queue-scorer
+    weight: 2
+  - pluginRef: running-requests-size-scorer
+    weight: 1
+  - pluginRef: max-score-picker
+dataLayer:
+  discovery:
+    pluginRef: file-discovery
+"""
+
+
+def endpoint_file(targets: list[str], roles: list[str]) -> str:
+    """llm-d's file, ports as strings."""
+    rows = []
+    for i, (target, role) in enumerate(zip(targets, roles, strict=True)):
+        address, _, port = target.partition(":")
+        rows.append({"name": f"pod-{i}", "address": address, "port": port, "labels": {"llm-d.ai/role": role}})
+    return json.dumps({"endpoints": rows})
+
+
+async def test_an_llm_d_configuration_scrapes_scores_and_picks_as_it_says(
+    tools: Any, fleet: Fleet, tmp_path: Path
+) -> None:
+    targets = list(fleet.targets)
+    endpoints, config = tmp_path / "endpoints.yaml", tmp_path / "config.yaml"
+    endpoints.write_text(endpoint_file(targets, ["prefill", "decode", "decode"]))
+    config.write_text(LLM_D.format(path=endpoints))
+    flags = (
+        "--pool-name=pool", "--pool-namespace=ns", "--zap-encoder=json", f"--config-file={config}", "--v=3",
+        "--tracing=false", "--secure-serving=false", "--metrics-endpoint-auth=false",
+    )  # fmt: skip
+    async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
+        answers = [asyncio.ensure_future(long_answer(targets[1])) for _ in range(2)]
+        await until_running(picker, "default/pod-1", 2)
+        for _ in range(5):
+            stream = tools.Stream(channel)
+            assert tools.destination(await stream.request(CHAT)) == targets[2]
+            await stream.respond(b"{}")
+            assert await stream.close() is grpc.StatusCode.OK
+        endpoints.write_text(endpoint_file(targets[:1], ["both"]))  # watched
+        async with asyncio.timeout(10):
+            while len((await picker.page("/debug/state"))["endpoints"]) != 1:
+                await asyncio.sleep(0.05)
+        assert tools.destination(await tools.Stream(channel).request(CHAT)) == targets[0]
+        page = await picker.page("/metrics")
+        assert 'llm_d_epp_ready_endpoints{name="pool"} 1.0' in page
+        for answer in answers:
+            answer.cancel()
+    log = [json.loads(line) for line in picker.log.read_text().splitlines()]
+    assert any("scorer" in line["msg"] and line["level"] == "warn" for line in log), "ignored parameters are told"
+    assert any(line["msg"] == "request routed" for line in log)
+
+
+async def long_answer(target: str) -> None:
+    """Keeps a model server busy."""
+    body = {"model": "sim", "prompt": "x", "max_tokens": 400, "stream": True}
+    async with aiohttp.ClientSession() as http, http.post(f"http://{target}/v1/completions", json=body) as reply:
+        await reply.read()
+        await long_answer(target)
+
+
+async def until_running(picker: Any, name: str, count: int) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            rows = (await picker.page("/debug/state"))["endpoints"]
+            if any(row["name"] == name and row["running"] == count for row in rows):
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_sigterm_lets_open_streams_end(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+    flags = ["--secure-serving=false", *(f"--endpoint={target}" for target in fleet.targets)]
+    async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
+        stream = tools.Stream(channel)
+        tools.destination(await stream.request(CHAT))
+        assert await tools.health_of(picker.health, "readiness") == 1
+        picker.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            while await tools.health_of(picker.health, "readiness") == 1:
+                await asyncio.sleep(0.02)
+        assert await tools.health_of(picker.health, "liveness") == 1
+        assert tools.destination(await tools.Stream(channel).request(CHAT)), "new streams are still served"
+        await stream.respond(b"data: 1\n\n", b"data: 2\n\n")
+        assert await stream.close() is grpc.StatusCode.OK
+        picker.process.send_signal(signal.SIGTERM)  # a second one is enough waiting
+        assert await picker.process.wait() == 0
+
+
+@pytest.mark.parametrize("transport", ["native", "grpcio"])
+async def test_tls_with_a_certificate_of_its_own_is_the_default(
+    tools: Any, fleet: Fleet, tmp_path: Path, transport: str
+) -> None:
+    flags = [f"--transport={transport}", *(f"--endpoint={target}" for target in fleet.targets)]
+    async with tools.Picker(tmp_path, *flags) as picker:
+        async with await picker.secure_channel() as channel:
+            stream = tools.Stream(channel)
+            assert tools.destination(await stream.request(CHAT)) in fleet.targets
+            await stream.respond(b"{}")
+            assert await stream.close() is grpc.StatusCode.OK
+
+
+async def test_a_scrape_replaces_reservations(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+    flags = ["--secure-serving=false", "--completion=scrape", *(f"--endpoint={target}" for target in fleet.targets)]
+    async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
+        stream = tools.Stream(channel)
+        tools.destination(await stream.request(CHAT))
+        assert await stream.read() is None, "the stream is closed after the request phase"
+        async with asyncio.timeout(5):
+            while (await picker.page("/debug/state"))["totals"]["inflight_requests"]:
+                await asyncio.sleep(0.02)
+        page = await picker.page("/metrics")
+    assert 'llm_d_epp_request_running{fairness_id="default-flow",model_name="sim"' in page
+
+
+async def test_a_share_of_responses_is_observed(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+    flags = ["--secure-serving=false", "--completion=access-log", "--observe-responses=1"]
+    async with (
+        tools.Picker(tmp_path, *flags, *(f"--endpoint={target}" for target in fleet.targets)) as picker,
+        picker.channel() as channel,
+    ):
+        stream = tools.Stream(channel)
+        tools.destination(await stream.request(CHAT))
+        await stream.respond(b'{"usage": {"prompt_tokens": 7, "completion_tokens": 9}}')
+        assert await stream.close() is grpc.StatusCode.OK
+        page = await picker.page("/metrics")
+    assert "llm_d_epp_request_output_tokens_sum" in page
+    sums = [line for line in page.splitlines() if line.startswith("llm_d_epp_request_output_tokens_sum")]
+    assert [line.rpartition(" ")[2] for line in sums] == ["9.0"]
+
+
+async def run(*words: str) -> tuple[int, str]:
+    """Exit code and error output of one `epp` command."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "epp", *words, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        out, error = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, (out + error).decode()
+
+
+async def test_every_mistake_of_a_configuration_is_told_at_once() -> None:
+    text = "plugins: [{type: nope}, {type: queue-scorer, nme: q}, {type: prefix-cache-scorer, parameters: {x: 1}}]"
+    code, told = await run("serve", "--config-text", text, "--endpoint=127.0.0.1:1")
+    assert code == 2
+    for path in ("apiVersion", "plugins[0].type", "plugins[1]", "plugins[2].parameters"):
+        assert path in told, told
+
+
+async def test_no_way_to_find_endpoints_is_told_with_the_way_out() -> None:
+    code, told = await run("--pool-name=pool", "--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0")
+    assert code == 2
+    assert "--endpoint HOST:PORT" in told
+    assert "Kubernetes" in told
+
+
+async def test_a_port_that_is_taken_is_named(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+    taken = fleet.targets[0].rpartition(":")[2]
+    code, told = await run(
+        "serve",
+        f"--metrics-port={taken}",
+        "--host=127.0.0.1",
+        "--endpoint=127.0.0.1:1",
+        "--grpc-port=0",
+        "--grpc-health-port=0",
+    )
+    assert code == 2
+    assert f"--metrics-port: cannot listen on port {taken}" in told
+
+
+async def test_explain_tells_why(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+    flags = ["--secure-serving=false", *(f"--endpoint={target}" for target in fleet.targets)]
+    async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
+        target = tools.destination(await tools.Stream(channel).request(CHAT, **{"x-request-id": "why-1"}))
+        code, told = await run("explain", "why-1", f"--url=http://127.0.0.1:{picker.metrics}")
+    assert code == 0
+    assert target in told
+    assert "prefix-cache-scorer" in told
