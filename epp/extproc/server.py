@@ -35,6 +35,8 @@ class Pump(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)
+        # Above this DATA stops; a lower mark would stop and resume it with every burst.
+        transport.set_write_buffer_limits(high=2 * self._server.limits.burst)
         self._server.pumps.add(self)
         _keep_alive(transport.get_extra_info("socket"))
         self._timer = self._loop.call_later(self._server.limits.handshake_seconds, self._no_handshake)
