@@ -72,6 +72,7 @@ class Metrics:
         self._attempts: dict[tuple[str, str, str, int], Number] = {}
         self._plugins: dict[tuple[str, str, str], Histogram] = {}
         self._decisions = self._histogram("scheduler_e2e_duration_seconds")
+        self._ends = self._numbers["epp_ended_total"]
         self._estimated = self._numbers["epp_estimated_prompt_tokens_total"].at()
         self._scrapes = self._histograms["epp_scrape_duration_seconds"].at()
         self._scraped = self._numbers["epp_scrapes_total"].at("success")
@@ -118,6 +119,7 @@ class Metrics:
         if cells is None:
             cells = self._of_request(model, target_model, fairness_id, priority)
         cells.running.value -= 1
+        self._ends.at(how.cause).value += 1
         if how.cause == "expired":
             return
         cells.duration.observe(how.seconds)
@@ -134,10 +136,6 @@ class Metrics:
     def gaps(self, model: str, target_model: str, fairness_id: str, priority: int) -> Callable[[float], None]:
         """What to call with the seconds between two pieces of one streamed answer."""
         return self._of_request(model, target_model, fairness_id, priority).gap.observe
-
-    def completion(self, source: str) -> None:
-        """The end of a request was learnt from `source`."""
-        self._numbers["epp_completion_total"].at(source).value += 1
 
     # decisions
 

@@ -143,7 +143,7 @@ STREAM = (
 
 OURS = (
     Spec("epp_plugin_faults_total", "counter", "Times a plugin broke its contract.", ("plugin", "kind")),
-    Spec("epp_completion_total", "counter", "Ended requests by who reported the end.", ("source",)),
+    Spec("epp_ended_total", "counter", "Requests that ended, by how.", ("cause",)),
     Spec("epp_estimated_prompt_tokens_total", "counter", "Prompt tokens of routed requests, as estimated here."),
     Spec("epp_scrapes_total", "counter", "Scrapes of endpoints by outcome.", ("outcome",)),
     Spec("epp_scrape_duration_seconds", "histogram", "Time of one scrape.", buckets=SCRAPES),

@@ -173,6 +173,7 @@ async def test_an_expired_request_has_no_duration() -> None:
     page = await read(metrics)
     assert page[key("inference_objective_running_requests", model_name="m")] == 0
     assert totals(page, "llm_d_epp_request_duration_seconds")["_count"] == 0
+    assert page[key("epp_ended_total", cause="expired")] == 1
 
 
 async def test_a_failed_decision_has_no_endpoint() -> None:
@@ -238,16 +239,14 @@ async def test_a_large_metric_is_one_metric_though_written_in_pieces() -> None:
     assert len(families["llm_d_epp_request_duration_seconds"].samples) == 20 * 38
 
 
-async def test_faults_scrapes_and_completions_are_counted() -> None:
+async def test_faults_and_scrapes_are_counted() -> None:
     metrics = Metrics()
     metrics.fault("my-scorer", "range")
     metrics.scraped(0.002)
     metrics.scrape_failed("metrics-data-source")
     metrics.scrape_failed("metrics-data-source", "core-metrics-extractor")
-    metrics.completion("access-log")
     page = await read(metrics)
     assert page[key("epp_plugin_faults_total", plugin="my-scorer", kind="range")] == 1
     assert page[key("epp_scrapes_total", outcome="success")] == 1
     assert page[key("epp_scrapes_total", outcome="failure")] == 2
     assert page[key("llm_d_epp_datalayer_poll_errors_total", source_type="metrics-data-source")] == 1
-    assert page[key("epp_completion_total", source="access-log")] == 1
