@@ -50,7 +50,7 @@ class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
     `picker` is the picker's `ip:port`; empty: no picker, plain round robin over `endpoints`.
     `shape`: `override_host` for endpoints that Envoy knows, `original_dst` for those only the picker knows.
     `observe`: the picker wants the response phase of some requests although `completion` does not need it.
-    `fail_open`: with the picker down, choose an endpoint by `fallback`; needs `override_host`.
+    `fail_open`: with the picker down, choose an endpoint by `fallback`; needs `override_host`, and no STREAMED bodies.
     `idle_timeout` ends a request on which no byte has moved for so long, waiting for the picker included: the only
     limit of Envoy's that bounds a picker that hangs.
     `retry_statuses` of a model server lead to another one, as do failed connections.
@@ -90,6 +90,10 @@ class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
         problems = []
         if self.fail_open and self.shape == "original_dst":
             problems.append(Problem("fail_open", "needs endpoints that Envoy knows; with original_dst it has nobody"))
+        if self.fail_open and self.body_mode == "STREAMED":
+            problems.append(
+                Problem("fail_open", "with STREAMED, Envoy sends parts of the body twice when it fails open")
+            )
         if not self.picker and self.shape == "original_dst":
             problems.append(Problem("shape", "original_dst needs a picker: nobody else knows the endpoints"))
         for address in (*self.endpoints, *([self.picker] if self.picker else [])):

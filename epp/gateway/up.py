@@ -200,7 +200,7 @@ class Gateway:
         settings = self.settings
         discovered = bool(settings.dns) or programs.discovers(settings.config_file, settings.config_text)
         shape = settings.shape or ("original_dst" if discovered else "override_host")
-        open_ = shape == "override_host" and not settings.round_robin
+        open_ = shape == "override_host" and not settings.round_robin and settings.body_mode != "STREAMED"
         return bootstrap(
             EnvoySettings(
                 host=settings.host,

@@ -71,3 +71,8 @@ def test_every_contradiction_is_named():
     with pytest.raises(ConfigError) as caught:
         made(shape="original_dst", fail_open=True, picker="", endpoints=("localhost:8000",))
     assert [problem.path for problem in caught.value.problems] == ["fail_open", "shape", "localhost:8000"]
+
+
+def test_failing_open_would_double_streamed_bodies():
+    with pytest.raises(ConfigError, match="sends parts of the body twice"):
+        made(fail_open=True, body_mode="STREAMED")
