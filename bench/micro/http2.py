@@ -2,8 +2,8 @@
 
     python -m bench.micro.http2 [--streams 2000] [--repeat 5]
 
-small: 4 KB request in two messages, two short replies, trailers. large: 13 messages of 32 KB in frames of 16 KB, read in
-pieces of 64 KB, seven replies of 62 KB. Prints the best of `--repeat` runs in microseconds a stream.
+small: 4 KB request in two messages, two short replies, trailers. large: 13 messages of 32 KB in frames of 16 KB, read
+in pieces of 64 KB, seven replies of 62 KB. Prints the best of `--repeat` runs in microseconds a stream.
 """
 
 from __future__ import annotations

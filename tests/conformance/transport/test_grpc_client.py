@@ -80,7 +80,7 @@ async def test_cancel_is_a_loss(service):
         await call.write(b"x")
         assert await service.heard.next() == b"x"
         call.cancel()
-        assert await service.heard.next() == "lost"
+        assert await service.heard.loss()
 
 
 async def test_a_gone_client_is_a_loss(service):
@@ -88,7 +88,7 @@ async def test_a_gone_client_is_a_loss(service):
         call = channel.stream_stream("/t/Hold")()
         await call.write(b"x")
         assert await service.heard.next() == b"x"
-    assert await service.heard.next() == "lost"
+    assert await service.heard.loss()
 
 
 async def test_half_close_leaves_the_way_back_open(service):
@@ -133,7 +133,7 @@ async def test_a_bug_in_a_handler(service):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary("/t/Fails")(b"x")
         assert caught.value.code() is grpc.StatusCode.INTERNAL
-        assert await service.heard.next() == "lost"
+        assert await service.heard.loss()
 
 
 async def test_draining_lets_open_streams_go_on(service):
@@ -163,7 +163,7 @@ async def test_draining_ends_with_its_time(service):
         await call.write(b"x")
         assert await service.heard.next() == b"x"
         await service.server.drain(0.05)
-        assert await service.heard.next() == "lost"
+        assert await service.heard.loss()
         assert await call.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
 

@@ -91,7 +91,7 @@ async def test_a_reset_is_a_loss(service, connect):
         assert await service.heard.next() == b"x"
         client.h2.reset_stream(1, ErrorCodes.CANCEL)
         await client.flush()
-        assert await service.heard.next() == "lost"
+        assert await service.heard.loss()
 
 
 async def test_ping_is_answered(service, connect):
@@ -141,7 +141,7 @@ async def test_closing_says_goodbye(native, connect):
         assert await native.heard.next() == b"x"
         closing = asyncio.get_running_loop().create_task(native.server.close())
         assert (await client.terminated()).error_code is ErrorCodes.NO_ERROR
-        assert await native.heard.next() == "lost"
+        assert await native.heard.loss()
         client.writer.close()
         await closing
 

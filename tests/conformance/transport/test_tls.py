@@ -84,7 +84,7 @@ async def test_a_certificate_that_changes(kind, serve, tasks, tmp_path, caplog):
 
     async def sees(chain):
         async with asyncio.timeout(20):
-            while (await served(service.server.port)) != chain.decode():  # noqa: ASYNC110
+            while (await served(service.server.port)) != chain.decode():
                 await asyncio.sleep(0.02)
 
     attempts = itertools.count()
