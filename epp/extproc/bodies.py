@@ -1,9 +1,12 @@
-"""Bodies in pieces: gathered up to a limit, and cut again for Envoy."""
+"""Bodies in pieces: gathered up to a limit, cut again for Envoy, passed on as they come."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
+
+from epp.extproc import messages
+from epp.extproc.messages import Incoming, Mode
 
 # Some gateways take no message above 64 KiB; llm-d and GAIE cut here.
 PIECE: Final = 62_000
@@ -43,3 +46,24 @@ def cut(body: bytes) -> Iterator[tuple[bytes | memoryview, bool]]:
     view = memoryview(body)
     for start in range(0, len(body), PIECE):
         yield view[start : start + PIECE], start + PIECE >= len(body)
+
+
+def pass_request(mode: Mode, message: Incoming) -> list[bytes]:
+    """The replies that let a piece of the request body go on."""
+    if mode is Mode.FULL_DUPLEX:
+        return [messages.request_piece(piece, last and message.end) for piece, last in cut(message.body)]
+    if mode is Mode.GRPC and message.piece is not None:
+        return [messages.request_message(message.piece)]
+    return [messages.CONTINUE_REQUEST_BODY]
+
+
+def pass_response(mode: Mode, message: Incoming) -> list[bytes]:
+    """The replies that let a piece of the response body go on."""
+    body, end = message.body, message.end
+    if mode is Mode.FULL_DUPLEX:
+        if len(body) <= PIECE:
+            return [messages.response_piece(body, end)]
+        return [messages.response_piece(piece, last and end) for piece, last in cut(body)]
+    if mode is Mode.GRPC and message.piece is not None:
+        return [messages.response_message(message.piece)]
+    return [messages.CONTINUE_RESPONSE_BODY]

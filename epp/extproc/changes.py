@@ -52,13 +52,14 @@ def take_control(headers: dict[str, str]) -> frozenset[str]:
 
 
 def mutation(came: frozenset[str], setting: Mapping[str, str], body: bytes | None) -> Mutation:
-    """PLAIN itself if nothing but the destination changes.
+    """PLAIN itself if nothing but the destination changes; that is set from the choice alone.
 
     `came`: the control headers of the request; `body`: what replaces the request's, if not None.
     """
     if body is None and not setting and not came:
         return PLAIN
-    added = dict(setting)
+    added = {name.lower(): value for name, value in setting.items()}
+    added.pop(DESTINATION, None)
     if body is not None:
         added["content-length"] = str(len(body))
     return Mutation(added, tuple(sorted(came - added.keys() - {DESTINATION})))

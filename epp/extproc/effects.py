@@ -21,6 +21,10 @@ class Abandon(msgspec.Struct, gc=False):
     """The choice that was asked for is not needed any more."""
 
 
+class Mute(msgspec.Struct, gc=False):
+    """The gateway only lets us watch: nothing is sent from now on."""
+
+
 class Served(msgspec.Struct, gc=False):
     """The gateway says which endpoint answered."""
 
@@ -50,8 +54,9 @@ class Finish(msgspec.Struct, gc=False):
     """End the stream, after what was sent."""
 
 
-Effect = bytes | Decide | Abandon | Served | ResponseStarted | ResponseData | Over | Finish
+Effect = bytes | Mute | Decide | Abandon | Served | ResponseStarted | ResponseData | Over | Finish
 
+MUTE: Final = Mute()
 ABANDON: Final = Abandon()
 FINISH: Final = Finish()
 COMPLETED: Final = Over("completed")

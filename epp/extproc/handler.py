@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from epp.errors import DeadlineExceeded, Internal, Reject
-from epp.extproc.effects import Abandon, Decide, Effect, Finish, Over, ResponseData, ResponseStarted, Served
+from epp.errors import DeadlineExceeded, Internal, Reject, Unavailable
+from epp.extproc.effects import Abandon, Decide, Effect, Finish, Mute, Over, ResponseData, ResponseStarted, Served
 from epp.extproc.rpc import Call, Methods
 from epp.extproc.session import Limits, Session, State
 from epp.sched.exchange import Decider, Flight, Route
@@ -64,6 +64,8 @@ class ExtProcHandler:
             elif type(effect) is Abandon:
                 if self._waiting is not None:
                     self._waiting.cancel()
+            elif type(effect) is Mute:
+                self._call = MutedCall(self._call)
             elif self._flight is not None:
                 _tell(self._flight, effect)
 
@@ -88,6 +90,11 @@ class ExtProcHandler:
             self._do(self._session.rejected(DeadlineExceeded(f"no decision within {self._timeout:g} s")))
         except Reject as reject:
             self._do(self._session.rejected(reject))
+        except asyncio.CancelledError:
+            self._do(
+                self._session.rejected(Unavailable("the decision was cancelled"))
+            )  # not by us: then it is too late
+            raise
         except Exception:
             self._do(self._session.rejected(_unexpected("a decision")))
         else:
@@ -107,6 +114,21 @@ class ExtProcHandler:
         else:
             self._flight = route.flight
             self._do(effects)
+
+
+class MutedCall:
+    """Implements `rpc.Call` for one who must not speak."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def send(self, message: bytes) -> None:
+        """Is not sent."""
+
+    def finish(self, status: int = 0, message: str = "") -> None:
+        self._call.finish(status, message)
 
 
 def _tell(flight: Flight, effect: Effect) -> None:

@@ -9,13 +9,13 @@ import msgspec
 
 from epp.errors import HeadersTooLarge, PayloadTooLarge
 from epp.extproc import messages
-from epp.extproc.bodies import Body, cut
+from epp.extproc.bodies import Body, cut, pass_request
 from epp.extproc.changes import mutation, take_control
 from epp.extproc.messages import Incoming, Mode
 from epp.sched.exchange import Head, Route
 
 BUFFERED: Final = (Mode.BUFFERED, Mode.BUFFERED_PARTIAL)
-UNSEEN: Final = (Mode.STREAMED, Mode.NONE)
+UNSEEN: Final = (Mode.STREAMED, Mode.NONE, Mode.GRPC)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -29,11 +29,12 @@ class Limits(msgspec.Struct, frozen=True):
 class RequestPhase:
     """Holds the body until it is answered.
 
-    `early` are the replies to body messages that came before the choice. `ended`: no more of the request will come.
-    `trailers` came, and wait for a reply.
+    `at_headers`: the choice belongs into the reply to the headers, whatever comes after them. `early` are the replies
+    to body messages that came before the choice. `ended`: no more of the request will come. `trailers` came, and wait
+    for a reply.
     """
 
-    __slots__ = ("_body", "_control", "_limits", "_whole", "early", "ended", "head", "mode", "trailers")
+    __slots__ = ("_body", "_control", "_limits", "_whole", "at_headers", "early", "ended", "head", "mode", "trailers")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -42,6 +43,7 @@ class RequestPhase:
         self._whole = b""
         self.head = Head({})
         self.mode = Mode.FULL_DUPLEX
+        self.at_headers = False
         self.early: list[bytes] = []
         self.ended = False
         self.trailers = False
@@ -57,20 +59,16 @@ class RequestPhase:
         unseen = not message.end and (self.mode in UNSEEN or _endless(headers))
         if not message.end and not unseen and not _fits(headers.get("content-length", ""), limits.body):
             raise self._too_large()
+        self.at_headers = message.end or unseen
         self._control = take_control(headers)
         self.head = Head(headers, end_of_stream=message.end, body_unseen=unseen)
         self.ended = message.end
         self.hint(message)
 
     @property
-    def at_headers(self) -> bool:
-        """The choice belongs into the reply to the headers, whatever comes after them."""
-        return self.head.end_of_stream or self.head.body_unseen
-
-    @property
     def passing(self) -> bool:
         """The body goes through us unseen, piece by piece, and there is more of it."""
-        return self.head.body_unseen and self.mode is not Mode.NONE and not self.ended
+        return self.at_headers and not self.ended and self.mode is not Mode.NONE
 
     def hint(self, message: Incoming) -> None:
         """The subset hint may come with any message."""
@@ -82,19 +80,20 @@ class RequestPhase:
         if not self._body.add(message.body):
             raise self._too_large()
         self.ended = message.end or self.mode in BUFFERED
+        if self.mode is Mode.BUFFERED_PARTIAL and not message.end:
+            self._body.take()  # Envoy's buffer was full: nobody can read half a body
+            self.head.body_unseen = True
 
     def add_early(self, message: Incoming) -> None:
         """Takes a piece of a body that passes before there is a choice; raises PayloadTooLarge."""
-        if self.mode is Mode.FULL_DUPLEX and not self._body.add(message.body):
+        if self.mode is not Mode.STREAMED and not self._body.add(message.body):
             raise self._too_large()
         self.early += self.passed(message)
 
     def passed(self, message: Incoming) -> list[bytes]:
         """The replies to a piece of a body that passes."""
         self.ended = message.end
-        if self.mode is Mode.FULL_DUPLEX:
-            return [messages.request_piece(piece, last and message.end) for piece, last in cut(message.body)]
-        return [messages.CONTINUE_REQUEST_BODY]
+        return pass_request(self.mode, message)
 
     def whole(self) -> bytes:
         """The body, complete now."""
@@ -109,10 +108,9 @@ class RequestPhase:
 
     def replies(self, route: Route) -> list[bytes]:
         """The choice, where the body mode wants it, and all else that Envoy waits for."""
-        at_headers = self.at_headers
-        body = None if at_headers else route.body
+        body = None if self.at_headers or self.head.body_unseen else route.body
         changes = mutation(self._control, route.set_headers, body)
-        if at_headers:
+        if self.at_headers:
             replies = [messages.chosen_at_headers(route.destination, changes, route.scores), *self.early]
         elif self.mode is Mode.FULL_DUPLEX:
             replies = [messages.chosen_at_headers(route.destination, changes, route.scores)]

@@ -14,18 +14,19 @@ fail-open, and so would a reply that Envoy did not wait for; no reply at all wou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final
 
 from epp.errors import Internal, Reject
 from epp.extproc import messages
-from epp.extproc.bodies import PIECE, cut
+from epp.extproc.bodies import pass_response
 from epp.extproc.effects import (
     ABANDON,
     BROKEN,
     COMPLETED,
     DISCONNECTED,
     FINISH,
+    MUTE,
     Decide,
     Effect,
     Over,
@@ -40,7 +41,7 @@ from epp.sched.exchange import Route
 __all__ = ["AT_HALF_CLOSE", "STEPS", "Limits", "Session", "State"]
 
 
-class State(Enum):
+class State(IntEnum):
     """Where the stream is."""
 
     NEW = auto()
@@ -79,7 +80,7 @@ class Session:
                 self._told_modes = True
             step = STEPS.get((self.state, message.kind))
             if step is not None:
-                return step(self, message)
+                return [MUTE, *step(self, message)] if message.observed else step(self, message)
         except messages.NotUnderstood as error:
             return self.failed(Internal(str(error)))
         except Reject as reject:
@@ -108,7 +109,10 @@ class Session:
         return [messages.immediate(reject.status, text, headers, f"epp_{reject.code}"), FINISH]
 
     def failed(self, reject: Reject) -> list[Effect]:
-        """Something is broken, here or there: the client gets `reject` if there is time, else we get out of its way."""
+        """Something is broken, here or there. The client gets `reject` if there is time, else we get out of its way.
+
+        In the middle of an answer that may cost a piece of it; an error would cost all of it.
+        """
         return [*self._abandoned(), *(self.rejected(reject) or self._finish(BROKEN))]
 
     def half_closed(self) -> list[Effect]:
@@ -177,7 +181,7 @@ class Session:
         """The request phase is over. Closing now is the only safe moment to leave: later, pieces would be lost."""
         assert self._route is not None, "answered without a route"
         self.state = State.ROUTED
-        return effects if self._route.observe and not self._half_closed else effects + self._finish(COMPLETED)
+        return effects if self._route.observe and not self._half_closed else effects + self._finish()
 
     # The response phase
 
@@ -201,16 +205,10 @@ class Session:
 
     def _response_body(self, message: Incoming) -> list[Effect]:
         self.state = State.RESPONDING
-        body, end = message.body, message.end
-        if self._response_mode is not Mode.FULL_DUPLEX:
-            effects: list[Effect] = [messages.CONTINUE_RESPONSE_BODY]
-        elif len(body) <= PIECE:
-            effects = [messages.response_piece(body, end)]
-        else:
-            effects = [messages.response_piece(piece, last and end) for piece, last in cut(body)]
-        if body:
-            effects.append(ResponseData(body))
-        if end:
+        effects: list[Effect] = [*pass_response(self._response_mode, message)]
+        if message.body:
+            effects.append(ResponseData(message.body))
+        if message.end:
             effects += self._ended()
         return effects
 
@@ -229,15 +227,12 @@ class Session:
 
     def _unfinished(self) -> list[Effect]:
         """Gateways that tell their modes half-close when the client left; of others it may be the end of the body."""
-        if self._told_modes:
-            return [*self._abandoned(), *self._finish(DISCONNECTED)]
-        return self._decide() if self.state is State.GATHERING else []
+        return self._finish() if self._told_modes else self._decide()
 
     def _cut_short(self) -> Over:
         """How a request ends that the gateway leaves now: well, where we would not see the end of the answer."""
-        no_bodies = self.state is State.RESPONDING and self._response_mode is Mode.NONE
-        no_answers = self.state is State.ROUTED and not self._told_modes
-        return COMPLETED if no_bodies or no_answers else DISCONNECTED
+        unseen = self._response_mode is Mode.NONE or not self._told_modes
+        return COMPLETED if unseen and self.state in (State.ROUTED, State.RESPONDING) else DISCONNECTED
 
     def _abandoned(self) -> list[Effect]:
         return [ABANDON] if self.state is State.DECIDING else []
@@ -274,6 +269,8 @@ STEPS: Final[Mapping[tuple[State, Kind], Step]] = {
     (State.FORWARDING, Kind.REQUEST_BODY): Session._pass_request_body,
     (State.FORWARDING, Kind.REQUEST_TRAILERS): Session._pass_last_trailers,
     (State.FORWARDING, Kind.RESPONSE_HEADERS): Session._response_headers,
+    (State.FORWARDING, Kind.RESPONSE_BODY): Session._response_body,
+    (State.FORWARDING, Kind.RESPONSE_TRAILERS): Session._response_trailers,
     (State.ROUTED, Kind.REQUEST_BODY): Session._late_request_body,
     (State.ROUTED, Kind.REQUEST_TRAILERS): Session._late_request_trailers,
     (State.ROUTED, Kind.RESPONSE_HEADERS): Session._response_headers,
@@ -292,7 +289,6 @@ STEPS: Final[Mapping[tuple[State, Kind], Step]] = {
 AT_HALF_CLOSE: Final[Mapping[State, Callable[[Session], list[Effect]]]] = {
     State.NEW: Session._finish,
     State.GATHERING: Session._unfinished,
-    State.DECIDING: Session._unfinished,
     State.FORWARDING: Session._finish,
     State.ROUTED: Session._finish,
     State.RESPONDING: Session._finish,

@@ -5,7 +5,7 @@ the messages of health checks and of the access log.
 """
 
 from epp.extproc.messages.incoming import Incoming, Kind, Mode, NotUnderstood, decode, headers_size, served, subset_hint
-from epp.extproc.messages.pieces import request_piece, response_piece
+from epp.extproc.messages.pieces import request_message, request_piece, response_message, response_piece
 from epp.extproc.messages.replies import (
     CONTINUE_REQUEST_BODY,
     CONTINUE_REQUEST_HEADERS,
@@ -53,7 +53,9 @@ __all__ = [
     "health_status",
     "immediate",
     "log_entries",
+    "request_message",
     "request_piece",
+    "response_message",
     "response_piece",
     "served",
     "subset_hint",

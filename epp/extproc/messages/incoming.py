@@ -36,23 +36,27 @@ class Mode(IntEnum):
     BUFFERED = 2
     BUFFERED_PARTIAL = 3
     FULL_DUPLEX = 4
+    GRPC = 5
 
 
 class Incoming(msgspec.Struct, gc=False):
     """One message from Envoy.
 
     `size` is that of the whole message in bytes. `headers` (lower-case names, repeated values joined) for headers,
-    `body` for bodies; `end` is end_of_stream. `modes` are the body modes of request and response, if the message tells
-    them. `metadata`: the message carries some; read it with `subset_hint` and `served`.
+    `body` for bodies, `piece` all that was said of it; `end` is end_of_stream. `modes` are the body modes of request
+    and response, if the message tells them. `metadata`: the message carries some; read it with `subset_hint` and
+    `served`. `observed`: the gateway does not listen to us.
     """
 
     kind: Kind
     size: int
     end: bool = False
     body: bytes = b""
+    piece: pb.HttpBody | None = None
     headers: dict[str, str] | None = None
     modes: tuple[Mode, Mode] | None = None
     metadata: Metadata | None = None
+    observed: bool = False
 
 
 class NotUnderstood(ValueError):
@@ -76,13 +80,12 @@ def decode(data: bytes) -> Incoming:
     incoming = Incoming(kind, len(data))
     if kind is Kind.RESPONSE_BODY or kind is Kind.REQUEST_BODY:
         piece = message.response_body if kind is Kind.RESPONSE_BODY else message.request_body
-        incoming.body, incoming.end = piece.body, piece.end_of_stream
-    elif kind is Kind.REQUEST_HEADERS:
-        incoming.headers = _headers(message.request_headers.headers)
-        incoming.end = message.request_headers.end_of_stream
-    elif kind is Kind.RESPONSE_HEADERS:
-        incoming.headers = _headers(message.response_headers.headers)
-        incoming.end = message.response_headers.end_of_stream
+        incoming.piece, incoming.body = piece, piece.body
+        incoming.end = piece.end_of_stream or piece.end_of_stream_without_message
+    elif kind is Kind.REQUEST_HEADERS or kind is Kind.RESPONSE_HEADERS:
+        head = message.request_headers if kind is Kind.REQUEST_HEADERS else message.response_headers
+        incoming.headers, incoming.end = _headers(head.headers), head.end_of_stream
+        incoming.observed = message.observability_mode
     if message.HasField("protocol_config"):
         incoming.modes = _modes(message.protocol_config)
     if message.HasField("metadata_context"):
@@ -97,14 +100,23 @@ def _modes(config: pb.ProtocolConfiguration) -> tuple[Mode, Mode]:
 
 
 def _headers(found: HeaderMap) -> dict[str, str]:
+    try:
+        pairs = [(header.key.lower(), header.raw_value.decode() or header.value) for header in found.headers]
+    except UnicodeDecodeError:
+        pairs = [
+            (header.key.lower(), header.raw_value.decode("utf-8", "surrogateescape") or header.value)
+            for header in found.headers
+        ]
+    headers = dict(pairs)
+    return headers if len(headers) == len(pairs) else _joined(pairs)
+
+
+def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Repeated headers as RFC 9110 and RFC 9113 join them."""
     headers: dict[str, str] = {}
-    for header in found.headers:
-        name = header.key.lower()
-        raw = header.raw_value
-        value = str(raw, "utf-8", "surrogateescape") if raw else header.value
-        if name in headers:
-            value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
-        headers[name] = value
+    for name, value in pairs:
+        before = headers.get(name)
+        headers[name] = value if before is None else f"{before}{'; ' if name == 'cookie' else ', '}{value}"
     return headers
 
 
@@ -114,7 +126,10 @@ def headers_size(headers: Mapping[str, str]) -> int:
 
 
 def subset_hint(metadata: Metadata) -> tuple[str, ...] | None:
-    """The endpoints that the gateway allows: a list, a string, or list items with commas; None for no hint."""
+    """The endpoints that the gateway allows: a list, a string, or list items with commas; None for no hint.
+
+    A hint in any other form allows none: the pool as a whole is what it was meant to narrow.
+    """
     value = _entry(metadata, SUBSET_NAMESPACE, SUBSET)
     if value is None:
         return None
@@ -123,8 +138,10 @@ def subset_hint(metadata: Metadata) -> tuple[str, ...] | None:
         texts = [value.string_value]
     elif kind == "list_value":
         texts = [item.string_value for item in value.list_value.values]
-    else:
+    elif kind == "null_value":
         return None
+    else:
+        texts = []
     return tuple(item.strip() for text in texts for item in text.split(",") if item.strip())
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from epp.extproc.pb.ext_proc_pb2 import HttpBody
+
 # Wire format: tag (field number << 3 | 2), length, that many bytes. ProcessingResponse.request_body is field 3,
 # response_body field 4; in it response = 1, body_mutation = 3, streamed_response = 3, and there body = 1.
 _REQUEST_BODY: Final = b"\x1a"
@@ -28,13 +30,29 @@ def response_piece(piece: bytes | memoryview, end: bool) -> bytes:
     return _head(_RESPONSE_BODY, len(piece), False) + piece
 
 
+def request_message(piece: HttpBody) -> bytes:
+    """A piece of the request body as it came with all its flags; StreamedBodyResponse has the same fields."""
+    fields = piece.SerializeToString()
+    return _wrapped(_REQUEST_BODY, b"", len(fields)) + fields
+
+
+def response_message(piece: HttpBody) -> bytes:
+    """The same for the response body."""
+    fields = piece.SerializeToString()
+    return _wrapped(_RESPONSE_BODY, b"", len(fields)) + fields
+
+
 @lru_cache(1024)
 def _head(tag: bytes, length: int, end: bool) -> bytes:
     """All that stands before the piece. Answers come in pieces of few sizes, and requests in pieces of one."""
     tail = len(_END_OF_STREAM) if end else 0
-    head = _BODY + _varint(length) if length else b""
+    return _wrapped(tag, _BODY + _varint(length) if length else b"", length + tail)
+
+
+def _wrapped(tag: bytes, head: bytes, rest: int) -> bytes:
+    """`head` with its frames before it; `rest` bytes will follow it."""
     for outer in (_STREAMED_RESPONSE, _BODY_MUTATION, _RESPONSE, tag):
-        head = outer + _varint(len(head) + length + tail) + head
+        head = outer + _varint(len(head) + rest) + head
     return head
 
 

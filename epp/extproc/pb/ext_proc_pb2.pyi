@@ -83,12 +83,16 @@ class HttpHeaders(_message.Message):
     def __init__(self, headers: _Optional[_Union[_core_pb2.HeaderMap, _Mapping]] = ..., end_of_stream: _Optional[bool] = ...) -> None: ...
 
 class HttpBody(_message.Message):
-    __slots__ = ("body", "end_of_stream")
+    __slots__ = ("body", "end_of_stream", "end_of_stream_without_message", "grpc_message_compressed")
     BODY_FIELD_NUMBER: _ClassVar[int]
     END_OF_STREAM_FIELD_NUMBER: _ClassVar[int]
+    END_OF_STREAM_WITHOUT_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    GRPC_MESSAGE_COMPRESSED_FIELD_NUMBER: _ClassVar[int]
     body: bytes
     end_of_stream: bool
-    def __init__(self, body: _Optional[bytes] = ..., end_of_stream: _Optional[bool] = ...) -> None: ...
+    end_of_stream_without_message: bool
+    grpc_message_compressed: bool
+    def __init__(self, body: _Optional[bytes] = ..., end_of_stream: _Optional[bool] = ..., end_of_stream_without_message: _Optional[bool] = ..., grpc_message_compressed: _Optional[bool] = ...) -> None: ...
 
 class HttpTrailers(_message.Message):
     __slots__ = ("trailers",)
@@ -153,12 +157,16 @@ class HeaderMutation(_message.Message):
     def __init__(self, set_headers: _Optional[_Iterable[_Union[_core_pb2.HeaderValueOption, _Mapping]]] = ..., remove_headers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StreamedBodyResponse(_message.Message):
-    __slots__ = ("body", "end_of_stream")
+    __slots__ = ("body", "end_of_stream", "end_of_stream_without_message", "grpc_message_compressed")
     BODY_FIELD_NUMBER: _ClassVar[int]
     END_OF_STREAM_FIELD_NUMBER: _ClassVar[int]
+    END_OF_STREAM_WITHOUT_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    GRPC_MESSAGE_COMPRESSED_FIELD_NUMBER: _ClassVar[int]
     body: bytes
     end_of_stream: bool
-    def __init__(self, body: _Optional[bytes] = ..., end_of_stream: _Optional[bool] = ...) -> None: ...
+    end_of_stream_without_message: bool
+    grpc_message_compressed: bool
+    def __init__(self, body: _Optional[bytes] = ..., end_of_stream: _Optional[bool] = ..., end_of_stream_without_message: _Optional[bool] = ..., grpc_message_compressed: _Optional[bool] = ...) -> None: ...
 
 class BodyMutation(_message.Message):
     __slots__ = ("body", "clear_body", "streamed_response")
