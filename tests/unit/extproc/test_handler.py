@@ -1,0 +1,200 @@
+"""What the session cannot see: deciders with bugs, decisions that wait, flights that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from epp.errors import Overloaded
+from epp.extproc import handler
+from epp.extproc.session import Limits
+from epp.sched.exchange import Route
+from epp.testing.effects import closes, marks_response, seen, sends_choice, sends_error, sends_response_body
+from epp.testing.events import octets, request_headers, response_body, response_headers
+
+POD = "10.0.0.1:8000"
+GET = request_headers("/v1/models", method="GET", end=True).message
+HEADERS = response_headers(200).message
+FAILED = "inference error: Internal - the endpoint picker failed; its log says why"
+
+
+class Flight:
+    """Keeps what it is told; fails on what it is told to fail on."""
+
+    def __init__(self, fails_on: str = "") -> None:
+        self.told: list[object] = []
+        self._fails_on = fails_on
+
+    def _tell(self, name: str, what: object) -> None:
+        self.told.append(what)
+        if name == self._fails_on:
+            raise ZeroDivisionError(name)
+
+    def served(self, target):
+        self._tell("served", target)
+
+    def response_started(self, status, headers):
+        self._tell("response_started", status)
+
+    def response_data(self, data):
+        self._tell("response_data", data)
+
+    def ended(self, cause):
+        self._tell("ended", cause)
+
+
+class Decides:
+    """Answers with what it was given: a route, an error, or an awaitable."""
+
+    def __init__(self, answer) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    def decide(self, head, body):
+        self.asked += 1
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def stream(dial, tasks):
+    """stream(decider, timeout): an open Process call."""
+
+    def opened(answer, timeout=60.0):
+        return dial(handler.methods(Decides(answer), tasks, Limits(), timeout)[handler.PROCESS])
+
+    return opened
+
+
+def words(call):
+    return [*map(seen, call.sent), *([] if call.status is None else [closes(call.status)])]
+
+
+def matches(call, *expected):
+    found = words(call)
+    return len(found) == len(expected) and all(each.matches(other) for each, other in zip(expected, found, strict=True))
+
+
+async def test_a_decision_that_is_ready_needs_no_task(stream, tasks):
+    assert matches(stream(Route(POD, Flight()))(GET), sends_choice(POD))
+    assert not len(tasks)
+
+
+async def test_a_decision_that_waits(stream, settled):
+    pending = asyncio.get_running_loop().create_future()
+    flight = Flight()
+    call = stream(pending)(GET)
+    await settled()
+    assert words(call) == []
+    pending.set_result(Route(POD, flight))
+    await settled()
+    assert matches(call, sends_choice(POD))
+
+
+async def test_a_decision_later_than_its_deadline(stream, settled, tasks):
+    pending = asyncio.get_running_loop().create_future()
+    call = stream(pending, timeout=0.0)(GET)
+    await settled()
+    assert matches(
+        call, sends_error(503, text="inference error: ServiceUnavailable - no decision within 0 s"), closes()
+    )
+    assert pending.cancelled()
+    assert not len(tasks)
+
+
+async def test_a_decision_for_a_stream_that_is_lost_is_cancelled(stream, settled, tasks):
+    pending = asyncio.get_running_loop().create_future()
+    dialled = stream(pending)
+    call = dialled(GET)
+    await settled()
+    dialled.handler.lost()
+    await settled()
+    assert pending.cancelled()
+    assert words(call) == []
+    assert not len(tasks)
+
+
+async def test_a_route_that_is_made_in_the_tick_in_which_the_stream_is_lost_ends(stream, settled):
+    """Cancelling comes too late for a decider that does not listen: its flight must still end."""
+    flight = Flight()
+
+    async def stubborn():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return Route(POD, flight)
+
+    dialled = stream(stubborn())
+    dialled(GET)
+    await settled()
+    dialled.handler.lost()
+    await settled()
+    assert flight.told == ["disconnected"]
+
+
+async def test_a_decision_that_is_cancelled_by_somebody_else_is_answered(stream, settled):
+    pending = asyncio.get_running_loop().create_future()
+    call = stream(pending)(GET)
+    await settled()
+    pending.cancel()
+    await settled()
+    assert words(call)[-1] == closes()
+    assert words(call)[0].name == "sends_error"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), RecursionError("deep"), MemoryError()])
+async def test_a_bug_in_a_decision_is_a_500_and_a_log_line(stream, error, caplog):
+    with caplog.at_level(logging.ERROR, logger="epp.extproc.handler"):
+        assert matches(stream(error)(GET), sends_error(500, text=FAILED), closes())
+    assert type(error).__name__ in caplog.text
+
+
+async def test_a_refusal_is_no_log_line(stream, caplog):
+    assert matches(stream(Overloaded("full"))(GET), sends_error(429, dropped="rejected-saturated"), closes())
+    assert not caplog.records
+
+
+async def test_a_route_that_cannot_be_written_ends_its_flight(stream):
+    flight = Flight()
+    broken = Route(POD, flight, set_headers={"x": 7})
+    assert matches(stream(broken)(GET), sends_error(500, text=FAILED), closes())
+    assert flight.told == ["error"]
+
+
+@pytest.mark.parametrize("method", ["served", "response_started", "response_data", "ended"])
+async def test_a_flight_that_fails_holds_up_no_answer(stream, method, caplog):
+    flight = Flight(method)
+    events = [GET, response_headers(200, served=POD).message]
+    events += [response_body(b"y").message, response_body(b"", end=True).message]
+    call = stream(Route(POD, flight))(*events)
+    assert matches(
+        call, sends_choice(POD), marks_response(), sends_response_body(b"y"), sends_response_body(b"", end=True)
+    )
+    assert flight.told == [POD, 200, b"y", "completed"]
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_flight_ends_once_whatever_ends_it(stream):
+    flight = Flight()
+    dialled = stream(Route(POD, flight))
+    dialled(GET, HEADERS, response_body(b"", end=True).message)
+    dialled.handler.half_closed()
+    dialled.handler.lost()
+    assert flight.told == [200, "completed"]
+
+
+async def test_a_flight_that_is_not_observed_is_not_ended_by_its_stream(stream):
+    flight = Flight()
+    dialled = stream(Route(POD, flight, observe=False))
+    assert matches(dialled(GET), sends_choice(POD), closes())
+    assert flight.told == []
+
+
+async def test_the_decider_is_asked_once(dial, tasks):
+    decider = Decides(Route(POD, Flight()))
+    process = handler.methods(decider, tasks, Limits(), 60.0)[handler.PROCESS]
+    dial(process)(GET, GET, octets(b"\xff").message)
+    assert decider.asked == 1
