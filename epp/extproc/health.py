@@ -63,7 +63,8 @@ class UnaryHandler:
             self._call.finish()
 
     def half_closed(self) -> None:
-        """The message was the request."""
+        """After a message all is said already."""
+        self._call.finish(INVALID_ARGUMENT, "no request")
 
     def lost(self) -> None:
         """Nothing is kept."""

@@ -171,11 +171,14 @@ class Session:
         return self._answered([messages.CONTINUE_REQUEST_TRAILERS])
 
     def _late_request_body(self, message: Incoming) -> list[Effect]:
-        """The answer came before the end of a body that passes; of any other body this is a repeated end: dropped."""
-        return [*self._request.passed(message)] if self._request.passing else []
+        """The answer came before the end of a body that passes; of any other body this is a repeated end: dropped.
+
+        Without a choice the headers have had no reply, and nothing that comes after them may have one.
+        """
+        return [*self._request.passed(message)] if self._request.passing and self._route is not None else []
 
     def _late_request_trailers(self, message: Incoming) -> list[Effect]:
-        return [messages.CONTINUE_REQUEST_TRAILERS]
+        return [] if self._route is None else [messages.CONTINUE_REQUEST_TRAILERS]
 
     def _answered(self, effects: list[Effect]) -> list[Effect]:
         """The request phase is over. Closing now is the only safe moment to leave: later, pieces would be lost."""
