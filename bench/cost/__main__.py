@@ -1,7 +1,7 @@
 """`python -m bench.cost`: CPU, latency and memory of the picker behind real Envoy, against bench/limits.yaml.
 
-python -m bench.cost                      all scenarios, about four minutes
-python -m bench.cost --quick              a few seconds each, about one and a half
+python -m bench.cost                      all scenarios, about six minutes
+python -m bench.cost --quick              a few seconds each, about two and a half
 python -m bench.cost --only short,idle
 python -m bench.cost --epp-cmd '…'        another picker: it listens on 127.0.0.1:9002 in clear, and finds its model
                                           servers at 127.0.1.1:8000, 127.0.1.2:8000, …

