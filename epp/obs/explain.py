@@ -55,9 +55,8 @@ def show(decision: dict[str, Any], out: TextIO) -> None:
     moment = datetime.fromtimestamp(decision["time"], UTC).strftime("%H:%M:%S.%f")[:-3]
     outcome = decision["refusal"] or f"-> {decision['destination']}"
     micros = decision["seconds"] * 1e6
-    out.write(
-        f"{moment}Z  {decision['request_id']}  {decision['model'] or decision['path']}  {outcome}  {micros:.0f} us\n"
-    )
+    head = f"{moment}Z  {decision['request_id']}  {decision['model'] or decision['path']}  {outcome}  {micros:.0f} us"
+    out.write("".join(char if char.isprintable() else "?" for char in head) + "\n")  # ids and models are a client's
     for profile in decision["profiles"]:
         title = f"profile {profile['profile']}, picker {profile['picker']}"
         if profile["emptied_by"]:
@@ -109,7 +108,7 @@ def _rich_table(title: str, header: list[str], rows: list[list[str]], out: TextI
         table.add_column(name, justify="left" if place < 2 or place == len(header) - 1 else "right")
     for row in rows:
         table.add_row(*row, style="bold green" if row[0] else "dim" if row[-1] else "")
-    Console(file=out).print(table)
+    Console(file=out, markup=False, highlight=False).print(table)  # `[::1]:8000` is no markup
     return True
 
 

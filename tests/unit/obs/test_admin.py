@@ -202,6 +202,12 @@ async def test_explain_prints_what_the_picker_remembers(site: Site) -> None:
     assert "not-c" in out
 
 
+async def test_explain_lets_no_control_characters_of_clients_through(site: Site) -> None:
+    site.decisions.add(decided("r-\x1b[31m\n1"))
+    _, out = await explained(site.url)
+    assert "r-?[31m?1  llama" in out
+
+
 async def test_explain_can_be_asked_for_one_request_as_json(site: Site) -> None:
     site.decisions.add(decided("r-1"))
     site.decisions.add(decided("r-2"))
