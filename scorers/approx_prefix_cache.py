@@ -148,6 +148,11 @@ class ApproxPrefixCache(Producer, type="approx-prefix-cache-producer"):
 
     def _learn(self, endpoints: Endpoints) -> None:
         """Block sizes and counts as reported; those of endpoints not seen at present are remembered."""
+        memo = endpoints.memo
+        if memo is not None:
+            if self in memo:
+                return
+            memo[self] = endpoints[BLOCK_SIZE]
         slots, sizes, counts = endpoints.slots, endpoints[BLOCK_SIZE], endpoints[BLOCK_COUNT]
         seen = slots.tobytes() + sizes.tobytes() + counts.tobytes()
         if seen == self._seen:

@@ -9,6 +9,7 @@ class KvCacheUtilization(Scorer, type="kv-cache-utilization-scorer"):
     """Prefer endpoints with free KV cache: 1 - usage."""
 
     needs = (KV_USAGE,)
+    of_request = False
     lenient = True
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:

@@ -9,6 +9,7 @@ class QueueDepth(Scorer, type="queue-scorer"):
     """Prefer endpoints with a short waiting queue: (max - q) / (max - min) over the candidates; all equal is 1."""
 
     needs = (WAITING,)
+    of_request = False
     lenient = True
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:

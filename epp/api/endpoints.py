@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -47,12 +48,16 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The pool at one moment. Arrays are indexed by slot, read only, and never change once published.
 
     `live` holds the slots in use, ascending; `endpoints` and `adapters` have None / NO_ADAPTERS at free slots.
+    `counts` are the exception: the ledger's own arrays, true at the moment they are read. `memo` keeps what has been
+    computed from the columns of all live endpoints, so that it is computed once a snapshot.
     """
 
     columns: Mapping[Column, Values]
     endpoints: Sequence[Endpoint | None]
     live: NDArray[np.intp]
     adapters: Sequence[Adapters] = ()
+    counts: Mapping[Column, NDArray[Any]] = {}
+    memo: dict[Any, Values] = msgspec.field(default_factory=dict)
 
 
 _EMPTY: dict[Column, Values] = {}
@@ -117,14 +122,29 @@ class Endpoints:
         kept = self.where(stay)
         return Endpoints(snapshot, kept.slots, kept._extra)
 
+    @property
+    def memo(self) -> dict[Any, Values] | None:
+        """What may be kept until the pool changes, by any key; None unless these are all live endpoints."""
+        return self._snapshot.memo if self.slots is self._snapshot.live else None
+
     def _gather(self, column: Column) -> Values:
         values = self._extra.get(column)
         if values is None:
-            source = self._snapshot.columns.get(column)
-            values = np.full(len(self.slots), np.nan, np.float32) if source is None else source[self.slots]
-            if values.dtype != np.float32:
-                values = values.astype(np.float32)
+            values = self._read(column)
         values.flags.writeable = False
+        return values
+
+    def _read(self, column: Column) -> Values:
+        snapshot, slots = self._snapshot, self.slots
+        source = snapshot.columns.get(column)
+        if source is None:
+            counted = snapshot.counts.get(column)
+            return np.full(len(slots), np.nan, np.float32) if counted is None else counted[slots].astype(np.float32)
+        if slots is not snapshot.live:
+            return source[slots]
+        values = snapshot.memo.get(column)
+        if values is None:
+            values = snapshot.memo[column] = source[slots]
         return values
 
 

@@ -77,7 +77,13 @@ class Filter(Plugin):
 
 
 class Scorer(Plugin):
-    """Says how good each endpoint is."""
+    """Says how good each endpoint is.
+
+    `of_request` False: the scores follow from scraped columns alone, whatever the request; they are then computed once
+    a scrape instead of once a request.
+    """
+
+    of_request: ClassVar[bool] = True
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
         """float32[n] in [0, 1], more is better, NaN for no opinion (counts as 0.5)."""

@@ -16,12 +16,14 @@ from epp.api import (
     RUNNING,
     WAITING,
     Charge,
+    Column,
     Endpoint,
     Endpoints,
     Observer,
     Plugin,
     Request,
     Snapshot,
+    Values,
 )
 from epp.clock import Clock
 from epp.config.plan import Plan
@@ -76,21 +78,21 @@ class Pool:
         self._ledger = ledger
         self._scraped_load = scraped_load
         self._scraped: Snapshot | None = None
-        self._live: object = None
+        self._counts: Mapping[Column, Values] = {}
         self._merged: Snapshot | None = None
 
     def snapshot(self) -> Snapshot:
-        """The pool as it is now; ledger columns stay live, so read them before the next await."""
+        """The pool as it is now; counts stay live, so read them before the next await."""
         scraped = self._table.snapshot()
-        live = self._ledger.columns(len(scraped.endpoints))
-        if self._merged is None or scraped is not self._scraped or live is not self._live:
-            self._scraped, self._live = scraped, live
-            self._merged = msgspec.structs.replace(scraped, columns={**scraped.columns, **live})
+        counts = self._ledger.columns(len(scraped.endpoints))
+        if self._merged is None or scraped is not self._scraped or counts is not self._counts:
+            self._scraped, self._counts = scraped, counts
+            self._merged = msgspec.structs.replace(scraped, counts=counts)
         if self._scraped_load:
             return self._with_scraped_load(self._merged)
         return self._merged
 
-    def hinted(self, snapshot: Snapshot, subset: tuple[str, ...]) -> NDArray[np.intp]:
+    def hinted(self, subset: tuple[str, ...]) -> NDArray[np.intp]:
         """Slots of the hinted endpoints: `ip:port` means that port, a bare `ip` all of its ports."""
         found: set[int] = set()
         for item in subset:
@@ -98,10 +100,12 @@ class Pool:
         return np.array(sorted(found), np.intp)
 
     def _with_scraped_load(self, snapshot: Snapshot) -> Snapshot:
-        columns = dict(snapshot.columns)
-        load = np.nan_to_num(columns[RUNNING]) + np.nan_to_num(columns[WAITING])
-        columns[INFLIGHT_REQUESTS] = columns[INFLIGHT_REQUESTS][: len(load)] + load
-        return msgspec.structs.replace(snapshot, columns=columns)
+        load = np.nan_to_num(snapshot.columns[RUNNING]) + np.nan_to_num(snapshot.columns[WAITING])
+        reserved = snapshot.counts[INFLIGHT_REQUESTS]
+        width = min(len(load), len(reserved))
+        return msgspec.structs.replace(
+            snapshot, counts={**snapshot.counts, INFLIGHT_REQUESTS: reserved[:width] + load[:width]}
+        )
 
 
 class Director:
@@ -183,7 +187,7 @@ class Director:
         snapshot = self._pool.snapshot()
         slots = snapshot.live
         if subset is not None and self._settings.use_subset:
-            slots = self._pool.hinted(snapshot, subset)
+            slots = self._pool.hinted(subset)
         if not len(slots):
             raise NoEndpoints(NO_CANDIDATES)
         return Endpoints(snapshot, slots)

@@ -109,9 +109,14 @@ def _totals(verdict: Verdict, request: Request, faults: Faults, timer: Timer | N
 
 
 def _scores(name: str, plugin: Scorer, request: Request, endpoints: Endpoints, faults: Faults) -> Values | np.float32:
+    memo = None if plugin.of_request else endpoints.memo
+    if memo is not None and (known := memo.get(plugin)) is not None:
+        return known
     try:
         scores = plugin.score(request, endpoints)
         if scores.shape == endpoints.slots.shape and scores.dtype.kind in "fiub":
+            if memo is not None:
+                memo[plugin] = scores
             return scores
     except Exception:
         faults(name, "raised")
