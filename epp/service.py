@@ -16,6 +16,7 @@ from epp.extproc import accesslog, handler, health, session, tls
 from epp.extproc.limits import Limits
 from epp.extproc.rpc import Methods
 from epp.extproc.server import NativeServer
+from epp.extproc.standing import Standing
 from epp.obs.admin import Admin, Facts
 from epp.obs.decisions import Decisions
 from epp.obs.metrics import Metrics
@@ -60,8 +61,9 @@ class Service:
             self.decisions.add,
         )  # fmt: skip
         self.scraper = self._scraper()
+        self.standing = Standing()
         self.server = self._server(self._methods(sink))
-        self.health = NativeServer(health.methods(self.ready), self.clock)
+        self.health = NativeServer(health.methods(self.ready, self.tasks), self.clock)
         self.admin = self._admin(source)
         self._listen_to_the_table()
 
@@ -81,6 +83,10 @@ class Service:
     def ready(self) -> bool:
         """Whether gateways should send requests here."""
         return bool(len(self.table)) and not self.draining
+
+    def open_streams(self) -> int:
+        """Requests that are being served. Access logs and health watches stay open as long as a gateway lives."""
+        return self.server.streams.open - len(self.standing)
 
     async def start(self) -> None:
         """Finds endpoints, begins to scrape, listens."""
@@ -112,11 +118,12 @@ class Service:
         self.draining = True
         deadline = self.clock.now() + self.arguments.drain_timeout
         quiet = self.clock.now()
-        log.info("draining", extra={"open-streams": self.server.streams.open})
+        log.info("draining", extra={"open-streams": self.open_streams()})
         while (now := self.clock.now()) < deadline and now - quiet < QUIET_SECONDS:
-            if self.server.streams.open:
+            if self.open_streams():
                 quiet = now
             await asyncio.sleep(0.05)
+        self.standing.end()
         await self.server.drain(max(0.0, deadline - self.clock.now()))
 
     async def close(self) -> None:
@@ -183,7 +190,9 @@ class Service:
         flags = self.arguments
         limits = session.Limits(body=flags.max_request_body, headers=flags.max_request_headers)
         rpcs = handler.methods(self.director, self.tasks, limits, flags.decision_timeout)
-        return {**rpcs, **health.methods(self.ready), **({} if sink is None else accesslog.methods(sink))}
+        checks = health.methods(self.ready, self.tasks, self.standing)
+        logged = {} if sink is None else accesslog.methods(sink, self.standing)
+        return {**rpcs, **checks, **logged}
 
     def _server(self, rpcs: Methods) -> NativeServer:
         flags = self.arguments
@@ -224,14 +233,14 @@ class Service:
         plugins = self.plan.plugins().items()
         indexes = [(label, type(plugin).type, plugin.stats) for label, plugin in plugins if hasattr(plugin, "stats")]
         self.metrics.registry.register(PrefixView(indexes))
-        self.metrics.show_streams(lambda: self.server.streams.open)
+        self.metrics.show_streams(self.open_streams)
         return Admin(
             self.metrics,
             pool,
             self.decisions,
             self.clock,
             ready=self.ready,
-            open_streams=lambda: self.server.streams.open,
+            open_streams=self.open_streams,
             facts=Facts(__version__, source, self.plan.plugins()),
         )
 

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from epp.extproc import messages
 from epp.extproc.rpc import Call, Methods
+from epp.extproc.standing import Standing
 from epp.sched.exchange import LogSink
 
 log = logging.getLogger("epp.extproc.accesslog")
 
 
-def methods(sink: LogSink) -> Methods:
-    """StreamAccessLogs, every entry of which goes to the sink."""
-    return {"/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs": lambda call: AccessLogHandler(call, sink)}
+INVALID_ARGUMENT: Final = 3
+STREAM: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+
+
+def methods(sink: LogSink, standing: Standing | None = None) -> Methods:
+    """StreamAccessLogs, every entry of which goes to the sink; open streams stand in `standing`."""
+    stand = Standing() if standing is None else standing
+    return {STREAM: lambda call: AccessLogHandler(call, sink, stand)}
 
 
 class AccessLogHandler:
     """Implements `rpc.Handler`."""
 
-    __slots__ = ("_call", "_sink")
+    __slots__ = ("_call", "_sink", "_standing")
 
-    def __init__(self, call: Call, sink: LogSink) -> None:
+    def __init__(self, call: Call, sink: LogSink, standing: Standing) -> None:
         self._call = call
         self._sink = sink
+        self._standing = standing
+        standing.add(self)
 
     def message(self, data: bytes) -> None:
         try:
             entries = messages.log_entries(data)
         except messages.NotUnderstood as error:
-            self._call.finish(3, str(error))
+            self.end(INVALID_ARGUMENT, str(error))
             return
         for entry in entries:
             try:
@@ -38,7 +47,13 @@ class AccessLogHandler:
                 log.exception("an access log entry failed", extra={"x-request-id": entry.request_id})
 
     def half_closed(self) -> None:
-        self._call.finish()
+        self.end()
 
     def lost(self) -> None:
         """Envoy opens another; entries in between expire."""
+        self._standing.discard(self)
+
+    def end(self, status: int = 0, reason: str = "") -> None:
+        """Finishes the RPC."""
+        self._standing.discard(self)
+        self._call.finish(status, reason)

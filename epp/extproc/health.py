@@ -12,6 +12,7 @@ from typing import Final
 
 from epp.extproc import messages
 from epp.extproc.rpc import Call, Methods
+from epp.extproc.standing import Standing
 from epp.tasks import Tasks
 
 LIVENESS: Final = "liveness"
@@ -21,15 +22,18 @@ INVALID_ARGUMENT: Final = 3
 Ready = Callable[[], bool]
 
 
-def methods(ready: Ready, tasks: Tasks | None = None, interval: float = 0.5) -> Methods:
+def methods(
+    ready: Ready, tasks: Tasks | None = None, standing: Standing | None = None, *, interval: float = 0.5
+) -> Methods:
     """Check and List; and Watch, looking every `interval` seconds, if there are `tasks` to do so."""
+    stand = Standing() if standing is None else standing
     served = {
         "/grpc.health.v1.Health/Check": lambda call: UnaryHandler(call, lambda data: _check(data, ready)),
         "/grpc.health.v1.Health/List": lambda call: UnaryHandler(call, lambda data: _list(ready)),
     }
     if tasks is None:
         return served
-    return {**served, "/grpc.health.v1.Health/Watch": lambda call: WatchHandler(call, ready, tasks, interval)}
+    return {**served, "/grpc.health.v1.Health/Watch": lambda call: WatchHandler(call, ready, tasks, stand, interval)}
 
 
 def serving(name: str, ready: Ready) -> bool:
@@ -73,12 +77,13 @@ class UnaryHandler:
 class WatchHandler:
     """Implements `rpc.Handler`: the status at once, then whenever it changes, until the client leaves."""
 
-    __slots__ = ("_call", "_interval", "_ready", "_tasks", "_watching")
+    __slots__ = ("_call", "_interval", "_ready", "_standing", "_tasks", "_watching")
 
-    def __init__(self, call: Call, ready: Ready, tasks: Tasks, interval: float) -> None:
+    def __init__(self, call: Call, ready: Ready, tasks: Tasks, standing: Standing, interval: float) -> None:
         self._call = call
         self._ready = ready
         self._tasks = tasks
+        self._standing = standing
         self._interval = interval
         self._watching: asyncio.Task[None] | None = None
 
@@ -89,12 +94,19 @@ class WatchHandler:
             self._call.finish(INVALID_ARGUMENT, str(error))
             return
         if self._watching is None:
+            self._standing.add(self)
             self._watching = self._tasks.spawn("health watch", self._watch(name))
 
     def half_closed(self) -> None:
         """The client has asked, and listens."""
 
+    def end(self) -> None:
+        """Finishes the RPC."""
+        self.lost()
+        self._call.finish()
+
     def lost(self) -> None:
+        self._standing.discard(self)
         if self._watching is not None:
             self._watching.cancel()
 
