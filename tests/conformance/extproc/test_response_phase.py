@@ -58,6 +58,12 @@ def test_full_duplex_cuts_long_pieces():
     play.does(*pieces, sends_response_body(long[124_000:], end=True), tells(data=long), LAST_END).run()
 
 
+def test_full_duplex_drops_a_repeated_end():
+    play = routed().gets(response_headers(200)).does(*STARTED).gets(response_body(b"y", end=True))
+    play.does(sends_response_body(b"y", end=True), tells(data=b"y"), LAST_END)
+    play.gets(response_body(b"", end=True), half_closes()).does(closes()).run()
+
+
 @pytest.mark.parametrize("mode", ["STREAMED", "BUFFERED"])
 def test_in_other_modes_pieces_are_waved_through(mode):
     play = routed(response_mode=mode).gets(response_headers(200)).does(*STARTED)
