@@ -57,7 +57,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     live: NDArray[np.intp]
     adapters: Sequence[Adapters] = ()
     counts: Mapping[Column, NDArray[Any]] = {}
-    memo: dict[Any, Values] = msgspec.field(default_factory=dict)
+    memo: dict[Any, Any] = msgspec.field(default_factory=dict)
 
 
 _EMPTY: dict[Column, Values] = {}
@@ -123,7 +123,7 @@ class Endpoints:
         return Endpoints(snapshot, kept.slots, kept._extra)
 
     @property
-    def memo(self) -> dict[Any, Values] | None:
+    def memo(self) -> dict[Any, Any] | None:
         """What may be kept until the pool changes, by any key; None unless these are all live endpoints."""
         return self._snapshot.memo if self.slots is self._snapshot.live else None
 
@@ -142,7 +142,7 @@ class Endpoints:
             return np.full(len(slots), np.nan, np.float32) if counted is None else counted[slots].astype(np.float32)
         if slots is not snapshot.live:
             return source[slots]
-        values = snapshot.memo.get(column)
+        values: Values | None = snapshot.memo.get(column)
         if values is None:
             values = snapshot.memo[column] = source[slots]
         return values

@@ -86,7 +86,7 @@ class Scorer(Plugin):
     of_request: ClassVar[bool] = True
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        """float32[n] in [0, 1], more is better, NaN for no opinion (counts as 0.5)."""
+        """A new float32[n] in [0, 1], more is better, NaN for no opinion (counts as 0.5)."""
         raise NotImplementedError
 
 

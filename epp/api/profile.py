@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from epp.api.plugins import Filter, Picker, Scorer
 
 
 class Profile:
     """Filters in order, weighted scorers, one picker; each with the name that the configuration gave it."""
 
-    __slots__ = ("column", "filters", "name", "picker", "scorers")
+    __slots__ = ("filters", "name", "picker", "scorers")
 
     def __init__(
         self,
@@ -26,7 +24,6 @@ class Profile:
         self.filters = tuple(filters)
         self.scorers = tuple(scorers)
         self.picker = picker
-        self.column = np.array([[weight] for _, weight, _ in scorers], np.float32).reshape(len(self.scorers), 1)
 
     def __repr__(self) -> str:
         return f"Profile({self.name!r})"

@@ -100,8 +100,8 @@ class AccessLogCompletion:
         self._rng = rng
         self._share = observed_share
         self._forecast = FirstByteForecast(clock)
-        # A list, because clients may repeat an id.
-        self._open: dict[str, list[InFlight]] = {}
+        # Oldest first: clients may repeat an id.
+        self._open: dict[str, dict[InFlight, None]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -110,7 +110,7 @@ class AccessLogCompletion:
         return bool(self._share) and self._rng.random() < self._share
 
     def follow(self, flight: InFlight) -> None:
-        self._open.setdefault(flight.request.id, []).append(flight)
+        self._open.setdefault(flight.request.id, {})[flight] = None
         self._forecast.add(flight)
 
     def entry(self, entry: LogEntry) -> None:
@@ -118,18 +118,17 @@ class AccessLogCompletion:
         flights = self._open.get(entry.request_id)
         if not flights:
             return
-        flight = flights[0]
+        flight = next(iter(flights))
         if entry.ttfb_seconds is not None:
             self._forecast.learn(flight.prompt_tokens, entry.ttfb_seconds)
         flight.logged(entry)
 
     def done(self, flight: InFlight) -> None:
         """The flight ended, by its log line or otherwise."""
-        flights = self._open.get(flight.request.id, [])
-        if flight in flights:
-            flights.remove(flight)
-            if not flights:
-                del self._open[flight.request.id]
+        flights = self._open.get(flight.request.id, {})
+        flights.pop(flight, None)
+        if not flights:
+            self._open.pop(flight.request.id, None)
 
     def tick(self) -> None:
         self._forecast.tick()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from epp.api import Endpoints, Mask, NoEndpoints, Order, Profile, Values
 from epp.errors import Reject
@@ -19,7 +18,7 @@ class Verdict:
     """One profile's run, as arrays; rendered only when somebody asks (`explain`).
 
     `candidates` went in; `masks` holds one mask a filter that ran (None: it kept all), over what the filter before it
-    left; `endpoints` are the survivors; `scores` float32[scorers, n] as they were weighed (clipped, unknown as 0.5);
+    left; `endpoints` are the survivors; `scores` a float32[n] for each scorer as weighed (clipped, unknown as 0.5);
     `totals` float32[n] the weighted sums; `order` positions into `endpoints`, best first, empty if nothing was found.
     `emptied_by` names the filter that left nothing (or failed), `otherwise` is how the request ends then.
     """
@@ -42,7 +41,7 @@ class Verdict:
         self.candidates = candidates
         self.endpoints = candidates
         self.masks: list[Mask | None] = []
-        self.scores: NDArray[np.float32] | None = None
+        self.scores: Sequence[Values] = ()
         self.totals: Values = NO_SCORES
         self.order: Order = NO_ORDER
         self.emptied_by: str | None = None
@@ -63,7 +62,7 @@ def explain(verdict: Verdict) -> dict[str, Any]:
     """The verdict as plain data: candidates, filter verdicts, score matrix, totals, pick."""
     profile = verdict.profile
     names = [endpoint.name for endpoint in verdict.endpoints]
-    matrix = verdict.scores if verdict.scores is not None else np.zeros((len(profile.scorers), 0), np.float32)
+    rows_of_scores = verdict.scores or [NO_SCORES] * len(profile.scorers)
     rows = [
         {
             "name": name,
@@ -71,7 +70,7 @@ def explain(verdict: Verdict) -> dict[str, Any]:
             "weight": weight,
             "scores": dict(zip(names, _rounded(row), strict=False)),
         }
-        for (name, weight, scorer), row in zip(profile.scorers, matrix, strict=True)
+        for (name, weight, scorer), row in zip(profile.scorers, rows_of_scores, strict=True)
     ]
     return {
         "profile": profile.name,

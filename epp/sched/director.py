@@ -206,14 +206,16 @@ class Director:
         verdict = verdicts[primary]
         if not verdict.order.size:
             raise verdict.rejection(FILTERED_OUT)
-        chosen = {name: v.endpoints.at(int(v.order[0])) for name, v in verdicts.items() if v.order.size}
-        destination = ",".join([verdict.endpoints.at(position).target for position in verdict.order.tolist()])
+        first = verdict.endpoints.at(int(verdict.order[0]))
+        destination = first.target
+        if verdict.order.size > 1:
+            destination = ",".join([verdict.endpoints.at(position).target for position in verdict.order.tolist()])
         flight = self._reserve(reading, verdict, verdicts)
         seconds = self.clock.now() - started
-        first = verdict.endpoints.at(int(verdict.order[0]))
         self.recorder.scheduled(seconds, request.target_model, first.pod or first.name, first.namespace, first.port)
         wall = self.clock.wall()
         self._on_decided(Decided(wall, request.id, request.model, request.path, seconds, verdicts, destination))
+        chosen = {name: v.endpoints.at(int(v.order[0])) for name, v in verdicts.items() if v.order.size}
         return self._answer(reading, flight, destination, chosen, verdict)
 
     def _run_profiles(self, request: Request, endpoints: Endpoints, timer: Timer | None) -> dict[str, Verdict]:
@@ -247,7 +249,12 @@ class Director:
                     plugin.picked(request, slots)
                 except Exception:
                     self.observer_failed(plugin)
-        return InFlight(self, request, ticket, charge.prompt_tokens, reading.usage_reader())
+        observed = self._completion.observe()
+        flight = InFlight(self, request, ticket, charge.prompt_tokens, reading.usage_reader() if observed else None)
+        if not observed:
+            flight.followed = True
+            self._completion.follow(flight)
+        return flight
 
     def _charge(self, request: Request, endpoints: Endpoints, position: int) -> Charge:
         if self._charger is not None:
@@ -266,16 +273,12 @@ class Director:
         headers = dict(self._plan.handler[1].headers(request, chosen))
         if reading.minted_id:
             headers[REQUEST_ID] = request.id
-        observe = self._completion.observe()
-        if not observe:
-            flight.followed = True
-            self._completion.follow(flight)
         scores = None
         if self._settings.emit_scores:
             totals = zip(verdict.endpoints, verdict.totals.tolist(), strict=True)
             scores = {endpoint.target: total for endpoint, total in totals}
         request.lighten()
-        return Route(destination, flight, observe, headers, reading.body, scores)
+        return Route(destination, flight, not flight.followed, headers, reading.body, scores)
 
     def _refused(self, reading: Reading, reject: Reject, started: float) -> None:
         request = reading.request

@@ -1,7 +1,7 @@
 """Filters, scorers, picker: one profile over some endpoints. Synchronous and pure, given the random generator.
 
-The few array passes here are the whole overhead of the framework: one count a filter, one copy a scorer, one minimum
-and one maximum over all scores, two passes for the weighted sum.
+The few array passes here are the whole overhead of the framework: one count a filter; a minimum, a maximum, a product
+and a sum a scorer, and no more than the sum for a scorer whose scores follow from scraped columns alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from random import Random
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from epp.api import Endpoints, Filter, NoEndpoints, Order, Picker, Profile, Request, Scorer, Values
 from epp.errors import Unavailable
@@ -20,7 +19,7 @@ from epp.sched.decision import Verdict
 NEUTRAL = np.float32(0.5)
 _MIN = np.minimum.reduce
 _MAX = np.maximum.reduce
-_SUM = np.add.reduce
+FEW = 32
 
 Faults = Callable[[str, str], None]
 """(plugin name, kind). Kinds: `raised` (called while the exception is being handled), `shape`, `range`, `unknown` (NaN
@@ -92,48 +91,63 @@ def _filter(verdict: Verdict, name: str, plugin: Filter, request: Request, fault
 
 
 def _totals(verdict: Verdict, request: Request, faults: Faults, timer: Timer | None) -> Values:
-    profile, endpoints = verdict.profile, verdict.endpoints
-    matrix = verdict.scores = np.empty((len(profile.scorers), len(endpoints)), np.float32)
-    if not profile.scorers:
-        return np.zeros(len(endpoints), np.float32)
-    for i, (name, _, plugin) in enumerate(profile.scorers):
-        started = timer.now() if timer else 0.0
-        matrix[i] = _scores(name, plugin, request, endpoints, faults)
-        if timer:
-            timer.took("Scorer", plugin.type, name, timer.now() - started)
-    if not (_MIN(matrix, axis=None) >= 0 and _MAX(matrix, axis=None) <= 1):  # NaN makes both false
-        _mend(profile, matrix, faults)
-    matrix.flags.writeable = False
-    # not a matrix product: BLAS rounds by position, and equal scores must have equal totals
-    return np.asarray(_SUM(profile.column * matrix, axis=0))
+    endpoints = verdict.endpoints
+    memo = endpoints.memo
+    rows: list[Values] = []
+    totals: Values | None = None
+    for name, weight, plugin in verdict.profile.scorers:
+        kept = memo is not None and not plugin.of_request
+        known = memo.get((plugin, weight)) if memo is not None and kept else None
+        if known is None:
+            started = timer.now() if timer else 0.0
+            row = _scores(name, plugin, request, endpoints, faults)
+            # not a matrix product: BLAS rounds by position, and equal scores must have equal totals
+            known = row, row * np.float32(weight)
+            if timer:
+                timer.took("Scorer", plugin.type, name, timer.now() - started)
+            if memo is not None and kept:
+                memo[plugin, weight] = known
+        rows.append(known[0])
+        totals = known[1] if totals is None else totals + known[1]
+    verdict.scores = rows
+    return np.zeros(len(endpoints), np.float32) if totals is None else totals
 
 
-def _scores(name: str, plugin: Scorer, request: Request, endpoints: Endpoints, faults: Faults) -> Values | np.float32:
-    memo = None if plugin.of_request else endpoints.memo
-    if memo is not None and (known := memo.get(plugin)) is not None:
-        return known
+def _scores(name: str, plugin: Scorer, request: Request, endpoints: Endpoints, faults: Faults) -> Values:
+    """float32[n] in [0, 1], whatever the plugin returns or raises."""
     try:
         scores = plugin.score(request, endpoints)
         if scores.shape == endpoints.slots.shape and scores.dtype.kind in "fiub":
-            if memo is not None:
-                memo[plugin] = scores
-            return scores
+            row: Values = scores if scores.dtype == np.float32 else scores.astype(np.float32)
+            row = row if _in_range(row) else _mended(name, row, faults)
+            row.flags.writeable = False
+            return row
     except Exception:
         faults(name, "raised")
     else:
         faults(name, "shape")
-    return NEUTRAL
+    return np.full(len(endpoints), NEUTRAL, np.float32)
 
 
-def _mend(profile: Profile, matrix: NDArray[np.float32], faults: Faults) -> None:
-    for (name, _, _), row in zip(profile.scorers, matrix, strict=True):
-        unknown = np.isnan(row)
-        if unknown.any():
-            faults(name, "unknown")
-            row[unknown] = NEUTRAL
-        if _MIN(row) < 0 or _MAX(row) > 1:
-            faults(name, "range")
-            np.clip(row, 0, 1, out=row)
+def _in_range(row: Values) -> bool:
+    """Whether all scores are in [0, 1] and none is NaN."""
+    if len(row) > FEW:
+        return bool(_MIN(row) >= 0 and _MAX(row) <= 1)  # NaN makes both false
+    values = row.tolist()  # of few, Python's own functions are several times faster
+    total = sum(values)
+    return bool(total == total and min(values) >= 0 and max(values) <= 1)  # noqa: PLR0124 (NaN)
+
+
+def _mended(name: str, row: Values, faults: Faults) -> Values:
+    """Unknown as neutral, the rest clipped; the plugin is named."""
+    unknown = np.isnan(row)
+    if unknown.any():
+        faults(name, "unknown")
+        row = np.where(unknown, NEUTRAL, row)
+    if _MIN(row) < 0 or _MAX(row) > 1:
+        faults(name, "range")
+        row = np.clip(row, 0, 1)
+    return row
 
 
 def _pick(verdict: Verdict, request: Request, rng: Random, faults: Faults, timer: Timer | None) -> Order:
