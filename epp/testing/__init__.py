@@ -1,4 +1,7 @@
-"""For authors of plugins: builders, contract checks, transcripts. Imports no test framework."""
+"""For authors of plugins: builders and contract checks; transcripts of ext_proc streams are in `epp.testing.playbook`.
+
+Imports no test framework.
+"""
 
 from epp.testing.build import endpoint, endpoints, request
 from epp.testing.contract import check_filter, check_picker, check_producer, check_scorer

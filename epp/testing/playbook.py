@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Mapping
 from epp.extproc import handler
 from epp.extproc.rpc import Handler, Methods
 from epp.extproc.session import Limits
-from epp.sched.exchange import Head, Route
+from epp.sched.exchange import Decider, Head, Route
 from epp.tasks import Tasks
 from epp.testing.effects import Line, asks, closes, gives_up, seen, tells
 
@@ -33,9 +33,13 @@ TURNS = 5  # of the event loop, for a decision to reach the stream
 class Playbook:
     """One stream, written down with `gets` and `does`, then played with `run`."""
 
-    def __init__(self, limits: Limits | None = None, *, timeout: float = 60.0) -> None:
-        """`timeout` in seconds, for decisions that are not made at once."""
+    def __init__(self, limits: Limits | None = None, *, timeout: float = 60.0, decider: Decider | None = None) -> None:
+        """`timeout` in seconds, for decisions that are not made at once.
+
+        With a `decider`, the transcript holds neither its questions nor its answers, nor what its flights are told.
+        """
         self._limits = limits or Limits()
+        self._decider = decider
         self._timeout = timeout
         self._script: list[Line] = []
         self._played = False
@@ -66,7 +70,7 @@ class Playbook:
         self.heads = stage.heads
         tasks = Tasks("playbook")
         try:
-            await stage.play(handler.methods(stage, tasks, self._limits, self._timeout))
+            await stage.play(handler.methods(self._decider or stage, tasks, self._limits, self._timeout))
         finally:
             await tasks.close()
         expected, happened = self._script, stage.happened

@@ -1,0 +1,104 @@
+"""The same protocol with the real director behind it: where a request may go, and what it is told if nowhere."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from epp.api import Endpoint
+from epp.clock import ManualClock
+from epp.config import presets
+from epp.config.load import load
+from epp.config.registry import Registry
+from epp.obs.decisions import Decisions
+from epp.obs.metrics import Metrics
+from epp.sched.completion import ObservedCompletion
+from epp.sched.director import Director, Settings
+from epp.state.ledger import Ledger
+from epp.state.table import Table
+from epp.testing.effects import closes, continues, sends_choice, sends_error, sends_request_body
+from epp.testing.events import request_body, request_headers
+from epp.testing.playbook import Playbook
+
+PODS = [("a", "10.0.0.1", 8000), ("b", "10.0.0.1", 8001), ("c", "10.0.0.2", 8000), ("d", "2001:db8::1", 8000)]
+WORDS = b'{"model": "m", "prompt": "p"}'
+IDENTIFIED = {"x-request-id": "1"}
+
+
+@pytest.fixture
+def pick():
+    """pick(pods): a picker over them, as `Decider`."""
+
+    def picker(pods=PODS):
+        clock, rng = ManualClock(), Random(1)
+        table = Table(clock)
+        for name, address, port in pods:
+            table.put(Endpoint(name, address, port))
+        plan = load(presets.text(), Registry.load())
+        return Director(
+            plan, table, Ledger(clock), ObservedCompletion(), Metrics(), clock, rng, Settings(), Decisions().add
+        )
+
+    return picker
+
+
+def streams(decider, hint):
+    """The same request without and with a body, which must fare alike."""
+    get = request_headers("/v1/models", method="GET", end=True, headers=IDENTIFIED, subset=hint)
+    post = request_headers(headers=IDENTIFIED, subset=hint)
+    return (
+        (Playbook(decider=decider).gets(get), []),
+        (Playbook(decider=decider).gets(post, request_body(WORDS, end=True)), [sends_request_body(WORDS, end=True)]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("hint", "destination"),
+    [
+        (["10.0.0.1:8001"], "10.0.0.1:8001"),
+        ("10.0.0.1:8000", "10.0.0.1:8000"),
+        (["10.0.0.9:8000, 10.0.0.2:8000"], "10.0.0.2:8000"),
+        (["[2001:db8::1]:8000"], "[2001:db8::1]:8000"),
+        ("10.0.0.2", "10.0.0.2:8000"),
+    ],
+)
+def test_the_choice_is_within_the_hint_port_and_all(pick, hint, destination):
+    for play, body in streams(pick(), hint):
+        play.does(sends_choice(destination), *body).run()
+
+
+@pytest.mark.parametrize("hint", [[], "", ["10.0.0.2:8001"], ["10.0.0.9:8000"], ["[2001:db8::2]:8000"], 7])
+def test_a_hint_that_leaves_nobody_is_503(pick, hint):
+    for play, _ in streams(pick(), hint):
+        play.does(sends_error(503, dropped="rejected-no-endpoints"), closes()).run()
+
+
+def test_no_pods_is_503_with_and_without_a_body(pick):
+    for play, _ in streams(pick([]), ["10.0.0.1:8000"]):
+        play.does(sends_error(503, dropped="rejected-no-endpoints"), closes()).run()
+
+
+@pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"prompt": "p"}', b"\xff"])
+def test_what_cannot_be_read_is_400(pick, mode, body):
+    play = Playbook(decider=pick()).gets(request_headers(mode=mode, headers=IDENTIFIED))
+    play.does(*([continues("request_headers")] if mode == "BUFFERED" else []))
+    play.gets(request_body(body, end=True)).does(sends_error(400), closes()).run()
+
+
+@pytest.mark.parametrize("mode", ["STREAMED", "NONE"])
+def test_a_body_that_is_not_seen_is_not_judged(pick, mode):
+    play = Playbook(decider=pick(PODS[:1])).gets(request_headers(mode=mode, headers=IDENTIFIED))
+    play.does(sends_choice("10.0.0.1:8000")).run()
+
+
+def test_a_model_is_renamed_and_nothing_else_of_the_body_changes(pick):
+    rename = {"x-llm-d-model-name-rewrite": "longer", **IDENTIFIED}
+    body = b'{ "prompt": "p",\n"model" : "m", "seed": 12345678901234567890, "x": 1e400 }'
+    renamed = body.replace(b'"m"', b'"longer"')
+    play = Playbook(decider=pick(PODS[:1])).gets(request_headers(headers=rename), request_body(body, end=True))
+    choice = sends_choice(
+        "10.0.0.1:8000", sets={"content-length": str(len(renamed))}, removes=["x-llm-d-model-name-rewrite"]
+    )
+    play.does(choice, sends_request_body(renamed, end=True)).run()
