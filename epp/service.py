@@ -17,13 +17,13 @@ from epp.extproc.limits import Limits
 from epp.extproc.rpc import Methods
 from epp.extproc.server import NativeServer
 from epp.extproc.standing import Standing
+from epp.obs import pool
 from epp.obs.admin import Admin, Facts
 from epp.obs.decisions import Decisions
 from epp.obs.metrics import Metrics
-from epp.obs.pool import PoolView
 from epp.obs.prefix import PrefixView
 from epp.sched.completion import AccessLogCompletion, Completion, ObservedCompletion, ScrapeCompletion
-from epp.sched.director import Director, Settings
+from epp.sched.director import Decided, Director, Settings
 from epp.sched.exchange import LogSink
 from epp.sources import dns, files, static
 from epp.sources.engines import CoreMetricsExtractor, MetricsDataSource
@@ -58,27 +58,15 @@ class Service:
         self.completion, sink = self._completion()
         self.director = Director(
             plan, self.table, self.ledger, self.completion, self.metrics, self.clock, self.rng, self._settings(),
-            self.decisions.add,
+            self._decided,
         )  # fmt: skip
         self.scraper = self._scraper()
         self.standing = Standing()
         self.server = self._server(self._methods(sink))
         self.health = NativeServer(health.methods(self.ready, self.tasks), self.clock)
         self.admin = self._admin(source)
-        self._listen_to_the_table()
-
-    def _listen_to_the_table(self) -> None:
-        """What must follow the members of the pool."""
-        pods: dict[int, str] = {}
-
-        def put(slot: int) -> None:
-            endpoint = self.table.endpoint(slot)
-            pods[slot] = "" if endpoint is None else endpoint.pod or endpoint.name
-
-        self.table.on_put(put)
-        self.table.on_removed(lambda slot: self.metrics.forget(pods.pop(slot, "")))
+        pool.follow(self.metrics, self.table, self.clock)
         self.table.on_removed(self.ledger.forget)
-        self.table.on_scraped(lambda slot, started: self.metrics.scraped(self.clock.now() - started))
 
     def ready(self) -> bool:
         """Whether gateways should send requests here."""
@@ -100,7 +88,8 @@ class Service:
         await _listen(
             "--grpc-health-port", flags.grpc_health_port, self.health.start(flags.host, flags.grpc_health_port)
         )
-        await _listen("--metrics-port", flags.metrics_port, self.admin.start(flags.metrics_host, flags.metrics_port))
+        starting = self.admin.start(flags.metrics_host, flags.metrics_port, tls.metrics_context(flags))
+        await _listen("--metrics-port", flags.metrics_port, starting)
         self.tasks.keep("tick", self._tick)
         log.info(
             "serving",
@@ -143,14 +132,18 @@ class Service:
             if flags.pool_name or flags.endpoint_selector:
                 advice = f"finding pods through the Kubernetes API is not supported yet; {advice}"
             raise ConfigError([Problem("endpoints", advice)])
-        pool = Membership(self.table)
-        pool.set("--endpoint", static.endpoints(flags.endpoint))
+        members = Membership(self.table)
+        members.set("--endpoint", static.endpoints(flags.endpoint))
         if isinstance(discovery, FileDiscovery):
-            await files.watch(discovery, pool, self.tasks)
+            await files.watch(discovery, members, self.tasks)
         elif discovery is not None:
             raise ConfigError([Problem("dataLayer.discovery", f"{type(discovery).type} cannot be run here")])
         for name in flags.dns:
-            await dns.watch(name, pool, self.tasks)
+            await dns.watch(name, members, self.tasks)
+
+    def _decided(self, decided: Decided) -> None:
+        self.metrics.request_processed(decided.seconds)
+        self.decisions.add(decided)
 
     async def _tick(self) -> None:
         ticks = 0
@@ -228,15 +221,15 @@ class Service:
 
     def _admin(self, source: str) -> Admin:
         name = self.arguments.pool_name or "default"
-        pool = PoolView(name, self.table, self.ledger, self.clock)
-        self.metrics.registry.register(pool)
+        view = pool.PoolView(name, self.table, self.ledger, self.clock)
+        self.metrics.registry.register(view)
         plugins = self.plan.plugins().items()
         indexes = [(label, type(plugin).type, plugin.stats) for label, plugin in plugins if hasattr(plugin, "stats")]
         self.metrics.registry.register(PrefixView(indexes))
         self.metrics.show_streams(self.open_streams)
         return Admin(
             self.metrics,
-            pool,
+            view,
             self.decisions,
             self.clock,
             ready=self.ready,

@@ -85,6 +85,29 @@ def server_context(flags: TlsFlags, tasks: Tasks, clock: Clock | None = None) ->
     return context
 
 
+class MetricsTlsFlags(Protocol):
+    """The flags of the metrics listener."""
+
+    metrics_cert_dir: str
+    metrics_client_ca_file: str
+
+
+def metrics_context(flags: MetricsTlsFlags) -> ssl.SSLContext | None:
+    """The context of the metrics listener; None serves it in clear. Raises ConfigError."""
+    if not flags.metrics_cert_dir:
+        return None
+    context = make_context(alpn="http/1.1")
+    load(context, flags.metrics_cert_dir)
+    if flags.metrics_client_ca_file:
+        try:
+            context.load_verify_locations(flags.metrics_client_ca_file)
+        except (OSError, ssl.SSLError) as error:
+            problem = f"{flags.metrics_client_ca_file} holds no certificates that can be read: {error}"
+            raise ConfigError([Problem("--metrics-client-ca-file", problem)]) from error
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 def make_context(min_version: str = "", suites: Sequence[str] = (), alpn: str = "h2") -> ServingContext:
     """A context without a certificate yet. Raises ConfigError that names every wrong flag."""
     problems: list[Problem] = []

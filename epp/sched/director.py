@@ -46,7 +46,10 @@ NO_CHARGE = Charge(0.0)
 
 
 class Decided(msgspec.Struct, gc=False):
-    """One finished decision, kept for `epp explain`. `refusal` is empty if a route was found."""
+    """One finished decision, kept for `epp explain`.
+
+    `seconds`: from the whole request to the answer, parsing included. `refusal` is empty if a route was found.
+    """
 
     wall: float
     request_id: str

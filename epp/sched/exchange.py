@@ -75,6 +75,10 @@ class Recorder(Protocol):
     ) -> None:
         """A request was accepted and routed."""
 
+    def gaps(self, model: str, target_model: str, fairness_id: str, priority: int) -> Callable[[float], None]:
+        """What to call with the seconds between two pieces of one streamed answer."""
+        ...
+
     def rejected(self, model: str, target_model: str, fairness_id: str, priority: int, code: str) -> None:
         """A request got an error from us; `code` as in llm-d's `error_code`."""
 

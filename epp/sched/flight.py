@@ -38,6 +38,8 @@ class InFlight:
         "_chunks",
         "_crew",
         "_first_byte_at",
+        "_gap",
+        "_last_piece_at",
         "_over",
         "_reader",
         "_response_bytes",
@@ -56,6 +58,8 @@ class InFlight:
         self._reader = reader
         self._status = 0
         self._first_byte_at: float | None = None
+        self._gap: Callable[[float], None] | None = None
+        self._last_piece_at = 0.0
         self._over = False
         self._chunks = 0
         self._response_bytes = 0
@@ -76,13 +80,19 @@ class InFlight:
         """Response headers; streaming answers are recognised by their content type whatever the request asked for."""
         self._status = status
         if "text/event-stream" in headers.get("content-type", ""):
-            self.request.streaming = True
+            request = self.request
+            request.streaming = True
+            names = (request.model, request.target_model, request.fairness_id, request.priority)
+            self._gap = self._crew.recorder.gaps(*names)
 
     def response_data(self, data: bytes) -> None:
         """A piece of the body; the first one marks the first byte."""
         if self._first_byte_at is None:
-            self._first_byte_at = self._crew.clock.now()
+            self._first_byte_at = self._last_piece_at = self._crew.clock.now()
             self.first_byte()
+        elif self._gap is not None:
+            before, self._last_piece_at = self._last_piece_at, self._crew.clock.now()
+            self._gap(self._last_piece_at - before)
         self._response_bytes += len(data)
         self._chunks += 1
         if not self._chunks % TOUCH_EVERY:

@@ -43,11 +43,12 @@ def free_ports(count: int) -> list[int]:
 class Picker:
     """One `epp serve` process; `async with` ends it."""
 
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, folder: Path, *flags: str, tls: ssl.SSLContext | None = None) -> None:
         self.grpc, self.health, self.metrics = free_ports(3)
         self.log = folder / f"epp-{self.grpc}.log"
         ports = [f"--grpc-port={self.grpc}", f"--grpc-health-port={self.health}", f"--metrics-port={self.metrics}"]
         self.command = [sys.executable, "-m", "epp", *flags, *ports, "--host=127.0.0.1"]
+        self._tls = tls
         self.process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Picker:
@@ -68,14 +69,17 @@ class Picker:
     async def answers(self, path: str) -> bool:
         """Whether the admin page says 200."""
         try:
-            async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.metrics}{path}") as reply:
-                return reply.status == 200
+            await self.page(path)
         except aiohttp.ClientError:
             return False
+        return True
 
     async def page(self, path: str) -> Any:
-        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.metrics}{path}") as reply:
-            return await (reply.json() if path.startswith("/debug") else reply.text())
+        """An admin page; JSON ones decoded."""
+        url = f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.metrics}{path}"
+        async with aiohttp.ClientSession(raise_for_status=True) as http:
+            async with http.get(url, ssl=self._tls or True) as reply:
+                return await (reply.json() if path.startswith("/debug") else reply.text())
 
     def channel(self) -> grpc.aio.Channel:
         """In clear."""

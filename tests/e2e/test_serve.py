@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import aiohttp
 import grpc
 import pytest
 
+from epp.clock import SystemClock
+from epp.extproc import tls
 from epp.sim.fleet import Fleet
 
 CHAT = json.dumps({"model": "sim", "messages": [{"role": "user", "content": "hello " * 50}]}).encode()
@@ -218,3 +221,14 @@ async def test_explain_tells_why(tools: Any, fleet: Fleet, tmp_path: Path) -> No
     assert code == 0
     assert target in told
     assert "prefix-cache-scorer" in told
+
+
+async def test_the_metrics_port_speaks_tls_when_given_a_certificate(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+    chain, key = tls.self_signed(SystemClock())
+    (tmp_path / "tls.crt").write_bytes(chain)
+    (tmp_path / "tls.key").write_bytes(key)
+    flags = ["--secure-serving=false", f"--metrics-cert-dir={tmp_path}", f"--endpoint={fleet.targets[0]}"]
+    trusting = ssl.create_default_context(cadata=chain.decode())
+    trusting.check_hostname = False
+    async with tools.Picker(tmp_path, *flags, tls=trusting) as picker:
+        assert "llm_d_epp_info" in await picker.page("/metrics")

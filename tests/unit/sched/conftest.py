@@ -27,6 +27,9 @@ class Recording:
     ) -> None:
         self.calls.append(("routed", (model, target_model, body_bytes, prompt_tokens)))
 
+    def gaps(self, model: str, target_model: str, fairness_id: str, priority: int) -> Callable[[float], None]:
+        return lambda seconds: self.calls.append(("gap", seconds))
+
     def rejected(self, model: str, target_model: str, fairness_id: str, priority: int, code: str) -> None:
         self.calls.append(("rejected", (model, code)))
 

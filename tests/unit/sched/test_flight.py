@@ -39,6 +39,7 @@ def test_the_first_piece_of_the_answer_ends_the_prefill(pool: Any) -> None:
     (how,) = pool.recorder.of("ended")
     assert (how.status, how.ttft_seconds, how.seconds) == (200, 0.25, 1.0)
     assert flight.request.streaming
+    assert pool.recorder.of("gap") == [0.75]
 
 
 def test_a_line_of_the_access_log_is_the_whole_response_phase(pool: Any) -> None:
