@@ -77,9 +77,9 @@ class Picker:
     async def page(self, path: str) -> Any:
         """An admin page; JSON ones decoded."""
         url = f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.metrics}{path}"
-        async with aiohttp.ClientSession(raise_for_status=True) as http:
-            async with http.get(url, ssl=self._tls or True) as reply:
-                return await (reply.json() if path.startswith("/debug") else reply.text())
+        session = aiohttp.ClientSession(raise_for_status=True)
+        async with session as http, http.get(url, ssl=self._tls or True) as reply:
+            return await (reply.json() if path.startswith("/debug") else reply.text())
 
     def channel(self) -> grpc.aio.Channel:
         """In clear."""

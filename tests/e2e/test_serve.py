@@ -136,12 +136,11 @@ async def test_tls_with_a_certificate_of_its_own_is_the_default(
     tools: Any, fleet: Fleet, tmp_path: Path, transport: str
 ) -> None:
     flags = [f"--transport={transport}", *(f"--endpoint={target}" for target in fleet.targets)]
-    async with tools.Picker(tmp_path, *flags) as picker:
-        async with await picker.secure_channel() as channel:
-            stream = tools.Stream(channel)
-            assert tools.destination(await stream.request(CHAT)) in fleet.targets
-            await stream.respond(b"{}")
-            assert await stream.close() is grpc.StatusCode.OK
+    async with tools.Picker(tmp_path, *flags) as picker, await picker.secure_channel() as channel:
+        stream = tools.Stream(channel)
+        assert tools.destination(await stream.request(CHAT)) in fleet.targets
+        await stream.respond(b"{}")
+        assert await stream.close() is grpc.StatusCode.OK
 
 
 async def test_a_scrape_replaces_reservations(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
