@@ -234,8 +234,9 @@ class Session:
 
     def _cut_short(self) -> Over:
         """How a request ends that the gateway leaves now: well, where we would not see the end of the answer."""
-        unseen = self._response_mode is Mode.NONE or not self._told_modes
-        return COMPLETED if unseen and self.state in (State.ROUTED, State.RESPONDING) else DISCONNECTED
+        no_bodies = self._response_mode is Mode.NONE and self.state in (State.ROUTED, State.RESPONDING)
+        no_answers = not self._told_modes and self.state is State.ROUTED
+        return COMPLETED if no_bodies or no_answers else DISCONNECTED
 
     def _abandoned(self) -> list[Effect]:
         return [ABANDON] if self.state is State.DECIDING else []

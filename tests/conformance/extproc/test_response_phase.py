@@ -160,3 +160,9 @@ def test_what_is_no_message_at_first_is_answered_with_500(data):
 @pytest.mark.parametrize("event", [request_body(b"x", end=True), request_trailers(), response_trailers()])
 def test_a_gateway_that_sends_no_headers_is_answered_with_500(event):
     Playbook().gets(event).does(sends_error(500), closes()).run()
+
+
+def test_an_answer_cut_short_behind_a_gateway_that_tells_no_modes():
+    play = Playbook().gets(request_headers(mode=None, end=True)).does(asks(end=True)).gets(chooses(POD))
+    play.does(sends_choice(POD)).gets(response_headers(200)).does(*STARTED).gets(response_body(b"y"))
+    play.does(sends_response_body(b"y"), tells(data=b"y")).gets(breaks()).does(tells(ended="disconnected")).run()
