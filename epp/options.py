@@ -131,7 +131,6 @@ OWN_FLAGS = (
     Flag("max-request-body", quantity, 64 << 20, "larger request bodies get 413"),
     Flag("max-request-headers", quantity, 64 << 10, "larger request headers get 431"),
     Flag("reservation-ttl", duration, 600.0, "a request whose end is never seen is forgotten after this"),
-    Flag("fallback-endpoints", int, 0, "also name this many next-best endpoints (needs a proxy that walks the list)"),
     Flag("seed", int, None, "seed of all random choices, for reproducible runs"),
 )
 
