@@ -9,7 +9,7 @@ from epp.gateway.address import split_address
 
 Json = dict[str, Any]
 
-POOL, PICKER = "pool", "picker"
+POOL, PICKER, PICKER_LOG = "pool", "picker", "picker-log"
 ENVOY_LB, SUBSET_HINT = "envoy.lb", "envoy.lb.subset_hint"
 DESTINATION = "x-gateway-destination-endpoint"
 EXT_PROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
@@ -62,40 +62,42 @@ def original_dst_pool(connect_timeout: float, idle_timeout: float) -> Json:
 
 
 def picker(address: str, tls: bool, health_interval: float) -> Json:
-    """The picker: ext_proc and access log over one HTTP/2 cluster, health-checked by what it is for."""
+    """The picker as ext_proc, health-checked by what it is for."""
     interval = f"{health_interval:.3f}s"
+    check = {
+        "grpc_health_check": {"service_name": EXT_PROC_SERVICE},
+        "timeout": "0.500s",
+        "interval": interval,
+        "no_traffic_interval": interval,
+        "no_traffic_healthy_interval": interval,
+        # Long enough for a restart: until then requests wait for the picker (see RETRY), after it they do not.
+        "unhealthy_interval": "0.500s",
+        "unhealthy_threshold": 5,
+        "healthy_threshold": 1,
+    }
+    # Panic would send requests to a dead picker, where they fail after their body has been taken.
+    no_panic = {"healthy_panic_threshold": {"value": 0}}
+    return {**_grpc(PICKER, address, tls), "common_lb_config": no_panic, "health_checks": [check]}
+
+
+def picker_log(address: str, tls: bool) -> Json:
+    """The picker as access log, over a connection of its own.
+
+    Envoy drops log entries while their connection is blocked, and large bodies on their way to ext_proc block it.
+    """
+    return _grpc(PICKER_LOG, address, tls)
+
+
+def _grpc(name: str, address: str, tls: bool) -> Json:
+    windows = {"initial_stream_window_size": 1 << 20, "initial_connection_window_size": 16 << 20}
+    options = typed(_HTTP_OPTIONS, explicit_http_config={"http2_protocol_options": windows})
     cluster: Json = {
-        "name": PICKER,
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "0.5s",
         "circuit_breakers": _no_limits(),
-        "typed_extension_protocol_options": {
-            _HTTP_OPTIONS: typed(
-                _HTTP_OPTIONS,
-                explicit_http_config={
-                    "http2_protocol_options": {
-                        "initial_stream_window_size": 1 << 20,
-                        "initial_connection_window_size": 16 << 20,
-                    }
-                },
-            )
-        },
-        # Panic would send requests to a dead picker, where they fail after their body has been taken.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "health_checks": [
-            {
-                "grpc_health_check": {"service_name": EXT_PROC_SERVICE},
-                "timeout": "0.500s",
-                "interval": interval,
-                "no_traffic_interval": interval,
-                "no_traffic_healthy_interval": interval,
-                # Long enough for a restart: until then requests wait for the picker (see RETRY), after it they do not.
-                "unhealthy_interval": "0.500s",
-                "unhealthy_threshold": 5,
-                "healthy_threshold": 1,
-            }
-        ],
-        "load_assignment": _assignment(PICKER, [address]),
+        "typed_extension_protocol_options": {_HTTP_OPTIONS: options},
+        "load_assignment": _assignment(name, [address]),
     }
     if tls:
         context: Json = {"alpn_protocols": ["h2"], "validation_context": {}}

@@ -17,14 +17,16 @@ from epp.gateway.address import is_ip, split_address
 from epp.gateway.clusters import (
     ENVOY_LB,
     PICKER,
+    PICKER_LOG,
     POOL,
     RETRY,
     SUBSET_HINT,
     endpoint_pool,
     original_dst_pool,
     picker,
+    picker_log,
     typed,
-)
+)  # fmt: skip
 
 Json = dict[str, Any]
 Completion = Literal["access-log", "extproc", "scrape"]
@@ -120,6 +122,8 @@ def bootstrap(settings: EnvoySettings) -> Json:
     clusters = [pool]
     if settings.picker:
         clusters.append(picker(settings.picker, settings.picker_tls, settings.health_interval))
+        if settings.completion == "access-log":
+            clusters.append(picker_log(settings.picker, settings.picker_tls))
     return {
         "admin": {"address": _socket("127.0.0.1", settings.admin_port)},
         "static_resources": {"listeners": [_listener(settings)], "clusters": clusters},
@@ -261,8 +265,10 @@ def _access_log(settings: EnvoySettings) -> Json:
     common: Mapping[str, Any] = {
         "log_name": "epp",
         "transport_api_version": "V3",
-        "grpc_service": {"envoy_grpc": {"cluster_name": PICKER}},
+        "grpc_service": {"envoy_grpc": {"cluster_name": PICKER_LOG}},
         "buffer_flush_interval": _seconds(settings.log_flush_interval),
+        # Entries beyond this are dropped when the picker reads slowly; the default, 16 KiB, is some 30 of them.
+        "buffer_size_bytes": 1 << 20,
     }
     return {
         "name": "envoy.access_loggers.http_grpc",

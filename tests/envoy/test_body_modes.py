@@ -40,9 +40,10 @@ async def test_observed_events_pass_one_by_one(lab, mode):
     await lab.eventually(none, "no request in flight")
 
 
-async def test_answers_arrive_whole_whether_observed_or_not(lab):
+@pytest.mark.parametrize("share", [0.0, 0.5])
+async def test_answers_arrive_whole_and_are_counted_whether_observed_or_not(lab, share):
     backends = await lab.backends(2)
-    gateway = await lab.gateway(*backends, completion="access-log", observe=0.5)
+    gateway = await lab.gateway(*backends, completion="access-log", observe=share)
     bodies = [json.dumps({"model": "m", "prompt": "p" * size}).encode() for size in (10, 5_000, 150_000) * 60]
     answers = await asyncio.gather(*(lab.complete(gateway, body) for body in bodies))
     digests = [hashlib.sha256(body).hexdigest() for body in bodies]
@@ -52,3 +53,5 @@ async def test_answers_arrive_whole_whether_observed_or_not(lab):
         return await lab.inflight(gateway) == 0
 
     await lab.eventually(none, "no request in flight")
+    async with lab.client.get(f"{gateway.admin_url}/stats?filter=logs_dropped") as answer:
+        assert await answer.text() == "access_logs.grpc_access_log.logs_dropped: 0\n"

@@ -42,7 +42,7 @@ def test_what_cannot_be_is_said(words, complaint):
 def test_the_configuration_can_be_printed_without_starting_anything(capsys):
     assert run(parsed("--endpoint=10.0.0.1:1", "--port=0", "--metrics-port=0", "--print-envoy")) == 0
     config = yaml.safe_load(capsys.readouterr().out)
-    assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == ["pool", "picker"]
+    assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == ["pool", "picker", "picker-log"]
 
 
 def shape(**settings):

@@ -43,8 +43,10 @@ def test_the_response_phase_is_asked_for_only_when_somebody_reads_it():
 
 def test_the_access_log_goes_to_the_picker_only_if_it_wants_it():
     (log,) = manager(made())["access_log"]
-    assert log["typed_config"]["common_config"]["grpc_service"] == {"envoy_grpc": {"cluster_name": "picker"}}
+    assert log["typed_config"]["common_config"]["grpc_service"] == {"envoy_grpc": {"cluster_name": "picker-log"}}
+    assert "picker-log" in clusters(made())
     assert "access_log" not in manager(made(completion="extproc"))
+    assert "picker-log" not in clusters(made(completion="extproc"))
 
 
 def test_known_endpoints_are_chosen_by_metadata_alone():
