@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from random import Random
 
 from epp import __version__
+from epp.api import RUNNING, WAITING
 from epp.clock import Clock, SystemClock
 from epp.config.plan import Plan
 from epp.errors import ConfigError, Problem
@@ -38,6 +39,9 @@ log = logging.getLogger("epp.service")
 
 TICK_SECONDS = 0.02
 EXPIRY_TICKS = 250
+OVERDUE_SECONDS = 5.0
+SMALLEST_MESSAGE = 4 << 20
+FRAMING = 64 << 10  # of a message around the body it carries
 QUIET_SECONDS = 2.5  # without a stream for this long, gateways have noticed that we are not ready
 
 
@@ -50,7 +54,7 @@ class Service:
         self.clock: Clock = SystemClock()
         self.rng = Random(arguments.seed)
         self.tasks = Tasks("epp")
-        self.draining = False
+        self.synced = self.draining = False
         self.table = Table(self.clock, arguments.metrics_staleness_threshold)
         self.ledger = Ledger(self.clock, arguments.reservation_ttl)
         self.metrics = Metrics(stream_metrics=arguments.enable_grpc_stream_metrics)
@@ -69,8 +73,8 @@ class Service:
         self.table.on_removed(self.ledger.forget)
 
     def ready(self) -> bool:
-        """Whether gateways should send requests here."""
-        return bool(len(self.table)) and not self.draining
+        """Whether gateways should send requests here; also to an empty pool: we answer 503 and say why."""
+        return self.synced and not self.draining
 
     def open_streams(self) -> int:
         """Requests that are being served. Access logs and health watches stay open as long as a gateway lives."""
@@ -80,6 +84,7 @@ class Service:
         """Finds endpoints, begins to scrape, listens."""
         flags = self.arguments
         await self._discover()
+        self.synced = True
         self.scraper.start()
         certificate = tls.server_context(flags, self.tasks) if flags.secure_serving else None
         held = {} if flags.grpc_fd is None else {"fd": flags.grpc_fd}
@@ -158,6 +163,16 @@ class Service:
         for ticket in self.ledger.expire():
             if ticket.owner is not None:
                 ticket.owner.ended("expired")
+        self._retire_overdue()
+
+    def _retire_overdue(self) -> None:
+        """A server that reports no request has none of ours: their ends were lost, with a log entry or a gateway."""
+        snapshot = self.table.snapshot()
+        idle = (snapshot.columns[RUNNING] == 0) & (snapshot.columns[WAITING] == 0) if snapshot.columns else []
+        for slot in [slot for slot in snapshot.live.tolist() if idle[slot]]:
+            for ticket in self.ledger.reserved_before(slot, self.table.scraped_at(slot) - OVERDUE_SECONDS):
+                if ticket.owner is not None and ticket.owner.followed:
+                    ticket.owner.ended("expired")
 
     def _completion(self) -> tuple[Completion, LogSink | None]:
         flags = self.arguments
@@ -189,7 +204,8 @@ class Service:
 
     def _server(self, rpcs: Methods) -> NativeServer:
         flags = self.arguments
-        limits = Limits() if flags.grpc_max_recv_msg_size is None else Limits(message=flags.grpc_max_recv_msg_size)
+        # Envoy sends a BUFFERED body as one message: the limit of bodies must be met first, it answers 413.
+        limits = Limits(message=flags.grpc_max_recv_msg_size or max(SMALLEST_MESSAGE, flags.max_request_body + FRAMING))
         if flags.transport == "native":
             return NativeServer(rpcs, self.clock, limits, self._stream_ended)
         from epp.extproc.grpcio_server import GrpcioServer  # an extra that need not be installed

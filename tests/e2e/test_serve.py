@@ -231,3 +231,29 @@ async def test_the_metrics_port_speaks_tls_when_given_a_certificate(tools: Any, 
     trusting.check_hostname = False
     async with tools.Picker(tmp_path, *flags, tls=trusting) as picker:
         assert "llm_d_epp_info" in await picker.page("/metrics")
+
+
+async def test_a_reservation_whose_end_is_lost_goes_when_the_server_is_idle(
+    tools: Any, fleet: Fleet, tmp_path: Path
+) -> None:
+    flags = ["--secure-serving=false", "--completion=access-log", *(f"--endpoint={target}" for target in fleet.targets)]
+    async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
+        tools.destination(await tools.Stream(channel).request(CHAT))
+        assert (await picker.page("/debug/state"))["totals"]["inflight_requests"] == 1
+        async with asyncio.timeout(30):  # no access log ever comes
+            while (await picker.page("/debug/state"))["totals"]["inflight_requests"]:
+                await asyncio.sleep(0.2)
+
+
+async def test_an_empty_pool_is_answered_with_a_reason(tools: Any, tmp_path: Path) -> None:
+    endpoints, config = tmp_path / "endpoints.yaml", tmp_path / "config.yaml"
+    endpoints.write_text("endpoints: []")
+    config.write_text(LLM_D.format(path=endpoints))
+    async with (
+        tools.Picker(tmp_path, "--secure-serving=false", f"--config-file={config}") as picker,
+        picker.channel() as channel,
+    ):
+        refused = (await tools.Stream(channel).request(CHAT)).immediate_response
+    assert refused.status.code == 503
+    assert refused.body.startswith(b"inference error: ServiceUnavailable - ")
+    assert refused.headers.set_headers[0].header.raw_value == b"rejected-no-endpoints"

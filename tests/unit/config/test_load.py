@@ -195,7 +195,6 @@ schedulingProfiles:
   plugins: [{pluginRef: queue-scorer, weight: 0}, {pluginRef: token-load-scorer, weight: 1e-1}]
 """).profiles["default"]
     assert [weight for _, weight, _ in profile.scorers] == [0, 0.1]
-    assert profile.column.tolist() == [[0], [pytest.approx(0.1)]]
 
 
 def test_references(problems: Problems) -> None:
