@@ -100,23 +100,14 @@ def _modes(config: pb.ProtocolConfiguration) -> tuple[Mode, Mode]:
 
 
 def _headers(found: HeaderMap) -> dict[str, str]:
-    try:
-        pairs = [(header.key.lower(), header.raw_value.decode() or header.value) for header in found.headers]
-    except UnicodeDecodeError:
-        pairs = [
-            (header.key.lower(), header.raw_value.decode("utf-8", "surrogateescape") or header.value)
-            for header in found.headers
-        ]
-    headers = dict(pairs)
-    return headers if len(headers) == len(pairs) else _joined(pairs)
-
-
-def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Repeated headers as RFC 9110 and RFC 9113 join them."""
+    """Names in lower case; repeated headers joined as RFC 9110 and RFC 9113 have it."""
     headers: dict[str, str] = {}
-    for name, value in pairs:
-        before = headers.get(name)
-        headers[name] = value if before is None else f"{before}{'; ' if name == 'cookie' else ', '}{value}"
+    for item in found.headers:
+        name = item.key.lower()
+        value = item.raw_value.decode("utf-8", "surrogateescape") or item.value
+        if name in headers:
+            value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
+        headers[name] = value
     return headers
 
 

@@ -1,0 +1,319 @@
+"""Corners of ext_proc as real Envoy plays them, with a picker in this process that always picks one model server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from epp.clock import SystemClock
+from epp.extproc import handler
+from epp.extproc.server import NativeServer
+from epp.extproc.session import Limits
+from epp.gateway import programs
+from epp.gateway.envoy import EnvoySettings, bootstrap, typed
+from epp.gateway.net import listening_socket
+from epp.gateway.supervise import Supervisor
+from epp.gateway.up import UpSettings
+from epp.sched.exchange import Head, Route
+from epp.tasks import Tasks
+
+ALL = {
+    "request_header_mode": "SEND",
+    "request_body_mode": "FULL_DUPLEX_STREAMED",
+    "request_trailer_mode": "SEND",
+    "response_header_mode": "SEND",
+    "response_body_mode": "FULL_DUPLEX_STREAMED",
+    "response_trailer_mode": "SEND",
+}
+MODES = ["NONE", "STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "FULL_DUPLEX_STREAMED"]
+ABORT = {
+    "name": "abort",
+    "typed_config": typed(
+        "envoy.extensions.filters.http.fault.v3.HTTPFault",
+        abort={"header_abort": {}, "percentage": {"numerator": 100}},
+    ),
+}
+
+
+@dataclass
+class Picker:
+    """Decides for one endpoint, and keeps what it is told."""
+
+    target: str
+    observe: bool = True
+    delay: float = 0.0
+    asked: list[tuple[Head, bytes]] = field(default_factory=list)
+    data: bytes = b""
+    statuses: list[int] = field(default_factory=list)
+    ends: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+
+    def decide(self, head: Head, body: bytes) -> Any:
+        self.asked.append((head, body))
+        route = Route(self.target, self, self.observe)
+        return self._later(route) if self.delay else route
+
+    async def _later(self, route: Route) -> Route:
+        await asyncio.sleep(self.delay)
+        return route
+
+    def served(self, target: str) -> None:
+        assert target == self.target
+
+    def response_started(self, status: int, headers: Mapping[str, str]) -> None:
+        self.statuses.append(status)
+
+    def response_data(self, data: bytes) -> None:
+        self.data += data
+
+    def ended(self, cause: str) -> None:
+        self.ends.put_nowait(cause)
+
+    async def end(self) -> str:
+        async with asyncio.timeout(20):
+            return await self.ends.get()
+
+
+@dataclass
+class Edge:
+    """Envoy between a client and a model server, and what watches them."""
+
+    url: str
+    picker: Picker
+    server: NativeServer
+
+    async def quiet(self) -> None:
+        """No stream is open."""
+        for _ in range(200):
+            if not self.server.streams.open:
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail("streams stay open")
+
+
+async def answer(request: web.Request) -> web.StreamResponse:
+    """A websocket echo, a refusal that reads nothing, a slow stream, or what came."""
+    if request.path == "/socket":
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(f"echo {message.data}")
+        return socket
+    if request.path == "/refuses":
+        return web.Response(status=418, text="no", headers={"connection": "close"})
+    body = await request.read()
+    if request.path == "/hangs":
+        await asyncio.sleep(30)
+    if request.path == "/long":
+        return web.Response(body=bytes(300_000))
+    return web.json_response({"bytes": len(body), "to": request.headers.get("x-gateway-destination-endpoint")})
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def free_port() -> int:
+    with listening_socket("127.0.0.1", 0, "") as sock:
+        return int(sock.getsockname()[1])
+
+
+@asynccontextmanager
+async def edge(
+    folder: Path, *, observe: bool = True, delay: float = 0.0, change: Callable[[dict[str, Any]], None] | None = None,
+    limits: Limits | None = None, **modes: str,
+) -> AsyncIterator[Edge]:  # fmt: skip
+    """Envoy with these processing modes; `change` gets the configuration of the connection manager."""
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", "/{path:.*}", answer)
+    tasks = Tasks("edge")
+    async with serving(app) as target:
+        picker = Picker(target, observe, delay)
+        server = NativeServer(handler.methods(picker, tasks, limits or Limits(), 10.0), SystemClock())
+        await server.start("127.0.0.1", 0)
+        port, admin = free_port(), free_port()
+        settings = EnvoySettings(
+            port=port, admin_port=admin, picker=f"127.0.0.1:{server.port}", endpoints=(target,), completion="extproc"
+        )
+        config = bootstrap(settings)
+        # no health checks: what is served here is one method
+        config["static_resources"]["clusters"][1].pop("health_checks")
+        (chain,) = config["static_resources"]["listeners"][0]["filter_chains"]
+        manager = chain["filters"][0]["typed_config"]
+        manager["http_protocol_options"] = {"enable_trailers": True}
+        manager["upgrade_configs"] = [{"upgrade_type": "websocket"}]
+        for item in manager["http_filters"]:
+            if item["name"] == "picker":
+                item["typed_config"]["processing_mode"] = {**ALL, **modes}
+        if change is not None:
+            change(manager)
+        path = folder / "envoy.json"
+        path.write_text(json.dumps(config))
+        supervisor = Supervisor(folder, SystemClock(), print)
+        try:
+            await supervisor.start(programs.envoy(UpSettings(), path, admin))
+            yield Edge(f"http://127.0.0.1:{port}", picker, server)
+        finally:
+            await supervisor.close()
+            await server.close()
+            await tasks.close()
+
+
+def first_filter(filter_: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    return lambda manager: manager["http_filters"].insert(0, filter_)
+
+
+async def post(edge: Edge, path: str = "/v1/completions", body: Any = b"{}", **headers: str) -> tuple[int, Any]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as client,
+        client.post(f"{edge.url}{path}", data=body, headers=named) as got,
+    ):
+        text = await got.text()
+        return got.status, json.loads(text) if text.startswith("{") else text
+
+
+@pytest.mark.parametrize("response", MODES)
+@pytest.mark.parametrize("request_", MODES)
+async def test_every_pair_of_body_modes(tmp_path, request_, response):
+    async with edge(tmp_path, request_body_mode=request_, response_body_mode=response) as at:
+        for size in (10, 150_000):
+            status, seen = await post(at, body=bytes(size))
+            assert (status, seen) == (200, {"bytes": size, "to": at.picker.target})
+            assert await at.picker.end() == "completed"
+        await at.quiet()
+
+
+async def test_an_answer_of_a_filter_before_us_passes(tmp_path):
+    async with edge(tmp_path, change=first_filter(ABORT)) as at:
+        status, text = await post(at, x_envoy_fault_abort_request="418")
+        assert (status, text) == (418, "fault filter abort")
+        assert at.picker.asked == []
+        await at.quiet()
+
+
+# In the buffered modes Envoy itself waits for an end of the body that never comes.
+@pytest.mark.parametrize("mode", ["NONE", "STREAMED", "FULL_DUPLEX_STREAMED"])
+@pytest.mark.parametrize("observe", [True, False])
+async def test_a_websocket_passes(tmp_path, mode, observe):
+    async with edge(tmp_path, observe=observe, request_body_mode=mode, response_body_mode=mode) as at:
+        async with (
+            aiohttp.ClientSession() as client,
+            client.ws_connect(f"{at.url}/socket", timeout=aiohttp.ClientWSTimeout(ws_close=5)) as socket,
+        ):
+            for word in ("one", "two"):
+                await socket.send_str(word)
+                assert await socket.receive_str(timeout=10) == f"echo {word}"
+        await at.quiet()
+        if observe:
+            assert await at.picker.end() in {"completed", "disconnected"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("delay", [0.0, 0.05])
+async def test_a_request_with_trailers(tmp_path, mode, delay):
+    def once(manager: dict[str, Any]) -> None:
+        """Envoy sends such a body twice to the model server if its route has a retry policy (its issue 45470)."""
+        manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"].pop("retry_policy")
+
+    async with edge(tmp_path, delay=delay, change=once, request_body_mode=mode) as at:
+        host, port = at.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n"
+            b"trailer: x-t\r\n\r\n3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n"
+        )
+        async with asyncio.timeout(20):
+            text = await reader.read()
+        writer.close()
+        assert text.startswith(b"HTTP/1.1 200"), text
+        assert b'"bytes": 3' in text
+        await at.quiet()
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_model_server_that_refuses_before_it_reads(tmp_path, mode):
+    async with edge(tmp_path, request_body_mode=mode) as at:
+        status, _ = await post(at, "/refuses", body=bytes(150_000))
+        assert status == 418
+        await at.quiet()
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_client_that_leaves_within_its_request(tmp_path, mode):
+    async with edge(tmp_path, request_body_mode=mode) as at:
+        host, port = at.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nabc")
+        for _ in range(100):
+            if at.server.streams.open:
+                break
+            await asyncio.sleep(0.02)
+        writer.close()
+        await at.quiet()
+        seen = mode in {"NONE", "STREAMED"}
+        assert len(at.picker.asked) == seen
+        if seen:
+            assert await at.picker.end() == "disconnected"
+
+
+async def test_a_client_that_leaves_while_the_answer_is_awaited(tmp_path):
+    async with edge(tmp_path) as at:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await post(at, "/hangs")
+        assert await at.picker.end() == "disconnected"
+        await at.quiet()
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_body_above_the_limit(tmp_path, mode):
+    async with edge(tmp_path, limits=Limits(body=100_000), request_body_mode=mode) as at:
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(30):
+                yield bytes(10_000)
+
+        for body in (bytes(300_000), pieces()):
+            status, text = await post(at, body=body)
+            if mode in {"NONE", "STREAMED"}:  # it passes without being kept
+                assert (status, text["bytes"]) == (200, 300_000)
+            else:
+                assert status == 413
+                assert text == "inference error: PayloadTooLarge - request body above the limit of 100000 bytes"
+        await at.quiet()
+
+
+async def test_a_gateway_that_sends_no_request_headers_hears_of_it(tmp_path):
+    async with edge(tmp_path, request_header_mode="SKIP", request_body_mode="BUFFERED") as at:
+        status, text = await post(at)
+        assert status == 500
+        assert text.startswith("inference error: Internal - the gateway sent request_body")
+        await at.quiet()
+
+
+async def test_a_gateway_that_only_lets_us_watch(tmp_path):
+    def observing(manager: dict[str, Any]) -> None:
+        (config,) = [item["typed_config"] for item in manager["http_filters"] if item["name"] == "picker"]
+        config["observability_mode"] = True
+
+    modes = {"request_body_mode": "STREAMED", "response_body_mode": "STREAMED"}
+    async with edge(tmp_path, change=observing, **modes) as at:
+        status, seen = await post(at, body=bytes(1000))
+        assert (status, seen) == (200, {"bytes": 1000, "to": None})
+        await at.quiet()
