@@ -163,6 +163,7 @@ def _connection_manager(settings: EnvoySettings) -> Json:
         common_http_protocol_options={"idle_timeout": "3600s", "headers_with_underscores_action": "REJECT_REQUEST"},
         stream_idle_timeout=_seconds(settings.idle_timeout),
         request_headers_timeout="30s",
+        upgrade_configs=[{"upgrade_type": "websocket"}],
         http2_protocol_options={
             "max_concurrent_streams": 1024,
             "initial_stream_window_size": 1 << 20,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import aiohttp
 import openai
 import pytest
+from aiohttp import web
 
 
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
@@ -25,3 +27,26 @@ async def test_the_openai_client_streams_through_the_gateway(lab, transport):
         whole = await client.completions.create(model="sim", prompt="Once upon a time", max_tokens=5)
         assert whole.usage.completion_tokens == 5
     assert gateway.serving == {"sim": True, "picker": True, "envoy": True}
+
+
+async def test_a_websocket_goes_to_one_server_and_back(lab):
+    async def echo(request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(f"echo {message.data}")
+        return socket
+
+    app = web.Application()
+    app.add_routes([web.get("/v1/realtime", echo)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        gateway = await lab.gateway(endpoints=(f"127.0.0.1:{runner.addresses[0][1]}",))
+        async with aiohttp.ClientSession() as http, http.ws_connect(f"{gateway.url}/v1/realtime") as socket:
+            for text in ("one", "two"):
+                await socket.send_str(text)
+                assert await socket.receive_str(timeout=5) == f"echo {text}"
+    finally:
+        await runner.cleanup()
