@@ -8,22 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from epp.config.durations import seconds
 from epp.errors import ConfigError, Problem
+from epp.obs.logs import TIME_ENCODINGS, threshold
 
-_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _QUANTITY_UNITS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
 _BINARY_UNITS = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 
 
 def duration(text: str) -> float:
     """Seconds of a Go duration such as `50ms` or `1m30s`."""
-    if text == "0":
-        return 0.0
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write e.g. 50ms, 2s, 1m30s")
-    return sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def quantity(text: str) -> int | None:
@@ -35,6 +33,23 @@ def quantity(text: str) -> int | None:
         raise argparse.ArgumentTypeError(f"{text!r} is no byte count; write e.g. 4194304, 10Mi, 10MiB")
     number, unit = Decimal(match[1]), match[2]
     return int(number * (2 ** _BINARY_UNITS[unit] if unit in _BINARY_UNITS else 10 ** _QUANTITY_UNITS[unit]))
+
+
+def size(text: str) -> int:
+    """As `quantity`, but not empty."""
+    count = quantity(text)
+    if count is None:
+        raise argparse.ArgumentTypeError("a byte count is needed; write e.g. 4194304, 10Mi, 10MiB")
+    return count
+
+
+def level(text: str) -> str:
+    """A log level that `epp.obs.logs` knows; empty for none."""
+    try:
+        threshold(level=text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def boolean(text: str) -> bool:
@@ -98,7 +113,7 @@ LLM_D_FLAGS = (
     Flag("metrics-staleness-threshold", duration, 2.0, "scraped values older than this are unknown"),
     Flag("ha-enable-leader-election", boolean, False, "needs Kubernetes"),
     Flag("drain-timeout", duration, 30.0, "how long open streams may go on after SIGTERM"),
-    Flag("grpc-max-recv-msg-size", quantity, None, "largest ext_proc message accepted (default 4 MiB)"),
+    Flag("grpc-max-recv-msg-size", quantity, None, "largest ext_proc message (default: as --max-request-body needs)"),
     Flag("grpc-max-send-msg-size", quantity, None, "accepted; we send at most 62,000 bytes of body in a message"),
     Flag("secure-serving", boolean, True, "TLS on the ext_proc port"),
     Flag("cert-path", str, "", "folder with tls.crt and tls.key; empty: self-signed"),
@@ -115,9 +130,9 @@ LLM_D_FLAGS = (
     Flag("v", int, 2, "verbosity: 2 default, 3 verbose, 4 debug, 5 trace"),
     Flag("zap-devel", boolean, False, "console logs"),
     Flag("zap-encoder", str, "json", "json or console", ("json", "console")),
-    Flag("zap-log-level", str, "", "debug, info, error, or a number; overrides --v"),
+    Flag("zap-log-level", level, "", "debug, info, error, or a number; overrides --v"),
     Flag("zap-stacktrace-level", str, "", "accepted; tracebacks come with errors"),
-    Flag("zap-time-encoding", str, "rfc3339", "epoch, millis, nano, iso8601, rfc3339, rfc3339nano"),
+    Flag("zap-time-encoding", str.lower, "rfc3339", "form of the time in logs", TIME_ENCODINGS),
 )
 
 OWN_FLAGS = (
@@ -128,8 +143,8 @@ OWN_FLAGS = (
     Flag("completion", str, "extproc", "how the end of a request is learnt", ("extproc", "access-log", "scrape")),
     Flag("observe-responses", fraction, 0.0, "share of requests observed as with extproc in the other two modes"),
     Flag("decision-timeout", duration, 2.0, "longest a decision may take"),
-    Flag("max-request-body", quantity, 64 << 20, "larger request bodies get 413"),
-    Flag("max-request-headers", quantity, 64 << 10, "larger request headers get 431"),
+    Flag("max-request-body", size, 64 << 20, "larger request bodies get 413"),
+    Flag("max-request-headers", size, 64 << 10, "larger request headers get 431"),
     Flag("reservation-ttl", duration, 600.0, "a request whose end is never seen is forgotten after this"),
     Flag("seed", int, None, "seed of all random choices, for reproducible runs"),
 )

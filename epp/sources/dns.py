@@ -31,6 +31,7 @@ async def watch(
     """
     try:
         name, port = split(target)
+        name.encode("idna")  # what the resolver will do; it tells labels that are empty or too long
     except ValueError as error:
         raise ConfigError([Problem(f"--dns {target}", str(error))]) from None
     names = Names(name, port, membership, resolve or addresses)

@@ -19,9 +19,10 @@ from typing import Annotated
 import msgspec
 
 from epp.api import Column, DataSource, Endpoint, Extractor
+from epp.config.durations import seconds
 from epp.config.schema import Duration
 from epp.sources.reader import Engine, PageReader
-from epp.sources.specs import Spec, seconds
+from epp.sources.specs import Spec
 
 ENGINE_LABEL = "llm-d.ai/engine-type"
 LEGACY_ENGINE_LABEL = "inference.networking.k8s.io/engine-type"

@@ -9,8 +9,6 @@ from epp.sources import promtext
 
 _SPEC = re.compile(r"\s*([A-Za-z_:][\w:]*)\s*(?:\{(.*)\})?\s*", re.ASCII | re.DOTALL)
 _MATCHER = re.compile(r'\s*([A-Za-z_]\w*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^",{}\s]+))\s*(?:,|$)', re.ASCII)
-_DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 # Label blocks repeat from page to page; those with changing values (LoRA) must not pile up.
 MEMO_LIMIT = 1024
 
@@ -69,13 +67,3 @@ class Labels:
                 self._known.clear()
             found = self._known[block] = promtext.labels(block)
         return found
-
-
-def seconds(duration: str) -> float:
-    """Seconds of a Go duration such as `50ms` or `1m30s`; ValueError if it is none."""
-    if duration == "0":
-        return 0.0
-    parts = _DURATION.findall(duration)
-    if not parts or "".join(number + unit for number, unit in parts) != duration:
-        raise ValueError(f"{duration!r} is no duration; write e.g. 50ms, 2s, 1m30s")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)

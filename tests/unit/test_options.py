@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from epp.errors import ConfigError
-from epp.options import add_arguments, boolean, check, duration, quantity
+from epp.options import add_arguments, boolean, check, duration, level, quantity, size
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -51,6 +51,21 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 )
 def test_quantities_are_kubernetes_s(text: str, count: int | None) -> None:
     assert quantity(text) == count
+
+
+def test_a_limit_cannot_be_left_empty() -> None:
+    assert size("1Ki") == 1024
+    with pytest.raises(argparse.ArgumentTypeError, match="10Mi"):
+        size("")
+
+
+def test_log_levels_and_time_encodings_are_zap_s() -> None:
+    assert (level("debug"), level("3"), level("")) == ("debug", "3", "")
+    with pytest.raises(argparse.ArgumentTypeError, match="'loud'"):
+        level("loud")
+    assert parse("--zap-time-encoding=RFC3339Nano").zap_time_encoding == "rfc3339nano"
+    with pytest.raises(SystemExit):
+        parse("--zap-time-encoding=sundial")
 
 
 def test_a_negative_quantity_is_refused() -> None:

@@ -72,7 +72,7 @@ async def test_the_system_resolver_is_asked_again_and_again():
     assert applied == [["127.0.0.1/127.0.0.1:8000"]]
 
 
-@pytest.mark.parametrize("target", ["vllm", "vllm:0", ":80", "vllm:http"])
+@pytest.mark.parametrize("target", ["vllm", "vllm:0", ":80", "vllm:http", "a..b:80"])
 async def test_what_is_no_name_and_port(target):
     with pytest.raises(ConfigError, match=f"--dns {target}: "):
         await dns.watch(target, Membership(Applied()), Tasks("test"))

@@ -1,6 +1,6 @@
 import pytest
 
-from epp.sources.specs import MEMO_LIMIT, Labels, Spec, seconds
+from epp.sources.specs import MEMO_LIMIT, Labels, Spec
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,3 @@ def test_label_blocks_are_remembered_but_not_without_end():
     assert labels.of(block) is labels.of(bytes(block))
     for i in range(2 * MEMO_LIMIT):
         assert labels.of(b'{a="%d"}' % i) == {"a": str(i)}
-
-
-@pytest.mark.parametrize(("text", "value"), [("50ms", 0.05), ("1m30s", 90), ("0", 0), ("1.5s", 1.5), ("2h", 7200)])
-def test_durations(text, value):
-    assert seconds(text) == pytest.approx(value)
-
-
-@pytest.mark.parametrize("text", ["", "5", "s", "5 s", "1s!", "-1s"])
-def test_what_is_no_duration(text):
-    with pytest.raises(ValueError, match="is no duration"):
-        seconds(text)
