@@ -100,7 +100,11 @@ def settings_of(arguments: argparse.Namespace) -> UpSettings:
 
 
 def _problems(arguments: argparse.Namespace) -> list[Problem]:
-    problems = []
+    problems = [
+        Problem(f"--{name}", "a port from 0 to 65535, 0 for any free one")
+        for name in ("port", "admin-port", "grpc-port", "grpc-health-port", "metrics-port")
+        if not 0 <= getattr(arguments, name.replace("-", "_")) <= 65535
+    ]
     if arguments.sim < 0:
         problems.append(Problem("--sim", "a number of servers, 0 for none"))
     known = arguments.endpoint or arguments.sim

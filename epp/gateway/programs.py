@@ -91,8 +91,6 @@ def picker(
         "config-file": settings.config_file,
         "config-text": settings.config_text,
     }
-    if settings.body_mode != "FULL_DUPLEX_STREAMED":
-        words["grpc-max-recv-msg-size"] = "65Mi"  # the whole body may be one message
     if held is not None:
         words["grpc-fd"] = held.fileno()
     flags = [f"--{name}={value}" for name, value in words.items() if value != ""]

@@ -80,7 +80,6 @@ class Supervisor:
         self._clock = clock
         self._say = say
         self._tasks = Tasks("gateway")
-        self._closing = False
         self.children: dict[str, Child] = {}
 
     async def start(self, program: Program, seconds: float = START_SECONDS) -> Child:
@@ -111,7 +110,6 @@ class Supervisor:
 
     async def close(self) -> None:
         """Ends every child: SIGTERM, then SIGKILL after a grace."""
-        self._closing = True
         await self._tasks.close()
         running = [child for child in self.children.values() if child.pid]
         for child in running:
@@ -138,16 +136,19 @@ class Supervisor:
         program = child.program
         with child.log.open("ab") as log:
             child.log_start = log.tell()
-            child.process = await asyncio.create_subprocess_exec(
-                *program.argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **program.environment},
-                pass_fds=program.pass_fds,
-                start_new_session=True,
-                preexec_fn=_die_with_parent(os.getpid()),
-            )
+            try:
+                child.process = await asyncio.create_subprocess_exec(
+                    *program.argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, **program.environment},
+                    pass_fds=program.pass_fds,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent(os.getpid()),
+                )
+            except OSError as error:
+                raise GatewayError(f"{program.name}: {program.argv[0]} cannot be run: {error.strerror}") from error
 
     async def _keep(self, child: Child) -> None:
         pause = FIRST_PAUSE
@@ -164,7 +165,11 @@ class Supervisor:
             pause = min(LONGEST_PAUSE, pause * 4)
             child.restarts += 1
             restarted = self._clock.now()
-            await self._spawn(child)
+            try:
+                await self._spawn(child)
+            except GatewayError as error:
+                self._say(str(error))
+                continue
             while child.pid and not child.serving:
                 await asyncio.sleep(PROBE_SECONDS)
                 child.serving = await child.program.ready()

@@ -61,12 +61,8 @@ class Gateway:
     @property
     def picker_pid(self) -> int:
         """Process id of the picker; 0 while it is away."""
-        return self._pid("picker")
-
-    @property
-    def envoy_pid(self) -> int:
-        """Process id of Envoy; 0 while it is away."""
-        return self._pid("envoy")
+        child = self.supervisor.children.get("picker") if self.supervisor else None
+        return child.pid if child else 0
 
     @property
     def serving(self) -> dict[str, bool]:
@@ -118,10 +114,6 @@ class Gateway:
             self._held.close()
         if self.folder.name and not self.settings.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _pid(self, name: str) -> int:
-        child = self.supervisor.children.get(name) if self.supervisor else None
-        return child.pid if child else 0
 
     async def _start(self) -> None:
         settings = self.settings

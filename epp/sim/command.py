@@ -65,10 +65,14 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
 def ports(first: list[int], count: int | None) -> list[int]:
     """One port for each server."""
     if count is None or count == len(first):
-        return first
-    if len(first) > 1 or count < 1:
+        found = first
+    elif len(first) > 1 or count < 1:
         raise ConfigError([Problem("--count", f"{count} servers, but {len(first)} ports")])
-    return [first[0] + index if first[0] else 0 for index in range(count)]
+    else:
+        found = [first[0] + index if first[0] else 0 for index in range(count)]
+    if wrong := [port for port in found if not 0 <= port <= 65535]:
+        raise ConfigError([Problem("--port", f"{wrong[0]} is no port; 0 to 65535")])
+    return found
 
 
 def run(args: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ def test_words_behind_two_dashes_go_to_the_picker():
     [
         ([], "give --endpoint HOST:PORT"),
         (["--sim=-1"], "--sim: a number of servers"),
+        (["--sim=1", "--admin-port=65536"], "--admin-port: a port from 0 to 65535"),
         (["--sim=1", "--config-file=a", "--config-text=b"], "--config-file, --config-text: give one"),
         (["--round-robin", "--dns=a:1"], "--round-robin: needs --endpoint or --sim"),
     ],

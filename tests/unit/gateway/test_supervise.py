@@ -64,6 +64,15 @@ async def test_a_child_that_ends_before_it_serves_is_an_error_with_its_last_line
         await supervisor.start(program("print('no such flag'); raise SystemExit(3)", never))
 
 
+async def test_a_program_that_cannot_be_run_is_an_error_with_its_path(supervisor, tmp_path):
+    async def never():
+        return False
+
+    missing = str(tmp_path / "envoy")
+    with pytest.raises(GatewayError, match=f"envoy: {missing} cannot be run: No such file"):
+        await supervisor.start(Program(name="envoy", argv=[missing], ready=never))
+
+
 async def test_a_child_that_never_serves_is_an_error(supervisor):
     async def never():
         return False

@@ -28,6 +28,8 @@ def test_ports() -> None:
     assert command.ports([8100, 9000], 2) == [8100, 9000]
     with pytest.raises(ConfigError, match="3 servers, but 2 ports"):
         command.ports([8100, 9000], 3)
+    with pytest.raises(ConfigError, match="65536 is no port"):
+        command.ports([65535], 2)
 
 
 def test_options_reach_the_engine() -> None:
