@@ -12,7 +12,6 @@ from epp.sched.exchange import LogSink
 
 log = logging.getLogger("epp.extproc.accesslog")
 
-
 INVALID_ARGUMENT: Final = 3
 STREAM: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 

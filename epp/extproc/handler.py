@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 
 from epp.errors import DeadlineExceeded, Internal, Reject, Unavailable
 from epp.extproc.effects import Abandon, Decide, Effect, Finish, Mute, Over, ResponseData, ResponseStarted, Served
@@ -81,6 +81,8 @@ class ExtProcHandler:
                 self._routed(route)
             else:
                 self._waiting = self._tasks.spawn("decision", self._decide_later(route))
+                # A task that is cancelled before its first step never takes up what it was given.
+                self._waiting.add_done_callback(lambda _: _drop(route))
 
     async def _decide_later(self, waiting: Awaitable[Route]) -> None:
         try:
@@ -91,9 +93,8 @@ class ExtProcHandler:
         except Reject as reject:
             self._do(self._session.rejected(reject))
         except asyncio.CancelledError:
-            self._do(
-                self._session.rejected(Unavailable("the decision was cancelled"))
-            )  # not by us: then it is too late
+            # Not by us, or this does nothing: an abandoned decision is not waited for.
+            self._do(self._session.rejected(Unavailable("the decision was cancelled")))
             raise
         except Exception:
             self._do(self._session.rejected(_unexpected("a decision")))
@@ -143,6 +144,13 @@ def _tell(flight: Flight, effect: Effect) -> None:
             flight.served(effect.target)
     except Exception:
         log.exception("a flight failed")
+
+
+def _drop(waiting: Awaitable[Route]) -> None:
+    if isinstance(waiting, Coroutine):
+        waiting.close()
+    elif isinstance(waiting, asyncio.Future):
+        waiting.cancel()
 
 
 def _unexpected(what: str) -> Internal:

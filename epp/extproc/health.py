@@ -98,7 +98,9 @@ class WatchHandler:
             self._watching = self._tasks.spawn("health watch", self._watch(name))
 
     def half_closed(self) -> None:
-        """The client has asked, and listens."""
+        """The client has asked, and listens; or will never ask."""
+        if self._watching is None:
+            self._call.finish(INVALID_ARGUMENT, "no request")
 
     def end(self) -> None:
         """Finishes the RPC."""

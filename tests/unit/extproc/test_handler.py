@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 
 import pytest
@@ -115,6 +116,20 @@ async def test_a_decision_for_a_stream_that_is_lost_is_cancelled(stream, settled
     assert pending.cancelled()
     assert words(call) == []
     assert not len(tasks)
+
+
+@pytest.mark.parametrize("waiting", ["coroutine", "future"])
+async def test_a_stream_that_is_lost_before_its_decision_began_leaves_nothing_behind(stream, settled, waiting):
+    async def never():
+        raise AssertionError("there is nobody to decide for")
+
+    pending = never() if waiting == "coroutine" else asyncio.get_running_loop().create_future()
+    dialled = stream(pending)
+    call = dialled(GET)
+    dialled.handler.lost()
+    await settled()
+    assert words(call) == []
+    assert inspect.getcoroutinestate(pending) == inspect.CORO_CLOSED if waiting == "coroutine" else pending.cancelled()
 
 
 async def test_a_route_that_is_made_in_the_tick_in_which_the_stream_is_lost_ends(stream, settled):

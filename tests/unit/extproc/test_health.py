@@ -72,6 +72,13 @@ async def test_a_watcher_of_liveness_hears_once(dial, settled, tasks):
     assert call.status is None
 
 
+async def test_a_watcher_that_never_asks(dial, tasks):
+    watch = dial(health.methods(lambda: True, tasks)[WATCH])
+    watch.handler.half_closed()
+    assert watch().status == 3
+    assert not len(tasks)
+
+
 async def test_a_watcher_that_asks_nonsense(dial, tasks):
     assert dial(health.methods(lambda: True, tasks)[WATCH])(b"\xff").status == 3
     assert not len(tasks)
