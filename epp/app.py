@@ -23,7 +23,7 @@ from epp.service import Service
 
 log = logging.getLogger("epp.app")
 
-TOUCHED_BY_GC = (50_000, 20, 100)
+GC_THRESHOLDS = (50_000, 20, 100)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +81,7 @@ async def _serve(service: Service) -> None:
         await service.start()
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
-        gc.set_threshold(*TOUCHED_BY_GC)
+        gc.set_threshold(*GC_THRESHOLDS)
         await stop.wait()
         draining = service.tasks.spawn("drain", service.drain())
         await asyncio.wait({draining, service.tasks.spawn("hurry", hurry.wait())}, return_when="FIRST_COMPLETED")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from random import Random
 
 from epp import __version__
-from epp.api import RUNNING, WAITING
+from epp.api import PREFIX_BLOCKS, RUNNING, WAITING
 from epp.clock import Clock, SystemClock
 from epp.config.plan import Plan
 from epp.errors import ConfigError, Problem
@@ -86,7 +86,7 @@ class Service:
         await self._discover()
         self.synced = True
         self.scraper.start()
-        certificate = tls.server_context(flags, self.tasks) if flags.secure_serving else None
+        certificate = tls.server_context(flags, self.tasks, self.clock) if flags.secure_serving else None
         held = {} if flags.grpc_fd is None else {"fd": flags.grpc_fd}
         starting = self.server.start(flags.host, flags.grpc_port, certificate, **held)
         await _listen("--grpc-port", flags.grpc_port, starting)
@@ -240,7 +240,11 @@ class Service:
         view = pool.PoolView(name, self.table, self.ledger, self.clock)
         self.metrics.registry.register(view)
         plugins = self.plan.plugins().items()
-        indexes = [(label, type(plugin).type, plugin.stats) for label, plugin in plugins if hasattr(plugin, "stats")]
+        indexes = [
+            (label, type(plugin).type, plugin.stats)
+            for label, plugin in plugins
+            if PREFIX_BLOCKS in plugin.gives and hasattr(plugin, "stats")
+        ]
         self.metrics.registry.register(PrefixView(indexes))
         self.metrics.show_streams(self.open_streams)
         return Admin(

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from watchfiles import awatch
 
-from epp.clock import Clock, SystemClock
+from epp.clock import Clock
 from epp.errors import ConfigError, Problem
 from epp.tasks import Tasks
 
@@ -70,14 +70,14 @@ class ServingContext(ssl.SSLContext):
         self.chain, self.key = chain, key
 
 
-def server_context(flags: TlsFlags, tasks: Tasks, clock: Clock | None = None) -> ServingContext:
+def server_context(flags: TlsFlags, tasks: Tasks, clock: Clock) -> ServingContext:
     """The context that the flags ask for; with --enable-cert-reload a task of `tasks` follows the folder.
 
     Raises ConfigError.
     """
     context = make_context(flags.tls_min_version, flags.tls_cipher_suites)
     if not flags.cert_path:
-        context.use(*self_signed(clock or SystemClock()))
+        context.use(*self_signed(clock))
         return context
     load(context, flags.cert_path)
     if flags.enable_cert_reload:
@@ -156,7 +156,7 @@ def read(folder: str) -> tuple[bytes, bytes]:
         try:
             contents.append(path.read_bytes())
         except OSError as error:
-            advice = f"{error.strerror}; --cert-path needs {CHAIN} and {KEY} in PEM form"
+            advice = f"{error.strerror}; the folder must hold {CHAIN} and {KEY} in PEM form"
             raise ConfigError([Problem(str(path), advice)], "flags") from error
     return contents[0], contents[1]
 

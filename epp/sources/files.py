@@ -31,6 +31,7 @@ log = logging.getLogger("epp.files")
 
 MAX_BYTES = 1024 * 1024
 DEBOUNCE_MS = 100
+LOOK_MS = 60_000
 
 
 class FileDiscovery(Discovery, type="file-discovery"):
@@ -117,10 +118,15 @@ async def watch(plugin: FileDiscovery, membership: Membership, tasks: Tasks) -> 
 
 
 async def _follow(path: Path, membership: Membership) -> None:
-    """Watches the folder, not the file: editors and Kubernetes replace files, by rename or by link."""
+    """Watches the folder, not the file: editors and Kubernetes replace files, by rename or by link.
+
+    Looks once a minute too: a change before the watch began, or on a file system without events, is not missed.
+    """
     seen = _content(path)
-    _apply(seen, path, membership)  # it may have changed before the watch began
-    async for _ in awatch(path.parent, recursive=False, debounce=DEBOUNCE_MS, step=10):
+    _apply(seen, path, membership)
+    async for _ in awatch(
+        path.parent, recursive=False, debounce=DEBOUNCE_MS, step=10, rust_timeout=LOOK_MS, yield_on_timeout=True
+    ):
         content = _content(path)
         if content != seen:
             seen = content

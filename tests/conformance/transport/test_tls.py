@@ -36,7 +36,7 @@ def trusting(chain, alpn=("h2",)):
 
 
 async def test_grpc_over_tls(kind, serve, tasks):
-    context = tls.server_context(flags(), tasks)
+    context = tls.server_context(flags(), tasks, SystemClock())
     async with serve(kind, context) as service:
         credentials = grpc.ssl_channel_credentials(context.chain)
         async with grpc.aio.secure_channel(f"localhost:{service.server.port}", credentials) as channel:
@@ -44,7 +44,7 @@ async def test_grpc_over_tls(kind, serve, tasks):
 
 
 async def test_alpn_says_h2(kind, serve, connect, tasks):
-    context = tls.server_context(flags(), tasks)
+    context = tls.server_context(flags(), tasks, SystemClock())
     async with serve(kind, context) as service, connect(service.server.port, trusting(context.chain)) as client:
         assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
         await client.hello()
@@ -56,7 +56,7 @@ async def test_alpn_says_h2(kind, serve, connect, tasks):
 
 
 async def test_clear_text_on_a_tls_port_does_no_harm(kind, serve, connect, tasks):
-    context = tls.server_context(flags(), tasks)
+    context = tls.server_context(flags(), tasks, SystemClock())
     async with serve(kind, context) as service:
         async with connect(service.server.port) as client:
             await client.hello()
@@ -90,7 +90,7 @@ async def test_a_certificate_that_changes(kind, serve, tasks, tmp_path, caplog):
     attempts = itertools.count()
     first, second = tls.self_signed(SystemClock()), tls.self_signed(SystemClock())
     write(first)
-    async with serve(kind, tls.server_context(flags(tmp_path, reload=True), tasks)) as service:
+    async with serve(kind, tls.server_context(flags(tmp_path, reload=True), tasks, SystemClock())) as service:
         await sees(first[0])
         async with asyncio.timeout(20):
             # Again and again: nobody can tell when the watch has begun.

@@ -36,15 +36,15 @@ def test_self_signed_without_a_folder():
 def test_a_folder_with_a_certificate(tmp_path):
     chain, key = tls.self_signed(ManualClock())
     write(tmp_path, chain, key)
-    context = tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"))
+    context = tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
     assert (context.chain, context.key) == (chain, key)
 
 
 def test_a_folder_without_one(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"tls\.crt: No such file or directory; --cert-path needs tls\.crt and tls\.key"
+        ConfigError, match=r"tls\.crt: No such file or directory; the folder must hold tls\.crt and tls\.key"
     ):
-        tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"))
+        tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
 
 
 def test_a_key_of_another_certificate(tmp_path):
@@ -52,13 +52,13 @@ def test_a_key_of_another_certificate(tmp_path):
     _, key = tls.self_signed(ManualClock())
     write(tmp_path, chain, key)
     with pytest.raises(ConfigError, match=r"tls\.crt: does not belong to tls\.key"):
-        tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"))
+        tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
 
 
 def test_files_that_are_no_pem(tmp_path):
     write(tmp_path, b"not PEM", b"neither")
     with pytest.raises(ConfigError, match=r"tls\.crt: or tls\.key is not readable PEM"):
-        tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"))
+        tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
 
 
 def test_a_broken_replacement_leaves_the_old_certificate():
