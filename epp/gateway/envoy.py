@@ -42,6 +42,8 @@ STRIPPED = (
     "x-prefiller-host-port",
     "x-encoder-hosts-ports",
     "x-data-parallel-host-port",
+    "x-kv-cache-source-host-port",
+    "x-llm-d-request-dropped-reason",
 )
 _HTTP = "envoy.extensions.filters.http"
 

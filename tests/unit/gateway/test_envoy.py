@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from epp.errors import ConfigError
+from epp.extproc.changes import OUTPUTS
 from epp.gateway.envoy import STRIPPED, EnvoySettings, bootstrap
 
 
@@ -27,6 +28,11 @@ def test_control_headers_are_removed_before_the_picker_sees_the_request():
     assert names == ["subset", "strip", "picker", "router"]
     strip = filters(made(subset_header="x-subset"))["strip"]["mutations"]["request_mutations"]
     assert [one["remove"] for one in strip] == [*STRIPPED, "x-subset"]
+
+
+def test_what_the_picker_takes_for_a_forgery_is_removed_even_when_there_is_no_picker():
+    strip = filters(made(picker=""))["strip"]["mutations"]["request_mutations"]
+    assert {one["remove"] for one in strip} >= OUTPUTS
 
 
 def test_the_response_phase_is_asked_for_only_when_somebody_reads_it():
