@@ -36,7 +36,8 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
         with direct.open(address, timeout=10) as reply:
             decisions = json.load(reply)["decisions"]
     except (OSError, urllib.error.URLError, ValueError, KeyError) as error:
-        print(f"epp explain: {address}: {error}", file=sys.stderr)
+        reason = getattr(error, "reason", "") or error
+        print(f"epp explain: no picker answers at {address}: {reason}; name another with --url", file=sys.stderr)
         return 1
     if args.json:
         json.dump(decisions, stream, indent=2)

@@ -1,5 +1,8 @@
 """The command line: commands, llm-d's bare argument lists, errors as exit code 2."""
 
+import subprocess
+import sys
+
 import pytest
 
 from epp import __main__, __version__
@@ -23,3 +26,22 @@ def test_every_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> Non
             __main__.main([command.name, "--help"])
         assert ended.value.code == 0, command.name
     assert "--completion" in capsys.readouterr().out
+
+
+def test_a_flag_that_is_unknown_is_answered_by_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        __main__.main(["plugins", "--nope"])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "usage: epp plugins" in told
+    assert "epp plugins: error: unrecognized arguments: --nope" in told
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "epp", "plugins"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (141, b"")
