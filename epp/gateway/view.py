@@ -87,6 +87,9 @@ def picture(numbers: Numbers) -> Group:
         parts.append(f"picker {numbers.picker_cpu:.0%} of a core")
     if numbers.picker_rss:
         parts.append(f"{numbers.picker_rss / 1e6:.0f} MB")
+    silent = [row.target for row in numbers.rows if row.waiting is None and row.running is None]
+    if silent and numbers.picker_answers:
+        parts.append(f"no metrics from {', '.join(silent[:3])}{', …' if len(silent) > 3 else ''}")
     last = [Text(f"  {model or '(no model)'} -> {where}", style="dim") for model, where in numbers.decisions]
     return Group(table, Text("   ".join(parts)), *([Text("last decisions", style="dim")] if last else []), *last)
 

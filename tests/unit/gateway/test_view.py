@@ -60,6 +60,7 @@ def test_the_live_view_shows_what_is_known():
     assert "10.0.0.1:1" in text
     assert "50%" in text
     assert "n -> no endpoint" in text
+    assert "no metrics from 10.0.0.2:1\n" in text
 
 
 def test_hits_are_summed_over_engines_old_and_new_names():
