@@ -10,10 +10,13 @@ import pytest
 
 
 @pytest.mark.parametrize("mode", ["BUFFERED", "STREAMED"])
-@pytest.mark.parametrize("completion", ["extproc", "access-log"])
-async def test_requests_pass_in_every_body_mode(lab, mode, completion):
+@pytest.mark.parametrize(
+    ("shape", "completion"),
+    [("override_host", "extproc"), ("override_host", "access-log"), ("original_dst", "access-log")],
+)
+async def test_requests_pass_in_every_body_mode(lab, mode, shape, completion):
     backends = await lab.backends(2)
-    gateway = await lab.gateway(*backends, body_mode=mode, completion=completion)
+    gateway = await lab.gateway(*backends, body_mode=mode, shape=shape, completion=completion)
     for size in (10, 220_000, 12_000_000):
         body = json.dumps({"model": "m", "prompt": "p" * size}).encode()
         status, seen = await lab.complete(gateway, body)
@@ -23,10 +26,11 @@ async def test_requests_pass_in_every_body_mode(lab, mode, completion):
         assert answer.status == 200
 
 
+@pytest.mark.parametrize("shape", ["override_host", "original_dst"])
 @pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED"])
-async def test_observed_events_pass_one_by_one(lab, mode):
+async def test_observed_events_pass_one_by_one(lab, mode, shape):
     (backend,) = await lab.backends(1)
-    gateway = await lab.gateway(backend, body_mode=mode, completion="extproc")
+    gateway = await lab.gateway(backend, body_mode=mode, shape=shape, completion="extproc")
     backend.let_go.clear()
     async with lab.stream(gateway) as answer:
         first = await answer.content.readline()

@@ -41,6 +41,22 @@ async def test_a_body_of_12_megabytes_arrives_byte_for_byte(shared_lab, discover
     assert (status, seen["sha256"]) == (200, hashlib.sha256(body).hexdigest())
 
 
+async def test_bad_json_is_400(shared_lab, discovered):
+    status, text = await shared_lab.complete(discovered[0], b'{"model": "m", "prompt": ')
+    assert status == 400
+    assert text.startswith("inference error: BadRequest")
+
+
+async def test_events_pass_one_by_one(shared_lab, discovered, backends):
+    for backend in backends:
+        backend.let_go.clear()
+    async with shared_lab.stream(discovered[0]) as answer:
+        assert '"event": 0' in (await answer.content.readline()).decode()  # while the backend holds the second one back
+        for backend in backends:
+            backend.let_go.set()
+        assert (await answer.text()).endswith("data: [DONE]\n\n")
+
+
 async def test_a_pod_that_left_the_file_gets_no_more_requests(shared_lab, discovered, backends):
     gateway, endpoints = discovered
     endpoints(backends[0])

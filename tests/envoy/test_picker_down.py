@@ -12,9 +12,10 @@ import pytest
 STREAMS = 100
 
 
-async def test_killing_the_picker_truncates_none_of_100_open_answers(lab):
+@pytest.mark.parametrize("shape", ["override_host", "original_dst"])
+async def test_killing_the_picker_truncates_none_of_100_open_answers(lab, shape):
     backends = await lab.backends(3)
-    gateway = await lab.gateway(*backends)
+    gateway = await lab.gateway(*backends, shape=shape)
     for backend in backends:
         backend.let_go.clear()
     answers = [await lab.stream(gateway) for _ in range(STREAMS)]

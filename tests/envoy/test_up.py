@@ -13,15 +13,15 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-WORDS = (sys.executable, "-m", "epp", "up", "--round-robin", "--plain", "--sim", "1")
+WORDS = (sys.executable, "-m", "epp", "up", "--plain", "--sim", "1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 async def test_nothing_is_left_when_it_is_ended_by(number, tmp_path):
-    process = await _started("--port=0", f"--folder={tmp_path}")
+    process = await _started("--port=0", "--metrics-port=0", f"--folder={tmp_path}", picker=True)
     url = await _url(process)
     children = _children(process.pid)
-    assert len(children) == 2
+    assert len(children) == 3
     async with aiohttp.ClientSession() as client, client.get(f"{url}/models") as answer:
         assert answer.status == 200
     process.send_signal(number)
@@ -52,9 +52,10 @@ async def test_a_child_that_cannot_start_shows_its_last_words(tmp_path):
     assert "invalid choice: 'abacus'" in output.decode()
 
 
-async def _started(*words: str) -> asyncio.subprocess.Process:
+async def _started(*words: str, picker: bool = False) -> asyncio.subprocess.Process:
+    plain = () if picker else ("--round-robin",)
     return await asyncio.create_subprocess_exec(
-        *WORDS, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *WORDS, *plain, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
 
 

@@ -116,7 +116,7 @@ class Harness:
             self.tasks,
             Random(1),
             0.002,
-            longest_pause=0.01,
+            longest_pause=options.pop("longest_pause", 0.01),
             on_fault=self._fault,
             **options,
         )

@@ -138,6 +138,15 @@ async def test_nobody_listens(scraping):
         assert harness.scrapes[dead] == 0
 
 
+async def test_a_server_that_keeps_failing_is_asked_ever_more_rarely(scraping):
+    async with scraping(plain, longest_pause=2.0) as (harness, _, slot):
+        failing = await harness.serve(not_found)
+        harness.add(failing.port, name="b")
+        await harness.until(lambda: harness.scrapes[slot] >= 100)
+        # Pauses of 2, 4, 8 … turns: six or seven tries in a hundred turns, where a steady beat would have made them all.
+        assert 1 <= len(failing.requests) <= 10
+
+
 async def test_a_server_that_fails_for_a_while_comes_back(scraping, caplog):
     caplog.set_level("INFO")
 
