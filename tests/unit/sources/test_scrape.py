@@ -143,7 +143,7 @@ async def test_a_server_that_keeps_failing_is_asked_ever_more_rarely(scraping):
         failing = await harness.serve(not_found)
         harness.add(failing.port, name="b")
         await harness.until(lambda: harness.scrapes[slot] >= 100)
-        # Pauses of 2, 4, 8 … turns: six or seven tries in a hundred turns, where a steady beat would have made them all.
+        # Pauses of 2, 4, 8 … turns: six or seven tries in a hundred turns; a steady beat would have made them all.
         assert 1 <= len(failing.requests) <= 10
 
 
