@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from epp.errors import BadRequest, NoEndpoints, Overloaded
-from epp.extproc.session import Limits
 from epp.testing.effects import (
     asks,
     closes,
@@ -32,7 +31,6 @@ from epp.testing.events import (
 from epp.testing.playbook import Playbook
 
 POD = "10.0.0.1:8000"
-UNSEEING = ["STREAMED", "NONE"]
 ALL_MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "STREAMED", "NONE", "GRPC", None]
 
 
@@ -224,155 +222,6 @@ def test_a_partly_buffered_body_is_no_body_to_decide_by():
     )
 
 
-def test_streamed_chooses_at_the_headers_and_stays_until_the_body_has_passed():
-    (
-        Playbook()
-        .gets(request_headers(mode="STREAMED"))
-        .does(asks(unseen=True))
-        .gets(chooses(POD, observe=False))
-        .does(sends_choice(POD))
-        .gets(request_body(b"x"))
-        .does(continues("request_body"))
-        .gets(request_body(b"y", end=True))
-        .does(continues("request_body"), closes())
-        .run()
-    )
-
-
-def test_streamed_pieces_that_come_before_the_choice_are_answered_after_it():
-    (
-        Playbook()
-        .gets(request_headers(mode="STREAMED"))
-        .does(asks(unseen=True))
-        .gets(request_body(b"x"), request_body(b"y", end=True), chooses(POD, observe=False))
-        .does(sends_choice(POD), continues("request_body"), continues("request_body"), closes())
-        .run()
-    )
-
-
-@pytest.mark.parametrize("meanwhile", [True, False])
-def test_streamed_with_trailers(meanwhile):
-    play = Playbook().gets(request_headers(mode="STREAMED")).does(asks(unseen=True))
-    if meanwhile:
-        play.gets(request_body(b"x"), request_trailers(), chooses(POD, observe=False))
-        play.does(sends_choice(POD), continues("request_body"), continues("request_trailers"), closes())
-    else:
-        play.gets(chooses(POD, observe=False)).does(sends_choice(POD))
-        play.gets(request_body(b"x")).does(continues("request_body"))
-        play.gets(request_trailers()).does(continues("request_trailers"), closes())
-    play.run()
-
-
-def test_streamed_answers_that_begin_before_the_request_has_ended():
-    """Closing then would lose a piece: the stream stays although nobody observes it."""
-    (
-        Playbook()
-        .gets(request_headers(mode="STREAMED"))
-        .does(asks(unseen=True))
-        .gets(chooses(POD, observe=False))
-        .does(sends_choice(POD))
-        .gets(request_body(b"x"))
-        .does(continues("request_body"))
-        .gets(response_headers(413))
-        .does(tells(status=413), marks_response())
-        .gets(request_body(b"y", end=True))
-        .does(continues("request_body"))
-        .gets(response_body(b"z", end=True))
-        .does(continues("response_body"), tells(data=b"z"))
-        .gets(half_closes())
-        .does(closes())
-        .run()
-    )
-
-
-def test_no_body_wanted_is_chosen_and_left_at_the_headers():
-    (
-        Playbook()
-        .gets(request_headers(mode="NONE"))
-        .does(asks(unseen=True))
-        .gets(chooses(POD, observe=False))
-        .does(sends_choice(POD), closes())
-        .run()
-    )
-
-
-@pytest.mark.parametrize("mode", UNSEEING)
-def test_what_nobody_could_replace_is_not_replaced(mode):
-    play = Playbook().gets(request_headers(mode=mode)).does(asks(unseen=True))
-    play.gets(chooses(POD, body=b"newer")).does(sends_choice(POD)).run()
-
-
-def test_pieces_of_grpc_pass_one_by_one_with_their_flags():
-    """In mode GRPC each piece is one message, perhaps compressed; to join or to cut them would be to break them."""
-    (
-        Playbook()
-        .gets(request_headers(mode="GRPC"))
-        .does(asks(unseen=True))
-        .gets(chooses(POD))
-        .does(sends_choice(POD))
-        .gets(request_body(b"x" * 70_000))
-        .does(sends_request_body(b"x" * 70_000))
-        .gets(request_body(b"y", end=True))
-        .does(sends_request_body(b"y", end=True))
-        .gets(response_headers(200))
-        .does(tells(status=200), marks_response())
-        .gets(response_body(b"z" * 70_000))
-        .does(sends_response_body(b"z" * 70_000), tells(data=b"z" * 70_000))
-        .run()
-    )
-
-
-UPGRADES = [
-    ("GET", {"connection": "Upgrade", "upgrade": "websocket"}),
-    ("CONNECT", {":protocol": "websocket"}),
-    ("CONNECT", {}),
-]
-
-
-@pytest.mark.parametrize(("method", "headers"), UPGRADES)
-@pytest.mark.parametrize("observe", [True, False])
-def test_a_tunnel_is_chosen_for_at_once_and_passed_through(method, headers, observe):
-    """It has no end to wait for. What flows in it is nobody's request body."""
-    (
-        Playbook()
-        .gets(request_headers("/v1/realtime", method=method, headers=headers))
-        .does(asks(unseen=True))
-        .gets(chooses(POD, observe=observe))
-        .does(sends_choice(POD))
-        .gets(response_headers(101))
-        .does(tells(status=101), marks_response())
-        .gets(request_body(b"ping"))
-        .does(sends_request_body(b"ping"))
-        .gets(response_body(b"pong"))
-        .does(sends_response_body(b"pong"), tells(data=b"pong"))
-        .gets(request_body(b"", end=True))
-        .does(sends_request_body(b"", end=True))
-        .gets(response_body(b"", end=True))
-        .does(sends_response_body(b"", end=True), *([tells(ended="completed")] if observe else []))
-        .run()
-    )
-
-
-@pytest.mark.parametrize(("method", "headers"), UPGRADES[:1])
-def test_a_tunnel_in_buffered_mode_is_chosen_for_at_the_headers_too(method, headers):
-    (
-        Playbook()
-        .gets(request_headers("/v1/realtime", method=method, headers=headers, mode="BUFFERED"))
-        .does(asks(unseen=True))
-        .gets(chooses(POD))
-        .does(sends_choice(POD))
-        .gets(request_body(b"x", end=True))
-        .does(continues("request_body"))
-        .run()
-    )
-
-
-def test_an_upgrade_that_may_be_declined_is_a_request_like_any_other():
-    play = Playbook().gets(request_headers(headers={"upgrade": "h2c"}), request_body(b"x", end=True))
-    play.does(asks(b"x")).gets(chooses(POD, observe=False))
-    play.does(sends_choice(POD), sends_request_body(b"x", end=True), closes()).run()
-
-
 def test_a_mode_that_is_not_known_yet_is_taken_for_full_duplex():
     headers = request_headers()
     unknown = headers._replace(
@@ -381,30 +230,3 @@ def test_a_mode_that_is_not_known_yet_is_taken_for_full_duplex():
     assert unknown.message != headers.message
     play = Playbook().gets(unknown, request_body(b"x", end=True)).does(asks(b"x"))
     play.gets(chooses(POD, observe=False)).does(sends_choice(POD), sends_request_body(b"x", end=True), closes()).run()
-
-
-def test_a_body_above_the_limit_is_refused_without_being_kept():
-    (
-        Playbook(Limits(body=10))
-        .gets(request_headers(), request_body(b"123456"), request_body(b"78901"))
-        .does(sends_error(413), closes())
-        .gets(request_body(b"x" * 1000), request_body(b"", end=True), half_closes())
-        .run()
-    )
-
-
-def test_a_body_announced_above_the_limit_is_refused_before_it_comes():
-    play = Playbook(Limits(body=10)).gets(request_headers(headers={"content-length": "11"}))
-    play.does(sends_error(413), closes()).run()
-
-
-def test_headers_above_the_limit():
-    play = Playbook(Limits(headers=200)).gets(request_headers(headers={"cookie": "x" * 200}))
-    play.does(sends_error(431), closes()).run()
-
-
-def test_a_long_subset_hint_is_not_counted_as_headers():
-    hint = [f"10.0.0.{i}:8000" for i in range(100)]
-    play = Playbook(Limits(headers=200)).gets(request_headers(end=True, subset=hint))
-    play.does(asks(end=True, subset=tuple(hint))).gets(chooses(POD, observe=False)).does(sends_choice(POD), closes())
-    play.run()

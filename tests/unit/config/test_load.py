@@ -75,9 +75,7 @@ def test_version_and_kind_are_checked(registry: Registry) -> None:
     )
 
 
-def test_every_problem_at_once(registry: Registry, problems: Problems) -> None:
-    everything = ", ".join(registry)
-    found = problems("""
+MISTAKES = """
 plugins:
 - type: queue-scorer
 - type: prefix-cache-scorer
@@ -101,7 +99,12 @@ schedulingProfiles:
   - weight: 3
 featureGates: [dataLayer]
 schedulingProfile: []
-""")
+"""
+
+
+def test_every_problem_at_once(registry: Registry, problems: Problems) -> None:
+    everything = ", ".join(registry)
+    found = problems(MISTAKES)
     assert found == [
         "plugins[1].parameters.blockSize: unknown field; known: matchLengthScaleTokens, matchLengthWeight, "
         "prefixMatchInfoProducerName (line 7)",
@@ -260,191 +263,6 @@ def test_experimental_plugins_need_the_flag(registry: Registry, problems: Proble
     head = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
     plan = load(head + "plugins: [{type: novel-scorer}]", registry, allow_experimental=True)
     assert "novel-scorer" in plan.plugins()
-
-
-def test_feature_gates(plan: Load, problems: Problems) -> None:
-    assert plan("featureGates: [flowControl=false, haPopulateNonLeaderDatastore]").feature_gates == {
-        "flowControl": False,
-        "haPopulateNonLeaderDatastore": True,
-    }
-    assert problems("featureGates: [flowControl, prepareDataPlugins, flowControl=no]") == [
-        "featureGates[0]: flow control is not supported yet (line 3)",
-        "featureGates[1]: unknown feature gate 'prepareDataPlugins'; known: flowControl, haPopulateNonLeaderDatastore "
-        "(line 3)",
-        "featureGates[2]: expected flowControl=true or flowControl=false, got 'flowControl=no' (line 3)",
-    ]
-
-
-def test_flow_control_without_the_gate_only_warns(plan: Load, problems: Problems) -> None:
-    bands = "priorityBands: [{priority: 0, maxBytes: 1Gi}, {priority: 1}]"
-    found = plan(f"flowControl: {{maxBytes: 2G, defaultRequestTTL: 1m30s, {bands}}}")
-    assert [str(warning) for warning in found.warnings] == [
-        "flowControl: has no effect while the feature gate flowControl is off (line 3)"
-    ]
-    assert problems("""
-flowControl:
-  maxBytes: -3
-  maxRequests: lots
-  defaultRequestTTL: 5x
-  priorityBands: [{priority: 1}, {priority: 1}]
-""") == [
-        "flowControl.maxBytes: expected a quantity of at least 0, such as 5000, 1G or 512Mi, got -3 (line 5)",
-        "flowControl.maxRequests: expected a quantity of at least 0, such as 5000, 1G or 512Mi, got 'lots' (line 6)",
-        "flowControl.defaultRequestTTL: expected a duration such as 60s, 1m30s or 200ms, got '5x' (line 7)",
-        "flowControl.priorityBands[1].priority: there is a band of priority 1 already (line 8)",
-    ]
-
-
-def test_saturation_detectors(plan: Load, problems: Problems) -> None:
-    found = plan("""
-plugins: [{name: mine, type: concurrency-detector}]
-flowControl: {saturationDetector: {pluginRef: mine}}
-""")
-    assert found.saturation_detector is not None
-    assert found.saturation_detector[0] == "mine"
-    assert found.warnings == []
-    assert problems("saturationDetector: {pluginRef: utilization-detector}") == [
-        "saturationDetector.pluginRef: llm-d's plugin 'utilization-detector' is not available yet; "
-        "available as saturation detector: concurrency-detector (line 3)"
-    ]
-
-
-def test_the_deprecated_top_level_spellings(plan: Load) -> None:
-    found = plan("""
-plugins: [{type: concurrency-detector}]
-saturationDetector: {pluginRef: concurrency-detector}
-parser: {pluginRef: passthrough-parser}
-""")
-    assert found.saturation_detector is not None
-    assert names(found.parsers) == ["passthrough-parser"]
-    assert [str(warning) for warning in found.warnings] == [
-        "saturationDetector: deprecated: use flowControl.saturationDetector (line 5)",
-        "parser: deprecated: use requestHandler.parsers (line 6)",
-    ]
-
-
-def test_parsers_are_created_by_type_and_doubles_dropped(plan: Load) -> None:
-    found = plan("""
-plugins: [{type: openai-parser, name: mine}]
-requestHandler: {parsers: [{pluginRef: passthrough-parser}, {pluginRef: mine}, {pluginRef: openai-parser}]}
-""")
-    assert names(found.parsers) == ["passthrough-parser", "mine"]
-    assert [warning.path for warning in found.warnings] == [
-        "requestHandler.parsers[2].pluginRef",
-        "openai-parser (referred to in requestHandler.parsers[2].pluginRef)",
-    ]
-
-
-def test_the_data_layer(plan: Load) -> None:
-    """A declared metrics-data-source is the default one; another name stands beside it."""
-    tuned = plan("plugins: [{type: metrics-data-source, parameters: {scheme: https}}]")
-    assert [(item.name, item.source.scheme) for item in tuned.sources] == [("metrics-data-source", "https")]  # type: ignore[attr-defined]
-    both = plan("""
-plugins: [{type: metrics-data-source, name: other}, {type: core-metrics-extractor}]
-dataLayer: {sources: [{pluginRef: other, extractors: [{pluginRef: core-metrics-extractor}]}]}
-""")
-    assert [item.name for item in both.sources] == ["other", "metrics-data-source"]
-    none = plan("plugins: [{type: queue-scorer}]\ndataLayer: {injectDefaults: false}")
-    assert none.sources == []
-    assert [str(warning) for warning in none.warnings] == [
-        "plugins[0]: 'queue-scorer' needs scraped metrics, and there is no data source (line 3)"
-    ]
-
-
-def test_replicas(plan: Load, problems: Problems) -> None:
-    found = plan("dataLayer: {peerDiscovery: {pluginRef: x}, crossReplicaSyncInterval: 200ms}")
-    assert [warning.path for warning in found.warnings] == [
-        "dataLayer.peerDiscovery",
-        "dataLayer.crossReplicaSyncInterval",
-    ]
-    assert problems("dataLayer: {crossReplicaSyncerPluginRef: redis}") == [
-        "dataLayer.crossReplicaSyncerPluginRef: synchronising replicas is not supported yet (line 3)"
-    ]
-
-
-def test_producers_are_added_for_what_is_used(plan: Load) -> None:
-    assert plan("plugins: [{type: queue-scorer}]").producers == []
-    assert plan("plugins: [{type: active-request-scorer}]").producers == []
-    assert names(plan("plugins: [{type: token-load-scorer}]").producers) == [
-        "token-producer",
-        "approx-prefix-cache-producer",
-        "inflight-load-producer",
-    ]
-
-
-def test_a_declared_producer_replaces_the_default_one(plan: Load) -> None:
-    found = plan("""
-plugins:
-- {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: mine}}
-- {type: approx-prefix-cache-producer, name: mine, parameters: {autoTune: false, blockSizeTokens: 64}}
-""")
-    assert names(found.producers) == ["token-producer", "mine"]
-    assert found.producers[1][1].block_size_tokens == 64  # type: ignore[union-attr]
-
-
-def test_producer_names_are_checked(problems: Problems) -> None:
-    assert problems("plugins: [{type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: precise}}]") == [
-        "plugins[0].parameters.prefixMatchInfoProducerName: no producer named 'precise'; there are: "
-        "approx-prefix-cache-producer, token-producer (line 3)"
-    ]
-
-
-def test_what_is_not_available_causes_no_second_problem(problems: Problems) -> None:
-    found = problems("""
-plugins:
-- {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: precise}}
-- {type: precise-prefix-cache-producer, name: precise}
-- {type: disagg-profile-handler}
-schedulingProfiles: [{name: a, plugins: [{pluginRef: precise}, {pluginRef: prefix-cache-scorer}]}, {name: b}]
-""")
-    assert [problem.partition(":")[0] for problem in found] == ["plugins[1].type", "plugins[2].type"]
-
-
-def test_two_producers_of_one_column(problems: Problems) -> None:
-    assert problems(
-        "plugins: [{type: approx-prefix-cache-producer}, {type: approx-prefix-cache-producer, name: b}]"
-    ) == [
-        "plugins[1]: gives 'prefix_blocks', which 'approx-prefix-cache-producer' gives already: declare one of them "
-        "(line 3)",
-        "plugins[1]: gives 'prefix_info', which 'approx-prefix-cache-producer' gives already: declare one of them "
-        "(line 3)",
-    ]
-
-
-def test_a_need_that_nobody_meets(problems: Problems) -> None:
-    assert problems("plugins: [{type: moody-scorer}]") == [
-        "plugins[0]: needs 'mood', which no declared plugin gives (line 3)"
-    ]
-
-
-def test_producers_in_a_circle(problems: Problems) -> None:
-    assert problems("plugins: [{type: chicken}, {type: egg}]") == [
-        "plugins[0]: producers need each other in a circle: chicken -> egg -> chicken (line 3)"
-    ]
-
-
-def test_what_nothing_uses_is_warned_of(plan: Load) -> None:
-    found = plan("""
-plugins: [{type: queue-scorer}, {type: token-load-scorer}]
-schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
-""")
-    assert [str(warning) for warning in found.warnings] == [
-        "plugins[1]: 'token-load-scorer' is declared, but nothing uses it (line 4)"
-    ]
-    assert "token-load-scorer" not in found.plugins()
-
-
-def test_producers_and_weights_out_of_place_are_tolerated(plan: Load) -> None:
-    found = plan("""
-plugins: [{type: decode-filter}, {type: token-producer}]
-schedulingProfiles:
-- name: default
-  plugins: [{pluginRef: decode-filter, weight: 3}, {pluginRef: token-producer}]
-""")
-    assert [warning.path for warning in found.warnings] == [
-        "schedulingProfiles[0].plugins[0].weight",
-        "schedulingProfiles[0].plugins[1]",
-    ]
 
 
 def test_null_means_the_default(plan: Load) -> None:

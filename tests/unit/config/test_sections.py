@@ -1,0 +1,115 @@
+"""The sections besides plugins and profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from epp.config.plan import Plan
+
+Load = Callable[[str], Plan]
+Problems = Callable[[str], list[str]]
+
+
+def names(pairs: Any) -> list[str]:
+    return [pair[0] for pair in pairs]
+
+
+def test_feature_gates(plan: Load, problems: Problems) -> None:
+    assert plan("featureGates: [flowControl=false, haPopulateNonLeaderDatastore]").feature_gates == {
+        "flowControl": False,
+        "haPopulateNonLeaderDatastore": True,
+    }
+    assert problems("featureGates: [flowControl, prepareDataPlugins, flowControl=no]") == [
+        "featureGates[0]: flow control is not supported yet (line 3)",
+        "featureGates[1]: unknown feature gate 'prepareDataPlugins'; known: flowControl, haPopulateNonLeaderDatastore "
+        "(line 3)",
+        "featureGates[2]: expected flowControl=true or flowControl=false, got 'flowControl=no' (line 3)",
+    ]
+
+
+def test_flow_control_without_the_gate_only_warns(plan: Load, problems: Problems) -> None:
+    bands = "priorityBands: [{priority: 0, maxBytes: 1Gi}, {priority: 1}]"
+    found = plan(f"flowControl: {{maxBytes: 2G, defaultRequestTTL: 1m30s, {bands}}}")
+    assert [str(warning) for warning in found.warnings] == [
+        "flowControl: has no effect while the feature gate flowControl is off (line 3)"
+    ]
+    assert problems("""
+flowControl:
+  maxBytes: -3
+  maxRequests: lots
+  defaultRequestTTL: 5x
+  priorityBands: [{priority: 1}, {priority: 1}]
+""") == [
+        "flowControl.maxBytes: expected a quantity of at least 0, such as 5000, 1G or 512Mi, got -3 (line 5)",
+        "flowControl.maxRequests: expected a quantity of at least 0, such as 5000, 1G or 512Mi, got 'lots' (line 6)",
+        "flowControl.defaultRequestTTL: expected a duration such as 60s, 1m30s or 200ms, got '5x' (line 7)",
+        "flowControl.priorityBands[1].priority: there is a band of priority 1 already (line 8)",
+    ]
+
+
+def test_saturation_detectors(plan: Load, problems: Problems) -> None:
+    found = plan("""
+plugins: [{name: mine, type: concurrency-detector}]
+flowControl: {saturationDetector: {pluginRef: mine}}
+""")
+    assert found.saturation_detector is not None
+    assert found.saturation_detector[0] == "mine"
+    assert found.warnings == []
+    assert problems("saturationDetector: {pluginRef: utilization-detector}") == [
+        "saturationDetector.pluginRef: llm-d's plugin 'utilization-detector' is not available yet; "
+        "available as saturation detector: concurrency-detector (line 3)"
+    ]
+
+
+def test_the_deprecated_top_level_spellings(plan: Load) -> None:
+    found = plan("""
+plugins: [{type: concurrency-detector}]
+saturationDetector: {pluginRef: concurrency-detector}
+parser: {pluginRef: passthrough-parser}
+""")
+    assert found.saturation_detector is not None
+    assert names(found.parsers) == ["passthrough-parser"]
+    assert [str(warning) for warning in found.warnings] == [
+        "saturationDetector: deprecated: use flowControl.saturationDetector (line 5)",
+        "parser: deprecated: use requestHandler.parsers (line 6)",
+    ]
+
+
+def test_parsers_are_created_by_type_and_doubles_dropped(plan: Load) -> None:
+    found = plan("""
+plugins: [{type: openai-parser, name: mine}]
+requestHandler: {parsers: [{pluginRef: passthrough-parser}, {pluginRef: mine}, {pluginRef: openai-parser}]}
+""")
+    assert names(found.parsers) == ["passthrough-parser", "mine"]
+    assert [warning.path for warning in found.warnings] == [
+        "requestHandler.parsers[2].pluginRef",
+        "openai-parser (referred to in requestHandler.parsers[2].pluginRef)",
+    ]
+
+
+def test_the_data_layer(plan: Load) -> None:
+    """A declared metrics-data-source is the default one; another name stands beside it."""
+    tuned = plan("plugins: [{type: metrics-data-source, parameters: {scheme: https}}]")
+    assert [(item.name, item.source.scheme) for item in tuned.sources] == [("metrics-data-source", "https")]  # type: ignore[attr-defined]
+    both = plan("""
+plugins: [{type: metrics-data-source, name: other}, {type: core-metrics-extractor}]
+dataLayer: {sources: [{pluginRef: other, extractors: [{pluginRef: core-metrics-extractor}]}]}
+""")
+    assert [item.name for item in both.sources] == ["other", "metrics-data-source"]
+    none = plan("plugins: [{type: queue-scorer}]\ndataLayer: {injectDefaults: false}")
+    assert none.sources == []
+    assert [str(warning) for warning in none.warnings] == [
+        "plugins[0]: 'queue-scorer' needs scraped metrics, and there is no data source (line 3)"
+    ]
+
+
+def test_replicas(plan: Load, problems: Problems) -> None:
+    found = plan("dataLayer: {peerDiscovery: {pluginRef: x}, crossReplicaSyncInterval: 200ms}")
+    assert [warning.path for warning in found.warnings] == [
+        "dataLayer.peerDiscovery",
+        "dataLayer.crossReplicaSyncInterval",
+    ]
+    assert problems("dataLayer: {crossReplicaSyncerPluginRef: redis}") == [
+        "dataLayer.crossReplicaSyncerPluginRef: synchronising replicas is not supported yet (line 3)"
+    ]
