@@ -30,9 +30,9 @@ class PrefixCache(Scorer, type="prefix-cache-scorer"):
         if info is None or info.total == 0:
             return np.zeros(len(endpoints), np.float32)
         matched = endpoints[PREFIX_BLOCKS]
-        share = matched * np.float32(1 / info.total)
+        share: Scores = matched / info.total
         weight = self.match_length_weight
         if weight == 0:
-            return np.asarray(np.minimum(share, 1))  # 1/total is rounded: a full match may come out a hair above
+            return share
         length = np.minimum(matched * np.float32(info.block_tokens / self.match_length_scale_tokens), 1)
         return np.asarray(np.minimum((1 - weight) * share + weight * length * length, 1))

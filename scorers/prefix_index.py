@@ -8,7 +8,6 @@ block i holds all before it, and the length of a match is found by bisection ins
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from sys import getsizeof
@@ -69,11 +68,11 @@ class PrefixIndex:
         holders = self._roots.get(hashes[0]) if hashes else None
         if holders is None:
             return np.zeros(len(slots), np.float32)
-        blocks = np.zeros(max(len(self._held), int(slots.max(initial=0)) + 1), np.float32)
+        blocks = np.zeros(len(self._held) + 1, np.float32)
         guess = len(hashes)
         for slot in holders:
             blocks[slot] = guess = _matched(self._held[slot], hashes, guess)
-        return blocks[slots]
+        return blocks.take(slots, mode="clip")  # slots past the end, never touched, read the last cell, always 0
 
     def touch(self, slot: int, hashes: Chain, capacity: int) -> int:
         """The endpoint computes this prompt and then holds it; returns how many blocks it held before.
@@ -132,8 +131,10 @@ def _renew(held: _Blocks, hashes: Chain, matched: int) -> None:
     newest = next(reversed(held), None)
     if matched == len(hashes) and newest == hashes[0] and all(map(int.__eq__, reversed(held), hashes)):
         return
-    deque(map(held.__delitem__, hashes[:matched]), maxlen=0)
-    held.update(dict.fromkeys(reversed(hashes)))
+    for block in hashes[:matched]:
+        del held[block]
+    for block in reversed(hashes):
+        held[block] = None
 
 
 def _matched(held: _Blocks, hashes: Sequence[int], guess: int) -> int:
