@@ -24,6 +24,26 @@ async def test_with_completion_by_scrapes_reservations_end_with_the_next_scrape(
     await lab.eventually(none, "no request in flight")
 
 
+@pytest.mark.parametrize("completion", ["access-log", "scrape"])
+async def test_observed_answers_fill_the_token_histograms(lab, completion):
+    gateway = await lab.gateway(sim=1, completion=completion, observe=1.0)
+    for _ in range(4):
+        status, _ = await lab.complete(gateway, {"model": "sim", "prompt": "Once upon a time", "max_tokens": 3})
+        assert status == 200
+
+    async def counted() -> bool:
+        async with lab.client.get(f"{gateway.metrics_url}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        sums = [line.split()[-1] for line in lines if line.startswith("llm_d_epp_request_output_tokens_sum")]
+        return sums == ["12.0"]
+
+    async def none() -> bool:
+        return await lab.inflight(gateway) == 0
+
+    await lab.eventually(counted, "four answers of three tokens")
+    await lab.eventually(none, "no request in flight")
+
+
 @pytest.mark.parametrize("shape", ["override_host", "original_dst"])
 async def test_endpoints_may_be_ipv6(lab, shape):
     (backend,) = await lab.backends(1, host="::1")
