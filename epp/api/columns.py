@@ -7,32 +7,28 @@ identity: declare one at module level and use that object.
 from __future__ import annotations
 
 
-class Column:
+class _Named:
+    __slots__ = ("doc", "name", "unit")
+
+    def __init__(self, name: str, unit: str, doc: str) -> None:
+        self.name = name
+        self.unit = unit
+        self.doc = doc
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+
+class Column(_Named):
     """A named quantity with a unit, known per endpoint."""
 
-    __slots__ = ("doc", "name", "unit")
-
-    def __init__(self, name: str, unit: str, doc: str) -> None:
-        self.name = name
-        self.unit = unit
-        self.doc = doc
-
-    def __repr__(self) -> str:
-        return f"Column({self.name!r})"
+    __slots__ = ()
 
 
-class Fact:
+class Fact(_Named):
     """A named value known once per request, produced by one producer and read with `request[FACT]`."""
 
-    __slots__ = ("doc", "name", "unit")
-
-    def __init__(self, name: str, unit: str, doc: str) -> None:
-        self.name = name
-        self.unit = unit
-        self.doc = doc
-
-    def __repr__(self) -> str:
-        return f"Fact({self.name!r})"
+    __slots__ = ()
 
 
 # Scraped from the model server; aged to NaN when stale.

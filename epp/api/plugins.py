@@ -17,7 +17,7 @@ counted; every case names the plugin in `epp_plugin_faults_total`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -238,8 +238,6 @@ class Policy(Plugin):
     """Admission, saturation and flow-control settings; read by the component that they configure."""
 
 
-Factory = Callable[..., Plugin]
-
 __all__ = [
     "AsyncProducer",
     "Charge",
@@ -248,7 +246,6 @@ __all__ = [
     "Discovery",
     "Ended",
     "Extractor",
-    "Factory",
     "Filter",
     "Need",
     "NoEndpoints",

@@ -11,7 +11,7 @@ import resource
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 from aiohttp import web
@@ -28,6 +28,7 @@ MAX_DECISIONS = 256
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@runtime_checkable
 class StateDumper(Protocol):
     """A plugin that shows its state at `/debug/plugins/state`: bounded, without payloads, without blocking."""
 
@@ -168,11 +169,10 @@ def resident_bytes() -> int:
 
 
 def _dumped(plugin: Plugin) -> dict[str, Any]:
-    dump = getattr(plugin, "dump_state", None)
-    if dump is None:
+    if not isinstance(plugin, StateDumper):
         return {"message": "plugin does not support state dumping"}
     try:
-        return {"state": dump()}
+        return {"state": plugin.dump_state()}
     except Exception as error:
         return {"message": f"state could not be dumped: {error}"}
 

@@ -1,4 +1,4 @@
-"""The metrics page beside the page that vLLM 0.32 served (data/metrics_under_load.txt)."""
+"""The metrics page beside the page that vLLM 0.32 served (tests/data/vllm/metrics_under_load.txt)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from epp.sim.metrics import Page
 
 from .conftest import Bench
 
-CAPTURE = (Path(__file__).parent / "data" / "metrics_under_load.txt").read_text()
+CAPTURE = (Path(__file__).parents[2] / "data/vllm/metrics_under_load.txt").read_text()
 Make = Callable[..., Bench]
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
