@@ -32,12 +32,26 @@ COMMANDS = (
 )
 
 
+EXTRAS = {"rich": "gateway", "envoy": "gateway", "grpc": "grpcio"}
+"""Which extra brings a module that need not be installed."""
+
 OWN_WORDS = ("-h", "--help", "--version")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command named by the first argument; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(_parse(words))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"epp: {error.name} is not installed: pip install 'endpoint-picker[{extra}]'", file=sys.stderr)
+        return 2
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
     if words and words[0].startswith("-") and words[0] not in OWN_WORDS:
         words.insert(0, "serve")  # llm-d's binary has no commands: its argument lists work unchanged
     parser = argparse.ArgumentParser(prog="epp", description="Endpoint picker for inference traffic behind Envoy.")
@@ -53,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return _run(arguments)
+    return arguments
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@ import pytest
 
 from epp import __main__, __version__
 
+PORTS = ("--transport=grpcio", "--host=127.0.0.1", "--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0")
+
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -45,3 +47,15 @@ def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
     process.stdout.close()
     _, told = process.communicate(timeout=60)
     assert (process.returncode, told) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "extra"),
+    [("rich", ["up", "--sim=1"], "gateway"), ("grpc", ["serve", "--endpoint=127.0.0.1:1", *PORTS], "grpcio")],
+)
+def test_an_extra_that_is_not_installed_is_named(module: str, words: list[str], extra: str) -> None:
+    script = f"import sys; sys.modules[{module!r}] = None; from epp.__main__ import main; sys.exit(main({words!r}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"is not installed: pip install 'endpoint-picker[{extra}]'")
+    assert "Traceback" not in done.stderr
