@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from epp.clock import SystemClock
-from epp.extproc import handler
-from epp.extproc.server import NativeServer
 from epp.extproc.session import Limits
-from epp.gateway import programs
-from epp.gateway.envoy import EnvoySettings, bootstrap, typed
-from epp.gateway.net import listening_socket
-from epp.gateway.supervise import Supervisor
-from epp.gateway.up import UpSettings
-from epp.sched.exchange import Head, Route
-from epp.tasks import Tasks
+from epp.gateway.envoy import typed
 
-ALL = {
-    "request_header_mode": "SEND",
-    "request_body_mode": "FULL_DUPLEX_STREAMED",
-    "request_trailer_mode": "SEND",
-    "response_header_mode": "SEND",
-    "response_body_mode": "FULL_DUPLEX_STREAMED",
-    "response_trailer_mode": "SEND",
-}
+from .edge import edge, post
+
 MODES = ["NONE", "STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "FULL_DUPLEX_STREAMED"]
 ABORT = {
     "name": "abort",
@@ -44,148 +24,8 @@ ABORT = {
 }
 
 
-@dataclass
-class Picker:
-    """Decides for one endpoint, and keeps what it is told."""
-
-    target: str
-    observe: bool = True
-    delay: float = 0.0
-    asked: list[tuple[Head, bytes]] = field(default_factory=list)
-    data: bytes = b""
-    statuses: list[int] = field(default_factory=list)
-    ends: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
-
-    def decide(self, head: Head, body: bytes) -> Any:
-        self.asked.append((head, body))
-        route = Route(self.target, self, self.observe)
-        return self._later(route) if self.delay else route
-
-    async def _later(self, route: Route) -> Route:
-        await asyncio.sleep(self.delay)
-        return route
-
-    def served(self, target: str) -> None:
-        assert target == self.target
-
-    def response_started(self, status: int, headers: Mapping[str, str]) -> None:
-        self.statuses.append(status)
-
-    def response_data(self, data: bytes) -> None:
-        self.data += data
-
-    def ended(self, cause: str) -> None:
-        self.ends.put_nowait(cause)
-
-    async def end(self) -> str:
-        async with asyncio.timeout(20):
-            return await self.ends.get()
-
-
-@dataclass
-class Edge:
-    """Envoy between a client and a model server, and what watches them."""
-
-    url: str
-    picker: Picker
-    server: NativeServer
-
-    async def quiet(self) -> None:
-        """No stream is open."""
-        for _ in range(200):
-            if not self.server.streams.open:
-                return
-            await asyncio.sleep(0.05)
-        pytest.fail("streams stay open")
-
-
-async def answer(request: web.Request) -> web.StreamResponse:
-    """A websocket echo, a refusal that reads nothing, a slow stream, or what came."""
-    if request.path == "/socket":
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        async for message in socket:
-            await socket.send_str(f"echo {message.data}")
-        return socket
-    if request.path == "/refuses":
-        return web.Response(status=418, text="no", headers={"connection": "close"})
-    body = await request.read()
-    if request.path == "/hangs":
-        await asyncio.sleep(30)
-    if request.path == "/long":
-        return web.Response(body=bytes(300_000))
-    return web.json_response({"bytes": len(body), "to": request.headers.get("x-gateway-destination-endpoint")})
-
-
-@asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-def free_port() -> int:
-    with listening_socket("127.0.0.1", 0, "") as sock:
-        return int(sock.getsockname()[1])
-
-
-@asynccontextmanager
-async def edge(
-    folder: Path, *, observe: bool = True, delay: float = 0.0, change: Callable[[dict[str, Any]], None] | None = None,
-    limits: Limits | None = None, **modes: str,
-) -> AsyncIterator[Edge]:  # fmt: skip
-    """Envoy with these processing modes; `change` gets the configuration of the connection manager."""
-    app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{path:.*}", answer)
-    tasks = Tasks("edge")
-    async with serving(app) as target:
-        picker = Picker(target, observe, delay)
-        server = NativeServer(handler.methods(picker, tasks, limits or Limits(), 10.0), SystemClock())
-        await server.start("127.0.0.1", 0)
-        port, admin = free_port(), free_port()
-        settings = EnvoySettings(
-            port=port, admin_port=admin, picker=f"127.0.0.1:{server.port}", endpoints=(target,), completion="extproc"
-        )
-        config = bootstrap(settings)
-        # no health checks: what is served here is one method
-        config["static_resources"]["clusters"][1].pop("health_checks")
-        (chain,) = config["static_resources"]["listeners"][0]["filter_chains"]
-        manager = chain["filters"][0]["typed_config"]
-        manager["http_protocol_options"] = {"enable_trailers": True}
-        manager["upgrade_configs"] = [{"upgrade_type": "websocket"}]
-        for item in manager["http_filters"]:
-            if item["name"] == "picker":
-                item["typed_config"]["processing_mode"] = {**ALL, **modes}
-        if change is not None:
-            change(manager)
-        path = folder / "envoy.json"
-        path.write_text(json.dumps(config))
-        supervisor = Supervisor(folder, SystemClock(), print)
-        try:
-            await supervisor.start(programs.envoy(UpSettings(), path, admin))
-            yield Edge(f"http://127.0.0.1:{port}", picker, server)
-        finally:
-            await supervisor.close()
-            await server.close()
-            await tasks.close()
-
-
 def first_filter(filter_: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
     return lambda manager: manager["http_filters"].insert(0, filter_)
-
-
-async def post(edge: Edge, path: str = "/v1/completions", body: Any = b"{}", **headers: str) -> tuple[int, Any]:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as client,
-        client.post(f"{edge.url}{path}", data=body, headers=named) as got,
-    ):
-        text = await got.text()
-        return got.status, json.loads(text) if text.startswith("{") else text
 
 
 @pytest.mark.parametrize("response", MODES)
