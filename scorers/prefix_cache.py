@@ -30,7 +30,7 @@ class PrefixCache(Scorer, type="prefix-cache-scorer"):
         if info is None or info.total == 0:
             return np.zeros(len(endpoints), np.float32)
         matched = endpoints[PREFIX_BLOCKS]
-        share: Scores = matched / info.total
+        share: Scores = np.divide(matched, info.total)
         weight = self.match_length_weight
         if weight == 0:
             return share

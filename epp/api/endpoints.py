@@ -131,7 +131,7 @@ class Endpoints:
         values = self._extra.get(column)
         if values is None:
             values = self._read(column)
-        values.flags.writeable = False
+        values.setflags(write=False)
         return values
 
     def _read(self, column: Column) -> Values:

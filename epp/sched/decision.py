@@ -19,7 +19,8 @@ class Verdict:
 
     `candidates` went in; `masks` holds one mask a filter that ran (None: it kept all), over what the filter before it
     left; `endpoints` are the survivors; `scores` a float32[n] for each scorer as weighed (clipped, unknown as 0.5);
-    `totals` float32[n] the weighted sums; `order` positions into `endpoints`, best first, empty if nothing was found.
+    `totals` float32[n] the weighted sums; `order` positions into `endpoints`, best first, empty if nothing was found,
+    `first` the first of them, -1 if there is none.
     `emptied_by` names the filter that left nothing (or failed), `otherwise` is how the request ends then.
     """
 
@@ -28,6 +29,7 @@ class Verdict:
         "emptied_by",
         "endpoints",
         "failed",
+        "first",
         "masks",
         "order",
         "otherwise",
@@ -44,6 +46,7 @@ class Verdict:
         self.scores: Sequence[Values] = ()
         self.totals: Values = NO_SCORES
         self.order: Order = NO_ORDER
+        self.first = -1
         self.emptied_by: str | None = None
         self.otherwise: type[Reject] = NoEndpoints
         self.failed = False

@@ -7,23 +7,15 @@ from random import Random
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from epp.api import (
-    INFLIGHT_REQUESTS,
     PROMPT,
-    RUNNING,
-    WAITING,
     Charge,
-    Column,
-    Endpoint,
     Endpoints,
     Observer,
     Plugin,
+    ProfileHandler,
     Request,
-    Snapshot,
-    Values,
 )
 from epp.clock import Clock
 from epp.config.plan import Plan
@@ -36,6 +28,7 @@ from epp.sched.faults import Faults
 from epp.sched.flight import InFlight
 from epp.sched.intake import REQUEST_ID, Intake, Reading
 from epp.sched.pipeline import Timer
+from epp.sched.pool import Pool
 from epp.sched.timing import Sampler
 from epp.state.ledger import Ledger
 from epp.state.table import Table
@@ -71,44 +64,6 @@ class Settings(msgspec.Struct, frozen=True):
     emit_scores: bool = False
     timeout: float = 2.0
     scraped_load: bool = False
-
-
-class Pool:
-    """The scraped columns and the ledger's live ones as one snapshot."""
-
-    def __init__(self, table: Table, ledger: Ledger, scraped_load: bool) -> None:
-        self._table = table
-        self._ledger = ledger
-        self._scraped_load = scraped_load
-        self._scraped: Snapshot | None = None
-        self._counts: Mapping[Column, Values] = {}
-        self._merged: Snapshot | None = None
-
-    def snapshot(self) -> Snapshot:
-        """The pool as it is now; counts stay live, so read them before the next await."""
-        scraped = self._table.snapshot()
-        counts = self._ledger.columns(len(scraped.endpoints))
-        if self._merged is None or scraped is not self._scraped or counts is not self._counts:
-            self._scraped, self._counts = scraped, counts
-            self._merged = msgspec.structs.replace(scraped, counts=counts)
-        if self._scraped_load:
-            return self._with_scraped_load(self._merged)
-        return self._merged
-
-    def hinted(self, subset: tuple[str, ...]) -> NDArray[np.intp]:
-        """Slots of the hinted endpoints: `ip:port` means that port, a bare `ip` all of its ports."""
-        found: set[int] = set()
-        for item in subset:
-            found.update(self._table.slots_of_hint(item))
-        return np.array(sorted(found), np.intp)
-
-    def _with_scraped_load(self, snapshot: Snapshot) -> Snapshot:
-        load = np.nan_to_num(snapshot.columns[RUNNING]) + np.nan_to_num(snapshot.columns[WAITING])
-        reserved = snapshot.counts[INFLIGHT_REQUESTS]
-        width = min(len(load), len(reserved))
-        return msgspec.structs.replace(
-            snapshot, counts={**snapshot.counts, INFLIGHT_REQUESTS: reserved[:width] + load[:width]}
-        )
 
 
 class Director:
@@ -147,6 +102,7 @@ class Director:
         self._timers = Sampler(clock, recorder)
         self._awaits = produce.needs_await(plan.producers)
         self._profile_names = tuple(plan.profiles)
+        self._adds_headers = type(plan.handler[1]).headers is not ProfileHandler.headers
         for plugin in _having(plugins, "forgotten"):
             table.on_removed(plugin.forgotten)
 
@@ -199,43 +155,44 @@ class Director:
         request = reading.request
         if not len(endpoints):
             raise NoEndpoints(NO_CANDIDATES)
-        verdicts = reading.verdicts = self._run_profiles(request, endpoints, timer)
-        found = {name: verdict.order.size > 0 for name, verdict in verdicts.items()}
+        verdicts = reading.verdicts = {}
+        found = self._run_profiles(request, endpoints, timer, verdicts)
         primary = self._plan.handler[1].primary(request, found)
         if primary not in verdicts:
             raise Internal("the profile handler named a primary profile that did not run")
         if len(verdicts) > 1:
             verdicts = {primary: verdicts[primary], **verdicts}
         verdict = verdicts[primary]
-        if not verdict.order.size:
+        if verdict.first < 0:
             raise verdict.rejection(FILTERED_OUT)
-        first = verdict.endpoints.at(int(verdict.order[0]))
+        first = verdict.endpoints.at(verdict.first)
         destination = first.target
-        if verdict.order.size > 1:
+        if len(verdict.order) > 1:
             destination = ",".join([verdict.endpoints.at(position).target for position in verdict.order.tolist()])
         flight = self._reserve(reading, verdict, verdicts)
         seconds = self.clock.now() - started
         self.recorder.scheduled(seconds, request.target_model, first.pod or first.name, first.namespace, first.port)
         wall = self.clock.wall()
         self._on_decided(Decided(wall, request.id, request.model, request.path, seconds, verdicts, destination))
-        chosen = {name: v.endpoints.at(int(v.order[0])) for name, v in verdicts.items() if v.order.size}
-        return self._answer(reading, flight, destination, chosen, verdict)
+        return self._answer(reading, flight, destination, verdict, verdicts)
 
-    def _run_profiles(self, request: Request, endpoints: Endpoints, timer: Timer | None) -> dict[str, Verdict]:
+    def _run_profiles(
+        self, request: Request, endpoints: Endpoints, timer: Timer | None, verdicts: dict[str, Verdict]
+    ) -> dict[str, bool]:
+        """Fills `verdicts`; tells which profiles found an endpoint."""
         handler = self._plan.handler[1]
-        verdicts: dict[str, Verdict] = {}
         found: dict[str, bool] = {}
         while names := handler.profiles(request, self._profile_names, found):
             for name in names:
                 verdict = pipeline.run(self._plan.profiles[name], request, endpoints, self._rng, self._faults, timer)
                 verdicts[name] = verdict
-                found[name] = verdict.order.size > 0
-        return verdicts
+                found[name] = verdict.first >= 0
+        return found
 
     def _reserve(self, reading: Reading, verdict: Verdict, verdicts: Mapping[str, Verdict]) -> InFlight:
-        request, position = reading.request, int(verdict.order[0])
+        request, position = reading.request, verdict.first
         charge = self._charge(request, verdict.endpoints, position)
-        ticket = self.ledger.reserve(int(verdict.endpoints.slots[position]), charge.prompt_tokens, charge.output_tokens)
+        ticket = self.ledger.reserve(verdict.endpoints.slots.item(position), charge.prompt_tokens, charge.output_tokens)
         prompt = request[PROMPT]
         self.recorder.routed(
             request.model,
@@ -246,7 +203,7 @@ class Director:
             0 if prompt is None else prompt.tokens,
         )
         if self._told_of_picks:
-            slots = {name: int(v.endpoints.slots[v.order[0]]) for name, v in verdicts.items() if v.order.size}
+            slots = {name: v.endpoints.slots.item(v.first) for name, v in verdicts.items() if v.first >= 0}
             for plugin in self._told_of_picks:
                 try:
                     plugin.picked(request, slots)
@@ -270,10 +227,18 @@ class Director:
         return NO_CHARGE if prompt is None else Charge(float(prompt.tokens))
 
     def _answer(
-        self, reading: Reading, flight: InFlight, destination: str, chosen: Mapping[str, Endpoint], verdict: Verdict
+        self,
+        reading: Reading,
+        flight: InFlight,
+        destination: str,
+        verdict: Verdict,
+        verdicts: Mapping[str, Verdict],
     ) -> Route:
         request = reading.request
-        headers = dict(self._plan.handler[1].headers(request, chosen))
+        headers: dict[str, str] = {}
+        if self._adds_headers:
+            chosen = {name: v.endpoints.at(v.first) for name, v in verdicts.items() if v.first >= 0}
+            headers.update(self._plan.handler[1].headers(request, chosen))
         if reading.minted_id:
             headers[REQUEST_ID] = request.id
         scores = None

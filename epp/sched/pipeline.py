@@ -14,7 +14,7 @@ import numpy as np
 
 from epp.api import Endpoints, Filter, NoEndpoints, Order, Picker, Profile, Request, Scorer, Values
 from epp.errors import Unavailable
-from epp.sched.decision import Verdict
+from epp.sched.decision import NO_SCORES, Verdict
 
 NEUTRAL = np.float32(0.5)
 _MIN = np.minimum.reduce
@@ -54,9 +54,10 @@ def run(
     for name, plugin in profile.filters:
         if not _filter(verdict, name, plugin, request, faults, timer):
             return verdict
-    verdict.totals = _totals(verdict, request, faults, timer)
-    verdict.totals.flags.writeable = False
-    verdict.order = _pick(verdict, request, rng, faults, timer)
+    verdict.totals = totals = _totals(verdict, request, faults, timer)
+    totals.setflags(write=False)
+    verdict.order = order = _pick(verdict, request, rng, faults, timer)
+    verdict.first = order.item(0)
     return verdict
 
 
@@ -91,26 +92,50 @@ def _filter(verdict: Verdict, name: str, plugin: Filter, request: Request, fault
 
 
 def _totals(verdict: Verdict, request: Request, faults: Faults, timer: Timer | None) -> Values:
-    endpoints = verdict.endpoints
+    profile, endpoints = verdict.profile, verdict.endpoints
     memo = endpoints.memo
-    rows: list[Values] = []
-    totals: Values | None = None
-    for name, weight, plugin in verdict.profile.scorers:
-        kept = memo is not None and not plugin.of_request
-        known = memo.get((plugin, weight)) if memo is not None and kept else None
-        if known is None:
-            started = timer.now() if timer else 0.0
-            row = _scores(name, plugin, request, endpoints, faults)
-            # not a matrix product: BLAS rounds by position, and equal scores must have equal totals
-            known = row, row * np.float32(weight)
-            if timer:
-                timer.took("Scorer", plugin.type, name, timer.now() - started)
-            if memo is not None and kept:
-                memo[plugin, weight] = known
-        rows.append(known[0])
-        totals = known[1] if totals is None else totals + known[1]
+    settled: _Settled | None = None if memo is None else memo.get(profile)
+    if settled is None:
+        settled = _settle(profile, request, endpoints, faults, timer)
+        if memo is not None:
+            memo[profile] = settled
+    scores, totals, open_scorers = settled
+    rows = scores.copy()
+    for place, name, weight, plugin in open_scorers:
+        row = rows[place] = _timed_scores(name, plugin, request, endpoints, faults, timer)
+        # not a matrix product: BLAS rounds by position, and equal scores must have equal totals
+        totals = row * weight if totals is None else totals + row * weight
     verdict.scores = rows
     return np.zeros(len(endpoints), np.float32) if totals is None else totals
+
+
+_Settled = tuple[list[Values], Values | None, list[tuple[int, str, np.float32, Scorer]]]
+"""Scores by scorer, their weighted sum, and the scorers yet to be asked: place, name, weight, plugin."""
+
+
+def _settle(profile: Profile, request: Request, endpoints: Endpoints, faults: Faults, timer: Timer | None) -> _Settled:
+    """What scraped columns alone decide, which holds until the next scrape; of a part of the pool that is nothing."""
+    rows, open_scorers = [NO_SCORES] * len(profile.scorers), []
+    totals: Values | None = None
+    for place, (name, weight, plugin) in enumerate(profile.scorers):
+        factor = np.float32(weight)
+        if plugin.of_request or endpoints.memo is None:
+            open_scorers.append((place, name, factor, plugin))
+            continue
+        row = rows[place] = _timed_scores(name, plugin, request, endpoints, faults, timer)
+        totals = row * factor if totals is None else totals + row * factor
+    return rows, totals, open_scorers
+
+
+def _timed_scores(
+    name: str, plugin: Scorer, request: Request, endpoints: Endpoints, faults: Faults, timer: Timer | None
+) -> Values:
+    if timer is None:
+        return _scores(name, plugin, request, endpoints, faults)
+    started = timer.now()
+    row = _scores(name, plugin, request, endpoints, faults)
+    timer.took("Scorer", plugin.type, name, timer.now() - started)
+    return row
 
 
 def _scores(name: str, plugin: Scorer, request: Request, endpoints: Endpoints, faults: Faults) -> Values:
@@ -120,7 +145,7 @@ def _scores(name: str, plugin: Scorer, request: Request, endpoints: Endpoints, f
         if scores.shape == endpoints.slots.shape and scores.dtype.kind in "fiub":
             row: Values = scores if scores.dtype == np.float32 else scores.astype(np.float32)
             row = row if _in_range(row) else _mended(name, row, faults)
-            row.flags.writeable = False
+            row.setflags(write=False)
             return row
     except Exception:
         faults(name, "raised")
@@ -133,9 +158,10 @@ def _in_range(row: Values) -> bool:
     """Whether all scores are in [0, 1] and none is NaN."""
     if len(row) > FEW:
         return bool(_MIN(row) >= 0 and _MAX(row) <= 1)  # NaN makes both false
-    values = row.tolist()  # of few, Python's own functions are several times faster
-    total = sum(values)
-    return bool(total == total and min(values) >= 0 and max(values) <= 1)  # noqa: PLR0124 (NaN)
+    for score in row.tolist():  # noqa: SIM110 (of few, a loop is several times faster, and than a generator twice)
+        if not 0.0 <= score <= 1.0:
+            return False
+    return True
 
 
 def _mended(name: str, row: Values, faults: Faults) -> Values:
