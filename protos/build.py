@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "protos"
 TARGET = Path("epp/extproc/pb")
 WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
-PACKAGE_DOC = '"""Generated from protos/ by protos/build.py; imported by epp.extproc.messages only."""\n'
+PACKAGE_DOC = '"""Generated from protos/ by protos/build.py; only epp.extproc.messages and epp.testing import it."""\n'
 
 
 def compile_into(folder: Path) -> None:

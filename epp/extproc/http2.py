@@ -72,11 +72,6 @@ class Connection(Control):
         out = self._out
         return bool(out.ready) and out.window > 0 and out.budget > 0
 
-    @property
-    def congested(self) -> bool:
-        """More output waits than one stream may have waiting."""
-        return self._out.backlog > self._limits.stream_backlog
-
     def close(self, code: Code = Code.NO_ERROR, reason: str = "") -> None:
         """Ends everything: handlers hear `lost`, the peer GOAWAY."""
         if self.closing:

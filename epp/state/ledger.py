@@ -161,10 +161,6 @@ class Ledger:
         self._requests[slot] = self._tokens[slot] = self._decoding[slot] = 0.0
         self._token_sums[slot] = 0.0
 
-    def open_tickets(self, slot: int) -> list[Ticket]:
-        """The tickets that count at a slot."""
-        return list(self._at[slot]) if slot < len(self._at) else []
-
     def reserved_before(self, slot: int, moment: float) -> list[Ticket]:
         """The tickets at a slot reserved before `moment` (monotonic seconds).
 

@@ -1,4 +1,4 @@
-"""Envoy's messages as plain values, and back: the only code that sees protobuf.
+"""Envoy's messages as plain values, and back: the only code of the picker that sees protobuf.
 
 `incoming` decodes what a gateway sends, `replies` encodes what it gets, `pieces` frames bodies by hand, `services` are
 the messages of health checks and of the access log.

@@ -1,1 +1,1 @@
-"""Generated from protos/ by protos/build.py; imported by epp.extproc.messages only."""
+"""Generated from protos/ by protos/build.py; only epp.extproc.messages and epp.testing import it."""

@@ -1,3 +1,5 @@
+from math import inf
+
 import pytest
 
 from epp.api import DECODING, INFLIGHT_REQUESTS, INFLIGHT_TOKENS
@@ -34,7 +36,7 @@ def test_first_byte_and_release_count_once(ledger):
     assert [ledger.release(ticket), ledger.release(ticket)] == [True, False]
     ledger.first_byte(ticket)
     assert counts(ledger, 0) == (1, 7, 0)
-    assert ledger.open_tickets(0) == [other]
+    assert ledger.reserved_before(0, inf) == [other]
 
 
 def test_charged_output_tokens_keep_the_prompt_tokens_to_the_end(ledger):
@@ -76,7 +78,7 @@ def test_tickets_of_a_forgotten_endpoint_do_not_count_against_the_next_one_at_it
     old = ledger.reserve(0, 10.0)
     ledger.forget(0)
     new = ledger.reserve(0, 5.0)
-    assert ledger.open_tickets(0) == [new]
+    assert ledger.reserved_before(0, inf) == [new]
     ledger.first_byte(old)
     assert ledger.release(old)
     assert counts(ledger, 0) == (1, 5, 0)
@@ -100,7 +102,7 @@ def test_a_scrape_replaces_what_was_reserved_before_it_began(ledger, clock):
     unseen = ledger.reserve(0, 1.0)
     ledger.move(moved, 0)
     assert ledger.reserved_before(0, started) == [seen, moved]
-    assert unseen in ledger.open_tickets(0)
+    assert unseen in ledger.reserved_before(0, inf)
     assert ledger.reserved_before(5000, started) == []
 
 
@@ -119,7 +121,7 @@ def test_columns_reach_as_far_as_asked_and_are_read_only(ledger):
 
 def test_forgetting_a_slot_never_used_is_fine(ledger):
     ledger.forget(12345)
-    assert ledger.open_tickets(12345) == []
+    assert ledger.reserved_before(12345, inf) == []
 
 
 def test_fractions_leave_nothing_behind(ledger):
