@@ -10,7 +10,7 @@ from epp.errors import DeadlineExceeded, Internal, Reject, Unavailable
 from epp.extproc.effects import Abandon, Decide, Effect, Finish, Mute, Over, ResponseData, ResponseStarted, Served
 from epp.extproc.rpc import Call, Methods
 from epp.extproc.session import Limits, Session, State
-from epp.sched.exchange import Decider, Flight, Route
+from epp.sched.exchange import Decider, Flight, Head, Route
 from epp.tasks import Tasks
 
 log = logging.getLogger("epp.extproc.handler")
@@ -75,16 +75,16 @@ class ExtProcHandler:
         except Reject as reject:
             self._do(self._session.rejected(reject))
         except Exception:
-            self._do(self._session.rejected(_unexpected("a decision")))
+            self._do(self._session.rejected(_unexpected("a decision", wanted.head)))
         else:
             if isinstance(route, Route):
                 self._routed(route)
             else:
-                self._waiting = self._tasks.spawn("decision", self._decide_later(route))
+                self._waiting = self._tasks.spawn("decision", self._decide_later(route, wanted.head))
                 # A task that is cancelled before its first step never takes up what it was given.
                 self._waiting.add_done_callback(lambda _: _drop(route))
 
-    async def _decide_later(self, waiting: Awaitable[Route]) -> None:
+    async def _decide_later(self, waiting: Awaitable[Route], head: Head) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 route = await waiting
@@ -97,7 +97,7 @@ class ExtProcHandler:
             self._do(self._session.rejected(Unavailable("the decision was cancelled")))
             raise
         except Exception:
-            self._do(self._session.rejected(_unexpected("a decision")))
+            self._do(self._session.rejected(_unexpected("a decision", head)))
         else:
             self._routed(route)
         finally:
@@ -153,6 +153,7 @@ def _drop(waiting: Awaitable[Route]) -> None:
         waiting.cancel()
 
 
-def _unexpected(what: str) -> Internal:
-    log.exception("%s failed", what)
+def _unexpected(what: str, head: Head | None = None) -> Internal:
+    known = head.headers.get("x-request-id") if head else None
+    log.exception("%s failed", what, extra={"x-request-id": known} if known else None)
     return Internal("the endpoint picker failed; its log says why")

@@ -167,6 +167,18 @@ async def test_a_bug_in_a_decision_is_a_500_and_a_log_line(stream, error, caplog
     assert type(error).__name__ in caplog.text
 
 
+@pytest.mark.parametrize("later", [False, True])
+async def test_the_log_line_of_a_bug_names_its_request(stream, settled, caplog, later):
+    async def fails():
+        raise ZeroDivisionError("a bug")
+
+    identified = request_headers(headers={"x-request-id": "r-7"}, method="GET", end=True).message
+    with caplog.at_level(logging.ERROR, logger="epp.extproc.handler"):
+        stream(fails() if later else ZeroDivisionError("a bug"))(identified)
+        await settled()
+    assert [getattr(record, "x-request-id") for record in caplog.records] == ["r-7"]
+
+
 async def test_a_refusal_is_no_log_line(stream, caplog):
     assert matches(stream(Overloaded("full"))(GET), sends_error(429, dropped="rejected-saturated"), closes())
     assert not caplog.records
