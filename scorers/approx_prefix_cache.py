@@ -87,6 +87,7 @@ class ApproxPrefixCache(Producer, type="approx-prefix-cache-producer"):
         self._hashed = Fact("approx_prefix_chain", "blocks", "index and block hashes, from produce to picked")
         self._sizes = np.zeros(0, np.float32)
         self._counts = np.zeros(0, np.float32)
+        self._capacities: dict[int, int] = {}
         self._seen = b""
         self._hit_ratio = Histogram(RATIO_BOUNDS)
         self._hit_bytes = Histogram(BYTES_BOUNDS)
@@ -127,6 +128,7 @@ class ApproxPrefixCache(Producer, type="approx-prefix-cache-producer"):
         """The endpoint at this slot left the pool."""
         self._index.forget(slot)
         self._seen = b""
+        self._capacities.clear()
         if slot < len(self._sizes):
             self._sizes[slot] = self._counts[slot] = 0
 
@@ -140,6 +142,12 @@ class ApproxPrefixCache(Producer, type="approx-prefix-cache-producer"):
         self._most = by_tokens if self.max_prefix_tokens_to_match else self.max_prefix_blocks_to_match
 
     def _capacity(self, slot: int) -> int:
+        capacity = self._capacities.get(slot)
+        if capacity is None:
+            capacity = self._capacities[slot] = self._counted_capacity(slot)
+        return capacity
+
+    def _counted_capacity(self, slot: int) -> int:
         if slot < len(self._sizes):
             tokens = float(self._sizes[slot]) * float(self._counts[slot])
             if tokens > 0:
@@ -158,6 +166,7 @@ class ApproxPrefixCache(Producer, type="approx-prefix-cache-producer"):
         if seen == self._seen:
             return
         self._seen = seen
+        self._capacities.clear()
         self._remember(int(slots.max(initial=-1)) + 1)
         known = counts > 0
         self._counts[slots[known]] = counts[known]

@@ -52,6 +52,8 @@ class PrefixIndex:
     def __init__(self) -> None:
         self._held: list[_Blocks] = []
         self._alone: list[tuple[int]] = []
+        # Last block of the chain touched last: touched again, that chain is the youngest part of the LRU already.
+        self._newest: list[int | None] = []
         # First block of a chain -> slots that hold it; where nobody does, a lookup costs one probe.
         self._roots: dict[int, tuple[int, ...]] = {}
 
@@ -79,19 +81,23 @@ class PrefixIndex:
 
         Of a chain longer than the capacity it holds the beginning.
         """
-        hashes = hashes[:capacity]
+        if len(hashes) > capacity:
+            hashes = hashes[:capacity]
         if not hashes:
             return 0
         while slot >= len(self._held):
             self._alone.append((len(self._held),))
             self._held.append({})
+            self._newest.append(None)
         held = self._held[slot]
         matched = _matched(held, hashes, len(hashes))
         if not matched:
             others = self._roots.get(hashes[0])
             self._roots[hashes[0]] = self._alone[slot] if others is None else (*others, slot)
             self._roots = _tightened(self._roots)
-        _renew(held, hashes, matched)
+        if matched < len(hashes) or self._newest[slot] != hashes[-1]:
+            _renew(held, hashes, matched)
+            self._newest[slot] = hashes[-1]
         if len(held) > capacity:
             self._evict(slot, held, len(hashes), capacity)
         self._held[slot] = _tightened(held)
@@ -102,6 +108,7 @@ class PrefixIndex:
         if slot < len(self._held):
             self._unroot(slot, self._held[slot])
             self._held[slot] = {}
+            self._newest[slot] = None
 
     def _evict(self, slot: int, held: _Blocks, newest: int, capacity: int) -> None:
         # Looking for the oldest entry of a dict scans those deleted since its last resize, so several go at a time.
@@ -128,9 +135,6 @@ def _tightened(table: dict[int, _Value]) -> dict[int, _Value]:
 
 def _renew(held: _Blocks, hashes: Chain, matched: int) -> None:
     """Makes the chain the youngest part of the LRU, its first block the youngest of all."""
-    newest = next(reversed(held), None)
-    if matched == len(hashes) and newest == hashes[0] and all(map(int.__eq__, reversed(held), hashes)):
-        return
     for block in hashes[:matched]:
         del held[block]
     for block in reversed(hashes):

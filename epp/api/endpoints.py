@@ -79,9 +79,12 @@ class Endpoints:
 
     def __getitem__(self, column: Column) -> Values:
         """float32[n], read only; all NaN if nobody produces the column."""
-        values = self._gathered.get(column)
+        values = self._extra.get(column)
         if values is None:
-            values = self._gathered[column] = self._gather(column)
+            values = self._gathered.get(column)
+            if values is None:
+                values = self._gathered[column] = self._read(column)
+                values.setflags(write=False)
         return values
 
     def __repr__(self) -> str:
@@ -108,11 +111,15 @@ class Endpoints:
 
     def where(self, mask: Mask) -> Endpoints:
         """The endpoints whose mask is true, in the same order; produced columns come along."""
-        extra = {column: values[mask] for column, values in self._extra.items()} if self._extra else _EMPTY
-        return Endpoints(self._snapshot, self.slots[mask], extra)
+        kept = Endpoints(self._snapshot, self.slots[mask])
+        if not self._extra:
+            return kept
+        return kept.with_columns({column: values[mask] for column, values in self._extra.items()})
 
     def with_columns(self, columns: Mapping[Column, Values]) -> Endpoints:
-        """The same endpoints with columns added (float32[n] each); they hide earlier ones of the same name."""
+        """The same endpoints with columns added (float32[n] each, read only from now on); they hide earlier ones."""
+        for values in columns.values():
+            values.setflags(write=False)
         return Endpoints(self._snapshot, self.slots, {**self._extra, **columns})
 
     def rebased(self, snapshot: Snapshot) -> Endpoints:
@@ -126,13 +133,6 @@ class Endpoints:
     def memo(self) -> dict[Any, Any] | None:
         """What may be kept until the pool changes, by any key; None unless these are all live endpoints."""
         return self._snapshot.memo if self.slots is self._snapshot.live else None
-
-    def _gather(self, column: Column) -> Values:
-        values = self._extra.get(column)
-        if values is None:
-            values = self._read(column)
-        values.setflags(write=False)
-        return values
 
     def _read(self, column: Column) -> Values:
         snapshot, slots = self._snapshot, self.slots

@@ -113,7 +113,7 @@ def _take(name: str, produced: Produced, request: Request, endpoints: Endpoints,
             if isinstance(key, Fact):
                 request.facts[key] = value
                 continue
-            values = np.asarray(value, np.float32)
+            values: Values = np.asarray(value, np.float32)
             if values.shape == endpoints.slots.shape:
                 columns[key] = values
             else:
