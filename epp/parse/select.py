@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from epp.api import Parser
 from epp.errors import BadRequest
+
+REMEMBERED_PATHS = 64
 
 
 class ParserTable:
@@ -21,9 +24,13 @@ class ParserTable:
             for suffix in parser.paths:
                 suffixes.setdefault(suffix, (name, parser))
         self._suffixes = sorted(suffixes.items(), key=lambda item: -len(item[0]))
+        self._remembered = lru_cache(REMEMBERED_PATHS)(self._choose)
 
     def choose(self, path: str) -> tuple[str, Parser]:
         """(plugin name, parser) for a request path, its query ignored; `BadRequest` if there is none."""
+        return self._remembered(path)
+
+    def _choose(self, path: str) -> tuple[str, Parser]:
         bare = path.partition("?")[0]
         for suffix, entry in self._suffixes:
             if bare.endswith(suffix):

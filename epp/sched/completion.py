@@ -83,7 +83,7 @@ class FirstByteForecast:
 
     def add(self, flight: InFlight) -> None:
         """Tells the flight of its first byte when it is due."""
-        due = self._clock.now() + self.seconds(flight.prompt_tokens)
+        due = flight.routed_at + self.seconds(flight.prompt_tokens)
         heapq.heappush(self._due, (due, next(self._order), flight))
 
     def tick(self) -> None:
@@ -100,8 +100,9 @@ class AccessLogCompletion:
         self._rng = rng
         self._share = observed_share
         self._forecast = FirstByteForecast(clock)
-        # Oldest first: clients may repeat an id.
-        self._open: dict[str, dict[InFlight, None]] = {}
+        self._open: dict[str, InFlight] = {}
+        # Clients may repeat an id: those that came while the one in `_open` was under way, oldest first.
+        self._repeated: dict[str, dict[InFlight, None]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -110,25 +111,35 @@ class AccessLogCompletion:
         return bool(self._share) and self._rng.random() < self._share
 
     def follow(self, flight: InFlight) -> None:
-        self._open.setdefault(flight.request.id, {})[flight] = None
+        request_id = flight.request.id
+        if self._open.setdefault(request_id, flight) is not flight:
+            self._repeated.setdefault(request_id, {})[flight] = None
         self._forecast.add(flight)
 
     def entry(self, entry: LogEntry) -> None:
         """A line of the log; lines of requests that are not ours to follow are ignored."""
-        flights = self._open.get(entry.request_id)
-        if not flights:
+        flight = self._open.get(entry.request_id)
+        if flight is None:
             return
-        flight = next(iter(flights))
         if entry.ttfb_seconds is not None:
             self._forecast.learn(flight.prompt_tokens, entry.ttfb_seconds)
         flight.logged(entry)
 
     def done(self, flight: InFlight) -> None:
         """The flight ended, by its log line or otherwise."""
-        flights = self._open.get(flight.request.id, {})
-        flights.pop(flight, None)
-        if not flights:
-            self._open.pop(flight.request.id, None)
+        request_id = flight.request.id
+        later = self._repeated.get(request_id)
+        if later is None:
+            if self._open.get(request_id) is flight:
+                del self._open[request_id]
+            return
+        if self._open[request_id] is flight:
+            self._open[request_id] = next(iter(later))
+            del later[self._open[request_id]]
+        else:
+            later.pop(flight, None)
+        if not later:
+            del self._repeated[request_id]
 
     def tick(self) -> None:
         self._forecast.tick()

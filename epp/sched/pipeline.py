@@ -114,12 +114,15 @@ _Settled = tuple[list[Values], Values | None, list[tuple[int, str, np.float32, S
 
 
 def _settle(profile: Profile, request: Request, endpoints: Endpoints, faults: Faults, timer: Timer | None) -> _Settled:
-    """What scraped columns alone decide, which holds until the next scrape; of a part of the pool that is nothing."""
+    """What scraped columns alone decide; of the whole pool, it holds until the next scrape.
+
+    Always summed first, so that the rounding of a total does not depend on whether it was kept.
+    """
     rows, open_scorers = [NO_SCORES] * len(profile.scorers), []
     totals: Values | None = None
     for place, (name, weight, plugin) in enumerate(profile.scorers):
         factor = np.float32(weight)
-        if plugin.of_request or endpoints.memo is None:
+        if plugin.of_request:
             open_scorers.append((place, name, factor, plugin))
             continue
         row = rows[place] = _timed_scores(name, plugin, request, endpoints, faults, timer)
