@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from epp.clock import SystemClock
+from epp.config import presets
 from epp.gateway.programs import UpSettings
 from epp.gateway.up import Gateway
 from epp.sim import demo
@@ -43,4 +44,12 @@ async def _run(arguments: argparse.Namespace) -> list[demo.Arm]:
             async with Gateway(picked) as gateway:
                 yield gateway.url
 
-        return await demo.compare(start_arm, plain.endpoints, SystemClock(), print, seed=arguments.seed)
+        ours = label(arguments.config_text)
+        return await demo.compare(start_arm, plain.endpoints, SystemClock(), print, seed=arguments.seed, ours=ours)
+
+
+def label(config_text: str) -> str:
+    """What to call the second arm: a preset by its name; a whole configuration has none."""
+    if config_text in {"", presets.DEFAULT}:
+        return demo.DEFAULT
+    return config_text if config_text in presets.names() else "your configuration"

@@ -62,9 +62,11 @@ async def compare(
     profile: Profile | None = None,
     seed: int = 0,
     model: str = MODEL,
+    ours: str = DEFAULT,
 ) -> list[Arm]:
-    """Runs both arms against `servers` ("host:port"), each with empty prefix caches; says what it does and found.
+    """Runs round robin, then the arm called `ours`, against `servers` ("host:port"); says what it does and found.
 
+    Both begin with empty prefix caches.
     The caches are emptied by `/reset_prefix_cache`, which real vLLM serves with `VLLM_SERVER_DEV_MODE=1` only.
     """
     profile = profile or Profile()
@@ -75,7 +77,7 @@ async def compare(
         f"{profile.rate * profile.turns:.0f} a second, {len(servers)} servers"
     )
     arms = []
-    for name in (ROUND_ROBIN, DEFAULT):
+    for name in (ROUND_ROBIN, ours):
         say(f"  {name}: {work[-1].at:.0f} s …")
         async with start_arm(name) as base_url:
             player = Player(base_url, model, profile.answer_tokens, clock)
@@ -113,12 +115,14 @@ async def _counters(http: aiohttp.ClientSession, servers: Sequence[str]) -> tupl
 
 def report(arms: Sequence[Arm]) -> str:
     """The table and the plot."""
-    lines = ["", f"{'':14}{'TTFT mean':>11}{'p50':>9}{'p99':>9}{'hit rate':>10}{'failed':>8}"]
+    width = _name_width(arms)
+    lines = ["", f"{'':{width}}{'TTFT mean':>11}{'p50':>9}{'p99':>9}{'hit rate':>10}{'failed':>8}"]
     for arm in arms:
         ttfts = arm.ttfts
         failed = len(arm.timings) - len(arm.answered)
         figures = [_milliseconds(value) for value in (fmean(ttfts or [0]), rank(ttfts, 0.5), rank(ttfts, 0.99))]
-        lines.append(f"{arm.name:14}{figures[0]:>11}{figures[1]:>9}{figures[2]:>9}{arm.hit_rate:>10.0%}{failed:>8}")
+        shown = f"{figures[0]:>11}{figures[1]:>9}{figures[2]:>9}"
+        lines.append(f"{arm.name:{width}}{shown}{arm.hit_rate:>10.0%}{failed:>8}")
     lines += ["", *_plot(arms)]
     if errors := {timing.error for arm in arms for timing in arm.timings if timing.error}:
         lines += ["", *sorted(errors)[:3]]
@@ -130,6 +134,10 @@ def rank(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
+def _name_width(arms: Sequence[Arm]) -> int:
+    return max(14, *(len(arm.name) + 1 for arm in arms))
+
+
 def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
 
@@ -138,12 +146,12 @@ def _plot(arms: Sequence[Arm]) -> list[str]:
     """One bar for each arm at several percentiles, on one scale."""
     top = max((arm.ttfts[-1] for arm in arms if arm.ttfts), default=0.0)
     lines = ["time to first token"]
+    width = _name_width(arms) - 1
     for label, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)):
         for index, arm in enumerate(arms):
             value = rank(arm.ttfts, share)
-            lines.append(
-                f"{label if index == 0 else '':5}{arm.name:13}{_bar(value / top if top else 0)} {_milliseconds(value)}"
-            )
+            start = f"{label if index == 0 else '':5}{arm.name:{width}}"
+            lines.append(f"{start}{_bar(value / top if top else 0)} {_milliseconds(value)}")
     return lines
 
 

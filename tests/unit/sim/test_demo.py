@@ -129,6 +129,13 @@ def test_the_report() -> None:
     assert text.endswith("HTTP 503: no")
 
 
+def test_a_long_name_moves_the_columns() -> None:
+    arms = [demo.Arm(name, [Timing(0, 0, ttft=0.1)], 1, 1) for name in (demo.ROUND_ROBIN, "your configuration")]
+    lines = demo.report(arms).splitlines()
+    assert len({len(line) for line in lines[1:4]}) == 1
+    assert "max  round robin       █" in demo.report(arms)
+
+
 def test_rank() -> None:
     assert [demo.rank([1, 2, 3, 4], share) for share in (0, 0.5, 0.99, 1)] == [1, 2, 4, 4]
     assert demo.rank([], 0.5) == 0
