@@ -1,0 +1,1 @@
+"""Which configuration answers sooner: the real decisions in front of simulated model servers, in virtual time."""
