@@ -120,7 +120,7 @@ class AsyncProducer(Plugin):
         raise NotImplementedError
 
 
-class Ended(msgspec.Struct, frozen=True):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """How a request ended. `status` 0 is unknown; `cause`: completed, disconnected, error, expired or rejected."""
 
     cause: str

@@ -26,7 +26,7 @@ from epp.sched.decision import Verdict
 from epp.sched.exchange import Head, Recorder, Route
 from epp.sched.faults import Faults
 from epp.sched.flight import InFlight
-from epp.sched.intake import REQUEST_ID, Intake, Reading
+from epp.sched.intake import DEFAULT_FLOW, REQUEST_ID, Intake, Reading
 from epp.sched.pipeline import Timer
 from epp.sched.pool import Pool
 from epp.sched.timing import Sampler
@@ -112,7 +112,7 @@ class Director:
     def decide(self, head: Head, body: bytes) -> Route | Awaitable[Route]:
         """A route, or an awaitable of it; raises `Reject`."""
         started = self.clock.now()
-        reading = self._read(head, body)
+        reading = self._read(head, body, started)
         try:
             endpoints = self._candidates(head.subset)
             if self._awaits:
@@ -135,11 +135,12 @@ class Director:
             self._refused(reading, reject, started)
             raise
 
-    def _read(self, head: Head, body: bytes) -> Reading:
+    def _read(self, head: Head, body: bytes, started: float) -> Reading:
         try:
             return self._intake.read(head, body)
         except Reject as reject:
-            self.recorder.rejected("", "", "default-flow", 0, reject.code)
+            self.recorder.rejected("", "", DEFAULT_FLOW, 0, reject.code)
+            self._show_refusal(head.headers.get(REQUEST_ID, ""), "", head.path, reject, started, {})
             raise
 
     def _candidates(self, subset: tuple[str, ...] | None) -> Endpoints:
@@ -252,17 +253,14 @@ class Director:
         request = reading.request
         self.recorder.scheduled(self.clock.now() - started, request.target_model, "", "", 0)
         self.recorder.rejected(request.model, request.target_model, request.fairness_id, request.priority, reject.code)
-        self._on_decided(
-            Decided(
-                self.clock.wall(),
-                request.id,
-                request.model,
-                request.path,
-                self.clock.now() - started,
-                reading.verdicts,
-                refusal=f"{reject.code} - {reject.message}",
-            )
-        )
+        self._show_refusal(request.id, request.model, request.path, reject, started, reading.verdicts)
+
+    def _show_refusal(
+        self, request_id: str, model: str, path: str, reject: Reject, started: float, verdicts: Mapping[str, Verdict]
+    ) -> None:
+        seconds = self.clock.now() - started
+        refusal = f"{reject.code} - {reject.message}"
+        self._on_decided(Decided(self.clock.wall(), request_id, model, path, seconds, verdicts, refusal=refusal))
 
 
 def _having(plugins: Mapping[str, Plugin], method: str) -> tuple[Any, ...]:

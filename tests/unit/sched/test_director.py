@@ -140,6 +140,9 @@ def test_what_cannot_be_read_means_400(bench: Bench, body: bytes) -> None:
     with pytest.raises(BadRequest):
         bench.decide(body=body)
     assert bench.load() == [0, 0, 0]
+    (shown,) = bench.decided
+    assert (shown.request_id, shown.path) == ("r1", "/v1/chat/completions")
+    assert shown.refusal.startswith("BadRequest - ")
 
 
 def test_a_rewritten_model_replaces_just_the_name(bench: Bench) -> None:
