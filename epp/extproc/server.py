@@ -35,6 +35,9 @@ class Pump(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)
+        if self._server.closed:  # its TLS handshake took longer than we lived
+            transport.abort()
+            return
         # Above this DATA stops; a lower mark would stop and resume it with every burst.
         transport.set_write_buffer_limits(high=2 * self._server.limits.burst)
         self._server.pumps.add(self)
@@ -119,6 +122,7 @@ class NativeServer:
         self.limits = limits or Limits()
         self.streams = Streams(on_end)
         self.pumps: set[Pump] = set()
+        self.closed = False
         self._server: asyncio.Server | None = None
         self._idle = asyncio.Event()
 
@@ -150,6 +154,7 @@ class NativeServer:
 
     async def close(self) -> None:
         """Ends everything now; handlers hear `lost`. Peers have `LINGER_SECONDS` to hang up."""
+        self.closed = True
         if self._server is not None:
             self._server.close()
         for pump in list(self.pumps):

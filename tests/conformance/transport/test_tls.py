@@ -13,6 +13,7 @@ import pytest
 
 from epp.clock import SystemClock
 from epp.extproc import tls
+from epp.extproc.server import NativeServer, Pump
 from epp.tasks import Tasks
 
 
@@ -75,6 +76,23 @@ async def served(port):
     found = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
     return ssl.DER_cert_to_PEM_cert(found)
+
+
+class Transport(asyncio.Transport):
+    """A connection whose TLS handshake has just ended."""
+
+    aborted = False
+
+    def abort(self):
+        self.aborted = True
+
+
+async def test_a_handshake_that_outlasts_the_server_ends_with_it():
+    server, transport = NativeServer({}, SystemClock()), Transport()
+    await server.close()
+    Pump(server).connection_made(transport)
+    assert transport.aborted
+    assert not server.pumps
 
 
 async def test_a_certificate_that_changes(kind, serve, tasks, tmp_path, caplog):
