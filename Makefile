@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run demo test unit check lint types layers protos lock fuzz bench-cost test-vllm clean
+.PHONY: help setup run demo test unit check lint types layers protos lock fuzz bench-cost bench-routing test-vllm clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -53,6 +53,9 @@ fuzz: $(STAMP) ## a bounded fuzz run over the transport and the session
 
 bench-cost: $(STAMP) ## CPU, latency and memory of the picker behind real Envoy, against bench/limits.yaml
 	$(BIN)/python -m bench.cost $(ARGS)
+
+bench-routing: $(STAMP) ## TTFT, hit rate and balance of configurations, in virtual time
+	$(BIN)/python -m bench.routing $(ARGS)
 
 test-vllm: $(STAMP) ## three real vLLM servers on CPU behind `epp up`
 	@$(BIN)/python tests/vllm/install.py; code=$$?; if [ $$code = 3 ]; then exit 0; fi; exit $$code

@@ -8,7 +8,7 @@ from typing import Final
 from epp.extproc import messages
 from epp.extproc.rpc import Call, Methods
 from epp.extproc.standing import Standing
-from epp.sched.exchange import LogSink
+from epp.sched.exchange import REQUEST_ID, LogSink
 
 log = logging.getLogger("epp.extproc.accesslog")
 
@@ -43,7 +43,7 @@ class AccessLogHandler:
             try:
                 self._sink(entry)
             except Exception:
-                log.exception("an access log entry failed", extra={"x-request-id": entry.request_id})
+                log.exception("an access log entry failed", extra={REQUEST_ID: entry.request_id})
 
     def half_closed(self) -> None:
         self.end()

@@ -10,7 +10,7 @@ from epp.errors import DeadlineExceeded, Internal, Reject, Unavailable
 from epp.extproc.effects import Abandon, Decide, Effect, Finish, Mute, Over, ResponseData, ResponseStarted, Served
 from epp.extproc.rpc import Call, Methods
 from epp.extproc.session import Limits, Session, State
-from epp.sched.exchange import Decider, Flight, Head, Route
+from epp.sched.exchange import REQUEST_ID, Decider, Flight, Head, Route
 from epp.tasks import Tasks
 
 log = logging.getLogger("epp.extproc.handler")
@@ -154,6 +154,6 @@ def _drop(waiting: Awaitable[Route]) -> None:
 
 
 def _unexpected(what: str, head: Head | None = None) -> Internal:
-    known = head.headers.get("x-request-id") if head else None
-    log.exception("%s failed", what, extra={"x-request-id": known} if known else None)
+    known = head.headers.get(REQUEST_ID) if head else None
+    log.exception("%s failed", what, extra={REQUEST_ID: known} if known else None)
     return Internal("the endpoint picker failed; its log says why")

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from epp.obs.logs import REQUEST_ID, VERBOSE
+from epp.obs.logs import VERBOSE
 from epp.sched.decision import explain
 from epp.sched.director import Decided
+from epp.sched.exchange import REQUEST_ID
 
 
 class Decisions:

@@ -18,7 +18,6 @@ import msgspec
 VERBOSE = 15
 TRACE = 5
 TIME_ENCODINGS = ("epoch", "millis", "nano", "iso8601", "rfc3339", "rfc3339nano")
-REQUEST_ID = "x-request-id"
 
 _BY_VERBOSITY = {3: VERBOSE, 4: logging.DEBUG, 5: TRACE}
 _BY_NAME = {

@@ -78,7 +78,6 @@ class Metrics:
         self._scraped = self._numbers["epp_scrapes_total"].at("success")
         self._stream_lives = self._histogram("extproc_stream_duration_seconds") if stream_metrics else None
         self.request_processed = self._histogram("request_processing_duration_seconds").observe
-        self.response_processed = self._histogram("response_processing_duration_seconds").observe
         self._numbers["llm_d_epp_info"].at(commit, build_ref).value = 1
         self.registry.register(_Cells(self))
         for collector in (ProcessCollector, PlatformCollector, GCCollector):

@@ -29,7 +29,6 @@ PER_OUTPUT_TOKEN = (.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10)
 TPOTS = (.0005, .00205, .005, .01, .02, .04, .06, .08, .1, .125, .15, .2, .3, .4, .5, .6, .8, 1, 2)
 GAPS = (.001, .005, .01, .02, .04, .06, .08, .1, .15, .2, .3, .5, .75, 1, 2)
 REQUEST_PROCESSING = (.0005, .001, .002, .005, .01, .015, .025, .04, .06, .1, .25, .5, 1, 2.5, 5, 10)
-RESPONSE_PROCESSING = (.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5)
 STREAMS = (.001, .005, .01, .05, .1, .5, 1, 5, 10, 30, 60, 120, 300, 600)
 RATIOS = (0, .1, .2, .3, .4, .5, .6, .7, .8, .9, 1)
 HIT_BYTES = (0, *(16 << k for k in range(13)))
@@ -81,8 +80,6 @@ REQUESTS = (
     _llmd("histogram", "request_streaming_itl_seconds", "Gap between two pieces of a streamed answer.", REQUEST, GAPS),
     _llmd("histogram", "request_processing_duration_seconds", "From the request's arrival to our answer to Envoy.",
           buckets=REQUEST_PROCESSING),
-    _llmd("histogram", "response_processing_duration_seconds", "Spent on the response phase of one request.",
-          buckets=RESPONSE_PROCESSING),
 )
 
 POOL = (

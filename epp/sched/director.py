@@ -23,10 +23,10 @@ from epp.errors import Internal, NoEndpoints, Reject
 from epp.sched import pipeline, produce
 from epp.sched.completion import Completion
 from epp.sched.decision import Verdict
-from epp.sched.exchange import Head, Recorder, Route
+from epp.sched.exchange import REQUEST_ID, Head, Recorder, Route
 from epp.sched.faults import Faults
 from epp.sched.flight import InFlight
-from epp.sched.intake import DEFAULT_FLOW, REQUEST_ID, Intake, Reading
+from epp.sched.intake import DEFAULT_FLOW, Intake, Reading
 from epp.sched.pipeline import Timer
 from epp.sched.pool import Pool
 from epp.sched.timing import Sampler

@@ -9,6 +9,8 @@ import msgspec
 
 from epp.api import Ended, Usage
 
+REQUEST_ID = "x-request-id"
+
 
 class Head(msgspec.Struct):
     """The request line and headers.

@@ -13,11 +13,10 @@ from epp.errors import BadRequest
 from epp.parse import rewrite
 from epp.parse.select import ParserTable
 from epp.sched.decision import Verdict
-from epp.sched.exchange import Head
+from epp.sched.exchange import REQUEST_ID, Head
 
 MODEL_REWRITE = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
 FAIRNESS_ID = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
-REQUEST_ID = "x-request-id"
 LONGEST_CONTROL_VALUE = 256
 DEFAULT_FLOW = "default-flow"
 
