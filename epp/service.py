@@ -18,6 +18,7 @@ from epp.extproc.limits import Limits
 from epp.extproc.rpc import Methods
 from epp.extproc.server import NativeServer
 from epp.extproc.standing import Standing
+from epp.extproc.streams import Server
 from epp.obs import pool
 from epp.obs.admin import Admin, Facts
 from epp.obs.decisions import Decisions
@@ -87,8 +88,10 @@ class Service:
         self.synced = True
         self.scraper.start()
         certificate = tls.server_context(flags, self.tasks, self.clock) if flags.secure_serving else None
-        held = {} if flags.grpc_fd is None else {"fd": flags.grpc_fd}
-        starting = self.server.start(flags.host, flags.grpc_port, certificate, **held)
+        if isinstance(self.server, NativeServer):
+            starting = self.server.start(flags.host, flags.grpc_port, certificate, flags.grpc_fd)
+        else:
+            starting = self.server.start(flags.host, flags.grpc_port, certificate)
         await _listen("--grpc-port", flags.grpc_port, starting)
         await _listen(
             "--grpc-health-port", flags.grpc_health_port, self.health.start(flags.host, flags.grpc_health_port)
@@ -202,7 +205,7 @@ class Service:
         logged = {} if sink is None else accesslog.methods(sink, self.standing)
         return {**rpcs, **checks, **logged}
 
-    def _server(self, rpcs: Methods) -> NativeServer:
+    def _server(self, rpcs: Methods) -> Server:
         flags = self.arguments
         # Envoy sends a BUFFERED body as one message: the limit of bodies must be met first, it answers 413.
         limits = Limits(message=flags.grpc_max_recv_msg_size or max(SMALLEST_MESSAGE, flags.max_request_body + FRAMING))
@@ -210,7 +213,7 @@ class Service:
             return NativeServer(rpcs, self.clock, limits, self._stream_ended)
         from epp.extproc.grpcio_server import GrpcioServer  # an extra that need not be installed
 
-        return GrpcioServer(rpcs, self.clock, limits, self._stream_ended)  # type: ignore[return-value]
+        return GrpcioServer(rpcs, self.clock, limits, self._stream_ended)
 
     def _stream_ended(self, name: str, status: int, started: float) -> None:
         if name == handler.PROCESS:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from ssl import SSLContext
+from typing import Protocol
 
 StreamEnded = Callable[[str, int, float], None]
 """Hears of each RPC's end: method, grpc-status, clock reading of its beginning."""
@@ -27,3 +29,22 @@ class Streams:
         self.by_code[int(status)] += 1
         if self._on_end is not None:
             self._on_end(name, status, started)
+
+
+class Server(Protocol):
+    """What both transports offer to whoever composes a picker. Only the native one inherits sockets (`fd`)."""
+
+    streams: Streams
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+
+    async def start(self, host: str, port: int, ssl: SSLContext | None = None) -> None:
+        """Listens; port 0 lets the system choose. Raises OSError."""
+
+    async def drain(self, grace: float) -> None:
+        """Stops accepting, waits up to `grace` seconds for open RPCs, then closes."""
+
+    async def close(self) -> None:
+        """Ends everything now."""
