@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from epp.address import join_address
 from epp.api.columns import Column
 from epp.api.types import Mask, Values
 
@@ -31,7 +32,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     @property
     def target(self) -> str:
         """`address:port` as Envoy wants it, brackets around IPv6."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return join_address(self.address, self.port)
 
 
 class Adapters(msgspec.Struct, frozen=True, gc=False):

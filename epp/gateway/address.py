@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
+from epp.address import join_address
 from epp.errors import ConfigError, Problem
 
 
@@ -15,11 +16,6 @@ def split_address(text: str) -> tuple[str, int]:
         return text.strip("[]"), 0
     number = int(port) if port.isdecimal() else 0
     return host.removeprefix("[").removesuffix("]"), number if number < 65536 else 0
-
-
-def join_address(host: str, port: int) -> str:
-    """The reverse of `split_address`."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_ip(host: str) -> bool:

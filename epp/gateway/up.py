@@ -14,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from epp.address import join_address
 from epp.clock import Clock, SystemClock
 from epp.gateway import programs
-from epp.gateway.address import join_address, resolve, split_address
+from epp.gateway.address import resolve, split_address
 from epp.gateway.envoy import EnvoySettings, Json, bootstrap
 from epp.gateway.net import GatewayError, http_get, listening_socket
 from epp.gateway.programs import LOOPBACK, UpSettings

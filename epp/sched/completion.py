@@ -93,22 +93,32 @@ class FirstByteForecast:
             heapq.heappop(due)[2].first_byte()  # without effect on a flight that is over
 
 
-class AccessLogCompletion:
-    """Envoy's gRPC access log names the request id, the status and the endpoint of every request that ended."""
+class _Unobserved:
+    """What sources share that see no response: some requests are observed all the same, first bytes are forecast."""
 
-    def __init__(self, clock: Clock, rng: Random, observed_share: float = 0.0) -> None:
+    def __init__(self, clock: Clock, rng: Random, observed_share: float) -> None:
         self._rng = rng
         self._share = observed_share
         self._forecast = FirstByteForecast(clock)
+
+    def observe(self) -> bool:
+        return bool(self._share) and self._rng.random() < self._share
+
+    def tick(self) -> None:
+        self._forecast.tick()
+
+
+class AccessLogCompletion(_Unobserved):
+    """Envoy's gRPC access log names the request id, the status and the endpoint of every request that ended."""
+
+    def __init__(self, clock: Clock, rng: Random, observed_share: float = 0.0) -> None:
+        super().__init__(clock, rng, observed_share)
         self._open: dict[str, InFlight] = {}
         # Clients may repeat an id: those that came while the one in `_open` was under way, oldest first.
         self._repeated: dict[str, dict[InFlight, None]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
-
-    def observe(self) -> bool:
-        return bool(self._share) and self._rng.random() < self._share
 
     def follow(self, flight: InFlight) -> None:
         request_id = flight.request.id
@@ -141,21 +151,13 @@ class AccessLogCompletion:
         if not later:
             del self._repeated[request_id]
 
-    def tick(self) -> None:
-        self._forecast.tick()
 
-
-class ScrapeCompletion:
+class ScrapeCompletion(_Unobserved):
     """A reservation stands until a scrape taken after it shows the endpoint's own count of its requests."""
 
     def __init__(self, clock: Clock, rng: Random, ledger: Ledger, observed_share: float = 0.0) -> None:
-        self._rng = rng
+        super().__init__(clock, rng, observed_share)
         self._ledger = ledger
-        self._share = observed_share
-        self._forecast = FirstByteForecast(clock)
-
-    def observe(self) -> bool:
-        return bool(self._share) and self._rng.random() < self._share
 
     def follow(self, flight: InFlight) -> None:
         self._forecast.add(flight)
@@ -169,6 +171,3 @@ class ScrapeCompletion:
             flight = ticket.owner
             if isinstance(flight, InFlight) and flight.followed:
                 flight.ended("replaced")
-
-    def tick(self) -> None:
-        self._forecast.tick()

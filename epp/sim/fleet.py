@@ -9,6 +9,7 @@ from types import TracebackType
 
 from aiohttp import web
 
+from epp.address import join_address
 from epp.clock import Clock
 from epp.sim.api import ModelServer
 from epp.sim.engine import EngineConfig
@@ -50,7 +51,7 @@ class Fleet:
             self._runners.append(runner)
             await web.TCPSite(runner, self._host, port).start()
             host, bound = runner.addresses[0][:2]
-            self.targets.append(f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}")
+            self.targets.append(join_address(host, bound))
 
     async def close(self) -> None:
         """Stops listening, gives open answers a moment, stops the engines."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Literal
 
+from epp.address import join_address
 from epp.api import Endpoint
 from epp.clock import Clock
 from epp.errors import ConfigError, Problem, SourceError
@@ -146,8 +147,7 @@ class _Target:
         self._generation = scraper.table.generation(slot)
         self._reader = scraper.extractor.reader(endpoint)
         self._port = scraper.source.port_of(endpoint)
-        host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
-        self._request = request_bytes(f"{host}:{self._port}", scraper.source.target)
+        self._request = request_bytes(join_address(endpoint.address, self._port), scraper.source.target)
         self._connection: PageConnection | None = None
         self._busy = False
         self._started = 0.0

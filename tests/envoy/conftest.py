@@ -16,9 +16,9 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from epp.address import join_address
 from epp.clock import SystemClock
 from epp.gateway import programs
-from epp.gateway.address import join_address
 from epp.gateway.envoy import EnvoySettings, bootstrap
 from epp.gateway.net import listening_socket
 from epp.gateway.supervise import Supervisor

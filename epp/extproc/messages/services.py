@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from google.protobuf.duration_pb2 import Duration
 
+from epp.address import join_address
 from epp.extproc.messages.incoming import NotUnderstood
 from epp.extproc.pb import access_log_pb2, access_log_service_pb2, health_pb2
 from epp.sched.exchange import LogEntry
@@ -49,13 +50,12 @@ def log_entries(data: bytes) -> list[LogEntry]:
 def _log_entry(entry: access_log_pb2.HTTPAccessLogEntry) -> LogEntry:
     common, response = entry.common_properties, entry.response
     upstream = common.upstream_remote_address.socket_address
-    address = f"[{upstream.address}]" if ":" in upstream.address else upstream.address
     first_byte = common.time_to_first_upstream_rx_byte if common.HasField("time_to_first_upstream_rx_byte") else None
     status = response.response_code.value
     return LogEntry(
         request_id=entry.request.request_id,
         status=status,
-        upstream=f"{address}:{upstream.port_value}" if address else "",
+        upstream=join_address(upstream.address, upstream.port_value) if upstream.address else "",
         started=common.start_time.seconds + common.start_time.nanos / 1e9,
         seconds=_seconds(common.duration if common.HasField("duration") else common.time_to_last_downstream_tx_byte),
         ttfb_seconds=None if first_byte is None else _seconds(first_byte),

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from epp.address import join_address
 from epp.errors import ConfigError
-from epp.gateway.address import join_address, resolve, split_address
+from epp.gateway.address import resolve, split_address
 
 
 @pytest.mark.parametrize(
