@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from timeit import repeat
 
-from epp.api import Ended, Usage
+from epp.api import Ended
 from epp.obs.metrics import Metrics
 
 
 def main() -> None:
     """Prints microseconds a request, best of five rounds."""
     metrics = Metrics()
-    how = Ended("completed", 200, 1.5, 0.25)
-    usage = Usage(900, 120, 512)
+    how = Ended("completed", 200, 1.5, 0.25, prompt_tokens=900, cached_tokens=512, output_tokens=120)
 
     def request() -> None:
         metrics.scheduled(0.00006, "llama", "pod-1-rank-0", "default", 8000)
         metrics.routed("llama", "llama", "default-flow", 0, 4096, 900)
-        metrics.ended("llama", "llama", "default-flow", 0, True, 30_000, how, usage)
+        metrics.ended("llama", "llama", "default-flow", 0, True, 30_000, how)
 
     rounds = 20_000
     best = min(repeat(request, number=rounds, repeat=5)) / rounds

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
-from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Column, Ended, Endpoint, Usage
+from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Column, Ended, Endpoint
 from epp.clock import Clock
 from epp.config.load import load
 from epp.config.registry import Registry
@@ -86,7 +86,6 @@ class Unrecorded:
         streaming: bool,
         response_bytes: int,
         how: Ended,
-        usage: Usage,
     ) -> None: ...
 
 

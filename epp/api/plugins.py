@@ -121,7 +121,10 @@ class AsyncProducer(Plugin):
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
-    """How a request ended. `status` 0 is unknown; `cause`: completed, disconnected, error, expired or rejected."""
+    """How a request ended. `status` 0 is unknown; `cause`: completed, disconnected, error, expired or replaced.
+
+    Replaced: a scrape counts it from now on, so that its real end is not seen; expired: nobody ever told of it.
+    """
 
     cause: str
     status: int = 0

@@ -17,11 +17,12 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from epp.api import Ended, Usage
+from epp.api import Ended
 from epp.obs.cells import OTHER, Histogram, Names, Number, Series, Spec, exposed
 from epp.obs.table import OURS, REQUESTS, SCHEDULER, STREAM
 
 MAX_MODELS = 1000
+UNSEEN = ("expired", "replaced")
 MAX_FAIRNESS_IDS = 1000
 MAX_COMBINATIONS = 10_000
 _END = b"# EOF\n"
@@ -109,28 +110,27 @@ class Metrics:
         fairness_id: str,
         priority: int,
         streaming: bool,
-        body_bytes: int,
+        response_bytes: int,
         how: Ended,
-        usage: Usage,
     ) -> None:
-        """A routed request is over. Of an expired one nothing but that is known."""
+        """A routed request is over. Of one that expired, or that scrapes replaced, nothing but that is known."""
         cells = self._requests.get((model, target_model, fairness_id, priority))
         if cells is None:
             cells = self._of_request(model, target_model, fairness_id, priority)
         cells.running.value -= 1
         self._ends.at(how.cause).value += 1
-        if how.cause == "expired":
+        if how.cause in UNSEEN:
             return
         cells.duration.observe(how.seconds)
-        cells.response.observe(body_bytes)
+        cells.response.observe(response_bytes)
         if how.ttft_seconds is not None:
             (cells.ttft_streaming if streaming else cells.ttft).observe(how.ttft_seconds)
-        if usage.prompt_tokens is not None:
-            cells.input.observe(usage.prompt_tokens)
-        if usage.cached_tokens is not None:
-            cells.cached.observe(usage.cached_tokens)
-        if usage.output_tokens:
-            _observe_output(cells, streaming, how, usage.output_tokens)
+        if how.prompt_tokens is not None:
+            cells.input.observe(how.prompt_tokens)
+        if how.cached_tokens is not None:
+            cells.cached.observe(how.cached_tokens)
+        if how.output_tokens:
+            _observe_output(cells, streaming, how, how.output_tokens)
 
     def gaps(self, model: str, target_model: str, fairness_id: str, priority: int) -> Callable[[float], None]:
         """What to call with the seconds between two pieces of one streamed answer."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from epp.api import Ended, Usage
+from epp.api import Ended
 
 REQUEST_ID = "x-request-id"
 
@@ -102,7 +102,6 @@ class Recorder(Protocol):
         streaming: bool,
         response_bytes: int,
         how: Ended,
-        usage: Usage,
     ) -> None:
         """A routed request is over; called once for each `routed`."""
 

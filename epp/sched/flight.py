@@ -142,7 +142,6 @@ class InFlight:
             request.streaming,
             self._response_bytes,
             how,
-            usage,
         )
         for observer in crew.observers:
             try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from epp.api import Ended, Usage
+from epp.api import Ended
 from epp.obs import metrics as module
 from epp.obs.cells import OTHER
 from epp.obs.metrics import Metrics
@@ -20,6 +21,7 @@ from scorers.approx_prefix_cache import Histogram as PluginHistogram
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;charset=utf-8"
 DONE = Ended("completed", 200, seconds=2.0, ttft_seconds=0.5)
+ANSWERED = msgspec.structs.replace(DONE, prompt_tokens=910, cached_tokens=512, output_tokens=31)
 
 Page = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -40,7 +42,7 @@ async def read(metrics: Metrics) -> Page:
 def one_request(metrics: Metrics, model: str = "llama", fairness: str = "team-a", priority: int = 0) -> None:
     metrics.scheduled(0.0003, model, "pod-1", "default", 8000)
     metrics.routed(model, model, fairness, priority, body_bytes=4000, prompt_tokens=900)
-    metrics.ended(model, model, fairness, priority, True, 30_000, DONE, Usage(910, 31, 512))
+    metrics.ended(model, model, fairness, priority, True, 30_000, ANSWERED)
 
 
 async def test_one_request_shows_up_everywhere() -> None:
@@ -161,19 +163,20 @@ async def test_running_requests_are_those_routed_and_not_over() -> None:
     metrics = Metrics()
     for _ in range(3):
         metrics.routed("m", "m", "f", 0, 10, 1)
-    metrics.ended("m", "m", "f", 0, False, 0, Ended("disconnected", 0, 0.1), Usage())
+    metrics.ended("m", "m", "f", 0, False, 0, Ended("disconnected", 0, 0.1))
     page = await read(metrics)
     assert page[key("inference_objective_running_requests", model_name="m")] == 2
 
 
-async def test_an_expired_request_has_no_duration() -> None:
+@pytest.mark.parametrize("cause", ["expired", "replaced"])
+async def test_a_request_whose_end_nobody_saw_has_no_duration(cause: str) -> None:
     metrics = Metrics()
     metrics.routed("m", "m", "f", 0, 10, 1)
-    metrics.ended("m", "m", "f", 0, False, 0, Ended("expired"), Usage())
+    metrics.ended("m", "m", "f", 0, False, 0, Ended(cause, seconds=0.05))
     page = await read(metrics)
     assert page[key("inference_objective_running_requests", model_name="m")] == 0
     assert totals(page, "llm_d_epp_request_duration_seconds")["_count"] == 0
-    assert page[key("epp_ended_total", cause="expired")] == 1
+    assert page[key("epp_ended_total", cause=cause)] == 1
 
 
 async def test_a_failed_decision_has_no_endpoint() -> None:
@@ -205,7 +208,7 @@ async def test_names_beyond_the_limit_become_other(monkeypatch: pytest.MonkeyPat
     metrics = Metrics()
     for i in range(10):
         metrics.routed(f"model-{i}", f"model-{i}", f"team-{i}", 0, 1, 1)
-        metrics.ended(f"model-{i}", f"model-{i}", f"team-{i}", 0, False, 1, DONE, Usage())
+        metrics.ended(f"model-{i}", f"model-{i}", f"team-{i}", 0, False, 1, DONE)
         metrics.scheduled(0.001, f"model-{i}", "pod", "default", 1)
     page = await read(metrics)
     assert labels_of(page, "llm_d_epp_request_total", "model_name") == {"model-0", "model-1", "model-2", OTHER}

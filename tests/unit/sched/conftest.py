@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from epp.api import INFLIGHT_REQUESTS, Ended, Observer, Request, Usage
+from epp.api import INFLIGHT_REQUESTS, Ended, Observer, Request
 from epp.clock import ManualClock
 from epp.sched.flight import InFlight
 from epp.state.ledger import Ledger
@@ -51,7 +51,6 @@ class Recording:
         streaming: bool,
         response_bytes: int,
         how: Ended,
-        usage: Usage,
     ) -> None:
         self.calls.append(("ended", how))
 
