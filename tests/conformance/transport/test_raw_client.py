@@ -183,16 +183,16 @@ async def test_too_many_streams(native, connect):
         ]
 
 
-async def test_http1_is_told_goodbye(native):
+async def test_http1_is_told_goodbye(native, hung_up):
     reader, writer = await asyncio.open_connection("127.0.0.1", native.server.port)
     writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
     answer = await reader.read()
     assert b"no HTTP/2 client preface" in answer
-    writer.close()
+    await hung_up(writer)
 
 
-async def test_a_client_that_says_nothing(serve):
+async def test_a_client_that_says_nothing(serve, hung_up):
     async with serve("native", handshake_seconds=0.02) as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.server.port)
         assert b"no SETTINGS from the client" in await reader.read()
-        writer.close()
+        await hung_up(writer)

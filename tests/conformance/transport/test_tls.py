@@ -67,14 +67,14 @@ async def test_clear_text_on_a_tls_port_does_no_harm(kind, serve, connect, tasks
             assert await client.events()
 
 
-async def served(port):
+async def served(port, hung_up):
     """The certificate that a new connection sees."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     found = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    writer.close()
+    await hung_up(writer)
     return ssl.DER_cert_to_PEM_cert(found)
 
 
@@ -95,14 +95,14 @@ async def test_a_handshake_that_outlasts_the_server_ends_with_it():
     assert not server.pumps
 
 
-async def test_a_certificate_that_changes(kind, serve, tasks, tmp_path, caplog):
+async def test_a_certificate_that_changes(kind, serve, hung_up, tasks, tmp_path, caplog):
     def write(pair):
         (tmp_path / tls.KEY).write_bytes(pair[1])
         (tmp_path / tls.CHAIN).write_bytes(pair[0])
 
     async def sees(chain):
         async with asyncio.timeout(20):
-            while (await served(service.server.port)) != chain.decode():
+            while (await served(service.server.port, hung_up)) != chain.decode():
                 await asyncio.sleep(0.02)
 
     attempts = itertools.count()
