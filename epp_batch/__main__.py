@@ -1,0 +1,46 @@
+"""The `epp-batch` command: parsing only."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+
+from epp_batch.errors import BatchError
+
+COMMANDS = (
+    "submit", "watch", "status", "cancel", "pause", "resume", "logs", "queues", "plan",
+    "worker", "transcribe", "summarize", "report", "demo",
+)  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands, each from its module."""
+    top = argparse.ArgumentParser(prog="epp-batch", description="Audio to transcripts to summaries.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        if importlib.util.find_spec(f"epp_batch.commands.{name}") is None:
+            continue
+        module = importlib.import_module(f"epp_batch.commands.{name}")
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.arguments(command)
+        command.set_defaults(run=module.run)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; a BatchError ends it with its text and exit code 2."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+    except BatchError as error:
+        print(f"epp-batch {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
