@@ -1,0 +1,34 @@
+"""The journal outlives its writer."""
+
+from __future__ import annotations
+
+from epp_batch.timeline import Event, Journal, read
+
+CREATED = Event(at=1.5, unit="a", kind="created")
+RUNNING = Event(at=2.5, unit="a", kind="running", place="node-1/gpu-3/4-7", attempt=1)
+
+
+def test_no_file_no_events(tmp_path):
+    assert read(tmp_path / "events.jsonl") == []
+
+
+def test_written_and_read(tmp_path):
+    journal = Journal(tmp_path / "new" / "events.jsonl")
+    journal.write(CREATED)
+    journal.write(RUNNING)
+    journal.close()
+    assert read(tmp_path / "new" / "events.jsonl") == [CREATED, RUNNING]
+
+
+def test_a_line_torn_by_a_kill_costs_that_event_only(tmp_path):
+    path = tmp_path / "events.jsonl"
+    journal = Journal(path)
+    journal.write(CREATED)
+    journal.write(RUNNING)
+    journal.close()
+    path.write_bytes(path.read_bytes()[:-9])
+    assert read(path) == [CREATED]
+    journal = Journal(path)
+    journal.write(RUNNING)
+    journal.close()
+    assert read(path) == [CREATED, RUNNING]
