@@ -28,8 +28,17 @@ def test_other_content_or_another_model_is_other_work(other):
 
 def test_every_option_is_part_of_the_key():
     task = Task(recording=CALL, model="tiny.en")
-    changed = {"language": "de", "task": "translate", "beam_size": 1, "batch_size": 1, "vad": False, 
-               "word_timestamps": False, "compute_type": "int8", "initial_prompt": "Earnings", "formats": ("txt",)}  # fmt: skip
+    changed = {
+        "language": "de",
+        "task": "translate",
+        "beam_size": 1,
+        "batch_size": 1,
+        "vad": False,
+        "word_timestamps": False,
+        "compute_type": "int8",
+        "initial_prompt": "Earnings",
+        "formats": ("txt",),
+    }
     assert set(changed) == set(Options.__struct_fields__)
     keys = {task.key(msgspec.structs.replace(Options(), **{name: value})) for name, value in changed.items()}
     assert len(keys | {task.key(Options())}) == len(changed) + 1
