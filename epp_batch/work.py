@@ -141,6 +141,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     cluster: Cluster | None = None
     created: float = 0.0
     """Wall seconds since 1970."""
+    fetch_model: bool = False
+    """Workers may download a model that they do not have."""
+    max_seconds: float | None = None
+    """Wall seconds for one recording; None for no limit."""
     version: Literal[1] = 1
 
     def tasks(self) -> list[Task]:
