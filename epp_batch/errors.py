@@ -82,6 +82,7 @@ class Kind(Failing, Enum):
     UNWRITABLE = Failing(73, True, "make the output folder writable for the worker")
     DISK_FULL = Failing(74, False, "free space on the output volume; what is finished stays")
     TIMEOUT = Failing(75, False, "raise --max-seconds, or use a faster accelerator")
+    SUMMARY = Failing(76, False, "run `epp-batch summarize`; what is summarised stays")
     MODEL = Failing(
         78, True, "give the folder of a CTranslate2 Whisper model with --model-path, or allow --fetch-model"
     )
