@@ -1,0 +1,212 @@
+"""The OpenAI API behind a gateway, as far as summaries need it; every failure comes out as a `Refused`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import openai
+from openai.types.chat import ChatCompletionChunk
+
+from epp.clock import Clock
+from epp_batch.errors import BatchError
+from epp_batch.summaries import retry
+from epp_batch.summaries.settings import Settings
+
+CONNECT_SECONDS = 10.0
+ASK_SECONDS = 30.0
+"""For the small questions: which models, how many tokens."""
+
+
+class Refused(BatchError):
+    """One attempt brought no answer, or half of one."""
+
+    def __init__(self, refusal: retry.Refusal) -> None:
+        self.refusal = refusal
+        super().__init__(str(refusal))
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """A whole answer. Times on the monotonic clock, in seconds."""
+
+    text: str = ""
+    model: str = ""
+    finish: str = ""
+    request_id: str = ""
+    first_token: float = 0.0
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One served model; `context` in tokens, None where the server does not say."""
+
+    name: str
+    context: int | None = None
+
+
+class Client:
+    """Asks the first of `urls` until told to go elsewhere."""
+
+    def __init__(self, urls: Sequence[str], api_key: str | None, settings: Settings, clock: Clock) -> None:
+        self._urls = [base_url(url) for url in urls]
+        self._api_key = api_key or "none"  # the library insists on one, vLLM ignores it
+        self._settings = settings
+        self._clock = clock
+        self.turn = 0
+        """Counts how often it went elsewhere."""
+        self._current: openai.AsyncOpenAI | None = None
+        self._all: list[openai.AsyncOpenAI] = []
+
+    @property
+    def url(self) -> str:
+        """Where the next request goes."""
+        return self._urls[self.turn % len(self._urls)]
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        for api in self._all:
+            await api.close()
+
+    def elsewhere(self, turn: int) -> None:
+        """The next requests use new connections, to the next URL if there are several.
+
+        `turn` is that of the refused request: those that are refused together go elsewhere once.
+        """
+        if turn == self.turn:
+            self.turn += 1
+            self._current = None
+
+    async def models(self) -> list[Model]:
+        """What is served; raises Refused."""
+        try:
+            page = await self._api().models.list(timeout=ASK_SECONDS)
+        except openai.OpenAIError as error:
+            raise self._refused(error) from error
+        contexts = {card.id: _integer(getattr(card, "max_model_len", None)) for card in page.data}
+        # vLLM gives an adapter no length of its own: its parent's holds.
+        return [Model(card.id, contexts[card.id] or contexts.get(getattr(card, "parent", ""))) for card in page.data]
+
+    async def count(self, prompt: str, model: str) -> int | None:
+        """Tokens of the prompt under the chat template by vLLM's /tokenize; None where there is no such thing."""
+        root = self.url.removesuffix("/v1")
+        body = {"model": model, "messages": _messages(prompt)}
+        try:
+            api = self._api()
+            answer: Any = await api.post(
+                f"{root}/tokenize", cast_to=object, body=body, options={"timeout": ASK_SECONDS}
+            )
+        except (openai.OpenAIError, ValueError):
+            return None
+        return _integer(answer.get("count")) if isinstance(answer, dict) else None
+
+    async def ask(self, prompt: str, model: str, on_first_token: Callable[[], None]) -> Answer:
+        """One streamed answer. Raises Refused, also for an answer that breaks off or says nothing."""
+        answer = Answer(model=model)
+        parts: list[str] = []
+        try:
+            stream = await self._create(prompt, model)
+            answer.request_id = stream.response.headers.get("x-request-id", "")
+            async with stream:
+                async for chunk in stream:
+                    if _read(chunk, answer, parts) and not answer.first_token:
+                        answer.first_token = self._clock.now()
+                        on_first_token()
+        except (openai.OpenAIError, ValueError) as error:
+            raise self._refused(error) from error
+        answer.text = _without_thoughts("".join(parts))
+        if not answer.finish:
+            raise Refused(retry.Refusal(message="the answer broke off"))
+        if not answer.text:
+            message = f"the answer is empty (finish_reason {answer.finish})"
+            raise Refused(retry.Refusal(message=message, permanent=True))
+        return answer
+
+    async def _create(self, prompt: str, model: str) -> openai.AsyncStream[ChatCompletionChunk]:
+        settings = self._settings
+        return await self._api().chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": prompt}],
+            max_tokens=settings.max_tokens,
+            temperature=openai.omit if settings.temperature is None else settings.temperature,
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_body=settings.extra or None,
+        )
+
+    def _api(self) -> openai.AsyncOpenAI:
+        if self._current is None:
+            timeout = openai.Timeout(self._settings.silence_seconds, connect=CONNECT_SECONDS)
+            self._current = openai.AsyncOpenAI(
+                base_url=self.url,
+                api_key=self._api_key,
+                default_headers=self._settings.headers,
+                timeout=timeout,
+                max_retries=0,  # the library would retry without knowing the picker's reasons
+            )
+            self._all.append(self._current)
+        return self._current
+
+    def _refused(self, error: Exception) -> Refused:
+        if isinstance(error, openai.APIStatusError):
+            headers = error.response.headers
+            return Refused(
+                retry.Refusal(
+                    status=error.status_code,
+                    reason=headers.get(retry.DROPPED, ""),
+                    retry_after=retry.retry_after(headers, self._clock.wall()),
+                    message=_message(error),
+                )
+            )
+        text = f"{error}: {error.__cause__}" if error.__cause__ is not None and str(error.__cause__) else str(error)
+        return Refused(retry.Refusal(message=f"{text} ({self.url})"))
+
+
+def base_url(url: str) -> str:
+    """A gateway's address as the base of the API: a bare host gets `/v1`."""
+    url = url.rstrip("/")
+    return url if url.count("/") > 2 else f"{url}/v1"
+
+
+def _messages(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}]
+
+
+def _read(chunk: ChatCompletionChunk, answer: Answer, parts: list[str]) -> bool:
+    """Takes over what one chunk says; whether it carried a token, of the answer or of thoughts before it."""
+    answer.model = chunk.model or answer.model
+    if chunk.usage is not None:
+        answer.prompt_tokens = chunk.usage.prompt_tokens
+        answer.completion_tokens = chunk.usage.completion_tokens
+        details = chunk.usage.prompt_tokens_details
+        answer.cached_tokens = details.cached_tokens if details else None
+    if not chunk.choices:
+        return False
+    choice = chunk.choices[0]
+    answer.finish = choice.finish_reason or answer.finish
+    if choice.delta.content:
+        parts.append(choice.delta.content)
+    thought = getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None)
+    return bool(choice.delta.content or thought)
+
+
+def _without_thoughts(text: str) -> str:
+    """Without the `<think>` block that reasoning models begin with where the server does not take it out."""
+    if text.lstrip().startswith("<think>"):
+        text = text.partition("</think>")[2]
+    return text.strip()
+
+
+def _message(error: openai.APIStatusError) -> str:
+    """The server's own words: OpenAI's error object, or the first line of a plain body."""
+    body = error.body
+    if isinstance(body, dict) and isinstance(message := body.get("message"), str):
+        return message
+    lines = str(body or error.response.reason_phrase).strip().splitlines()
+    return lines[0][:300] if lines else ""
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

@@ -1,0 +1,51 @@
+"""Which transcripts of a folder are finished, and which may still come."""
+
+from __future__ import annotations
+
+from epp_batch import folder as files
+from epp_batch.errors import FolderError
+from epp_batch.folder import Folder, Result
+from epp_batch.work import Recording, Run, Task
+
+_DONE = ".done.json"
+
+
+def finished(folder: Folder) -> list[tuple[Task, Result]]:
+    """Finished tasks of the folder's run in its order; of a folder without a run, all that lies there."""
+    run = _run(folder)
+    if run is None:
+        return _found(folder)
+    pairs = ((task, folder.finished(task, run.options)) for task in run.tasks())
+    return [(task, result) for task, result in pairs if result is not None]
+
+
+def waiting(folder: Folder) -> bool:
+    """Whether tasks of the folder's run are neither finished nor failed for good."""
+    run = _run(folder)
+    if run is None:
+        return False
+    for task in run.tasks():
+        failure = folder.failure(task.stem)
+        given_up = failure is not None and failure.permanent and failure.key == task.key(run.options)
+        if not given_up and folder.finished(task, run.options) is None:
+            return True
+    return False
+
+
+def _run(folder: Folder) -> Run | None:
+    try:
+        return folder.run()
+    except FolderError:
+        return None
+
+
+def _found(folder: Folder) -> list[tuple[Task, Result]]:
+    """By sidecars; names of one recording are told from each other by nothing, so each gets a summary."""
+    pairs = []
+    for path in sorted(folder.root.rglob(f"*{_DONE}")):
+        result = files.load(path, Result)
+        if result is not None:
+            stem = path.relative_to(folder.root).as_posix().removesuffix(_DONE)
+            recording = Recording(source=result.source, stems=(stem,), sha256=result.sha256)
+            pairs.append((Task(recording=recording, model=result.model), result))
+    return pairs

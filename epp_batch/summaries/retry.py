@@ -1,0 +1,93 @@
+"""What to do after a refusal: wait how long, go elsewhere, or give up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+
+DROPPED = "x-llm-d-request-dropped-reason"
+SATURATED, NO_ENDPOINTS, SHUTTING_DOWN = "rejected-saturated", "rejected-no-endpoints", "rejected-shutting-down"
+_PASSING = frozenset({408, 409, 425, 429})
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one attempt brought no summary."""
+
+    status: int = 0
+    """HTTP status; 0 where there was no answer, or only half of one."""
+    reason: str = ""
+    """`x-llm-d-request-dropped-reason`, if the picker gave one."""
+    retry_after: float | None = None
+    """Seconds that the server asked for."""
+    message: str = ""
+    permanent: bool = False
+    """It would be the same again, whatever the status says."""
+
+    def __str__(self) -> str:
+        parts = (f"HTTP {self.status}" if self.status else "", self.reason, self.message)
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def label(self) -> str:
+        """Which kind of refusal it is."""
+        return self.reason or (f"HTTP {self.status}" if self.status else "no answer")
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may be answered later."""
+        return not self.permanent and (self.status == 0 or self.status in _PASSING or self.status >= 500)
+
+
+class Pause(NamedTuple):
+    """Seconds that double with every refusal of the same kind; `elsewhere`: not over the same connection."""
+
+    first: float
+    longest: float
+    elsewhere: bool = False
+
+
+_PAUSES = {
+    SATURATED: Pause(0.5, 15.0),
+    NO_ENDPOINTS: Pause(5.0, 60.0),  # servers start in minutes, not in seconds
+    SHUTTING_DOWN: Pause(0.0, 5.0, elsewhere=True),
+}
+_BUSY = Pause(1.0, 30.0)
+_NO_ANSWER = Pause(1.0, 30.0, elsewhere=True)
+
+
+class Wait(NamedTuple):
+    """Try again after `seconds`."""
+
+    seconds: float
+    elsewhere: bool
+
+
+def wait(refusal: Refusal, before: int, rng: Random) -> Wait:
+    """How long after a refusal, when `before` of the same kind came right before it.
+
+    A server's Retry-After is a lower bound. Up to a quarter is added at random, so that those refused together do not
+    come back together. The first refusal by a picker that shuts down costs no wait: another one is there already.
+    """
+    pause = _PAUSES.get(refusal.reason) or (_NO_ANSWER if refusal.status == 0 else _BUSY)
+    if pause.first:
+        seconds = min(pause.longest, pause.first * 2.0 ** min(before, 10))
+    else:
+        seconds = min(pause.longest, 0.5 * 2.0 ** min(before, 10)) if before else 0.0
+    return Wait(max(seconds, refusal.retry_after or 0.0) * rng.uniform(1.0, 1.25), pause.elsewhere)
+
+
+def retry_after(headers: Mapping[str, str], wall: float) -> float | None:
+    """Seconds from now, of `retry-after-ms` or `Retry-After` in either form; None if there is none that can be read."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        text = headers.get("retry-after", "").strip()
+        if text.replace(".", "", 1).isdigit():
+            return float(text)
+        return max(0.0, parsedate_to_datetime(text).timestamp() - wall) if text else None
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,129 @@
+"""What a summary is on disk, beside its transcript."""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+
+from epp_batch import folder as files
+from epp_batch.errors import BatchError
+from epp_batch.folder import Failure, Folder
+from epp_batch.summaries.prompt import Trim
+from epp_batch.work import Task
+
+TEXT, SIDECAR, FAILED = "summary.md", "summary.json", "failed.json"
+STAGE = "summary"
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """How one summary came about; `<stem>.summary.json`. Times in seconds."""
+
+    key: str
+    """Settings.key: another transcript, model or question needs another summary."""
+    source: str
+    url: str
+    model: str
+    """As asked for."""
+    served_model: str
+    """As the answer names it."""
+    template: str
+    max_tokens: int
+    prompt_tokens: int | None
+    """As the server counted, like the next two; None where it did not say."""
+    cached_tokens: int | None
+    completion_tokens: int | None
+    trim: Trim | None
+    """What was left out of the transcript; None where nothing was."""
+    ttft: float
+    """From sending the request to the first token, thoughts included; of the attempt that succeeded."""
+    total: float
+    """From sending the request to the end of the answer; of the attempt that succeeded."""
+    waited: float
+    """Before the attempt that succeeded: counting tokens, other attempts and the pauses after them."""
+    attempts: int
+    refusals: dict[str, int]
+    """What the other attempts got -> how often."""
+    finish_reason: str
+    """`stop`, or `length` for one that was cut at max_tokens."""
+    request_id: str
+    """For `epp explain`."""
+    started: float
+    """Wall, since 1970, of the first attempt."""
+    finished: float
+
+
+class Unsummarized(BatchError):
+    """One transcript could not be summarised."""
+
+    def __init__(self, source: str, message: str, remedy: str, *, permanent: bool, kind: str = STAGE) -> None:
+        self.source, self.message, self.permanent, self.kind = source, message, permanent, kind
+        super().__init__(f"{source}: {STAGE}: {message}", remedy=remedy)
+
+
+class _Transcript(msgspec.Struct):
+    """The part of `<stem>.json` that is needed."""
+
+    text: str
+
+
+def transcript(folder: Folder, task: Task) -> str:
+    """The words of a finished transcript in one line; raises Unsummarized where there are none."""
+    source = task.recording.source
+    path = folder.path(task.stem, "txt")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        whole = files.load(folder.path(task.stem, "json"), _Transcript)
+        if whole is None:
+            remedy = "transcribe with the format txt or json, and summarise where the output volume is mounted"
+            raise Unsummarized(source, f"{path} is missing", remedy, permanent=True) from None
+        text = whole.text
+    except OSError as error:
+        raise Unsummarized(source, f"{path}: {error.strerror}", "make it readable", permanent=False) from error
+    words = " ".join(text.split())
+    if not words:
+        raise Unsummarized(source, f"{path} has no words", "listen whether anybody speaks", permanent=True)
+    return words
+
+
+def existing(folder: Folder, task: Task, key: str) -> Summary | None:
+    """The summary that is there already, if it answers the same question."""
+    summary = files.load(folder.path(task.stem, SIDECAR), Summary)
+    whole = summary is not None and summary.key == key and folder.path(task.stem, TEXT).is_file()
+    return summary if whole else None
+
+
+def save(folder: Folder, task: Task, text: str, summary: Summary) -> None:
+    """Writes text and sidecar under every name of the recording, the sidecar last; clears an earlier failure.
+
+    Raises FolderError, or OSError when the disk is full.
+    """
+    body = page(task, text, summary).encode()
+    for stem in task.recording.stems:
+        files.write(folder.path(stem, TEXT), body)
+        files.save(folder.path(stem, SIDECAR), summary)
+    failure = folder.failure(task.stem)
+    if failure is not None and failure.stage == STAGE:
+        with contextlib.suppress(OSError):
+            folder.path(task.stem, FAILED).unlink()
+
+
+def save_failure(folder: Folder, task: Task, failure: Failure) -> None:
+    """Notes why there is no summary; without a word where nothing can be written."""
+    with contextlib.suppress(BatchError, OSError):
+        files.save(folder.path(task.stem, FAILED), failure)
+
+
+def page(task: Task, text: str, summary: Summary) -> str:
+    """The summary as Markdown; says so where it rests on a part of the transcript, or was cut itself."""
+    notes = []
+    if summary.trim is not None:
+        trim = summary.trim
+        part = "start" if trim.keep == "start" else "start and end"
+        share = trim.to_characters / trim.from_characters
+        notes.append(f"Of the {part} of the transcript ({share:.0%} of it): all of it did not fit.")
+    if summary.finish_reason == "length":
+        notes.append(f"Cut at {summary.max_tokens} tokens.")
+    lines = [f"# {task.stem}", "", text, *(line for note in notes for line in ("", f"*{note}*"))]
+    return "\n".join(lines) + "\n"
