@@ -1,0 +1,128 @@
+"""Recordings to units: equal ones together, a model each, shards of short ones, in the order they shall start."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from epp_batch.errors import InputError
+from epp_batch.intake.rules import Rules
+from epp_batch.work import Options, Recording, Task, Unit
+
+Order = Literal["submission", "longest", "slots"]
+SHARD_BYTES = 65_536
+"""Of a shard's tasks as JSON: Linux refuses environment variables above 128 KiB."""
+
+
+def units(
+    recordings: Sequence[Recording],
+    rules: Rules,
+    options: Options,
+    *,
+    run: str,
+    order: Order = "submission",
+    shard_seconds: float | None = None,
+    before: Sequence[Unit] = (),
+    arrange: Callable[[list[Unit]], list[Unit]] | None = None,
+) -> list[Unit]:
+    """The units of a run, each named by what it does, so that the same work has the same name next time.
+
+    `before` are the units of an earlier submission: shards of it whose tasks are all still wanted stay as they are, and
+    a recording keeps the output name that it had. "slots" takes its order from `arrange`.
+    """
+    tasks = _distinct(recordings, rules, options, before)
+    shards = _shards(tasks, options, shard_seconds, before)
+    made = [_unit(run, shard, options) for shard in shards]
+    if order == "longest":
+        return _longest_first(made)
+    if order == "slots":
+        if arrange is None:
+            raise InputError("order by slots needs accelerators", remedy="--order longest")
+        return arrange(made)
+    return made
+
+
+def _distinct(recordings: Iterable[Recording], rules: Rules, options: Options, before: Sequence[Unit]) -> list[Task]:
+    """One task for each content and model, with all output names; the name it had before stays first."""
+    names = {task.key(options): task.stem for unit in before for task in unit.tasks}
+    tasks: dict[str, Task] = {}
+    for recording in recordings:
+        task = Task(recording=recording, model=rules.model(recording))
+        key = task.key(options)
+        same = tasks.get(key)
+        if same is not None:
+            task = _together(same, recording)
+        elif (old := names.get(key)) is not None and old not in recording.stems:
+            task = Task(recording=msgspec.structs.replace(recording, stems=(old, *recording.stems)), model=task.model)
+        elif old is not None:
+            stems = (old, *(stem for stem in recording.stems if stem != old))
+            task = Task(recording=msgspec.structs.replace(recording, stems=stems), model=task.model)
+        tasks[key] = task
+    return list(tasks.values())
+
+
+def _together(task: Task, twin: Recording) -> Task:
+    first = task.recording
+    stems = tuple(dict.fromkeys((*first.stems, *twin.stems)))
+    recording = msgspec.structs.replace(
+        first, stems=stems, seconds=first.seconds or twin.seconds, reference=first.reference or twin.reference
+    )
+    return Task(recording=recording, model=task.model)
+
+
+@dataclass
+class _Open:
+    """A shard that still takes tasks."""
+
+    tasks: list[Task]
+    seconds: float
+    size: int
+
+
+def _shards(tasks: list[Task], options: Options, limit: float | None, before: Sequence[Unit]) -> list[tuple[Task, ...]]:
+    """Neighbours of one model together up to `limit` audio seconds, in the order of their first tasks."""
+    by_key = {task.key(options): task for task in tasks}
+    kept: dict[str, tuple[str, ...]] = {}
+    for unit in before if limit is not None else ():
+        keys = tuple(task.key(options) for task in unit.tasks)
+        if len(keys) > 1 and all(key in by_key for key in keys):
+            kept.update(dict.fromkeys(keys, keys))
+    shards: dict[int, list[Task]] = {}
+    running: dict[str, _Open] = {}
+    done: set[str] = set()
+    for place, (key, task) in enumerate(by_key.items()):
+        if key in kept:
+            if key not in done:
+                done.update(kept[key])
+                shards[place] = [by_key[other] for other in kept[key]]
+            continue
+        seconds, size = task.recording.seconds, len(msgspec.json.encode(task))
+        if limit is None or seconds is None or seconds > limit:
+            shards[place] = [task]
+            continue
+        room = running.get(task.model)
+        if room is not None and room.seconds + seconds <= limit and room.size + size <= SHARD_BYTES:
+            room.tasks.append(task)
+            room.seconds += seconds
+            room.size += size
+        else:
+            running[task.model] = _Open([task], seconds, size)
+            shards[place] = running[task.model].tasks
+    return [tuple(shards[place]) for place in sorted(shards)]
+
+
+def _unit(run: str, tasks: tuple[Task, ...], options: Options) -> Unit:
+    keys = [task.key(options) for task in tasks]
+    joined = keys[0] if len(keys) == 1 else hashlib.sha256("\0".join(keys).encode()).hexdigest()[:12]
+    return Unit(name=f"{run}-{joined}", tasks=tasks)
+
+
+def _longest_first(made: list[Unit]) -> list[Unit]:
+    """Unknown lengths count as the mean of the known ones."""
+    known = [unit.seconds for unit in made if unit.seconds is not None]
+    mean = sum(known) / len(known) if known else 0.0
+    return sorted(made, key=lambda unit: -(mean if unit.seconds is None else unit.seconds))

@@ -1,0 +1,112 @@
+"""Manifests: one row a recording, as CSV, TSV or JSON lines.
+
+Columns, each under any of its names: source (path, file, url, audio, audio_filepath); model; stem (name, output, id);
+reference (reference_path); seconds (duration). Others are ignored, save those that look like a slip of the pen.
+Paths are relative to the manifest.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from epp_batch.errors import InputError
+from epp_batch.intake.sources import MANIFESTS, Found, is_url, of_path, of_url
+
+COLUMNS = {
+    "source": "source", "path": "source", "file": "source", "url": "source", "audio": "source",
+    "audio_filepath": "source", "model": "model", "stem": "stem", "name": "stem", "output": "stem", "id": "stem",
+    "reference": "reference", "reference_path": "reference", "seconds": "seconds", "duration": "seconds",
+}  # fmt: skip
+
+
+def is_manifest(source: str) -> bool:
+    return Path(source).suffix.lower() in MANIFESTS and Path(source).is_file()
+
+
+def read(path: Path) -> list[Found]:
+    """All rows; InputError names the manifest and the line of the first wrong one."""
+    rows = _tables(path) if path.suffix.lower() in {".csv", ".tsv"} else _objects(path)
+    try:
+        found = [_found(path, line, row) for line, row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: {error}", remedy="give a CSV, TSV or JSON-lines file in UTF-8") from error
+    if not found:
+        raise InputError(f"{path}: no rows", remedy="one row a recording, below a line of column names")
+    return found
+
+
+def _tables(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head = file.readline()
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
+        file.seek(0)
+        reader = csv.DictReader(file, delimiter=delimiter)
+        _check_columns(path, list(reader.fieldnames or ()))
+        for row in reader:
+            if None in row:
+                raise InputError(f"{path}:{reader.line_num}: more cells than columns", remedy="quote cells with commas")
+            yield reader.line_num, row
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line, text in enumerate(file, 1):
+            if text.strip():
+                try:
+                    row = json.loads(text)
+                except ValueError as error:
+                    raise InputError(f"{path}:{line}: no JSON: {error}", remedy="one object a line") from error
+                if not isinstance(row, dict):
+                    raise InputError(f"{path}:{line}: no JSON object", remedy='as {"source": "call.mp3"}')
+                _check_columns(path, list(row))
+                yield line, row
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    known: dict[str, str] = {}
+    for name in names:
+        column = COLUMNS.get(name.strip().lower())
+        if column is None:
+            if near := difflib.get_close_matches(name.strip().lower(), COLUMNS, n=1, cutoff=0.8):
+                raise InputError(f"{path}: column {name!r} is unknown", remedy=f"did you mean {near[0]!r}?")
+        elif known.setdefault(column, name) != name:
+            raise InputError(f"{path}: columns {known[column]!r} and {name!r} say the same", remedy="leave one out")
+    if "source" not in known:
+        raise InputError(f"{path}: no column source", remedy="or one of path, file, url, audio, audio_filepath")
+
+
+def _found(path: Path, line: int, row: dict[str, Any]) -> Found:
+    cells: dict[str, str] = {}
+    for name, value in row.items():
+        column = COLUMNS.get(name.strip().lower())
+        if column is not None and value not in {None, ""}:
+            cells[column] = str(value).strip()
+    source = cells.get("source")
+    if not source:
+        raise InputError(f"{path}:{line}: no source", remedy="give a path or URL in every row")
+    reference = cells.get("reference")
+    found = of_url(source) if is_url(source) else of_path(path.parent / source, path.parent)
+    return found._replace(
+        model=cells.get("model"),
+        stem=cells.get("stem"),
+        reference=str((path.parent / reference).absolute()) if reference else None,
+        seconds=_seconds(path, line, cells.get("seconds")),
+    )
+
+
+def _seconds(path: Path, line: int, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(f"{path}:{line}: seconds: {text!r} is no length", remedy="give seconds above 0, or nothing")
+    return seconds

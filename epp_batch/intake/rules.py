@@ -1,0 +1,76 @@
+"""Which model transcribes which recording."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from epp_batch.errors import InputError
+from epp_batch.work import Recording
+
+_LENGTH = re.compile(r"([<>]=?)\s*(\d+(?:\.\d+)?)([smh]?)=(.+)")
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class _Length(NamedTuple):
+    sign: str
+    seconds: float
+
+    def fits(self, recording: Recording) -> bool:
+        """False for a length that nobody knows."""
+        length = recording.seconds
+        if length is None:
+            return False
+        if length == self.seconds:
+            return self.sign.endswith("=")
+        return (length > self.seconds) == self.sign.startswith(">")
+
+
+class _Glob(NamedTuple):
+    pattern: str
+
+    def fits(self, recording: Recording) -> bool:
+        """By the whole source, by its last part, or by an output name."""
+        names = (recording.source, PurePosixPath(recording.source).name, *recording.stems)
+        return any(fnmatchcase(name, self.pattern) for name in names)
+
+
+class Rules:
+    """`--model` rules: the first that fits counts, a bare name last; a manifest's word goes before all of them."""
+
+    def __init__(self, texts: Sequence[str], default: str, manifest: Mapping[str, str] | None = None) -> None:
+        self._default = default
+        self._manifest = manifest or {}
+        self._rules: list[tuple[_Length | _Glob, str]] = []
+        bare: str | None = None
+        for text in texts:
+            condition, model = _parse(text)
+            if condition is not None:
+                self._rules.append((condition, model))
+            elif bare is not None and bare != model:
+                raise InputError(f"--model: {bare} and {model} for all the same", remedy="give one bare name")
+            else:
+                bare = model
+        self._default = bare or default
+
+    def model(self, recording: Recording) -> str:
+        for stem in recording.stems:
+            if stem in self._manifest:
+                return self._manifest[stem]
+        return next((model for rule, model in self._rules if rule.fits(recording)), self._default)
+
+
+def _parse(text: str) -> tuple[_Length | _Glob | None, str]:
+    if match := _LENGTH.fullmatch(text.strip()):
+        return _Length(match[1], float(match[2]) * _UNITS[match[3]]), match[4].strip()
+    pattern, sign, model = text.strip().rpartition("=")
+    if not model or (sign and not pattern):
+        raise InputError(f"--model {text!r} names no model", remedy="NAME, 'GLOB=NAME', '>30m=NAME' or '<90s=NAME'")
+    if sign and pattern[0] in "<>":
+        raise InputError(
+            f"--model {text!r}: {pattern!r} is no length", remedy="as '>1800s=NAME', '>30m=NAME', '<2h=NAME'"
+        )
+    return (_Glob(pattern) if sign else None), model
