@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run demo test unit check lint types layers protos lock fuzz bench-cost bench-routing test-vllm clean
+.PHONY: help setup run demo test kube-tools unit check lint types layers protos lock fuzz bench-cost bench-routing test-vllm clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -26,7 +26,10 @@ run: $(STAMP) ## a gateway on 127.0.0.1:8081 in front of three simulated model s
 demo: $(STAMP) ## round robin against our default on a prefix-sharing workload
 	$(BIN)/epp demo $(ARGS)
 
-test: $(STAMP) ## all tests but those of real vLLM
+kube-tools: $(STAMP) ## etcd, API server, scheduler, Kueue … for tests/kube, built once into ~/.cache/epp/kube (about 10 minutes)
+	@$(BIN)/python tests/kube/tools/build.py
+
+test: $(STAMP) kube-tools ## all tests but those of real vLLM
 	$(BIN)/pytest -m "not vllm" $(ARGS)
 
 unit: $(STAMP) ## the fast part

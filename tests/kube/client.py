@@ -1,0 +1,202 @@
+"""A small asynchronous client of the Kubernetes API: what tests and the node agent ask for."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+import yaml
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+
+Object = dict[str, Any]
+
+
+class ApiError(Exception):
+    """The API server said no; `status` is the HTTP status, `reason` its own word for it."""
+
+    def __init__(self, call: str, status: int, reason: str, message: str) -> None:
+        self.status = status
+        self.reason = reason
+        super().__init__(f"{call}: {status} {reason}: {message}")
+
+
+class Kind(NamedTuple):
+    """A collection of the API."""
+
+    version: str  # "v1", "batch/v1"
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str = "", name: str = "") -> str:
+        """The collection's path, all namespaces without `namespace`; one object's with `name`."""
+        parts = ["/apis" if "/" in self.version else "/api", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        return "/".join([*parts, self.plural, *([name] if name else [])])
+
+
+PODS = Kind("v1", "pods")
+NODES = Kind("v1", "nodes", namespaced=False)
+NAMESPACES = Kind("v1", "namespaces", namespaced=False)
+SECRETS = Kind("v1", "secrets")
+CONFIG_MAPS = Kind("v1", "configmaps")
+SERVICE_ACCOUNTS = Kind("v1", "serviceaccounts")
+VOLUMES = Kind("v1", "persistentvolumes", namespaced=False)
+VOLUME_CLAIMS = Kind("v1", "persistentvolumeclaims")
+JOBS = Kind("batch/v1", "jobs")
+DEPLOYMENTS = Kind("apps/v1", "deployments")
+RESOURCE_CLAIMS = Kind("resource.k8s.io/v1", "resourceclaims")
+RESOURCE_SLICES = Kind("resource.k8s.io/v1", "resourceslices", namespaced=False)
+DEVICE_CLASSES = Kind("resource.k8s.io/v1", "deviceclasses", namespaced=False)
+CRDS = Kind("apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
+API_SERVICES = Kind("apiregistration.k8s.io/v1", "apiservices", namespaced=False)
+WORKLOADS = Kind("kueue.x-k8s.io/v1beta2", "workloads")
+LOCAL_QUEUES = Kind("kueue.x-k8s.io/v1beta2", "localqueues")
+CLUSTER_QUEUES = Kind("kueue.x-k8s.io/v1beta2", "clusterqueues", namespaced=False)
+FLAVORS = Kind("kueue.x-k8s.io/v1beta2", "resourceflavors", namespaced=False)
+PRIORITIES = Kind("kueue.x-k8s.io/v1beta2", "workloadpriorityclasses", namespaced=False)
+
+
+class Api:
+    """One identity's connection to the API server; an asynchronous context manager, bound to its event loop."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        config = yaml.safe_load(kubeconfig.read_text())
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        self._server = cluster["server"]
+        self._token = user["token"]
+        self._ssl = ssl.create_default_context(cafile=cluster["certificate-authority"])
+        self._kinds: dict[tuple[str, str], Kind] = {}
+
+    async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession(
+            self._server,
+            headers={"Authorization": f"Bearer {self._token}"},
+            timeout=aiohttp.ClientTimeout(total=60),
+            connector=aiohttp.TCPConnector(ssl=self._ssl, limit=0),
+            read_bufsize=1 << 20,
+        )
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self._http.close()
+
+    async def request(self, method: str, path: str, body: Any = None, *, content: str = JSON, **query: str) -> Any:
+        """One call: the decoded JSON, or the text of what is none.
+
+        ApiError on a refusal, aiohttp.ClientError without a server, TimeoutError after a minute.
+        """
+        data = None if body is None else json.dumps(body)
+        headers = {"Content-Type": content}
+        async with self._http.request(method, path, data=data, params=query, headers=headers) as answer:
+            raw = await answer.read()
+            if answer.status >= 300:
+                raise _refusal(f"{method} {path}", answer.status, raw)
+            return json.loads(raw) if answer.content_type == JSON else raw.decode(errors="replace")
+
+    async def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
+        """One object; ApiError 404 if it is not there."""
+        found: Object = await self.request("GET", kind.path(namespace, name))
+        return found
+
+    async def list(self, kind: Kind, namespace: str = "", **query: str) -> list[Object]:
+        """A collection; `labelSelector` and `fieldSelector` narrow it."""
+        found: list[Object] = (await self.request("GET", kind.path(namespace), **query))["items"]
+        return found
+
+    async def create(self, document: Object, **query: str) -> Object:
+        """POSTs a document to its collection (`dryRun="All"` only asks)."""
+        namespace = document["metadata"].get("namespace", "default")
+        made: Object = await self.request("POST", (await self.kind(document)).path(namespace), document, **query)
+        return made
+
+    async def apply(self, *documents: Object) -> None:
+        """Server-side apply, one after the other."""
+        for document in documents:
+            place = document["metadata"]
+            path = (await self.kind(document)).path(place.get("namespace", "default"), place["name"])
+            await self.request("PATCH", path, document, content=APPLY, fieldManager="tests", force="true")
+
+    async def patch(
+        self, kind: Kind, name: str, change: Mapping[str, Any], namespace: str = "", *, part: str = ""
+    ) -> Object:
+        """A JSON merge patch of an object or of its sub-resource `part`."""
+        path = kind.path(namespace, name) + (f"/{part}" if part else "")
+        changed: Object = await self.request("PATCH", path, dict(change), content=MERGE)
+        return changed
+
+    async def delete(self, kind: Kind, name: str, namespace: str = "", **query: str) -> None:
+        """Deletes an object; one that is gone already is no error."""
+        try:
+            await self.request("DELETE", kind.path(namespace, name), **query)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    async def logs(self, namespace: str, pod: str, **query: str) -> str:
+        """The pod's log, by way of the API server; `tailLines`, `container`, `previous` …"""
+        text: str = await self.request("GET", PODS.path(namespace, pod) + "/log", **query)
+        return text
+
+    async def kind(self, document: Object) -> Kind:
+        """The collection that a document belongs to, by the server's own account."""
+        key = (document["apiVersion"], document["kind"])
+        if key not in self._kinds:
+            base = f"/apis/{key[0]}" if "/" in key[0] else f"/api/{key[0]}"
+            resources = (await self.request("GET", base))["resources"]
+            found = {r["kind"]: r for r in resources if "/" not in r["name"]}
+            if key[1] not in found:
+                raise ApiError(f"kind {key[1]}", 404, "NotFound", f"{key[0]} has no such kind")
+            self._kinds[key] = Kind(key[0], found[key[1]]["name"], found[key[1]]["namespaced"])
+        return self._kinds[key]
+
+    async def watch(self, kind: Kind, namespace: str = "", **query: str) -> AsyncGenerator[tuple[str, Object], None]:
+        """Lists, then watches, until the stream ends: (ADDED, MODIFIED or DELETED, object); (SYNCED, {}) ends the list.
+
+        After an end (timeout, outage, 410) call it again: what the new list lacks was deleted meanwhile.
+        """
+        path = kind.path(namespace)
+        listed = await self.request("GET", path, **query)
+        for item in listed["items"]:
+            yield "ADDED", item
+        yield "SYNCED", {}
+        follow = {**query, "watch": "1", "allowWatchBookmarks": "true"}
+        follow["resourceVersion"] = listed["metadata"]["resourceVersion"]
+        for_ever = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        async with self._http.get(path, params=follow, timeout=for_ever) as answer:
+            if answer.status >= 300:
+                raise _refusal(f"watch {path}", answer.status, await answer.read())
+            async for line in _lines(answer.content):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    return
+                if event["type"] != "BOOKMARK":
+                    yield event["type"], event["object"]
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length: a whole pod may stand on one, more than StreamReader's own limit."""
+    rest = b""
+    async for chunk in stream.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
+
+
+def _refusal(call: str, status: int, raw: bytes) -> ApiError:
+    try:
+        told = json.loads(raw)
+        return ApiError(call, status, told.get("reason", ""), told.get("message", ""))
+    except (ValueError, AttributeError):
+        return ApiError(call, status, "", raw.decode(errors="replace")[:600])

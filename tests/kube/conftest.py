@@ -1,0 +1,119 @@
+"""Fixtures on a real control plane: one plane for the session, a namespace, an API connection and queues per test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from epp.clock import SystemClock
+from tests.kube.client import JOBS, NAMESPACES, NODES, Api
+from tests.kube.node_agent import Node, NodeAgent
+from tests.kube.objects import kwok_node
+from tests.kube.plane import Plane
+from tests.kube.queues import Queues
+from tests.kube.tools.build import BuildError, build, built, cache_folder
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents and "plane" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kube)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Builds what the selected tests need: here, because a test's timeout covers its fixtures."""
+    cache = cache_folder(os.environ)
+    wanted = any(item.get_closest_marker("kube") for item in session.items)
+    if not wanted or session.config.option.collectonly or built(cache):
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        try:
+            build(cache, os.environ, lambda line: print(line, flush=True))
+        except BuildError as error:
+            pytest.exit(f"the control plane cannot be built: {error}", returncode=1)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+    """The control plane; about 7 s, once."""
+    async with Plane(tmp_path_factory.mktemp("plane"), cache_folder(os.environ), SystemClock()) as plane:
+        yield plane
+
+
+@pytest_asyncio.fixture
+async def api(plane: Plane) -> AsyncIterator[Api]:
+    """The administrator's connection."""
+    async with plane.api() as api:
+        yield api
+
+
+@pytest_asyncio.fixture
+async def namespace(plane: Plane, api: Api, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """A namespace of the test's own; its Jobs end with it."""
+    made = await api.request(
+        "POST",
+        NAMESPACES.path(),
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "t-"}},
+    )
+    name = made["metadata"]["name"]
+    yield name
+    await api.request("DELETE", JOBS.path(name), {"propagationPolicy": "Background"})
+    await api.delete(NAMESPACES, name)
+
+
+@pytest_asyncio.fixture
+async def queues(plane: Plane, api: Api, namespace: str) -> AsyncIterator[Queues]:
+    """Queues over the test's own nodes: those with the label test=NAMESPACE."""
+    queues = Queues(plane, api, namespace, {"test": namespace})
+    yield queues
+    await queues.close()
+
+
+@pytest_asyncio.fixture
+async def kwok_nodes(api: Api, namespace: str) -> AsyncIterator[Callable[..., Any]]:
+    """`await kwok_nodes(count, {"nvidia.com/gpu": 1})`: nodes that KWOK plays, removed after the test."""
+    made: list[str] = []
+
+    async def make(count: int, devices: dict[str, int]) -> list[str]:
+        first = len(made)
+        for number in range(first, first + count):
+            name = f"{namespace}-{number}"
+            await api.create(kwok_node(name, devices, {"test": namespace}))
+            made.append(name)
+        return made[first:]
+
+    yield make
+    for name in made:
+        await api.delete(NODES, name)
+
+
+@pytest_asyncio.fixture
+async def process_nodes(plane: Plane, namespace: str, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """`await process_nodes(2, {"nvidia.com/gpu": 1}, {"worker": ["python", "-m", "worker"]})`: a NodeAgent."""
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            count: int, devices: dict[str, int], entrypoints: dict[str, Sequence[str]], **more: Any
+        ) -> NodeAgent:
+            nodes = [Node(f"{namespace}-p{i}", devices, {"test": namespace}) for i in range(count)]
+            agent = NodeAgent(
+                plane.kubeconfig,
+                plane.pki,
+                tmp_path / "agent",
+                nodes,
+                clock=SystemClock(),
+                entrypoints=entrypoints,
+                **more,
+            )
+            return await stack.enter_async_context(agent)
+
+        yield make

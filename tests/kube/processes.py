@@ -1,0 +1,132 @@
+"""Programs of the control plane as processes: each in a session of its own, with a log file, stopped by its pid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+_PR_SET_PDEATHSIG = 1
+_TAIL = 3000  # bytes of log that an error shows
+
+
+class ProcessDied(Exception):
+    """A process ended that should have gone on; the message ends with the tail of its log."""
+
+
+class Command(NamedTuple):
+    """How one program is started and asked to stop."""
+
+    program: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str] = {}
+    stop: signal.Signals = signal.SIGTERM
+
+
+class Processes:
+    """The running programs of one plane, by name, in order of their start."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        """`programs` holds the binaries; `folder` becomes their working directory and takes NAME.log."""
+        self._programs = programs
+        self._folder = folder
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._stops: dict[str, signal.Signals] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._running
+
+    def start(self, command: Command) -> None:
+        """Starts a program that does not run; its output is appended to its log."""
+        name = command.program
+        if name in self._running:
+            raise ValueError(f"{name} runs already")
+        with self.log(name).open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [self._programs / name, *command.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                env={**os.environ, **command.environment},
+                start_new_session=True,
+                preexec_fn=dies_with_parent(),  # noqa: PLW1509 -- one system call, nothing that a lock could hold
+            )
+        self._stops[name] = command.stop
+
+    async def stop(self, name: str, grace: float = 8.0) -> None:
+        """Signals the program and waits; SIGKILL after `grace` seconds. Nothing happens if it does not run."""
+        process = self._running.pop(name, None)
+        if process is None:
+            return
+        process.send_signal(self._stops[name])
+        try:
+            await asyncio.to_thread(process.wait, grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+
+    async def close(self) -> None:
+        """Stops everything, last started first."""
+        for name in reversed(list(self._running)):
+            await self.stop(name)
+
+    def check(self) -> None:
+        """Raises ProcessDied if a program ended by itself."""
+        for name, process in self._running.items():
+            if (code := process.poll()) is not None:
+                raise ProcessDied(f"{name} ended with {code}; the end of {self.log(name)}:\n{tail(self.log(name))}")
+
+    def log(self, name: str) -> Path:
+        """Where the program's output goes."""
+        return self._folder / f"{name}.log"
+
+    def memory(self) -> dict[str, int]:
+        """Resident MiB of each running program."""
+        return {name: _resident(process.pid) >> 20 for name, process in self._running.items() if process.poll() is None}
+
+
+def tail(path: Path, size: int = _TAIL) -> str:
+    """The last `size` bytes of a text file; empty if there is none."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read().decode(errors="replace")
+    return ""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from.
+
+    A server can be stopped and started again on such a port: no client's local port takes it meanwhile.
+    """
+    first = 20000 + os.getpid() * 41 % 8000
+    found: list[int] = []
+    for port in range(first, 32000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise OSError(f"no {count} free ports between {first} and 32000")
+
+
+def dies_with_parent() -> Callable[[], None]:
+    """A `preexec_fn`: the kernel kills the child when this process dies, however it dies (prctl(2))."""
+    libc = ctypes.CDLL(None)  # loaded before the fork
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    return ask
+
+
+def _resident(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

