@@ -1,0 +1,107 @@
+"""Any container and codec to 16 kHz mono samples, by the FFmpeg libraries that PyAV carries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from epp_batch.errors import Kind, Stage, WorkError
+
+RATE = 16_000
+ESTIMATED = frozenset({"mp3", "aac", "adts", "ac3", "eac3", "amr", "loas", "dts"})
+"""Demuxers that guess a recording's length from its bit rate."""
+LOST = 0.02
+"""Share of the declared length that may be missing before a file counts as corrupt, and at least LOST_SECONDS."""
+LOST_SECONDS = 2.0
+
+Samples = NDArray[np.float32]
+
+
+def readable(path: Path, source: str) -> None:
+    """Raises WorkError unless there is a file with something in it."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise WorkError(Kind.MISSING, Stage.DECODE, source, (error.strerror or "cannot be read").lower()) from error
+    if not path.is_file():
+        raise WorkError(Kind.MISSING, Stage.DECODE, source, "is not a file")
+    if size == 0:
+        raise WorkError(Kind.CORRUPT, Stage.DECODE, source, "the file has 0 bytes")
+
+
+def decode(path: Path, source: str, check: Callable[[], None]) -> Samples:
+    """All samples, between -1 and 1. `check` is called every few seconds of audio and may raise.
+
+    WorkError (CORRUPT) for what holds no audio, cannot be decoded, or ends long before the length that its container
+    declares: half a transcript that looks whole would be worse than none.
+    """
+    readable(path, source)
+    raw = bytearray()
+    try:
+        with av.open(os.fspath(path), metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                raise WorkError(Kind.CORRUPT, Stage.DECODE, source, "no audio in it")
+            declared = _declared(container)
+            broken = _fill(raw, container, check)
+    except av.error.FFmpegError as error:
+        raise WorkError(
+            Kind.CORRUPT, Stage.DECODE, source, f"not decodable: {(error.strerror or 'broken').lower()}"
+        ) from error
+    samples = np.frombuffer(raw, dtype=np.int16).astype(np.float32)
+    samples /= 32_768
+    _whole(len(samples) / RATE, declared, broken, source)
+    return samples
+
+
+def _whole(seconds: float, declared: float | None, broken: int, source: str) -> None:
+    if seconds == 0:
+        raise WorkError(Kind.CORRUPT, Stage.DECODE, source, "no audio in it that can be decoded")
+    if declared is not None and declared - seconds > max(LOST_SECONDS, LOST * declared):
+        message = f"only {seconds:.1f} s of {declared:.1f} s can be decoded"
+        if broken:
+            message += f" ({broken} packets are broken)"
+        raise WorkError(Kind.CORRUPT, Stage.DECODE, source, message)
+
+
+def _declared(container: Any) -> float | None:
+    """Seconds, where the container knows rather than guesses."""
+    if ESTIMATED & set(container.format.name.split(",")):
+        return None
+    stream = container.streams.audio[0]
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
+
+
+def _fill(raw: bytearray, container: Any, check: Callable[[], None]) -> int:
+    """Appends all decodable audio as 16-bit samples; the number of packets that were not."""
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+    broken = [0]
+    checked = 0
+    for frame in chain(_frames(container, broken), [None]):
+        for part in resampler.resample(frame):
+            raw += part.to_ndarray().tobytes()
+        if len(raw) - checked > 20 * RATE:
+            checked = len(raw)
+            check()
+    return broken[0]
+
+
+def _frames(container: Any, broken: list[int]) -> Iterator[Any]:
+    """Frames without their time stamps, which damaged files have wrong; packets that do not decode are counted."""
+    for packet in container.demux(audio=0):
+        try:
+            for frame in packet.decode():
+                frame.pts = None
+                yield frame
+        except av.error.InvalidDataError:
+            broken[0] += 1

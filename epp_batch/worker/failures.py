@@ -1,0 +1,101 @@
+"""Exceptions of libraries and of the machine, told apart once: every failure leaves this package as a WorkError."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import threading
+from collections.abc import Iterator
+
+from epp.clock import Clock
+from epp_batch.errors import FolderError, Kind, Stage, WorkError
+from epp_batch.folder import Failure
+
+log = logging.getLogger("epp_batch.worker")
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+MEMORY = ("out of memory", "bad_alloc", "cannot allocate memory", "alloc_failed", "failed to allocate")
+"""What CUDA, cuBLAS, C++ and the C library say when memory is short; CTranslate2 passes it on as a RuntimeError."""
+
+
+@contextlib.contextmanager
+def at(stage: Stage, source: str) -> Iterator[None]:
+    """Whatever fails inside fails as a WorkError of this stage and source."""
+    try:
+        yield
+    except WorkError:
+        raise
+    except Exception as error:
+        kind = kind_of(error)
+        if kind is Kind.INTERNAL:
+            log.exception("%s: %s", source, stage.value)
+        raise WorkError(kind, stage, source, in_words(error)) from error
+
+
+def kind_of(error: BaseException) -> Kind:
+    """The kind of a failure that no stage has classified itself."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return Kind.DISK_FULL
+    if isinstance(error, FolderError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
+        return Kind.UNWRITABLE
+    if out_of_memory(error):
+        return Kind.MEMORY
+    return Kind.INTERNAL
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short, on the device or here."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in MEMORY)
+
+
+def in_words(error: BaseException) -> str:
+    """One line; the name of the exception where its text alone would say nothing."""
+    if isinstance(error, FolderError):
+        return str(error).split(";")[0]
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def record(error: WorkError, key: str, at: float) -> Failure:
+    """The failure as it is written down; `at` in wall seconds."""
+    return Failure(
+        key=key,
+        source=error.source,
+        stage=error.stage.value,
+        kind=error.kind.name.lower(),
+        message=error.message,
+        remedy=error.kind.remedy,
+        permanent=error.kind.permanent,
+        at=at,
+        exit_code=error.kind.code,
+    )
+
+
+class Leash:
+    """Ends work that was told to stop or took too long, at the next place where that loses nothing."""
+
+    def __init__(self, clock: Clock, stop: threading.Event, source: str = "", max_seconds: float | None = None) -> None:
+        self._clock = clock
+        self._stop = stop
+        self._source = source
+        self._limit = max_seconds
+        self._end = None if max_seconds is None else clock.now() + max_seconds
+
+    def check(self, stage: Stage) -> None:
+        """Raises WorkError when the order was stopped or the recording's time is over."""
+        if self._stop.is_set():
+            raise WorkError(Kind.STOPPED, stage, self._source, "stopped")
+        if self._end is not None and self._clock.now() >= self._end:
+            raise WorkError(Kind.TIMEOUT, stage, self._source, f"not done after {self._limit:g} s")
+
+    def wait(self, seconds: float, stage: Stage) -> None:
+        """Waits, but no longer than `check` allows."""
+        if self._end is not None:
+            seconds = min(seconds, max(0.0, self._end - self._clock.now()))
+        self._stop.wait(seconds)
+        self.check(stage)

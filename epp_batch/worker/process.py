@@ -1,0 +1,105 @@
+"""The worker as a process: its order, its standard output, its signals and its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+
+import msgspec
+
+from epp.clock import SystemClock
+from epp_batch.errors import InputError, Kind
+from epp_batch.work import ORDER_VARIABLE, Order
+from epp_batch.worker.lines import Line, leave_note
+from epp_batch.worker.worker import Shelf, work
+
+GRACE = 10.0
+"""Seconds after SIGTERM in which the batch under way may end; Kubernetes kills after 30 unless told otherwise."""
+
+
+class Speaker:
+    """Prints lines as they come and keeps the ends for the note."""
+
+    def __init__(self) -> None:
+        self.ends: list[Line] = []
+        self._encoder = msgspec.json.Encoder()
+
+    def say(self, line: Line) -> None:
+        if line.result is not None or line.failure is not None:
+            self.ends.append(line)
+        if line.failure is not None:
+            failure = line.failure
+            print(f"{failure.source}: {failure.stage}: {failure.message}; {failure.remedy}", file=sys.stderr)
+        sys.stdout.buffer.write(self._encoder.encode(line) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def once() -> int:
+    """The order of $EPP_BATCH_ORDER; InputError when there is none."""
+    text = os.environ.get(ORDER_VARIABLE)
+    if not text:
+        raise InputError(f"{ORDER_VARIABLE} is not set", remedy="run it as submit and transcribe do")
+    return _supervise([decode(text)])
+
+
+def serve() -> int:
+    """Orders from standard input, one a line, until it ends."""
+    return _supervise(decode(line) for line in sys.stdin.buffer)
+
+
+def decode(text: str | bytes) -> Order:
+    """An order from its JSON; InputError names the field that is wrong."""
+    try:
+        return msgspec.json.decode(text, type=Order)
+    except msgspec.DecodeError as error:
+        raise InputError(f"not an order: {error}", remedy="use the same version of epp-batch on both sides") from error
+
+
+def _supervise(orders: Iterable[Order]) -> int:
+    """Works in a second thread, so that the first hears signals while C++ computes."""
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    heard, tell = os.pipe()
+    stop, speaker = threading.Event(), Speaker()
+    outcome: list[int | BaseException] = []
+
+    def body() -> None:
+        try:
+            outcome.append(_all(orders, speaker, stop))
+        except BaseException as error:
+            outcome.append(error)
+        finally:
+            os.write(tell, b"e")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(tell, b"s"))
+    threading.Thread(target=body, name="work", daemon=True).start()
+    if os.read(heard, 1) == b"s":
+        stop.set()
+        if not select.select([heard], [], [], GRACE)[0]:
+            _leave(speaker, Kind.STOPPED.code)
+    leave_note(speaker.ends)
+    result = outcome[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _all(orders: Iterable[Order], speaker: Speaker, stop: threading.Event) -> int:
+    clock, shelf, code = SystemClock(), Shelf(), 0
+    for order in orders:
+        code = work(order, clock=clock, on_progress=speaker.say, stop=stop, shelf=shelf) or code
+        if stop.is_set():
+            break
+    return code
+
+
+def _leave(speaker: Speaker, code: int) -> None:
+    """Goes without waiting for C++; all batches that ended are in the partial file."""
+    leave_note(speaker.ends)
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,103 @@
+"""Speech for tests: made by espeak-ng from a wheel, and read by people, from a source package that ships some."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import wave
+from pathlib import Path
+
+SDIST = "pocketsphinx-5.1.1.tar.gz"
+SDIST_SHA256 = "675778b309a22dfc9b7d37f7621976bba491d2a5f8c59696bd77fd6d07271355"
+"""BSD licence; its test data has five sentences of LibriVox, which are in the public domain."""
+
+AUDIO_OUTPUT_SYNCHRONOUS = 2
+CHARS_UTF8 = 1
+END_PAUSE = 0x1000
+POSITION_CHARACTER = 1
+PARAMETER_RATE = 1
+WORDS_PER_MINUTE = 150
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+def espeak(text: str, path: Path, voice: str = "en-us") -> Path:
+    """Speaks `text` into a mono WAV file of 16 bits."""
+    library, rate = _espeak()
+    pieces: list[bytes] = []
+
+    def take(samples: ctypes._Pointer, count: int, _events: int | None) -> int:
+        if samples and count > 0:
+            pieces.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    callback = _Callback(take)
+    library.espeak_SetSynthCallback(callback)
+    library.espeak_SetVoiceByName(voice.encode())
+    library.espeak_SetParameter(PARAMETER_RATE, WORDS_PER_MINUTE, 0)
+    data = text.encode()
+    flags = CHARS_UTF8 | END_PAUSE
+    library.espeak_Synth(data, len(data) + 1, 0, POSITION_CHARACTER, 0, flags, None, None)
+    library.espeak_Synchronize()
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(b"".join(pieces))
+    return path
+
+
+def silence(seconds: float, path: Path, rate: int = 16_000) -> Path:
+    """A WAV file in which nobody speaks."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(bytes(2 * int(seconds * rate)))
+    return path
+
+
+def librivox() -> list[tuple[Path, str]]:
+    """(WAV file, what is said) of five sentences, 24.7 s, read by people; fetched once, checked, kept."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epp" / "speech"
+    folder = cache / "librivox"
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as work:
+            _unpack(_fetch(Path(work)), Path(work) / "librivox")
+            with contextlib.suppress(OSError):  # another test run was faster
+                (Path(work) / "librivox").rename(folder)
+    return [(path, path.with_suffix(".txt").read_text().strip()) for path in sorted(folder.glob("*.wav"))]
+
+
+def _fetch(folder: Path) -> Path:
+    command = (sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps")
+    subprocess.run((*command, "--no-binary", "pocketsphinx", "-d", folder, "pocketsphinx==5.1.1"), check=True)
+    archive = folder / SDIST
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != SDIST_SHA256:
+        raise ValueError(f"{SDIST} has sha256 {digest}")
+    return archive
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    folder.mkdir()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = Path(member.name)
+            if name.parent.name == "librivox" and name.suffix in {".wav", ".txt"}:
+                content = tar.extractfile(member)
+                assert content is not None
+                (folder / name.name).write_bytes(content.read())
+
+
+@functools.cache
+def _espeak() -> tuple[ctypes.CDLL, int]:
+    import espeakng_loader
+
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    data = str(espeakng_loader.get_data_path()).encode()
+    return library, library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, data, 0)
