@@ -83,6 +83,7 @@ class Kind(Failing, Enum):
     DISK_FULL = Failing(74, False, "free space on the output volume; what is finished stays")
     TIMEOUT = Failing(75, False, "raise --max-seconds, or use a faster accelerator")
     SUMMARY = Failing(76, False, "run `epp-batch summarize`; what is summarised stays")
+    REFUSED = Failing(77, True, "see `epp-batch status`; change the queue, the request or the quota, then submit again")
     MODEL = Failing(
         78, True, "give the folder of a CTranslate2 Whisper model with --model-path, or allow --fetch-model"
     )
