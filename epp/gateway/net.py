@@ -12,13 +12,27 @@ class GatewayError(EppError):
     """Something of the gateway could not be started; the message tells what and why."""
 
 
-def listening_socket(host: str, port: int, way_out: str) -> socket.socket:
-    """A bound, listening TCP socket. Raises GatewayError naming the port and `way_out` if the address is taken."""
+def bound_socket(host: str, port: int, way_out: str) -> socket.socket:
+    """A TCP socket that keeps a port for the program which is going to listen on it: nobody is given it by chance.
+
+    Who asks for just this port gets it, as servers do that set SO_REUSEADDR, while this one does not listen.
+    Raises GatewayError naming the port and `way_out` if somebody listens there.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise GatewayError(f"port {port} on {host}: {error.strerror}; {way_out}") from error
+    return sock
+
+
+def listening_socket(host: str, port: int, way_out: str) -> socket.socket:
+    """A bound, listening TCP socket. Raises GatewayError naming the port and `way_out` if the address is taken."""
+    sock = bound_socket(host, port, way_out)
+    try:
         sock.listen(1024)
     except OSError as error:
         sock.close()

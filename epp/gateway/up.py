@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,11 @@ from epp.address import join_address
 from epp.clock import Clock, SystemClock
 from epp.gateway import programs
 from epp.gateway.address import resolve, split_address
+from epp.gateway.clusters import PICKER
 from epp.gateway.envoy import EnvoySettings, Json, bootstrap
-from epp.gateway.net import GatewayError, http_get, listening_socket
+from epp.gateway.net import GatewayError, bound_socket, http_get, listening_socket
 from epp.gateway.programs import LOOPBACK, UpSettings
-from epp.gateway.supervise import Child, Say, Supervisor
+from epp.gateway.supervise import PROBE_SECONDS, START_SECONDS, Child, Say, Supervisor
 from epp.tasks import Tasks
 
 PATIENCE_SECONDS = 5.0
@@ -43,6 +45,7 @@ class Gateway:
         self._ports: dict[str, int] = {}
         self._tasks = Tasks("up")
         self._held: socket.socket | None = None
+        self._kept: list[socket.socket] = []
         self.supervisor: Supervisor | None = None
 
     async def __aenter__(self) -> Self:
@@ -84,7 +87,10 @@ class Gateway:
     def planned(self) -> Json:
         """Envoy's configuration as it would be, without starting anything. Raises like the start."""
         self.endpoints = resolve(list(self.settings.endpoints))
-        self._choose_ports()
+        try:
+            self._choose_ports()
+        finally:
+            self._release_ports()
         self._add_simulated()
         return self.bootstrap()
 
@@ -111,6 +117,7 @@ class Gateway:
         await self._tasks.close()
         if self.supervisor is not None:
             await self.supervisor.close()
+        self._release_ports()
         if self._held is not None:
             self._held.close()
         if self.folder.name and not self.settings.folder:
@@ -120,6 +127,8 @@ class Gateway:
         settings = self.settings
         self.endpoints = resolve(list(settings.endpoints))
         self._choose_ports()
+        if not sys.platform.startswith("linux"):
+            self._release_ports()  # elsewhere nobody may listen on a port that another process has bound
         if settings.folder:
             self.folder.mkdir(parents=True, exist_ok=True)
         else:
@@ -131,7 +140,9 @@ class Gateway:
             await self._start_picker(supervisor)
         path = self.folder / "envoy.json"
         path.write_text(json.dumps(self.bootstrap(), indent=1))
-        await supervisor.start(programs.envoy(settings, path, self._ports["admin"]))
+        envoy = await supervisor.start(programs.envoy(settings, path, self._ports["admin"]))
+        if not settings.round_robin:
+            await self._picker_known(envoy)
         shown = _WILDCARDS.get(settings.host, settings.host)
         self.url = f"http://{join_address(shown, self._ports['gateway'])}"
         self.admin_url = f"http://{join_address(LOOPBACK, self._ports['admin'])}"
@@ -144,6 +155,15 @@ class Gateway:
         child = await supervisor.start(programs.picker(self.settings, self._ports, self.endpoints, self._held))
         if self._held is not None:
             self._tasks.keep("queue", partial(self._turn_away, child, self._held))
+
+    async def _picker_known(self, envoy: Child) -> None:
+        """Waits until Envoy finds the picker healthy: until then a gateway that fails open passes it by."""
+        deadline = self._clock.now() + START_SECONDS
+        query = f"/stats?filter=^cluster.{PICKER}.membership_healthy$"
+        while b": 1" not in (await http_get(LOOPBACK, self._ports["admin"], query))[1]:
+            if self._clock.now() > deadline:
+                raise GatewayError(f"Envoy does not reach the picker; its last lines:\n{envoy.last_lines()}")
+            await asyncio.sleep(PROBE_SECONDS)
 
     async def _turn_away(self, child: Child, held: socket.socket) -> None:
         """Closes connections that wait for a picker which is away for longer than a restart takes."""
@@ -163,7 +183,7 @@ class Gateway:
         return ports
 
     def _choose_ports(self) -> None:
-        """Every port is chosen, and found free, before the first process is started."""
+        """Every port is chosen, found free, and kept from others before the first process is started."""
         settings = self.settings
         wanted = [
             ("gateway", settings.host, settings.port, "--port"),
@@ -176,17 +196,16 @@ class Gateway:
                 ("health", LOOPBACK, settings.health_port, "--grpc-health-port"),
                 ("metrics", LOOPBACK, settings.metrics_port, "--metrics-port"),
             ]
-        held = []
-        try:
-            for name, host, port, flag in wanted:
-                sock = listening_socket(host, port, f"stop what listens there, or choose another with {flag} PORT")
-                held.append(sock)
-                self._ports[name] = int(sock.getsockname()[1])
-        finally:
-            for sock in held:
-                sock.close()
+        for name, host, port, flag in wanted:
+            sock = bound_socket(host, port, f"stop what listens there, or choose another with {flag} PORT")
+            self._kept.append(sock)
+            self._ports[name] = int(sock.getsockname()[1])
         if not settings.round_robin:
             self.metrics_url = f"http://{LOOPBACK}:{self._ports['metrics']}"
+
+    def _release_ports(self) -> None:
+        while self._kept:
+            self._kept.pop().close()
 
     def bootstrap(self) -> Json:
         """Envoy's configuration, with the ports that were chosen."""

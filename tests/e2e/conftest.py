@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +20,7 @@ from epp.clock import SystemClock
 from epp.extproc.pb import ext_proc_pb2 as pb
 from epp.extproc.pb import health_pb2
 from epp.extproc.pb.core_pb2 import HeaderMap, HeaderValue
+from epp.gateway.net import bound_socket
 from epp.sim.engine import EngineConfig
 from epp.sim.fleet import Fleet
 from epp.sim.hardware import PRESETS
@@ -29,22 +29,12 @@ PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 START_SECONDS = 20
 
 
-def free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for sock in held:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in held]
-    finally:
-        for sock in held:
-            sock.close()
-
-
 class Picker:
     """One `epp serve` process; `async with` ends it."""
 
     def __init__(self, folder: Path, *flags: str, tls: ssl.SSLContext | None = None) -> None:
-        self.grpc, self.health, self.metrics = free_ports(3)
+        self._kept = [bound_socket("127.0.0.1", 0, "") for _ in range(3)]
+        self.grpc, self.health, self.metrics = (sock.getsockname()[1] for sock in self._kept)
         self.log = folder / f"epp-{self.grpc}.log"
         ports = [f"--grpc-port={self.grpc}", f"--grpc-health-port={self.health}", f"--metrics-port={self.metrics}"]
         self.command = [sys.executable, "-m", "epp", *flags, *ports, "--host=127.0.0.1"]
@@ -65,6 +55,8 @@ class Picker:
         if self.process is not None and self.process.returncode is None:
             os.kill(self.process.pid, signal.SIGKILL)
             await self.process.wait()
+        for sock in self._kept:
+            sock.close()
 
     async def answers(self, path: str) -> bool:
         """Whether the admin page says 200."""

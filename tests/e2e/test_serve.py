@@ -91,6 +91,7 @@ async def test_an_llm_d_configuration_scrapes_scores_and_picks_as_it_says(
         assert 'llm_d_epp_ready_endpoints{name="pool"} 1.0' in page
         for answer in answers:
             answer.cancel()
+        await asyncio.gather(*answers, return_exceptions=True)
     log = [json.loads(line) for line in picker.log.read_text().splitlines()]
     assert any("scorer" in line["msg"] and line["level"] == "warn" for line in log), "ignored parameters are told"
     assert any(line["msg"] == "request routed" for line in log)

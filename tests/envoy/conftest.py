@@ -20,7 +20,7 @@ from epp.address import join_address
 from epp.clock import SystemClock
 from epp.gateway import programs
 from epp.gateway.envoy import EnvoySettings, bootstrap
-from epp.gateway.net import listening_socket
+from epp.gateway.net import bound_socket
 from epp.gateway.supervise import Supervisor
 from epp.gateway.up import Gateway, UpSettings
 
@@ -146,8 +146,8 @@ class Lab:
         """An Envoy whose picker is not there; its url, with the admin page's address after a blank."""
         ports = []
         for _ in range(3):
-            with listening_socket("127.0.0.1", 0, "") as sock:
-                ports.append(sock.getsockname()[1])
+            sock = self._stack.enter_context(bound_socket("127.0.0.1", 0, ""))
+            ports.append(sock.getsockname()[1])
         known = tuple(backend.target for backend in backends)
         chosen = {"port": ports[0], "admin_port": ports[1], "picker": f"127.0.0.1:{ports[2]}", "endpoints": known}
         path = self._folder / f"envoy-{ports[0]}.json"

@@ -20,7 +20,7 @@ from epp.extproc.server import NativeServer
 from epp.extproc.session import Limits
 from epp.gateway import programs
 from epp.gateway.envoy import EnvoySettings, bootstrap
-from epp.gateway.net import listening_socket
+from epp.gateway.net import bound_socket
 from epp.gateway.supervise import Supervisor
 from epp.gateway.up import UpSettings
 from epp.sched.exchange import Head, Route
@@ -82,13 +82,24 @@ class Edge:
     picker: Picker
     server: NativeServer
 
+    async def streaming(self) -> None:
+        """A stream is open."""
+        await self._until(lambda: self.server.streams.open > 0, "no stream is opened")
+
+    async def asked(self) -> None:
+        """The picker has been asked."""
+        await self._until(lambda: bool(self.picker.asked), "the picker is not asked")
+
     async def quiet(self) -> None:
         """No stream is open."""
-        for _ in range(200):
-            if not self.server.streams.open:
+        await self._until(lambda: not self.server.streams.open, "streams stay open")
+
+    async def _until(self, holds: Callable[[], bool], otherwise: str) -> None:
+        for _ in range(400):
+            if holds():
                 return
             await asyncio.sleep(0.05)
-        pytest.fail("streams stay open")
+        pytest.fail(otherwise)
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
@@ -120,11 +131,6 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def free_port() -> int:
-    with listening_socket("127.0.0.1", 0, "") as sock:
-        return int(sock.getsockname()[1])
-
-
 @asynccontextmanager
 async def edge(
     folder: Path, *, observe: bool = True, delay: float = 0.0, change: Callable[[dict[str, Any]], None] | None = None,
@@ -138,7 +144,8 @@ async def edge(
         picker = Picker(target, observe, delay)
         server = NativeServer(handler.methods(picker, tasks, limits or Limits(), 10.0), SystemClock())
         await server.start("127.0.0.1", 0)
-        port, admin = free_port(), free_port()
+        kept = [bound_socket("127.0.0.1", 0, "") for _ in range(2)]
+        port, admin = (sock.getsockname()[1] for sock in kept)
         settings = EnvoySettings(
             port=port, admin_port=admin, picker=f"127.0.0.1:{server.port}", endpoints=(target,), completion="extproc"
         )
@@ -164,6 +171,8 @@ async def edge(
             await supervisor.close()
             await server.close()
             await tasks.close()
+            for sock in kept:
+                sock.close()
 
 
 async def post(edge: Edge, path: str = "/v1/completions", body: Any = b"{}", **headers: str) -> tuple[int, Any]:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from epp.clock import SystemClock
-from epp.gateway.net import GatewayError, http_get, listening_socket
+from epp.gateway.net import GatewayError, bound_socket, http_get, listening_socket
 from epp.gateway.supervise import Program, Supervisor
 
 
@@ -120,6 +121,16 @@ def test_a_port_in_use_is_an_error_with_the_way_out():
         port = sock.getsockname()[1]
         with pytest.raises(GatewayError, match=rf"port {port} on 127.0.0.1: Address already in use; use --port"):
             listening_socket("127.0.0.1", port, "use --port")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a bound port is nobody else's")
+def test_a_port_that_is_kept_is_given_to_who_asks_for_it_and_to_nobody_by_chance():
+    with bound_socket("127.0.0.1", 0, "") as kept:
+        port = kept.getsockname()[1]
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))  # as binding to port 0 does, which never takes a port that is bound
+        with listening_socket("127.0.0.1", port, ""), pytest.raises(GatewayError, match="use --port"):
+            bound_socket("127.0.0.1", port, "use --port")
 
 
 async def test_a_page_of_nobody_has_status_0():
