@@ -24,7 +24,7 @@ class Volumes:
         """`folder` is the pod's own; `claims` holds what claims without a path of their own keep between pods."""
         self._api = api
         self._pod = pod
-        self._namespace = pod["metadata"]["namespace"]
+        self._namespace: str = pod["metadata"]["namespace"]
         self._folder = folder
         self._claims = claims
 
