@@ -1,0 +1,215 @@
+"""What a pod asks for to get a GPU or a part of one: a strategy each for whole GPUs, MIG slices and DRA claims.
+
+Names: NVIDIA's device plugin advertises `nvidia.com/gpu` and `nvidia.com/mig-<profile>`; the Dynamic Accelerator
+Slicer takes the same request and makes the slice; NVIDIA's DRA driver has the device classes `gpu.nvidia.com` and
+`mig.nvidia.com`, whose devices carry their profile as an attribute.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from epp_batch.errors import InputError
+
+GPU = "nvidia.com/gpu"
+SLOTS = "epp-batch/mig-slots"
+"""Quota in eighths of a GPU: what transformations turn slices into, and device class mappings count."""
+GPUS = "epp-batch/gpus"
+"""Quota of whole GPUs that are claimed by DRA."""
+CLAIM = "gpu"
+"""Name of the claim within a pod."""
+_PROFILE = re.compile(r"(\d+)g\.(\d+)gb(\+me)?")
+_DOUBLE = frozenset({20, 24, 35, 45})
+"""GB of 1g profiles with twice the memory, which take two slots: of 80, 94-96, 141 and 180 GB GPUs."""
+KINDS = "gpu, gpu:N, mig:PROFILE, dra:PROFILE, dra-gpu or cpu"
+
+
+class Accelerator(ABC):
+    """What one Job asks for. The answers of `Cpu` are those of a strategy that asks for nothing."""
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """As `parse` reads it."""
+
+    def resources(self) -> dict[str, str]:
+        """Requests and limits of the container."""
+        return {}
+
+    def claims(self) -> list[dict[str, Any]]:
+        """`spec.resourceClaims` of the pod."""
+        return []
+
+    def templates(self) -> list[dict[str, Any]]:
+        """ResourceClaimTemplates that the claims name, without a namespace."""
+        return []
+
+    def charges(self) -> list[dict[str, int]]:
+        """What Kueue charges, by resource, most likely first: one of these has to be covered by the queue."""
+        return []
+
+    @property
+    def quota_resource(self) -> str:
+        """What the queue's quota is most likely counted in."""
+        return next(iter(self.charges()[0]), "cpu") if self.charges() else "cpu"
+
+    @property
+    def node_resource(self) -> tuple[str, int] | None:
+        """What a node has to advertise, and how much; None for claims, which nodes do not list."""
+        return None
+
+    @property
+    def device_class(self) -> str | None:
+        return None
+
+    @property
+    def slots(self) -> int:
+        """Eighths of a GPU; several GPUs count their sum."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Cpu(Accelerator):
+    """No GPU."""
+
+    @property
+    def text(self) -> str:
+        return "cpu"
+
+
+@dataclass(frozen=True)
+class WholeGpu(Accelerator):
+    """GPUs of their own, by the device plugin."""
+
+    count: int = 1
+
+    @property
+    def text(self) -> str:
+        return "gpu" if self.count == 1 else f"gpu:{self.count}"
+
+    def resources(self) -> dict[str, str]:
+        return {GPU: str(self.count)}
+
+    def charges(self) -> list[dict[str, int]]:
+        return [{GPU: self.count}, {SLOTS: self.slots}]
+
+    @property
+    def node_resource(self) -> tuple[str, int]:
+        return GPU, self.count
+
+    @property
+    def slots(self) -> int:
+        return 8 * self.count
+
+
+@dataclass(frozen=True)
+class MigSlice(Accelerator):
+    """A slice, by the device plugin or the Dynamic Accelerator Slicer."""
+
+    profile: str
+
+    @property
+    def text(self) -> str:
+        return f"mig:{self.profile}"
+
+    @property
+    def resource(self) -> str:
+        return f"nvidia.com/mig-{self.profile.replace('+', '.')}"
+
+    def resources(self) -> dict[str, str]:
+        return {self.resource: "1"}
+
+    def charges(self) -> list[dict[str, int]]:
+        return [{self.resource: 1}, {SLOTS: self.slots}]
+
+    @property
+    def node_resource(self) -> tuple[str, int]:
+        return self.resource, 1
+
+    @property
+    def slots(self) -> int:
+        return profile_slots(self.profile)
+
+
+@dataclass(frozen=True)
+class Claimed(Accelerator):
+    """A device by dynamic resource allocation: a slice of a profile, or a whole GPU where there is none."""
+
+    profile: str | None = None
+
+    @property
+    def text(self) -> str:
+        return f"dra:{self.profile}" if self.profile else "dra-gpu"
+
+    @property
+    def template(self) -> str:
+        """Name of the ResourceClaimTemplate; its content follows from its name, so runs may share it."""
+        return f"epp-batch-mig-{self.profile.replace('+', '.')}" if self.profile else "epp-batch-gpu"
+
+    @property
+    def device_class(self) -> str:
+        return "mig.nvidia.com" if self.profile else "gpu.nvidia.com"
+
+    def claims(self) -> list[dict[str, Any]]:
+        return [{"name": CLAIM, "resourceClaimTemplateName": self.template}]
+
+    def templates(self) -> list[dict[str, Any]]:
+        exactly: dict[str, Any] = {"deviceClassName": self.device_class, "allocationMode": "ExactCount", "count": 1}
+        if self.profile:
+            where = f"device.attributes['gpu.nvidia.com'].profile == '{self.profile}'"
+            exactly["selectors"] = [{"cel": {"expression": where}}]
+        return [
+            {
+                "apiVersion": "resource.k8s.io/v1",
+                "kind": "ResourceClaimTemplate",
+                "metadata": {"name": self.template, "labels": {"app.kubernetes.io/managed-by": "epp-batch"}},
+                "spec": {"spec": {"devices": {"requests": [{"name": CLAIM, "exactly": exactly}]}}},
+            }
+        ]
+
+    def charges(self) -> list[dict[str, int]]:
+        return [{SLOTS: self.slots}] if self.profile else [{GPUS: 1}, {SLOTS: 8}]
+
+    @property
+    def slots(self) -> int:
+        return profile_slots(self.profile) if self.profile else 8
+
+
+def parse(text: str) -> Accelerator:
+    """One of KINDS; raises InputError for anything else."""
+    kind, sign, rest = text.strip().lower().partition(":")
+    if kind == "gpu" and (not sign or (rest.isdecimal() and int(rest) > 0)):
+        return WholeGpu(int(rest or 1))
+    if kind in {"mig", "dra"} and _PROFILE.fullmatch(rest):
+        return MigSlice(rest) if kind == "mig" else Claimed(rest)
+    if not sign and kind in {"dra-gpu", "cpu"}:
+        return Claimed() if kind == "dra-gpu" else Cpu()
+    raise InputError(f"accelerator {text!r} is none of {KINDS}", remedy="a profile is as 1g.5gb or 3g.40gb")
+
+
+def profile_slots(profile: str) -> int:
+    """Slots of a MIG profile, of the 8 that a GPU has: 1, 2, 4 or 8.
+
+    3g takes as much memory as 4g. 1g.10gb is the plain seventh of an 80 GB GPU, not the double one of a 40 GB GPU.
+    """
+    match = _PROFILE.fullmatch(profile)
+    if match is None or int(match[1]) not in {1, 2, 3, 4, 7}:
+        raise InputError(f"{profile!r} is no MIG profile", remedy="as 1g.5gb, 2g.20gb, 3g.40gb, 7g.80gb")
+    compute, memory = int(match[1]), int(match[2])
+    return {1: 2 if memory in _DOUBLE else 1, 2: 2, 3: 4, 4: 4, 7: 8}[compute]
+
+
+def transformations(profiles: Iterable[str]) -> list[dict[str, Any]]:
+    """Kueue's `resources.transformations` that charge slices as slots, so that all profiles share one quota."""
+    return [
+        {
+            "input": MigSlice(profile).resource,
+            "strategy": "Replace",
+            "outputs": {SLOTS: str(profile_slots(profile))},
+        }
+        for profile in profiles
+    ]
