@@ -1,0 +1,44 @@
+"""What a run would take on a cluster, in virtual time: Kueue, the scheduler, slices, and the order that suits them.
+
+Pure: no clock, no files, no network. `objects.world` reads a cluster from its Kubernetes objects, `demands` says what
+units ask of it, `arrange` puts them in order, `predict` runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from epp_batch.planner.demand import Demand, demands
+from epp_batch.planner.outcome import Outcome, bound, outcome
+from epp_batch.planner.policies import POLICIES, Aim, Policy, Search, arrange
+from epp_batch.planner.simulate import Simulation
+from epp_batch.planner.speed import FASTER, PAPER, Speeds
+from epp_batch.planner.world import Delays, Kueue, Node, World, machine
+from epp_batch.timeline import Event
+from epp_batch.work import Cluster, Unit
+
+__all__ = [
+    "FASTER", "PAPER", "POLICIES", "Aim", "Delays", "Demand", "Kueue", "Node", "Outcome", "Policy", "Search", "Speeds",
+    "World", "arrange", "bound", "demands", "in_order", "machine", "outcome", "predict",
+]  # fmt: skip
+
+
+def predict(
+    units: Sequence[Unit], cluster: Cluster, world: World, *, speeds: Speeds = FASTER, policy: Policy = "submission"
+) -> list[Event]:
+    """The timeline of these units on that cluster, in seconds from the first submission.
+
+    A unit that could never run ends as `failed` with the reason. Raises InputError where a length, a speed or a slice
+    is not known.
+    """
+    wanted = demands(units, cluster, speeds, world)
+    return Simulation(world, arrange(policy, wanted, world)).run()
+
+
+def in_order(
+    units: Sequence[Unit], cluster: Cluster, world: World, *, speeds: Speeds = FASTER, search: Search | None = None
+) -> list[Unit]:
+    """The units in the order in which to submit them onto slices; for `intake.units(arrange=…)`."""
+    by_name = {unit.name: unit for unit in units}
+    found = arrange("slots", demands(units, cluster, speeds, world), world, search)
+    return [by_name[demand.unit] for demand in found]

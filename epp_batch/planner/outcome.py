@@ -1,0 +1,87 @@
+"""What a timeline came to, and what no order could beat."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from epp_batch.planner.demand import Demand
+from epp_batch.planner.slots import SLOTS
+from epp_batch.planner.world import Node
+from epp_batch.timeline import Event
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of one run; seconds. Completion is counted from the creation of each Job, as kube-burner does."""
+
+    units: int
+    failed: int
+    makespan: float
+    """From the first creation to the last end."""
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    wait: float
+    """Mean time from creation to the first start."""
+    peak: int
+    """Most units that ran at once."""
+    preemptions: int
+
+
+def outcome(events: Iterable[Event]) -> Outcome:
+    """The figures of a timeline, simulated or real."""
+    created: dict[str, float] = {}
+    started: dict[str, float] = {}
+    finished: dict[str, float] = {}
+    running: set[str] = set()
+    peak = preemptions = failed = 0
+    for event in events:
+        match event.kind:
+            case "created":
+                created[event.unit] = event.at
+            case "running":
+                started.setdefault(event.unit, event.at)
+                running.add(event.unit)
+                peak = max(peak, len(running))
+            case "evicted":
+                running.discard(event.unit)
+                preemptions += event.detail == "Preempted"
+            case "finished":
+                running.discard(event.unit)
+                finished[event.unit] = event.at
+            case "failed":
+                failed += 1
+            case _:
+                pass
+    spans = sorted(finished[unit] - created[unit] for unit in finished)
+    return Outcome(
+        units=len(created),
+        failed=failed,
+        makespan=max(finished.values(), default=0.0) - min(created.values(), default=0.0),
+        mean=statistics.fmean(spans) if spans else 0.0,
+        p50=percentile(spans, 50),
+        p95=percentile(spans, 95),
+        p99=percentile(spans, 99),
+        wait=statistics.fmean(started[unit] - created[unit] for unit in started) if started else 0.0,
+        peak=peak,
+        preemptions=preemptions,
+    )
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Nearest rank, of values in order; 0 for none."""
+    return ordered[max(0, math.ceil(share / 100 * len(ordered)) - 1)] if ordered else 0.0
+
+
+def bound(demands: Sequence[Demand], nodes: Sequence[Node]) -> float:
+    """Seconds below which no order can come: the longest unit, or all work spread evenly over all slots.
+
+    It leaves out that slices fit in some places only, so it may be below what can be reached.
+    """
+    capacity = SLOTS * sum(node.gpus for node in nodes)
+    area = sum(demand.seconds * demand.slots for demand in demands)
+    return max(area / capacity if capacity else 0.0, max((demand.seconds for demand in demands), default=0.0))
