@@ -23,10 +23,11 @@ GRACE = 10.0
 
 
 class Speaker:
-    """Prints lines as they come and keeps the ends for the note."""
+    """Prints lines as they come and keeps the ends for the note. Nobody left to listen means: stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: threading.Event) -> None:
         self.ends: list[Line] = []
+        self._stop = stop
         self._encoder = msgspec.json.Encoder()
 
     def say(self, line: Line) -> None:
@@ -35,8 +36,10 @@ class Speaker:
         if line.failure is not None:
             failure = line.failure
             print(f"{failure.source}: {failure.stage}: {failure.message}; {failure.remedy}", file=sys.stderr)
-        sys.stdout.buffer.write(self._encoder.encode(line) + b"\n")
-        sys.stdout.buffer.flush()
+        try:
+            os.write(sys.stdout.fileno(), self._encoder.encode(line) + b"\n")
+        except BrokenPipeError:
+            self._stop.set()
 
 
 def once() -> int:
@@ -64,7 +67,8 @@ def _supervise(orders: Iterable[Order]) -> int:
     """Works in a second thread, so that the first hears signals while C++ computes."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     heard, tell = os.pipe()
-    stop, speaker = threading.Event(), Speaker()
+    stop = threading.Event()
+    speaker = Speaker(stop)
     outcome: list[int | BaseException] = []
 
     def body() -> None:
@@ -101,5 +105,4 @@ def _all(orders: Iterable[Order], speaker: Speaker, stop: threading.Event) -> in
 def _leave(speaker: Speaker, code: int) -> None:
     """Goes without waiting for C++; all batches that ended are in the partial file."""
     leave_note(speaker.ends)
-    sys.stdout.flush()
     os._exit(code)

@@ -46,7 +46,7 @@ def work(
 ) -> int:
     """Does an order and says how each task goes; 0, or the exit code of the failure that decides about a retry.
 
-    `stop` ends it at the next place where nothing is lost, with code 143: no further task is begun, and the one that was
+    `stop` ends it at the next place where nothing is lost, with code 143: no further task begins, and the one that was
     under way goes on there next time.
     """
     stop = stop or threading.Event()
