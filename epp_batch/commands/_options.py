@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
+from epp_batch.commands import _summaries
 from epp_batch.errors import InputError
 from epp_batch.work import FORMATS, Format, Options
 
@@ -31,7 +32,9 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-probe", action="store_true", help="do not open the files to learn their lengths")
     group.add_argument("--force", action="store_true", help="do again what is finished")
     group.add_argument("--retry-failed", action="store_true", help="try again what failed for good")
-    group.add_argument("--run", metavar="NAME", help="name of the run (default: made from the output folder's path)")
+    group.add_argument(
+        "--run", dest="run_name", metavar="NAME", help="name of the run (default: made from the output folder's path)"
+    )
 
 
 def add_models(parser: argparse.ArgumentParser, default: str) -> None:
@@ -97,12 +100,8 @@ def add_order(parser: argparse.ArgumentParser) -> None:
 
 
 def add_summaries(parser: argparse.ArgumentParser) -> None:
-    """Where transcripts go as soon as they land."""
-    group = parser.add_argument_group("summaries")
-    group.add_argument("--summarize", metavar="URL", help="OpenAI endpoint, as http://127.0.0.1:8081/v1")
-    group.add_argument(
-        "--summary-model", metavar="NAME", help="model for the summaries (default: the endpoint's first)"
-    )
+    """Where transcripts go as soon as they land; _summaries.summarizer makes something of them."""
+    _summaries.flags(parser)
 
 
 def options(args: argparse.Namespace) -> Options:
