@@ -13,14 +13,19 @@ from epp_batch.planner.outcome import Outcome, bound, outcome
 from epp_batch.planner.policies import POLICIES, Aim, Policy, Search, arrange
 from epp_batch.planner.simulate import Simulation
 from epp_batch.planner.speed import FASTER, PAPER, Speeds
-from epp_batch.planner.world import Delays, Kueue, Node, World, machine
+from epp_batch.planner.world import Delays, Kueue, Node, Sharing, World, machine
 from epp_batch.timeline import Event
 from epp_batch.work import Cluster, Unit
 
 __all__ = [
-    "FASTER", "PAPER", "POLICIES", "Aim", "Delays", "Demand", "Kueue", "Node", "Outcome", "Policy", "Search", "Speeds",
-    "World", "arrange", "bound", "demands", "in_order", "machine", "outcome", "predict",
+    "FASTER", "PAPER", "POLICIES", "Aim", "Delays", "Demand", "Kueue", "Node", "Outcome", "Policy", "Search", "Sharing",
+    "Speeds", "World", "arrange", "bound", "demands", "in_order", "machine", "outcome", "predict", "run",
 ]  # fmt: skip
+
+
+def run(world: World, demands: Sequence[Demand], arrivals: Sequence[float] | None = None) -> list[Event]:
+    """The timeline of demands in this order, in seconds from the first; `arrivals` where they do not come at once."""
+    return Simulation(world, demands, arrivals).run()
 
 
 def predict(
@@ -32,7 +37,7 @@ def predict(
     is not known.
     """
     wanted = demands(units, cluster, speeds, world)
-    return Simulation(world, arrange(policy, wanted, world)).run()
+    return run(world, arrange(policy, wanted, world))
 
 
 def in_order(

@@ -31,6 +31,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Most units that ran at once."""
     preemptions: int
 
+    def cost(self, makespan: float, mean: float) -> float:
+        """For choosing between runs of the same units: seconds, weighted; what failed counts a million."""
+        return makespan * self.makespan + mean * self.mean + 1e6 * self.failed
+
 
 def outcome(events: Iterable[Event]) -> Outcome:
     """The figures of a timeline, simulated or real."""
