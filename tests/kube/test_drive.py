@@ -1,0 +1,68 @@
+"""The driver on a real control plane: Jobs are made, followed, taken in; Kueue's decisions are told as they were."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from epp.clock import SystemClock
+from epp.tasks import Tasks
+from epp_batch.drive import drive
+from epp_batch.kube.client import Client, connect
+from epp_batch.timeline import read
+from tests.kube.client import Api
+from tests.kube.drive_runs import Notes, Workers, job_names, run, write_run
+from tests.kube.plane import Plane
+from tests.kube.queues import Queues
+
+GPU = {"nvidia.com/gpu": 1}
+
+
+@pytest.fixture
+async def client(plane: Plane) -> AsyncIterator[Client]:
+    async with connect(str(plane.kubeconfig)) as client:
+        yield client
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[Tasks]:
+    tasks = Tasks("test")
+    yield tasks
+    await tasks.close()
+
+
+@pytest.fixture
+async def workers(api: Api, namespace: str, tmp_path: Path, tasks: Tasks) -> Workers:
+    workers = Workers(api, namespace, tmp_path)
+    tasks.spawn("workers", workers.run())
+    return workers
+
+
+async def test_a_run_goes_through_kueue_to_its_transcripts(
+    api: Api, client: Client, tasks: Tasks, namespace: str, queues: Queues, kwok_nodes, workers: Workers, tmp_path: Path
+) -> None:
+    await kwok_nodes(2, GPU)
+    await queues.add("lq", {"nvidia.com/gpu": 2})
+    ours = run("r", tmp_path, namespace, ["a", "b", "c"])
+    folder = write_run(ours)
+    notes, got = Notes(), []
+    outcome = await drive(
+        ours,
+        folder,
+        connection=client,
+        clock=SystemClock(),
+        tasks=tasks,
+        view=notes,
+        on_done=lambda task, _: got.append(task.stem),
+    )
+    assert (sorted(outcome.done), outcome.failed, outcome.cancelled, outcome.code) == (["a", "b", "c"], [], [], 0)
+    assert sorted(got) == ["a", "b", "c"]
+    for unit in ours.units:
+        assert notes.kinds(unit.name) == ["created", "queued", "reserved", "admitted", "running", "finished"]
+    assert read(folder.events_file) == notes.events
+    assert await job_names(api, namespace) == sorted(unit.name for unit in ours.units)
+    assert notes.ticks[-1].over
+    places = {event.place for event in notes.events if event.kind == "running"}
+    assert places <= {f"{namespace}-0", f"{namespace}-1"}
