@@ -22,6 +22,7 @@ T = TypeVar("T")
 Told = Literal["summarizing", "first-token"]
 Tell = Callable[[Told, int], None]
 """Hears of each attempt: that it was sent, that its first token came; with its number from 1."""
+Sleep = Callable[[float], Awaitable[None]]
 
 _CONTEXT = re.compile(r"(?:context length is|context size[^0-9]{0,20})\D*(\d+)")
 _SHRINKS = 6
@@ -50,8 +51,9 @@ class Progress(msgspec.Struct):
 class Asking:
     """Asks for summaries over one client; knows the model and its context once it has seen them."""
 
-    def __init__(self, client: Client, model: str, settings: Settings, clock: Clock, rng: Random) -> None:
+    def __init__(self, client: Client, model: str, settings: Settings, clock: Clock, rng: Random, sleep: Sleep) -> None:
         self._client, self._settings, self._clock, self._rng = client, settings, clock, rng
+        self._sleep = sleep
         self._model = Model(model)
         self._served: list[str] = []
         self._seen = False
@@ -160,7 +162,7 @@ class Asking:
                 raise Unsummarized(source, f"{tries}; the last got: {refusal}", _LATER, permanent=False)
             if wait.elsewhere:
                 self._client.elsewhere(turn)
-            await asyncio.sleep(wait.seconds)
+            await self._sleep(wait.seconds)
 
     async def _count(self, prompt: str) -> int | None:
         return await self._client.count(prompt, self._model.name)

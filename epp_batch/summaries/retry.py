@@ -43,13 +43,17 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pause(NamedTuple):
-    """Seconds that double with every refusal of the same kind; `elsewhere`: not over the same connection."""
+    """Seconds that double with every refusal of the same kind, from `_SECOND` on where the first pause is none.
+
+    `elsewhere`: not over the same connection.
+    """
 
     first: float
     longest: float
     elsewhere: bool = False
 
 
+_SECOND = 0.5
 _PAUSES = {
     SATURATED: Pause(0.5, 15.0),
     NO_ENDPOINTS: Pause(5.0, 60.0),  # servers start in minutes, not in seconds
@@ -73,10 +77,8 @@ def wait(refusal: Refusal, before: int, rng: Random) -> Wait:
     come back together. The first refusal by a picker that shuts down costs no wait: another one is there already.
     """
     pause = _PAUSES.get(refusal.reason) or (_NO_ANSWER if refusal.status == 0 else _BUSY)
-    if pause.first:
-        seconds = min(pause.longest, pause.first * 2.0 ** min(before, 10))
-    else:
-        seconds = min(pause.longest, 0.5 * 2.0 ** min(before, 10)) if before else 0.0
+    doublings, first = (before, pause.first) if pause.first else (before - 1, _SECOND)
+    seconds = min(pause.longest, first * 2.0 ** min(doublings, 10)) if doublings >= 0 else 0.0
     return Wait(max(seconds, refusal.retry_after or 0.0) * rng.uniform(1.0, 1.25), pause.elsewhere)
 
 

@@ -14,7 +14,7 @@ from epp.clock import Clock
 from epp.tasks import Tasks
 from epp_batch.errors import FolderError, InputError, Kind
 from epp_batch.folder import Failure, Folder, Result
-from epp_batch.summaries.asking import Asking, Told
+from epp_batch.summaries.asking import Asking, Sleep, Told
 from epp_batch.summaries.client import Client, Refused
 from epp_batch.summaries.settings import Settings
 from epp_batch.summaries.summary import STAGE, Unsummarized, existing, save, save_failure, transcript
@@ -54,6 +54,7 @@ class Summarizer:
         journal: Journal | None,
         settings: Settings,
         rng: Random | None = None,
+        sleep: Sleep = asyncio.sleep,
         units: Callable[[str], str] = str,
         on_event: Callable[[Event], None] = lambda event: None,
         on_failure: Callable[[Failure], None] = lambda failure: None,
@@ -62,7 +63,7 @@ class Summarizer:
         if concurrency < 1:
             raise InputError(f"{concurrency} summaries at once", remedy="give 1 or more")
         self._client = Client([url] if isinstance(url, str) else url, api_key, settings, clock)
-        self._asking = Asking(self._client, model, settings, clock, rng or Random())
+        self._asking = Asking(self._client, model, settings, clock, rng or Random(), sleep)
         self._folder, self._settings = folder, settings
         self._slots = asyncio.Semaphore(concurrency)
         self._clock, self._tasks, self._journal = clock, tasks, journal
