@@ -168,7 +168,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     max_seconds: float | None = None
     """Wall seconds for one recording; None for no limit."""
     threads: int = 0
-    """CPU threads; 0 lets CTranslate2 choose."""
+    """CPU threads; 0 takes the cores that the container may use."""
 
 
 ORDER_VARIABLE = "EPP_BATCH_ORDER"

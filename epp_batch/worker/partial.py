@@ -30,6 +30,8 @@ class Plan(msgspec.Struct, frozen=True, tag="plan"):
     key: str
     windows: list[Window] | None = None
     """Detected speech; None in sequence."""
+    spent: float = 0.0
+    """Wall seconds of the detection."""
 
 
 class Attempt(msgspec.Struct, frozen=True, tag="attempt"):
@@ -86,6 +88,8 @@ class Progress:
                 msgspec.structs.replace(segment, id=number)
                 for number, segment in enumerate(record.segments, len(self.segments))
             ]
+            self._spend("transcribe", record.spent)
+        else:
             self._spend("transcribe", record.spent)
 
     def _spend(self, name: str, seconds: float) -> None:

@@ -101,10 +101,11 @@ class Work:
     def _plan(self, partial: Partial, samples: Samples, attempt: Attempt) -> None:
         if partial.progress.plan is None:
             batched = self.options.vad and self.options.batch_size > 1
+            begun = self._clock.now()
             windows = speech(samples) if batched else None
             if windows == []:
                 raise WorkError(Kind.SILENT, Stage.TRANSCRIBE, self.source, "the detector hears no speech")
-            partial.append(Plan(self.key, windows))
+            partial.append(Plan(self.key, windows, self._clock.now() - begun))
         partial.append(attempt)
 
     def _batches(self, partial: Partial, samples: Samples, whisper: Whisper) -> None:

@@ -9,7 +9,7 @@ from epp.clock import Clock
 from epp_batch.errors import Kind, Stage, WorkError
 from epp_batch.folder import Failure, Folder
 from epp_batch.work import Order, Task
-from epp_batch.worker import models, outputs
+from epp_batch.worker import machine, models, outputs
 from epp_batch.worker.failures import Leash, at
 from epp_batch.worker.lines import Line, Say
 from epp_batch.worker.recording import Work
@@ -27,7 +27,7 @@ class Shelf:
         source = task.recording.source
         with at(Stage.LOAD, source):
             folder = models.find(task.model, order, source)
-            wanted = (folder, order.options.compute_type, order.threads)
+            wanted = (folder, order.options.compute_type, order.threads or machine.cores())
             if self._loaded is not None and self._loaded[0] == wanted:
                 return self._loaded[1]
             self._loaded = None  # two large models may not fit at once

@@ -1,0 +1,166 @@
+"""`epp-batch transcribe`: a run on this machine, from sources to transcripts, and on to summaries."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from epp_batch.commands import _options, _summaries
+
+if TYPE_CHECKING:
+    from epp.clock import Clock
+    from epp.tasks import Tasks
+    from epp_batch.folder import Failure, Folder, Result
+    from epp_batch.intake import Gathered
+    from epp_batch.local.worker import Worker
+    from epp_batch.summaries import Summarizer
+    from epp_batch.timeline import Journal
+    from epp_batch.view import View
+    from epp_batch.work import Run, Task
+
+HELP = "transcribe here, with the worker that runs in pods, in a few processes; no cluster"
+MODEL = "tiny.en"
+CORES = 4
+"""CTranslate2 gains little from more threads in one process."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    _options.add_sources(parser)
+    _options.add_models(parser, MODEL)
+    _options.add_whisper(parser)
+    _options.add_order(parser)
+    group = parser.add_argument_group("machine")
+    group.add_argument(
+        "--processes",
+        type=_options.positive,
+        metavar="N",
+        help="recordings at once (default: one a GPU; without GPUs one for every 4 cores)",
+    )
+    group.add_argument("--threads", type=_options.positive, metavar="N", help="of each process (default: its share)")
+    parser.add_argument("--json", action="store_true", help="events as JSON lines on standard output")
+    _options.add_summaries(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when every recording has its transcript (and summary), 1 when one failed, 130 when it was interrupted."""
+    from epp.clock import SystemClock
+    from epp_batch.folder import Folder
+
+    clock = SystemClock()
+    folder = Folder(Path(args.output).absolute())
+    paths = _options.per_model("--model-path", args.model_path)
+    wanted, gathered = _plan(args, folder, clock)
+    folder.save_run(wanted)
+    gathered.save_failures(folder, clock.wall())
+    if args.force:
+        for task in wanted.tasks():
+            for stem in task.recording.stems:
+                folder.path(stem, "done.json").unlink(missing_ok=True)
+    return asyncio.run(_run(args, wanted, folder, paths, gathered.failures, clock))
+
+
+def _plan(args: argparse.Namespace, folder: Folder, clock: Clock) -> tuple[Run, Gathered]:
+    """The run that the flags and sources make. Raises InputError."""
+    from epp_batch import intake
+    from epp_batch.folder import load
+    from epp_batch.work import Run
+
+    options = _options.options(args)
+    gathered = intake.gather(
+        args.sources, folder, relative_to=args.relative_to, references=args.references, probe=not args.no_probe
+    )
+    rules = intake.Rules(args.model, args.default_model, gathered.models)
+    name = args.run_name or folder.root.name
+    before = load(folder.run_file, Run)
+    units = intake.units(
+        gathered.recordings, rules, options, run=name, order=args.order, shard_seconds=args.shard_seconds,
+        before=before.units if before else (),
+    )  # fmt: skip
+    wanted = Run(
+        name=name,
+        output=str(folder.root),
+        options=options,
+        units=tuple(units),
+        created=clock.wall(),
+        fetch_model=args.fetch_model,
+        max_seconds=args.max_seconds,
+    )
+    return wanted, gathered
+
+
+async def _run(
+    args: argparse.Namespace, wanted: Run, folder: Folder, paths: dict[str, str], failures: list[Failure], clock: Clock
+) -> int:
+    from epp.tasks import Tasks
+    from epp_batch import view as views
+    from epp_batch.local import Pool
+    from epp_batch.timeline import Journal
+
+    stop, tasks, journal = asyncio.Event(), Tasks("transcribe"), Journal(folder.events_file)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    view = views.choose(sys.stdout, args.json)
+    for failure in failures:
+        view.failure(failure)
+    workers, threads = _workers(args, len(wanted.units), folder, clock)
+    summarizer = _summarizer(args, folder, wanted, clock, tasks, journal, view)
+    pool = Pool(
+        wanted, folder, workers, paths=paths, threads=threads, retry_failed=args.retry_failed, clock=clock,
+        journal=journal, view=view, on_done=summarizer.offer if summarizer else _nothing,
+    )  # fmt: skip
+    try:
+        outcome = await pool.transcribe(tasks, stop)
+        unsummarized = await _summaries_end(summarizer, stop, tasks) if summarizer else 0
+    finally:
+        if summarizer:
+            await summarizer.close()
+        await tasks.close()
+        view.close()
+        journal.close()
+    if stop.is_set():
+        print("epp-batch transcribe: stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 1 if failures or outcome.failed or unsummarized else 0
+
+
+def _workers(args: argparse.Namespace, units: int, folder: Folder, clock: Clock) -> tuple[list[Worker], int]:
+    """The processes, not started yet, and the threads of each: one a GPU, else one for every 4 cores."""
+    from epp_batch.local.worker import Worker
+    from epp_batch.worker.machine import cores, gpus
+
+    devices = gpus()
+    count = min(args.processes or len(devices) or max(1, cores() // CORES), max(1, units))
+    threads = args.threads or max(1, cores() // count)
+    logs = folder.root / ".epp-batch"
+    environments = [{"CUDA_VISIBLE_DEVICES": devices[n % len(devices)]} if devices else {} for n in range(count)]
+    workers = [Worker(n, logs / f"worker-{n}.log", environments[n], clock) for n in range(count)]
+    return workers, threads
+
+
+def _summarizer(
+    args: argparse.Namespace, folder: Folder, wanted: Run, clock: Clock, tasks: Tasks, journal: Journal, view: View
+) -> Summarizer | None:
+    """Where transcripts go as they land, if anywhere."""
+    if not args.summarize:
+        return None
+    units = {task.stem: unit.name for unit in wanted.units for task in unit.tasks}
+    return _summaries.summarizer(
+        args, folder, clock=clock, tasks=tasks, journal=journal, units=units.__getitem__, on_event=view.event,
+        on_failure=view.failure,
+    )  # fmt: skip
+
+
+async def _summaries_end(summarizer: Summarizer, stop: asyncio.Event, tasks: Tasks) -> int:
+    """Waits for the summaries under way, unless told to stop; how many failed."""
+    drained = tasks.spawn("summaries", summarizer.drain())
+    stopped = tasks.spawn("stop", stop.wait())
+    await asyncio.wait((drained, stopped), return_when=asyncio.FIRST_COMPLETED)
+    return len(summarizer.outcome.failed)
+
+
+def _nothing(task: Task, result: Result) -> None:
+    """Without summaries a transcript needs nothing more."""

@@ -1,0 +1,79 @@
+"""A recording's further names get the same files."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import pytest
+
+from epp_batch.errors import Kind, Stage, WorkError
+from epp_batch.folder import Folder, Result
+from epp_batch.work import Options, Recording, Task
+from epp_batch.worker import outputs
+from epp_batch.worker.formats import Transcript
+
+TASK = Task(recording=Recording(source="a.wav", stems=("a", "sub/b"), sha256="00"), model="tiny.en")
+OPTIONS = Options(formats=("txt", "json"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+def finish(folder, text):
+    transcript = Transcript(text=text, segments=[], language="en", duration=1.0)
+    files = outputs.publish(folder, TASK, transcript, OPTIONS.formats)
+    result = Result(
+        key=TASK.key(OPTIONS), source="a.wav", sha256="00", model="tiny.en", options=OPTIONS, audio_seconds=1.0,
+        files=files,
+    )  # fmt: skip
+    outputs.finish(folder, TASK, result)
+    return result
+
+
+def test_every_name_has_every_file(folder):
+    result = finish(folder, "hello")
+    assert folder.finished(TASK, OPTIONS) == result
+    assert folder.result("sub/b") == result
+    for suffix in ("txt", "json", "done.json"):
+        assert os.path.samefile(folder.path("a", suffix), folder.path("sub/b", suffix))
+    assert not list(folder.root.rglob("*.tmp"))
+
+
+def test_a_transcript_made_again_replaces_the_links(folder):
+    finish(folder, "hello")
+    finish(folder, "other")
+    assert b"other" in folder.path("sub/b", "json").read_bytes()
+
+
+def test_a_name_that_came_later(folder):
+    result = finish(folder, "hello")
+    stems = ("a", "sub/b", "c")
+    later = Task(recording=msgspec.structs.replace(TASK.recording, stems=stems), model="tiny.en")
+    outputs.spread(folder, later, result)
+    assert folder.path("c", "json").read_bytes() == folder.path("a", "json").read_bytes()
+
+
+def test_a_failure_is_noted_for_every_name_and_forgotten_with_the_success(folder):
+    error = WorkError(Kind.CORRUPT, Stage.DECODE, "a.wav", "no audio in it")
+    failure = outputs.note_failure(folder, TASK, error, "key", 5.0)
+    assert folder.failure("a") == folder.failure("sub/b") == failure
+    finish(folder, "hello")
+    assert folder.failure("a") is None
+    assert folder.failure("sub/b") is None
+
+
+def test_being_stopped_is_no_failure(folder):
+    failure = outputs.note_failure(
+        folder, TASK, WorkError(Kind.STOPPED, Stage.TRANSCRIBE, "a.wav", "stopped"), "k", 1.0
+    )
+    assert failure.exit_code == 143
+    assert folder.failure("a") is None
+
+
+def test_a_failure_that_cannot_be_noted_is_still_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    error = WorkError(Kind.UNWRITABLE, Stage.WRITE, "a.wav", "Not a directory")
+    assert outputs.note_failure(Folder(tmp_path / "file"), TASK, error, "key", 1.0).kind == "unwritable"

@@ -1,0 +1,99 @@
+"""What an attempt leaves, the next one finds, whatever happened in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from epp.clock import ManualClock
+from epp_batch.errors import FolderError
+from epp_batch.worker.partial import Attempt, Batch, Partial, Plan
+from epp_batch.worker.segments import Segment, Word
+from epp_batch.worker.windows import Window
+
+WINDOWS = [Window(((0.0, 10.0),)), Window(((12.0, 20.0), (25.0, 31.0)))]
+
+
+def segment(start, end):
+    words = [Word(start, end, " word", 0.5)]
+    return Segment(0, round(100 * start), start, end, " word", [1], 0.0, -0.1, 1.0, 0.0, words)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "sub" / "call.partial.jsonl"
+
+
+def opened(path, key="key"):
+    return Partial(path, key, ManualClock())
+
+
+def first_attempt(path):
+    partial = opened(path)
+    partial.append(Plan("key", WINDOWS, 0.5))
+    partial.append(Attempt(1.0, timings={"load": 2.0}))
+    partial.append(Batch(10.0, 3.0, [segment(0.0, 4.0), segment(5.0, 9.0)], 1, "en"))
+    partial.close()
+
+
+def test_the_next_attempt_knows_everything(path):
+    first_attempt(path)
+    partial = opened(path)
+    partial.append(Attempt(9.0, resumed_at=10.0, timings={"load": 1.0}))
+    partial.append(Batch(31.0, 4.0, [segment(12.0, 13.0)], 2))
+    progress = partial.progress
+    assert progress.plan.windows == WINDOWS
+    assert [part.id for part in progress.segments] == [0, 1, 2]
+    assert (progress.at, progress.windows, progress.attempts, progress.language) == (31.0, 2, 2, "en")
+    assert progress.timings == {"load": 3.0, "transcribe": 7.5}
+    partial.close()
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_a_torn_last_line_is_cut_off_and_written_again(path, cut):
+    first_attempt(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    partial = opened(path)
+    assert (partial.progress.segments, partial.progress.attempts) == ([], 1)
+    partial.append(Batch(10.0, 3.0, [segment(0.0, 4.0), segment(5.0, 9.0)], 1, "en"))
+    partial.close()
+    assert path.read_bytes() == whole
+
+
+def test_garbage_ends_what_is_believed(path):
+    first_attempt(path)
+    path.write_bytes(path.read_bytes() + b'\x00\x00\n{"type":"batch","at":99,"spent":1,"segments":[]}\n')
+    partial = opened(path)
+    assert partial.progress.at == 10.0
+    partial.close()
+    assert b"99" not in path.read_bytes()
+
+
+def test_other_work_starts_afresh(path):
+    first_attempt(path)
+    partial = opened(path, "other")
+    assert partial.progress.plan is None
+    assert partial.progress.attempts == 0
+    partial.close()
+    assert path.read_bytes() == b""
+
+
+def test_one_worker_at_a_time(path):
+    partial = opened(path)
+    with pytest.raises(BlockingIOError):
+        opened(path)
+    partial.close()
+    opened(path).close()
+
+
+def test_removed_means_gone(path):
+    partial = opened(path)
+    partial.remove()
+    partial.close()
+    assert not path.exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FolderError, match="give an output folder"):
+        opened(tmp_path / "file" / "call.partial.jsonl")

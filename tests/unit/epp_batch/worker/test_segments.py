@@ -1,0 +1,51 @@
+"""Lines end where a reader expects it."""
+
+from __future__ import annotations
+
+from epp_batch.worker.segments import LONG, Word, lines
+
+
+def spoken(text, pauses=()):
+    """One word a second; `pauses` are (index of a word, seconds of silence before it)."""
+    words, now = [], 0.0
+    for index, word in enumerate(text.split()):
+        now += dict(pauses).get(index, 0.0)
+        words.append(Word(now, now + 0.9, f" {word}", 1.0))
+        now += 1.0
+    return words
+
+
+def texts(words):
+    return ["".join(word.word for word in line).strip() for line in lines(words)]
+
+
+def test_a_sentence_ends_a_line():
+    text = "He was not an ill disposed young man. Unless to be rather cold hearted."
+    assert texts(spoken(text)) == ["He was not an ill disposed young man.", "Unless to be rather cold hearted."]
+
+
+def test_an_abbreviation_does_not():
+    assert texts(spoken("And Mr. John Dashwood had leisure.")) == ["And Mr. John Dashwood had leisure."]
+
+
+def test_a_quote_after_the_full_stop_belongs_to_the_sentence():
+    assert texts(spoken('He said, "this is the very end." Then he left.')) == [
+        'He said, "this is the very end."',
+        "Then he left.",
+    ]
+
+
+def test_a_pause_ends_a_line_wherever_it_is():
+    assert texts(spoken("yes and then no", [(1, 0.9)])) == ["yes", "and then no"]
+
+
+def test_a_long_sentence_ends_at_a_comma_and_without_one_at_any_word():
+    clause = "one word after the other until there are more characters than two subtitle lines have, "
+    assert texts(spoken(clause + "and so on")) == [clause.strip(), "and so on"]
+    assert all(len(line) <= LONG for line in texts(spoken("word " * 100)))
+
+
+def test_no_word_is_lost_or_doubled():
+    words = spoken("One two. Three four five six seven. " * 20, [(7, 2.0), (30, 1.0)])
+    assert [word for line in lines(words) for word in line] == words
+    assert list(lines([])) == []

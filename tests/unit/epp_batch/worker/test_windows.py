@@ -1,0 +1,65 @@
+"""Speech goes into windows and comes back to its time."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epp_batch.worker.windows import LIMIT, Window, pack
+
+
+def test_silence_is_left_out():
+    (window,) = pack([(0.0, 10.0), (100.0, 115.0)])
+    assert window.spans == ((0.0, 10.0), (100.0, 115.0))
+    assert window.seconds == 25.0
+    assert window.end == 115.0
+
+
+def test_what_does_not_fit_begins_another_window():
+    assert [window.spans for window in pack([(0.0, 20.0), (21.0, 32.0), (33.0, 40.0)])] == [
+        ((0.0, 20.0),),
+        ((21.0, 32.0), (33.0, 40.0)),
+    ]
+
+
+def test_a_stretch_longer_than_a_window_is_cut():
+    assert [window.spans for window in pack([(5.0, 70.0)])] == [((5.0, 35.0),), ((35.0, 65.0),), ((65.0, 70.0),)]
+
+
+def test_no_speech_no_windows():
+    assert pack([]) == []
+
+
+@pytest.mark.parametrize(
+    ("joined", "recorded"),
+    [
+        ((1.0, 2.0), (1.0, 2.0)),
+        ((11.0, 12.0), (101.0, 102.0)),
+        ((9.8, 10.4), (100.0, 100.4)),  # across the seam: where most of it lies
+        ((9.5, 10.1), (9.5, 10.0)),
+        ((24.0, 26.0), (114.0, 115.0)),  # past the end
+        ((-0.2, 0.3), (0.0, 0.3)),
+    ],
+)
+def test_times_are_restored(joined, recorded):
+    assert Window(((0.0, 10.0), (100.0, 115.0))).restore(*joined) == recorded
+
+
+SPEECH = st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.1, 50.0)), max_size=30)
+
+
+@given(SPEECH)
+def test_packing_keeps_all_speech_in_order_and_every_window_in_bounds(gaps):
+    spans, now = [], 0.0
+    for gap, length in gaps:
+        start = now + gap
+        now = start + length
+        spans.append((start, now))
+    windows = pack(spans)
+    flat = [span for window in windows for span in window.spans]
+    assert all(window.seconds <= LIMIT + 1e-6 for window in windows)
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(flat))
+    assert sum(end - start for start, end in flat) == pytest.approx(sum(length for _, length in gaps))
