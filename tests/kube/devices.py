@@ -1,15 +1,40 @@
-"""The devices of one node, handed out by name as a device plugin does."""
+"""The devices that a pod gets: by name from a node's pool as a device plugin does, and those of its resource claims."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.kube.client import Object
+from tests.kube.client import RESOURCE_CLAIMS, Api, Object
 from tests.kube.containers import quantity
 
 
 class NoDevice(Exception):
     """A pod came for more devices than are free."""
+
+
+async def claimed(api: Api, pod: Object) -> dict[str, list[str]]:
+    """The devices allocated to each container by the pod's resource claims; NoDevice if a claim is not this pod's."""
+    allocated = {entry["name"]: await _allocated(api, pod, entry) for entry in pod["spec"].get("resourceClaims", [])}
+    found: dict[str, list[str]] = {}
+    for container in pod["spec"]["containers"]:
+        for wanted in container.get("resources", {}).get("claims", []):
+            results = allocated[wanted["name"]]
+            names = [r["device"] for r in results if wanted.get("request") in {None, r["request"].split("/")[0]}]
+            found.setdefault(container["name"], []).extend(names)
+    return found
+
+
+async def _allocated(api: Api, pod: Object, entry: Object) -> list[Object]:
+    made = {s["name"]: s.get("resourceClaimName", "") for s in pod["status"].get("resourceClaimStatuses", [])}
+    name = entry.get("resourceClaimName") or made.get(entry["name"], "")
+    if not name:
+        return []
+    claim = await api.get(RESOURCE_CLAIMS, name, pod["metadata"]["namespace"])
+    status = claim.get("status", {})
+    if pod["metadata"]["uid"] not in {user["uid"] for user in status.get("reservedFor", [])}:
+        raise NoDevice(f"resource claim {name} is not reserved for this pod")
+    results: list[Object] = status["allocation"]["devices"]["results"]
+    return results
 
 
 class DevicePool:

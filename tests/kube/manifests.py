@@ -30,7 +30,7 @@ class Manifests:
     def read(self, module: str, pattern: str) -> Iterator[Object]:
         """Documents of the files that match, in order of their names; Kustomizations left out."""
         for path in sorted(self._folders[module].glob(pattern)):
-            for document in yaml.safe_load_all(path.read_text()):
+            for document in yaml.load_all(path.read_text(), yaml.CSafeLoader):  # 10 times faster than safe_load_all
                 if document and document.get("kind") != "Kustomization":
                     yield document
 

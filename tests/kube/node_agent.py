@@ -24,8 +24,9 @@ from epp.tasks import Tasks
 from tests.kube.client import MERGE, NODES, PODS, Api, ApiError, Object
 from tests.kube.cluster import remove_node
 from tests.kube.container_process import stamp
-from tests.kube.devices import DevicePool, NoDevice
+from tests.kube.devices import DevicePool, NoDevice, claimed
 from tests.kube.log_server import LogServer
+from tests.kube.mig import Gpu, publish
 from tests.kube.pod_run import Failure, PodRun, Surroundings
 
 _RETRY = 0.2  # seconds until a broken watch is opened again
@@ -38,6 +39,7 @@ class Node(msgspec.Struct, frozen=True):
     name: str
     devices: Mapping[str, int] = {}  # extended resource -> how many
     labels: Mapping[str, str] = {}
+    gpus: tuple[Gpu, ...] = ()  # published as ResourceSlices; claims are prepared
     cpu: str = "32"
     memory: str = "256Gi"
 
@@ -151,8 +153,10 @@ class NodeAgent:
             "conditions": [{**ready, "lastHeartbeatTime": now, "lastTransitionTime": now}],
         }
         document = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name, "labels": labels}}
-        await self._api.create(document)
+        made = await self._api.create(document)
         await self._api.request("PATCH", NODES.path(name=node.name) + "/status", {"status": status}, content=MERGE)
+        if node.gpus:
+            await publish(self._api, node.name, made["metadata"]["uid"], node.gpus)
 
     # -- pods ----------------------------------------------------------------------------------------------------
 
@@ -203,8 +207,8 @@ class NodeAgent:
     async def _live(self, run: PodRun, pod: Object) -> None:
         pool = self._pools[run.node]
         try:
-            devices = pool.take(pod)
-        except NoDevice as error:
+            devices = await self._devices(pod)
+        except (NoDevice, ApiError) as error:
             await run.refuse("UnexpectedAdmissionError", str(error))
             return
         await asyncio.wait([run.start(devices)])
@@ -212,6 +216,12 @@ class NodeAgent:
         pool.give_back(pod)
         if run.uid not in self._stopping:
             await run.finished()
+
+    async def _devices(self, pod: Object) -> dict[str, list[str]]:
+        """Device names by container, of the node's pool and of resource claims."""
+        claims = await claimed(self._api, pod)
+        plain = self._pools[pod["spec"]["nodeName"]].take(pod)
+        return {name: plain.get(name, []) + claims.get(name, []) for name in plain.keys() | claims.keys()}
 
     def _drop(self, gone: set[str]) -> None:
         """Pods whose objects are gone: nobody is left to be told."""

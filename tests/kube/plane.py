@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ import yaml
 from epp.clock import Clock
 from tests.kube import components
 from tests.kube.certificates import write_pki
-from tests.kube.client import CRDS, SERVICE_ACCOUNTS, Api, ApiError, Object
+from tests.kube.client import SERVICE_ACCOUNTS, Api, ApiError, Object
 from tests.kube.components import ADMIN_TOKEN, Ports
 from tests.kube.manifests import KUEUE_NAMESPACE, VISIBILITY_SERVICE, WEBHOOK_SERVICE, Manifests
 from tests.kube.processes import Command, Processes, free_ports
@@ -76,6 +76,10 @@ class Plane:
     def memory(self) -> dict[str, int]:
         """Resident MiB of each program."""
         return self._processes.memory()
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the programs that were started, by name."""
+        return self._processes.pids()
 
     def log(self, name: str) -> Path:
         """The log file of one program."""
@@ -150,14 +154,17 @@ class Plane:
 
     async def install_crds(self, documents: Sequence[Object]) -> None:
         """Applies CustomResourceDefinitions and waits until all are established."""
-        names = {document["metadata"]["name"] for document in documents}
+        wanted = {place for document in documents for place in _served(document)}
         async with self.api() as api:
             await asyncio.gather(*(api.apply(document) for document in documents))
 
-            async def established() -> bool:
-                return names <= {crd["metadata"]["name"] for crd in await api.list(CRDS) if _holds(crd, "Established")}
+            async def discovered() -> bool:  # shows established ones only, and is small
+                for version in {version for version, _ in wanted}:
+                    resources = (await api.request("GET", f"/apis/{version}"))["resources"]
+                    wanted.difference_update({(version, resource["name"]) for resource in resources})
+                return not wanted
 
-            await self.until("the CRDs are established", established)
+            await self.until("the CRDs are established", discovered)
 
     async def user(self, namespace: str, name: str, rules: Sequence[Object]) -> Path:
         """A kubeconfig for a service account that may do only what `rules` (of a Role in `namespace`) allow."""
@@ -195,13 +202,16 @@ class Plane:
     async def _install_kueue(self) -> None:
         authority = (self.pki / "ca.crt").read_bytes()
         hooks = self._ports.hooks
-        await self.install_crds(self.manifests.kueue_crds(hooks, authority))
         async with self.api() as api:
-            await api.apply(
-                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": KUEUE_NAMESPACE}},
+            await api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": KUEUE_NAMESPACE}})
+            others = [
                 self.manifests.kueue_secret(self.pki),
                 *self.manifests.kueue_webhooks(hooks, authority),
                 *self.manifests.kueue_visibility(self._ports.visibility),
+            ]
+            await asyncio.gather(
+                self.install_crds(self.manifests.kueue_crds(hooks, authority)),
+                *(api.apply(document) for document in others),
             )
         await self.start("kueue")
 
@@ -246,9 +256,12 @@ class Plane:
         return path
 
 
-def _holds(document: Object, condition: str) -> bool:
-    conditions = document.get("status", {}).get("conditions") or ()
-    return any(c["type"] == condition and c["status"] == "True" for c in conditions)
+def _served(crd: Object) -> Iterator[tuple[str, str]]:
+    """Group and version, and the plural name, of every version that a CRD serves."""
+    spec = crd["spec"]
+    for version in spec["versions"]:
+        if version["served"]:
+            yield f"{spec['group']}/{version['name']}", spec["names"]["plural"]
 
 
 async def _answers(url: str) -> bool:

@@ -66,7 +66,7 @@ class Processes:
         process = self._running.pop(name, None)
         if process is None:
             return
-        process.send_signal(self._stops[name])
+        process.send_signal(self._stops[name])  # no effect on one that has died
         try:
             await asyncio.to_thread(process.wait, grace)
         except subprocess.TimeoutExpired:
@@ -87,6 +87,10 @@ class Processes:
     def log(self, name: str) -> Path:
         """Where the program's output goes."""
         return self._folder / f"{name}.log"
+
+    def pids(self) -> dict[str, int]:
+        """Process ids, by name."""
+        return {name: process.pid for name, process in self._running.items()}
 
     def memory(self) -> dict[str, int]:
         """Resident MiB of each running program."""

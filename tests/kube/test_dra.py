@@ -1,0 +1,130 @@
+"""MIG slices by DRA: the real scheduler allocates partitions that the agent publishes and hands to its processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from epp.clock import SystemClock
+from tests.kube.client import PODS, RESOURCE_SLICES, WORKLOADS, Api, Object
+from tests.kube.mig import A100_40, claim_template
+from tests.kube.node_agent import Node, NodeAgent
+from tests.kube.objects import container, holds, job
+from tests.kube.plane import Plane
+from tests.kube.queues import Queues
+
+HERE = Path(__file__).parent
+WORKER = {"worker": ["python", str(HERE / "workers" / "resumable.py")]}
+
+
+def sliced(name: str, namespace: str, profile: str, folder: Path, queue: str = "") -> Object:
+    """A Job that holds one partition until FOLDER/go appears."""
+    main = container("worker", [f"--out={folder / name}", f"--until={folder / 'go'}"])
+    main["resources"] = {"claims": [{"name": "gpu"}]}
+    claim = {"name": "gpu", "resourceClaimTemplateName": profile.replace(".", "")}
+    pod = {"resourceClaims": [claim], "nodeSelector": {"test": namespace}}
+    return job(name, namespace, main, queue=queue, pod=pod)
+
+
+async def phases(api: Api, namespace: str) -> Counter[str]:
+    return Counter(pod["status"]["phase"] for pod in await api.list(PODS, namespace))
+
+
+async def held(api: Api, namespace: str) -> list[str]:
+    """Devices that running processes were given, by their own account."""
+    logs = [
+        await api.logs(namespace, pod["metadata"]["name"])
+        for pod in await api.list(PODS, namespace)
+        if pod["status"]["phase"] == "Running"
+    ]
+    return sorted(log.split()[1] for log in logs if log)
+
+
+def agent(plane: Plane, namespace: str, folder: Path, gpus: int) -> NodeAgent:
+    nodes = [Node(f"{namespace}-mig", labels={"test": namespace}, gpus=(A100_40,) * gpus)]
+    return NodeAgent(plane.kubeconfig, plane.pki, folder, nodes, clock=SystemClock(), entrypoints=WORKER)
+
+
+async def test_two_3g_fill_a_gpu_and_a_third_waits_for_one_to_end(
+    plane: Plane, api: Api, namespace: str, tmp_path: Path
+) -> None:
+    await api.create(claim_template("3g20gb", namespace, "3g.20gb"))
+    async with agent(plane, namespace, tmp_path / "agent", 1):
+        for number in range(3):
+            await api.create(sliced(f"j{number}", namespace, "3g.20gb", tmp_path))
+
+        async def two_run() -> bool:
+            return await phases(api, namespace) == {"Running": 2, "Pending": 1} and len(await held(api, namespace)) == 2
+
+        await plane.until("two run and one waits", two_run)
+        assert await held(api, namespace) == ["gpu-0-mig-3g20gb-9-0", "gpu-0-mig-3g20gb-9-4"]
+
+        async def refused() -> bool:
+            waiting = [pod for pod in await api.list(PODS, namespace) if pod["status"]["phase"] == "Pending"]
+            told = [c.get("message", "") for pod in waiting for c in pod["status"].get("conditions", [])]
+            return any("cannot allocate all claims" in message for message in told)
+
+        await plane.until("the scheduler says why", refused)
+        (tmp_path / "go").touch()
+
+        async def all_done() -> bool:
+            return await phases(api, namespace) == {"Succeeded": 3}
+
+        await plane.until("the third ran too", all_done)
+
+    async def collected() -> bool:
+        return not await api.list(RESOURCE_SLICES, fieldSelector=f"spec.nodeName={namespace}-mig")
+
+    await plane.until("the slices went with their node", collected)
+
+
+async def test_small_and_large_slices_share_a_gpu(plane: Plane, api: Api, namespace: str, tmp_path: Path) -> None:
+    for profile in ("1g.5gb", "3g.20gb"):
+        await api.create(claim_template(profile.replace(".", ""), namespace, profile))
+    async with agent(plane, namespace, tmp_path / "agent", 1):
+        for number, profile in enumerate(("1g.5gb", "3g.20gb", "1g.5gb", "1g.5gb", "1g.5gb", "1g.5gb")):
+            await api.create(sliced(f"j{number}", namespace, profile, tmp_path))
+
+            async def settled(count: int = number + 1) -> bool:
+                return len(await held(api, namespace)) == min(count, 5)
+
+            await plane.until(f"job {number} has a slice", settled)
+        small = [f"gpu-0-mig-1g5gb-19-{start}" for start in range(4)]
+        assert await held(api, namespace) == [*small, "gpu-0-mig-3g20gb-9-4"]
+        assert (await phases(api, namespace))["Pending"] == 1
+        (tmp_path / "go").touch()
+
+
+async def test_kueue_counts_the_memory_of_slices(
+    plane: Plane, api: Api, namespace: str, queues: Queues, tmp_path: Path
+) -> None:
+    selector = {"cel": {"expression": "device.driver == 'gpu.nvidia.com'"}}
+    source = {"counter": {"name": "memory", "driver": "gpu.nvidia.com", "deviceSelector": selector}}
+    mapping = {"name": "gpu.memory", "deviceClassNames": ["mig.nvidia.com"], "sources": [source]}
+    await api.create(claim_template("3g20gb", namespace, "3g.20gb"))
+    async with (
+        plane.kueue_configured(resources={"deviceClassMappings": [mapping]}),
+        agent(plane, namespace, tmp_path / "agent", 2),
+    ):
+        await queues.add("lq", {"gpu.memory": "40320Mi"})
+        for number in range(3):
+            await api.create(sliced(f"j{number}", namespace, "3g.20gb", tmp_path, "lq"))
+
+        async def two_admitted() -> bool:
+            workloads = await api.list(WORKLOADS, namespace)
+            return len(workloads) == 3 and sum(holds(w, "Admitted") for w in workloads) == 2
+
+        await plane.until("quota holds two of three", two_admitted)
+        usages = [
+            assigned["resourceUsage"]
+            for workload in await api.list(WORKLOADS, namespace)
+            if holds(workload, "Admitted")
+            for assigned in workload["status"]["admission"]["podSetAssignments"]
+        ]
+        assert usages == [{"gpu.memory": "20096Mi"}] * 2
+        (tmp_path / "go").touch()
+
+        async def all_done() -> bool:
+            return await phases(api, namespace) == {"Succeeded": 3}
+
+        await plane.until("all have run", all_done)
