@@ -17,9 +17,9 @@ from epp_batch.errors import InputError
 
 GPU = "nvidia.com/gpu"
 SLOTS = "epp-batch/mig-slots"
-"""Quota in eighths of a GPU: what transformations turn slices into, and device class mappings count."""
-GPUS = "epp-batch/gpus"
-"""Quota of whole GPUs that are claimed by DRA."""
+"""Quota in eighths of a GPU: what transformations turn slices into."""
+MEMORY = "epp-batch/gpu-memory"
+"""Quota in bytes of GPU memory: what claims are charged, by the `memory` counter of NVIDIA's driver."""
 CLAIM = "gpu"
 """Name of the claim within a pod."""
 _PROFILE = re.compile(r"(\d+)g\.(\d+)gb(\+me)?")
@@ -172,7 +172,13 @@ class Claimed(Accelerator):
         ]
 
     def charges(self) -> list[dict[str, int]]:
-        return [{SLOTS: self.slots}] if self.profile else [{GPUS: 1}, {SLOTS: 8}]
+        return [{MEMORY: self.memory}]
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the counter charges, rounded up; 1 for a whole GPU, whose size its name does not tell."""
+        match = _PROFILE.fullmatch(self.profile or "")
+        return int(match[2]) * 2**30 if match else 1
 
     @property
     def slots(self) -> int:

@@ -34,6 +34,7 @@ class Seen:
     """Of the run's namespace."""
     configuration: Object | None = None
     """The Kueue manager's."""
+    namespace_exists: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,13 @@ def preflight(
     None stands for what may not be read. `more` are the other fields of `Seen`.
     """
     seen = Seen(local_queues, cluster_queues, flavors, priority_classes, device_classes, nodes, **more)
+    return judge(run, seen)
+
+
+def judge(run: Run, seen: Seen) -> list[Problem]:
+    """`preflight` over what was seen."""
+    if not seen.namespace_exists and run.cluster is not None:
+        return [Problem(f"Namespace {run.cluster.namespace}", "does not exist; make it, or --namespace NAME")]
     problems: list[Problem] = []
     for ask in asks(run):
         problems += _queue_problems(run, ask, seen)

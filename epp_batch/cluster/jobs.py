@@ -65,8 +65,8 @@ def job(unit: Unit, run: Run) -> dict[str, Any]:
 
 
 def spec_hash(made: dict[str, Any]) -> str:
-    """12 hex digits over what the Job does; which queue and class it waits in may change without it."""
-    text = json.dumps(made["spec"], sort_keys=True, separators=(",", ":"))
+    """12 hex digits over what the Job does and where it waits: one that still waits is made anew when they change."""
+    text = json.dumps([made["spec"], made["metadata"]["labels"]], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -117,12 +117,13 @@ def charges(placement: Placement, queue: Object, configuration: Object | None = 
 
 
 def _claimed(accelerator: accelerators.Accelerator, settings: Mapping[str, Any]) -> Charge:
-    """What a device class is mapped to; counters charge the slots of a slice."""
+    """What a device class is mapped to: a count of devices, or what a counter says, by the profile's own words."""
     wanted: Charge = {}
+    memory = accelerator.memory if isinstance(accelerator, accelerators.Claimed) else 1
     for mapping in settings.get("deviceClassMappings") or ():
         if accelerator.device_class in mapping.get("deviceClassNames", ()):
             counted = any("counter" in source for source in mapping.get("sources") or ())
-            wanted[mapping["name"]] = Fraction(accelerator.slots if counted else 1)
+            wanted[mapping["name"]] = Fraction(memory if counted else 1)
     if accelerator.device_class and not wanted:
         wanted[f"device class {accelerator.device_class}, which Kueue maps to no resource,"] = Fraction(1)
     return wanted

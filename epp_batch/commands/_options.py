@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 import re
 
 from epp_batch.commands import _summaries
 from epp_batch.errors import InputError
-from epp_batch.work import FORMATS, Format, Options
+from epp_batch.folder import Folder, load
+from epp_batch.work import FORMATS, Format, Options, Run
 
 ORDERS = ("submission", "longest", "slots")
 
@@ -131,13 +134,36 @@ def per_model(flag: str, texts: list[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for text in texts:
         model, sign, value = text.partition("=")
-        model, value = (model, value) if sign else ("*", text)
+        if not sign or model.startswith(("/", ".", "~")):  # a path may have a sign of its own
+            model, value = "*", text
         if not model or not value:
             raise InputError(f"{flag} {text}", remedy="give VALUE or MODEL=VALUE")
         if values.setdefault(model, value) != value:
             whom = "all models" if model == "*" else f"model {model}"
             raise InputError(f"{flag}: two values for {whom}: {values[model]} and {value}", remedy="give one")
     return values
+
+
+LONGEST_NAME = 50
+"""Of a run: a Job's name has 13 characters more, and at most 63."""
+
+
+def run_name(given: str | None, folder: Folder) -> str:
+    """The run's name, for labels and for names of Jobs: as given, as it was, or by the output folder's path.
+
+    Folders of one name in two places make two runs. InputError for a name that no Job could have.
+    """
+    if given is not None:
+        if len(given) > LONGEST_NAME or not re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", given):
+            rule = f"up to {LONGEST_NAME} of a-z, 0-9 and -, with a letter or digit at both ends"
+            raise InputError(f"--run {given!r} cannot be the name of Jobs", remedy=rule)
+        return given
+    before = load(folder.run_file, Run)
+    if before is not None and before.cluster is not None:
+        return before.name
+    path = os.path.abspath(folder.root)
+    slug = re.sub("[^a-z0-9]+", "-", os.path.basename(path).lower()).strip("-")[:40].strip("-")
+    return f"{slug or 'run'}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}

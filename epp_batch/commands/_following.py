@@ -1,0 +1,146 @@
+"""What `submit` does once it is known that the run can run."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from epp_batch.cluster import jobs
+from epp_batch.errors import ClusterError
+from epp_batch.folder import Folder
+from epp_batch.kube.client import Client
+from epp_batch.kube.errors import Conflict, NotFound
+from epp_batch.kube.paths import CLAIM_TEMPLATES, JOBS, RUN_LABEL
+from epp_batch.work import Run, Task, Unit
+
+if TYPE_CHECKING:
+    from epp.clock import Clock
+    from epp.tasks import Tasks
+    from epp_batch.folder import Result
+    from epp_batch.intake import Gathered
+    from epp_batch.summaries import Summarizer
+    from epp_batch.timeline import Journal
+    from epp_batch.view import View
+
+AT_ONCE = 16
+LOOKS = 300
+"""At a Job that is being deleted, 0.2 s apart."""
+
+
+async def forget(client: Client, run: Run, folder: Folder) -> None:
+    """Deletes the run's Jobs and what says that its recordings are done; transcripts stay until there are new ones."""
+    namespace = _namespace(run)
+    names = {unit.name for unit in run.units}
+    there = await client.list(JOBS.path(namespace), selector=f"{RUN_LABEL}={run.name}")
+    ours = [one["metadata"] for one in there if one["metadata"]["name"] in names]
+    for meta in ours:
+        await client.delete(JOBS.path(namespace, meta["name"]), uid=meta["uid"])
+    for meta in ours:
+        await _gone(client, JOBS.path(namespace, meta["name"]), meta["uid"])
+    for task in run.tasks():
+        for stem in task.recording.stems:
+            for suffix in ("done.json", "failed.json", "partial.jsonl"):
+                folder.path(stem, suffix).unlink(missing_ok=True)
+
+
+async def _gone(client: Client, path: str, uid: str) -> None:
+    for _ in range(LOOKS):
+        try:
+            if (await client.get(path))["metadata"]["uid"] != uid:
+                return
+        except NotFound:
+            return
+        await asyncio.sleep(0.2)
+    raise ClusterError(f"{path} is still being deleted", remedy="see what holds it (its finalizers), then submit again")
+
+
+async def create(client: Client, run: Run, folder: Folder) -> int:
+    """Makes the Jobs that are missing, in order, a few at once; how many. Nobody follows them."""
+    namespace = _namespace(run)
+    for template in jobs.templates(run):
+        try:
+            await client.create(CLAIM_TEMPLATES.path(namespace), template)
+        except Conflict:
+            continue
+    there = await client.list(JOBS.path(namespace), selector=f"{RUN_LABEL}={run.name}")
+    known = {one["metadata"]["name"] for one in there}
+    missing = [
+        unit
+        for unit in run.units
+        if unit.name not in known and any(folder.finished(task, run.options) is None for task in unit.tasks)
+    ]
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def make(unit: Unit) -> None:
+        async with gate:
+            try:
+                await client.create(JOBS.path(namespace), jobs.job(unit, run))
+            except Conflict:
+                return
+
+    await asyncio.gather(*map(make, missing))
+    return len(missing)
+
+
+async def follow(
+    args: argparse.Namespace, run: Run, gathered: Gathered, folder: Folder, client: Client, clock: Clock
+) -> int:
+    """Until every recording has its end, and every summary; the exit code."""
+    from epp.tasks import Tasks
+    from epp_batch import view as views
+    from epp_batch.drive import drive
+    from epp_batch.timeline import Journal
+
+    tasks, journal = Tasks("submit"), Journal(folder.events_file)
+    view = views.choose(sys.stdout, args.json)
+    for failure in gathered.failures:
+        view.failure(failure)
+    summarizer = _summarizer(args, folder, run, clock, tasks, journal, view)
+    try:
+        outcome = await drive(
+            run,
+            folder,
+            connection=client,
+            clock=clock,
+            tasks=tasks,
+            view=view,
+            on_done=summarizer.offer if summarizer is not None else _no_summary,
+            create=True,
+            retry_failed=args.retry_failed,
+        )
+        summaries = await summarizer.drain() if summarizer is not None else None
+    finally:
+        if summarizer is not None:
+            await summarizer.close()
+        await tasks.close()
+        view.close()
+        journal.close()
+    if outcome.failed and not args.retry_failed:
+        print("epp-batch submit: the same command with --retry-failed tries these again", file=sys.stderr)
+    return 1 if outcome.code or gathered.failed or (summaries is not None and summaries.failed) else 0
+
+
+def _summarizer(
+    args: argparse.Namespace, folder: Folder, run: Run, clock: Clock, tasks: Tasks, journal: Journal, view: View
+) -> Summarizer | None:
+    """Where transcripts go as they land, if anywhere."""
+    from epp_batch.commands import _summaries
+
+    if not args.summarize:
+        return None
+    units = {task.stem: unit.name for unit in run.units for task in unit.tasks}
+    return _summaries.summarizer(
+        args, folder, clock=clock, tasks=tasks, journal=journal, units=units.__getitem__, on_event=view.event,
+        on_failure=view.failure,
+    )  # fmt: skip
+
+
+def _no_summary(task: Task, result: Result) -> None:
+    """A transcript that nothing waits for."""
+
+
+def _namespace(run: Run) -> str:
+    assert run.cluster is not None
+    return run.cluster.namespace

@@ -1,0 +1,253 @@
+"""`epp-batch submit`: from sources to Jobs that Kueue admits, and on to transcripts and summaries.
+
+The run is kept in the output folder, so that the same command goes on where it was, and does only what is missing.
+Everything that would keep a Job from ever running is found before the first one is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from epp_batch.commands import _options, _placing
+from epp_batch.errors import ClusterError, InputError
+
+if TYPE_CHECKING:
+    from epp.clock import Clock
+    from epp.errors import Problem
+    from epp_batch.commands._looking import Look
+    from epp_batch.folder import Folder
+    from epp_batch.intake import Gathered
+    from epp_batch.kube.client import Client
+    from epp_batch.work import Run, Unit
+
+HELP = "transcribe on a cluster: one Job a recording, queued by Kueue"
+MODEL = "large-v3-turbo"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    _options.add_sources(parser)
+    _placing.add_connection(parser)
+    _placing.add_placement(parser)
+    _options.add_models(parser, MODEL)
+    _options.add_whisper(parser)
+    _options.add_order(parser)
+    group = parser.add_argument_group("this command")
+    group.add_argument("--dry-run", action="store_true", help="make nothing; print Jobs, quota and predicted makespan")
+    group.add_argument("--yaml", action="store_true", help="with --dry-run: the Jobs for kubectl, and nothing else")
+    group.add_argument("--no-preflight", action="store_true", help="submit although checks say that it cannot run")
+    group.add_argument(
+        "--follow",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="stay until all is done (default); without, epp-batch watch comes back to it",
+    )
+    group.add_argument("--json", action="store_true", help="events as JSON lines")
+    _options.add_summaries(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when every recording has its transcript (and summary), 1 when one failed, 130 when it was interrupted."""
+    if args.yaml and not args.dry_run:
+        raise InputError("--yaml without --dry-run", remedy="give both, or neither")
+    return asyncio.run(_run(args))
+
+
+async def _run(args: argparse.Namespace) -> int:
+    from epp.clock import SystemClock
+    from epp_batch.folder import Folder
+
+    clock, folder = SystemClock(), Folder(Path(args.output).absolute())
+    gathered = _gathered(args, folder)
+    if not gathered.recordings:
+        return _nothing(args, gathered, folder, clock)
+    async with AsyncExitStack() as stack:
+        client = await _connected(args, stack)
+        namespace = args.namespace or (client.namespace if client is not None else "default")
+        looked = await _looked(args, client, namespace)
+        wanted = _planned(args, folder, gathered, namespace, looked, clock)
+        problems = await _problems(wanted, client, looked)
+        if args.dry_run:
+            return _show(args, wanted, gathered, looked, problems)
+        assert client is not None
+        if problems and not args.no_preflight:
+            count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+            raise ClusterError(f"nothing was submitted: {count} on {client.server}", problems)
+        folder.save_run(wanted)
+        gathered.save_failures(folder, clock.wall())
+        _announce(wanted, gathered, folder)
+        return await _submit(args, wanted, gathered, folder, client, clock)
+
+
+def _gathered(args: argparse.Namespace, folder: Folder) -> Gathered:
+    """Everything that can be wrong with the flags is found before files are read."""
+    from epp_batch import intake
+
+    _options.options(args)
+    _options.run_name(args.run_name, folder)
+    intake.Rules(args.model, args.default_model)
+    _placing.check(args)
+    counting = sys.stderr.isatty()
+
+    def progress(done: int, total: int) -> None:
+        if counting:
+            print(f"\rread {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return intake.gather(
+        args.sources,
+        folder,
+        relative_to=args.relative_to,
+        references=args.references,
+        probe=not args.no_probe,
+        remember=not args.dry_run,
+        progress=progress,
+    )
+
+
+async def _connected(args: argparse.Namespace, stack: AsyncExitStack) -> Client | None:
+    """None in a dry run where no cluster is configured."""
+    from epp_batch.kube.client import connect
+
+    try:
+        return await stack.enter_async_context(connect(args.kubeconfig, args.context))
+    except ClusterError as error:
+        if not args.dry_run or args.kubeconfig or args.context:
+            raise
+        print(f"epp-batch submit: quota is not checked: {error}", file=sys.stderr)
+        return None
+
+
+async def _looked(args: argparse.Namespace, client: Client | None, namespace: str) -> Look | None:
+    """None in a dry run where the cluster cannot be asked."""
+    from epp_batch.commands._looking import look
+
+    try:
+        return await look(client, namespace) if client is not None else None
+    except ClusterError as error:
+        if not args.dry_run:
+            raise
+        print(f"epp-batch submit: quota is not checked: {error}", file=sys.stderr)
+        return None
+
+
+def _planned(
+    args: argparse.Namespace, folder: Folder, gathered: Gathered, namespace: str, looked: Look | None, clock: Clock
+) -> Run:
+    """The run of these sources and flags, after the one that the folder has."""
+    from epp_batch import intake
+    from epp_batch.folder import load
+    from epp_batch.work import Run
+
+    def arrange(made: list[Unit]) -> list[Unit]:
+        from epp_batch import planner
+        from epp_batch.planner.objects import world
+
+        if looked is None:
+            raise InputError("--order slots needs to see the cluster", remedy="--order longest")
+        cluster = _placing.cluster(args, namespace, {unit.model for unit in made})
+        return planner.in_order(made, cluster, world(looked.objects))
+
+    options, name = _options.options(args), _options.run_name(args.run_name, folder)
+    before = load(folder.run_file, Run)
+    units = intake.units(
+        gathered.recordings,
+        intake.Rules(args.model, args.default_model, gathered.models),
+        options,
+        run=name,
+        order=args.order,
+        shard_seconds=args.shard_seconds,
+        before=before.units if before is not None else (),
+        arrange=arrange,
+    )
+    return Run(
+        name=name,
+        output=str(folder.root),
+        options=options,
+        units=tuple(units),
+        cluster=_placing.cluster(args, namespace, {unit.model for unit in units}),
+        created=clock.wall(),
+        fetch_model=args.fetch_model,
+        max_seconds=args.max_seconds,
+    )
+
+
+async def _problems(wanted: Run, client: Client | None, looked: Look | None) -> list[Problem]:
+    """What keeps the run from running. InputError for a path that lies in no volume."""
+    from epp_batch.cluster import jobs
+    from epp_batch.cluster.checks import judge
+    from epp_batch.commands._looking import refusals
+
+    for unit in wanted.units:
+        jobs.job(unit, wanted)
+    if client is None or looked is None:
+        return []
+    return judge(wanted, looked.seen) or await refusals(client, wanted)
+
+
+def _show(
+    args: argparse.Namespace, wanted: Run, gathered: Gathered, looked: Look | None, problems: list[Problem]
+) -> int:
+    from epp_batch.commands import _showing, _summaries
+
+    for failure in gathered.failures:
+        _summaries.complain(failure)
+    if args.yaml:
+        print(_showing.manifests(wanted), end="")
+    else:
+        print(_showing.units(wanted))
+        if looked is not None:
+            print(_showing.quota(wanted, looked.seen))
+            print(_showing.prediction(wanted, looked.objects), end="")
+    for problem in problems:
+        print(f"epp-batch submit: {problem}", file=sys.stderr)
+    return 1 if problems or gathered.failures else 0
+
+
+def _nothing(args: argparse.Namespace, gathered: Gathered, folder: Folder, clock: Clock) -> int:
+    """Every source failed."""
+    from epp_batch.commands import _summaries
+
+    for failure in gathered.failures:
+        _summaries.complain(failure)
+    if not args.dry_run:
+        gathered.save_failures(folder, clock.wall())
+    print("epp-batch submit: nothing was submitted, since no recording can be read", file=sys.stderr)
+    return 1
+
+
+def _announce(wanted: Run, gathered: Gathered, folder: Folder) -> None:
+    tasks = wanted.tasks()
+    done = sum(folder.finished(task, wanted.options) is not None for task in tasks)
+    hours = sum(task.recording.seconds or 0.0 for task in tasks) / 3600
+    parts = [f"{len(tasks)} recordings ({hours:.1f} h of audio) in {len(wanted.units)} Jobs"]
+    parts += [f"{done} finished before"] if done else []
+    parts += [f"{len(gathered.failed)} cannot be read"] if gathered.failed else []
+    print(f"run {wanted.name}: {', '.join(parts)}", file=sys.stderr)
+
+
+async def _submit(
+    args: argparse.Namespace, wanted: Run, gathered: Gathered, folder: Folder, client: Client, clock: Clock
+) -> int:
+    """Makes the Jobs and, unless told otherwise, stays until they end."""
+    from epp_batch.commands import _following
+
+    if args.force:
+        await _following.forget(client, wanted, folder)
+    if not args.follow:
+        made = await _following.create(client, wanted, folder)
+        print(f"{made} Jobs made; epp-batch watch {folder.root} follows them", file=sys.stderr)
+        return 1 if gathered.failed else 0
+    stopped = asyncio.current_task()
+    assert stopped is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.cancel)
+    try:
+        return await _following.follow(args, wanted, gathered, folder, client, clock)
+    except asyncio.CancelledError:
+        print(f"epp-batch submit: the Jobs go on; epp-batch watch {folder.root} comes back to them", file=sys.stderr)
+        return 130
