@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     namespace: str
     flavor: str = "gpu-flavor"
-    node_labels: dict[str, str] = {"nvidia.com/gpu.present": "true"}
+    node_labels: dict[str, str] = msgspec.field(default_factory=lambda: {"nvidia.com/gpu.present": "true"})
     tolerations: tuple[dict[str, str], ...] = ()
     queues: tuple[Queue, ...]
     cohort: str | None = None
@@ -64,6 +64,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Device classes are charged by GPU memory."""
     cover: dict[str, str] = {}
     """Further resources of every queue, as cpu or memory, with their quotas."""
+
+    def prefixed(self, prefix: str) -> Settings:
+        """The same with `prefix` before every name that the whole cluster shares."""
+        rename = msgspec.structs.replace
+        return rename(
+            self,
+            flavor=prefix + self.flavor,
+            cohort=prefix + self.cohort if self.cohort else None,
+            priorities={prefix + name: value for name, value in self.priorities.items()},
+            queues=tuple(rename(queue, name=prefix + queue.name) for queue in self.queues),
+        )
 
 
 def objects(settings: Settings) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def cluster(args: argparse.Namespace, namespace: str, models: Iterable[str]) -> 
         max_exec_seconds=round(args.max_exec) if args.max_exec else None,
         ttl_seconds=round(args.ttl),
         service_account=args.service_account,
-        node_selector=_labels("--node-selector", args.node_selector),
+        node_selector=labels("--node-selector", args.node_selector),
     )
 
 
@@ -118,14 +118,15 @@ def _placement(values: dict[str, str | None], queue: str | None) -> Placement:
     )
 
 
-def _labels(flag: str, texts: list[str]) -> dict[str, str]:
-    labels = {}
+def labels(flag: str, texts: list[str]) -> dict[str, str]:
+    """`LABEL=VALUE` of a repeatable flag."""
+    found = {}
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign or not name:
             raise InputError(f"{flag} {text}", remedy="give LABEL=VALUE")
-        labels[name] = value
-    return labels
+        found[name] = value
+    return found
 
 
 def _count(text: str) -> int:
