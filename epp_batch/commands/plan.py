@@ -5,18 +5,27 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from epp_batch.commands import _options
+from epp_batch.commands import _options, _world
 from epp_batch.errors import InputError
 
 if TYPE_CHECKING:
-    from epp_batch.planner import Node, Outcome, Sharing, Speeds, World
+    from epp_batch.planner import Demand, Outcome, Speeds
     from epp_batch.timeline import Event
     from epp_batch.work import Cluster, Recording, Unit
 
 HELP = "predict makespan and completion times on a cluster, for several orders of submission"
-POLICIES = ("submission", "longest", "slots")
+POLICIES = ("submission", "longest", "slots", "mixed")
+
+
+class Plan(NamedTuple):
+    """One order and what it leads to."""
+
+    order: list[Demand]
+    events: list[Event]
+    figures: Outcome
+    bound: float
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,12 +43,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", dest="folder", metavar="OUTPUT", help="plan the run of this output folder instead")
     parser.add_argument("--shard-seconds", type=_options.duration, metavar="TIME", help="as for submit")
     _options.add_models(parser, "large")
-    _cluster_flags(parser.add_argument_group("cluster"))
-    _speed_flags(parser.add_argument_group("speeds"))
+    _world.cluster_flags(parser.add_argument_group("cluster"))
+    _world.speed_flags(parser.add_argument_group("speeds"))
     group = parser.add_argument_group("plan")
     group.add_argument(
         "--policy", choices=(*POLICIES, "all"), default="all",
-        help="order of submission: as given; longest first; packed by search (default: all of them, compared)",
+        help="order of submission: as given; longest first; packed by search; packed, with whole GPUs for the longest "
+        "(default: all that apply, compared)",
     )  # fmt: skip
     group.add_argument(
         "--aim", choices=("both", "makespan", "mean"), default="both", help="what the search makes small (default both)"
@@ -49,62 +59,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", action="store_true", help="figures as JSON")
 
 
-def _cluster_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--cluster", action="append", default=[], metavar="FILE",
-        help="Kubernetes objects in YAML (nodes, Kueue's objects and Configuration), as from `kubectl get -o yaml` or "
-        "`epp-batch queues`; repeatable. Without ClusterQueues every Job goes to the scheduler at once",
-    )  # fmt: skip
-    group.add_argument(
-        "--nodes", type=_options.positive, default=1, metavar="N", help="where FILE has none (default 1)"
-    )
-    group.add_argument("--gpus", type=_options.positive, default=8, metavar="N", help="of each node (default 8)")
-    group.add_argument("--gpu", default="A100-40", metavar="MODEL", help="A100-40, A100-80, H100-80, H200-141 …")
-    group.add_argument(
-        "--sharing", choices=("whole", "das", "dra", "static"), help="how GPUs are given away (default: as nodes show)"
-    )
-    each = "[MODEL=]"
-    group.add_argument(
-        "--accelerator", action="append", default=[], metavar=f"{each}KIND",
-        help="gpu, gpu:N, mig:PROFILE, dra:PROFILE, dra-gpu or cpu; by model, or for all (default gpu)",
-    )  # fmt: skip
-    group.add_argument("--queue", action="append", default=[], metavar=f"{each}NAME", help="LocalQueue")
-    group.add_argument("--priority-class", action="append", default=[], metavar=f"{each}NAME", help="for Kueue")
-    group.add_argument("--restarts", action="store_true", help="preempted workers start anew, as openai/whisper does")
-
-
-def _speed_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--speeds", choices=("faster-whisper", "openai-whisper"), default="faster-whisper", help="published figures"
-    )
-    group.add_argument("--measured", metavar="OUTPUT", help="learn speeds from the finished transcripts of this folder")
-    group.add_argument("--rtf", action="append", default=[], metavar="MODEL=FACTOR", help="processing / audio seconds")
-    group.add_argument("--startup", type=float, metavar="SECONDS", help="of each pod, before the first audio second")
-
-
 def run(args: argparse.Namespace) -> int:
     from epp_batch import planner
 
     units, cluster = _work(args)
-    world, speeds = _world(args), _speeds(args)
+    world, speeds = _world.world(args), _world.speeds(args)
     demands = planner.demands(units, cluster, speeds, world)
-    policies = planner.POLICIES if args.policy == "all" else (args.policy,)
+    sliced = any(demand.shape.profile for demand in demands)
+    every = planner.POLICIES if sliced else planner.POLICIES[:-1]
+    policies = every if args.policy == "all" else (args.policy,)
     aim = planner.Aim(makespan=float(args.aim != "mean"), mean=float(args.aim != "makespan"))
-    found: dict[str, tuple[list[Event], Outcome, list[str]]] = {}
+    found: dict[str, Plan] = {}
     for policy in policies:
-        order = planner.arrange(policy, demands, world, planner.Search(aim=aim))
+        order = planner.arrange(policy, demands, world, speeds, planner.Search(aim=aim))
         events = planner.run(world, order)
-        found[policy] = (events, planner.outcome(events), [demand.unit for demand in order])
-    best = min(found, key=lambda name: found[name][1].cost(aim.makespan, aim.mean))
-    _print(
-        args, speeds, {name: figures for name, (_, figures, _) in found.items()}, planner.bound(demands, world.nodes)
-    )
-    events, figures, order_names = found[best]
+        found[policy] = Plan(order, events, planner.outcome(events), planner.bound(order, world.nodes))
+    best = min(found, key=lambda name: found[name].figures.cost(aim.makespan, aim.mean))
+    _print(args, speeds, found)
+    chosen = found[best]
+    if best == "mixed" and not args.json:
+        _advise(chosen.order, demands, units)
     if args.show_order:
-        _print_order(order_names, units)
+        _print_order(chosen.order, units)
     if args.events:
-        _write(Path(args.events), events)
-    return _complain(events) if figures.failed else 0
+        _write(Path(args.events), chosen.events)
+    return _complain(chosen.events) if chosen.figures.failed else 0
 
 
 def _work(args: argparse.Namespace) -> tuple[list[Unit], Cluster]:
@@ -135,7 +114,7 @@ def _work(args: argparse.Namespace) -> tuple[list[Unit], Cluster]:
                             for name, values in flags.items()})  # type: ignore[arg-type]
         for model in named
     }  # fmt: skip
-    return units, Cluster(namespace="default", queue=_first_queue(args), image="", placements=placements)
+    return units, Cluster(namespace="default", queue=_world.first_queue(args), image="", placements=placements)
 
 
 def _recordings(args: argparse.Namespace) -> tuple[list[Recording], dict[str, str]]:
@@ -154,90 +133,68 @@ def _recordings(args: argparse.Namespace) -> tuple[list[Recording], dict[str, st
     return gathered.recordings, gathered.models
 
 
-def _first_queue(args: argparse.Namespace) -> str:
-    """The LocalQueue that Jobs go to when nobody says: the only one there is, or `default`."""
-    kueue = _world(args).kueue
-    return next(iter(kueue.local)) if kueue is not None and len(kueue.local) == 1 else "default"
-
-
-def _world(args: argparse.Namespace) -> World:
-    import msgspec
-
-    from epp_batch.planner import objects
-
-    nodes = _nodes(args)
-    found = []
-    for name in args.cluster:
-        try:
-            found += objects.read(Path(name).read_text(encoding="utf-8"), name)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{name}: cannot be read: {error}", remedy="give a YAML file") from error
-    world = objects.world(found, sharing=args.sharing, nodes=nodes)
-    return msgspec.structs.replace(world, resumes=not args.restarts)
-
-
-def _nodes(args: argparse.Namespace) -> tuple[Node, ...]:
-    """Those of the flags. Slices that are asked for make a node that is not said to be whole one that can be cut."""
-    from epp_batch.planner import machine
-
-    guess: Sharing
-    texts = " ".join(args.accelerator)
-    guess = "das" if "mig:" in texts else "dra" if "dra" in texts else "whole"
-    return machine(args.nodes, gpus=args.gpus, gpu=args.gpu, sharing=args.sharing or guess)
-
-
-def _speeds(args: argparse.Namespace) -> Speeds:
-    from epp_batch.folder import Result, load
-    from epp_batch.planner import speed
-
-    speeds = speed.PRESETS[args.speeds]
-    if args.measured:
-        results = (load(path, Result) for path in sorted(Path(args.measured).rglob("*.done.json")))
-        speeds = speed.measured((result for result in results if result is not None), speeds)
-    factors = {}
-    for text in args.rtf:
-        model, _, factor = text.partition("=")
-        try:
-            factors[model] = float(factor)
-        except ValueError as error:
-            raise InputError(f"--rtf {text}", remedy="as --rtf large=0.27") from error
-    return speed.with_factors(speeds, factors, args.startup)
-
-
-def _print(args: argparse.Namespace, speeds: Speeds, found: dict[str, Outcome], least: float) -> None:
+def _print(args: argparse.Namespace, speeds: Speeds, found: dict[str, Plan]) -> None:
     import msgspec
 
     if args.json:
-        figures = {"speeds": speeds.source, "bound": least, "policies": found}
-        print(msgspec.json.encode(figures).decode())
+        policies = {name: {"bound": plan.bound, **msgspec.to_builtins(plan.figures)} for name, plan in found.items()}
+        print(msgspec.json.encode({"speeds": speeds.source, "policies": policies}).decode())
         return
     print(f"speeds: {speeds.source}; start-up {speeds.startup:g} s")
-    print(f"no order can take less than {_time(least)} (longest unit, or all work over all slots)\n")
-    head = ("order", "makespan", "above", "mean", "P50", "P95", "P99", "wait", "at once", "preempted", "failed")
-    rows = [
-        (
-            name, _time(o.makespan), f"{100 * (o.makespan / least - 1):.1f}%" if least else "-",
-            *(_time(value) for value in (o.mean, o.p50, o.p95, o.p99, o.wait)),
-            str(o.peak), str(o.preemptions), str(o.failed),
-        )
-        for name, o in found.items()
-    ]  # fmt: skip
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    for row in (head, *rows):
+    print("bound: the longest unit, or all work spread over all slots; no order can take less\n")
+    head = (
+        "order",
+        "makespan",
+        "bound",
+        "above",
+        "mean",
+        "P50",
+        "P95",
+        "P99",
+        "wait",
+        "at once",
+        "preempted",
+        "failed",
+    )
+    rows = [head, *(_row(name, plan) for name, plan in found.items())]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    for name, *cells in rows:
+        print(name.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(cells, widths[1:], strict=True)), sep="  ")
+
+
+def _row(name: str, plan: Plan) -> tuple[str, ...]:
+    """One line of the table."""
+    got = plan.figures
+    above = f"{max(0.0, 100 * (got.makespan / plan.bound - 1)):.1f}%" if plan.bound and not got.failed else "-"
+    times = (_time(value) for value in (got.mean, got.p50, got.p95, got.p99, got.wait))
+    counts = (str(count) for count in (got.peak, got.preemptions, got.failed))
+    return (name, _time(got.makespan), _time(plan.bound), above, *times, *counts)
+
+
+def _advise(order: list[Demand], demands: list[Demand], units: list[Unit]) -> None:
+    """Which recordings are better off on a whole GPU, in the words of `submit`."""
+    before = {demand.unit: demand for demand in demands}
+    lengths = {unit.name: unit.seconds or 0.0 for unit in units}
+    wide = [demand for demand in order if demand.slots > before[demand.unit].slots]
+    for model in sorted({demand.model for demand in wide}):
+        mine = [demand for demand in wide if demand.model == model]
+        shortest = min(lengths[demand.unit] for demand in mine)
+        new = f"{model}-whole"
         print(
-            "  ".join(
-                cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
+            f"\n{len(mine)} of {model} on whole GPUs: submit with --model '>={shortest:g}s={new}' --accelerator "
+            f"{new}=mig:{mine[0].shape.profile} and the weights of {model} as --model-path {new}=…"
         )
 
 
-def _print_order(order: list[str], units: list[Unit]) -> None:
+def _print_order(order: list[Demand], units: list[Unit]) -> None:
     by_name = {unit.name: unit for unit in units}
     print()
-    for name in order:
-        unit = by_name[name]
+    for demand in order:
+        unit = by_name[demand.unit]
         length = _time(unit.seconds) if unit.seconds is not None else "?"
-        print(f"{length:>9}  {unit.model:<10}  {', '.join(task.recording.source for task in unit.tasks)}")
+        shape = demand.shape.profile or (f"{demand.shape.gpus} GPU" if demand.shape.gpus else "cpu")
+        sources = ", ".join(task.recording.source for task in unit.tasks)
+        print(f"{length:>9}  {unit.model:<10}  {shape:<8}  {sources}")
 
 
 def _write(path: Path, events: list[Event]) -> None:

@@ -37,7 +37,7 @@ def predict(
     is not known.
     """
     wanted = demands(units, cluster, speeds, world)
-    return run(world, arrange(policy, wanted, world))
+    return run(world, arrange(policy, wanted, world, speeds))
 
 
 def in_order(
@@ -45,5 +45,5 @@ def in_order(
 ) -> list[Unit]:
     """The units in the order in which to submit them onto slices; for `intake.units(arrange=…)`."""
     by_name = {unit.name: unit for unit in units}
-    found = arrange("slots", demands(units, cluster, speeds, world), world, search)
+    found = arrange("slots", demands(units, cluster, speeds, world), world, speeds, search)
     return [by_name[demand.unit] for demand in found]

@@ -56,6 +56,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape
     slots: int
     """Eighths of a GPU."""
+    memory: int = 0
+    """Bytes of GPU memory: what its name says, or all that the smallest GPU model has."""
     requests: Amounts
     """Everything its pod asks for."""
     startup: float
@@ -140,10 +142,37 @@ def _demand(unit: Unit, audio: float, cluster: Cluster, speeds: Speeds, world: W
         priority=priorities.get(placement.priority_class or "", 0),
         shape=wanted,
         slots=_slots(wanted, world),
+        memory=_memory(wanted, world),
         requests=requests,
         startup=speeds.startup,
         work=speeds.seconds(unit.model, audio, wanted.compute),
     )
+
+
+def widest(demand: Demand, world: World, slowdown: float) -> Demand | None:
+    """The same on the slice that is all of a GPU, where some node has one; `slowdown` is that of its slice now."""
+    for gpu in sorted({node.gpu for node in world.nodes if node.sharing in {"das", "dra"}}):
+        for profile in slots.PROFILES.get(gpu, {}).values():
+            if profile.size == SLOTS and demand.shape.profile and demand.slots < SLOTS:
+                wanted = msgspec.structs.replace(demand.shape, profile=profile.name)
+                kept = {name: amount for name, amount in demand.requests.items() if name in {"cpu", "memory"}}
+                return msgspec.structs.replace(
+                    demand,
+                    shape=wanted,
+                    slots=SLOTS,
+                    memory=_memory(wanted, world),
+                    requests=wanted.requests() | kept,
+                    work=demand.work / slowdown,
+                )
+    return None
+
+
+def _memory(wanted: Shape, world: World) -> int:
+    named = re.search(r"(\d+)gb", wanted.profile)
+    if named:
+        return int(named[1]) << 30
+    sizes = [int(found[0]) for node in world.nodes if (found := re.findall(r"-(\d+)$", node.gpu))]
+    return wanted.gpus * min(sizes, default=0) << 30
 
 
 def _slots(wanted: Shape, world: World) -> int:

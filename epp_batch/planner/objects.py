@@ -82,7 +82,10 @@ def _kueue(kinds: Mapping[str, list[Object]]) -> Kueue:
         },
         transformations=tuple(_transformation(entry) for entry in resources.get("transformations") or ()),
         device_classes={
-            name: DeviceClass(entry["name"], any("counter" in source for source in entry.get("sources") or ()))
+            name: DeviceClass(
+                entry["name"],
+                any(source.get("counter", {}).get("name") == "memory" for source in entry.get("sources") or ()),
+            )
             for entry in resources.get("deviceClassMappings") or ()
             for name in entry["deviceClassNames"]
         },

@@ -1,7 +1,10 @@
-"""In which order to submit: as given, longest first, or searched for.
+"""In which order to submit: as given, longest first, or searched for; and on what, where slices can be chosen.
 
 Kueue admits by priority and then by creation, and DAS and DRA take the first place that fits, so the order of
 submission is what decides where everything lands, without any change to the cluster.
+
+`mixed` also gives the longest units a whole GPU each, as many as pays: a slice slows a recording down, and the longest
+one alone may decide the makespan.
 
 The search starts from the known good orders and improves the best by moving single units and swapping pairs, with the
 very simulation that predicts the run as its judge. It is deterministic for a given seed and number of evaluations.
@@ -15,13 +18,16 @@ from typing import Literal
 
 import msgspec
 
-from epp_batch.planner.demand import Demand
+from epp_batch.planner.demand import Demand, widest
 from epp_batch.planner.outcome import Outcome, bound, outcome
 from epp_batch.planner.simulate import Simulation
+from epp_batch.planner.speed import PAPER, Speeds
 from epp_batch.planner.world import World
 
-Policy = Literal["submission", "longest", "slots"]
-POLICIES: tuple[Policy, ...] = ("submission", "longest", "slots")
+Policy = Literal["submission", "longest", "slots", "mixed"]
+POLICIES: tuple[Policy, ...] = ("submission", "longest", "slots", "mixed")
+WIDENED = 8
+"""Most units that `mixed` tries to give whole GPUs to."""
 
 
 class Aim(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,12 +46,16 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
 
 
-def arrange(policy: Policy, demands: Sequence[Demand], world: World, search: Search | None = None) -> list[Demand]:
-    """The demands in the order of a policy."""
+def arrange(
+    policy: Policy, demands: Sequence[Demand], world: World, speeds: Speeds = PAPER, search: Search | None = None
+) -> list[Demand]:
+    """The demands in the order of a policy; `mixed` returns some of them on other slices."""
     if policy == "longest":
         return sorted(demands, key=lambda demand: -demand.seconds)
     if policy == "slots":
         return _search(list(demands), world, search or Search())
+    if policy == "mixed":
+        return _mixed(demands, world, speeds, search or Search())
     return list(demands)
 
 
@@ -75,6 +85,23 @@ def _search(demands: list[Demand], world: World, search: Search) -> list[Demand]
         if found <= cost:
             order, cost = tried, found
     return order
+
+
+def _mixed(demands: Sequence[Demand], world: World, speeds: Speeds, search: Search) -> list[Demand]:
+    """The number of wide units by the known good orders, then the search for the best number."""
+    judge = _Judge(demands, world, search.aim)
+    tries = [widened(demands, world, speeds, count) for count in range(min(WIDENED, len(demands)) + 1)]
+    best = min(tries, key=lambda tried: min(judge(order) for order in starts(tried)))
+    return _search(best, world, search)
+
+
+def widened(demands: Sequence[Demand], world: World, speeds: Speeds, count: int) -> list[Demand]:
+    """The `count` longest on whole GPUs, where nodes can give them as slices."""
+    longest = {demand.unit for demand in sorted(demands, key=lambda demand: -demand.seconds)[:count]}
+    return [
+        widest(demand, world, speeds.slowdown(demand.shape.compute)) or demand if demand.unit in longest else demand
+        for demand in demands
+    ]
 
 
 def _neighbour(order: list[Demand], chance: random.Random) -> list[Demand]:

@@ -53,7 +53,7 @@ def charged(demand: Demand, kueue: Kueue) -> Amounts:
     for resource, amount in demand.requests.items():
         mapped = kueue.device_classes.get(resource.removeprefix(CLASS)) if resource.startswith(CLASS) else None
         if mapped is not None:
-            resource, amount = mapped.resource, demand.slots if mapped.by_counter else amount
+            resource, amount = mapped.resource, demand.memory if mapped.by_memory else amount
         rule = rules.get(resource)
         if rule is None or not rule.replace:
             out[resource] = out.get(resource, 0) + amount

@@ -79,8 +79,8 @@ class DeviceClass(msgspec.Struct, frozen=True):
     """Kueue's `resources.deviceClassMappings`: what a claim counts as."""
 
     resource: str
-    by_counter: bool = False
-    """As many as the device consumes counters, for slices their slots; else one a device."""
+    by_memory: bool = False
+    """By the counter `memory` that the device consumes, in bytes; else one a device."""
 
 
 class PodsReady(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,8 +147,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def machine(count: int = 1, *, gpus: int = 8, gpu: str = "A100-40", sharing: Sharing = "whole") -> tuple[Node, ...]:
-    """So many equal nodes, named as the planner names what nobody named."""
-    return tuple(
-        Node(name=f"node-{i}", gpus=gpus, gpu=gpu, sharing=sharing, labels={"nvidia.com/gpu.present": "true"})
-        for i in range(count)
-    )
+    """So many equal nodes with the labels of NVIDIA's feature discovery."""
+    labels = {"nvidia.com/gpu.present": "true"} | ({} if sharing == "whole" else {"nvidia.com/mig.capable": "true"})
+    return tuple(Node(name=f"node-{i}", gpus=gpus, gpu=gpu, sharing=sharing, labels=labels) for i in range(count))
