@@ -1,0 +1,54 @@
+"""Where on the chart a second lies, and how its elements are written."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import NamedTuple
+
+WIDTH, RIGHT = 1200.0, 18.0
+"""Pixels: of the chart, and of its right margin."""
+CHARACTER = 0.57
+"""Width of a character, as a part of the font size."""
+
+
+class Frame(NamedTuple):
+    """The part of a chart that has a time axis."""
+
+    left: float
+    """Pixels."""
+    length: float
+    """Seconds."""
+    ident: str
+    """Sets the definitions of two charts on one page apart."""
+
+    @property
+    def right(self) -> float:
+        return WIDTH - RIGHT
+
+    def x(self, seconds: float) -> float:
+        return self.left + (self.right - self.left) * seconds / self.length
+
+
+def rect(kind: str, x: float, y: float, width: float, height: float, more: str = "") -> str:
+    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{more}/>'
+
+
+def text(x: float, y: float, content: str, *, kind: str = "", anchor: str = "", size: float = 0) -> str:
+    more = "".join(
+        f' {name}="{value}"'
+        for name, value in (("class", kind), ("text-anchor", anchor), ("font-size", f"{size:g}" if size else ""))
+        if value
+    )
+    return f'<text x="{x:.1f}" y="{y:.1f}"{more}>{escape(content)}</text>'
+
+
+def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<path class="{kind}" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
+
+
+def fitting(content: str, width: float, size: float) -> str:
+    """As much of the text as fits; "" where that would be less than six characters of it."""
+    room = int(width / (size * CHARACTER))
+    if len(content) <= room:
+        return content
+    return content[: room - 1] + "…" if room >= 7 else ""

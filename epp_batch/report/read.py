@@ -1,0 +1,54 @@
+"""The report of an output folder: its run, timeline, sidecars, failures and references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from epp_batch import timeline
+from epp_batch.folder import Failure, Folder, Result
+from epp_batch.report import wer
+from epp_batch.report.assemble import build
+from epp_batch.report.cost import Prices
+from epp_batch.report.model import Report, Words
+from epp_batch.work import Run
+
+
+def folder_report(
+    root: str | Path,
+    prices: Prices | None = None,
+    *,
+    shares: Mapping[str, float] | None = None,
+    references: bool = True,
+) -> tuple[Report, list[str]]:
+    """The report, and what could not be read for it; FolderError where there is no run.
+
+    `references=False` leaves word error rates out, which need time where recordings are long.
+    """
+    folder = Folder(root)
+    run = folder.run()
+    results = found(run, folder)
+    words: dict[str, Words] = {}
+    normaliser = ""
+    missing: list[str] = []
+    if references:
+        words, normaliser, missing = wer.measure(run.tasks(), folder, results)
+    events = timeline.read(folder.events_file)
+    report = build(run, events, results, failed(run, folder), prices, shares=shares, words=words, normaliser=normaliser)
+    return report, missing
+
+
+def found(run: Run, folder: Folder) -> dict[str, Result]:
+    """Results of these very tasks, by stem."""
+    results = {task.stem: folder.finished(task, run.options) for task in run.tasks()}
+    return {stem: result for stem, result in results.items() if result is not None}
+
+
+def failed(run: Run, folder: Folder) -> list[Failure]:
+    """Failures of these very tasks, summaries included."""
+    failures = []
+    for task in run.tasks():
+        failure = folder.failure(task.stem)
+        if failure is not None and failure.key == task.key(run.options):
+            failures.append(failure)
+    return failures

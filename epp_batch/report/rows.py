@@ -1,0 +1,134 @@
+"""One line for each recording, and one for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from epp_batch.folder import Result
+from epp_batch.report.cost import Prices, cost, hours
+from epp_batch.report.course import Course
+from epp_batch.report.model import STATUS, ModelRow, Row, Span, Status, Words
+from epp_batch.report.spans import History
+from epp_batch.report.stats import distribution
+from epp_batch.work import Run, Task, Unit
+
+
+def rows(
+    run: Run, course: Course, results: Mapping[str, Result], prices: Prices, words: Mapping[str, Words]
+) -> tuple[Row, ...]:
+    """In order of submission."""
+    spans: dict[str, list[Span]] = {}
+    for span in course.spans:
+        spans.setdefault(span.unit, []).append(span)
+    return tuple(
+        _row(task, unit, course, results.get(task.stem), spans.get(unit.name, []), prices, words.get(task.stem))
+        for unit in run.units
+        for task in unit.tasks
+    )
+
+
+def _row(
+    task: Task,
+    unit: Unit,
+    course: Course,
+    result: Result | None,
+    spans: Sequence[Span],
+    prices: Prices,
+    words: Words | None,
+) -> Row:
+    history = course.histories.get(unit.name)
+    part = _part(task, unit)
+    price = cost(spans, prices)
+    seconds = course.service.get(unit.name)
+    sent = next((span for span in course.summaries if span.stem == task.stem and span.ending == "summarized"), None)
+    return Row(
+        stem=task.stem,
+        source=task.recording.source,
+        model=task.model,
+        unit=unit.name,
+        status=_status(task, history, result),
+        reused=history is None and result is not None,
+        audio_seconds=task.recording.seconds if result is None else result.audio_seconds,
+        **_latencies(task, history),
+        service=None if seconds is None else seconds * part,
+        attempts=len(spans),
+        evictions=history.evictions if history else 0,
+        places=tuple(dict.fromkeys(span.place for span in spans if span.place)),
+        transcribe=result.timings.get("transcribe") if result else None,
+        rtf=result.rtf or None if result else None,
+        language=result.language if result else "",
+        device_hours=sum(map(hours, spans)) * part,
+        cost=None if price is None else price * part,
+        words=words,
+        wer=words.rate if words else None,
+        ttft=sent.first_token - sent.asked if sent and sent.first_token is not None else None,
+        summary=sent.ended - sent.sent if sent else None,
+    )
+
+
+def _part(task: Task, unit: Unit) -> float:
+    """The task's part of its unit's device time, by length of audio; even parts where a length is not known."""
+    total = unit.seconds
+    return (task.recording.seconds or 0.0) / total if total else 1 / len(unit.tasks)
+
+
+def _status(task: Task, history: History | None, result: Result | None) -> Status:
+    if history is None:
+        return "waiting" if result is None else "done"
+    end = history.stems.get(task.stem)
+    if end is not None:
+        return STATUS[end.state]
+    if result is not None and history.state in ("failed", "cancelled"):
+        return "done"  # of a shard of which others failed
+    return STATUS[history.state]
+
+
+def _latencies(task: Task, history: History | None) -> dict[str, float | None]:
+    if history is None:
+        return {}
+    end = history.stems.get(task.stem) or history.end
+    finished = end.at if end is not None and end.state == "finished" else None
+    return {
+        "created": history.created,
+        "finished": finished,
+        "wait": history.wait,
+        "start": None if history.running is None else history.running - history.created,
+        "completion": None if finished is None else finished - history.created,
+    }
+
+
+def models(rows: Sequence[Row], spans: Sequence[Span], prices: Prices) -> tuple[ModelRow, ...]:
+    """In order of first submission."""
+    return tuple(
+        _model(
+            model,
+            [row for row in rows if row.model == model],
+            [span for span in spans if span.model == model],
+            prices,
+        )
+        for model in dict.fromkeys(row.model for row in rows)
+    )
+
+
+def _model(model: str, rows: Sequence[Row], spans: Sequence[Span], prices: Prices) -> ModelRow:
+    done = [row for row in rows if row.status == "done"]
+    words = sum((row.words for row in rows if row.words), Words(reference=0))
+    return ModelRow(
+        model=model,
+        recordings=len(rows),
+        done=len(done),
+        audio_seconds=sum(row.audio_seconds or 0.0 for row in done),
+        transcribe_rtf=_ratio([(row.transcribe, row.audio_seconds) for row in done]),
+        service_rtf=_ratio([(row.service, row.audio_seconds) for row in done]),
+        completion=distribution(row.completion for row in done if row.completion is not None),
+        device_hours=sum(map(hours, spans)),
+        cost=cost(spans, prices),
+        words=words if words.reference else None,
+        wer=words.rate,
+    )
+
+
+def _ratio(pairs: Sequence[tuple[float | None, float | None]]) -> float | None:
+    """Sum / sum, of the pairs that are known on both sides."""
+    known = [(above, below) for above, below in pairs if above is not None and below]
+    return sum(above for above, _ in known) / sum(below for _, below in known) if known else None

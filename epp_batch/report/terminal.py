@@ -1,0 +1,122 @@
+"""The report on a terminal: the verdict, a chart of blocks, the tables. Without a terminal the same without colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table as Grid
+from rich.text import Text
+
+from epp_batch.report import compare, scale, tables, words
+from epp_batch.report.curve import Step
+from epp_batch.report.lanes import common, groups
+from epp_batch.report.model import Report, Span
+from epp_batch.report.places import parse
+from epp_batch.report.tables import Table
+
+COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "bright_red", "bright_blue", "white")
+TONES = {"good": "green", "bad": "red"}
+LEVELS = " ▁▂▃▄▅▆▇█"
+ROWS, TROUBLES = 24, 20
+"""Devices and failures shown at most."""
+
+
+def show(report: Report, console: Console, other: Report | None = None) -> None:
+    """Everything but the single recordings; with `other`, compared with it."""
+    console.print(Text.assemble((report.run, "bold"), "  ", (words.when(report), "dim")))
+    console.print(Text(words.verdict(report)))
+    if other is not None and (said := compare.verdict(report, other)):
+        console.print(Text(said, style="bold"))
+    for trouble in report.troubles[:TROUBLES]:
+        console.print(Text(f"  {trouble}", style="red"))
+    if len(report.troubles) > TROUBLES:
+        console.print(Text(f"  and {len(report.troubles) - TROUBLES:,} more that failed", style="red"))
+    _chart(report, console)
+    shown = [] if other is None else [compare.table(report, other)]
+    for table in (*shown, tables.latencies(report), tables.models(report), tables.uses(report)):
+        if table.rows:
+            console.print()
+            console.print(grid(table))
+    if other is not None and (note := shown[0].note):
+        console.print(Text(note, style="yellow"))
+
+
+def grid(table: Table) -> Grid:
+    """As rich draws it."""
+    drawn = Grid(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for index, head in enumerate(table.heads):
+        drawn.add_column(head, justify="left" if index < table.left else "right", no_wrap=True)
+    for row in table.rows:
+        drawn.add_row(*(Text(cell.text, style=TONES.get(cell.tone, "")) for cell in row))
+    return drawn
+
+
+def _chart(report: Report, console: Console) -> None:
+    """A line for each device, as far as there is room, and the curve of how many ran."""
+    found = groups(report.spans)
+    if not found or not report.length:
+        return
+    prefix = common([group.device for group in found])
+    names = [(group.device.removeprefix(prefix) or "not told")[-24:] for group in found]
+    left = max(map(len, [*names[:ROWS], "running"])) + 2
+    width = max(20, min(console.width - left - 6, 100))
+    colours = {one.model: COLOURS[index % len(COLOURS)] for index, one in enumerate(report.models)}
+    lines = [Text.assemble(*((f"■ {model}   ", colour) for model, colour in colours.items()))]
+    for group, name in list(zip(found, names, strict=True))[:ROWS]:
+        spans = [bar.span for bar in group.bars]
+        lines.append(Text(name.ljust(left), style="dim") + _row(spans, report.length, width, colours))
+    if len(found) > ROWS:
+        lines.append(Text(f"and {len(found) - ROWS:,} more", style="dim"))
+    most = report.concurrency.peak
+    levels = "".join(
+        LEVELS[-(-8 * level // most)] for level in sampled(report.concurrency.running, report.length, width)
+    )
+    lines.append(Text.assemble(("running".ljust(left), "dim"), levels, (f" {most:,}", "dim")))
+    lines.append(Text(" " * left + _ticks(report.length, width), style="dim"))
+    console.print()
+    for line in lines:
+        console.print(Padding(line, (0, 0)), no_wrap=True, overflow="crop")
+
+
+def _row(spans: Sequence[Span], length: float, width: int, colours: dict[str, str]) -> Text:
+    """Each cell tells how much of the device was held in its time, in the colour of who held most; × ends in red."""
+    step = length / width
+    held: list[dict[str, float]] = [{} for _ in range(width)]
+    failed = set()
+    for span in spans:
+        slots = parse(span.place).slots
+        weight = (slots[1] - slots[0] + 1) / 8 if slots else 1.0
+        for cell in range(min(width - 1, int(span.allocated / step)), min(width - 1, int(span.ended / step)) + 1):
+            part = min(span.ended, (cell + 1) * step) - max(span.allocated, cell * step)
+            held[cell][span.model] = held[cell].get(span.model, 0.0) + max(0.0, part) / step * weight
+        if span.ending in ("evicted", "failed"):
+            failed.add(min(width - 1, int(span.ended / step)))
+    row = Text()
+    for cell, models in enumerate(held):
+        level = min(8, round(8 * min(1.0, sum(models.values()))))
+        style = colours.get(max(models, key=models.__getitem__), "") if models else ""
+        row.append("×" if cell in failed else LEVELS[level], style="red" if cell in failed else style)
+    return row
+
+
+def sampled(steps: Sequence[Step], length: float, width: int) -> list[int]:
+    """The highest level in each of `width` equal parts."""
+    found = [0] * width
+    ends = [at for at, _ in steps[1:]] + [length]
+    for (at, level), end in zip(steps, ends, strict=True):
+        for cell in range(
+            min(width - 1, int(at / length * width)), min(width - 1, int(end / length * width - 1e-9)) + 1
+        ):
+            found[cell] = max(found[cell], level)
+    return found
+
+
+def _ticks(length: float, width: int) -> str:
+    line = [" "] * (width + 10)
+    for tick in scale.ticks(length, max(2, width // 14)):
+        label = scale.label(tick, length)
+        start = int(tick / length * width)
+        line[start : start + len(label)] = label
+    return "".join(line).rstrip()

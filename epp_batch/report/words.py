@@ -1,0 +1,104 @@
+"""Numbers as people read them; a dash is what nobody knows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from epp_batch.report.model import Report
+
+DASH = "–"
+
+
+def lasting(seconds: float | None) -> str:
+    """A duration with two parts at most: `0.42 s`, `45 s`, `12 min 30 s`, `1 h 05 min`, `3 d 4 h`."""
+    if seconds is None:
+        return DASH
+    if seconds < 0:
+        return "-" + lasting(-seconds)
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    return DASH if value is None else f"{value:,.{digits}f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return DASH if value is None else f"{value * 100:.{digits}f} %"
+
+
+def hours(seconds: float) -> str:
+    """Length of audio: hours, or minutes below one."""
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
+def ratio(value: float | None) -> str:
+    """A real-time factor, three significant digits."""
+    return DASH if value is None else f"{value:.3g}"
+
+
+def money(value: float | None, currency: str) -> str:
+    return DASH if value is None else f"{value:,.2f} {currency}"
+
+
+def count(amount: int, one: str, many: str = "") -> str:
+    """`1 recording`, `2 recordings`."""
+    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
+
+
+def when(report: Report) -> str:
+    """Where and when it ran."""
+    place = {"cluster": "on the cluster", "local": "on this machine", "virtual": "simulated, in virtual time"}[
+        report.kind
+    ]
+    if report.kind == "virtual" or not report.began:
+        return place
+    return f"{datetime.fromtimestamp(report.began, UTC):%Y-%m-%d %H:%M:%S} UTC, {place}"
+
+
+def verdict(report: Report) -> str:
+    """The run in a few sentences."""
+    counts, total = report.counts, report.recordings
+    text = [f"{counts['done']:,} of {count(total, 'recording')} transcribed"]
+    if report.makespan:
+        text.append(f" in {lasting(report.makespan)}")
+    if report.audio_seconds and report.speed is not None:
+        text.append(f": {hours(report.audio_seconds)} of audio, {report.speed:.3g} times as fast as it plays")
+    parts = ["".join(text) + "."]
+    if report.reused:
+        parts.append(f"{report.reused:,} had been finished before.")
+    open_ones = counts["running"] + counts["waiting"]
+    if open_ones:
+        parts.append(f"Not over: {counts['running']:,} running, {counts['waiting']:,} waiting.")
+    ends = [f"{counts[name]:,} {name}" for name in ("failed", "cancelled") if counts[name]]
+    if ends:
+        parts.append(f"{' and '.join(ends)}.".capitalize())
+    if report.evictions:
+        parts.append(f"{_evictions(report)}.")
+    return " ".join([*parts, *_summaries(report)])
+
+
+def _evictions(report: Report) -> str:
+    text = count(report.evictions, "eviction")
+    if not report.preemptions:
+        return text
+    return f"{text}, {'all' if report.preemptions == report.evictions > 1 else f'{report.preemptions:,}'} by preemption"
+
+
+def _summaries(report: Report) -> list[str]:
+    done = sum(span.ending == "summarized" for span in report.summaries)
+    if not done:
+        return []
+    text = f"{count(done, 'summary', 'summaries')}"
+    pair = report.handed_off()
+    if pair and pair[0] < pair[1]:
+        text += f", the first {lasting(pair[1] - pair[0])} before the last transcript"
+    return [f"{text}."]
