@@ -59,12 +59,12 @@ class Books:
         """Wall second at which the last of its transcripts was written; None without any."""
         return max((self.done[task.stem].finished for task in unit.tasks if task.stem in self.done), default=None)
 
-    def failed_before(self, unit: Unit) -> list[tuple[Task, Failure]]:
-        """Tasks that an earlier driver or worker found to fail whenever they are tried."""
+    def failed_before(self, unit: Unit, *, final: bool = False) -> list[tuple[Task, Failure]]:
+        """Tasks that fail whenever they are tried, as an earlier worker found; any failure where it is `final`."""
         found = []
         for task in self.open(unit):
             failure = self._failure(task)
-            if failure is not None and failure.permanent:
+            if failure is not None and (final or failure.permanent):
                 self.failed[task.stem] = failure
                 found.append((task, failure))
         return found

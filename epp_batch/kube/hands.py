@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 from epp.tasks import Tasks
 from epp_batch.cluster import jobs
@@ -119,3 +120,10 @@ async def hold(client: Client, kueue: Kueue, namespace: str, workload: str, *, a
         await client.patch(kueue.workloads.path(namespace, workload), body)
     except NotFound:
         return
+
+
+async def stop_queue(
+    client: Client, kueue: Kueue, namespace: str, queue: str, policy: Literal["None", "Hold", "HoldAndDrain"]
+) -> None:
+    """Holds a LocalQueue, for everybody who uses it, or lets it go on."""
+    await client.patch(kueue.local_queues.path(namespace, queue), {"spec": {"stopPolicy": policy}})

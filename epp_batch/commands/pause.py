@@ -1,0 +1,51 @@
+"""`epp-batch pause`: takes what waits out of its queue."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from epp_batch.commands import _runs
+
+if TYPE_CHECKING:
+    from epp_batch.kube.client import Client
+
+HELP = "let a run's Jobs wait until `epp-batch resume`; what runs goes on unless --now is given"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    _runs.add_run(parser)
+    parser.add_argument("--now", action="store_true", help="stop what runs, too; it goes on where it was after resume")
+    parser.add_argument(
+        "--queue",
+        metavar="NAME",
+        help="hold this LocalQueue instead, for all who use it (needs the right to change LocalQueues)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    return _runs.on_cluster(args, lambda client: _pause(args, client))
+
+
+async def _pause(args: argparse.Namespace, client: Client) -> int:
+    from epp.clock import SystemClock
+    from epp_batch.kube import control, survey
+    from epp_batch.kube.hands import hold, stop_queue
+    from epp_batch.kube.workloads import state
+
+    kueue = await client.kueue()
+    target = _runs.target(args, client)
+    if args.queue is not None:
+        await stop_queue(client, kueue, target.namespace, args.queue, "HoldAndDrain" if args.now else "Hold")
+        print(f"LocalQueue {target.namespace}/{args.queue} is on hold")
+        return 0
+    if target.folder is not None:
+        control.write(target.folder, control.Control(state="paused", at=SystemClock().wall()))
+    phases = ("queued", "reserved", "admitted", "running") if args.now else ("queued",)
+    facts = await survey.facts(client, kueue, target.namespace, target.name)
+    held = [one.workload for one in facts.values() if one.workload is not None and state(one).phase in phases]
+    for workload in held:
+        await hold(client, kueue, target.namespace, workload.metadata.name)
+    going = sum(state(one).phase in ("reserved", "admitted", "running") for one in facts.values())
+    print(f"{target.name}: {len(held)} Jobs paused" + ("" if args.now else f", {going} go on to their end"))
+    return 0

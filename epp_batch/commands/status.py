@@ -1,0 +1,100 @@
+"""`epp-batch status`: where a run stands, once."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from epp_batch.commands import _runs
+from epp_batch.errors import Unreachable
+
+if TYPE_CHECKING:
+    from epp_batch.folder import Folder
+    from epp_batch.kube.client import Client
+    from epp_batch.kube.survey import Row
+    from epp_batch.kube.workloads import Facts
+    from epp_batch.work import Run
+
+HELP = "where a run stands, and why it does not go on; works without the cluster, from the folder"
+_QUIET = ("succeeded", "absent")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    _runs.add_run(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--units", action="store_true", help="one line for each unit that is not through")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 if nothing has failed (so far), else 1."""
+    found = _runs.known(args)
+    if found is not None and found[0].cluster is None:
+        return _tell(args, *found, None)
+    return _runs.on_cluster(args, lambda client: _status(args, client))
+
+
+async def _status(args: argparse.Namespace, client: Client) -> int:
+    from epp_batch.kube import survey
+
+    target = _runs.target(args, client)
+    try:
+        async with asyncio.timeout(30):
+            facts = await survey.facts(client, await client.kueue(), target.namespace, target.name)
+    except (Unreachable, TimeoutError) as error:
+        if target.run is None or target.folder is None:
+            raise
+        print(f"epp-batch status: {error}; this is from the folder alone", file=sys.stderr)
+        return _tell(args, target.run, target.folder, None)
+    if target.run is None or target.folder is None:
+        return _tell_jobs(args, target.name, survey.rows(None, facts))
+    return _tell(args, target.run, target.folder, facts)
+
+
+def _tell(args: argparse.Namespace, run: Run, folder: Folder, facts: dict[str, Facts] | None) -> int:
+    import msgspec
+
+    from epp.clock import SystemClock
+    from epp_batch.kube import survey
+    from epp_batch.view import words
+
+    state, books = survey.standing(run, folder, facts, SystemClock().wall())
+    rows = survey.rows(run, facts, books) if facts is not None else []
+    failures = list(books.failed.values())
+    if args.json:
+        print(msgspec.json.encode({"state": state, "units": rows, "failures": failures}).decode())
+        return 1 if failures else 0
+    print(f"{run.name}: {words.summary(state)}")
+    for trouble in state.troubles:
+        print(f"  {trouble}")
+    for failure in failures:
+        print(f"  {words.line(failure)}")
+    if args.units:
+        _list(row for row in rows if row.stems)
+    return 1 if failures else 0
+
+
+def _tell_jobs(args: argparse.Namespace, name: str, rows: list[Row]) -> int:
+    """A run whose folder is elsewhere: its Jobs."""
+    from collections import Counter
+
+    import msgspec
+
+    phases = Counter(row.phase for row in rows)
+    if args.json:
+        print(msgspec.json.encode({"run": name, "phases": phases, "units": rows}).decode())
+    else:
+        print(f"{name}: " + (", ".join(f"{count} {phase}" for phase, count in phases.items()) or "no Jobs"))
+        if args.units:
+            _list(row for row in rows if row.phase not in _QUIET)
+    return 1 if phases["failed"] or phases["deactivated"] else 0
+
+
+def _list(rows: Iterable[Row]) -> None:
+    for row in rows:
+        names = ", ".join(row.stems) or row.unit
+        place = f" on {row.place}" if row.place else ""
+        why = ": ".join(filter(None, (row.reason, row.message)))
+        print(f"  {names}: {row.phase}{place}" + (f" ({why})" if why else ""))
