@@ -1,0 +1,5 @@
+"""The whole stage on this machine: speech, real Whisper, a real gateway, summaries, a report."""
+
+from epp_batch.demo.play import play
+
+__all__ = ["play"]

@@ -1,0 +1,78 @@
+"""Speech for the demo: made by espeak-ng from a wheel, or read by people, where a folder of the cache has some."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import wave
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from epp_batch.demo.calls import Call
+from epp_batch.errors import InputError
+
+_SYNCHRONOUS = 2
+_DONT_EXIT = 0x8000
+_UTF8, _CHARACTER, _RATE = 1, 1, 1
+WORDS_PER_MINUTE = 160
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+def speak(calls: Sequence[Call], audio: Path, references: Path) -> None:
+    """Each call as NAME.wav, and what is said as NAME.txt. Raises InputError where espeak-ng cannot be loaded."""
+    library, rate = _espeak()
+    for call in calls:
+        samples = _synthesize(library, call)
+        with wave.open(str(audio / f"{call.name}.wav"), "wb") as file:
+            file.setparams((1, 2, rate, 0, "NONE", ""))
+            file.writeframes(samples)
+        (references / f"{call.name}.txt").write_text(call.text + "\n", encoding="utf-8")
+
+
+def people(audio: Path, references: Path, environment: Mapping[str, str]) -> int:
+    """Copies the recordings of people that the cache holds beside their texts; how many there were."""
+    cache = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epp" / "speech" / "librivox"
+    count = 0
+    for path in sorted(cache.glob("*.wav")):
+        text = path.with_suffix(".txt")
+        if text.exists():
+            name = f"librivox-{path.stem.rpartition('-')[2]}"
+            shutil.copyfile(path, audio / f"{name}.wav")
+            shutil.copyfile(text, references / f"{name}.txt")
+            count += 1
+    return count
+
+
+def _synthesize(library: ctypes.CDLL, call: Call) -> bytes:
+    pieces: list[bytes] = []
+
+    def take(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None) -> int:
+        if samples and count > 0:
+            pieces.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    callback = _Callback(take)
+    library.espeak_SetSynthCallback(callback)
+    library.espeak_SetVoiceByName(call.voice.encode())
+    library.espeak_SetParameter(_RATE, WORDS_PER_MINUTE, 0)
+    data = call.text.encode()
+    library.espeak_Synth(data, len(data) + 1, 0, _CHARACTER, 0, _UTF8, None, None)
+    library.espeak_Synchronize()
+    return b"".join(pieces)
+
+
+def _espeak() -> tuple[ctypes.CDLL, int]:
+    """The library and its samples a second."""
+    try:
+        import espeakng_loader
+
+        library = ctypes.CDLL(os.fspath(espeakng_loader.get_library_path()))
+    except (ImportError, OSError) as error:
+        remedy = "install the extra batch-demo, or give recordings of your own: epp-batch demo FILE…"
+        raise InputError(f"espeak-ng cannot be loaded: {error}", remedy=remedy) from error
+    data = os.fspath(espeakng_loader.get_data_path()).encode()
+    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT)
+    if rate <= 0:
+        raise InputError("espeak-ng does not find its voices", remedy="install espeakng-loader again")
+    return library, rate
