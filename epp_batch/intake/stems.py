@@ -49,7 +49,7 @@ def assign(found: Sequence[Found], before: Mapping[str, str]) -> list[str]:
 
 def clean(part: str) -> str:
     """One part of a path that can stand in a file name everywhere."""
-    part = re.sub(r"[\x00-\x1f\x7f/\\]", "_", part).strip() or "_"
+    part = re.sub(r"[\x00-\x1f\x7f/\\\ud800-\udfff]", "_", part).strip() or "_"
     if part in {".", ".."}:
         part = "_"
     if PurePosixPath(part).suffix in RESERVED:
@@ -110,4 +110,4 @@ def _hashed(names: list[str], group: list[Found]) -> list[str]:
 
 
 def _hash(one: Found) -> str:
-    return hashlib.sha256(f"{one.source}\0{one.model or ''}".encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{one.source}\0{one.model or ''}".encode(errors="surrogateescape")).hexdigest()[:8]

@@ -1,0 +1,81 @@
+"""What a SOURCE stands for."""
+
+from __future__ import annotations
+
+import pytest
+
+from epp_batch.errors import InputError
+from epp_batch.intake.sources import expand
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("b.mp3", "a.wav", "notes.txt", "sub/c.flac", ".hidden/d.mp3", ".e.mp3", "out/f.mp3", "odd.dat"):
+        path = tmp_path / "calls" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path / "calls"
+
+
+def names(tree, *sources):
+    return ["/".join(found.name) for found in expand([str(source) for source in sources], tree / "out")]
+
+
+def test_a_folder_is_walked_in_order_without_hidden_ones_and_the_output(tree):
+    assert names(tree, tree) == ["a", "b", "sub/c"]
+
+
+def test_files_of_any_suffix_are_taken_when_named(tree):
+    assert names(tree, tree / "odd.dat", tree / "sub/c.flac") == ["odd", "c"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.mp3", ["b"]),
+        ("*", ["a", "b", "c"]),
+        ("**", ["a", "b", "sub/c"]),
+        ("**/*.flac", ["sub/c"]),
+        ("*.dat", ["odd"]),
+        ("s*", ["c"]),
+        ("[ab].*", ["a", "b"]),
+    ],
+)
+def test_globs(tree, pattern, found):
+    assert (
+        sorted(name.split("/")[-1] if pattern in {"*", "s*"} else name for name in names(tree, tree / pattern)) == found
+    )
+
+
+def test_a_source_named_twice_is_there_once(tree):
+    assert names(tree, tree, tree / "b.mp3", f"file://{tree}/a.wav") == ["a", "b", "sub/c"]
+
+
+def test_urls(tree):
+    assert names(tree, "https://h/x/call%20one.mp3?sig=1", "http://h/") == ["call one", "h"]
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("none.mp3", "no such file or folder"),
+        ("*.ogg", "no audio matches"),
+        ("s3://bucket/key", "s3:// is not supported; mount it"),
+        ("http:///x.mp3", "without a host"),
+    ],
+)
+def test_what_names_nothing(tree, source, what):
+    source = source if "//" in source else str(tree / source)
+    with pytest.raises(InputError, match=what):
+        expand([source], tree / "out")
+
+
+def test_a_folder_without_audio_says_what_it_has(tmp_path):
+    (tmp_path / "x.txt").touch()
+    with pytest.raises(InputError, match=r"no audio in this folder \(1 other file\); name files"):
+        expand([str(tmp_path)], tmp_path / "out")
+
+
+def test_the_source_is_absolute_whatever_the_directory(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    assert expand(["b.mp3"], tree / "out")[0].source == str(tree / "b.mp3")
