@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epp_batch.commands import _options, _summaries
+from epp_batch.errors import FolderError, InputError, Kind
 
 if TYPE_CHECKING:
     from epp.clock import Clock
@@ -49,9 +50,23 @@ def run(args: argparse.Namespace) -> int:
     """0 when every recording has its transcript (and summary), 1 when one failed, 130 when it was interrupted."""
     from epp.clock import SystemClock
     from epp_batch.folder import Folder
+    from epp_batch.kube.control import lock
+    from epp_batch.worker.failures import FULL
 
     clock = SystemClock()
     folder = Folder(Path(args.output).absolute())
+    try:
+        with lock(folder) as alone:
+            if not alone:
+                raise InputError(f"{folder.root}: another command is at work here", remedy="wait for its end")
+            return _alone(args, folder, clock)
+    except OSError as error:
+        remedy = Kind.DISK_FULL.remedy if error.errno in FULL else "give an output folder that can be written"
+        raise FolderError(f"{error.filename or folder.root}: {error.strerror}", remedy=remedy) from error
+
+
+def _alone(args: argparse.Namespace, folder: Folder, clock: Clock) -> int:
+    """With the folder for ourselves."""
     paths = _options.per_model("--model-path", args.model_path)
     wanted, gathered = _plan(args, folder, clock)
     folder.save_run(wanted)
@@ -69,12 +84,17 @@ def _plan(args: argparse.Namespace, folder: Folder, clock: Clock) -> tuple[Run, 
     from epp_batch.folder import load
     from epp_batch.work import Run
 
-    options = _options.options(args)
+    options, name = _options.options(args), _options.run_name(args.run_name, folder)
+    intake.Rules(args.model, args.default_model)
     gathered = intake.gather(
-        args.sources, folder, relative_to=args.relative_to, references=args.references, probe=not args.no_probe
+        args.sources,
+        folder,
+        relative_to=args.relative_to,
+        references=args.references,
+        probe=not args.no_probe,
+        progress=_count if sys.stderr.isatty() else None,
     )
     rules = intake.Rules(args.model, args.default_model, gathered.models)
-    name = args.run_name or folder.root.name
     before = load(folder.run_file, Run)
     units = intake.units(
         gathered.recordings, rules, options, run=name, order=args.order, shard_seconds=args.shard_seconds,
@@ -90,6 +110,11 @@ def _plan(args: argparse.Namespace, folder: Folder, clock: Clock) -> tuple[Run, 
         max_seconds=args.max_seconds,
     )
     return wanted, gathered
+
+
+def _count(done: int, total: int) -> None:
+    """How far the reading of sources has come, on a terminal."""
+    print(f"\rread {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 async def _run(

@@ -67,6 +67,7 @@ class Pool:
         self._attempts: Counter[str] = Counter()
         self._tracker = Tracker(run)
         self._outcome = Outcome()
+        self._broken: OSError | None = None
 
     async def transcribe(self, tasks: Tasks, stop: asyncio.Event) -> Outcome:
         """Returns when every task has come to its end, or soon after `stop`, with all that was done kept."""
@@ -82,6 +83,8 @@ class Pool:
             for task in (ticking, stopping):
                 task.cancel()
             await asyncio.gather(*(worker.close() for worker in self._workers))
+        if self._broken is not None:
+            raise self._broken
         self._view.tick(self._tracker.look(self._clock.wall()))
         return self._outcome
 
@@ -120,9 +123,14 @@ class Pool:
         return True
 
     async def _drain(self, worker: Worker) -> None:
-        while self._queue:
-            unit, todo = self._queue.pop(self._choose(worker.model))
-            await self._do(worker, unit, todo)
+        """Units until there are none; a journal that cannot be written ends the run, not with a traceback."""
+        try:
+            while self._queue:
+                unit, todo = self._queue.pop(self._choose(worker.model))
+                await self._do(worker, unit, todo)
+        except OSError as error:
+            self._broken = self._broken or error
+            self._queue.clear()
 
     def _choose(self, model: str) -> int:
         """The first unit of the model that the worker has loaded, else the first."""

@@ -17,6 +17,8 @@ from epp_batch.errors import Kind, Stage, WorkError
 RATE = 16_000
 ESTIMATED = frozenset({"mp3", "aac", "adts", "ac3", "eac3", "amr", "loas", "dts"})
 """Demuxers that guess a recording's length from its bit rate."""
+PIPED = 0x7FFF_F000
+"""Sizes from here on stand in WAV headers of those who did not know it."""
 LOST = 0.02
 """Share of the declared length that may be missing before a file counts as corrupt, and at least LOST_SECONDS."""
 LOST_SECONDS = 2.0
@@ -50,7 +52,7 @@ def decode(path: Path, source: str, check: Callable[[], None]) -> Samples:
         with av.open(os.fspath(path), metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise WorkError(Kind.CORRUPT, Stage.DECODE, source, "no audio in it")
-            declared = _declared(container)
+            declared = _declared(container, path)
             broken = _fill(raw, container, check)
     except av.error.FFmpegError as error:
         raise WorkError(
@@ -72,14 +74,30 @@ def _whole(seconds: float, declared: float | None, broken: int, source: str) -> 
         raise WorkError(Kind.CORRUPT, Stage.DECODE, source, message)
 
 
-def _declared(container: Any) -> float | None:
+def _declared(container: Any, path: Path) -> float | None:
     """Seconds, where the container knows rather than guesses."""
-    if ESTIMATED & set(container.format.name.split(",")):
+    names = set(container.format.name.split(","))
+    if ESTIMATED & names:
         return None
     stream = container.streams.audio[0]
+    seconds: float | None = container.duration / av.time_base if container.duration else None
     if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
+        seconds = float(stream.duration * stream.time_base)
+    if seconds is not None and "wav" in names:
+        seconds *= _cut_short(path)
+    return seconds
+
+
+def _cut_short(path: Path) -> float:
+    """How many times longer a WAV file says it is than it is; FFmpeg believes the file's size.
+
+    1 for one written to a pipe, whose header could not know.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    said = int.from_bytes(head[4:8], "little") + 8
+    there = path.stat().st_size
+    return said / there if head[:4] == b"RIFF" and there < said < PIPED else 1.0
 
 
 def _fill(raw: bytearray, container: Any, check: Callable[[], None]) -> int:

@@ -86,11 +86,16 @@ class Leash:
         self._limit = max_seconds
         self._end = None if max_seconds is None else clock.now() + max_seconds
 
+    @property
+    def taut(self) -> bool:
+        """Whether `check` would raise: what is done should be written down now."""
+        return self._stop.is_set() or (self._end is not None and self._clock.now() >= self._end)
+
     def check(self, stage: Stage) -> None:
         """Raises WorkError when the order was stopped or the recording's time is over."""
         if self._stop.is_set():
             raise WorkError(Kind.STOPPED, stage, self._source, "stopped")
-        if self._end is not None and self._clock.now() >= self._end:
+        if self.taut:
             raise WorkError(Kind.TIMEOUT, stage, self._source, f"not done after {self._limit:g} s")
 
     def wait(self, seconds: float, stage: Stage) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from epp_batch.errors import Kind, WorkError
 from epp_batch.folder import Failure, Folder, Result, save, write
-from epp_batch.work import Format, Task
+from epp_batch.work import FORMATS, Format, Task
 from epp_batch.worker.failures import record
 from epp_batch.worker.formats import Transcript, render
 
@@ -29,6 +30,14 @@ def finish(folder: Folder, task: Task, result: Result) -> None:
     """Writes `done.json`, which says that all is there, and gives the recording's further names the same files."""
     save(folder.path(task.stem, "done.json"), result)
     spread(folder, task, result)
+
+
+def sweep(folder: Folder, stem: str) -> None:
+    """Removes what workers left that were killed in the middle of a write; for whoever holds the recording."""
+    for suffix in (*FORMATS, "done.json"):
+        path = folder.path(stem, suffix)
+        for litter in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.tmp"):
+            litter.unlink(missing_ok=True)
 
 
 def spread(folder: Folder, task: Task, result: Result) -> None:

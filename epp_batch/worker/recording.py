@@ -143,7 +143,7 @@ class Work:
             pending.append(segment)
             language = found
             spent = self._clock.now() - begun
-            if spent >= SEQUENCE_SECONDS:
+            if spent >= SEQUENCE_SECONDS or self._leash.taut:
                 partial.append(Batch(segment.end, spent, pending, language=language))
                 begun, pending = self._clock.now(), []
                 self._progress(partial, samples)
@@ -189,6 +189,8 @@ class Work:
             peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
         outputs.finish(self.folder, self.task, result)
+        if result.attempts > 1:
+            outputs.sweep(self.folder, self.task.stem)
         partial.remove()
         return result
 

@@ -83,8 +83,7 @@ class Whisper:
     ) -> Iterator[tuple[Segment, str]]:
         """Segments from second `start` on, each with the language; what was `said` before is the model's context."""
         settings = self._settings(options)
-        if said:
-            settings["initial_prompt"] = said
+        settings["initial_prompt"] = " ".join(filter(None, (options.initial_prompt, said))) or None
         found, info = self._model.transcribe(
             samples[round(start * RATE) :], language=language, vad_filter=options.vad, **settings
         )

@@ -1,0 +1,145 @@
+"""Any container and codec in, 16 kHz out; a file that is not whole is not taken for one that is."""
+
+from __future__ import annotations
+
+import re
+import wave
+
+import av
+import numpy as np
+import pytest
+
+from epp_batch.errors import Kind, Stage, WorkError
+from epp_batch.worker.audio import RATE, decode
+
+SECONDS = 8.0
+
+
+def tone(seconds=SECONDS, rate=RATE):
+    return np.sin(np.arange(int(seconds * rate)) * 440 * 2 * np.pi / rate)
+
+
+def wav(path, seconds=SECONDS, rate=RATE, channels=1):
+    samples = (tone(seconds, rate) * 16_000).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", ""))
+        file.writeframes(np.repeat(samples, channels).tobytes())
+    return path
+
+
+def encoded(path, codec, rate):
+    """The tone in the container of the path's suffix."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray((tone(rate=rate)[None] * 16_000).astype(np.int16), "s16", "mono")
+        frame.sample_rate = rate
+        resampler = av.AudioResampler(stream.format, "mono", rate, frame_size=stream.codec_context.frame_size or 1024)
+        for part in (*resampler.resample(frame), *resampler.resample(None)):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return path
+
+
+def samples_of(path):
+    return decode(path, str(path), lambda: None)
+
+
+def refused(path):
+    with pytest.raises(WorkError) as caught:
+        samples_of(path)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [
+        ("a.mp3", "libmp3lame", 44_100),
+        ("a.ogg", "libopus", 48_000),
+        ("a.flac", "flac", 22_050),
+        ("a.m4a", "aac", 44_100),
+        ("a.mkv", "libopus", 48_000),
+        ("a.aac", "aac", 44_100),
+    ],
+)
+def test_containers_and_codecs(tmp_path, name, codec, rate):
+    samples = samples_of(encoded(tmp_path / name, codec, rate))
+    assert samples.dtype == np.float32
+    assert len(samples) / RATE == pytest.approx(SECONDS, abs=0.15)
+    spectrum = np.abs(np.fft.rfft(samples[RATE : 2 * RATE]))
+    assert spectrum.argmax() == 440
+
+
+def test_levels_and_channels(tmp_path):
+    samples = samples_of(wav(tmp_path / "a.wav", rate=8_000, channels=2))
+    assert len(samples) == pytest.approx(SECONDS * RATE, abs=32)
+    assert np.abs(samples).max() == pytest.approx(16_000 / 32_768, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "0 bytes"),
+        (b"this is no audio at all, whatever its name says\n" * 100, "not decodable|no audio"),
+        (bytes(range(256)) * 200, "not decodable|no audio"),
+        (b"RIFF\x24\x00\x00\x00WAVE", "not decodable|no audio"),
+    ],
+)
+def test_what_is_no_audio(tmp_path, content, message):
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    error = refused(path)
+    assert (error.kind, error.stage) == (Kind.CORRUPT, Stage.DECODE)
+    assert re.search(message, error.message)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.wav", None), ("a.m4a", "aac"), ("a.flac", "flac"), ("a.ogg", "libopus")]
+)
+def test_half_a_file_is_no_file(tmp_path, name, codec):
+    path = tmp_path / name
+    if codec is None:
+        wav(path)
+    else:
+        encoded(path, codec, 48_000)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    if name == "a.ogg":  # its pages do not know what follows: this is a whole recording of half the length
+        assert len(samples_of(path)) / RATE < 0.7 * SECONDS
+        return
+    error = refused(path)
+    assert error.kind is Kind.CORRUPT
+
+
+def test_a_video_without_sound(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(5):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    assert refused(path).message == "no audio in it"
+
+
+def test_a_few_broken_packets_are_skipped(tmp_path):
+    path = encoded(tmp_path / "a.mp3", "libmp3lame", 44_100)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 100] = b"\x55" * 100
+    path.write_bytes(data)
+    assert len(samples_of(path)) / RATE == pytest.approx(SECONDS, abs=0.5)
+
+
+def test_missing_files_and_folders(tmp_path):
+    error = refused(tmp_path / "a.wav")
+    assert (error.kind, error.message) == (Kind.MISSING, "no such file or directory")
+    assert refused(tmp_path).kind is Kind.MISSING
+
+
+def test_decoding_can_be_ended_in_the_middle(tmp_path):
+    def stop():
+        raise WorkError(Kind.TIMEOUT, Stage.DECODE, "a.wav", "not done after 1 s")
+
+    with pytest.raises(WorkError, match="not done"):
+        decode(wav(tmp_path / "a.wav", seconds=60), "a.wav", stop)

