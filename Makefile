@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run demo test kube-tools unit check lint types layers protos lock fuzz bench-cost bench-routing test-vllm clean
+.PHONY: help setup run demo batch-demo test kube-tools unit check lint types layers protos lock fuzz bench-cost bench-routing test-vllm clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -28,6 +28,9 @@ demo: $(STAMP) ## round robin against our default on a prefix-sharing workload
 
 kube-tools: $(STAMP) ## etcd, API server, scheduler, Kueue … for tests/kube, built once into ~/.cache/epp/kube (about 10 minutes)
 	@$(BIN)/python tests/kube/tools/build.py
+
+batch-demo: $(STAMP) ## speech to transcripts to summaries to a report, with real Whisper on this machine
+	$(BIN)/epp-batch demo $(ARGS)
 
 test: $(STAMP) kube-tools ## all tests but those of real vLLM
 	$(BIN)/pytest -m "not vllm" $(ARGS)
