@@ -190,7 +190,8 @@ def parse(text: str) -> Accelerator:
     kind, sign, rest = text.strip().lower().partition(":")
     if kind == "gpu" and (not sign or (rest.isdecimal() and int(rest) > 0)):
         return WholeGpu(int(rest or 1))
-    if kind in {"mig", "dra"} and _PROFILE.fullmatch(rest):
+    if kind in {"mig", "dra"} and rest:
+        profile_slots(rest)
         return MigSlice(rest) if kind == "mig" else Claimed(rest)
     if not sign and kind in {"dra-gpu", "cpu"}:
         return Claimed() if kind == "dra-gpu" else Cpu()

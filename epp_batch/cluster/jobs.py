@@ -15,7 +15,7 @@ import msgspec
 
 from epp_batch.cluster import accelerators
 from epp_batch.cluster.accelerators import CLAIM
-from epp_batch.cluster.volumes import pod_volumes, translate
+from epp_batch.cluster.volumes import pod_volumes, read_only, translate
 from epp_batch.errors import InputError, Kind
 from epp_batch.work import ORDER_VARIABLE, Cluster, Order, Placement, Run, Task, Unit
 
@@ -87,6 +87,8 @@ def order(unit: Unit, run: Run) -> Order:
     output = translate(run.output, cluster.volumes)
     if output is None:
         raise InputError(f"{run.output}: in no volume", remedy=f"--volume pvc/NAME={run.output}[:MOUNT]")
+    if read_only(run.output, cluster.volumes):
+        raise InputError(f"{run.output}: in a read-only volume", remedy="mount it without :ro, or write elsewhere")
     return Order(
         run=run.name,
         unit=unit.name,

@@ -26,8 +26,9 @@ def parse(text: str) -> Volume:
     read_only = rest.endswith(":ro") or kind == "image"
     local, _, mount = rest.removesuffix(":ro").partition(":")
     if kind == "host":
-        source = f"host/{os.path.normpath('/' + name)}"
-        local = local if sign else f"/{name.lstrip('/')}"
+        path = "/" + name.strip("/")
+        source = f"host/{path}"
+        local = local if sign else path
     local = os.path.abspath(os.path.expanduser(local)) if local else ""
     mount = os.path.normpath(mount or local) if mount or local else ""
     if not mount.startswith("/") or mount == "/":
@@ -45,7 +46,13 @@ def translate(path: str, volumes: Sequence[Volume]) -> str | None:
     return _translate(path, volumes) or _translate(os.path.realpath(path), volumes)
 
 
-def holder(path: str, volumes: Iterable[Volume]) -> Volume | None:
+def read_only(path: str, volumes: Sequence[Volume]) -> bool:
+    """Whether the volume that holds a path of this machine is mounted read-only."""
+    volume = _holder(path, volumes) or _holder(os.path.realpath(path), volumes)
+    return volume is not None and volume.read_only
+
+
+def _holder(path: str, volumes: Iterable[Volume]) -> Volume | None:
     """The volume closest to a path of this machine."""
     inside = [volume for volume in volumes if volume.local is not None and _below(path, volume.local)]
     return max(inside, key=lambda volume: len(volume.local or ""), default=None)
@@ -75,7 +82,7 @@ def check(volumes: Sequence[Volume]) -> None:
 
 
 def _translate(path: str, volumes: Sequence[Volume]) -> str | None:
-    volume = holder(path, volumes)
+    volume = _holder(path, volumes)
     if volume is None or volume.local is None:
         return None
     relative = os.path.relpath(path, volume.local)
