@@ -119,9 +119,7 @@ class Whisper:
         if not raw.words:
             yield _segment(raw, None, span=(window.spans[0][0], window.end))
             return
-        words = [
-            _word(word, *window.restore(float(word.start) - offset, float(word.end) - offset)) for word in raw.words
-        ]
+        words = [_word(word, *window.restore(word.start - offset, word.end - offset)) for word in raw.words]
         for line in lines(words):
             text = "".join(word.word for word in line)
             tokens = self._model.hf_tokenizer.encode(text, add_special_tokens=False).ids
@@ -155,7 +153,7 @@ def _moved(raw: Any, offset: float) -> Any:
 
 def _word(raw: Any, start: float, end: float) -> Word:
     """The library's numbers are numpy's in places."""
-    return Word(round(start, 3), round(end, 3), raw.word, round(float(raw.probability), 4))
+    return Word(round(float(start), 3), round(float(end), 3), raw.word, round(float(raw.probability), 4))
 
 
 def _segment(

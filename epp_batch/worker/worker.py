@@ -10,10 +10,13 @@ from epp_batch.errors import Kind, Stage, WorkError
 from epp_batch.folder import Failure, Folder
 from epp_batch.work import Order, Task
 from epp_batch.worker import machine, models, outputs
-from epp_batch.worker.failures import Leash, at
+from epp_batch.worker.failures import Leash, at, out_of_memory
 from epp_batch.worker.lines import Line, Say
 from epp_batch.worker.recording import Work
 from epp_batch.worker.whisper import Whisper
+
+DEVICE = ("cuda", "cublas", "cudnn", "library lib")
+"""What errors of the device, its driver and its libraries speak of: not the weights' fault, and another node may do."""
 
 
 class Shelf:
@@ -89,7 +92,6 @@ def _load(folder: Path, compute: str, threads: int, source: str) -> Whisper:
     except ValueError as error:  # a compute type that this device does not have
         raise WorkError(Kind.MODEL, Stage.LOAD, source, f"{folder}: {error}") from error
     except RuntimeError as error:
-        with at(Stage.LOAD, source):
-            if "model" in str(error).lower() or "file" in str(error).lower():
-                raise WorkError(Kind.MODEL, Stage.LOAD, source, f"{folder}: {error}") from error
+        if out_of_memory(error) or any(sign in str(error).lower() for sign in DEVICE):
             raise
+        raise WorkError(Kind.MODEL, Stage.LOAD, source, f"{folder}: {error}") from error
