@@ -35,6 +35,7 @@ def cluster_flags(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument("--queue", action="append", default=[], metavar=f"{each}NAME", help="LocalQueue")
     group.add_argument("--priority-class", action="append", default=[], metavar=f"{each}NAME", help="for Kueue")
+    group.add_argument("--gap", type=float, default=0.0, metavar="SECONDS", help="between two Jobs (default: none)")
     group.add_argument("--restarts", action="store_true", help="preempted workers start anew, as openai/whisper does")
 
 
@@ -56,7 +57,7 @@ def first_queue(args: argparse.Namespace) -> str:
 def world(args: argparse.Namespace) -> World:
     import msgspec
 
-    from epp_batch.planner import objects
+    from epp_batch.planner import Delays, objects
 
     nodes = _nodes(args)
     found = []
@@ -68,7 +69,7 @@ def world(args: argparse.Namespace) -> World:
     if args.queues:
         found += _preset(args)
     there = objects.world(found, sharing=args.sharing, nodes=nodes)
-    return msgspec.structs.replace(there, resumes=not args.restarts)
+    return msgspec.structs.replace(there, resumes=not args.restarts, delays=Delays(submit=args.gap))
 
 
 def _preset(args: argparse.Namespace) -> list[dict[str, Any]]:

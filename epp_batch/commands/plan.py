@@ -142,20 +142,7 @@ def _print(args: argparse.Namespace, speeds: Speeds, found: dict[str, Plan]) -> 
         return
     print(f"speeds: {speeds.source}; start-up {speeds.startup:g} s")
     print("bound: the longest unit, or all work spread over all slots; no order can take less\n")
-    head = (
-        "order",
-        "makespan",
-        "bound",
-        "above",
-        "mean",
-        "P50",
-        "P95",
-        "P99",
-        "wait",
-        "at once",
-        "preempted",
-        "failed",
-    )
+    head = ("order", "makespan", "bound", "above", "mean", "P50", "P95", "P99", "wait", "peak", "preempted", "failed")
     rows = [head, *(_row(name, plan) for name, plan in found.items())]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     for name, *cells in rows:

@@ -1,0 +1,72 @@
+"""`epp-batch plan` as it is called."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from epp_batch.__main__ import main
+from epp_batch.timeline import read
+from tests.unit.epp_batch.planner.builders import JOBS
+
+LENGTHS = ["plan", "--lengths", str(JOBS), "--speeds", "openai-whisper"]
+SLICES = ["--accelerator", "medium=mig:1g.5gb", "--accelerator", "large=mig:3g.20gb"]
+
+
+def figures(capsys, *args):
+    assert main([*LENGTHS, *args, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)["policies"]
+
+
+def test_slices_run_25_at_once(capsys):
+    got = figures(capsys, *SLICES, "--policy", "submission")["submission"]
+    assert got["peak"] == 25
+    assert got["makespan"] == pytest.approx(got["bound"])
+
+
+def test_priorities_of_a_preset_preempt(capsys):
+    queues = ["--queues", "paper-c", "--queue", "local-queue-medium", "--priority-class", "large=high-priority"]
+    got = figures(capsys, *queues, "--policy", "submission", "--restarts", "--gap", "1")
+    assert got["submission"]["units"] == 32
+    assert got["submission"]["preemptions"] == 4
+
+
+def test_a_table_the_order_and_the_timeline(capsys, tmp_path):
+    path = tmp_path / "events.jsonl"
+    assert main([*LENGTHS, "--policy", "longest", "--show-order", "--events", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].split()[:3] == ["order", "makespan", "bound"]
+    assert lines[4].split()[0] == "longest"
+    assert "4469669.mp3" in lines[6]
+    assert sum(event.kind == "finished" for event in read(path)) == 32
+
+
+def test_what_cannot_run_ends_in_one_line_and_code_1(capsys):
+    assert main([*LENGTHS, "--queues", "paper-a", "--policy", "longest"]) == 1
+    assert "and 31 more: no LocalQueue default;" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ([], "what is to be planned?"),
+        (["--lengths", "missing.csv"], "missing.csv: cannot be read"),
+        (["--lengths", str(JOBS), "--cluster", "missing.yaml"], "missing.yaml: cannot be read"),
+        (["--lengths", str(JOBS), "--rtf", "large=fast"], "--rtf large=fast; as --rtf large=0.27"),
+        (["--lengths", str(JOBS), "--accelerator", "tpu"], "accelerator 'tpu' is none that is known"),
+    ],
+)
+def test_wrong_use_is_one_line_and_code_2(capsys, args, why):
+    assert main(["plan", *args]) == 2
+    error = capsys.readouterr().err
+    assert why in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("row", [",12,", "a.mp3,,large", "a.mp3,-1,", "a.mp3,inf,"])
+def test_a_row_without_name_or_length_is_named(capsys, tmp_path, row):
+    path = tmp_path / "lengths.csv"
+    path.write_text(f"source,seconds,model\nb.mp3,5,large\n{row}\n")
+    assert main(["plan", "--lengths", str(path)]) == 2
+    assert f"{path}:3:" in capsys.readouterr().err
