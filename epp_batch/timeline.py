@@ -25,6 +25,7 @@ EventKind = Literal[
     "resumed",
     "summarizing",  # the transcript was sent
     "first-token",
+    "refused",  # the gateway had no summary for now; `detail` says why, and when it is asked again
     "summarized",
     "unsummarized",  # the summary failed for good
 ]

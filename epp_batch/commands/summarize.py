@@ -106,10 +106,12 @@ async def _offer_all(folder: Folder, to: Summarizer, *, follow: bool) -> bool:
 def _shower(as_json: bool) -> Callable[[Event], None]:
     import msgspec
 
+    from epp_batch.view import words
+
     def show(event: Event) -> None:
         if as_json:
             print(msgspec.json.encode(event).decode(), flush=True)
-        elif event.kind == "summarized":
-            print(f"{event.stem}: summarised, {event.detail}", flush=True)
+        elif event.kind in ("summarized", "refused"):
+            print(words.event_line(event), flush=True)
 
     return show

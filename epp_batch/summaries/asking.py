@@ -19,9 +19,9 @@ from epp_batch.summaries.settings import Settings
 from epp_batch.summaries.summary import Summary, Unsummarized
 
 T = TypeVar("T")
-Told = Literal["summarizing", "first-token"]
-Tell = Callable[[Told, int], None]
-"""Hears of each attempt: that it was sent, that its first token came; with its number from 1."""
+Told = Literal["summarizing", "first-token", "refused"]
+Tell = Callable[[Told, str], None]
+"""Hears of each attempt: that it was sent, that its first token came, or why not and what happens next."""
 Sleep = Callable[[float], Awaitable[None]]
 
 _CONTEXT = re.compile(r"(?:context length is|context size[^0-9]{0,20})\D*(\d+)")
@@ -58,6 +58,7 @@ class Asking:
         self._served: list[str] = []
         self._seen = False
         self._looking = asyncio.Lock()
+        self._outage = retry.Outage(settings.patience_seconds)
 
     async def look(self) -> str:
         """Finds the model among those served; a warning if it is not there. Raises Refused."""
@@ -71,12 +72,12 @@ class Asking:
         # A gateway may rewrite names, so this is no reason to stop.
         return f"model {name!r} is not among those served: {', '.join(self._served) or 'none'}"
 
-    async def model(self, source: str) -> Model:
+    async def model(self, source: str, tell: Tell) -> Model:
         """The model to ask; raises Unsummarized where nobody says which."""
         async with self._looking:
             if not self._seen:
                 try:
-                    await self._keep_at(source, Progress(self._clock.now()), self.look)
+                    await self._keep_at(source, Progress(self._clock.now()), self.look, tell)
                 except Refused as refused:
                     if refused.refusal.status in (401, 403):
                         raise self._never(source, refused.refusal) from refused
@@ -122,12 +123,11 @@ class Asking:
             prompt = await fit(transcript, self._settings, budget, self._count)
 
             async def send(text: str = prompt.text) -> Answer:
-                attempt = progress.attempts
-                tell("summarizing", attempt)
-                return await self._client.ask(text, self._model.name, lambda: tell("first-token", attempt))
+                tell("summarizing", "")
+                return await self._client.ask(text, self._model.name, lambda: tell("first-token", ""))
 
             try:
-                return prompt, await self._keep_at(source, progress, send)
+                return prompt, await self._keep_at(source, progress, send, tell)
             except Refused as refused:
                 context = _CONTEXT.search(refused.refusal.message) if refused.refusal.status == 400 else None
                 if context is None:
@@ -140,26 +140,32 @@ class Asking:
             source, "no part of the transcript was short enough", "give a smaller --max-prompt-tokens", permanent=True
         )
 
-    async def _keep_at(self, source: str, progress: Progress, send: Callable[[], Awaitable[T]]) -> T:
+    async def _keep_at(self, source: str, progress: Progress, send: Callable[[], Awaitable[T]], tell: Tell) -> T:
         """What `send` brings, tried again while it may help; raises the Refused that will not pass."""
         before, last = 0, None
         while True:
             turn, progress.sent = self._client.turn, self._clock.now()
             progress.attempts += 1
             try:
-                return await send()
+                answer = await send()
             except Refused as refused:
                 refusal = refused.refusal
                 progress.refusals[refusal.label] += 1
                 if not refusal.passing:
                     raise
+            else:
+                self._outage.answered()
+                return answer
             before = before + 1 if refusal.label == last else 0
             last = refusal.label
             wait = retry.wait(refusal, before, self._rng)
-            spent = self._clock.now() - progress.began
+            now = self._clock.now()
+            spent = max(now - progress.began, self._outage.refused(now))
             if spent + wait.seconds > self._settings.patience_seconds:
-                tries = f"{progress.attempts} attempt{'s' if progress.attempts > 1 else ''} in {spent:.0f} s"
-                raise Unsummarized(source, f"{tries}; the last got: {refusal}", _LATER, permanent=False)
+                raise Unsummarized(
+                    source, f"no answer in {spent:.0f} s; the last was: {refusal}", _LATER, permanent=False
+                )
+            tell("refused", f"{refusal}; again in {wait.seconds:.1f} s")
             if wait.elsewhere:
                 self._client.elsewhere(turn)
             await self._sleep(wait.seconds)

@@ -82,6 +82,28 @@ def wait(refusal: Refusal, before: int, rng: Random) -> Wait:
     return Wait(max(seconds, refusal.retry_after or 0.0) * rng.uniform(1.0, 1.25), pause.elsewhere)
 
 
+class Outage:
+    """How long nobody was answered: what fails for one of many waiting requests fails for all of them.
+
+    A refusal after `memory` seconds without any begins a new outage.
+    """
+
+    def __init__(self, memory: float) -> None:
+        self._memory = memory
+        self._since = self._last = float("-inf")
+
+    def answered(self) -> None:
+        """It is over."""
+        self._last = float("-inf")
+
+    def refused(self, now: float) -> float:
+        """Seconds from the first refusal of the outage to this one, at monotonic time `now`."""
+        if now - self._last > self._memory:
+            self._since = now
+        self._last = now
+        return now - self._since
+
+
 def retry_after(headers: Mapping[str, str], wall: float) -> float | None:
     """Seconds from now, of `retry-after-ms` or `Retry-After` in either form; None if there is none that can be read."""
     try:

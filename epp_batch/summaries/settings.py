@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     silence_seconds: float = 600.0
     """A request without a byte of answer for so long has failed."""
     patience_seconds: float = 900.0
-    """No new attempt so long after the first one."""
+    """How long one summary is asked for, and how long an outage is waited out by all of them together."""
 
     def check(self) -> None:
         """Raises InputError for what cannot work."""

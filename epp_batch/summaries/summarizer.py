@@ -18,7 +18,7 @@ from epp_batch.summaries.asking import Asking, Sleep, Told
 from epp_batch.summaries.client import Client, Refused
 from epp_batch.summaries.settings import Settings
 from epp_batch.summaries.summary import STAGE, Unsummarized, existing, save, save_failure, transcript
-from epp_batch.timeline import Event, Journal
+from epp_batch.timeline import Event, EventKind, Journal
 from epp_batch.work import Task
 
 log = logging.getLogger("epp_batch.summaries")
@@ -130,28 +130,20 @@ class Summarizer:
     async def _summarise(self, task: Task, result: Result) -> None:
         text = transcript(self._folder, task)
         source = task.recording.source
-        model = await self._asking.model(source)
+
+        def tell(told: Told, detail: str) -> None:
+            self._event(told, task, detail)
+
+        model = await self._asking.model(source, tell)
         key = self._settings.key(result.key, model.name)
         if existing(self._folder, task, key):
             self.outcome.skipped += 1
             return
-
-        def tell(told: Told, attempt: int) -> None:
-            self._event(Event(at=self._clock.wall(), unit="", kind=told, stem=task.stem, attempt=attempt))
-
         answer, summary = await self._asking.ask(source, text, key, tell)
         save(self._folder, task, answer, summary)
         self.outcome.done += 1
-        self._event(
-            Event(
-                at=summary.finished,
-                unit="",
-                kind="summarized",
-                stem=task.stem,
-                attempt=summary.attempts,
-                detail=f"{summary.completion_tokens or '?'} tokens, the first after {summary.ttft:.2f} s",
-            )
-        )
+        detail = f"{summary.completion_tokens or '?'} tokens, the first after {summary.ttft:.2f} s"
+        self._event("summarized", task, detail, summary.finished)
 
     def _failed(self, task: Task, result: Result, error: Unsummarized) -> None:
         failure = Failure(
@@ -166,11 +158,12 @@ class Summarizer:
         )
         save_failure(self._folder, task, failure)
         self.outcome.failed.append(failure)
-        self._event(Event(at=failure.at, unit="", kind="unsummarized", stem=task.stem, detail=failure.message))
+        self._event("unsummarized", task, failure.message, failure.at)
         self._on_failure(failure)
 
-    def _event(self, event: Event) -> None:
-        event = msgspec.structs.replace(event, unit=self._units(event.stem))
+    def _event(self, kind: EventKind, task: Task, detail: str, at: float | None = None) -> None:
+        at = self._clock.wall() if at is None else at
+        event = Event(at=at, unit=self._units(task.stem), kind=kind, stem=task.stem, detail=detail)
         if self._journal is not None:
             self._journal.write(event)
         self._on_event(event)

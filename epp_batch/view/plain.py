@@ -13,7 +13,7 @@ from epp_batch.view import words
 from epp_batch.view.standing import Standing
 
 QUIET_SECONDS = 10.0
-_TOLD = ("finished", "evicted", "retried", "cancelled", "summarized", "unsummarized")
+_TOLD = ("finished", "evicted", "retried", "cancelled", "refused", "summarized", "unsummarized")
 
 
 class Lines:

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from epp.clock import SystemClock
+from epp.clock import Clock, SystemClock
 from epp.tasks import Tasks
 from epp_batch.folder import Folder, Result, save, write
 from epp_batch.summaries import Settings, Summarizer
@@ -135,18 +135,20 @@ class Stage:
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
-        self.clock, self.tasks, self.journal = SystemClock(), Tasks("test"), Journal(folder.events_file)
+        self.clock: Clock = SystemClock()
+        self.tasks, self.journal = Tasks("test"), Journal(folder.events_file)
         self.events: list[Any] = []
         self.failures: list[Any] = []
         self.pauses: list[float] = []
         self._sleep: Callable[[float], Any] = asyncio.sleep
         self._made: list[Summarizer] = []
 
-    def notes_pauses(self) -> None:
-        """From now on pauses are noted instead of slept."""
+    def notes_pauses(self, instead: Callable[[float], Any] = lambda seconds: None) -> None:
+        """From now on pauses are noted instead of slept, and told to `instead`."""
 
         async def note(seconds: float) -> None:
             self.pauses.append(seconds)
+            instead(seconds)
 
         self._sleep = note
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from epp_batch.summaries.retry import NO_ENDPOINTS, SATURATED, SHUTTING_DOWN, Refusal, retry_after, wait
+from epp_batch.summaries.retry import NO_ENDPOINTS, SATURATED, SHUTTING_DOWN, Outage, Refusal, retry_after, wait
 
 NOW = 1_700_000_000.0
 
@@ -78,3 +78,17 @@ def test_what_may_pass(status):
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 412, 413, 422])
 def test_what_stays(status):
     assert not Refusal(status=status).passing
+
+
+def test_an_outage_lasts_until_an_answer():
+    outage = Outage(60.0)
+    assert [outage.refused(100.0 + second) for second in (0, 10, 50)] == [0, 10, 50]
+    outage.answered()
+    assert outage.refused(155.0) == 0
+
+
+def test_an_outage_that_nobody_looked_at_for_long_begins_anew():
+    outage = Outage(60.0)
+    assert outage.refused(0.0) == 0
+    assert outage.refused(60.0) == 60
+    assert outage.refused(121.0) == 0

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from epp.clock import ManualClock
 from epp_batch.errors import InputError
 from epp_batch.folder import load
 from epp_batch.summaries import Summary
@@ -52,6 +53,7 @@ async def test_the_timeline_says_when_it_was_sent_when_it_began_and_when_it_ende
     assert events == stage.events
     assert [event.kind for event in events] == ["summarizing", "first-token", "summarized"]
     assert {(event.unit, event.stem) for event in events} == {("run-call", "call")}
+    assert {event.attempt for event in events} == {0}, "attempts count admissions"
     times = [event.at for event in events]
     assert times == sorted(times)
 
@@ -117,7 +119,8 @@ async def test_a_refusal_that_passes_is_outlived(stage, endpoint, status, reason
     summary = sidecar(stage)
     assert summary.attempts == 2
     assert summary.refusals == {reason or f"HTTP {status}": 1}
-    assert kinds(stage) == ["summarizing", "summarizing", "first-token", "summarized"]
+    assert kinds(stage) == ["summarizing", "refused", "summarizing", "first-token", "summarized"]
+    assert (reason or "HTTP 503") in stage.events[1].detail
     assert (stage.pauses == [0.0]) == elsewhere
 
 
@@ -166,10 +169,21 @@ async def test_patience_ends_with_a_line_that_names_file_stage_and_remedy(stage,
     assert stage.failures == [failure]
     assert stage.folder.failure("call") == failure
     assert (failure.source, failure.stage, failure.kind, failure.permanent) == ("call.mp3", "summary", "summary", False)
-    assert failure.message.startswith("1 attempt in ")
-    assert failure.message.endswith(" s; the last got: HTTP 503, rejected-no-endpoints, busy")
+    assert failure.message.startswith("no answer in ")
+    assert failure.message.endswith(" s; the last was: HTTP 503, rejected-no-endpoints, busy")
     assert "epp-batch summarize" in failure.remedy
     assert kinds(stage) == ["summarizing", "unsummarized"]
+
+
+async def test_an_outage_is_waited_out_once_not_by_one_after_the_other(stage, endpoint):
+    stage.clock = ManualClock()
+    stage.notes_pauses(stage.clock.advance)
+    endpoint.script = [refuses(503)]
+    tasks = [stage.transcript(f"call{n}") for n in range(20)]
+    begun = stage.clock.now()
+    outcome = await summarise(stage, endpoint.url, *tasks, concurrency=1, patience_seconds=300.0)
+    assert len(outcome.failed) == 20
+    assert 240 < stage.clock.now() - begun <= 300
 
 
 async def test_a_later_success_clears_the_failure(stage, endpoint):
