@@ -61,5 +61,5 @@ def test_transformations_charge_slots():
     "text", ["", "gpu:0", "gpu:x", "mig", "mig:", "mig:large", "mig:5g.5gb", "cpu:2", "dra-gpu:1", "tpu"]
 )
 def test_what_is_none(text):
-    with pytest.raises(InputError, match="is none of gpu, gpu:N|is no MIG profile"):
+    with pytest.raises(InputError, match=r"is none of gpu, gpu:N|is no MIG profile"):
         parse(text)
