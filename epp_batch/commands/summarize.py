@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from epp_batch.errors import FolderError, InputError
 
 if TYPE_CHECKING:
     from epp_batch.folder import Folder
-    from epp_batch.summaries import Summarizer
-    from epp_batch.timeline import Event
+    from epp_batch.summaries import Outcome, Summarizer
+    from epp_batch.timeline import Event, Journal
 
 HELP = "send finished transcripts to an LLM through the gateway, and keep its summaries beside them"
 FOLLOW_SECONDS = 1.0
@@ -56,8 +57,6 @@ async def _until_told(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace) -> int:
-    from epp.clock import SystemClock
-    from epp.tasks import Tasks
     from epp_batch.folder import Folder
     from epp_batch.timeline import Journal
 
@@ -68,25 +67,33 @@ async def _run(args: argparse.Namespace) -> int:
         journal = Journal(folder.events_file)
     except OSError as error:
         raise FolderError(f"{folder.events_file}: {error.strerror}", remedy="make the folder writable") from error
-    tasks = Tasks("summarize")
-    by_flags = _summaries.summarizer(
-        args, folder, clock=SystemClock(), tasks=tasks, journal=journal,
-        units=_summaries.unit_names(folder), on_event=_shower(args.json), on_failure=_summaries.complain,
-    )  # fmt: skip
-    try:
-        if warning := await by_flags.check():
-            print(f"epp-batch summarize: {warning}", file=sys.stderr)
-        found = await _offer_all(folder, by_flags, follow=args.follow)
-        outcome = await by_flags.drain()
-    finally:
-        await by_flags.close()
-        await tasks.close()
-        journal.close()
+    with contextlib.closing(journal):
+        found, outcome = await _summarise(args, folder, journal)
     if not found:
         raise InputError(f"{folder.root}: no finished transcript", remedy="transcribe into it first")
     if not args.json:
         print(f"{outcome.done} summarised, {outcome.skipped} there already, {len(outcome.failed)} failed")
     return 1 if outcome.failed else 0
+
+
+async def _summarise(args: argparse.Namespace, folder: Folder, journal: Journal) -> tuple[bool, Outcome]:
+    """Whether there was anything to summarise, and what came of it."""
+    from epp.clock import SystemClock
+    from epp.tasks import Tasks
+
+    tasks = Tasks("summarize")
+    summarizer = _summaries.summarizer(
+        args, folder, clock=SystemClock(), tasks=tasks, journal=journal,
+        units=_summaries.unit_names(folder), on_event=_shower(args.json), on_failure=_summaries.complain,
+    )  # fmt: skip
+    try:
+        if warning := await summarizer.check():
+            print(f"epp-batch summarize: {warning}", file=sys.stderr)
+        found = await _offer_all(folder, summarizer, follow=args.follow)
+        return found, await summarizer.drain()
+    finally:
+        await summarizer.close()
+        await tasks.close()
 
 
 async def _offer_all(folder: Folder, to: Summarizer, *, follow: bool) -> bool:

@@ -1,0 +1,64 @@
+"""`epp-batch summarize`: what it refuses, and what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from epp_batch.__main__ import main
+from epp_batch.commands import _summaries
+
+NOBODY = "--url=http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--prompt=Say it."], "write {transcript} where it belongs"),
+        (["--extra=[1]"], "no JSON object"),
+        (["--extra={"], "headers or extra fields"),
+        (["--header=x"], "write NAME=VALUE"),
+        (["--concurrency=0"], "give 1 or more"),
+        (["--prompt=@/nowhere"], "give a text file after @"),
+        (["--patience=0"], "no finished transcript; transcribe into it first"),
+    ],
+)
+def test_what_cannot_be_asked_ends_in_a_line(tmp_path, capsys, words, complaint):
+    assert main(["summarize", str(tmp_path), NOBODY, *words]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("epp-batch summarize: ")
+    assert complaint in last
+
+
+def test_a_folder_that_is_not_there(tmp_path, capsys):
+    assert main(["summarize", str(tmp_path / "nowhere"), NOBODY]) == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_a_transcript_that_nobody_summarises_fails_the_command(stage, tmp_path, capsys):
+    stage.transcript()
+    assert main(["summarize", str(stage.folder.root), NOBODY, "--model=llm", "--patience=0"]) == 1
+    output, errors = capsys.readouterr()
+    assert output == "0 summarised, 0 there already, 1 failed\n"
+    assert "the gateway does not answer yet" in errors
+    assert "call.mp3: summary: no answer in 0 s" in errors
+
+
+def test_all_flags_arrive():
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    _summaries.flags(parser)
+    words = [
+        "--summarize=http://a", "--summarize=http://b", "--summary-prompt=In short: {transcript}",
+        "--summary-keep=ends",
+        "--summary-max-tokens=9", "--summary-max-prompt-tokens=99", "--summary-temperature=0.5",
+        "--summary-header=x-a=b=c", '--summary-extra={"seed": 1}', "--summary-patience=7", "--summary-concurrency=3",
+    ]  # fmt: skip
+    args = parser.parse_args(words)
+    made = _summaries.settings(args)
+    assert args.summarize == ["http://a", "http://b"]
+    assert (made.template, made.keep, made.max_tokens, made.max_prompt_tokens) == (
+        "In short: {transcript}", "ends", 9, 99,
+    )  # fmt: skip
+    assert (made.temperature, made.headers, made.extra) == (0.5, {"x-a": "b=c"}, {"seed": 1})
+    assert (made.patience_seconds, args.summary_concurrency) == (7.0, 3)
