@@ -1,0 +1,41 @@
+"""The paper's 32 jobs: lengths of Earnings22 recordings, as its artifact picks them.
+
+Files in the order of their names; medium takes numbers 0 to 15, large 50 to 65, submitted in turn, one a second
+(kube-burner, qps 1). jobs.csv has their lengths from Earnings22's metadata.csv (revdotcom/speech-datasets, CC BY-SA 4.0).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from epp_batch.work import Cluster, Placement, Recording, Task, Unit
+
+FILE = Path(__file__).with_name("jobs.csv")
+GAP = 1.0
+"""Seconds between two submissions."""
+QUEUES = {"medium": "local-queue-medium", "large": "local-queue-large"}
+
+
+def units() -> list[Unit]:
+    """In the paper's order."""
+    with FILE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    out = []
+    for number, row in enumerate(rows):
+        recording = Recording(source=row["source"], stems=(Path(row["source"]).stem,), seconds=float(row["seconds"]))
+        name = f"{row['model']}-{number // 2:02}"
+        out.append(Unit(name=name, tasks=(Task(recording=recording, model=row["model"]),)))
+    return out
+
+
+def cluster(accelerators: Mapping[str, str], queue: str = "", priority: str = "") -> Cluster:
+    """How each model runs; `queue` instead of a queue for each model, `priority` a class for large."""
+    placements = {
+        model: Placement(
+            accelerator=kind, queue=queue or QUEUES[model], priority_class=priority if model == "large" and priority else None
+        )
+        for model, kind in accelerators.items()
+    }
+    return Cluster(namespace="batch", queue=queue, image="none", placements=placements)
