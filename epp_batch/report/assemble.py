@@ -43,11 +43,12 @@ def build(
 
     `results` are by stem and belong to this run's options. `shares` tells by model how many GPUs a unit holds, 0 for a
     CPU, where places do not name the slots of a slice; one if it is not said, none for a run without a cluster.
-    `words` are errors against references by stem.
+    `words` are errors against references by stem. A failure without a key is of a source that never became a task.
     """
     prices = prices or Prices()
     course = Course.of(run, list(events), results, shares or {})
-    rows = by_recording.rows(run, course, results, prices, words or {})
+    failures = list(failures)
+    rows = by_recording.rows(run, course, results, prices, words or {}) + by_recording.unread(failures)
     spans, axis = course.spans, course.axis
     counts: dict[Status, int] = {"done": 0, "failed": 0, "cancelled": 0, "running": 0, "waiting": 0}
     for row in rows:

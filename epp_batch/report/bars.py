@@ -18,6 +18,7 @@ ENDINGS = {
     "open": "not over",
 }
 """Endings that want a word; of the others the chart says nothing."""
+MARKED = ("evicted", "retried", "failed")
 _HATCHED = ("failed", "cancelled", "lost")
 
 
@@ -44,7 +45,8 @@ def _name(span: Span, x: float, y: float, width: float, height: float) -> str:
     if height < 8.5:
         return ""
     size = 11.0 if height >= 12 else 8.5
-    label = fitting(span.label.rpartition("/")[2], width - 7, size)
+    room = width - (14 if span.ending in MARKED else 7)
+    label = fitting(span.label.rpartition("/")[2], room, size)
     return text(x + 4, y + height / 2 + size * 0.36, label, kind="name", size=size) if label else ""
 
 

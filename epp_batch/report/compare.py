@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from epp_batch.report import words
 from epp_batch.report.model import Report
-from epp_batch.report.tables import DEVICES, Cell, Table
+from epp_batch.report.tables import DEVICES, Cell, Table, held
 from epp_batch.report.words import lasting, number, percent
 
 
@@ -61,8 +61,14 @@ def _latencies(report: Report, baseline: Report) -> list[Change]:
 def _devices(report: Report, baseline: Report) -> list[Change]:
     before = {use.device: use for use in baseline.uses}
     pairs = [(before[use.device], use) for use in report.uses if use.device in before]
-    held = [Change(f"{DEVICES[new.device]}-hours held", old.allocated, new.allocated, -1, number) for old, new in pairs]
-    return held + [Change(f"{DEVICES[new.device]} time held", old.share, new.share, 0, percent) for old, new in pairs]
+    held = [Change(f"{DEVICES[new.device]} time, held", old.allocated, new.allocated, -1, _held) for old, new in pairs]
+    return held + [
+        Change(f"{DEVICES[new.device]} time, of makespan", old.share, new.share, 0, percent) for old, new in pairs
+    ]
+
+
+def _held(value: float | None) -> str:
+    return held(value).text
 
 
 def _count(value: float | None) -> str:

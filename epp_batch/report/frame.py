@@ -47,8 +47,10 @@ def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def fitting(content: str, width: float, size: float) -> str:
-    """As much of the text as fits; "" where that would be less than six characters of it."""
+    """As much of the end of the text as fits, since the start is what names have in common; "" for less than six
+    characters of it.
+    """
     room = int(width / (size * CHARACTER))
     if len(content) <= room:
         return content
-    return content[: room - 1] + "…" if room >= 7 else ""
+    return "…" + content[1 - room :] if room >= 7 else ""

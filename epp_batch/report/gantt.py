@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 
 from epp_batch.report import strips
-from epp_batch.report.bars import ENDINGS, bar, mark
+from epp_batch.report.bars import ENDINGS, MARKED, bar, mark
 from epp_batch.report.frame import CHARACTER, WIDTH, Frame, rect, text
 from epp_batch.report.lanes import Group, common, groups
 from epp_batch.report.model import Report
@@ -122,7 +122,7 @@ def _legend(report: Report, frame: Frame, colours: dict[str, int]) -> list[str]:
     if any(span.running is not None and span.running - span.allocated > frame.length / 500 for span in report.spans):
         parts += [rect("start m0", x, 7, 12, 12), text(x + 17, 17, "admitted, not running yet")]
         x += 17 + 25 * FONT * CHARACTER + 18
-    for ending in ("evicted", "retried", "failed"):
+    for ending in MARKED:
         if any(span.ending == ending for span in report.spans):
             parts += [mark(ending, x + 6, 13, 12), text(x + 17, 17, ENDINGS[ending])]
             x += 17 + len(ENDINGS[ending]) * FONT * CHARACTER + 18

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from epp_batch import timeline
-from epp_batch.folder import Failure, Folder, Result
+from epp_batch.folder import Failure, Folder, Result, load
 from epp_batch.report import wer
 from epp_batch.report.assemble import build
 from epp_batch.report.cost import Prices
@@ -45,10 +45,22 @@ def found(run: Run, folder: Folder) -> dict[str, Result]:
 
 
 def failed(run: Run, folder: Folder) -> list[Failure]:
-    """Failures of these very tasks, summaries included."""
-    failures = []
+    """Failures of these very tasks, summaries included, and of sources of which no task could be made."""
+    failures = _unread(run, folder)
     for task in run.tasks():
         failure = folder.failure(task.stem)
         if failure is not None and failure.key == task.key(run.options):
             failures.append(failure)
     return failures
+
+
+def _unread(run: Run, folder: Folder) -> list[Failure]:
+    """Written by the invocation that wrote the run: an older one may speak of sources that nobody asks for any more."""
+    known = {task.stem for task in run.tasks()}
+    found = []
+    for path in sorted(folder.root.rglob("*.failed.json")):
+        if str(path.relative_to(folder.root)).removesuffix(".failed.json") not in known:
+            failure = load(path, Failure)
+            if failure is not None and not failure.key and failure.at >= run.created:
+                found.append(failure)
+    return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from epp_batch.folder import Result
+from epp_batch.folder import Failure, Result
 from epp_batch.report.cost import Prices, cost, hours
 from epp_batch.report.course import Course
 from epp_batch.report.model import STATUS, ModelRow, Row, Span, Status, Words
@@ -24,6 +24,15 @@ def rows(
         _row(task, unit, course, results.get(task.stem), spans.get(unit.name, []), prices, words.get(task.stem))
         for unit in run.units
         for task in unit.tasks
+    )
+
+
+def unread(failures: Iterable[Failure]) -> tuple[Row, ...]:
+    """Of sources that never became tasks, so that nobody misses them in the count."""
+    return tuple(
+        Row(stem=failure.source, source=failure.source, model="", unit="", status="failed")
+        for failure in failures
+        if not failure.key
     )
 
 
@@ -106,7 +115,7 @@ def models(rows: Sequence[Row], spans: Sequence[Span], prices: Prices) -> tuple[
             [span for span in spans if span.model == model],
             prices,
         )
-        for model in dict.fromkeys(row.model for row in rows)
+        for model in dict.fromkeys(row.model for row in rows if row.model)
     )
 
 

@@ -38,7 +38,7 @@ def draw(frame: Frame, strip: Strip, y: float) -> list[str]:
     """The area under the steps, with its highest value."""
     most, base = peak(strip.steps), y + strip.height
     path = [f"M{frame.x(strip.steps[0][0]):.1f} {base:.1f}"]
-    for at, level in strip.steps:
+    for at, level in _seen(frame, strip.steps):
         path.append(f"H{frame.x(at):.1f}V{base - strip.height * level / most:.1f}")
     parts = [
         f'<path class="{strip.kind}" d="{"".join(path)}V{base:.1f}Z"/>',
@@ -49,8 +49,20 @@ def draw(frame: Frame, strip: Strip, y: float) -> list[str]:
     if strip.mean:
         dashes = base - strip.height * strip.mean / most
         parts.append(line("mean", frame.left, dashes, frame.right, dashes))
-        parts.append(text(frame.right, dashes - 3, f"mean {strip.mean:.1f}", anchor="end", kind="over"))
+        below = 11 if dashes - y < 12 else -3
+        parts.append(text(frame.right, dashes + below, f"mean {strip.mean:.1f}", anchor="end", kind="over"))
     return parts
+
+
+def _seen(frame: Frame, steps: Sequence[Step]) -> list[Step]:
+    """Without dips that are over before they are half a pixel wide: a device that changes hands."""
+    kept: list[Step] = []
+    for index, (at, level) in enumerate(steps):
+        after = steps[index + 1] if index + 1 < len(steps) else (at, 0)
+        dip = bool(kept) and level < kept[-1][1] <= after[1] and frame.x(after[0]) - frame.x(at) < 0.5
+        if not dip:
+            kept.append((at, level))
+    return kept
 
 
 def axis(frame: Frame, y: float) -> list[str]:

@@ -36,14 +36,19 @@ class Table(NamedTuple):
     rows: list[list[Cell]]
     left: int = 1
     note: str = ""
+    spare: tuple[str, ...] = ()
+    """Heads of columns that may be left out where there is no room, first the one that is missed least."""
 
     def known(self) -> Table:
         """Without columns of numbers in which nothing is known."""
-        keep = [
-            index
-            for index in range(len(self.heads))
-            if index < self.left or any(row[index].value is not None for row in self.rows)
-        ]
+        told = (any(row[index].value is not None for row in self.rows) for index in range(len(self.heads)))
+        return self._only([index for index, some in enumerate(told) if some or index < self.left])
+
+    def without(self, head: str) -> Table:
+        """The same less one column."""
+        return self._only([index for index, name in enumerate(self.heads) if name != head])
+
+    def _only(self, keep: list[int]) -> Table:
         rows = [[row[index] for index in keep] for row in self.rows]
         return self._replace(heads=tuple(self.heads[index] for index in keep), rows=rows)
 
@@ -54,6 +59,11 @@ def lasting(value: float | None) -> Cell:
 
 def number(value: float | None) -> Cell:
     return Cell(words.number(value), value)
+
+
+def held(hours: float | None) -> Cell:
+    """Time on devices."""
+    return Cell(words.hours(None if hours is None else hours * 3600, 2), hours)
 
 
 def percent(value: float | None) -> Cell:
@@ -67,6 +77,8 @@ def ratio(value: float | None) -> Cell:
 def headlines(report: Report) -> list[tuple[str, str, str]]:
     """The handful of figures that stand first: name, value, a word of context."""
     found = report.latencies
+    if not report.makespan:
+        return []
     tiles = [("makespan", words.lasting(report.makespan), _speed(report))]
     for name, title in (("completion", "mean completion"), ("wait", "mean queue wait")):
         one = found.get(name)
@@ -75,10 +87,12 @@ def headlines(report: Report) -> list[tuple[str, str, str]]:
     tiles.append(("at once", f"{report.concurrency.peak:,}", f"{report.concurrency.mean:.1f} on average"))
     for use in report.uses:
         seen = f"{words.percent(use.share, 0)} of {words.count(use.count, DEVICES[use.device])}"
-        tiles.append((f"{DEVICES[use.device]}-hours held", words.number(use.allocated), seen if use.count else ""))
+        tiles.append((f"{DEVICES[use.device]} time held", held(use.allocated).text, seen if use.count else ""))
     if report.cost is not None:
         each = report.cost / (report.audio_seconds / 3600) if report.audio_seconds else None
-        tiles.append(("cost", words.money(report.cost, report.currency), f"{words.number(each)} an hour of audio"))
+        tiles.append(
+            ("cost", words.money(report.cost, report.currency), f"{words.money(each, '').strip()} an hour of audio")
+        )
     if report.words is not None:
         tiles.append(
             ("word error rate", words.percent(report.wer), f"of {words.count(report.words.reference, 'word')}")
@@ -103,21 +117,22 @@ def latencies(report: Report) -> Table:
     ]
     note = "; ".join(f"{_TITLES[name]}: {LATENCIES[name]}" for name in report.latencies)
     heads = ("latency", "count", "mean", "median", "P95", "P99", "max", "min", "std")
-    return Table("Latencies", heads, rows, note=f"{note[:1].upper()}{note[1:]}." if note else "")
+    note = f"{note[:1].upper()}{note[1:]}." if note else ""
+    return Table("Latencies", heads, rows, note=note, spare=("std", "min", "max", "count", "median", "P99"))
 
 
 def models(report: Report) -> Table:
     """One line a model."""
     named = " and ".join(DEVICES[use.device] for use in report.uses) or "GPU"
     priced, judged = report.cost is not None, report.words is not None
-    heads = ["model", "done", "audio", "RTF", "RTF, whole", "mean completion", f"{named}-hours"]
+    heads = ["model", "done", "audio", "RTF", "RTF, whole", "mean completion", f"{named} time"]
     heads += ["cost"] * priced + ["WER"] * judged
     rows = []
     for one in report.models:
         cells = [Cell(one.model), Cell(f"{one.done:,} of {one.recordings:,}", one.done)]
         cells += [Cell(words.hours(one.audio_seconds), one.audio_seconds), ratio(one.transcribe_rtf)]
         cells += [ratio(one.service_rtf), lasting(one.completion.mean if one.completion else None)]
-        cells += [number(one.device_hours)]
+        cells += [held(one.device_hours)]
         cells += [_money(one.cost, report)] * priced + [percent(one.wer)] * judged
         rows.append(cells)
     note = (
@@ -126,7 +141,8 @@ def models(report: Report) -> Table:
     )
     if report.normaliser:
         note += f" WER: errors / words of the references, by jiwer after {report.normaliser}."
-    return Table("Models", tuple(heads), rows, note=note).known()
+    spare = ("audio", "RTF, whole", "mean completion", "done")
+    return Table("Models", tuple(heads), rows, note=note, spare=spare).known()
 
 
 def uses(report: Report) -> Table:
@@ -134,7 +150,7 @@ def uses(report: Report) -> Table:
     heads = (
         "device",
         "seen",
-        "hours held",
+        "time held",
         "of makespan",
         "transcribing",
         "before running",
@@ -146,21 +162,22 @@ def uses(report: Report) -> Table:
         [
             Cell(DEVICES[use.device]),
             Cell(str(use.count) if use.count else DASH, use.count),
-            number(use.allocated),
+            held(use.allocated),
             percent(use.share),
-            number(use.used),
-            number(use.starting),
-            number(use.evicted),
+            held(use.used),
+            held(use.starting),
+            held(use.evicted),
             _money(use.price, report),
             _money(use.cost, report),
         ]
         for use in report.uses
     ]
     note = (
-        "Hours of whole devices; a slice counts its slots of 8. Transcribing: as workers measured. Without an end: "
+        "Time of whole devices; a slice counts its slots of 8. Transcribing: as workers measured. Without an end: "
         "held by attempts that were evicted or failed; workers go on where they were, so not all of it is lost."
     )
-    return Table("Devices", heads, rows, note=note).known()
+    spare = ("price", "before running", "without an end", "of makespan", "transcribing")
+    return Table("Devices", heads, rows, note=note, spare=spare).known()
 
 
 def recordings(report: Report) -> Table:

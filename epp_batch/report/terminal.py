@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -13,7 +15,7 @@ from epp_batch.report import compare, scale, tables, words
 from epp_batch.report.curve import Step
 from epp_batch.report.lanes import common, groups
 from epp_batch.report.model import Report, Span
-from epp_batch.report.places import parse
+from epp_batch.report.places import SLOTS, parse
 from epp_batch.report.tables import Table
 
 COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "bright_red", "bright_blue", "white")
@@ -26,11 +28,11 @@ ROWS, TROUBLES = 24, 20
 def show(report: Report, console: Console, other: Report | None = None) -> None:
     """Everything but the single recordings; with `other`, compared with it."""
     console.print(Text.assemble((report.run, "bold"), "  ", (words.when(report), "dim")))
-    console.print(Text(words.verdict(report)))
+    console.print(Text(words.verdict(report)), soft_wrap=True)
     if other is not None and (said := compare.verdict(report, other)):
         console.print(Text(said, style="bold"))
     for trouble in report.troubles[:TROUBLES]:
-        console.print(Text(f"  {trouble}", style="red"))
+        console.print(Text(f"  {trouble}", style="red"), soft_wrap=True)
     if len(report.troubles) > TROUBLES:
         console.print(Text(f"  and {len(report.troubles) - TROUBLES:,} more that failed", style="red"))
     _chart(report, console)
@@ -38,9 +40,23 @@ def show(report: Report, console: Console, other: Report | None = None) -> None:
     for table in (*shown, tables.latencies(report), tables.models(report), tables.uses(report)):
         if table.rows:
             console.print()
-            console.print(grid(table))
+            console.print(grid(fitted(table, console)))
     if other is not None and (note := shown[0].note):
         console.print(Text(note, style="yellow"))
+
+
+def fitted(table: Table, console: Console) -> Table:
+    """Without the columns that may be spared, as far as there is no room for them."""
+    for head in table.spare:
+        widths = (max(map(cell_len, column)) + 2 for column in zip(table.heads, *_texts(table), strict=True))
+        if sum(widths) - 2 <= console.width:
+            break
+        table = table.without(head)
+    return table
+
+
+def _texts(table: Table) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in table.rows]
 
 
 def grid(table: Table) -> Grid:
@@ -66,7 +82,7 @@ def _chart(report: Report, console: Console) -> None:
     lines = [Text.assemble(*((f"■ {model}   ", colour) for model, colour in colours.items()))]
     for group, name in list(zip(found, names, strict=True))[:ROWS]:
         spans = [bar.span for bar in group.bars]
-        lines.append(Text(name.ljust(left), style="dim") + _row(spans, report.length, width, colours))
+        lines.append(Text.assemble((name.ljust(left), "dim"), *_merged(_cells(spans, report.length, width, colours))))
     if len(found) > ROWS:
         lines.append(Text(f"and {len(found) - ROWS:,} more", style="dim"))
     most = report.concurrency.peak
@@ -77,28 +93,30 @@ def _chart(report: Report, console: Console) -> None:
     lines.append(Text(" " * left + _ticks(report.length, width), style="dim"))
     console.print()
     for line in lines:
-        console.print(Padding(line, (0, 0)), no_wrap=True, overflow="crop")
+        line.rstrip()
+        console.print(line, no_wrap=True, overflow="crop")
 
 
-def _row(spans: Sequence[Span], length: float, width: int, colours: dict[str, str]) -> Text:
-    """Each cell tells how much of the device was held in its time, in the colour of who held most; × ends in red."""
+def _cells(spans: Sequence[Span], length: float, width: int, colours: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """How much of the device was held in each cell's time, in the colour of who held most; × for a failure in it."""
     step = length / width
-    held: list[dict[str, float]] = [{} for _ in range(width)]
-    failed = set()
+    held: list[defaultdict[str, float]] = [defaultdict(float) for _ in range(width)]
+    failed = {min(width - 1, int(span.ended / step)) for span in spans if span.ending in ("evicted", "failed")}
     for span in spans:
         slots = parse(span.place).slots
-        weight = (slots[1] - slots[0] + 1) / 8 if slots else 1.0
+        weight = (slots[1] - slots[0] + 1) / SLOTS if slots else 1.0
         for cell in range(min(width - 1, int(span.allocated / step)), min(width - 1, int(span.ended / step)) + 1):
             part = min(span.ended, (cell + 1) * step) - max(span.allocated, cell * step)
-            held[cell][span.model] = held[cell].get(span.model, 0.0) + max(0.0, part) / step * weight
-        if span.ending in ("evicted", "failed"):
-            failed.add(min(width - 1, int(span.ended / step)))
-    row = Text()
+            held[cell][span.model] += max(0.0, part) / step * weight
     for cell, models in enumerate(held):
         level = min(8, round(8 * min(1.0, sum(models.values()))))
-        style = colours.get(max(models, key=models.__getitem__), "") if models else ""
-        row.append("×" if cell in failed else LEVELS[level], style="red" if cell in failed else style)
-    return row
+        model = max(models, key=models.__getitem__, default="")
+        yield ("×", "red") if cell in failed else (LEVELS[level], colours.get(model, ""))
+
+
+def _merged(cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Neighbours of one style in one piece."""
+    return [("".join(text for text, _ in run), style) for style, run in groupby(cells, key=lambda cell: cell[1])]
 
 
 def sampled(steps: Sequence[Step], length: float, width: int) -> list[int]:

@@ -35,9 +35,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return DASH if value is None else f"{value * 100:.{digits}f} %"
 
 
-def hours(seconds: float) -> str:
-    """Length of audio: hours, or minutes below one."""
-    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+def hours(seconds: float | None, digits: int = 1) -> str:
+    """A sum of many lengths: in hours, if it is one."""
+    if seconds is None or seconds < 3600:
+        return lasting(seconds)
+    return f"{seconds / 3600:,.{digits}f} h"
 
 
 def ratio(value: float | None) -> str:
@@ -46,7 +48,12 @@ def ratio(value: float | None) -> str:
 
 
 def money(value: float | None, currency: str) -> str:
-    return DASH if value is None else f"{value:,.2f} {currency}"
+    """Two decimals; below a tenth, two digits that say something."""
+    if value is None:
+        return DASH
+    if 0 < value < 0.0001:
+        return f"< 0.0001 {currency}"
+    return f"{value:,.2f} {currency}" if value >= 0.1 or not value else f"{value:.2g} {currency}"
 
 
 def count(amount: int, one: str, many: str = "") -> str:
