@@ -132,7 +132,7 @@ def _cluster_queue_problems(cluster: Cluster, queue: Object, seen: Seen) -> Iter
         missing = [name for name in offered if name not in known]
         for name in missing:
             yield Problem(path, f"names ResourceFlavor {name}, which does not exist; make it with epp-batch queues")
-        if missing:
+        if missing:  # which is why it is not active
             return
     conditions = (queue.get("status") or {}).get("conditions") or ()
     active = next((condition for condition in conditions if condition["type"] == "Active"), None)
@@ -168,6 +168,8 @@ def _fit_problems(cluster: Cluster, ask: Ask, queue: Object, seen: Seen) -> Iter
         yield Problem(path, f"does not cover {name}, which {whose} asks for; {_cover(ask, name, covers)}")
     if uncovered:
         return
+    if not all(_known(offer["name"], seen) for group in quota.groups(queue) for offer in group.get("flavors", ())):
+        return
     usable: list[Object] = []
     for group in quota.groups(queue):
         part = {name: amount for name, amount in wanted.items() if name in group.get("coveredResources", ())}
@@ -180,6 +182,10 @@ def _fit_problems(cluster: Cluster, ask: Ask, queue: Object, seen: Seen) -> Iter
     checked = bool((queue["spec"].get("admissionChecksStrategy") or {}).get("admissionChecks"))
     if seen.nodes is not None and usable and not checked:
         yield from why_no_node(cluster, ask.placement, usable, seen.nodes, whose)
+
+
+def _known(flavor: str, seen: Seen) -> bool:
+    return seen.flavors is None or any(one["metadata"]["name"] == flavor for one in seen.flavors)
 
 
 def _fitting(

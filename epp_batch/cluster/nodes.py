@@ -55,6 +55,8 @@ def _why(
 ) -> str | None:
     """None when a node fits."""
     labelled = [node for node in nodes if _has(node, labels)]
+    if not nodes:
+        return "there are no nodes"
     if not labelled:
         return f"no node has {', '.join(f'{name}={value}' for name, value in labels.items())}"
     open_nodes = [node for node in labelled if not _closed(node, tolerations)]

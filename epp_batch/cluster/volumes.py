@@ -98,5 +98,5 @@ def _source(volume: Volume, *, read_only: bool) -> dict[str, Any]:
     if kind == "pvc":
         return {"persistentVolumeClaim": {"claimName": name} | ({"readOnly": True} if read_only else {})}
     if kind == "host":
-        return {"hostPath": {"path": name, "type": "Directory"}}
+        return {"hostPath": {"path": "/" + name.strip("/"), "type": "Directory"}}
     return {"image": {"reference": name, "pullPolicy": "IfNotPresent"}}
