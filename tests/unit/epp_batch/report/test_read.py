@@ -1,0 +1,150 @@
+"""A report from what lies in a folder, and the command."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from epp_batch.__main__ import main
+from epp_batch.commands import report as command
+from epp_batch.errors import FolderError
+from epp_batch.folder import Failure, Folder, save, write
+from epp_batch.report import folder_report
+from epp_batch.timeline import Journal
+from epp_batch.work import Placement
+from tests.unit.epp_batch.report.given import CLUSTER, event, life, pair, result, run, task
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A finished task with a reference, one that failed, and a source that could not be read."""
+    made = tmp_path / "out"
+    (tmp_path / "reference.txt").write_text("Good morning everybody.")
+    good, bad = task("good", reference=str(tmp_path / "reference.txt")), task("bad")
+    folder = fill(made, run(("a", good), ("b", bad), created=1000.0), [
+        *life("a", 1000, 1001, 1002, 1100, "n/gpu-0"), *life("b", 1000, 1001, 1002, 1050, "n/gpu-1", "failed")
+    ])  # fmt: skip
+    write(folder.path("good", "txt"), b"good morning to everybody\n")
+    save(folder.path("good", "done.json"), result(good, files={"txt": 26}))
+    fail(folder, "bad", bad.key(folder.run().options), at=1050.0)
+    fail(folder, "deep/unread", "", source="unread.mp3", at=1000.0)
+    return folder
+
+
+def fill(root, made, events):
+    folder = Folder(root)
+    folder.save_run(made)
+    journal = Journal(folder.events_file)
+    for one in events:
+        journal.write(one)
+    journal.close()
+    return folder
+
+
+def fail(folder, stem, key, **other):
+    known = {"source": f"{stem}.mp3", "stage": "decode", "kind": "corrupt", "message": "it breaks off", "remedy": "r"}
+    save(folder.path(stem, "failed.json"), Failure(key=key, permanent=True, **(known | other)))
+
+
+def test_everything_in_the_folder_is_read(folder):
+    report, missing = folder_report(folder.root)
+    assert missing == []
+    assert report.wer == pytest.approx(1 / 3)
+    assert report.counts == {"done": 1, "failed": 2, "cancelled": 0, "running": 0, "waiting": 0}
+    assert {str(trouble) for trouble in report.troubles} == {
+        "bad.mp3: decode: it breaks off; r", "unread.mp3: decode: it breaks off; r"
+    }  # fmt: skip
+
+
+def test_failures_of_older_work_are_not_this_runs(folder):
+    fail(folder, "bad", "0123456789ab")
+    fail(folder, "older", "", at=999.0)
+    report, _ = folder_report(folder.root)
+    assert [trouble.source for trouble in report.troubles] == ["unread.mp3", "bad.mp3"]
+    assert report.troubles[1].message == "failed; nobody told why"
+
+
+def test_a_torn_journal_and_sidecar_are_read_as_far_as_they_go(folder):
+    with folder.events_file.open("ab") as file:
+        file.write(b'{"at":12')
+    folder.path("bad", "failed.json").write_bytes(b"{")
+    report, _ = folder_report(folder.root)
+    assert report.counts["done"] == 1
+
+
+def test_references_can_be_left_alone(folder):
+    assert folder_report(folder.root, references=False)[0].wer is None
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(FolderError, match="no run here; submit or transcribe"):
+        folder_report(tmp_path)
+    assert main(["report", str(tmp_path)]) == 2
+
+
+def test_the_command_prints_and_leaves_a_page(folder, capsys):
+    assert main(["report", str(folder.root), "--price", "4"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("calls  ")
+    assert f"wrote {folder.root / 'report.html'}" in told
+    assert (folder.root / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("name", ["json", "csv", "markdown"])
+def test_formats_alone_on_standard_output(folder, capsys, name):
+    assert main(["report", str(folder.root), "--format", name, "--no-wer"]) == 0
+    told = capsys.readouterr().out
+    assert {"json": "{\n", "csv": "stem,", "markdown": "# calls"}[name] == told[: len("# calls")][
+        : {"json": 2, "csv": 5}.get(name, 7)
+    ]
+    assert not (folder.root / "report.html").exists()
+
+
+def test_files_by_their_suffix(folder, tmp_path, capsys):
+    names = ["r.html", "r.svg", "r.md", "r.json", "r.csv"]
+    given = [part for name in names for part in ("-o", str(tmp_path / "new" / name))]
+    assert main(["report", str(folder.root), *given]) == 0
+    first = {name: (tmp_path / "new" / name).read_text()[:12] for name in names}
+    assert first["r.svg"].startswith("<svg")
+    assert first["r.csv"].startswith("stem,")
+    assert json.loads((tmp_path / "new" / "r.json").read_text())["run"] == "calls"
+    capsys.readouterr()
+    assert main(["report", str(folder.root), "-o", str(tmp_path / "r.pdf")]) == 2
+    assert "r.pdf: a report has no such form; end it with .html" in capsys.readouterr().err
+
+
+def test_the_command_compares(folder, tmp_path, capsys):
+    other = fill(tmp_path / "before", *pair())
+    assert main(["report", str(folder.root), "--against", str(other.root)]) == 0
+    assert "Against calls: makespan −75.0 % (6 min 40 s before)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("price", ["x", "-1", "medium=", "nan", "inf", "=", "a=b"])
+def test_prices_that_are_none(folder, capsys, price):
+    assert main(["report", str(folder.root), f"--price={price}"]) == 2
+    assert "give an amount for an hour, e.g. 2.5 or large-v3=4.1" in capsys.readouterr().err
+
+
+def test_prices():
+    found = command.prices_of(["2.5", "worker=0.1", "large-v3=4"], "EUR")
+    assert (found.gpu, found.worker, found.models, found.currency) == (2.5, 0.1, {"large-v3": 4.0}, "EUR")
+
+
+def test_placements_say_how_much_of_a_gpu_a_model_holds():
+    placements = {
+        "medium": Placement(accelerator="mig:1g.5gb"), "large": Placement(accelerator="gpu:2"),
+        "tiny": Placement(accelerator="cpu"),
+    }  # fmt: skip
+    cluster = msgspec.structs.replace(CLUSTER, placements=placements)
+    made = run(("a", task("x")), ("b", task("y", "large")), ("c", task("z", "tiny")), cluster=cluster)
+    assert command.shares(made) == {"medium": 0.125, "large": 2.0, "tiny": 0.0}
+    assert command.shares(run(("a", task("x")), cluster=None)) == {}
+
+
+def test_events_alone_are_enough(tmp_path, capsys):
+    """What a planner leaves, or a run that has only begun."""
+    folder = fill(tmp_path, run(("a", task("x"))), [event(5.0, "a", "created")])
+    assert main(["report", str(folder.root)]) == 0
+    assert "Not over: 0 running, 1 waiting." in capsys.readouterr().out
