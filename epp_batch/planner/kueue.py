@@ -85,6 +85,8 @@ class Queues:
         self.pending = {name: Pending(spec) for name, spec in self.specs.items()}
         self.holding: dict[str, list[Workload]] = {name: [] for name in self.specs}
         self._numbers = 0
+        self._stirred = False
+        """Somebody was put where a cycle would find them."""
 
     def submit(self, demand: Demand, now: float) -> Workload | None:
         """A new workload; None when its LocalQueue leads nowhere."""
@@ -94,11 +96,15 @@ class Queues:
         self._numbers += 1
         workload = Workload(demand, queue, charged(demand, self.kueue), now, self._numbers)
         self.pending[queue].push(workload, now)
+        self._stirred = True
         return workload
 
     def settle(self, now: float) -> list[Change]:
         """Cycles until nothing changes; what was decided, in order."""
         changes: list[Change] = []
+        if not self._stirred:
+            return changes
+        self._stirred = False
         while True:
             progress, made = self._cycle(now)
             changes += made
@@ -110,12 +116,14 @@ class Queues:
         preempt.take(self._state(now), workload)
         self.holding[workload.queue].remove(workload)
         workload.usage, workload.evicting = {}, False
+        self._stirred = True
         if again:
             self.pending[workload.queue].push(workload, now)
         return self.nodes[workload.queue].root()
 
     def retry(self, root: QuotaNode, now: float) -> None:
         """Quota was freed somewhere under `root`."""
+        self._stirred = True
         for name, node in self.nodes.items():
             if node.root() is root:
                 self.pending[name].retry(now)

@@ -51,6 +51,9 @@ def give(state: State, workload: Workload) -> None:
 
 def targets(state: State, preemptor: Workload, wanted: Usage, short: set[Cell]) -> list[Target]:
     """Who must go so that `wanted` fits, where `short` are the cells with too little; none when nothing helps."""
+    rules = state.specs[preemptor.queue].preemption
+    if rules.within == "Never" and (rules.reclaim == "Never" or state.nodes[preemptor.queue].parent is None):
+        return []
     search = _Search(state, preemptor, wanted, short)
     for borrowing in search.attempts():
         found = search.attempt(borrowing)

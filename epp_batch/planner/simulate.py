@@ -13,7 +13,7 @@ from epp_batch.planner.kueue import Change, Queues
 from epp_batch.planner.nodes import Machines, Place
 from epp_batch.planner.quota import QuotaNode
 from epp_batch.planner.workload import Workload
-from epp_batch.planner.world import World
+from epp_batch.planner.world import Amounts, World
 from epp_batch.timeline import Event, EventKind
 
 
@@ -41,6 +41,8 @@ class Simulation:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._waiting: list[Pod] = []
+        self._stirred = False
+        """A pod is new, or one is gone: the scheduler has reason to look again."""
         self._pods: dict[str, Pod] = {}
         self._attempts: dict[str, int] = {}
         self._left = {demand.unit: demand.work for demand in demands}
@@ -108,18 +110,29 @@ class Simulation:
     def _pod(self, demand: Demand, workload: Workload | None, labels: dict[str, str]) -> Pod:
         pod = self._pods[demand.unit] = Pod(demand, workload, labels, self._attempts[demand.unit])
         if self.delays.start:
-            self._later(self.delays.start, lambda: None if pod.gone else self._waiting.append(pod))
+            self._later(self.delays.start, lambda: None if pod.gone else self._wait(pod))
         else:
-            self._waiting.append(pod)
+            self._wait(pod)
         return pod
 
+    def _wait(self, pod: Pod) -> None:
+        self._waiting.append(pod)
+        self._stirred = True
+
     def _schedule(self) -> None:
-        """Every waiting pod in order; one that does not fit does not block those behind it."""
-        still = []
+        """Every waiting pod in order; one that does not fit does not block those behind it, but for its like."""
+        if not self._stirred:
+            return
+        self._stirred = False
+        still: list[Pod] = []
+        refused: list[tuple[Amounts, dict[str, str]]] = []
         for pod in self._waiting:
-            place = self.machines.place(pod.demand, pod.labels)
+            alike = (pod.demand.requests, pod.labels)
+            place = None if alike in refused else self.machines.place(pod.demand, pod.labels)
             if place is None:
                 still.append(pod)
+                if alike not in refused:
+                    refused.append(alike)
             else:
                 self._start(pod, place)
         self._waiting = still
@@ -154,7 +167,7 @@ class Simulation:
             self._release(workload, again=True)
 
     def _remove(self, pod: Pod) -> None:
-        pod.gone = True
+        pod.gone = self._stirred = True
         if pod.place is not None:
             self.machines.free(pod.demand, pod.place)
         else:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from epp_batch.errors import InputError
 
 SLOTS = 8
+_MASKS = [(1 << size) - 1 for size in range(SLOTS + 1)]
 
 
 class Profile(NamedTuple):
@@ -25,7 +26,7 @@ class Profile(NamedTuple):
 
     def mask(self, start: int) -> int:
         """The slots it takes, as bits."""
-        return ((1 << self.size) - 1) << start
+        return _MASKS[self.size] << start
 
 
 def _map(one: int, quarter: int, half: int, whole: int) -> dict[str, Profile]:
@@ -64,7 +65,8 @@ PROFILES: dict[str, dict[str, Profile]] = {
 
 def find(gpu: str, name: str) -> Profile | None:
     """A profile by name, as the MIG manager (`1g.5gb+me`) or the device plugin (`1g.5gb.me`) writes it."""
-    return PROFILES.get(gpu, {}).get(re.sub(r"(\+|\.)me$", "", name))
+    there = PROFILES.get(gpu, {})
+    return there.get(name) or there.get(re.sub(r"(\+|\.)me$", "", name))
 
 
 def profile(gpu: str, name: str) -> Profile:
@@ -101,8 +103,9 @@ class SlotMap:
 
     def find(self, wanted: Profile) -> int | None:
         """The first start at which it fits: what DAS's scheduler plugin and a DRA driver's device order both do."""
+        taken, mask = self.taken, _MASKS[wanted.size]
         for start in wanted.starts:
-            if not self.taken & wanted.mask(start):
+            if not taken & mask << start:
                 return start
         return None
 
