@@ -27,20 +27,20 @@ def at(stage: Stage, source: str) -> Iterator[None]:
     except WorkError:
         raise
     except Exception as error:
-        kind = kind_of(error)
+        kind = kind_of(error, stage)
         if kind is Kind.INTERNAL:
             log.exception("%s: %s", source, stage.value)
         raise WorkError(kind, stage, source, in_words(error)) from error
 
 
-def kind_of(error: BaseException) -> Kind:
-    """The kind of a failure that no stage has classified itself."""
+def kind_of(error: BaseException, stage: Stage) -> Kind:
+    """The kind of a failure that nobody has classified before."""
     if isinstance(error, OSError) and error.errno in FULL:
         return Kind.DISK_FULL
-    if isinstance(error, FolderError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
-        return Kind.UNWRITABLE
     if out_of_memory(error):
         return Kind.MEMORY
+    if isinstance(error, FolderError) or (isinstance(error, OSError) and stage is Stage.WRITE):
+        return Kind.UNWRITABLE
     return Kind.INTERNAL
 
 

@@ -18,7 +18,6 @@ from epp_batch.worker.failures import Leash, at, in_words, kind_of, record
         (OSError(errno.ENOSPC, "No space left on device"), Kind.DISK_FULL),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), Kind.DISK_FULL),
         (OSError(errno.EFBIG, "File too large"), Kind.DISK_FULL),
-        (OSError(errno.EROFS, "Read-only file system"), Kind.UNWRITABLE),
         (FolderError("out/a.txt: Permission denied"), Kind.UNWRITABLE),
         (MemoryError(), Kind.MEMORY),
         (RuntimeError("CUDA failed with error out of memory"), Kind.MEMORY),
@@ -29,7 +28,13 @@ from epp_batch.worker.failures import Leash, at, in_words, kind_of, record
     ],
 )
 def test_kinds(error, kind):
-    assert kind_of(error) is kind
+    assert kind_of(error, Stage.TRANSCRIBE) is kind
+
+
+def test_what_the_system_refuses_to_write_is_unwritable():
+    error = OSError(errno.EROFS, "Read-only file system")
+    assert kind_of(error, Stage.WRITE) is Kind.UNWRITABLE
+    assert kind_of(error, Stage.DECODE) is Kind.INTERNAL
 
 
 def test_a_stage_names_what_failed_in_it():
