@@ -17,11 +17,13 @@ from tests.kube.client import ApiError, Object
 from tests.kube.containers import UnknownImage, memory_limit
 from tests.kube.launch import Launch
 from tests.kube.processes import dies_with_parent
+from tests.kube.volumes import MissingKey
 
 _MESSAGE_LIMIT = 4096  # bytes, the kubelet's own
 _LOG_TAIL = 2048
 _RETRY = 0.5  # seconds until a container that cannot be prepared is tried again
 _MEMORY_LOOK = 0.2
+_KILLED = 137
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 Changed = Callable[[], Awaitable[None]]
 
@@ -47,7 +49,7 @@ class ContainerProcess:
         self._changed = changed
         self._backoff = backoff
         self._killed_as = ""
-        self._ending = False
+        self._ending = asyncio.Event()
 
     @property
     def running(self) -> bool:
@@ -66,20 +68,22 @@ class ContainerProcess:
 
     async def run(self, prepare: Callable[[Object], Awaitable[Launch]], policy: str) -> int:
         """Runs to the end that `policy` (Never, OnFailure, Always) allows; the exit code."""
-        while True:
-            code = await self._once(await self._prepared(prepare))
+        code = _KILLED
+        while (launch := await self._prepared(prepare)) is not None:
+            code = await self._once(launch)
             again = policy == "Always" or (policy == "OnFailure" and code != 0)
-            if self._ending or not again:
+            if self._ending.is_set() or not again:
                 return code
             self.last_state = self.state
             self.state = {"waiting": {"reason": "CrashLoopBackOff", "message": f"back-off after exit code {code}"}}
             await self._changed()
-            await asyncio.sleep(min(self._backoff * 2**self.restarts, 300.0))
+            await self._pause(min(self._backoff * 2**self.restarts, 300.0))
             self.restarts += 1
+        return code
 
     def signal(self, number: signal.Signals) -> None:
-        """Signals the whole process group, also what its leader left behind; no restart follows."""
-        self._ending = True
+        """Signals the whole process group, also what its leader left behind; nothing is started from now on."""
+        self._ending.set()
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
@@ -104,19 +108,24 @@ class ContainerProcess:
             "lastState": self.last_state,
         }
 
-    async def _prepared(self, prepare: Callable[[Object], Awaitable[Launch]]) -> Launch:
-        """Waits for config maps, secrets and claims to appear, as the kubelet does."""
-        while True:
+    async def _prepared(self, prepare: Callable[[Object], Awaitable[Launch]]) -> Launch | None:
+        """Waits for config maps, secrets and claims to appear, as the kubelet does; None if the end comes first."""
+        while not self._ending.is_set():
             try:
                 return await prepare(self.spec)
             except UnknownImage as error:
                 waiting = {"reason": "ErrImagePull", "message": str(error)}
-            except (ApiError, KeyError, aiohttp.ClientError) as error:
+            except (ApiError, MissingKey, aiohttp.ClientError, TimeoutError) as error:
                 waiting = {"reason": "CreateContainerConfigError", "message": str(error)}
             if self.state != {"waiting": waiting}:
                 self.state = {"waiting": waiting}
                 await self._changed()
-            await asyncio.sleep(_RETRY)
+            await self._pause(_RETRY)
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), seconds)
 
     async def _once(self, launch: Launch) -> int:
         begun = stamp(self._clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ def resource_field(container: Object, reference: Object) -> str:
     kind, name = reference["resource"].split(".", 1)
     amount = container.get("resources", {}).get(kind, {}).get(name, "0")
     divisor = quantity(reference.get("divisor", "1")) or Decimal(1)
-    return str(-int(-quantity(amount) // divisor))
+    return str(math.ceil(quantity(amount) / divisor))
 
 
 def quantity(text: str | int) -> Decimal:

@@ -29,8 +29,11 @@ from tests.kube.processes import Command, Processes, free_ports
 
 HERE = Path(__file__).resolve().parent
 _POLL = 0.05  # seconds between two looks
-_NOT_YET = (OSError, aiohttp.ClientError, ApiError, asyncio.TimeoutError)
 T = TypeVar("T")
+
+
+class NotYet(Exception):
+    """Raised by what `until` asks: not ready; what was seen goes into the timeout's message."""
 
 
 class Plane:
@@ -133,8 +136,8 @@ class Plane:
     async def until(self, what: str, ready: Callable[[], Awaitable[T]], limit: float = 60.0) -> T:
         """Looks until `ready` returns something true, and returns it.
 
-        Refusals and lost connections count as "not yet". TimeoutError after `limit` seconds names `what` and the
-        last refusal; ProcessDied as soon as a program of the plane has ended.
+        NotYet, refusals and lost connections are no end of it. TimeoutError after `limit` seconds names `what` and
+        what was seen last; ProcessDied as soon as a program of the plane has ended.
         """
         end = self._clock.now() + limit
         last: object = None
@@ -144,7 +147,7 @@ class Plane:
                 last = await ready()
                 if last:
                     return last
-            except _NOT_YET as error:
+            except (NotYet, ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
                 last = repr(error)
             if self._clock.now() > end:
                 raise TimeoutError(f"not within {limit:g} s: {what}; last seen: {str(last)[:2000]}")

@@ -130,14 +130,13 @@ class PodRun:
         return ContainerProcess(spec, self.folder, around.clock, self._tell, around.backoff)
 
     async def _run(self) -> None:
-        deadline = self._spec.get("activeDeadlineSeconds")
-        try:
-            async with asyncio.timeout(deadline):
-                await self._containers()
-        except TimeoutError:
+        containers = self._tasks.spawn("containers", self._containers())
+        _, late = await asyncio.wait([containers], timeout=self._spec.get("activeDeadlineSeconds"))
+        if late:
             self._failure = Failure("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
             for container in self.containers:
                 container.signal(signal.SIGKILL)
+            await containers
 
     async def _containers(self) -> None:
         helpers = Tasks(f"pod/{self.name}/sidecars")
@@ -178,14 +177,11 @@ class PodRun:
         for container in self.containers:
             container.signal(number)
         if self._running is not None:
-            # a container that waits, for a config map or its next restart, has no process to be told
-            if not self.processes:
-                self._running.cancel()
             await asyncio.wait([self._running], timeout=grace)
         for container in self.containers:
             container.signal(signal.SIGKILL)
         if self._running is not None:
-            await asyncio.wait([self._running], timeout=2.0)
+            await asyncio.wait([self._running], timeout=_LAST_WORD)
         await self._tasks.close()
         self._over = True
 

@@ -9,6 +9,10 @@ from tests.kube.client import CONFIG_MAPS, SECRETS, VOLUME_CLAIMS, VOLUMES, Api,
 from tests.kube.containers import Mount, field
 
 
+class MissingKey(Exception):
+    """A config map or a secret lacks a key that a pod names."""
+
+
 async def keys(api: Api, namespace: str, kind: str, name: str) -> dict[str, bytes]:
     """Contents of a config map (`kind` "configMap") or a secret ("secret"); ApiError 404 if it is not there."""
     got = await api.get(CONFIG_MAPS if kind == "configMap" else SECRETS, name, namespace)
@@ -70,6 +74,8 @@ class Volumes:
                 name = source[kind].get("secretName") or source[kind].get("name")
                 data = await keys(self._api, self._namespace, kind, name)
                 items = source[kind].get("items")
+                if lacking := [item["key"] for item in items or () if item["key"] not in data]:
+                    raise MissingKey(f"{kind} {name} references non-existent config key: {', '.join(lacking)}")
                 return {item["path"]: data[item["key"]] for item in items} if items else data
         items = source.get("downwardAPI", {}).get("items", [])
         return {i["path"]: field(self._pod, i["fieldRef"]["fieldPath"]).encode() for i in items if "fieldRef" in i}
