@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import sys
 
 from epp_batch.errors import BatchError
@@ -20,8 +19,6 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="epp-batch", description="Audio to transcripts to summaries.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        if importlib.util.find_spec(f"epp_batch.commands.{name}") is None:
-            continue
         module = importlib.import_module(f"epp_batch.commands.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.arguments(command)
