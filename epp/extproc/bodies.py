@@ -52,8 +52,8 @@ def pass_request(mode: Mode, message: Incoming) -> list[bytes]:
     """The replies that let a piece of the request body go on."""
     if mode is Mode.FULL_DUPLEX:
         return [messages.request_piece(piece, last and message.end) for piece, last in cut(message.body)]
-    if mode is Mode.GRPC and message.piece is not None:
-        return [messages.request_message(message.piece)]
+    if mode is Mode.GRPC:
+        return [messages.request_message(message)]
     return [messages.CONTINUE_REQUEST_BODY]
 
 
@@ -64,6 +64,6 @@ def pass_response(mode: Mode, message: Incoming) -> list[bytes]:
         if len(body) <= PIECE:
             return [messages.response_piece(body, end)]
         return [messages.response_piece(piece, last and end) for piece, last in cut(body)]
-    if mode is Mode.GRPC and message.piece is not None:
-        return [messages.response_message(message.piece)]
+    if mode is Mode.GRPC:
+        return [messages.response_message(message)]
     return [messages.CONTINUE_RESPONSE_BODY]

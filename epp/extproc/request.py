@@ -54,7 +54,7 @@ class RequestPhase:
             self.mode = message.modes[0]
         headers, limits = message.headers or {}, self._limits
         # The message holds metadata besides, perhaps a long subset hint: it is measured if it might be too much.
-        if message.size > limits.headers and (size := messages.headers_size(headers)) > limits.headers:
+        if len(message.data) > limits.headers and (size := messages.headers_size(headers)) > limits.headers:
             raise HeadersTooLarge(f"request headers of {size} bytes; the limit is {limits.headers}")
         unseen = not message.end and (self.mode in UNSEEN or _endless(headers))
         if not message.end and not unseen and not _fits(headers.get("content-length", ""), limits.body):

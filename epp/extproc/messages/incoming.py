@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
+from epp.extproc.messages import wire
 from epp.extproc.pb import ext_proc_pb2 as pb
 from epp.extproc.pb.core_pb2 import HeaderMap, Metadata
 
@@ -42,17 +44,16 @@ class Mode(IntEnum):
 class Incoming(msgspec.Struct, gc=False):
     """One message from Envoy.
 
-    `size` is that of the whole message in bytes. `headers` (lower-case names, repeated values joined) for headers,
-    `body` for bodies, `piece` all that was said of it; `end` is end_of_stream. `modes` are the body modes of request
-    and response, if the message tells them. `metadata`: the message carries some; read it with `subset_hint` and
-    `served`. `observed`: the gateway does not listen to us.
+    `data` is the whole message as it came. `headers` (lower-case names, repeated values joined) for headers, `body` for
+    bodies; `end` is end_of_stream. `modes` are the body modes of request and response, if the message tells them.
+    `metadata`: the message carries some; read it with `subset_hint` and `served`. `observed`: the gateway does not
+    listen to us.
     """
 
     kind: Kind
-    size: int
+    data: bytes
     end: bool = False
     body: bytes = b""
-    piece: pb.HttpBody | None = None
     headers: dict[str, str] | None = None
     modes: tuple[Mode, Mode] | None = None
     metadata: Metadata | None = None
@@ -64,33 +65,98 @@ class NotUnderstood(ValueError):
 
 
 _KINDS: Final[Mapping[str | None, Kind]] = {kind.name.lower(): kind for kind in Kind}
+_KIND_OF_TAG: Final[Mapping[int, Kind]] = {kind << 3 | 2: kind for kind in Kind}
 _MODES: Final[Mapping[int, Mode]] = {mode.value: mode for mode in Mode}
+_NO_METADATA: Final = b"\x42\0"
+KEPT_SETTINGS: Final = 256
 _parse = pb.ProcessingRequest.FromString
 
 
 def decode(data: bytes) -> Incoming:
     """The message, or NotUnderstood."""
     try:
+        incoming = _decode_usual(data)
+    except (IndexError, UnicodeDecodeError):
+        incoming = None
+    return _decode_any(data) if incoming is None else incoming
+
+
+def _decode_usual(data: bytes) -> Incoming | None:
+    """The phase as `wire` reads it, and the few small fields that follow it."""
+    kind = _KIND_OF_TAG.get(data[0])
+    if kind is None:
+        return None
+    start, stop = wire.field(data, 0)
+    incoming = Incoming(kind, data)
+    if kind is Kind.RESPONSE_BODY or kind is Kind.REQUEST_BODY:
+        piece = wire.body(data, start, stop)
+        if piece is None:
+            return None
+        incoming.body, incoming.end = piece
+    elif kind is Kind.REQUEST_HEADERS or kind is Kind.RESPONSE_HEADERS:
+        head = wire.headers(data, start, stop)
+        if head is None:
+            return None
+        incoming.headers, incoming.end = head
+    else:
+        return None
+    if stop == len(data):
+        return incoming
+    rest = data[stop:]
+    if stop > len(data) or (rest != _NO_METADATA and not _add(incoming, rest)):
+        return None
+    return incoming
+
+
+def _add(incoming: Incoming, rest: bytes) -> bool:
+    """Adds what follows the phase; False if that is more of a phase, which belongs to it or replaces it."""
+    try:
+        message = _settings(rest)
+    except Exception:  # the decode error of protobuf's C extension is no public type
+        return False
+    if message is None:
+        return False
+    incoming.modes, incoming.metadata, incoming.observed = message
+    return True
+
+
+@lru_cache(KEPT_SETTINGS)
+def _settings(rest: bytes) -> tuple[tuple[Mode, Mode] | None, Metadata | None, bool] | None:
+    """Modes, metadata and whether we only watch: nearly always the same bytes."""
+    message = _parse(rest)
+    if message.WhichOneof("request") is not None:
+        return None
+    modes = _modes(message.protocol_config) if message.HasField("protocol_config") else None
+    return modes, message.metadata_context if message.HasField("metadata_context") else None, message.observability_mode
+
+
+def _decode_any(data: bytes) -> Incoming:
+    try:
         message = _parse(data)
-    except Exception as error:  # the decode error of protobuf's C extension is no public type
+    except Exception as error:
         raise NotUnderstood(f"no ProcessingRequest: {error}") from error
     kind = _KINDS.get(message.WhichOneof("request"))
     if kind is None:
         raise NotUnderstood("a ProcessingRequest without a phase that we know")
-    incoming = Incoming(kind, len(data))
+    incoming = Incoming(kind, data, observed=message.observability_mode)
     if kind is Kind.RESPONSE_BODY or kind is Kind.REQUEST_BODY:
         piece = message.response_body if kind is Kind.RESPONSE_BODY else message.request_body
-        incoming.piece, incoming.body = piece, piece.body
+        incoming.body = piece.body
         incoming.end = piece.end_of_stream or piece.end_of_stream_without_message
     elif kind is Kind.REQUEST_HEADERS or kind is Kind.RESPONSE_HEADERS:
         head = message.request_headers if kind is Kind.REQUEST_HEADERS else message.response_headers
         incoming.headers, incoming.end = _headers(head.headers), head.end_of_stream
-        incoming.observed = message.observability_mode
     if message.HasField("protocol_config"):
         incoming.modes = _modes(message.protocol_config)
     if message.HasField("metadata_context"):
         incoming.metadata = message.metadata_context
     return incoming
+
+
+def body_fields(message: Incoming) -> bytes:
+    """A body message's HttpBody with all its flags, as it came."""
+    whole = _parse(message.data)
+    return (whole.response_body if message.kind is Kind.RESPONSE_BODY else whole.request_body).SerializeToString()
 
 
 def _modes(config: pb.ProtocolConfiguration) -> tuple[Mode, Mode]:

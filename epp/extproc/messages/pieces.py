@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from epp.extproc.pb.ext_proc_pb2 import HttpBody
+from epp.extproc.messages.incoming import Incoming, body_fields
 
 # Wire format: tag (field number << 3 | 2), length, that many bytes. ProcessingResponse.request_body is field 3,
 # response_body field 4; in it response = 1, body_mutation = 3, streamed_response = 3, and there body = 1.
@@ -30,15 +30,15 @@ def response_piece(piece: bytes | memoryview, end: bool) -> bytes:
     return _head(_RESPONSE_BODY, len(piece), False) + piece
 
 
-def request_message(piece: HttpBody) -> bytes:
+def request_message(message: Incoming) -> bytes:
     """A piece of the request body as it came with all its flags; StreamedBodyResponse has the same fields."""
-    fields = piece.SerializeToString()
+    fields = body_fields(message)
     return _wrapped(_REQUEST_BODY, b"", len(fields)) + fields
 
 
-def response_message(piece: HttpBody) -> bytes:
+def response_message(message: Incoming) -> bytes:
     """The same for the response body."""
-    fields = piece.SerializeToString()
+    fields = body_fields(message)
     return _wrapped(_RESPONSE_BODY, b"", len(fields)) + fields
 
 

@@ -1,0 +1,93 @@
+"""What is read by hand of Envoy's messages, against protobuf's own reading of them, whatever they are."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epp.extproc import messages
+from epp.extproc.messages import Incoming, NotUnderstood
+from epp.extproc.messages.incoming import _decode_any, _decode_usual
+from epp.extproc.pb import ext_proc_pb2 as pb
+from epp.extproc.pb.core_pb2 import HeaderMap, HeaderValue
+
+names = st.text("abcXY:-\u00e9", max_size=6) | st.sampled_from([":path", "cookie", "x" * 127, "x" * 128])
+values = st.binary(max_size=6) | st.sampled_from([b"v" * 120, b"v" * 127, b"v" * 200, b"v" * 20_000, b"\xff"])
+header = st.builds(HeaderValue, key=names, raw_value=values, value=st.sampled_from(["", "", "text"]))
+heads = st.builds(
+    pb.HttpHeaders, headers=st.builds(HeaderMap, headers=st.lists(header, max_size=5)), end_of_stream=st.booleans()
+)
+bodies = st.builds(
+    pb.HttpBody,
+    body=st.binary(max_size=5) | st.sampled_from([b"x" * 125, b"x" * 128, b"x" * 70_000]),
+    end_of_stream=st.booleans(),
+    end_of_stream_without_message=st.sampled_from([False, False, True]),
+)
+phases = st.one_of(
+    st.builds(pb.ProcessingRequest, request_headers=heads),
+    st.builds(pb.ProcessingRequest, response_headers=heads),
+    st.builds(pb.ProcessingRequest, request_body=bodies),
+    st.builds(pb.ProcessingRequest, response_body=bodies),
+    st.builds(pb.ProcessingRequest, request_trailers=st.just(pb.HttpTrailers())),
+)
+
+
+@st.composite
+def received(draw):
+    """A message, with settings or without; perhaps one more after it, which protobuf merges into it."""
+    message = draw(phases)
+    if draw(st.booleans()):
+        message.metadata_context.SetInParent()
+    if draw(st.booleans()):
+        message.metadata_context.filter_metadata["envoy.lb"].update({"key": "value"})
+    if draw(st.booleans()):
+        message.protocol_config.request_body_mode = draw(st.integers(0, 4))
+    message.observability_mode = draw(st.booleans())
+    more = draw(phases).SerializeToString() if draw(st.integers(0, 3)) == 0 else b""
+    return message.SerializeToString() + more
+
+
+def read(decode, data: bytes) -> Incoming | str | None:
+    """What came of it; empty metadata is none."""
+    try:
+        found = decode(data)
+    except NotUnderstood:
+        return "not understood"
+    if found is not None and found.metadata is not None and not found.metadata.ByteSize():
+        found.metadata = None
+    return found
+
+
+@settings(deadline=None)
+@given(received())
+def test_a_message_means_what_protobuf_takes_it_for(data):
+    assert read(messages.decode, data) == read(_decode_any, data)
+
+
+@settings(deadline=None)
+@given(received(), st.integers(0, 200), st.binary(max_size=3))
+def test_so_does_a_damaged_one(data, at, other):
+    damaged = data[:at] + other + data[at + len(other) :]
+    assert read(messages.decode, damaged) == read(_decode_any, damaged)
+    assert read(messages.decode, data[:at]) == read(_decode_any, data[:at])
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=40))
+def test_so_does_anything_at_all(data):
+    for tag in (b"", b"\x12", b"\x1a", b"\x22", b"\x2a"):
+        assert read(messages.decode, tag + data) == read(_decode_any, tag + data)
+
+
+def test_what_envoy_sends_needs_no_protobuf():
+    """Else all of the above would hold of nothing."""
+    fields = [HeaderValue(key=":path", raw_value=b"/v1/completions"), HeaderValue(key="token", raw_value=b"t" * 500)]
+    head = pb.HttpHeaders(headers=HeaderMap(headers=fields))
+    for message in (
+        pb.ProcessingRequest(request_headers=head, protocol_config=pb.ProtocolConfiguration(request_body_mode=4)),
+        pb.ProcessingRequest(response_headers=head),
+        pb.ProcessingRequest(request_body=pb.HttpBody(body=b"x" * 4096)),
+        pb.ProcessingRequest(response_body=pb.HttpBody(end_of_stream=True)),
+    ):
+        message.metadata_context.SetInParent()
+        assert _decode_usual(message.SerializeToString()) is not None
