@@ -209,11 +209,12 @@ class Service:
         flags = self.arguments
         # Envoy sends a BUFFERED body as one message: the limit of bodies must be met first, it answers 413.
         limits = Limits(message=flags.grpc_max_recv_msg_size or max(SMALLEST_MESSAGE, flags.max_request_body + FRAMING))
+        on_end = self._stream_ended if flags.enable_grpc_stream_metrics else None
         if flags.transport == "native":
-            return NativeServer(rpcs, self.clock, limits, self._stream_ended)
+            return NativeServer(rpcs, self.clock, limits, on_end)
         from epp.extproc.grpcio_server import GrpcioServer  # an extra that need not be installed
 
-        return GrpcioServer(rpcs, self.clock, limits, self._stream_ended)
+        return GrpcioServer(rpcs, self.clock, limits, on_end)
 
     def _stream_ended(self, name: str, status: int, started: float) -> None:
         if name == handler.PROCESS:

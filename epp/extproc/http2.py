@@ -39,6 +39,7 @@ class Connection(Control):
         self._observer = observer
         self._headers = HeaderReader(limits.header_list)
         self._peer_ended: deque[int] = deque(maxlen=REMEMBERED)
+        self._half_window = limits.window // 2
 
     # For the pump
 
@@ -56,8 +57,9 @@ class Connection(Control):
     def take(self) -> bytes:
         """What is to be written now; more may follow at once if `more`."""
         out = self._out
-        out.held = True
-        out.pump()
+        if out.ready or out.doomed:
+            out.held = True
+            out.pump()
         data = b"".join(out.pieces)
         out.pieces.clear()
         out.budget = 0 if self._paused else self._limits.burst
@@ -178,21 +180,18 @@ class Connection(Control):
         else:
             if not size and not flags & h2.END_STREAM:
                 self._charge(1)
-            self._feed(stream, buffer, start, end, flags)
-
-    def _feed(self, stream: Stream, buffer: bytes, start: int, end: int, flags: int) -> None:
-        # Known before the handler hears the last message, lest it ends the RPC and we tell the peer to stop sending.
-        stream.half_closed = bool(flags & h2.END_STREAM)
-        try:
-            stream.feed(buffer, start, end)
-        except CallFault as fault:
-            stream.fail(fault.status, fault.reason)
-        except Exception:
-            self._broken(stream)
-        if flags & h2.END_STREAM:
-            self._end_of_input(stream)
-        elif stream.credit < self._limits.window // 2 and not stream.gone:
-            stream.replenish()
+            # Before the handler hears the last message, lest it ends the RPC and we tell the peer to stop sending.
+            stream.half_closed = bool(flags & h2.END_STREAM)
+            try:
+                stream.feed(buffer, start, end)
+            except CallFault as fault:
+                stream.fail(fault.status, fault.reason)
+            except Exception:
+                self._broken(stream)
+            if flags & h2.END_STREAM:
+                self._end_of_input(stream)
+            elif stream.credit < self._half_window and not stream.gone:
+                stream.replenish()
 
     def _end_of_input(self, stream: Stream) -> None:
         self._peer_ended.append(stream.id)

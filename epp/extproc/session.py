@@ -123,6 +123,9 @@ class Session:
 
     def lost(self) -> list[Effect]:
         """The stream is gone."""
+        if self.state is State.ENDED:  # as it should be
+            self._close()
+            return []
         effects = [*self._abandoned(), *self._end(self._cut_short())]
         self._close()
         return effects
