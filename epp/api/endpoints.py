@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from epp.api.columns import Column
 from epp.api.types import Mask, Values
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True, dict=True):
     """One place that answers requests: an address and a port of a model server.
 
     `name` is unique in the pool (`<namespace>/<pod>-rank-<port index>` where Kubernetes names it);
@@ -29,7 +30,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     pod: str = ""
     rank: int = 0
 
-    @property
+    @cached_property
     def target(self) -> str:
         """`address:port` as Envoy wants it, brackets around IPv6."""
         return join_address(self.address, self.port)
@@ -93,7 +94,7 @@ class Endpoints:
 
     def at(self, position: int) -> Endpoint:
         """The endpoint at a position."""
-        endpoint = self._snapshot.endpoints[int(self.slots[position])]
+        endpoint = self._snapshot.endpoints[self.slots.item(position)]
         assert endpoint is not None, "a live slot has an endpoint"
         return endpoint
 

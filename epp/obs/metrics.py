@@ -134,7 +134,10 @@ class Metrics:
 
     def gaps(self, model: str, target_model: str, fairness_id: str, priority: int) -> Callable[[float], None]:
         """What to call with the seconds between two pieces of one streamed answer."""
-        return self._of_request(model, target_model, fairness_id, priority).gap.observe
+        cells = self._requests.get((model, target_model, fairness_id, priority))
+        if cells is None:
+            cells = self._of_request(model, target_model, fairness_id, priority)
+        return cells.gap.observe
 
     # decisions
 

@@ -7,6 +7,7 @@ field that we do not need may be anything, because the model server, not we, jud
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import ClassVar, NoReturn
 
 import msgspec
@@ -40,6 +41,9 @@ class Completions(Common, gc=False):
     """`completions`, prompt as one string."""
 
     prompt: str = ""
+
+
+REMEMBERED_PATHS = 64
 
 
 class Api(msgspec.Struct, frozen=True):
@@ -104,6 +108,7 @@ class OpenAIParser(Parser, type="openai-parser"):
         return UsageScanner() if api_of(path).usage and not path.endswith("/render") else None
 
 
+@lru_cache(REMEMBERED_PATHS)
 def api_of(path: str) -> Api:
     """The API of a request path; completions if none, as llm-d has it."""
     path = path.partition("?")[0]

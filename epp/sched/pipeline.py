@@ -161,10 +161,9 @@ def _in_range(row: Values) -> bool:
     """Whether all scores are in [0, 1] and none is NaN."""
     if len(row) > FEW:
         return bool(_MIN(row) >= 0 and _MAX(row) <= 1)  # NaN makes both false
-    for score in row.tolist():  # noqa: SIM110 (of few, a loop is several times faster, and than a generator twice)
-        if not 0.0 <= score <= 1.0:
-            return False
-    return True
+    scores = row.tolist()  # of few, Python's own functions are faster
+    # Beside a NaN minimum and maximum mean nothing, but the sum is NaN then, and not above anything.
+    return not scores or (sum(scores) > -1.0 and min(scores) >= 0.0 and max(scores) <= 1.0)
 
 
 def _mended(name: str, row: Values, faults: Faults) -> Values:

@@ -108,13 +108,14 @@ async def _awaited(
 
 def _take(name: str, produced: Produced, request: Request, endpoints: Endpoints, faults: Faults) -> Endpoints:
     columns: dict[Column, Values] = {}
+    shape = endpoints.slots.shape
     try:
         for key, value in produced.items():
             if isinstance(key, Fact):
                 request.facts[key] = value
                 continue
             values: Values = np.asarray(value, np.float32)
-            if values.shape == endpoints.slots.shape:
+            if values.shape == shape:
                 columns[key] = values
             else:
                 faults(name, "shape")
