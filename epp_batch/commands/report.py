@@ -23,7 +23,10 @@ WIDE = 120
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="OUTPUT", help="folder of a run, finished or not")
-    parser.add_argument("--against", metavar="OUTPUT", help="folder of the run to compare with")
+    parser.add_argument(
+        "--against", metavar="OUTPUT",
+        help="folder of the run to compare with; or a file of events of this run that plan --run OUTPUT --events wrote",
+    )  # fmt: skip
     parser.add_argument(
         "--price", action="append", default=[], metavar="[WHAT=]AMOUNT",
         help="of a GPU hour; slices cost their part. MODEL=AMOUNT for a model on another GPU, worker=AMOUNT for an "
@@ -41,20 +44,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 also for a run in which something failed: it is the report that came about."""
-    from epp_batch.report import folder_report
-
     prices = prices_of(args.price, args.currency)
     written = args.write or ([Path(args.folder) / PAGE] if args.format == "text" else [])
     for path in written:
         if path.suffix not in SUFFIXES:
             raise InputError(f"{path}: a report has no such form", remedy=f"end it with {' '.join(SUFFIXES)}")
-    reports = []
-    for folder in filter(None, (args.folder, args.against)):
-        report, missing = folder_report(folder, prices, shares=shares_of(folder), references=not args.no_wer)
-        reports.append(report)
-        for line in missing:
-            print(line, file=sys.stderr)
-    report, other = reports[0], reports[1] if args.against else None
+    report = _read(args.folder, prices, args)
+    other = _other(prices, args) if args.against else None
     if args.format == "text":
         _show(report, other)
     else:
@@ -63,6 +59,24 @@ def run(args: argparse.Namespace) -> int:
         _write(path, _form(path.suffix, report, other))
         print(f"wrote {path}", file=sys.stdout if args.format == "text" else sys.stderr)
     return 0
+
+
+def _read(folder: str, prices: Prices, args: argparse.Namespace) -> Report:
+    """Says on standard error what it could not read."""
+    from epp_batch.report import folder_report
+
+    report, missing = folder_report(folder, prices, shares=shares_of(folder), references=not args.no_wer)
+    for line in missing:
+        print(line, file=sys.stderr)
+    return report
+
+
+def _other(prices: Prices, args: argparse.Namespace) -> Report:
+    from epp_batch.report import planned_report
+
+    if Path(args.against).is_file():
+        return planned_report(args.folder, args.against, prices, shares=shares_of(args.folder))
+    return _read(args.against, prices, args)
 
 
 def prices_of(given: list[str], currency: str) -> Prices:

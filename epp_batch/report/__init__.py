@@ -12,8 +12,9 @@ from epp_batch.report.files import csv, json, markdown
 from epp_batch.report.gantt import svg
 from epp_batch.report.model import Report, Words
 from epp_batch.report.page import html
-from epp_batch.report.read import folder_report
+from epp_batch.report.read import folder_report, planned_report
 
 __all__ = [
-    "Prices", "Report", "Words", "build", "changes", "csv", "folder_report", "html", "json", "markdown", "svg",
+    "Prices", "Report", "Words", "build", "changes", "csv", "folder_report", "html", "json", "markdown",
+    "planned_report", "svg",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from epp_batch.report import words
@@ -38,7 +39,7 @@ def changes(report: Report, baseline: Report) -> list[Change]:
         Change("at once, mean", baseline.concurrency.mean, report.concurrency.mean, 0, number),
         Change("evictions", baseline.evictions, report.evictions, -1, _count),
         *_devices(report, baseline),
-        Change(f"cost, {report.currency}", baseline.cost, report.cost, -1, number),
+        Change("cost", baseline.cost, report.cost, -1, partial(words.money, currency=report.currency)),
         Change("word error rate", baseline.wer, report.wer, -1, percent),
         Change("failed", baseline.counts["failed"], report.counts["failed"], -1, _count),
     ]
@@ -79,7 +80,7 @@ def _change(one: Change) -> Cell:
     if one.change is None:
         return Cell("")
     tone = "" if abs(one.change) < 0.0005 else "good" if one.change * one.better > 0 else "bad" if one.better else ""
-    return Cell(f"{one.change * 100:+.1f} %".replace("-", "−"), one.change, tone)
+    return Cell(f"{round(one.change * 100, 1) or 0.0:+.1f} %".replace("-", "−"), one.change, tone)
 
 
 def table(report: Report, baseline: Report) -> Table:
@@ -101,7 +102,7 @@ def verdict(report: Report, baseline: Report) -> str:
 
 def same_work(report: Report, baseline: Report) -> str:
     """Says how far the two runs had the same to do; "" where it was all the same."""
-    ours, theirs = ({(row.stem, row.model) for row in one.rows} for one in (report, baseline))
+    ours, theirs = ({(row.stem, row.model) for row in one.rows if row.model} for one in (report, baseline))
     if ours == theirs:
         return ""
     both = len(ours & theirs)

@@ -41,6 +41,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
         own = [event for event in events if event.unit in units] or _from_results(run, results)
         sizes = {name: len(unit.tasks) for name, unit in units.items()}
         raw = histories(own, sizes, restarts=run.cluster is None)
+        if unseen := _unseen_ends(raw, units, results):
+            raw = histories([*own, *unseen], sizes, restarts=run.cluster is None)
         sent = sendings(events, {task.stem for task in run.tasks()})
         until = max([event.at for event in own] + [one.ended or one.asked for one in sent], default=0.0)
         lived = [life for history in raw.values() for life in history.lives(until)]
@@ -110,6 +112,17 @@ def _summary(axis: Axis, sending: Sending, until: float) -> SummarySpan:
         ended=axis(until if sending.ended is None else sending.ended),
         ending=sending.ending,
     )
+
+
+def _unseen_ends(raw: Mapping[str, History], units: Mapping[str, Unit], results: Mapping[str, Result]) -> list[Event]:
+    """Of units whose transcripts are all there though nobody wrote that they ended: the driver died in between."""
+    ends = []
+    for name, history in raw.items():
+        done = [results.get(task.stem) for task in units[name].tasks]
+        if history.end is None and all(done):
+            at = max(one.finished for one in done if one is not None)
+            ends.append(Event(at=at, unit=name, kind="finished"))
+    return ends
 
 
 def _from_results(run: Run, results: Mapping[str, Result]) -> list[Event]:

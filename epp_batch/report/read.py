@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from epp_batch import timeline
+from epp_batch.errors import InputError
 from epp_batch.folder import Failure, Folder, Result, load
 from epp_batch.report import wer
 from epp_batch.report.assemble import build
@@ -36,6 +39,23 @@ def folder_report(
     events = timeline.read(folder.events_file)
     report = build(run, events, results, failed(run, folder), prices, shares=shares, words=words, normaliser=normaliser)
     return report, missing
+
+
+def planned_report(
+    root: str | Path, events: str | Path, prices: Prices | None = None, *, shares: Mapping[str, float] | None = None
+) -> Report:
+    """The folder's run as another timeline of its units tells it, e.g. that of `plan --run OUTPUT --events FILE`.
+
+    Raises InputError where the file has no event of the run.
+    """
+    run = Folder(root).run()
+    units = {unit.name for unit in run.units}
+    told = [event for event in timeline.read(Path(events)) if event.unit in units]
+    if not told:
+        raise InputError(
+            f"{events}: no events of {run.name}", remedy=f"make them with epp-batch plan --run {root} --events {events}"
+        )
+    return build(msgspec.structs.replace(run, name=f"{run.name} as planned"), told, {}, [], prices, shares=shares)
 
 
 def found(run: Run, folder: Folder) -> dict[str, Result]:

@@ -82,14 +82,13 @@ def _part(task: Task, unit: Unit) -> float:
 
 
 def _status(task: Task, history: History | None, result: Result | None) -> Status:
+    """A transcript that is there is done, whatever became of its unit."""
+    if result is not None:
+        return "done"
     if history is None:
-        return "waiting" if result is None else "done"
+        return "waiting"
     end = history.stems.get(task.stem)
-    if end is not None:
-        return STATUS[end.state]
-    if result is not None and history.state in ("failed", "cancelled"):
-        return "done"  # of a shard of which others failed
-    return STATUS[history.state]
+    return STATUS[history.state if end is None else end.state]
 
 
 def _latencies(task: Task, history: History | None) -> dict[str, float | None]:

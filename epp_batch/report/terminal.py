@@ -41,8 +41,8 @@ def show(report: Report, console: Console, other: Report | None = None) -> None:
         if table.rows:
             console.print()
             console.print(grid(fitted(table, console)))
-    if other is not None and (note := shown[0].note):
-        console.print(Text(note, style="yellow"))
+            if shown and table is shown[0] and table.note:
+                console.print(Text(table.note, style="yellow"), soft_wrap=True)
 
 
 def fitted(table: Table, console: Console) -> Table:

@@ -123,6 +123,15 @@ def test_results_stand_in_for_a_journal_that_was_lost():
     assert report.spans[0].place == "box"
 
 
+def test_an_end_that_nobody_wrote_is_when_the_worker_finished():
+    """Its driver was killed in between."""
+    made = run(("a", task("x")), ("b", task("y")))
+    events = [*life("a", 0, 1, 2, 9, "n/gpu-0")[:3], *life("b", 0, 1, 2, 50, "n/gpu-1")]
+    report = build(made, events, {"x": result(made.tasks()[0], finished=30.0)}, [])
+    assert report.complete
+    assert [(span.ended, span.ending) for span in report.spans] == [(30, "finished"), (50, "finished")]
+
+
 def test_a_run_under_way():
     made = run(("a", task("x")), ("b", task("y")), ("c", task("z")))
     events = [*life("a", 0, 1, 2, 10, "n"), *life("b", 0, 11, 12, 99, "n")[:3], event(20, "c", "created")]

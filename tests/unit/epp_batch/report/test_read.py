@@ -121,6 +121,17 @@ def test_the_command_compares(folder, tmp_path, capsys):
     assert "Against calls: makespan −75.0 % (6 min 40 s before)" in capsys.readouterr().out
 
 
+def test_a_plan_of_the_same_run(folder, tmp_path, capsys):
+    planned = fill(tmp_path / "plan", run(), [
+        *life("a", 0.0, 1.0, 1.0, 81.0, "n/gpu-0"), *life("b", 0.0, 1.0, 1.0, 51.0, "n/gpu-1")
+    ]).events_file  # fmt: skip
+    assert main(["report", str(folder.root), "--against", str(planned)]) == 0
+    assert "Against calls as planned: makespan +23.5 % (81.0 s before)" in capsys.readouterr().out
+    (tmp_path / "empty.jsonl").write_text("")
+    assert main(["report", str(folder.root), "--against", str(tmp_path / "empty.jsonl")]) == 2
+    assert "no events of calls; make them with epp-batch plan --run" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("price", ["x", "-1", "medium=", "nan", "inf", "=", "a=b"])
 def test_prices_that_are_none(folder, capsys, price):
     assert main(["report", str(folder.root), f"--price={price}"]) == 2

