@@ -128,7 +128,7 @@ async def _run(
     stop, tasks, journal = asyncio.Event(), Tasks("transcribe"), Journal(folder.events_file)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    view = views.choose(sys.stdout, args.json)
+    view = views.choose(sys.stdout, args.json, run=wanted)
     for failure in failures:
         view.failure(failure)
     workers, threads = _workers(args, len(wanted.units), folder, clock)

@@ -38,7 +38,7 @@ async def _watch(args: argparse.Namespace, client: Client) -> int:
     target = _runs.target(args, client)
     if target.run is None or target.folder is None:
         raise InputError("watch needs the output folder", remedy="use `epp-batch status --run` to look from elsewhere")
-    tasks, shown = Tasks("watch"), view.choose(sys.stdout, args.json)
+    tasks, shown = Tasks("watch"), view.choose(sys.stdout, args.json, run=target.run)
     try:
         outcome = await drive(
             target.run,

@@ -56,8 +56,8 @@ class Books:
         return found
 
     def finished_at(self, unit: Unit) -> float | None:
-        """Wall second at which the last of its transcripts was written; None without any."""
-        return max((self.done[task.stem].finished for task in unit.tasks if task.stem in self.done), default=None)
+        """Wall second at which the last of its transcripts was written; None where nobody noted it."""
+        return max((self.done[t.stem].finished for t in unit.tasks if t.stem in self.done), default=0.0) or None
 
     def failed_before(self, unit: Unit, *, final: bool = False) -> list[tuple[Task, Failure]]:
         """Tasks that fail whenever they are tried, as an earlier worker found; any failure where it is `final`."""

@@ -9,15 +9,17 @@ from epp_batch.kube.workloads import State
 
 PATIENCE_SECONDS = 10.0
 """A scheduler or Kueue may take so long before it is worth a word."""
+BACKLOG_SECONDS = 60.0
+"""Kueue makes a few dozen Workloads a second; a new Job of a large run waits its turn."""
 SHOWN = 4
 _STARTING = ("", "ContainerCreating", "PodInitializing")
 
 
 def troubles(states: Mapping[str, tuple[State, float]]) -> list[str]:
     """One line for each cause, most units first; `states` has each unit's state and for how many seconds it holds."""
-    moving = any(state.phase in ("running", "reserved", "deleting") for state, _ in states.values())
+    moving = any(state.phase in ("running", "admitted", "reserved") for state, _ in states.values())
     causes = Counter(filter(None, (_cause(state, waited, moving) for state, waited in states.values())))
-    lines = [f"{_jobs(count)} {cause}" for cause, count in causes.most_common(SHOWN)]
+    lines = [f"{cause} ({_jobs(count)})" for cause, count in causes.most_common(SHOWN)]
     return lines + ([f"and {len(causes) - SHOWN} more causes"] if len(causes) > SHOWN else [])
 
 
@@ -31,17 +33,17 @@ def _cause(state: State, waited: float, moving: bool) -> str:
         case "queued" if state.hopeless:
             return f"can never be admitted: {state.message}; change the queue, the request or the quota"
         case "queued" if state.message and not moving and waited > PATIENCE_SECONDS:
-            return f"in the queue: {state.message}"
-        case "unknown-to-kueue" if waited > PATIENCE_SECONDS:
-            return "unknown to Kueue: is batch/job among its integrations.frameworks, and does its controller run?"
+            return f"waits in its queue: {state.message}"
+        case "unknown-to-kueue" if waited > BACKLOG_SECONDS:
+            return "Kueue has no Workload for it: is batch/job among its integrations.frameworks, and does its controller run?"
         case "admitted" if state.reason == "Unschedulable" and waited > PATIENCE_SECONDS:
-            return f"admitted, but no node takes the pod: {state.message}"
+            return f"is admitted, but no node takes the pod: {state.message}"
         case "admitted" if state.reason not in (*_STARTING, "Unschedulable") and waited > PATIENCE_SECONDS:
             return f"cannot start: {state.reason}: {state.message}"
         case "reserved" if state.message and waited > PATIENCE_SECONDS:
-            return f"with quota, not admitted yet: {state.message}"
+            return f"has quota, but is not admitted yet: {state.message}"
         case "paused":
-            return "paused; `epp-batch resume` lets them go on"
+            return "is paused; `epp-batch resume` lets them go on"
     return ""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TextIO
 
 import msgspec
@@ -19,14 +21,14 @@ _TOLD = ("finished", "evicted", "retried", "cancelled", "refused", "summarized",
 class Lines:
     """Ends, evictions and retries as they come; how the run stands at most every ten seconds, and at the end."""
 
-    def __init__(self, out: TextIO, errors: TextIO) -> None:
-        self._out, self._errors = out, errors
+    def __init__(self, out: TextIO, errors: TextIO, names: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._out, self._errors, self._names = out, errors, names
         self._said, self._said_at = "", float("-inf")
-        self._troubles: tuple[str, ...] = ()
+        self._troubles: set[str] = set()
 
     def event(self, event: Event) -> None:
         if event.kind in _TOLD:
-            say(self._out, words.event_line(event))
+            say(self._out, words.event_line(event, self._names))
 
     def progress(self, unit: str, audio_seconds: float) -> None:
         """Part of the line every ten seconds."""
@@ -36,9 +38,9 @@ class Lines:
 
     def tick(self, state: Standing) -> None:
         for trouble in state.troubles:
-            if trouble not in self._troubles:
+            if _cause(trouble) not in self._troubles:
                 say(self._out, trouble)
-        self._troubles = state.troubles
+        self._troubles = {_cause(trouble) for trouble in state.troubles}
         line = words.counts(state)
         if line != self._said and (state.over or state.at - self._said_at >= QUIET_SECONDS):
             self._said, self._said_at = line, state.at
@@ -75,6 +77,11 @@ class Json:
 
     def _say(self, value: object) -> None:
         say(self._out, msgspec.json.encode(value).decode())
+
+
+def _cause(trouble: str) -> str:
+    """Without the number of Jobs in brackets, which is news to nobody."""
+    return trouble.rpartition(" (")[0] or trouble
 
 
 def say(stream: TextIO, text: str) -> None:

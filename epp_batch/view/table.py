@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -25,15 +27,15 @@ _TOLD = ("evicted", "retried", "cancelled")
 class LiveTable:
     """Counts, audio, speed, and what runs where."""
 
-    def __init__(self, out: TextIO, errors: TextIO) -> None:
+    def __init__(self, out: TextIO, errors: TextIO, names: Mapping[str, str] = MappingProxyType({})) -> None:
         self._console = Console(file=out, highlight=False)
-        self._errors = errors
+        self._errors, self._names = errors, names
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._live.start()
 
     def event(self, event: Event) -> None:
         if event.kind in _TOLD:
-            self._console.print(Text(words.event_line(event), style="yellow"))
+            self._console.print(Text(words.event_line(event, self._names), style="yellow"))
 
     def progress(self, unit: str, audio_seconds: float) -> None:
         """Part of the next tick."""

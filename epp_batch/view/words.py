@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from epp_batch.folder import Failure
 from epp_batch.timeline import Event
 from epp_batch.view.standing import Phase, Standing
@@ -25,11 +28,11 @@ def line(failure: Failure) -> str:
     return f"{text}; {failure.remedy}" if failure.remedy else text
 
 
-def event_line(event: Event) -> str:
-    """One event on one line."""
+def event_line(event: Event, names: Mapping[str, str] = MappingProxyType({})) -> str:
+    """One event on one line; a unit by its name in `names` if it has one."""
     place = f" on {event.place}" if event.place else ""
     detail = f" ({event.detail})" if event.detail else ""
-    return f"{event.stem or event.unit}: {event.kind}{place}{detail}"
+    return f"{event.stem or names.get(event.unit, event.unit)}: {event.kind}{place}{detail}"
 
 
 def counts(state: Standing) -> str:
