@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from epp_batch.folder import Failure, Result
 from epp_batch.report.cost import Prices, cost, hours
 from epp_batch.report.course import Course
-from epp_batch.report.model import STATUS, ModelRow, Row, Span, Status, Words
+from epp_batch.report.model import STATUS, ModelRow, Row, Span, Status, SummarySpan, Words
 from epp_batch.report.spans import History
 from epp_batch.report.stats import distribution
 from epp_batch.work import Run, Task, Unit
@@ -20,8 +20,18 @@ def rows(
     spans: dict[str, list[Span]] = {}
     for span in course.spans:
         spans.setdefault(span.unit, []).append(span)
+    sent = {summary.stem: summary for summary in course.summaries if summary.ending == "summarized"}
     return tuple(
-        _row(task, unit, course, results.get(task.stem), spans.get(unit.name, []), prices, words.get(task.stem))
+        _row(
+            task,
+            unit,
+            course.histories.get(unit.name),
+            results.get(task.stem),
+            spans.get(unit.name, []),
+            sent.get(task.stem),
+            prices,
+            words.get(task.stem),
+        )
         for unit in run.units
         for task in unit.tasks
     )
@@ -39,17 +49,15 @@ def unread(failures: Iterable[Failure]) -> tuple[Row, ...]:
 def _row(
     task: Task,
     unit: Unit,
-    course: Course,
+    history: History | None,
     result: Result | None,
     spans: Sequence[Span],
+    sent: SummarySpan | None,
     prices: Prices,
     words: Words | None,
 ) -> Row:
-    history = course.histories.get(unit.name)
     part = _part(task, unit)
     price = cost(spans, prices)
-    seconds = course.service.get(unit.name)
-    sent = next((span for span in course.summaries if span.stem == task.stem and span.ending == "summarized"), None)
     return Row(
         stem=task.stem,
         source=task.recording.source,
@@ -59,7 +67,7 @@ def _row(
         reused=history is None and result is not None,
         audio_seconds=task.recording.seconds if result is None else result.audio_seconds,
         **_latencies(task, history),
-        service=None if seconds is None else seconds * part,
+        service=sum(span.seconds for span in spans) * part if spans else None,
         attempts=len(spans),
         evictions=history.evictions if history else 0,
         places=tuple(dict.fromkeys(span.place for span in spans if span.place)),

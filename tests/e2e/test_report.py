@@ -86,6 +86,7 @@ def test_a_run_from_audio_to_its_report(audio, tmp_path):
 def test_a_run_that_was_killed_and_started_again(audio, tmp_path):
     """The attempts that were cut off are told apart; the time between is nobody's."""
     output = tmp_path / "out"
+    (audio / "quiet.wav").unlink()
     first = transcribing(audio, output)
     events = Folder(output).events_file
     end = time.monotonic() + PATIENCE
