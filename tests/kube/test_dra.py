@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 from epp.clock import SystemClock
-from tests.kube.client import PODS, RESOURCE_SLICES, WORKLOADS, Api, Object
-from tests.kube.mig import A100_40, claim_template
+from tests.kube.client import NODES, PODS, RESOURCE_SLICES, WORKLOADS, Api, Object
+from tests.kube.mig import A100_40, claim_template, publish
 from tests.kube.node_agent import Node, NodeAgent
-from tests.kube.objects import container, holds, job
-from tests.kube.plane import Plane
+from tests.kube.objects import container, holds, job, kwok_node
+from tests.kube.plane import NotYet, Plane
 from tests.kube.queues import Queues
 
 HERE = Path(__file__).parent
@@ -128,3 +128,39 @@ async def test_kueue_counts_the_memory_of_slices(
             return await phases(api, namespace) == {"Succeeded": 3}
 
         await plane.until("all have run", all_done)
+
+
+async def test_first_fit_of_sixteen_small_and_sixteen_large_on_eight_gpus_holds_25(
+    plane: Plane, api: Api, namespace: str
+) -> None:
+    """The mixture of arXiv 2602.04900, submitted alternately: the paper saw 25 at once, so does the real scheduler."""
+    node = await api.create(kwok_node(f"{namespace}-dgx", labels={"test": namespace}))
+    await publish(api, node["metadata"]["name"], node["metadata"]["uid"], (A100_40,) * 8)
+    for profile in ("1g.5gb", "3g.20gb"):
+        await api.create(claim_template(profile.replace(".", ""), namespace, profile))
+    main = {**container(), "resources": {"claims": [{"name": "gpu"}]}}
+    running = {"1g.5gb": 0, "3g.20gb": 0}
+    for number in range(16):
+        for profile in running:
+            claim = {"name": "gpu", "resourceClaimTemplateName": profile.replace(".", "")}
+            place = {"name": f"{profile.replace('.', '')}-{number}", "namespace": namespace}
+            spec = {"containers": [main], "resourceClaims": [claim], "nodeSelector": {"test": namespace}}
+            await api.create({"apiVersion": "v1", "kind": "Pod", "metadata": place, "spec": spec})
+            running[profile] += await scheduled(plane, api, namespace, place["name"])
+    await api.delete(NODES, node["metadata"]["name"])
+    assert running == {"1g.5gb": 13, "3g.20gb": 12}
+
+
+async def scheduled(plane: Plane, api: Api, namespace: str, name: str) -> bool:
+    """The scheduler's verdict on a pod whose claim has been made."""
+
+    async def decided() -> str:
+        conditions = (await api.get(PODS, name, namespace))["status"].get("conditions", [])
+        for condition in conditions:
+            if condition["type"] == "PodScheduled":
+                refused = "cannot allocate all claims" in condition.get("message", "")
+                if refused or condition["status"] == "True":
+                    return str(condition["status"])
+        raise NotYet(conditions)
+
+    return await plane.until(f"pod {name} is decided upon", decided) == "True"
