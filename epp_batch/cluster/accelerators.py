@@ -20,6 +20,8 @@ SLOTS = "epp-batch/mig-slots"
 """Quota in eighths of a GPU: what transformations turn slices into."""
 MEMORY = "epp-batch/gpu-memory"
 """Quota in bytes of GPU memory: what claims are charged, by the `memory` counter of NVIDIA's driver."""
+DRIVER = "gpu.nvidia.com"
+"""Of DRA."""
 CLAIM = "gpu"
 """Name of the claim within a pod."""
 _PROFILE = re.compile(r"(\d+)g\.(\d+)gb(\+me)?")
@@ -152,7 +154,7 @@ class Claimed(Accelerator):
 
     @property
     def device_class(self) -> str:
-        return "mig.nvidia.com" if self.profile else "gpu.nvidia.com"
+        return "mig.nvidia.com" if self.profile else DRIVER
 
     def claims(self) -> list[dict[str, Any]]:
         return [{"name": CLAIM, "resourceClaimTemplateName": self.template}]
@@ -160,7 +162,7 @@ class Claimed(Accelerator):
     def templates(self) -> list[dict[str, Any]]:
         exactly: dict[str, Any] = {"deviceClassName": self.device_class, "allocationMode": "ExactCount", "count": 1}
         if self.profile:
-            where = f"device.attributes['gpu.nvidia.com'].profile == '{self.profile}'"
+            where = f"device.attributes['{DRIVER}'].profile == '{self.profile}'"
             exactly["selectors"] = [{"cel": {"expression": where}}]
         return [
             {

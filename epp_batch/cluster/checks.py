@@ -8,7 +8,7 @@ from typing import Any
 
 from epp.errors import Problem
 from epp_batch.cluster import accelerators, quota
-from epp_batch.cluster.nodes import tolerated, why_no_node
+from epp_batch.cluster.nodes import tolerated, why_no_device, why_no_node
 from epp_batch.cluster.quantities import show
 from epp_batch.errors import InputError
 from epp_batch.work import Cluster, Placement, Run
@@ -32,6 +32,8 @@ class Seen:
     cohorts: Objects = ()
     volume_claims: Objects | None = None
     """Of the run's namespace."""
+    slices: Objects | None = None
+    """ResourceSlices, which list the devices of DRA."""
     configuration: Object | None = None
     """The Kueue manager's."""
     namespace_exists: bool = True
@@ -182,6 +184,8 @@ def _fit_problems(cluster: Cluster, ask: Ask, queue: Object, seen: Seen) -> Iter
     checked = bool((queue["spec"].get("admissionChecksStrategy") or {}).get("admissionChecks"))
     if seen.nodes is not None and usable and not checked:
         yield from why_no_node(cluster, ask.placement, usable, seen.nodes, whose)
+    if seen.slices is not None and not checked:
+        yield from why_no_device(ask.placement, seen.slices, whose)
 
 
 def _known(flavor: str, seen: Seen) -> bool:

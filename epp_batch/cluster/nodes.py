@@ -1,4 +1,4 @@
-"""Whether any node could take a pod: labels, taints, and what it can allocate when it is empty."""
+"""Whether any node could take a pod: labels, taints, devices, and what it can allocate when it is empty."""
 
 from __future__ import annotations
 
@@ -31,6 +31,24 @@ def why_no_node(
         reasons.append(f"flavor {flavor['metadata']['name']}: {reason}")
     way = "add nodes, label them as the flavor says, or another --accelerator"
     yield Problem("nodes", f"none can run {whose} ({'; '.join(reasons)}); {way}")
+
+
+def why_no_device(placement: Placement, slices: Sequence[Object], whose: str) -> Iterator[Problem]:
+    """One problem when a claim is made for devices that no node publishes."""
+    accelerator = accelerators.parse(placement.accelerator)
+    if not isinstance(accelerator, accelerators.Claimed):
+        return
+    profiles: set[str] = set()
+    for one in slices:
+        for device in one["spec"].get("devices") or () if one["spec"]["driver"] == accelerators.DRIVER else ():
+            attributes = device.get("attributes") or {}
+            profile = attributes.get("profile") or attributes.get(f"{accelerators.DRIVER}/profile") or {}
+            profiles.add(profile.get("string", ""))
+    if (accelerator.profile or "") not in profiles:
+        wanted = accelerator.profile or "whole GPU"
+        there = ", ".join(sorted(profile or "whole GPU" for profile in profiles)) or "nothing"
+        way = "another --accelerator, or see that NVIDIA's DRA driver runs with MIG"
+        yield Problem("ResourceSlices", f"no node publishes a {wanted} for {whose}; there is {there}: {way}")
 
 
 def tolerated(taint: Object, tolerations: Iterable[Object]) -> bool:

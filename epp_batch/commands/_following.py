@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from epp_batch.cluster import jobs
 from epp_batch.errors import ClusterError
@@ -27,6 +27,30 @@ if TYPE_CHECKING:
 AT_ONCE = 16
 LOOKS = 300
 """At a Job that is being deleted, 0.2 s apart."""
+
+
+async def supersede(client: Client, before: Run | None, run: Run) -> int:
+    """Deletes Jobs of the last submission that would write where this one's shall; how many others of it go on."""
+    if before is None or before.cluster is None:
+        return 0
+    wanted = {unit.name for unit in run.units}
+    stems = {stem for task in run.tasks() for stem in task.recording.stems}
+    old = {unit.name: unit for unit in before.units if unit.name not in wanted}
+    there = await client.list(JOBS.path(before.cluster.namespace), selector=f"{RUN_LABEL}={before.name}")
+    left = 0
+    for meta in (one["metadata"] for one in there if one["metadata"]["name"] in old and not _ended(one)):
+        path = JOBS.path(before.cluster.namespace, meta["name"])
+        if any(stem in stems for task in old[meta["name"]].tasks for stem in task.recording.stems):
+            await client.delete(path, uid=meta["uid"])
+            await _gone(client, path, meta["uid"])
+        else:
+            left += 1
+    return left
+
+
+def _ended(one: dict[str, Any]) -> bool:
+    conditions = one.get("status", {}).get("conditions") or ()
+    return any(c["type"] in {"Complete", "Failed"} and c["status"] == "True" for c in conditions)
 
 
 async def forget(client: Client, run: Run, folder: Folder) -> None:
@@ -94,7 +118,7 @@ async def follow(
     from epp_batch.timeline import Journal
 
     tasks, journal = Tasks("submit"), Journal(folder.events_file)
-    view = views.choose(sys.stdout, args.json)
+    view = views.choose(sys.stdout, args.json, run=run)
     for failure in gathered.failures:
         view.failure(failure)
     summarizer = _summarizer(args, folder, run, clock, tasks, journal, view)

@@ -53,6 +53,7 @@ async def look(client: Client, namespace: str) -> Look:
         nodes=found["Node"],
         cohorts=found["Cohort"] or (),
         volume_claims=found["PersistentVolumeClaim"],
+        slices=found["ResourceSlice"],
         configuration=configuration,
         namespace_exists=await _exists(client, NAMESPACES.path(name=namespace)),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epp_batch.commands import _options, _placing
-from epp_batch.errors import ClusterError, InputError
+from epp_batch.errors import ClusterError, FolderError, InputError, Kind
 
 if TYPE_CHECKING:
     from epp.clock import Clock
@@ -53,9 +53,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when every recording has its transcript (and summary), 1 when one failed, 130 when it was interrupted."""
+    from epp_batch.worker.failures import FULL
+
     if args.yaml and not args.dry_run:
         raise InputError("--yaml without --dry-run", remedy="give both, or neither")
-    return asyncio.run(_run(args))
+    try:
+        return asyncio.run(_run(args))
+    except OSError as error:
+        remedy = Kind.DISK_FULL.remedy if error.errno in FULL else "give an output folder that can be written"
+        raise FolderError(f"{error.filename or args.output}: {error.strerror}", remedy=remedy) from error
 
 
 async def _run(args: argparse.Namespace) -> int:
@@ -78,10 +84,31 @@ async def _run(args: argparse.Namespace) -> int:
         if problems and not args.no_preflight:
             count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
             raise ClusterError(f"nothing was submitted: {count} on {client.server}", problems)
+        await _keep(args, wanted, gathered, folder, client, clock)
+        return await _submit(args, wanted, gathered, folder, client, clock)
+
+
+async def _keep(
+    args: argparse.Namespace, wanted: Run, gathered: Gathered, folder: Folder, client: Client, clock: Clock
+) -> None:
+    """Puts the run into its folder, unless another command is at work there."""
+    from epp_batch.commands import _following
+    from epp_batch.folder import load
+    from epp_batch.kube.control import lock
+    from epp_batch.work import Run
+
+    with lock(folder) as alone:
+        if not alone:
+            raise FolderError(f"{folder.root}: another command is at work here", remedy="wait for its end, or stop it")
+        left = await _following.supersede(client, load(folder.run_file, Run), wanted)
         folder.save_run(wanted)
         gathered.save_failures(folder, clock.wall())
-        _announce(wanted, gathered, folder)
-        return await _submit(args, wanted, gathered, folder, client, clock)
+        if args.force:
+            await _following.forget(client, wanted, folder)
+    _announce(wanted, gathered, folder)
+    if left:
+        way = "name all sources in one command, or give each its own --output"
+        print(f"epp-batch submit: {left} Jobs of the last submission go on, followed by nobody; {way}", file=sys.stderr)
 
 
 def _gathered(args: argparse.Namespace, folder: Folder) -> Gathered:
@@ -236,8 +263,6 @@ async def _submit(
     """Makes the Jobs and, unless told otherwise, stays until they end."""
     from epp_batch.commands import _following
 
-    if args.force:
-        await _following.forget(client, wanted, folder)
     if not args.follow:
         made = await _following.create(client, wanted, folder)
         print(f"{made} Jobs made; epp-batch watch {folder.root} follows them", file=sys.stderr)

@@ -31,8 +31,8 @@ def units(
 ) -> list[Unit]:
     """The units of a run, each named by what it does, so that the same work has the same name next time.
 
-    `before` are the units of an earlier submission: shards of it whose tasks are all still wanted stay as they are, and
-    a recording keeps the output name that it had. "slots" takes its order from `arrange`.
+    `before` are the units of an earlier submission: with `shard_seconds` those whose tasks are all still wanted stay as
+    they are, since they may be at work, and a recording keeps the output name that it had. "slots" takes its order from `arrange`.
     """
     tasks = _distinct(recordings, rules, options, before)
     shards = _shards(tasks, options, shard_seconds, before)
@@ -89,7 +89,7 @@ def _shards(tasks: list[Task], options: Options, limit: float | None, before: Se
     kept: dict[str, tuple[str, ...]] = {}
     for unit in before if limit is not None else ():
         keys = tuple(task.key(options) for task in unit.tasks)
-        if len(keys) > 1 and all(key in by_key for key in keys):
+        if all(key in by_key for key in keys):
             kept.update(dict.fromkeys(keys, keys))
     shards: dict[int, list[Task]] = {}
     running: dict[str, _Open] = {}

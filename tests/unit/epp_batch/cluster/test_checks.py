@@ -171,6 +171,21 @@ def test_classes_and_claims_that_are_not_there(seen):
     assert problems(seen, volume_claims=[{"metadata": {"name": "audio"}, "status": {"phase": "Bound"}}]) == []
 
 
+def published(*profiles):
+    """A ResourceSlice; an empty profile is a whole GPU."""
+    devices = [{"attributes": {"profile": {"string": profile}} if profile else {}} for profile in profiles]
+    return {"spec": {"driver": "gpu.nvidia.com", "devices": devices}}
+
+
+def test_devices_that_no_node_publishes(seen):
+    claimed = run(placements={"*": Placement(accelerator="dra:1g.5gb")})
+    queue = cluster_queue(flavors={"gpu": {"epp-batch/gpu-memory": "320Gi"}})
+    found = problems(seen, claimed, cluster_queues=[queue], slices=[published("", "3g.20gb"), published("7g.40gb")])
+    only(found, "ResourceSlices", "no node publishes a 1g.5gb for model large", "there is 3g.20gb, 7g.40gb, whole GPU")
+    assert problems(seen, claimed, cluster_queues=[queue], slices=[published("1g.5gb")]) == []
+    assert problems(seen, slices=[]) == []
+
+
 def test_each_problem_is_told_once_and_all_together(seen):
     two = run(
         unit("r-1", "large"),

