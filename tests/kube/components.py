@@ -99,7 +99,7 @@ def api_server(ports: Ports) -> Command:
             "--proxy-client-cert-file=pki/proxy.crt",
             "--proxy-client-key-file=pki/proxy.key",
         ],
-        {"GOMEMLIMIT": "600MiB"},
+        {"GOMEMLIMIT": "1600MiB"},
         stop=signal.SIGKILL,  # SIGTERM would wait for every open watch
     )
 
