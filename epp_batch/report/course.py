@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,8 @@ from epp_batch.timeline import Event
 from epp_batch.work import Run, Unit
 
 Interval = tuple[float, float]
+_ONE_GPU = re.compile(r"GPU-([0-9a-f]{8})[0-9a-f-]*|(\d+)")
+"""NVIDIA_VISIBLE_DEVICES with one whole GPU, by UUID or index."""
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
         lived = [life for history in raw.values() for life in history.lives(until)]
         axis = Axis([*lived, *((one.sent, one.ended or until) for one in sent)])
         moved = {name: history.moved(axis) for name, history in raw.items()}
+        for name, history in moved.items():
+            _place_last(history, units[name], results)
         spans = [
             _span(units[name], attempt, axis(until), _share(run, units[name], attempt, shares))
             for name, history in moved.items()
@@ -73,6 +78,16 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
             return ""
         end = history.stems.get(stem) or history.end
         return end.detail if end is not None else ""
+
+
+def _place_last(history: History, unit: Unit, results: Mapping[str, Result]) -> None:
+    """The GPU of the attempt that finished, where only its node is told: its worker knows."""
+    last = history.attempts[-1] if history.attempts else None
+    told = {results[task.stem].devices for task in unit.tasks if task.stem in results}
+    if last is not None and last.ending == "finished" and last.place and "/" not in last.place and len(told) == 1:
+        found = _ONE_GPU.fullmatch(told.pop())
+        if found:
+            last.place = f"{last.place}/gpu-{found[1] or found[2]}"
 
 
 def _span(unit: Unit, attempt: Attempt, until: float, share: float) -> Span:

@@ -148,6 +148,8 @@ class _Page:
         self._implied = False
         """All tasks ended, though nobody said so of the unit."""
         self._place = ""
+        self._job = self._pod = ""
+        """Details of `created` and `running`: which one it was, where that is told."""
 
     @property
     def _open(self) -> Attempt | None:
@@ -169,7 +171,8 @@ class _Page:
 
     def _created(self, event: Event, last: float) -> None:
         history = self.history
-        again = history.end is not None or (self._restarts and self._known)
+        another = bool(self._job and event.detail) and event.detail != self._job
+        again = history.end is not None or another or (self._restarts and self._known)
         if again and event.at > history.created:
             self._close("lost", min(max(last, self._now), event.at))
             history.earlier.append((history.created, history.end.at if history.end else min(last, event.at)))
@@ -180,6 +183,7 @@ class _Page:
         elif not self._known:
             history.created = min(history.created, event.at)
         self._known = True
+        self._job = event.detail or self._job
 
     def _admitted(self, event: Event) -> None:
         if not self._goes_on():
@@ -196,20 +200,22 @@ class _Page:
             return
         current = self._open
         if current is not None and current.running is not None:
-            if not event.place or event.place == current.place:
+            moved = bool(event.place) and event.place != current.place
+            if not moved and (not event.detail or event.detail == self._pod):
                 return
             self._close("lost", self._now)
             current = None
         current = current or self._begin(event)
-        current.running = self._now
-        current.place = self._place
+        current.running, current.place, self._pod = self._now, self._place, event.detail
         if self.history.running is None:
             self.history.running = self._now
 
     def _evicted(self, event: Event) -> None:
         if self.history.end is None:
             self.history.evictions += 1
-            self._close("evicted", self._now, event.detail)
+            current = self._open
+            if current is not None and current.number <= (event.attempt or current.number):
+                self._close("evicted", self._now, event.detail)
 
     def _retried(self, event: Event) -> None:
         if self._goes_on():

@@ -86,6 +86,19 @@ def test_without_a_price_there_is_no_cost():
     assert build(*pair(), {}, [], Prices(models={"large": 1.0})).cost is None
 
 
+@pytest.mark.parametrize(
+    ("devices", "place"),
+    [
+        ("GPU-4f1c2d3e-0000-1111-2222-333344445555", "n/gpu-4f1c2d3e"), ("3", "n/gpu-3"), ("0,1", "n"), ("void", "n"),
+        ("MIG-4f1c2d3e-0000-1111-2222-333344445555", "n"),
+    ],
+)  # fmt: skip
+def test_the_worker_knows_which_gpu_of_the_node_it_had(devices, place):
+    made = run(("a", task("x")))
+    report = build(made, life("a", 0, 1, 2, 9, "n"), {"x": result(made.tasks()[0], devices=devices)}, [])
+    assert report.spans[0].place == place
+
+
 def test_a_local_run_holds_workers():
     made = run(("a", task("x")), cluster=None)
     report = build(made, life("a", 1.7e9, 1.7e9, 1.7e9, 1.7e9 + 36, "local/worker-0"), {}, [])

@@ -85,6 +85,28 @@ def test_a_change_of_place_without_a_word_is_another_pod():
     assert [(one.place, one.ending) for one in history.attempts] == [("n-1", "lost"), ("n-2", "open")]
 
 
+def test_pods_have_names():
+    """The driver was away when the first one failed."""
+    pods = [event(at, "u", "running", "n", detail=name) for at, name in ((1, "u-x"), (1.5, "u-x"), (5, "u-y"))]
+    history = read(event(0, "u", "created"), *pods)
+    assert [(one.running, one.ended, one.ending) for one in history.attempts] == [(1, 5, "lost"), (5, None, "open")]
+
+
+def test_another_job_of_that_name_is_another_life():
+    made = [event(at, "u", "created", detail=uid) for at, uid in ((0, "1-2"), (3, "1-2"), (50, "3-4"))]
+    history = read(*made[:2], event(4, "u", "running", "n"), made[2])
+    assert (history.created, history.earlier) == (50, [(0, 4)])
+
+
+def test_an_eviction_told_late_ends_no_later_admission():
+    events = [event(at, "u", kind, attempt=1 + (at > 4)) for at, kind in ((1, "admitted"), (3, "running"))]
+    history = read(
+        event(0, "u", "created"), *events, event(5, "u", "evicted", attempt=1), event(6, "u", "admitted", attempt=2),
+        event(7, "u", "running", "n", attempt=2), event(7, "u", "evicted", attempt=1, detail="told again"),
+    )  # fmt: skip
+    assert endings(history) == [(1, "evicted"), (2, "open")]
+
+
 def test_a_shard_ends_with_its_last_task_and_failed_if_one_did():
     events = [
         *life("u", 0, 1, 2, 5, "n", stem="x"),
