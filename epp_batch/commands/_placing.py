@@ -26,9 +26,13 @@ def add_placement(parser: argparse.ArgumentParser) -> None:
     def add(flag: str, metavar: str, text: str) -> None:
         group.add_argument(flag, action="append", default=[], metavar=metavar, help=text)
 
-    add("--queue", "[MODEL=]NAME", "LocalQueue")
+    add("--queue", "[MODEL=]NAME", "LocalQueue that the Jobs wait in")
     add("--accelerator", "[MODEL=]WHAT", f"{accelerators.KINDS} (default gpu)")
-    add("--priority-class", "[MODEL=]CLASS", "WorkloadPriorityClass")
+    add(
+        "--priority-class",
+        "[MODEL=]CLASS",
+        "WorkloadPriorityClass: higher ones go first, and preempt where the queue lets them",
+    )
     add("--cpu", "[MODEL=]AMOUNT", "request, as 2 or 500m; the queue has to cover it")
     add("--memory", "[MODEL=]AMOUNT", "request and limit, as 8Gi; the queue has to cover it")
     add("--volume", "SOURCE=LOCAL[:MOUNT]", f"storage that both sides see, repeatable: {volumes.GRAMMAR}")
@@ -41,15 +45,13 @@ def add_placement(parser: argparse.ArgumentParser) -> None:
     more(
         "--ttl", type=_options.duration, default=86_400.0, metavar="TIME", help="ended Jobs stay so long (default 24h)"
     )
-    more("--service-account", metavar="NAME")
-    more("--node-selector", action="append", default=[], metavar="LABEL=VALUE", help="repeatable")
+    more("--service-account", metavar="NAME", help="of the pods, for pulling images; they get no token")
+    more("--node-selector", action="append", default=[], metavar="LABEL=VALUE", help="of nodes; repeatable")
 
 
 def cluster(args: argparse.Namespace, namespace: str, models: Iterable[str]) -> Cluster:
-    """What the flags say. InputError for a value that cannot be, or a model that no recording has."""
+    """What the flags say, after `check`. InputError for a value that cannot be, or a model that no recording has."""
     queues = _options.per_model("--queue", args.queue)
-    if not queues:
-        raise InputError("no queue was named", remedy="--queue NAME of a LocalQueue; epp-batch queues makes some")
     shared = tuple(volumes.parse(text) for text in args.volume)
     volumes.check(shared)
     if args.ttl < 60:
@@ -70,6 +72,8 @@ def cluster(args: argparse.Namespace, namespace: str, models: Iterable[str]) -> 
 
 def check(args: argparse.Namespace) -> None:
     """InputError for what is wrong whatever the recordings are: said before hours of audio are read."""
+    if not _options.per_model("--queue", args.queue):
+        raise InputError("no queue was named", remedy="--queue NAME of a LocalQueue; epp-batch queues makes some")
     for text in _options.per_model("--accelerator", args.accelerator).values():
         accelerators.parse(text)
     for text in args.volume:

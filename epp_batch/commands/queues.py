@@ -15,11 +15,20 @@ if TYPE_CHECKING:
     from epp_batch.kube.client import Client
 
 HELP = "print, or make, the queues that Jobs wait in"
+EXAMPLES = """\
+examples:
+  the paper's queue with priorities over 8 GPUs
+    epp-batch queues --preset paper-c --namespace whisper | kubectl apply -f -
+  slices of 16 H100, for Jobs that ask for memory too; then what Kueue itself has to be told
+    epp-batch queues --preset slots --gpus 16 --gpu h100-80gb --cover memory=2Ti --namespace whisper --apply
+    epp-batch queues --preset slots --gpu h100-80gb --configuration
+"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     from epp_batch.cluster.queues import PRESETS, SLICES
 
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
     about = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
     parser.add_argument("--preset", choices=tuple(PRESETS), default="paper-a", help=f"{about} (default %(default)s)")
     _placing.add_connection(parser)

@@ -28,9 +28,21 @@ if TYPE_CHECKING:
 
 HELP = "transcribe on a cluster: one Job a recording, queued by Kueue"
 MODEL = "large-v3-turbo"
+EXAMPLES = """\
+examples:
+  what it would do, and how long that would take
+    epp-batch submit calls/ -o calls/out --image whisper:1 --volume pvc/audio=/mnt/audio --queue gpus --dry-run
+  long calls by the large model on half a GPU, the others on a seventh; summaries as transcripts land
+    epp-batch submit calls/ -o calls/out --image whisper:1 --volume pvc/audio=/mnt/audio --queue slices \\
+      --model '>30m=large-v3' --model medium --accelerator large-v3=mig:3g.20gb --accelerator mig:1g.5gb \\
+      --volume pvc/models=:/models --model-path large-v3=/models/large-v3 --model-path /models/medium \\
+      --summarize http://127.0.0.1:8081/v1
+The same command again does only what is missing.
+"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
     _options.add_sources(parser)
     _placing.add_connection(parser)
     _placing.add_placement(parser)
