@@ -24,7 +24,7 @@ def probe(source: str) -> float | None:
         _check(source)
     av = _library()
     try:
-        with av.open(source, timeout=TIMEOUT if remote else None) as container:
+        with av.open(source, timeout=TIMEOUT if remote else None, **lenient(av)) as container:
             if not container.streams.audio:
                 raise WorkError(Kind.CORRUPT, Stage.PROBE, source, "no audio stream in it")
             return _length(container, deep=not remote)
@@ -65,6 +65,11 @@ def _length(container: Any, *, deep: bool) -> float | None:
         ]
         length = max(ends, default=math.nan)
     return round(length, 3) if math.isfinite(length) and length > 0 else None
+
+
+def lenient(av: Any) -> dict[str, Any]:
+    """Keywords that make `av.open` take titles in any encoding; PyAV 19 knows no others."""
+    return {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def _library() -> Any:

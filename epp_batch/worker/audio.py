@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epp_batch.errors import Kind, Stage, WorkError
+from epp_batch.intake.media import lenient
 
 RATE = 16_000
 ESTIMATED = frozenset({"mp3", "aac", "adts", "ac3", "eac3", "amr", "loas", "dts"})
@@ -49,7 +50,7 @@ def decode(path: Path, source: str, check: Callable[[], None]) -> Samples:
     readable(path, source)
     raw = bytearray()
     try:
-        with av.open(os.fspath(path), metadata_errors="ignore") as container:
+        with av.open(os.fspath(path), **lenient(av)) as container:
             if not container.streams.audio:
                 raise WorkError(Kind.CORRUPT, Stage.DECODE, source, "no audio in it")
             declared = _declared(container, path)

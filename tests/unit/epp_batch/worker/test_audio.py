@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from epp_batch.errors import Kind, Stage, WorkError
+from epp_batch.intake import media
 from epp_batch.worker.audio import RATE, decode
 
 SECONDS = 8.0
@@ -129,6 +130,16 @@ def test_a_few_broken_packets_are_skipped(tmp_path):
     data[len(data) // 2 : len(data) // 2 + 100] = b"\x55" * 100
     path.write_bytes(data)
     assert len(samples_of(path)) / RATE == pytest.approx(SECONDS, abs=0.5)
+
+
+def test_a_title_in_latin_1_is_no_obstacle(tmp_path):
+    """Recorders of before Unicode wrote them, and PyAV 18 takes offence."""
+    path = wav(tmp_path / "a.wav")
+    title = "Café".encode("latin-1") + b"\xff\xfe\0"
+    chunk = b"INFOINAM" + len(title).to_bytes(4, "little") + title
+    path.write_bytes(path.read_bytes() + b"LIST" + len(chunk).to_bytes(4, "little") + chunk)
+    assert media.probe(str(path)) == SECONDS
+    assert len(samples_of(path)) == SECONDS * RATE
 
 
 def test_missing_files_and_folders(tmp_path):
