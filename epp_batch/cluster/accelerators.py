@@ -27,6 +27,8 @@ CLAIM = "gpu"
 _PROFILE = re.compile(r"(\d+)g\.(\d+)gb(\+me)?")
 _DOUBLE = frozenset({20, 24, 35, 45})
 """GB of 1g profiles with twice the memory, which take two slots: of 80, 94-96, 141 and 180 GB GPUs."""
+_A30 = {"1g.6gb": 2, "2g.12gb": 4, "4g.24gb": 8}
+"""It has four slots, which count double."""
 KINDS = "gpu, gpu:N, mig:PROFILE, dra:PROFILE, dra-gpu or cpu"
 
 
@@ -201,13 +203,15 @@ def parse(text: str) -> Accelerator:
 
 
 def profile_slots(profile: str) -> int:
-    """Slots of a MIG profile, of the 8 that a GPU has: 1, 2, 4 or 8.
+    """Slots of a MIG profile, of the 8 that a GPU has: 1, 2, 4 or 8; InputError for what is none.
 
     3g takes as much memory as 4g. 1g.10gb is the plain seventh of an 80 GB GPU, not the double one of a 40 GB GPU.
     """
     match = _PROFILE.fullmatch(profile)
     if match is None or int(match[1]) not in {1, 2, 3, 4, 7}:
         raise InputError(f"{profile!r} is no MIG profile", remedy="as 1g.5gb, 2g.20gb, 3g.40gb, 7g.80gb")
+    if profile in _A30:
+        return _A30[profile]
     compute, memory = int(match[1]), int(match[2])
     return {1: 2 if memory in _DOUBLE else 1, 2: 2, 3: 4, 4: 4, 7: 8}[compute]
 

@@ -18,12 +18,13 @@ from epp_batch.errors import InputError
 
 VERSION = "kueue.x-k8s.io/v1beta2"
 SLICES = {
-    "a100-40gb": (40, ("1g.5gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb")),
-    "a100-80gb": (80, ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")),
-    "h100-80gb": (80, ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")),
-    "h100-94gb": (94, ("1g.12gb", "1g.24gb", "2g.24gb", "3g.47gb", "4g.47gb", "7g.94gb")),
-    "gh200-96gb": (96, ("1g.12gb", "1g.24gb", "2g.24gb", "3g.48gb", "4g.48gb", "7g.96gb")),
-    "h200-141gb": (141, ("1g.18gb", "1g.35gb", "2g.35gb", "3g.71gb", "4g.71gb", "7g.141gb")),
+    "A100-40": (40, ("1g.5gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb")),
+    "A100-80": (80, ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")),
+    "H100-80": (80, ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")),
+    "H100-94": (94, ("1g.12gb", "1g.24gb", "2g.24gb", "3g.47gb", "4g.47gb", "7g.94gb")),
+    "H100-96": (96, ("1g.12gb", "1g.24gb", "2g.24gb", "3g.48gb", "4g.48gb", "7g.96gb")),
+    "H200-141": (141, ("1g.18gb", "1g.35gb", "2g.35gb", "3g.71gb", "4g.71gb", "7g.141gb")),
+    "A30": (24, ("1g.6gb", "2g.12gb", "4g.24gb")),
 }
 """GPU -> its memory in GiB, and its MIG profiles. 1g.10gb of a 40 GB A100, two slots wide, is left out: its name is
 that of an 80 GB GPU's single slot."""
@@ -167,7 +168,7 @@ class Preset(msgspec.Struct, frozen=True):
     """From namespace, number of GPUs and their kind (a key of SLICES)."""
 
 
-def preset(name: str, namespace: str, gpus: int, gpu: str = "a100-40gb") -> Settings:
+def preset(name: str, namespace: str, gpus: int, gpu: str = "A100-40") -> Settings:
     """A preset's settings; InputError for an unknown name or GPU."""
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is unknown", remedy=f"one of {', '.join(PRESETS)}")

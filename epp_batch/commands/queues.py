@@ -20,8 +20,8 @@ examples:
   the paper's queue with priorities over 8 GPUs
     epp-batch queues --preset paper-c --namespace whisper | kubectl apply -f -
   slices of 16 H100, for Jobs that ask for memory too; then what Kueue itself has to be told
-    epp-batch queues --preset slots --gpus 16 --gpu h100-80gb --cover memory=2Ti --namespace whisper --apply
-    epp-batch queues --preset slots --gpu h100-80gb --configuration
+    epp-batch queues --preset slots --gpus 16 --gpu H100-80 --cover memory=2Ti --namespace whisper --apply
+    epp-batch queues --preset slots --gpu H100-80 --configuration
 """
 
 
@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what there is to share")
     add = group.add_argument
     add("--gpus", type=_options.positive, default=8, metavar="N", help="in all (default %(default)s)")
-    add("--gpu", choices=tuple(SLICES), default="a100-40gb", help="what they are, for slices (default %(default)s)")
+    add("--gpu", choices=tuple(SLICES), default="A100-40", help="what they are, for slices (default %(default)s)")
     add("--flavor", metavar="NAME", help="of the ResourceFlavor (default: the preset's)")
     add("--node-label", action="append", default=[], metavar="LABEL=VALUE", help="of the flavor's nodes; repeatable")
     add(

@@ -7,6 +7,7 @@ import pytest
 from epp_batch.cluster.accelerators import MEMORY, SLOTS, parse, profile_slots, transformations
 from epp_batch.cluster.queues import SLICES
 from epp_batch.errors import InputError
+from epp_batch.planner.slots import PROFILES
 
 
 @pytest.mark.parametrize(
@@ -42,13 +43,13 @@ def test_a_claim_names_its_template_and_the_template_its_profile():
     assert "selectors" not in whole["spec"]["spec"]["devices"]["requests"][0]["exactly"]
 
 
-def test_slices_of_every_gpu_fill_it_once():
-    for _, profiles in SLICES.values():
-        slots = [profile_slots(profile) for profile in profiles]
-        assert slots[0] == 1
-        assert slots[-1] == 8
-        assert slots == sorted(slots)
-        assert set(slots) == {1, 2, 4, 8}
+def test_slices_of_every_gpu_as_the_planner_has_them():
+    assert set(SLICES) == set(PROFILES)
+    for gpu, (_, profiles) in SLICES.items():
+        sizes = {name: profile.size for name, profile in PROFILES[gpu].items()}
+        if gpu == "A100-40":
+            assert sizes.pop("1g.10gb") == 2  # by its name it would be the single slot of an 80 GB GPU
+        assert {profile: profile_slots(profile) for profile in profiles} == sizes
 
 
 def test_transformations_charge_slots():

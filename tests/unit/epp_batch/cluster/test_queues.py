@@ -57,7 +57,7 @@ def test_the_cohort_shares_all_gpus(gpus):
 def test_slices_share_eight_slots_a_gpu():
     (queue,) = queues("slots", 2)
     assert quota(queue) == {"name": accelerators.SLOTS, "nominalQuota": "16"}
-    rules = configuration(preset("slots", "w", 2, "h100-80gb"))["resources"]["transformations"]
+    rules = configuration(preset("slots", "w", 2, "H100-80"))["resources"]["transformations"]
     assert {rule["input"]: rule["outputs"][accelerators.SLOTS] for rule in rules}["nvidia.com/mig-3g.40gb"] == "4"
 
 
@@ -75,5 +75,5 @@ def test_names_that_the_cluster_shares_may_be_prefixed():
 def test_what_is_unknown():
     with pytest.raises(InputError, match="preset 'x' is unknown; one of paper-a"):
         preset("x", "whisper", 8)
-    with pytest.raises(InputError, match="GPU 'v100' is unknown; one of a100"):
+    with pytest.raises(InputError, match="GPU 'v100' is unknown; one of A100"):
         preset("slots", "whisper", 8, "v100")
