@@ -70,7 +70,7 @@ def build(
         latencies=_latencies(course, rows),
         concurrency=_concurrency(course),
         evictions=sum(history.evictions for history in held),
-        preemptions=sum(span.ending == "evicted" and span.detail.startswith("Preempted") for span in spans),
+        preemptions=sum(history.preemptions for history in held),
         retries=sum(history.retries for history in held),
         models=by_recording.models(rows, spans, prices),
         uses=uses(spans, _transcribed(run, results), course.makespan, prices),

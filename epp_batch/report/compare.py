@@ -94,9 +94,9 @@ def table(report: Report, baseline: Report) -> Table:
 
 def verdict(report: Report, baseline: Report) -> str:
     """The two figures that the paper compares, in a sentence; "" where neither is known."""
-    wanted = ("makespan", "completion, mean")
-    found = {one.name: one for one in changes(report, baseline) if one.name in wanted and one.change is not None}
-    said = [f"{one.name} {_change(one).text} ({one.show(one.before)} before)" for one in found.values()]
+    names = {"makespan": "makespan", "completion, mean": "mean completion"}
+    found = [one for one in changes(report, baseline) if one.name in names and one.change is not None]
+    said = [f"{names[one.name]} {_change(one).text} ({one.show(one.before)} before)" for one in found]
     return f"Against {baseline.run}: {' and '.join(said)}." if said else ""
 
 

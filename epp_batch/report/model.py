@@ -219,7 +219,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     speed: float | None
     """audio_seconds / makespan."""
     latencies: dict[str, Distribution]
-    """By the names of LATENCIES; of finished units, summaries of finished ones."""
+    """By the names of LATENCIES: waits of all that were admitted, the others of what was finished."""
     concurrency: Concurrency
     evictions: int
     preemptions: int

@@ -8,7 +8,7 @@ a driver writes that was killed and started again, counts once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 import msgspec
 
@@ -17,6 +17,9 @@ from epp_batch.timeline import Event
 Ending = Literal["finished", "failed", "cancelled", "evicted", "retried", "lost", "open"]
 State = Literal["waiting", "running", "finished", "failed", "cancelled"]
 Final = Literal["finished", "failed", "cancelled"]
+
+
+_FINAL: dict[str, Final] = {"finished": "finished", "failed": "failed", "cancelled": "cancelled"}
 
 
 class Attempt(msgspec.Struct, kw_only=True):
@@ -54,6 +57,8 @@ class History(msgspec.Struct, kw_only=True):
     attempts: list[Attempt] = []
     """Of all lives."""
     evictions: int = 0
+    preemptions: int = 0
+    """Evictions in favour of another workload."""
     retries: int = 0
     stems: dict[str, End] = {}
     """Ends of single tasks, where a unit has several."""
@@ -213,6 +218,7 @@ class _Page:
     def _evicted(self, event: Event) -> None:
         if self.history.end is None:
             self.history.evictions += 1
+            self.history.preemptions += event.detail.startswith("Preempted")
             current = self._open
             if current is not None and current.number <= (event.attempt or current.number):
                 self._close("evicted", self._now, event.detail)
@@ -224,9 +230,7 @@ class _Page:
                 self._begin(event)  # quota is kept between the pods of one admission
 
     def _ended(self, event: Event) -> None:
-        kind = event.kind
-        assert kind in get_args(Final)
-        end = End(kind, self._now, event.detail)  # type: ignore[arg-type]
+        end = End(_FINAL[event.kind], self._now, event.detail)
         history = self.history
         if event.stem and self._tasks > 1:
             history.stems[event.stem] = end
@@ -240,7 +244,7 @@ class _Page:
         else:
             self._implied = False
         last = history.attempts[-1] if history.attempts else None
-        if last is not None and last.ended is not None and last.ending in get_args(Final):
+        if last is not None and last.ended is not None and last.ending in _FINAL:
             last.ended = None
         history.end = end
         self._close(end.state, self._now, event.detail)
@@ -273,18 +277,10 @@ class _Page:
 
 
 _READERS = {
-    "created": _Page._nothing,
-    "queued": _Page._nothing,
-    "reserved": _Page._nothing,
-    "requeued": _Page._nothing,
-    "paused": _Page._nothing,
-    "resumed": _Page._nothing,
-    "ready": _Page._nothing,
+    **dict.fromkeys(("created", "queued", "reserved", "requeued", "paused", "resumed", "ready"), _Page._nothing),
+    **dict.fromkeys(_FINAL, _Page._ended),
     "admitted": _Page._admitted,
     "running": _Page._running,
     "evicted": _Page._evicted,
     "retried": _Page._retried,
-    "finished": _Page._ended,
-    "failed": _Page._ended,
-    "cancelled": _Page._ended,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -21,6 +21,7 @@ from epp_batch.report.tables import Table
 COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "bright_red", "bright_blue", "white")
 TONES = {"good": "green", "bad": "red"}
 LEVELS = " ▁▂▃▄▅▆▇█"
+CUT = ("evicted", "failed")
 ROWS, TROUBLES = 24, 20
 """Devices and failures shown at most."""
 
@@ -79,13 +80,16 @@ def _chart(report: Report, console: Console) -> None:
     left = max(map(len, [*names[:ROWS], "running"])) + 2
     width = max(20, min(console.width - left - 6, 100))
     colours = {one.model: COLOURS[index % len(COLOURS)] for index, one in enumerate(report.models)}
-    lines = [Text.assemble(*((f"■ {model}   ", colour) for model, colour in colours.items()))]
+    legend = [(f"■ {model}   ", colour) for model, colour in colours.items()]
+    if any(span.ending in CUT for span in report.spans):
+        legend.append(("× evicted or failed", "red"))
+    lines = [Text.assemble(*legend)]
     for group, name in list(zip(found, names, strict=True))[:ROWS]:
         spans = [bar.span for bar in group.bars]
         lines.append(Text.assemble((name.ljust(left), "dim"), *_merged(_cells(spans, report.length, width, colours))))
     if len(found) > ROWS:
         lines.append(Text(f"and {len(found) - ROWS:,} more", style="dim"))
-    most = report.concurrency.peak
+    most = report.concurrency.peak or 1
     levels = "".join(
         LEVELS[-(-8 * level // most)] for level in sampled(report.concurrency.running, report.length, width)
     )
@@ -101,7 +105,7 @@ def _cells(spans: Sequence[Span], length: float, width: int, colours: dict[str, 
     """How much of the device was held in each cell's time, in the colour of who held most; × for a failure in it."""
     step = length / width
     held: list[defaultdict[str, float]] = [defaultdict(float) for _ in range(width)]
-    failed = {min(width - 1, int(span.ended / step)) for span in spans if span.ending in ("evicted", "failed")}
+    failed = {min(width - 1, int(span.ended / step)) for span in spans if span.ending in CUT}
     for span in spans:
         slots = parse(span.place).slots
         weight = (slots[1] - slots[0] + 1) / SLOTS if slots else 1.0
@@ -122,11 +126,9 @@ def _merged(cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 def sampled(steps: Sequence[Step], length: float, width: int) -> list[int]:
     """The highest level in each of `width` equal parts."""
     found = [0] * width
-    ends = [at for at, _ in steps[1:]] + [length]
-    for (at, level), end in zip(steps, ends, strict=True):
-        for cell in range(
-            min(width - 1, int(at / length * width)), min(width - 1, int(end / length * width - 1e-9)) + 1
-        ):
+    for (at, level), (end, _) in pairwise(steps):
+        first, last = int(at / length * width), int(end / length * width - 1e-9)
+        for cell in range(first, min(width - 1, last) + 1):
             found[cell] = max(found[cell], level)
     return found
 

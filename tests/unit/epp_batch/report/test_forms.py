@@ -103,7 +103,7 @@ def test_two_runs_on_one_page(report):
     baseline = build(msgspec.structs.replace(made, name="before"), slower, {}, [], Prices(gpu=4.0))
     page = Page(forms.html(report, baseline))
     assert page.tags.count("svg") == 2
-    assert "Against before: makespan −50.0 % (13 min 20 s before) and completion, mean −50.0 %" in page.text
+    assert "Against before: makespan −50.0 % (13 min 20 s before) and mean completion −50.0 %" in page.text
     assert "| makespan | 13 min 20 s | 6 min 40 s | −50.0 % |" in forms.markdown(report, baseline)
     assert "−50.0 %" in shown(report, baseline)
     changes = {change.name: change for change in forms.changes(report, baseline)}
@@ -195,6 +195,13 @@ def test_a_run_under_way_says_so():
     report = build(made, life("a", 0, 1, 2, 10, "n")[:3], {}, [])
     assert words.verdict(report) == "0 of 2 recordings transcribed in 2.00 s. Not over: 1 running, 1 waiting."
     Page(forms.html(report))
+
+
+def test_a_run_that_was_admitted_and_never_ran_has_all_forms():
+    report = build(run(("a", task("x"))), life("a", 0, 1, 2, 10, "n")[:2] + life("a", 0, 1, 2, 9, "n")[3:], {}, [])
+    assert report.concurrency.peak == 0
+    assert "never ran" in forms.html(report)
+    assert shown(report)
 
 
 def test_a_run_that_has_not_begun_has_all_forms():
