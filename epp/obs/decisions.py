@@ -12,13 +12,22 @@ from epp.sched.decision import explain
 from epp.sched.director import Decided
 from epp.sched.exchange import REQUEST_ID
 
+KEPT_A_SECOND = 200.0
+KEPT_AT_ONCE = 64.0
+
 
 class Decisions:
-    """A bounded ring of decisions. `add` is the director's `on_decided`; at `--v 3` it writes one line each."""
+    """A bounded ring of decisions. `add` is the director's `on_decided`; at `--v 3` it writes one line each.
+
+    Refusals are kept, all of them; of the rest `KEPT_A_SECOND`, and `KEPT_AT_ONCE` in a burst. So a busy picker shows
+    seconds of its life, not the last few milliseconds, and does not cycle through memory that its caches cannot hold.
+    """
 
     def __init__(self, limit: int = 256, log: logging.Logger | None = None) -> None:
         self._ring: deque[Decided] = deque(maxlen=limit)
         self._log = logging.getLogger("epp.requests") if log is None else log
+        self._room = KEPT_AT_ONCE
+        self._counted_at = 0.0
         self.count = 0
 
     def __len__(self) -> int:
@@ -26,8 +35,13 @@ class Decisions:
 
     def add(self, decided: Decided) -> None:
         """One decision ended."""
-        self._ring.append(decided)
         self.count += 1
+        room = self._room + KEPT_A_SECOND * max(0.0, decided.wall - self._counted_at)
+        self._counted_at = decided.wall
+        kept = decided.refusal or room >= 1.0
+        self._room = min(room, KEPT_AT_ONCE) - (1.0 if room >= 1.0 else 0.0)
+        if kept:
+            self._ring.append(decided)
         if self._log.isEnabledFor(VERBOSE):
             self._write(decided)
 

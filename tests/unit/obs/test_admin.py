@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import aiohttp
+import msgspec
 import numpy as np
 import pytest
 
@@ -232,6 +233,22 @@ async def explained(url: str, *arguments: str) -> tuple[int, str]:
     out = io.StringIO()
     code = await asyncio.to_thread(explain.run, parser.parse_args(["--url", url, *arguments]), out)
     return code, out.getvalue()
+
+
+def test_of_very_many_decisions_some_are_kept_and_all_refusals() -> None:
+    decisions = Decisions(limit=1000)
+    for number in range(1000):  # 10,000 a second
+        wall = 1_700_000_000.0 + number / 10_000
+        decisions.add(msgspec.structs.replace(decided(f"r-{number}"), wall=wall))
+        if number == 500:
+            decisions.add(msgspec.structs.replace(decided("no", "BadRequest - why"), wall=wall))
+    assert decisions.count == 1001
+    kept = [shown["request_id"] for shown in reversed(decisions.rendered(1000))]
+    burst = [f"r-{number}" for number in range(64)]
+    assert kept[:64] == burst
+    assert "no" in kept
+    assert 15 <= len(kept) - 64 <= 25, "after a burst one in fifty"
+    assert int(kept[-1].removeprefix("r-")) > 900
 
 
 def test_a_decision_is_one_line_when_verbose(caplog: pytest.LogCaptureFixture) -> None:
