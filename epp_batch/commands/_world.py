@@ -75,8 +75,7 @@ def world(args: argparse.Namespace) -> World:
 def _preset(args: argparse.Namespace) -> list[dict[str, Any]]:
     from epp_batch.cluster import queues
 
-    name = {"H100-96": "gh200-96gb"}.get(args.gpu, f"{args.gpu.lower()}gb")
-    settings = queues.preset(args.queues, "default", args.nodes * args.gpus, name)
+    settings = queues.preset(args.queues, "default", args.nodes * args.gpus, args.gpu)
     manager = queues.configuration(settings)
     return [*queues.objects(settings), *([manager] if manager else [])]
 
