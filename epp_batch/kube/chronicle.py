@@ -51,12 +51,14 @@ class Chronicle:
         self._note(event)
         return event
 
-    def lacks_end(self, unit: str) -> bool:
-        """Whether a unit's Job was told of, but not how its latest attempt ended."""
-        if unit not in self._last:
-            return False
-        last = self._last[unit]
-        return not any((unit, kind, last, "") in self._told for kind in ("finished", "failed"))
+    def knows(self, unit: str) -> bool:
+        """Whether anything was told of a unit."""
+        return unit in self._last
+
+    def ended(self, unit: str) -> bool:
+        """Whether it was told how a unit's latest attempt ended."""
+        last = self._last.get(unit, 0)
+        return any((unit, kind, last, "") in self._told for kind in ("finished", "failed", "cancelled"))
 
     def _pause(self, unit: str, facts: Facts, now_is: State, now: float) -> list[Event]:
         paused = now_is.phase == "paused"

@@ -35,7 +35,7 @@ def _cause(state: State, waited: float, moving: bool) -> str:
         case "queued" if state.message and not moving and waited > PATIENCE_SECONDS:
             return f"waits in its queue: {state.message}"
         case "unknown-to-kueue" if waited > BACKLOG_SECONDS:
-            return "Kueue has no Workload for it: is batch/job among its integrations.frameworks, and does its controller run?"
+            return "Kueue has no Workload for it: does its controller run, with batch/job among its frameworks?"
         case "admitted" if state.reason == "Unschedulable" and waited > PATIENCE_SECONDS:
             return f"is admitted, but no node takes the pod: {state.message}"
         case "admitted" if state.reason not in (*_STARTING, "Unschedulable") and waited > PATIENCE_SECONDS:

@@ -79,7 +79,6 @@ class Driver:
 
     def _before(self) -> None:
         """What the folder and the journal know without the cluster."""
-        now = self._clock.wall()
         self._held = control.read(self._folder).state
         for unit in self._run.units:
             for task, result in self.books.finished(unit):
@@ -87,11 +86,14 @@ class Driver:
             if not self._retry_failed:
                 for task, failure in self.books.failed_before(unit):
                     self._teller.failed(task, failure)
-            if not self.books.open(unit):
+            if not self.books.open(unit) and not self._untold(unit.name):
                 self._open.discard(unit.name)
-                if self._teller.chronicle.lacks_end(unit.name):
-                    self._end(unit, Facts(), now, at=self.books.finished_at(unit))
         self._teller.tracker.started()
+
+    def _untold(self, name: str) -> bool:
+        """Whether the journal has a beginning of it, and no end: its Job may still be there to tell."""
+        chronicle = self._teller.chronicle
+        return chronicle.knows(name) and not chronicle.ended(name)
 
     async def _reached(self) -> Kueue:
         """Waits for an API server that is away just now; makes what Jobs name."""
@@ -163,7 +165,7 @@ class Driver:
         if not self.books.open(unit) and at.phase not in ("running", "admitted"):
             self._open.discard(name)
             self._again.discard(name)
-            self._end(unit, facts, now)
+            self._end(unit, facts, now, at=None if facts.job is not None else self.books.finished_at(unit))
 
     def _remember(self, name: str, at: State, now: float) -> float:
         """For how many seconds a unit is in this state. What time alone can change is looked at again."""
@@ -217,7 +219,9 @@ class Driver:
             self._teller.part(unit, facts, task, "cancelled", now)
 
     def _end(self, unit: Unit, facts: Facts, now: float, *, at: float | None = None) -> None:
-        """How the unit as a whole has ended: by its worst task."""
+        """How the unit as a whole has ended, by its worst task; once."""
+        if self._teller.chronicle.ended(unit.name):
+            return
         stems = [task.stem for task in unit.tasks]
         failures = [self.books.failed[stem] for stem in stems if stem in self.books.failed]
         if failures:

@@ -50,6 +50,7 @@ class Named(Protocol):
 
 class _JobSpec(_Object, frozen=True):
     suspend: bool = False
+    backoff_limit: int = 6
 
 
 class _JobStatus(_Object, frozen=True):

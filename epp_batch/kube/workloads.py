@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal, NamedTuple
 
+from epp_batch.errors import Kind
 from epp_batch.kube.objects import Condition, Job, Pod, Workload
 from epp_batch.kube.paths import PAUSED_ANNOTATION
 from epp_batch.timeline import Event, EventKind
@@ -24,6 +25,7 @@ Phase = Literal[
     "failed",
 ]
 _NEVER = ("> maximum capacity", "unavailable in ClusterQueue", "doesn't exist", "terminating or missing")
+_PERMANENT = frozenset(kind.code for kind in Kind if kind.permanent)
 _NEVER_REASONS = ("ExceedsMaxQuota", "NoMatchingFlavor", "Misconfigured")
 
 
@@ -178,14 +180,13 @@ def _why_evicted(workload: Workload, evicted: Condition) -> str:
 
 def _of_pods(unit: str, facts: Facts) -> Iterator[Event]:
     now = attempt(facts.workload)
-    job_ended = facts.job is not None and facts.job.ended
     newest = facts.pod
     for pod in facts.pods:
         name = pod.metadata.name
         if (began := pod.ran) is not None:
             at, place = began.timestamp(), pod.spec.node_name
             yield Event(at=at, unit=unit, kind="running", place=place, detail=name, attempt=now)
-        if pod.status.phase == "Failed" and not (pod is newest and job_ended):
+        if pod.status.phase == "Failed" and not _stopped(pod) and not (pod is newest and _last(facts)):
             ended = pod.container.terminated
             died = (ended.finished_at if ended is not None else None) or _disrupted_at(pod) or began
             if died is not None:
@@ -203,6 +204,25 @@ def why_pod_failed(pod: Pod) -> str:
         reason = f" ({ended.reason})" if ended.reason not in ("", "Error", "Completed") else ""
         return f"exit code {ended.exit_code}{reason}"
     return ": ".join(filter(None, (pod.status.reason, pod.status.message))) or "its pod failed"
+
+
+def _last(facts: Facts) -> bool:
+    """Whether the newest pod's failure ends the Job, which may be a moment behind in saying so."""
+    job, pod = facts.job, facts.pod
+    if job is None or job.ended or pod is None:
+        return True
+    if pod.condition("DisruptionTarget") is not None:
+        return False
+    ended = pod.container.terminated
+    if ended is not None and ended.exit_code in _PERMANENT:
+        return True
+    counted = [one for one in facts.pods if one.status.phase == "Failed" and one.condition("DisruptionTarget") is None]
+    return max(len(counted), job.status.failed) > job.spec.backoff_limit
+
+
+def _stopped(pod: Pod) -> bool:
+    """Deleted because its Job was suspended: an eviction by Kueue, told as that."""
+    return pod.metadata.deletion_timestamp is not None and pod.condition("DisruptionTarget") is None
 
 
 def _disrupted_at(pod: Pod) -> datetime | None:

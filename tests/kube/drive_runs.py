@@ -6,8 +6,8 @@ KWOK ends a pod by its clock; what a real worker leaves in the output folder is 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
@@ -55,7 +55,7 @@ def result(task: Task, options: Options) -> Result:
         sha256=task.recording.sha256,
         model=task.model,
         options=options,
-        audio_seconds=SECONDS,
+        audio_seconds=task.recording.seconds or 0.0,
     )
 
 
@@ -64,13 +64,14 @@ class Workers:
 
     def __init__(self, api: Api, namespace: str, folder: Path) -> None:
         self._api, self._namespace, self._folder = api, namespace, Folder(folder)
-        self.ended: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Until cancelled."""
-        async for kind, pod in self._api.watch(PODS, self._namespace):
-            if kind != "DELETED" and pod.get("status", {}).get("phase") == "Succeeded":
-                self._write(pod)
+        while True:
+            async with aclosing(self._api.watch(PODS, self._namespace)) as events:
+                async for kind, pod in events:
+                    if kind != "DELETED" and pod.get("status", {}).get("phase") == "Succeeded":
+                        self._write(pod)
 
     def _write(self, pod: Object) -> None:
         variables = {v["name"]: v.get("value", "") for v in pod["spec"]["containers"][0]["env"]}
@@ -78,7 +79,6 @@ class Workers:
         for each in order.tasks:
             path = self._folder.path(each.stem, "done.json")
             if not path.exists():
-                self.ended[each.stem] += 1
                 path.write_bytes(msgspec.json.encode(result(each, order.options)))
 
 

@@ -1,0 +1,303 @@
+"""What goes wrong on a cluster, with pods that are processes: each ends in words, and nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from epp.clock import SystemClock
+from epp.tasks import Tasks
+from epp_batch.drive import Outcome, drive
+from epp_batch.errors import ClusterError
+from epp_batch.folder import Folder
+from epp_batch.kube.client import Client, connect
+from epp_batch.timeline import read
+from epp_batch.work import Placement, Run
+from tests.kube.client import JOBS, PODS, WORKLOADS, Api
+from tests.kube.cluster import remove_node
+from tests.kube.drive_runs import Notes, run, write_run
+from tests.kube.plane import Plane
+from tests.kube.queues import Queues
+
+GPU = {"nvidia.com/gpu": 1}
+WORKER = {"none": [sys.executable, str(Path(__file__).parent / "workers" / "obeys.py")]}
+
+
+@pytest.fixture
+async def client(plane: Plane) -> AsyncIterator[Client]:
+    async with connect(str(plane.kubeconfig)) as client:
+        yield client
+
+
+class Stage:
+    """A run that is being driven, and the play of its workers."""
+
+    def __init__(self, plane: Plane, api: Api, client: Client, namespace: str, folder: Path) -> None:
+        self.plane, self.api, self.client, self.namespace, self.folder = plane, api, client, namespace, folder
+        self.notes = Notes()
+        self.tasks = Tasks("test")
+
+    def drive(self, ours: Run, **more: object) -> asyncio.Task[Outcome]:
+        """A driver in the background."""
+        folder = write_run(ours)
+        self.run = ours
+        more = {"connection": self.client, "clock": SystemClock(), "tasks": self.tasks, "view": self.notes, **more}
+        return self.tasks.spawn("driver", drive(ours, folder, **more))  # type: ignore[arg-type]
+
+    def play(self, stem: str, words: str) -> None:
+        path = self.folder / f"{stem}.play"
+        path.with_suffix(".new").write_text(words)
+        path.with_suffix(".new").rename(path)
+
+    def starts(self, stem: str) -> int:
+        path = self.folder / f"{stem}.starts"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    async def started(self, stem: str, times: int = 1) -> None:
+        async def enough() -> bool:
+            return self.starts(stem) >= times
+
+        await self.plane.until(f"{stem} has started {times} times", enough)
+
+    async def told(self, kind: str, stem: str) -> None:
+        async def seen() -> bool:
+            return kind in self.notes.kinds(self.unit(stem))
+
+        await self.plane.until(f"{stem} is told as {kind}", seen)
+
+    async def pod(self, stem: str) -> str:
+        """Its running pod."""
+        pods = await self.api.list(PODS, self.namespace, labelSelector=f"epp-batch/unit={self.unit(stem)}")
+        return next(pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running")
+
+    def unit(self, stem: str) -> str:
+        return next(unit.name for unit in self.run.units if unit.tasks[0].stem == stem)
+
+    def details(self, stem: str, kind: str) -> list[str]:
+        return [event.detail for event in self.notes.events if (event.unit, event.kind) == (self.unit(stem), kind)]
+
+
+@pytest.fixture
+async def stage(plane: Plane, api: Api, client: Client, namespace: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    stage = Stage(plane, api, client, namespace, folder)
+    yield stage
+    await stage.tasks.close()
+
+
+async def test_a_preemption_is_told_as_one_and_the_work_goes_on_after_it(
+    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+) -> None:
+    await process_nodes(1, GPU, WORKER)
+    await queues.add("lq", GPU, preemption={"withinClusterQueue": "LowerPriority"})
+    high = await queues.priority("high", 1000)
+    low = run("low", stage.folder, namespace, ["a"])
+    driving = stage.drive(low)
+    await stage.started("a")
+    urgent = stage.folder.parent / "urgent"
+    urgent.mkdir()
+    other = Stage(stage.plane, stage.api, stage.client, namespace, urgent)
+    vip = run("vip", urgent, namespace, ["b"])
+    placed = {"*": Placement(accelerator="gpu", priority_class=high)}
+    vip = Run(name=vip.name, output=vip.output, options=vip.options, units=vip.units, cluster=_placed(vip, placed))
+    other.play("b", "done")
+    try:
+        await asyncio.wait_for(other.drive(vip), 60)
+    finally:
+        await other.tasks.close()
+    assert (stage.folder / "a.told").exists()
+    stage.play("a", "done")
+    outcome = await asyncio.wait_for(driving, 60)
+    assert outcome.code == 0
+    first = ["created", "queued", "reserved", "admitted", "running", "evicted"]
+    kinds = [kind for kind in stage.notes.kinds(stage.unit("a")) if kind != "requeued"]
+    assert kinds == [*first, "reserved", "admitted", "running", "finished"]
+    assert stage.details("a", "evicted") == ["Preempted: InClusterQueue"]
+    assert [e.attempt for e in stage.notes.events if e.kind in ("admitted", "evicted", "finished")] == [1, 1, 2, 2]
+    assert (stage.notes.ticks[-1].preempted, stage.notes.ticks[-1].retried) == (1, 0)
+    assert stage.starts("a") == 2
+
+
+def _placed(ours: Run, placements: dict[str, Placement]) -> object:
+    import msgspec
+
+    return msgspec.structs.replace(ours.cluster, placements=placements)
+
+
+async def test_pods_that_die_are_told_and_replaced_while_the_budget_lasts(
+    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+) -> None:
+    agent = await process_nodes(2, {"nvidia.com/gpu": 2}, WORKER)
+    await queues.add("lq", {"nvidia.com/gpu": 4})
+    driving = stage.drive(run("r", stage.folder, namespace, ["oom", "evicted", "lost", "fine"], retries=1))
+    for stem in ("oom", "evicted", "lost"):
+        await stage.started(stem)
+    stage.play("fine", "done")
+    agent.kill(namespace, await stage.pod("oom"))
+    await agent.evict(namespace, await stage.pod("evicted"))
+    await stage.started("oom", 2)
+    await stage.started("evicted", 2)
+    agent.kill(namespace, await stage.pod("oom"))
+    stage.play("evicted", "done")
+    node = (await stage.api.get(PODS, await stage.pod("lost"), namespace))["spec"]["nodeName"]
+    await agent.lose(node)
+    await remove_node(stage.api, node)
+    await stage.started("lost", 2)
+    stage.play("lost", "done")
+    outcome = await asyncio.wait_for(driving, 60)
+    assert sorted(outcome.done) == ["evicted", "fine", "lost"]
+    [failure] = outcome.failed
+    assert (failure.kind, failure.stage, outcome.code) == ("killed", "pod", 1)
+    assert "exit code 137 (OOMKilled)" in failure.message
+    assert "--memory" in failure.remedy
+    assert Folder(stage.folder).failure("oom") == failure
+    assert stage.notes.failures == [failure]
+    assert [text.split(": ", 1)[1] for text in stage.details("oom", "retried")] == ["exit code 137 (OOMKilled)"]
+    assert "TerminationByKubelet" in stage.details("evicted", "retried")[0]
+    assert "DeletionByPodGC" in stage.details("lost", "retried")[0]
+    assert (stage.starts("oom"), stage.starts("fine")) == (2, 1)
+
+
+async def test_what_a_worker_says_is_the_failure_and_other_recordings_go_on(
+    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+) -> None:
+    await process_nodes(1, {"nvidia.com/gpu": 3}, WORKER)
+    await queues.add("lq", {"nvidia.com/gpu": 3})
+    for stem, words in (("bad", "fail CORRUPT"), ("good", "done"), ("odd", "exit 3")):
+        stage.play(stem, words)
+    ours = run("r", stage.folder, namespace, ["bad", "good", "odd"], retries=0)
+    outcome = await asyncio.wait_for(stage.drive(ours), 60)
+    failures = {failure.source.rsplit("/", 1)[1]: failure for failure in outcome.failed}
+    assert sorted(outcome.done) == ["good"]
+    assert (failures["bad.wav"].kind, failures["bad.wav"].stage) == ("corrupt", "decode")
+    assert (failures["odd.wav"].kind, failures["odd.wav"].message) == ("internal", "exit code 3")
+    assert stage.starts("bad") == 1  # retries are for what can get better
+
+    # the same again does nothing again; with retry_failed only what failed
+    stage.notes = Notes()
+    again = await asyncio.wait_for(stage.drive(ours), 60)
+    assert (sorted(again.done), len(again.failed), stage.notes.events) == (["good"], 2, [])
+    stage.play("bad", "done")
+    stage.play("odd", "done")
+    third = await asyncio.wait_for(stage.drive(ours, retry_failed=True), 60)
+    assert (sorted(third.done), third.failed) == (["bad", "good", "odd"], [])
+    assert (stage.starts("bad"), stage.starts("good"), stage.starts("odd")) == (2, 1, 2)
+    attempts = {e.attempt for e in read(Folder(stage.folder).events_file) if e.kind == "admitted"}
+    assert attempts == {1, 2}
+
+
+async def test_an_outage_of_the_api_server_is_shown_and_waited_out(
+    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str, plane: Plane
+) -> None:
+    await process_nodes(1, {"nvidia.com/gpu": 1}, WORKER)
+    await queues.add("lq", GPU)
+    driving = stage.drive(run("r", stage.folder, namespace, ["a", "b"]))
+    await stage.started("a")
+    await plane.stop("kube-apiserver")
+    try:
+
+        async def shown() -> bool:
+            return any("does not answer" in text for tick in stage.notes.ticks for text in tick.troubles)
+
+        for _ in range(600):
+            if await shown():
+                break
+            await asyncio.sleep(0.1)
+        assert await shown()
+        stage.play("a", "done")
+        stage.play("b", "done")
+    finally:
+        await plane.start("kube-apiserver")
+    outcome = await asyncio.wait_for(driving, 90)
+    assert (sorted(outcome.done), outcome.code) == (["a", "b"], 0)
+    assert stage.notes.ticks[-1].troubles == ()
+    assert (stage.starts("a"), stage.starts("b")) == (1, 1)
+    for stem in ("a", "b"):
+        kinds = stage.notes.kinds(stage.unit(stem))
+        assert sorted(kinds) == sorted(set(kinds))
+
+
+async def test_a_driver_that_died_is_replaced_without_a_word_twice(
+    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+) -> None:
+    await process_nodes(1, {"nvidia.com/gpu": 1}, WORKER)
+    await queues.add("lq", GPU)
+    ours = run("r", stage.folder, namespace, ["a", "b"])
+    first = stage.drive(ours)
+    await stage.told("running", "a")
+    with pytest.raises(ClusterError, match="another driver"):
+        await drive(
+            ours, Folder(stage.folder), connection=stage.client, clock=SystemClock(), tasks=stage.tasks, view=Notes()
+        )
+    first.cancel()
+    await asyncio.wait([first])
+    stage.play("a", "done")
+    stage.play("b", "done")
+
+    async def ended() -> bool:
+        return all(job["status"].get("completionTime") for job in await stage.api.list(JOBS, namespace))
+
+    await stage.plane.until("both Jobs are complete, unseen", ended)
+    outcome = await asyncio.wait_for(stage.drive(ours), 60)
+    assert outcome.code == 0
+    told = [(event.unit, event.kind) for event in read(Folder(stage.folder).events_file)]
+    assert len(told) == len(set(told)) == 12
+
+
+async def test_a_job_that_somebody_deletes_is_cancelled_not_made_again(
+    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+) -> None:
+    await process_nodes(1, {"nvidia.com/gpu": 2}, WORKER)
+    await queues.add("lq", {"nvidia.com/gpu": 2})
+    driving = stage.drive(run("r", stage.folder, namespace, ["a", "b"]))
+    await stage.started("a")
+    await stage.told("running", "b")
+    await stage.api.delete(JOBS, stage.unit("b"), namespace, propagationPolicy="Background")
+    stage.play("a", "done")
+    outcome = await asyncio.wait_for(driving, 60)
+    assert (sorted(outcome.done), outcome.failed, outcome.code) == (["a"], [], 1)
+    assert [source.rsplit("/", 1)[1] for source in outcome.cancelled] == ["b.wav"]
+    assert stage.notes.kinds(stage.unit("b"))[-1] == "cancelled"
+
+
+async def test_results_come_from_the_pods_note_where_the_folder_is_elsewhere(
+    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+) -> None:
+    await process_nodes(1, GPU, WORKER)
+    await queues.add("lq", GPU)
+    (stage.folder / "notes.wanted").touch()
+    stage.play("a", "done")
+    ours = run("r", stage.folder, namespace, ["a"])
+    outcome = await asyncio.wait_for(stage.drive(ours), 60)
+    assert outcome.done["a"].audio_seconds == 60.0
+    assert outcome.done["a"].host == f"{namespace}-p0"
+    assert Folder(stage.folder).finished(ours.units[0].tasks[0], ours.options) == outcome.done["a"]
+
+
+async def test_a_job_that_waits_with_other_settings_is_made_anew(
+    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+) -> None:
+    await process_nodes(1, GPU, WORKER)
+    await queues.add("lq", GPU)
+    ours = run("r", stage.folder, namespace, ["a", "b"])
+    first = stage.drive(ours)
+    await stage.started("a")
+    await stage.told("queued", "b")
+    first.cancel()
+    await asyncio.wait([first])
+    before = {job["metadata"]["name"]: job["metadata"]["uid"] for job in await stage.api.list(JOBS, namespace)}
+    other = _placed(ours, {"*": Placement(accelerator="gpu", cpu=None, model_path="/models/other")})
+    changed = Run(name=ours.name, output=ours.output, options=ours.options, units=ours.units, cluster=other)
+    driving = stage.drive(changed)
+    for stem in ("a", "b"):
+        stage.play(stem, "done")
+    assert (await asyncio.wait_for(driving, 60)).code == 0
+    after = {job["metadata"]["name"]: job["metadata"]["uid"] for job in await stage.api.list(JOBS, namespace)}
+    assert after[stage.unit("a")] == before[stage.unit("a")]  # it ran: never stopped for a setting
+    assert after[stage.unit("b")] != before[stage.unit("b")]
+    assert len(await stage.api.list(WORKLOADS, namespace)) == 2

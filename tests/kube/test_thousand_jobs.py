@@ -1,0 +1,130 @@
+"""A thousand recordings through real Kueue, while the process that drives them is killed twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import wave
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from epp.tasks import Tasks
+from epp_batch.folder import Folder
+from epp_batch.timeline import read
+from tests.kube.client import JOBS, PODS, Api, Kind
+from tests.kube.drive_runs import Workers
+from tests.kube.plane import Plane
+from tests.kube.queues import Queues
+
+RECORDINGS = 1000
+NODES, GPUS = 25, 10  # a pod takes 5 s: at most 50 ends a second
+
+
+class Audit:
+    """Every uid that was ever seen under a name: two of them would be a Job made twice."""
+
+    def __init__(self) -> None:
+        self.uids: defaultdict[str, set[str]] = defaultdict(set)
+        self.succeeded: Counter[str] = Counter()
+
+    async def jobs(self, api: Api, namespace: str) -> None:
+        async for _, job in _for_ever(api, JOBS, namespace):
+            self.uids[job["metadata"]["name"]].add(job["metadata"]["uid"])
+
+    def made(self) -> int:
+        return len(self.uids)
+
+
+async def _for_ever(api: Api, kind: Kind, namespace: str) -> AsyncIterator[tuple[str, dict]]:
+    while True:
+        async with aclosing(api.watch(kind, namespace)) as events:
+            async for word, document in events:
+                if document:
+                    yield word, document
+
+
+@asynccontextmanager
+async def driver(
+    plane: Plane, namespace: str, sources: Path, output: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`epp-batch submit` as a user runs it; killed if it still lives at the end."""
+    log = (output.parent / "driver.log").open("ab")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "epp_batch", "submit", str(sources),
+        "--output", str(output), "--namespace", namespace, "--queue", "lq", "--image", "none", "--model", "tiny",
+        "--order", "submission", "--volume", f"host{sources.parent}={sources.parent}", "--kubeconfig", str(plane.kubeconfig),
+        stdout=log, stderr=log,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        log.close()
+
+
+def recordings(folder: Path) -> None:
+    """Short WAV files, each of other content."""
+    folder.mkdir()
+    for number in range(RECORDINGS):
+        with wave.open(str(folder / f"call-{number:04}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            file.writeframes(number.to_bytes(2, "little") * 800)
+
+
+@pytest.mark.timeout(1200)
+async def test_a_thousand_jobs_survive_two_deaths_of_their_driver(
+    plane: Plane, api: Api, namespace: str, queues: Queues, kwok_nodes, tmp_path: Path
+) -> None:
+    await kwok_nodes(NODES, {"nvidia.com/gpu": GPUS})
+    await queues.add("lq", {"nvidia.com/gpu": NODES * GPUS})
+    sources, output = tmp_path / "in", tmp_path / "out"
+    recordings(sources)
+    folder, audit, tasks = Folder(output), Audit(), Tasks("test")
+    tasks.spawn("audit", audit.jobs(api, namespace))
+    tasks.spawn("workers", Workers(api, namespace, output).run())
+
+    def done() -> int:
+        return sum(1 for _ in output.glob("*.done.json"))
+
+    async def creating() -> bool:
+        return audit.made() >= RECORDINGS // 4
+
+    async def well_on() -> bool:
+        return done() >= RECORDINGS // 3
+
+    try:
+        for what, reached in (("Jobs are being made", creating), ("a third is done", well_on)):
+            async with driver(plane, namespace, sources, output) as process:
+                await plane.until(what, reached, 500)
+                assert process.returncode is None, (tmp_path / "driver.log").read_text()
+                os.kill(process.pid, signal.SIGKILL)
+        before = done()
+        async with driver(plane, namespace, sources, output) as process:
+            code = await asyncio.wait_for(process.wait(), 700)
+        log = (tmp_path / "driver.log").read_text()
+        assert code == 0, log
+        assert before < RECORDINGS
+        assert "1000 of 1000 done" in log
+        pods = await api.list(PODS, namespace)
+    finally:
+        await tasks.close()
+    assert audit.made() == RECORDINGS
+    assert {name for name, uids in audit.uids.items() if len(uids) > 1} == set()
+    succeeded = Counter(p["metadata"]["labels"]["epp-batch/unit"] for p in pods if p["status"]["phase"] == "Succeeded")
+    assert set(succeeded.values()) == {1}
+    assert len(succeeded) == RECORDINGS
+    told = Counter((event.unit, event.kind) for event in read(folder.events_file))
+    for kind in ("created", "queued", "reserved", "admitted", "running", "finished"):
+        once = [told[unit.name, kind] for unit in folder.run().units]
+        assert once == [1] * RECORDINGS, f"{kind}: {Counter(once)}"
+    assert not {kind for _, kind in told} & {"failed", "cancelled"}

@@ -1,0 +1,91 @@
+"""A worker by name only: does for each task of its order what a file beside the output says.
+
+OUTPUT/<stem>.play: `done`, `exit N`, `fail KIND` (says so in <stem>.failed.json, exits with its code), `hang`. Without
+the file it waits. Each start adds a line to <stem>.starts; SIGTERM leaves <stem>.told and exit code 143.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from epp_batch.errors import Kind
+from epp_batch.folder import Failure, Folder, Result
+from epp_batch.work import ORDER_VARIABLE, Order, Task
+
+order = msgspec.json.decode(os.environ[ORDER_VARIABLE], type=Order)
+folder = Folder(order.output)
+entries: list[dict[str, object]] = []
+
+
+def end(code: int) -> None:
+    """With the note that a real worker leaves, if one is asked for."""
+    if folder.path("notes", "wanted").exists():
+        Path(os.environ["TERMINATION_LOG"]).write_bytes(msgspec.json.encode({"tasks": entries}))
+    sys.exit(code)
+
+
+def told(task: Task) -> None:
+    folder.path(task.stem, "told").touch()
+    sys.exit(143)
+
+
+def played(task: Task) -> list[str]:
+    """The words of the task's file, once it is there."""
+    path = folder.path(task.stem, "play")
+    while not path.exists():
+        time.sleep(0.02)
+    return path.read_text().split()
+
+
+def fail(task: Task, kind: Kind) -> None:
+    failure = Failure(
+        key=task.key(order.options),
+        source=task.recording.source,
+        stage="decode",
+        kind=kind.name.lower(),
+        message="as the test says",
+        remedy=kind.remedy,
+        permanent=kind.permanent,
+        at=time.time(),
+        exit_code=kind.code,
+    )
+    folder.path(task.stem, "failed.json").write_bytes(msgspec.json.encode(failure))
+    end(kind.code)
+
+
+def succeed(task: Task) -> None:
+    result = Result(
+        key=task.key(order.options),
+        source=task.recording.source,
+        sha256=task.recording.sha256,
+        model=task.model,
+        options=order.options,
+        audio_seconds=task.recording.seconds or 0.0,
+        finished=time.time(),
+    )
+    entries.append({"stem": task.stem, "key": result.key, "audio_seconds": result.audio_seconds})
+    if not folder.path("notes", "wanted").exists():
+        folder.path(task.stem, "done.json").write_bytes(msgspec.json.encode(result))
+
+
+for task in order.tasks:
+    signal.signal(signal.SIGTERM, lambda *_, task=task: told(task))
+    with folder.path(task.stem, "starts").open("a") as starts:
+        starts.write(f"{os.getpid()}\n")
+    print(f"{task.stem} begins", flush=True)
+    match played(task):
+        case ["done"]:
+            succeed(task)
+        case ["exit", code]:
+            end(int(code))
+        case ["fail", kind]:
+            fail(task, Kind[kind])
+        case _:
+            signal.pause()
+end(0)
