@@ -124,6 +124,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """Kueue's hard cap over all admissions together."""
     ttl_seconds: int = 86_400
     service_account: str | None = None
+    run_as: str | None = None
+    """`UID[:GID]` of the pods' processes, who own what they write; the image's own when None."""
     node_selector: dict[str, str] = {}
 
     def placement(self, model: str) -> Placement:

@@ -156,7 +156,7 @@ def _pod(unit: Unit, run: Run, cluster: Cluster, placement: Placement) -> dict[s
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, **_user(cluster.run_as)},
         "containers": [
             {
                 "name": CONTAINER,
@@ -178,6 +178,14 @@ def _pod(unit: Unit, run: Run, cluster: Cluster, placement: Placement) -> dict[s
     if cluster.service_account:
         spec["serviceAccountName"] = cluster.service_account
     return spec
+
+
+def _user(run_as: str | None) -> dict[str, Any]:
+    if run_as is None:
+        return {}
+    uid, _, gid = run_as.partition(":")
+    group = {"runAsGroup": int(gid), "fsGroup": int(gid)} if gid else {}
+    return {"runAsUser": int(uid), **({"runAsNonRoot": True} if int(uid) else {}), **group}
 
 
 def _environment(unit: Unit, run: Run) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ def add_placement(parser: argparse.ArgumentParser) -> None:
         "--ttl", type=_options.duration, default=86_400.0, metavar="TIME", help="ended Jobs stay so long (default 24h)"
     )
     more("--service-account", metavar="NAME", help="of the pods, for pulling images; they get no token")
+    more("--run-as", type=_user, metavar="UID[:GID]", help="owner of what the pods write (default: the image's user)")
     more("--node-selector", action="append", default=[], metavar="LABEL=VALUE", help="of nodes; repeatable")
 
 
@@ -66,6 +67,7 @@ def cluster(args: argparse.Namespace, namespace: str, models: Iterable[str]) -> 
         max_exec_seconds=round(args.max_exec) if args.max_exec else None,
         ttl_seconds=round(args.ttl),
         service_account=args.service_account,
+        run_as=args.run_as,
         node_selector=labels("--node-selector", args.node_selector),
     )
 
@@ -131,6 +133,12 @@ def labels(flag: str, texts: list[str]) -> dict[str, str]:
             raise InputError(f"{flag} {text}", remedy="give LABEL=VALUE")
         found[name] = value
     return found
+
+
+def _user(text: str) -> str:
+    if not all(part.isdecimal() for part in text.split(":", 1)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not UID or UID:GID, in numbers")
+    return text
 
 
 def _count(text: str) -> int:

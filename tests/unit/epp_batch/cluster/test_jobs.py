@@ -88,6 +88,16 @@ def test_a_claim_is_in_pod_container_and_template():
     assert template["metadata"]["namespace"] == "whisper"
 
 
+def test_pods_write_as_somebody_else_when_told():
+    def user(run_as):
+        context = job(unit(), run(run_as=run_as))["spec"]["template"]["spec"]["securityContext"]
+        return {name: value for name, value in context.items() if name != "seccompProfile"}
+
+    assert user(None) == {}
+    assert user("1000") == {"runAsUser": 1000, "runAsNonRoot": True}
+    assert user("0:7") == {"runAsUser": 0, "runAsGroup": 7, "fsGroup": 7}
+
+
 def test_failures_are_told_apart():
     fail, disrupted, stopped = job(unit(), run())["spec"]["podFailurePolicy"]["rules"]
     assert fail["action"] == "FailJob"

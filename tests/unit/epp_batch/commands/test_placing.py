@@ -26,11 +26,22 @@ def cluster(*words, models=("large", "medium")):
 
 
 def test_one_queue_for_all():
-    made = cluster("--queue", "lq", "--volume", "pvc/a=/mnt/a", "--max-exec", "2h", "--node-selector", "zone=a")
+    made = cluster("--queue", "lq", "--volume", "pvc/a=/mnt/a", "--max-exec", "2h", "--run-as", "1000:100")
     assert (made.namespace, made.queue, made.max_exec_seconds, made.ttl_seconds) == ("whisper", "lq", 7200, 86_400)
     assert made.placement("large") == Placement(queue="lq")
-    assert made.node_selector == {"zone": "a"}
+    assert made.run_as == "1000:100"
     assert made.volumes[0].source == "pvc/a"
+
+
+def test_labels_of_nodes():
+    assert cluster("--queue", "lq", "--node-selector", "zone=a").node_selector == {"zone": "a"}
+
+
+@pytest.mark.parametrize("text", ["root", "1:", ":1", "1:2:3", "-1"])
+def test_users_are_numbers(text, capsys):
+    with pytest.raises(SystemExit):
+        parsed("--queue", "lq", f"--run-as={text}")
+    assert "in numbers" in capsys.readouterr().err
 
 
 def test_a_flag_for_one_model_leaves_the_others_as_they_are():
