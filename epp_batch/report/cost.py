@@ -8,6 +8,7 @@ same part.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import msgspec
 
@@ -61,6 +62,14 @@ def uses(spans: Sequence[Span], transcribed: Mapping[str, float], makespan: floa
     return tuple(_use(device, kinds[device], transcribed, makespan, prices) for device in sorted(kinds))
 
 
+def _peak(spans: Sequence[Span]) -> float:
+    """The most that was held at once; what is given back in an instant can be taken in it."""
+    changes = sorted(
+        [(span.allocated, weight(span)) for span in spans] + [(span.ended, -weight(span)) for span in spans]
+    )
+    return max(accumulate(change for _, change in changes), default=0.0)
+
+
 def _use(
     device: Device, spans: Sequence[Span], transcribed: Mapping[str, float], makespan: float, prices: Prices
 ) -> Use:
@@ -75,6 +84,7 @@ def _use(
     return Use(
         device=device,
         count=count,
+        peak=_peak(spans),
         allocated=held,
         used=sum(seconds) / HOUR if seconds else None,
         starting=sum(gap * weight(span) for gap, span in zip(starting, spans, strict=True)) / HOUR,

@@ -160,6 +160,8 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     device: Device
     count: int
     """Devices seen; 0 where places do not tell GPUs apart."""
+    peak: float
+    """Devices held at once, weighted by slice, at most."""
     allocated: float
     """Held by attempts, weighted by slice."""
     used: float | None

@@ -150,6 +150,7 @@ def uses(report: Report) -> Table:
     heads = (
         "device",
         "seen",
+        "at once",
         "time held",
         "of makespan",
         "transcribing",
@@ -161,7 +162,8 @@ def uses(report: Report) -> Table:
     rows = [
         [
             Cell(DEVICES[use.device]),
-            Cell(str(use.count) if use.count else DASH, use.count),
+            Cell(str(use.count) if use.count else DASH, use.count or None),
+            Cell(f"{use.peak:.3g}", use.peak),
             held(use.allocated),
             percent(use.share),
             held(use.used),
@@ -173,10 +175,11 @@ def uses(report: Report) -> Table:
         for use in report.uses
     ]
     note = (
-        "Time of whole devices; a slice counts its slots of 8. Transcribing: as workers measured. Without an end: "
-        "held by attempts that were evicted or failed; workers go on where they were, so not all of it is lost."
+        "Whole devices; a slice counts its slots of 8. At once: held at most. Transcribing: as workers measured. "
+        "Without an end: held by attempts that were evicted or failed; workers go on where they were, so not all of it "
+        "is lost."
     )
-    spare = ("price", "before running", "without an end", "of makespan", "transcribing")
+    spare = ("at once", "price", "before running", "without an end", "of makespan", "transcribing")
     return Table("Devices", heads, rows, note=note, spare=spare).known()
 
 

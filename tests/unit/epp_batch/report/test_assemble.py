@@ -64,7 +64,12 @@ def test_a_slice_costs_its_slots():
     assert [row.device_hours for row in report.rows] == [0.125, 0.5]
     assert [row.cost for row in report.rows] == [1.0, 4.0]
     (use,) = report.uses
-    assert (use.count, use.allocated, use.share, use.cost) == (1, 0.625, 0.625, 5.0)
+    assert (use.count, use.peak, use.allocated, use.share, use.cost) == (1, 0.625, 0.625, 0.625, 5.0)
+
+
+def test_a_gpu_that_changes_hands_is_held_once():
+    report = build(*pair(), {}, [])
+    assert report.uses[0].peak == 1
 
 
 def test_shares_say_what_places_do_not():
