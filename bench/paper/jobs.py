@@ -1,7 +1,8 @@
 """The paper's 32 jobs: lengths of Earnings22 recordings, as its artifact picks them.
 
 Files in the order of their names; medium takes numbers 0 to 15, large 50 to 65, submitted in turn, one a second
-(kube-burner, qps 1). jobs.csv has their lengths from Earnings22's metadata.csv (revdotcom/speech-datasets, CC BY-SA 4.0).
+(kube-burner, qps 1). jobs.csv has their lengths from the metadata.csv of Earnings22 (revdotcom/speech-datasets, CC
+BY-SA 4.0).
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def cluster(accelerators: Mapping[str, str], queue: str = "", priority: str = ""
     """How each model runs; `queue` instead of a queue for each model, `priority` a class for large."""
     placements = {
         model: Placement(
-            accelerator=kind, queue=queue or QUEUES[model], priority_class=priority if model == "large" and priority else None
+            accelerator=kind,
+            queue=queue or QUEUES[model],
+            priority_class=priority if model == "large" and priority else None,
         )
         for model, kind in accelerators.items()
     }

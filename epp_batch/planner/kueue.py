@@ -24,6 +24,8 @@ class Change(NamedTuple):
 
     workload: Workload
     evicted: str = ""
+    why: str = ""
+    """Of a preemption: InClusterQueue, InCohortReclamation or InCohortReclaimWhileBorrowing."""
 
 
 class Pending:
@@ -231,7 +233,7 @@ class _Cycle:
             self._victims.append(target.workload)
             if not target.workload.evicting:
                 target.workload.evicting = True
-                self.changes.append(Change(target.workload, "Preempted"))
+                self.changes.append(Change(target.workload, "Preempted", target.reason))
 
     def _reserve(self, node: QuotaNode, usage: Usage) -> None:
         self._reserved.append((node, dict(usage)))

@@ -1,0 +1,108 @@
+"""`python -m bench.paper`: the experiments of arXiv 2602.04900, and ours beside them.
+
+python -m bench.paper                  in virtual time, a minute: tables, timelines and Gantt charts in bench/out/paper
+python -m bench.paper --real           and on a real control plane at 20 times the speed: three minutes more
+python -m bench.paper --real --docs    and docs/paper.md anew
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+import msgspec
+
+from bench.paper import charts, document, jobs, tables
+from bench.paper.arms import ARMS, Found, simulate
+from bench.paper.orders import native_orders, ratios
+from epp_batch.planner import FASTER, PAPER, Delays, Outcome, Search, outcome
+from epp_batch.timeline import Event
+
+BENCH = Path(__file__).parents[1]
+MOST = 20.0
+"""Compression beyond which the control plane's own time would be what is measured."""
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.paper", description="The paper's experiments again.")
+    parser.add_argument("--orders", type=int, default=1000, metavar="N", help="random native orders (default 1000)")
+    parser.add_argument("--evaluations", type=int, default=4000, metavar="N", help="of each search (default 4000)")
+    parser.add_argument("--real", action="store_true", help="play the arms on a real control plane too")
+    parser.add_argument("--only", default="", metavar="NAMES", help="comma list of arms for --real")
+    parser.add_argument("--scale", type=float, default=MOST, metavar="N", help="so many times the speed (20 at most)")
+    parser.add_argument("--docs", action="store_true", help="write docs/paper.md and its charts")
+    parser.add_argument("--out", type=Path, default=BENCH / "out" / "paper", metavar="DIR")
+    given = parser.parse_args(argv)
+    if not 1 <= given.scale <= MOST:
+        parser.error(f"--scale is from 1 to {MOST:g}")
+    return given
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = arguments(argv)
+    search = Search(evaluations=given.evaluations)
+    paper = {arm.name: simulate(arm, PAPER, search) for arm in ARMS}
+    batched = {arm.name: simulate(arm, FASTER, search) for arm in ARMS}
+    native, fits = native_orders(given.orders), ratios()
+    parts = {
+        "main": tables.main_table(paper, batched),
+        "orders": tables.orders_table(native),
+        "ratios": tables.ratios_table(fits),
+    }
+    delays = plane_delays(given.scale)
+    delayed = {name: again(found, delays) for name, found in paper.items()}
+    real: dict[str, list[Event]] = {}
+    if given.real:
+        from bench.paper import real as played
+
+        names = [name for name in given.only.split(",") if name] or [arm.name for arm in ARMS if played.chosen(arm)]
+        if unknown := set(names) - set(paper):
+            print(f"no arm {', '.join(sorted(unknown))}; there are {', '.join(paper)}", file=sys.stderr)
+            return 2
+        real = asyncio.run(played.play([paper[name] for name in names], given.scale, played.to_stderr))
+        parts["real"] = tables.real_table(paper, delayed, {name: outcome(events) for name, events in real.items()})
+    print("\n\n".join(parts.values()))
+    write(given.out, paper, real)
+    if given.docs:
+        document.write(BENCH.parent / "docs", paper, native, fits, parts, given.scale)
+    return 0
+
+
+def plane_delays(scale: float) -> Delays:
+    """What the control plane takes on a quiet machine, times the compression.
+
+    Kueue waits 1 s before it looks again at what did not fit; from admission to a running pod 0.25 s, from the end of a
+    pod to freed quota 0.25 s (tests/kube on two cores).
+    """
+    return Delays(submit=jobs.GAP, requeue=scale, start=scale / 4, stop=scale / 4, finish=scale / 4)
+
+
+def again(found: Found, delays: Delays) -> Found:
+    """The same order under other delays."""
+    from epp_batch.planner import run
+
+    world = msgspec.structs.replace(found.world, delays=delays)
+    events = run(world, found.order)
+    return found._replace(world=world, events=events, figures=outcome(events))
+
+
+def write(out: Path, paper: dict[str, Found], real: dict[str, list[Event]]) -> None:
+    """Figures as JSON, timelines and charts."""
+    out.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, dict[str, Outcome]] = {
+        "virtual": {name: found.figures for name, found in paper.items()},
+        "real": {name: outcome(events) for name, events in real.items()},
+    }
+    (out / "figures.json").write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=1) + b"\n")
+    for name, found in paper.items():
+        charts.write(out / f"{charts.slug(name)}.svg", found)
+    for name, events in real.items():
+        lines = b"\n".join(msgspec.json.encode(event) for event in events)
+        (out / f"{charts.slug(name)}-real.jsonl").write_bytes(lines + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The same jobs on a real control plane, time compressed: API server, scheduler, Job controller, Kueue; KWOK's nodes.
+
+Every pod runs for its job's length divided by the scale, played by KWOK. Slices are DRA claims that the real scheduler
+allocates from ResourceSlices with partitionable devices, as NVIDIA's driver publishes them; whole GPUs are counted.
+All arms run side by side, each on a node of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.paper import jobs
+from bench.paper.arms import SLICES, Arm, Found
+from epp.clock import Clock, SystemClock
+from epp.tasks import Tasks
+from epp_batch.cluster import queues
+from epp_batch.planner import Demand
+from epp_batch.timeline import Event, EventKind
+from tests.kube.client import JOBS, NODES, PODS, WORKLOADS, Api
+from tests.kube.mig import A100_40, claim_template, publish
+from tests.kube.objects import container, holds, job, kwok_node, reason
+from tests.kube.plane import Plane
+from tests.kube.tools.build import build, built, cache_folder
+
+LIMIT = 1200.0
+"""Real seconds for one arm."""
+
+
+class RealArm:
+    """One arm: its node, its queues, what happens to its Jobs."""
+
+    def __init__(self, plane: Plane, api: Api, clock: Clock, found: Found, scale: float) -> None:
+        self.plane, self.api, self.clock, self.found, self.scale = plane, api, clock, found, scale
+        self.name = "".join(letter for letter in found.arm.name.lower() if letter.isalnum())
+        self.claims = found.arm.accelerators is SLICES
+        self.events: list[Event] = []
+        self._known: set[tuple[str, str, EventKind]] = set()
+        self._attempts: dict[str, int] = {}
+        self._start = 0.0
+
+    async def run(self) -> list[Event]:
+        """All 32 Jobs to their ends; events in compressed time stretched again, so in seconds like the model's."""
+        await self._prepare()
+        self._start = self.clock.now()
+        tasks = Tasks(self.name)
+        for kind, note in ((PODS, self._pod), (JOBS, self._job), (WORKLOADS, self._workload)):
+            tasks.keep(kind.plural, partial(self._follow, kind, note))
+        try:
+            await self._submit()
+            await self.plane.until(f"{self.name} is through", self._through, LIMIT)
+        finally:
+            await tasks.close()
+        return self.events
+
+    async def _prepare(self) -> None:
+        await self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name}})
+        devices = {} if self.claims else {"nvidia.com/gpu": 8}
+        node = await self.api.create(kwok_node(f"{self.name}-node", devices, {"arm": self.name}))
+        if self.claims:
+            await publish(self.api, node["metadata"]["name"], node["metadata"]["uid"], (A100_40,) * 8)
+            for profile in sorted({demand.shape.profile for demand in self.found.order}):
+                await self.api.create(claim_template(_claim(profile), self.name, profile))
+        elif self.found.arm.preset:
+            await self._queues()
+
+    async def _queues(self) -> None:
+        """The preset's, under names of their own: all arms share one cluster."""
+        settings = queues.preset(self.found.arm.preset, self.name, 8)
+        mine = msgspec.structs.replace(
+            settings,
+            flavor=self.name,
+            node_labels={"arm": self.name},
+            cohort=settings.cohort and f"{self.name}-{settings.cohort}",
+            queues=tuple(msgspec.structs.replace(one, name=f"{self.name}-{one.name}") for one in settings.queues),
+        )
+        await self.api.apply(*queues.objects(mine))
+        path = "/apis/kueue.x-k8s.io/v1beta2/clusterqueues/"
+
+        async def active() -> bool:
+            read = [await self.api.request("GET", f"{path}{one.name}") for one in mine.queues]
+            return all(holds(one, "Active") for one in read)
+
+        await self.plane.until(f"queues of {self.name}", active)
+
+    async def _submit(self) -> None:
+        """One job every second of the paper's time, in the arm's order."""
+        for number, demand in enumerate(self.found.order):
+            due = self._start + number * jobs.GAP / self.scale
+            await asyncio.sleep(max(0.0, due - self.clock.now()))
+            await self.api.create(self._document(demand))
+            self._note(demand.unit, "created")
+
+    def _document(self, demand: Demand) -> dict[str, Any]:
+        runs_for = f"{round(1000 * demand.seconds / self.scale)}ms"
+        pod: dict[str, Any] = {"nodeSelector": {"arm": self.name}}
+        main = container(devices=demand.requests)
+        if self.claims:
+            main = {**container(), "resources": {"claims": [{"name": "gpu"}]}}
+            claim = {"name": "gpu", "resourceClaimTemplateName": _claim(demand.shape.profile)}
+            pod["resourceClaims"] = [claim]
+        queued = self.found.arm.preset and not self.claims
+        queue = demand.queue if queued else ""
+        priority = "high-priority" if demand.priority else ""
+        return job(demand.unit, self.name, main, queue=queue, priority=priority, runs_for=runs_for, pod=pod)
+
+    async def _through(self) -> bool:
+        return sum(event.kind == "finished" for event in self.events) == len(self.found.order)
+
+    async def _follow(self, kind: Any, note: Callable[[dict[str, Any]], None]) -> None:
+        async for what, document in self.api.watch(kind, self.name):
+            if what in {"ADDED", "MODIFIED"}:
+                note(document)
+
+    def _pod(self, pod: dict[str, Any]) -> None:
+        if pod.get("status", {}).get("phase") == "Running":
+            place = pod["spec"]["nodeName"]
+            self._once(pod["metadata"]["labels"]["job-name"], pod["metadata"]["uid"], "running", place)
+
+    def _job(self, found: dict[str, Any]) -> None:
+        if holds(found, "Complete"):
+            self._once(found["metadata"]["name"], "", "finished")
+
+    def _workload(self, workload: dict[str, Any]) -> None:
+        unit = workload["metadata"]["ownerReferences"][0]["name"]
+        for condition, kind in (("QuotaReserved", "admitted"), ("Preempted", "evicted")):
+            for entry in workload.get("status", {}).get("conditions") or ():
+                if entry["type"] == condition and entry["status"] == "True":
+                    detail = "Preempted" if reason(workload, "Preempted") and kind == "evicted" else ""
+                    self._once(unit, entry["lastTransitionTime"], kind, detail=detail)  # type: ignore[arg-type]
+
+    def _once(self, unit: str, mark: str, kind: EventKind, place: str = "", detail: str = "") -> None:
+        if (unit, mark, kind) not in self._known:
+            self._known.add((unit, mark, kind))
+            self._note(unit, kind, place, detail)
+
+    def _note(self, unit: str, kind: EventKind, place: str = "", detail: str = "") -> None:
+        self._attempts[unit] = self._attempts.get(unit, 0) + (kind == "running")
+        at = (self.clock.now() - self._start) * self.scale
+        self.events.append(Event(at=at, unit=unit, kind=kind, place=place, detail=detail, attempt=self._attempts[unit]))
+
+
+def _claim(profile: str) -> str:
+    return profile.replace(".", "")
+
+
+async def play(arms: Sequence[Found], scale: float, say: Callable[[str], None]) -> dict[str, list[Event]]:
+    """Starts the control plane, plays all arms on it at once, and stops it."""
+    cache = cache_folder(os.environ)
+    if not built(cache):
+        build(cache, os.environ, say)
+    clock = SystemClock()
+    with tempfile.TemporaryDirectory(prefix="paper-") as folder:
+        async with Plane(Path(folder), cache, clock) as plane, plane.api() as api:
+            say(f"the control plane is up; {len(arms)} arms at {scale:g} times the speed")
+            running = [RealArm(plane, api, clock, found, scale) for found in arms]
+            events = await asyncio.gather(*(arm.run() for arm in running))
+            for arm in running:
+                await api.delete(NODES, f"{arm.name}-node")
+    return {arm.found.arm.name: found for arm, found in zip(running, events, strict=True)}
+
+
+def chosen(arm: Arm) -> bool:
+    """Arms that can be played: those with a queue for whole GPUs, and those with slices, as claims without a queue."""
+    return arm.accelerators is SLICES or bool(arm.preset)
+
+
+def to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,200 @@
+"""Stories of submissions and endings, for real Kueue and for the planner's model of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+GPU = "nvidia.com/gpu"
+VERSION = "kueue.x-k8s.io/v1beta2"
+
+
+class Submit(NamedTuple):
+    """One Job; `priority` names a class p0 to p9."""
+
+    job: str
+    queue: str
+    gpus: int = 1
+    priority: int = 0
+
+
+class Finish(NamedTuple):
+    """Its pod ends well, if it runs; else nothing happens."""
+
+    job: str
+
+
+class Queue(NamedTuple):
+    """One ClusterQueue with a LocalQueue of the same name."""
+
+    name: str
+    nominal: int
+    borrowing: int | None = None
+    lending: int | None = None
+    spec: Mapping[str, Any] = MappingProxyType({})
+
+
+class Scenario(NamedTuple):
+    """Queues, cohorts (name -> parent) and steps; all names are within the scenario."""
+
+    name: str
+    queues: tuple[Queue, ...]
+    steps: tuple[Submit | Finish, ...]
+    cohorts: Mapping[str, str] = MappingProxyType({})
+
+    def objects(self, namespace: str, flavor: str) -> list[dict[str, Any]]:
+        """Kueue's objects, cluster-wide names after the namespace."""
+        place = f"{namespace}-{self.name}"
+        made = []
+        for cohort, parent in self.cohorts.items():
+            spec = {"parentName": f"{place}-{parent}"} if parent else {}
+            made.append(_object("Cohort", f"{place}-{cohort}", spec))
+        for queue in self.queues:
+            limits = {"borrowingLimit": queue.borrowing, "lendingLimit": queue.lending}
+            quota = {"name": GPU, "nominalQuota": queue.nominal, **{k: v for k, v in limits.items() if v is not None}}
+            spec = {
+                "namespaceSelector": {},
+                "resourceGroups": [{"coveredResources": [GPU], "flavors": [{"name": flavor, "resources": [quota]}]}],
+                **queue.spec,
+            }
+            if "cohortName" in spec:
+                spec["cohortName"] = f"{place}-{spec['cohortName']}"
+            made.append(_object("ClusterQueue", f"{place}-{queue.name}", spec))
+            local = _object("LocalQueue", f"{self.name}-{queue.name}", {"clusterQueue": f"{place}-{queue.name}"})
+            made.append({**local, "metadata": {**local["metadata"], "namespace": namespace}})
+        return made
+
+
+def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def within(policy: str) -> dict[str, Any]:
+    return {"preemption": {"withinClusterQueue": policy}}
+
+
+def cohort(name: str, **preemption: Any) -> dict[str, Any]:
+    return {"cohortName": name, **({"preemption": preemption} if preemption else {})}
+
+
+STRICT = {"queueingStrategy": "StrictFIFO"}
+BORROWER = {"policy": "LowerPriority", "maxPriorityThreshold": 3}
+SCENARIOS = (
+    Scenario(
+        "priority",
+        (Queue("q", 3, spec=within("LowerPriority")),),
+        (
+            Submit("mid", "q", priority=2), Submit("old", "q", priority=1), Submit("new", "q", priority=1),
+            Submit("equal", "q", priority=1), Submit("urgent", "q", gpus=2, priority=5), Finish("urgent"),
+            Finish("mid"),
+        ),
+    ),
+    Scenario(
+        "minimal",
+        (Queue("q", 4, spec=within("LowerPriority")),),
+        (
+            Submit("one", "q", priority=1), Submit("three", "q", gpus=3, priority=1),
+            Submit("urgent", "q", gpus=3, priority=3), Finish("one"), Finish("urgent"),
+        ),
+    ),
+    Scenario(
+        "freed",
+        (Queue("q", 1),),
+        (
+            Submit("a", "q"), Submit("b", "q"), Submit("c", "q"), Submit("high", "q", priority=7), Finish("a"),
+            Finish("high"), Finish("b"),
+        ),
+    ),
+    Scenario(
+        "strict",
+        (Queue("q", 3, spec=STRICT),),
+        (
+            Submit("a", "q", gpus=2), Submit("big", "q", gpus=3), Submit("small", "q"), Finish("a"), Finish("big"),
+        ),
+    ),
+    Scenario(
+        "besteffort",
+        (Queue("q", 3),),
+        (
+            Submit("a", "q", gpus=2), Submit("big", "q", gpus=3), Submit("small", "q"), Finish("a"), Finish("small"),
+        ),
+    ),
+    Scenario(
+        "reclaim",
+        (Queue("a", 2, spec=cohort("c")), Queue("b", 2, spec=cohort("c", reclaimWithinCohort="Any"))),
+        (
+            *(Submit(f"a{i}", "a") for i in range(5)), Submit("b0", "b"), Submit("b1", "b"), Submit("b2", "b"),
+            Finish("b0"), Finish("a0"),
+        ),
+    ),
+    Scenario(
+        "lower",
+        (Queue("a", 1, spec=cohort("c")), Queue("b", 1, spec=cohort("c", reclaimWithinCohort="LowerPriority"))),
+        (
+            Submit("a0", "a", priority=5), Submit("a1", "a", priority=4), Submit("b0", "b", priority=4),
+            Submit("b1", "b", priority=5), Finish("a0"), Finish("b1"),
+        ),
+    ),
+    Scenario(
+        "limits",
+        (Queue("medium", 4, borrowing=0, lending=3, spec=cohort("c")), Queue("large", 4, spec=cohort("c"))),
+        (
+            *(Submit(f"l{i}", "large", gpus=2) for i in range(4)), Submit("m0", "medium", gpus=2),
+            Submit("m1", "medium"), Finish("l0"), Finish("l1"), Submit("m2", "medium", gpus=2), Finish("m1"),
+            Finish("l2"),
+        ),
+    ),
+    Scenario(
+        "threshold",
+        (
+            Queue("a", 2, spec=cohort("c")), Queue("b", 1, spec=cohort("c")),
+            Queue("p", 2, spec=cohort("c", reclaimWithinCohort="LowerPriority", borrowWithinCohort=BORROWER)),
+        ),
+        (
+            Submit("a0", "a"), Submit("b0", "b"), Submit("b1", "b", gpus=3, priority=3),
+            Submit("wide", "p", gpus=3, priority=5), Finish("wide"), Finish("a0"), Finish("b1"),
+        ),
+    ),
+    Scenario(
+        "tree",
+        (
+            Queue("a", 1, spec=cohort("left")), Queue("b", 1, spec=cohort("left", reclaimWithinCohort="Any")),
+            Queue("d", 2, spec=cohort("right", reclaimWithinCohort="Any")),
+        ),
+        (
+            *(Submit(f"a{i}", "a") for i in range(4)), Submit("d0", "d"), Submit("b0", "b"), Submit("d1", "d"),
+            Finish("d0"), Finish("d1"),
+        ),
+        {"left": "root", "right": "root", "root": ""},
+    ),
+)  # fmt: skip
+
+
+def invented(seed: int, steps: int = 14) -> Scenario:
+    """Three queues with all kinds of preemption, and steps by chance."""
+    chance = random.Random(seed)
+    policies = ("Never", "LowerPriority", "Any")
+    queues = tuple(
+        Queue(
+            name, chance.randint(1, 3), lending=chance.choice([None, None, 1]),
+            spec=cohort(
+                "c",
+                withinClusterQueue=chance.choice(["Never", "LowerPriority", "LowerPriority"]),
+                reclaimWithinCohort=(reclaim := chance.choice(policies)),
+                **({"borrowWithinCohort": BORROWER} if reclaim != "Never" and chance.random() < 0.4 else {}),
+            )
+            | (STRICT if chance.random() < 0.25 else {}),
+        )
+        for name in ("x", "y", "z")
+    )  # fmt: skip
+    story: list[Submit | Finish] = []
+    for number in range(steps):
+        jobs = [step.job for step in story if isinstance(step, Submit)]
+        if len(jobs) > 3 and chance.random() < 0.3:
+            story.append(Finish(chance.choice(jobs)))
+        else:
+            queue = chance.choice("xyz")
+            story.append(Submit(f"j{number}", queue, chance.choice([1, 1, 2]), chance.choice([0, 1, 4, 5])))
+    return Scenario(f"seed{seed}", queues, tuple(story))
