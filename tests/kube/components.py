@@ -61,8 +61,8 @@ def etcd(ports: Ports) -> Command:
             "--data-dir=etcd",
             "--unsafe-no-fsync",
             "--log-level=warn",
-            "--heartbeat-interval=20",  # ms; a single member elects itself after one election timeout
-            "--election-timeout=200",
+            "--heartbeat-interval=50",  # ms; a single member elects itself after one election timeout
+            "--election-timeout=500",
             f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}",
             f"--listen-peer-urls={peer}",

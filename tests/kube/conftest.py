@@ -66,8 +66,13 @@ async def namespace(plane: Plane, api: Api, request: pytest.FixtureRequest) -> A
     )
     name = made["metadata"]["name"]
     yield name
-    await api.request("DELETE", JOBS.path(name), {"propagationPolicy": "Background"})
-    await api.delete(NAMESPACES, name)
+
+    async def removed() -> bool:
+        await api.request("DELETE", JOBS.path(name), {"propagationPolicy": "Background"})
+        await api.delete(NAMESPACES, name)
+        return True
+
+    await plane.until("the namespace may go", removed)
 
 
 @pytest_asyncio.fixture

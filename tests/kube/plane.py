@@ -25,7 +25,7 @@ from tests.kube.certificates import write_pki
 from tests.kube.client import SERVICE_ACCOUNTS, Api, ApiError, Object
 from tests.kube.components import ADMIN_TOKEN, Ports
 from tests.kube.manifests import KUEUE_NAMESPACE, VISIBILITY_SERVICE, WEBHOOK_SERVICE, Manifests
-from tests.kube.processes import Command, Processes, free_ports
+from tests.kube.processes import Command, PortLease, Processes
 
 HERE = Path(__file__).resolve().parent
 _POLL = 0.05  # seconds between two looks
@@ -48,7 +48,8 @@ class Plane:
         self.manifests = Manifests(cache)
         self.marks: dict[str, float] = {}  # what was ready how many seconds after the start
         self._clock = clock
-        self._ports = Ports(*free_ports(len(Ports._fields)))
+        self._lease = PortLease(len(Ports._fields))
+        self._ports = Ports(*self._lease.ports)
         self._processes = Processes(cache / "bin", self.folder)
         self._kueue = dict(kueue or {})
 
@@ -94,14 +95,14 @@ class Plane:
         try:
             await self._up()
         except BaseException:
-            await self._processes.close()
+            await self._down()
             raise
         return self
 
     async def __aexit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        await self._processes.close()
+        await self._down()
 
     async def stop(self, name: str) -> None:
         """Stops one program: `await plane.stop("kube-apiserver")` is an outage. Data and ports stay."""
@@ -201,6 +202,10 @@ class Plane:
             self.marks[name] = self._clock.now() - begun
         await self._install_kueue()
         self.marks["kueue"] = self._clock.now() - begun
+
+    async def _down(self) -> None:
+        await self._processes.close()
+        self._lease.release()
 
     async def _install_kueue(self) -> None:
         authority = (self.pki / "ca.crt").read_bytes()

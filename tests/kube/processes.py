@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 _PR_SET_PDEATHSIG = 1
 _TAIL = 3000  # bytes of log that an error shows
@@ -105,20 +107,43 @@ def tail(path: Path, size: int = _TAIL) -> str:
     return ""
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from.
+class PortLease:
+    """Ports of 127.0.0.1 that are ours until `release`: other planes on this machine see the lock files.
 
-    A server can be stopped and started again on such a port: no client's local port takes it meanwhile.
+    They lie below the range that outgoing connections take theirs from, so that a server can be stopped and started
+    again on its port: no client's local port takes it meanwhile.
     """
-    first = 20000 + os.getpid() * 41 % 8000
-    found: list[int] = []
-    for port in range(first, 32000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-            if len(found) == count:
-                return found
-    raise OSError(f"no {count} free ports between {first} and 32000")
+
+    def __init__(self, count: int) -> None:
+        """Leases `count` ports; OSError if there are not so many."""
+        self.ports: list[int] = []
+        self._locks: list[IO[str]] = []
+        for port in range(20000, 32000):
+            if len(self.ports) == count:
+                return
+            self._take(port)
+        self.release()
+        raise OSError(f"no {count} free ports between 20000 and 32000")
+
+    def release(self) -> None:
+        """Gives the ports back; safe to repeat."""
+        for lock in self._locks:
+            lock.close()
+        self._locks.clear()
+
+    def _take(self, port: int) -> None:
+        folder = Path(tempfile.gettempdir()) / f"epp-kube-ports-{os.getuid()}"
+        folder.mkdir(exist_ok=True)
+        lock = (folder / str(port)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+            return
+        self._locks.append(lock)
+        self.ports.append(port)
 
 
 def dies_with_parent() -> Callable[[], None]:
