@@ -58,11 +58,14 @@ class Worker:
             await process.stdin.drain()
         ended = 0
         while ended < len(order.tasks):
-            line = await self._next(process, end)
+            try:
+                line = msgspec.json.decode(await self._next(process, end), type=Line)
+            except msgspec.DecodeError:  # a library's print
+                continue
             ended += line.result is not None or line.failure is not None
             yield line
 
-    async def _next(self, process: Process, end: float | None) -> Line:
+    async def _next(self, process: Process, end: float | None) -> bytes:
         assert process.stdout is not None
         try:
             async with asyncio.timeout(None if end is None else max(0.0, end - self._clock.now())):
@@ -73,7 +76,7 @@ class Worker:
             raise Died(Kind.TIMEOUT, "the worker hung and was killed") from None
         if not text.endswith(b"\n"):
             raise await self._death(process)
-        return msgspec.json.decode(text, type=Line)
+        return text
 
     async def _death(self, process: Process) -> Died:
         code = await self._reap(process)

@@ -15,7 +15,14 @@ from epp_batch.folder import Failure
 log = logging.getLogger("epp_batch.worker")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-MEMORY = ("out of memory", "bad_alloc", "cannot allocate memory", "alloc_failed", "failed to allocate")
+MEMORY = (
+    "out of memory",
+    "bad_alloc",
+    "cannot allocate memory",
+    "alloc_failed",
+    "failed to allocate",
+    "failed to map segment",
+)
 """What CUDA, cuBLAS, C++ and the C library say when memory is short; CTranslate2 passes it on as a RuntimeError."""
 
 
@@ -30,7 +37,7 @@ def at(stage: Stage, source: str) -> Iterator[None]:
         kind = kind_of(error, stage)
         if kind is Kind.INTERNAL:
             log.exception("%s: %s", source, stage.value)
-        raise WorkError(kind, stage, source, in_words(error)) from error
+        raise WorkError(kind, stage, source, in_words(out_of_memory(error) or error)) from error
 
 
 def kind_of(error: BaseException, stage: Stage) -> Kind:
@@ -44,11 +51,13 @@ def kind_of(error: BaseException, stage: Stage) -> Kind:
     return Kind.INTERNAL
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short, on the device or here."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in MEMORY)
+def out_of_memory(error: BaseException | None) -> BaseException | None:
+    """The exception that says that memory was short, on the device or here; it may lie a few causes back."""
+    if error is None or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return error
+    if isinstance(error, RuntimeError | ImportError) and any(sign in str(error).lower() for sign in MEMORY):
+        return error
+    return out_of_memory(error.__cause__ or error.__context__)
 
 
 def in_words(error: BaseException) -> str:

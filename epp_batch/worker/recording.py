@@ -183,7 +183,7 @@ class Work:
             resumed_at=attempt.resumed_at,
             attempts=progress.attempts,
             rtf=timings.get("transcribe", 0.0) / seconds,
-            host=platform.node(),
+            host=os.environ.get("NODE_NAME") or platform.node(),
             devices=devices(whisper),
             worker=versions(whisper),
             peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -239,6 +239,21 @@ def test_a_full_disk(long, tmp_path):
     assert lines(output)[-1]["failure"]["kind"] == folder.failure("long").kind == "disk_full"
 
 
+def test_too_little_memory(tmp_path):
+    """Too little to load the model and use it; the limit is on addresses, so that no other process suffers."""
+    folder, path = Folder(tmp_path / "out"), librivox()[0][0]
+
+    def little_memory():
+        resource.setrlimit(resource.RLIMIT_AS, (550 << 20, 550 << 20))
+
+    environment = order(folder, path) | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with running("worker", env=environment, preexec_fn=little_memory) as process:
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == Kind.MEMORY.code
+    assert errors.splitlines()[-1].endswith(f"; {Kind.MEMORY.remedy}")
+    assert folder.failure(path.stem).kind == "memory"
+
+
 def test_a_worker_without_its_order():
     ended = subprocess.run((*COMMAND, "worker"), capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 2

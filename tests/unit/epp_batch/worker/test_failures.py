@@ -31,6 +31,13 @@ def test_kinds(error, kind):
     assert kind_of(error, Stage.TRANSCRIBE) is kind
 
 
+def test_the_cause_of_a_failed_import_may_be_memory():
+    """As faster-whisper tells of an onnxruntime that could not be mapped."""
+    error = RuntimeError("this requires the onnxruntime package")
+    error.__cause__ = ImportError("libx.so: failed to map segment from shared object")
+    assert kind_of(error, Stage.TRANSCRIBE) is Kind.MEMORY
+
+
 def test_what_the_system_refuses_to_write_is_unwritable():
     error = OSError(errno.EROFS, "Read-only file system")
     assert kind_of(error, Stage.WRITE) is Kind.UNWRITABLE
