@@ -58,7 +58,8 @@ async def driver(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "epp_batch", "submit", str(sources),
         "--output", str(output), "--namespace", namespace, "--queue", "lq", "--image", "none", "--model", "tiny",
-        "--order", "submission", "--volume", f"host{sources.parent}={sources.parent}", "--kubeconfig", str(plane.kubeconfig),
+        "--order", "submission", "--volume", f"host{sources.parent}={sources.parent}",
+        "--kubeconfig", str(plane.kubeconfig),
         stdout=log, stderr=log,
     )  # fmt: skip
     try:
