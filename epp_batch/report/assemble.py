@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from msgspec.structs import replace
+
 from epp_batch.folder import Failure, Result
 from epp_batch.report import rows as by_recording
 from epp_batch.report.axis import Axis
@@ -45,23 +47,27 @@ def build(
     CPU, where places do not name the slots of a slice; one if it is not said, none for a run without a cluster.
     `words` are errors against references by stem. A failure without a key is of a source that never became a task.
     """
-    prices = prices or Prices()
+    prices, failures = prices or Prices(), list(failures)
     course = Course.of(run, list(events), results, shares or {})
-    failures = list(failures)
     rows = by_recording.rows(run, course, results, prices, words or {}) + by_recording.unread(failures)
-    spans, axis = course.spans, course.axis
-    counts: dict[Status, int] = {"done": 0, "failed": 0, "cancelled": 0, "running": 0, "waiting": 0}
-    for row in rows:
-        counts[row.status] += 1
+    transcribed = _transcribed(run, results)
+    report = _measured(run, course, rows, prices, transcribed)
+    return replace(report, normaliser=normaliser, troubles=_troubles(run, rows, failures, course))
+
+
+def _measured(
+    run: Run, course: Course, rows: tuple[Row, ...], prices: Prices, transcribed: Mapping[str, float]
+) -> Report:
+    """Everything but words about it. `transcribed` is the workers' seconds by unit."""
     audio = sum(row.audio_seconds or 0.0 for row in rows if row.status == "done" and not row.reused)
+    counts, units = _counts(rows), course.histories.values()
     errors = sum((row.words for row in rows if row.words), Words(reference=0))
-    held = course.histories.values()
     return Report(
         run=run.name,
-        kind=_kind(run, axis),
-        began=axis.began,
+        kind=_kind(run, course.axis),
+        began=course.axis.began,
         makespan=course.makespan,
-        length=axis.length,
+        length=course.axis.length,
         complete=not counts["running"] and not counts["waiting"],
         counts=counts,
         reused=sum(row.reused for row in rows),
@@ -69,22 +75,27 @@ def build(
         speed=audio / course.makespan if course.makespan and audio else None,
         latencies=_latencies(course, rows),
         concurrency=_concurrency(course),
-        evictions=sum(history.evictions for history in held),
-        preemptions=sum(history.preemptions for history in held),
-        retries=sum(history.retries for history in held),
-        models=by_recording.models(rows, spans, prices),
-        uses=uses(spans, _transcribed(run, results), course.makespan, prices),
-        cost=cost(spans, prices),
+        evictions=sum(unit.evictions for unit in units),
+        preemptions=sum(unit.preemptions for unit in units),
+        retries=sum(unit.retries for unit in units),
+        models=by_recording.models(rows, course.spans, prices),
+        uses=uses(course.spans, transcribed, course.makespan, prices),
+        cost=cost(course.spans, prices),
         currency=prices.currency,
         words=errors if errors.reference else None,
         wer=errors.rate,
-        normaliser=normaliser,
-        troubles=_troubles(run, rows, failures, course),
         rows=rows,
-        spans=spans,
+        spans=course.spans,
         summaries=course.summaries,
-        cuts=tuple(axis.cuts()),
+        cuts=tuple(course.axis.cuts()),
     )
+
+
+def _counts(rows: Sequence[Row]) -> dict[Status, int]:
+    counts: dict[Status, int] = {"done": 0, "failed": 0, "cancelled": 0, "running": 0, "waiting": 0}
+    for row in rows:
+        counts[row.status] += 1
+    return counts
 
 
 def _kind(run: Run, axis: Axis) -> Literal["cluster", "local", "virtual"]:

