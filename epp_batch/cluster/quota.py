@@ -10,6 +10,7 @@ from epp_batch.cluster import accelerators
 from epp_batch.cluster.quantities import quantity
 from epp_batch.work import Placement
 
+_KNOWN = ("nvidia.com/", "epp-batch/", "hugepages-")
 Object = dict[str, Any]
 Charge = dict[str, Fraction]
 
@@ -92,15 +93,17 @@ def used(queue: Object, flavor: str, resource: str) -> Fraction:
 def charges(placement: Placement, queue: Object, configuration: Object | None = None) -> Charge:
     """What Kueue charges one pod, by resource.
 
-    `configuration` is the Kueue manager's own, where it can be read. Without it, slices count as what the queue covers
-    of their likely names: their own, or our slots.
+    `configuration` is the Kueue manager's own, where it can be read. Without it, accelerators count as what the queue
+    covers of their likely names: their own, or our slots and memory; as nothing where the queue covers names that only
+    the configuration explains.
     """
     accelerator = accelerators.parse(placement.accelerator)
     covers = covered(queue)
     settings = (configuration or {}).get("resources") or {}
     if configuration is None:
         options = accelerator.charges()
-        likely = next((option for option in options if set(option) <= covers), options[0] if options else {})
+        unknown = {} if any(map(_foreign, covers)) or not options else options[0]
+        likely = next((option for option in options if set(option) <= covers), unknown)
         wanted = {name: Fraction(count) for name, count in likely.items()}
     else:
         wanted = _claimed(accelerator, settings)
@@ -114,6 +117,11 @@ def charges(placement: Placement, queue: Object, configuration: Object | None = 
     if settings.get("quotaCheckStrategy") == "IgnoreUndeclared":
         wanted = {name: amount for name, amount in wanted.items() if name in covers}
     return wanted | ({"pods": Fraction(1)} if "pods" in covers else {})
+
+
+def _foreign(resource: str) -> bool:
+    """Whether it may stand for something else: neither Kubernetes' own nor NVIDIA's, nor ours."""
+    return not resource.startswith(_KNOWN) if "/" in resource else "." in resource
 
 
 def _claimed(accelerator: accelerators.Accelerator, settings: Mapping[str, Any]) -> Charge:

@@ -29,6 +29,17 @@ LOOKS = 300
 """At a Job that is being deleted, 0.2 s apart."""
 
 
+def announce(wanted: Run, gathered: Gathered, folder: Folder) -> None:
+    """What was submitted, in one line."""
+    tasks = wanted.tasks()
+    done = sum(folder.finished(task, wanted.options) is not None for task in tasks)
+    hours = sum(task.recording.seconds or 0.0 for task in tasks) / 3600
+    parts = [f"{len(tasks)} recordings ({hours:.1f} h of audio) in {len(wanted.units)} Jobs"]
+    parts += [f"{done} finished before"] if done else []
+    parts += [f"{len(gathered.failed)} cannot be read"] if gathered.failed else []
+    print(f"run {wanted.name}: {', '.join(parts)}", file=sys.stderr)
+
+
 async def supersede(client: Client, before: Run | None, run: Run) -> int:
     """Deletes Jobs of the last submission that would write where this one's shall; how many others of it go on."""
     if before is None or before.cluster is None:
@@ -48,9 +59,23 @@ async def supersede(client: Client, before: Run | None, run: Run) -> int:
     return left
 
 
+def _open(unit: Unit, run: Run, folder: Folder, *, retry: bool) -> bool:
+    """Whether some task has neither a transcript nor a failure that is final."""
+    for task in unit.tasks:
+        failure = folder.failure(task.stem)
+        failed = failure is not None and failure.permanent and failure.key == task.key(run.options)
+        if (retry or not failed) and folder.finished(task, run.options) is None:
+            return True
+    return False
+
+
 def _ended(one: dict[str, Any]) -> bool:
+    return _condition(one, "Complete") or _condition(one, "Failed")
+
+
+def _condition(one: dict[str, Any], kind: str) -> bool:
     conditions = one.get("status", {}).get("conditions") or ()
-    return any(c["type"] in {"Complete", "Failed"} and c["status"] == "True" for c in conditions)
+    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
 
 
 async def forget(client: Client, run: Run, folder: Folder) -> None:
@@ -80,21 +105,26 @@ async def _gone(client: Client, path: str, uid: str) -> None:
     raise ClusterError(f"{path} is still being deleted", remedy="see what holds it (its finalizers), then submit again")
 
 
-async def create(client: Client, run: Run, folder: Folder) -> int:
-    """Makes the Jobs that are missing, in order, a few at once; how many. Nobody follows them."""
+async def create(client: Client, run: Run, folder: Folder, *, retry: bool) -> int:
+    """Makes the Jobs that are missing, in order, a few at once; how many. Nobody follows them.
+
+    `retry` makes those again that have failed.
+    """
     namespace = _namespace(run)
     for template in jobs.templates(run):
         try:
             await client.create(CLAIM_TEMPLATES.path(namespace), template)
         except Conflict:
             continue
-    there = await client.list(JOBS.path(namespace), selector=f"{RUN_LABEL}={run.name}")
-    known = {one["metadata"]["name"] for one in there}
-    missing = [
-        unit
-        for unit in run.units
-        if unit.name not in known and any(folder.finished(task, run.options) is None for task in unit.tasks)
-    ]
+    known = set()
+    for one in await client.list(JOBS.path(namespace), selector=f"{RUN_LABEL}={run.name}"):
+        if retry and _condition(one, "Failed"):
+            path = JOBS.path(namespace, one["metadata"]["name"])
+            await client.delete(path, uid=one["metadata"]["uid"])
+            await _gone(client, path, one["metadata"]["uid"])
+        else:
+            known.add(one["metadata"]["name"])
+    missing = [unit for unit in run.units if unit.name not in known and _open(unit, run, folder, retry=retry)]
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def make(unit: Unit) -> None:

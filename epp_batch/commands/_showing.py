@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import yaml
 
 from epp_batch.cluster import jobs
@@ -12,6 +13,7 @@ from epp_batch.cluster.checks import Seen
 from epp_batch.cluster.fit import fits
 from epp_batch.cluster.quantities import show
 from epp_batch.errors import InputError
+from epp_batch.folder import Folder
 from epp_batch.work import Cluster, Run, Unit
 
 
@@ -30,6 +32,13 @@ class _Plain(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def unfinished(run: Run, folder: Folder) -> tuple[Run, int]:
+    """The run without units whose transcripts are all there; how many recordings have theirs."""
+    missing = {task.stem for task in run.tasks() if folder.finished(task, run.options) is None}
+    left = tuple(unit for unit in run.units if any(task.stem in missing for task in unit.tasks))
+    return msgspec.structs.replace(run, units=left), len(run.tasks()) - len(missing)
 
 
 def units(run: Run) -> str:
@@ -64,6 +73,8 @@ def prediction(run: Run, objects: Sequence[dict[str, Any]]) -> str:
     from epp_batch.planner.objects import world
 
     cluster = _cluster(run)
+    if not run.units:
+        return "nothing is left to do\n"
     try:
         there = world(objects)
         if not there.nodes:

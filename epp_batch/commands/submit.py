@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.yaml and not args.dry_run:
         raise InputError("--yaml without --dry-run", remedy="give both, or neither")
+    if args.summarize and not args.follow:
+        raise InputError("--summarize with --no-follow", remedy="epp-batch summarize --follow sends transcripts later")
     try:
         return asyncio.run(_run(args))
     except OSError as error:
@@ -91,7 +93,7 @@ async def _run(args: argparse.Namespace) -> int:
         wanted = _planned(args, folder, gathered, namespace, looked, clock)
         problems = await _problems(wanted, client, looked)
         if args.dry_run:
-            return _show(args, wanted, gathered, looked, problems)
+            return _show(args, wanted, gathered, folder, looked, problems)
         assert client is not None
         if problems and not args.no_preflight:
             count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
@@ -117,7 +119,7 @@ async def _keep(
         gathered.save_failures(folder, clock.wall())
         if args.force:
             await _following.forget(client, wanted, folder)
-    _announce(wanted, gathered, folder)
+    _following.announce(wanted, gathered, folder)
     if left:
         way = "name all sources in one command, or give each its own --output"
         print(f"epp-batch submit: {left} Jobs of the last submission go on, followed by nobody; {way}", file=sys.stderr)
@@ -229,10 +231,20 @@ async def _problems(wanted: Run, client: Client | None, looked: Look | None) -> 
 
 
 def _show(
-    args: argparse.Namespace, wanted: Run, gathered: Gathered, looked: Look | None, problems: list[Problem]
+    args: argparse.Namespace,
+    wanted: Run,
+    gathered: Gathered,
+    folder: Folder,
+    looked: Look | None,
+    problems: list[Problem],
 ) -> int:
+    """Prints what is still to do."""
     from epp_batch.commands import _showing, _summaries
 
+    if not args.force:
+        wanted, done = _showing.unfinished(wanted, folder)
+        if done:
+            print(f"epp-batch submit: {done} recordings are finished already, and left out", file=sys.stderr)
     for failure in gathered.failures:
         _summaries.complain(failure)
     if args.yaml:
@@ -259,16 +271,6 @@ def _nothing(args: argparse.Namespace, gathered: Gathered, folder: Folder, clock
     return 1
 
 
-def _announce(wanted: Run, gathered: Gathered, folder: Folder) -> None:
-    tasks = wanted.tasks()
-    done = sum(folder.finished(task, wanted.options) is not None for task in tasks)
-    hours = sum(task.recording.seconds or 0.0 for task in tasks) / 3600
-    parts = [f"{len(tasks)} recordings ({hours:.1f} h of audio) in {len(wanted.units)} Jobs"]
-    parts += [f"{done} finished before"] if done else []
-    parts += [f"{len(gathered.failed)} cannot be read"] if gathered.failed else []
-    print(f"run {wanted.name}: {', '.join(parts)}", file=sys.stderr)
-
-
 async def _submit(
     args: argparse.Namespace, wanted: Run, gathered: Gathered, folder: Folder, client: Client, clock: Clock
 ) -> int:
@@ -276,7 +278,7 @@ async def _submit(
     from epp_batch.commands import _following
 
     if not args.follow:
-        made = await _following.create(client, wanted, folder)
+        made = await _following.create(client, wanted, folder, retry=args.retry_failed)
         print(f"{made} Jobs made; epp-batch watch {folder.root} follows them", file=sys.stderr)
         return 1 if gathered.failed else 0
     stopped = asyncio.current_task()

@@ -145,22 +145,24 @@ def _stems_before(folder: Folder) -> dict[str, str]:
 
 
 def _reader(digests: Digests, probe: bool, references: Path | None) -> Callable[[Found, str], Recording | WorkError]:
+    silent: set[str] = set()
+
     def read(one: Found, stem: str) -> Recording | WorkError:
         try:
-            return _read(one, stem, digests, probe, references)
+            return _read(one, stem, digests, probe, references, silent)
         except WorkError as error:
             return error
 
     return read
 
 
-def _read(one: Found, stem: str, digests: Digests, probe: bool, references: Path | None) -> Recording:
+def _read(one: Found, stem: str, digests: Digests, probe: bool, references: Path | None, silent: set[str]) -> Recording:
     reference = one.reference
     if reference is None and references is not None and (references / f"{stem}.txt").is_file():
         reference = str(references / f"{stem}.txt")
     if sources.is_url(one.source):
         digest = hashlib.sha256(one.source.encode()).hexdigest()
-        seconds = media.probe(one.source) if probe and one.seconds is None else one.seconds
+        seconds = media.probe(one.source, silent) if probe and one.seconds is None else one.seconds
         return Recording(source=one.source, stems=(stem,), sha256=digest, seconds=seconds, reference=reference)
     try:
         one.source.encode()

@@ -31,8 +31,9 @@ def units(
 ) -> list[Unit]:
     """The units of a run, each named by what it does, so that the same work has the same name next time.
 
-    `before` are the units of an earlier submission: with `shard_seconds` those whose tasks are all still wanted stay as
-    they are, since they may be at work, and a recording keeps the output name that it had. "slots" takes its order from `arrange`.
+    `before` are the units of an earlier submission: a recording keeps the output name that it had there, and with
+    `shard_seconds` units whose tasks are all still wanted stay as they are, since they may be at work. "slots" takes
+    its order from `arrange`.
     """
     tasks = _distinct(recordings, rules, options, before)
     shards = _shards(tasks, options, shard_seconds, before)

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 from epp_batch.errors import InputError, Kind, Stage, WorkError
 from epp_batch.intake.sources import is_url
@@ -14,14 +15,17 @@ TIMEOUT = 15.0
 """Seconds that a server may take to open, and to give each piece."""
 
 
-def probe(source: str) -> float | None:
+def probe(source: str, silent: set[str] | None = None) -> float | None:
     """Seconds of the first audio stream; None where only decoding or a reachable server would tell.
 
-    Raises WorkError for what is no audio, is empty, or is not there.
+    Servers that do not answer are put into `silent`, and are not asked again. Raises WorkError for what is no audio, is
+    empty, or is not there.
     """
     remote = is_url(source)
     if not remote:
         _check(source)
+    elif silent is not None and urlsplit(source).netloc in silent:
+        return None
     av = _library()
     try:
         with av.open(source, timeout=TIMEOUT if remote else None, **lenient(av)) as container:
@@ -35,6 +39,8 @@ def probe(source: str) -> float | None:
             raise WorkError(Kind.CORRUPT, Stage.PROBE, source, str(error.strerror or error)) from error
         if isinstance(error, av.error.HTTPNotFoundError):
             raise WorkError(Kind.MISSING, Stage.PROBE, source, "the server does not have it") from error
+        if silent is not None:
+            silent.add(urlsplit(source).netloc)
         return None  # it may well be reachable from where the workers run
 
 
@@ -58,11 +64,11 @@ def _length(container: Any, *, deep: bool) -> float | None:
     elif container.duration:
         length = container.duration / 1e6
     elif deep:
-        ends = [
+        ends = (
             float((packet.pts + (packet.duration or 0)) * packet.time_base)
             for packet in container.demux(stream)
             if packet.pts is not None
-        ]
+        )
         length = max(ends, default=math.nan)
     return round(length, 3) if math.isfinite(length) and length > 0 else None
 

@@ -124,13 +124,14 @@ def _walk(folder: Path, skip: Path) -> Iterator[Path]:
 def _glob(pattern: str, skip: Path) -> Iterator[Found]:
     """Files of audio suffixes, or of the suffix that the pattern spells out; folders are walked."""
     base = _fixed(pattern)
+    apart = skip not in (base.absolute(), *base.absolute().parents)
     spelled = PurePosixPath(pattern).suffix.lower()
     wanted = AUDIO if not spelled or glob.has_magic(spelled) else AUDIO | {spelled}
     everything = pattern.rstrip("/").endswith("**")
     none = True
     for path in map(Path, sorted(glob.glob(os.path.expanduser(pattern), recursive=True))):
         for file in _walk(path, skip) if path.is_dir() and not everything else [path]:
-            if file.suffix.lower() in wanted and file.is_file() and skip not in file.absolute().parents:
+            if file.suffix.lower() in wanted and file.is_file() and not (apart and skip in file.absolute().parents):
                 none = False
                 yield of_path(file, base)
     if none:

@@ -78,7 +78,7 @@ def _apart(group: list[Found], *, alone: bool) -> list[str]:
         return plain
     wheres = [_parents(one) for one in group]
     if len(group) > 1 and len(set(wheres)) == 1:
-        names = [name + clean(_suffix(one)) if _suffix(one) else name for name, one in zip(plain, group, strict=True)]
+        names = ["/".join((*map(clean, one.name[:-1]), clean(one.name[-1] + _suffix(one)))) for one in group]
         return names if _distinct(names) else _hashed(plain, group)
     for depth in range(1, max(map(len, wheres)) + 1):
         names = ["/".join((*where[-depth:], name)) for where, name in zip(wheres, plain, strict=True)]

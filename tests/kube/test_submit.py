@@ -116,6 +116,10 @@ async def test_from_speech_to_transcripts_and_only_once(
 
     events = len(read(folder.events_file))
     (calls / "bad.mp3").unlink()
+    dry = await cli.submit(*flags, "--dry-run")
+    assert dry.code == 0, dry
+    assert "2 recordings are finished already, and left out" in dry.err
+    assert "nothing is left to do" in dry.out
     again = await cli.submit(*flags)
     assert again.code == 0, again
     assert "2 finished before" in again.err

@@ -101,6 +101,12 @@ def test_a_slice_counts_as_what_the_queue_covers():
     }
 
 
+@pytest.mark.parametrize("name", ["gpu.memory", "example.com/credits"])
+def test_names_that_only_the_configuration_explains_are_not_judged(name):
+    assert of("mig:3g.20gb", {name: 64}) == {}
+    assert of("dra:3g.20gb", {name: 64, "cpu": 8}, cpu="2") == {"cpu": 2}
+
+
 def test_the_managers_configuration_decides():
     rule = {"input": "nvidia.com/mig-3g.20gb", "strategy": "Replace", "outputs": {"x/memory": "20Gi"}}
     replaced = {"resources": {"transformations": [rule]}}

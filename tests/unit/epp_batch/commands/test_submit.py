@@ -89,6 +89,7 @@ def test_a_dry_run_without_a_cluster_shows_the_jobs(calls, capsys):
     ("more", "what"),
     [
         (["--queue", "lq", "--yaml"], "--yaml without --dry-run"),
+        (["--queue", "lq", "--no-follow", "--summarize", "http://h/v1"], "--summarize with --no-follow"),
         (["--dry-run"], "no queue was named"),
         (["--queue", "lq", "--dry-run", "--run", "Not This"], "cannot be the name of Jobs"),
         (["--queue", "lq", "--kubeconfig", "/none", "--dry-run"], "/none: no such kubeconfig"),

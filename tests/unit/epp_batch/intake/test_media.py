@@ -97,4 +97,12 @@ def test_lengths_over_http(audio, server):
 def test_a_server_that_is_not_there_may_be_there_for_the_workers():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        assert probe(f"http://127.0.0.1:{unused.getsockname()[1]}/a.mp3") is None
+        place = f"127.0.0.1:{unused.getsockname()[1]}"
+        silent = set()
+        assert probe(f"http://{place}/a.mp3", silent) is None
+    assert silent == {place}
+
+
+def test_a_server_that_did_not_answer_is_not_asked_again(audio, server):
+    record(audio / "a.mp3", 3.0)
+    assert probe(f"{server}/a.mp3", {server.removeprefix("http://")}) is None

@@ -25,6 +25,11 @@ def test_a_folder_is_walked_in_order_without_hidden_ones_and_the_output(tree):
     assert names(tree, tree) == ["a", "b", "sub/c"]
 
 
+def test_an_output_folder_that_is_the_sources_hides_nothing(tree):
+    for source in (tree, tree / "**"):
+        assert ["/".join(found.name) for found in expand([str(source)], tree)] == ["a", "b", "out/f", "sub/c"]
+
+
 def test_files_of_any_suffix_are_taken_when_named(tree):
     assert names(tree, tree / "odd.dat", tree / "sub/c.flac") == ["odd", "c"]
 
