@@ -71,9 +71,14 @@ class PrefixIndex:
         if holders is None:
             return np.zeros(len(slots), np.float32)
         blocks = np.zeros(len(self._held) + 1, np.float32)
-        guess = len(hashes)
+        guess = 0
+        last = after = -1  # what stands before and behind the guess; no hash is -1
         for slot in holders:
-            blocks[slot] = guess = _matched(self._held[slot], hashes, guess)
+            held = self._held[slot]
+            if last not in held or after in held:
+                guess = _matched(held, hashes, guess or len(hashes))
+                last, after = hashes[guess - 1], hashes[guess] if guess < len(hashes) else -1
+            blocks[slot] = guess
         return blocks.take(slots, mode="clip")  # slots past the end, never touched, read the last cell, always 0
 
     def touch(self, slot: int, hashes: Chain, capacity: int) -> int:
