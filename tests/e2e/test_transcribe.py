@@ -18,9 +18,11 @@ import msgspec
 import pytest
 from whisper_normalizer.english import EnglishTextNormalizer
 
+from epp.clock import SystemClock
 from epp_batch import timeline
 from epp_batch.errors import Kind
 from epp_batch.folder import Folder
+from epp_batch.local.worker import Worker
 from epp_batch.work import ORDER_VARIABLE, Options, Order, Recording, Task
 from tests.speech import librivox, silence
 
@@ -185,6 +187,18 @@ def test_a_process_that_dies_takes_one_recording_with_it(long, tmp_path):
     assert folder.result("long").attempts == 2
     assert folder.result("long").resumed_at > 0
     assert folder.failure("long") is None
+
+
+async def test_a_process_that_died_idle_is_replaced(tmp_path):
+    folder, worker = Folder(tmp_path / "out"), Worker(0, tmp_path / "worker.log", {}, SystemClock())
+    orders = [msgspec.json.decode(order(folder, source)[ORDER_VARIABLE], type=Order) for source, _ in librivox()[1:3]]
+    results, before = [], set(children(os.getpid()))
+    for wanted in orders:
+        results += [line.result async for line in worker.lines(wanted) if line.result is not None]
+        (child,) = set(children(os.getpid())) - before
+        os.kill(child, signal.SIGKILL)
+    await worker.close()
+    assert [result.source for result in results] == [wanted.tasks[0].recording.source for wanted in orders]
 
 
 def test_ctrl_c_keeps_what_is_done(long, tmp_path):

@@ -55,6 +55,11 @@ def test_the_wheel_has_tiny_en_unless_another_was_given(tmp_path):
     assert models.find("tiny.en", order(tmp_path), "a.wav") == folder
 
 
+def test_a_path_that_was_given_is_not_replaced_by_another_model(tmp_path):
+    with pytest.raises(WorkError, match=r"no model 'tiny\.en' in "):
+        models.find("tiny.en", order(tmp_path / "mistyped"), "a.wav")
+
+
 @pytest.mark.parametrize("name", ["large-v3", "no-such-size", "Somebody/whisper-model"])
 def test_nothing_is_fetched_unasked(tmp_path, name):
     with pytest.raises(WorkError, match="no model") as caught:
