@@ -78,7 +78,12 @@ def add_whisper(parser: argparse.ArgumentParser) -> None:
     )
     add("--no-vad", action="store_true", help="do not skip what the voice detector takes for silence")
     add("--no-word-timestamps", action="store_true", help="times of segments only")
-    add("--compute-type", default=default.compute_type, metavar="TYPE", help="int8, float16 … (default: the model's)")
+    add(
+        "--compute-type",
+        default=default.compute_type,
+        metavar="TYPE",
+        help="int8, float16 … (default: 16 bits; 8 on CPUs)",
+    )
     add("--initial-prompt", metavar="TEXT", help="names and terms that Whisper should expect")
     add("--formats", default=",".join(FORMATS), metavar="LIST", help="default %(default)s")
     add("--max-seconds", type=duration, metavar="TIME", help="give up on a recording after this long (90, 90s, 2h)")
