@@ -77,7 +77,13 @@ def _phases(state: Standing) -> Table:
     return table
 
 
-def _bar(state: Standing) -> ProgressBar:
+def _bar(state: Standing) -> Table:
+    line = Table.grid()  # a bar alone would not end its line
+    line.add_row(_progress(state))
+    return line
+
+
+def _progress(state: Standing) -> ProgressBar:
     if state.unknown_lengths or not state.audio_total:
         return ProgressBar(total=max(1, state.recordings), completed=state.count("done"), width=60)
     return ProgressBar(total=state.audio_total, completed=state.audio_done, width=60)
