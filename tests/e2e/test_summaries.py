@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from asyncio.subprocess import PIPE, STDOUT, Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from epp_batch.folder import Folder, Result, load, save, write
 from epp_batch.summaries import Summary
 from epp_batch.timeline import Event, read
 from epp_batch.work import Options, Recording, Run, Task, Unit
+from tests.gateway import epp_up, started
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(180)]
 
@@ -36,33 +37,6 @@ schedulingProfiles:
   plugins: [{{pluginRef: label-selector-filter}}, {{pluginRef: max-score-picker}}]
 dataLayer: {{discovery: {{pluginRef: file-discovery}}}}
 """
-
-
-@contextlib.asynccontextmanager
-async def started(*words: str, pattern: str) -> AsyncIterator[tuple[Process, str]]:
-    """A command of `epp` once it has said `pattern`, of which the first group is given; ended after."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "epp", *words, stdout=PIPE, stderr=STDOUT)
-    assert process.stdout is not None
-    try:
-        said = ""
-        async for line in process.stdout:
-            said += line.decode()
-            if found := re.search(pattern, said, re.DOTALL):
-                break
-        else:
-            pytest.fail(said)
-        reading = asyncio.get_running_loop().create_task(process.stdout.read())
-        yield process, found[1]
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-        await reading
-
-
-def gateway(*words: str) -> contextlib.AbstractAsyncContextManager[tuple[Process, str]]:
-    common = ("up", "--plain", "--port=0", "--metrics-port=0")
-    return started(*common, *words, pattern=r"gateway +(http://\S+).*Ctrl-C")
 
 
 def transcripts(root: Path, count: int, words: int = 50) -> Folder:
@@ -109,7 +83,7 @@ def summary(folder: Folder, stem: str) -> Summary:
 async def test_a_folder_is_summarised_once_through_the_gateway(tmp_path: Path) -> None:
     folder = transcripts(tmp_path / "out", 12, words=600)
     words = ("summarize", str(folder.root), "--max-tokens=16")
-    async with gateway("--sim=3", "--sim-flags=--max-model-len=4096") as (_, url):
+    async with epp_up("--sim=3", "--sim-flags=--max-model-len=4096") as (_, url):
         first = await command(*words, f"--url={url}")
         output, errors = await first.communicate()
         assert (first.returncode, errors) == (0, b"")
@@ -137,7 +111,7 @@ async def test_the_picker_s_refusals_are_waited_out(tmp_path: Path, before: str,
     config.write_text(PICKY.format(path=pool))
     async with started("sim", "--port=0", pattern=r"127.0.0.1:(\d+)") as (_, port):
         pool.write_text(f"endpoints: {before.replace('PORT', port)}")
-        async with gateway(f"--config-file={config}") as (_, url):
+        async with epp_up(f"--config-file={config}") as (_, url):
             process = await command("summarize", str(folder.root), f"--url={url}", "--model=sim", "--json")
             kinds = []
             async for event in events(process):
@@ -153,7 +127,7 @@ async def test_the_picker_s_refusals_are_waited_out(tmp_path: Path, before: str,
 
 async def test_a_gateway_that_dies_under_way_is_left_for_another(tmp_path: Path) -> None:
     folder = transcripts(tmp_path / "out", 6)
-    async with gateway("--sim=1") as (dying, first), gateway("--sim=1") as (_, second):
+    async with epp_up("--sim=1") as (dying, first), epp_up("--sim=1") as (_, second):
         process = await command(
             "summarize", str(folder.root), f"--url={first}", f"--url={second}", "--json", "--concurrency=2",
             "--max-tokens=120",
@@ -176,7 +150,7 @@ async def test_transcripts_that_land_later_are_followed(tmp_path: Path) -> None:
     late = folder.path("call1", "done.json")
     kept = late.read_bytes()
     late.unlink()
-    async with gateway("--sim=1") as (_, url):
+    async with epp_up("--sim=1") as (_, url):
         process = await command("summarize", str(folder.root), f"--url={url}", "--json", "--follow", "--max-tokens=8")
         stems = []
         async for event in events(process):
