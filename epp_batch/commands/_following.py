@@ -78,6 +78,26 @@ def _condition(one: dict[str, Any], kind: str) -> bool:
     return any(c["type"] == kind and c["status"] == "True" for c in conditions)
 
 
+async def reopen(client: Client, run: Run, folder: Folder, *, retry: bool) -> None:
+    """Deletes Jobs that have ended well and whose transcripts are there no more, so that they are made again.
+
+    Without `retry` only where the folder has a part of the transcript: else it may be one that workers do not share.
+    """
+    there = await client.list(JOBS.path(_namespace(run)), selector=f"{RUN_LABEL}={run.name}")
+    units = {unit.name: unit for unit in run.units}
+    for meta in (one["metadata"] for one in there if _condition(one, "Complete")):
+        tasks = units[meta["name"]].tasks if meta["name"] in units else ()
+        missing = [task for task in tasks if folder.finished(task, run.options) is None]
+        if any(retry or _damaged(task, run, folder) for task in missing):
+            await client.delete(JOBS.path(_namespace(run), meta["name"]), uid=meta["uid"])
+            await _gone(client, JOBS.path(_namespace(run), meta["name"]), meta["uid"])
+
+
+def _damaged(task: Task, run: Run, folder: Folder) -> bool:
+    result = folder.result(task.stem)
+    return result is not None and result.key == task.key(run.options)
+
+
 async def forget(client: Client, run: Run, folder: Folder) -> None:
     """Deletes the run's Jobs and what says that its recordings are done; transcripts stay until there are new ones."""
     namespace = _namespace(run)

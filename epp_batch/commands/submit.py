@@ -119,6 +119,8 @@ async def _keep(
         gathered.save_failures(folder, clock.wall())
         if args.force:
             await _following.forget(client, wanted, folder)
+        else:
+            await _following.reopen(client, wanted, folder, retry=args.retry_failed)
     _following.announce(wanted, gathered, folder)
     if left:
         way = "name all sources in one command, or give each its own --output"

@@ -126,6 +126,13 @@ async def test_from_speech_to_transcripts_and_only_once(
     assert await jobs(api, namespace) == made
     assert len(read(folder.events_file)) == events
 
+    folder.path("one", "txt").unlink()
+    mended = await cli.submit(*flags)
+    assert mended.code == 0, mended
+    assert folder.path("one", "txt").exists()
+    remade = await jobs(api, namespace)
+    assert len(set(remade.values()) - set(made.values())) == 1
+
     espeak("The second meeting is on Monday morning.", calls / "three.wav")
     espeak("Our customers are very happy.", calls / "four.wav")
     more = await cli.submit(*flags, "--shard-seconds", "1m")
