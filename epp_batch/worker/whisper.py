@@ -20,10 +20,9 @@ from epp_batch.worker.windows import LIMIT, Window, pack
 
 logging.getLogger("faster_whisper").setLevel(logging.ERROR)
 
-GARBLED = 2.4
-"""Compression ratio above which a text repeats itself, and
-UNSURE, the mean log probability below which the model guessed: OpenAI's thresholds for decoding again, warmer."""
-UNSURE = -1.0
+GARBLED, UNSURE, NO_SPEECH = 2.4, -1.0, 0.6
+"""OpenAI's thresholds: the compression ratio above which a text repeats itself, the mean log probability below which the
+model guessed, the probability of silence above which it means it."""
 
 
 def device() -> str:
@@ -31,7 +30,7 @@ def device() -> str:
 
 
 def compute_type(wanted: str) -> str:
-    """`default` is 16 bits on a GPU and 8 on a CPU, four times as fast there as what the weights are saved in."""
+    """`default` is 16 bits on a GPU and 8 on a CPU, where that is several times as fast as what weights are saved in."""
     if wanted != "default":
         return wanted
     return "float16" if device() == "cuda" else "int8"
@@ -104,13 +103,13 @@ class Whisper:
         self, raw: Any, joined: Samples, clip: dict[str, float], options: Options, language: str
     ) -> Iterable[Any]:
         """A garbled window once more in sequence, where warmer temperatures are tried; batches have but one."""
-        if raw.compression_ratio <= GARBLED and raw.avg_logprob >= UNSURE:
+        if not doubtful(raw):
             return [raw]
         part = joined[round(clip["start"] * RATE) : round(clip["end"] * RATE)]
         found, _ = self._model.transcribe(
             part, language=language, condition_on_previous_text=False, **self._settings(options)
         )
-        return [_moved(segment, clip["start"]) for segment in found]
+        return better(raw, [_moved(segment, clip["start"]) for segment in found])
 
     def _lines(self, raw: Any, window: Window, offset: float) -> Iterator[Segment]:
         """A window's segment in lines, at the times of the recording; as it is where words have no times."""
@@ -124,6 +123,24 @@ class Whisper:
             text = "".join(word.word for word in line)
             tokens = self._model.hf_tokenizer.encode(text, add_special_tokens=False).ids
             yield _segment(raw, line, span=(line[0].start, line[-1].end), text=text, tokens=tokens)
+
+
+def doubtful(raw: Any) -> bool:
+    """Whether a decoded window repeats itself or is a guess."""
+    return bool(raw.compression_ratio > GARBLED or raw.avg_logprob < UNSURE)
+
+
+def better(first: Any, second: list[Any]) -> list[Any]:
+    """Which of two decodings of one window is kept.
+
+    The second, unless it is as doubtful. Where it is empty, nobody spoke if the first said so too; else the first is
+    kept: people do say `no` twenty times.
+    """
+    if not second:
+        return [] if first.no_speech_prob > NO_SPEECH else [first]
+    if first.compression_ratio > GARBLED:
+        return second if max(part.compression_ratio for part in second) < first.compression_ratio else [first]
+    return second if min(part.avg_logprob for part in second) > first.avg_logprob else [first]
 
 
 def _join(samples: Samples, windows: Sequence[Window]) -> tuple[Samples, list[dict[str, float]]]:
