@@ -1,0 +1,216 @@
+"""All of it for real: speech, Kueue, Whisper as a process, transcripts, the gateway, summaries."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import jiwer
+import pytest
+import pytest_asyncio
+from whisper_normalizer.english import EnglishTextNormalizer
+
+from epp.clock import SystemClock
+from epp_batch.cluster.queues import configuration, objects, preset
+from epp_batch.demo.calls import CALLS
+from epp_batch.folder import Folder, Result, load
+from epp_batch.summaries import Summary
+from epp_batch.timeline import read
+from tests.gateway import epp_up
+from tests.kube.client import JOBS, Api
+from tests.kube.mig import A100_40
+from tests.kube.node_agent import Node, NodeAgent
+from tests.kube.plane import NotYet, Plane
+from tests.kube.queues import Queues
+from tests.speech import espeak
+
+pytestmark = pytest.mark.timeout(300)
+
+GPU = {"nvidia.com/gpu": 1}
+WORKER = {"epp-batch": (sys.executable, "-m", "epp_batch")}
+LIFE = ["created", "queued", "reserved", "admitted", "running", "finished"]
+SPEECH_SECONDS = 120.0
+
+
+class Submit:
+    """`epp-batch submit` of everything in AUDIO, as a process."""
+
+    def __init__(self, plane: Plane, namespace: str, root: Path) -> None:
+        self._plane, self._namespace, self._root = plane, namespace, root
+
+    async def __call__(self, audio: Path, output: Path, *more: str) -> Process:
+        words = (
+            "submit", str(audio), f"--output={output}", f"--kubeconfig={self._plane.kubeconfig}",
+            f"--namespace={self._namespace}", "--image=registry.example/epp-batch:1", "--model=tiny.en",
+            f"--volume=host{self._root}={self._root}", "--order=submission", "--json", *more,
+        )  # fmt: skip
+        return await asyncio.create_subprocess_exec(sys.executable, "-m", "epp_batch", *words, stdout=PIPE, stderr=PIPE)
+
+
+@pytest.fixture
+def submit(plane: Plane, namespace: str, tmp_path: Path) -> Submit:
+    return Submit(plane, namespace, tmp_path)
+
+
+def talks(folder: Path, count: int) -> Path:
+    """Short talks, spoken."""
+    folder.mkdir()
+    for call in CALLS[:count]:
+        espeak(call.text, folder / f"{call.name}.wav")
+    return folder
+
+
+def errors(reference: str, folder: Folder, stem: str) -> float:
+    """Word error rate under the normaliser that published rates use."""
+    normal = EnglishTextNormalizer()
+    return jiwer.wer(normal(reference), normal(folder.path(stem, "txt").read_text()))
+
+
+def begun(partial: Path) -> Callable[[], Awaitable[bool]]:
+    """Whether some of the text is there: after the worker's plan and the attempt, lines are batches."""
+
+    async def look() -> bool:
+        if not partial.exists() or partial.read_bytes().count(b"\n") < 3:
+            raise NotYet(partial)
+        return True
+
+    return look
+
+
+def said(folder: Folder, kind: str) -> Callable[[], Awaitable[bool]]:
+    """Whether the timeline tells of it."""
+
+    async def look() -> bool:
+        told = [event.kind for event in read(folder.events_file)]
+        if kind not in told:
+            raise NotYet(told)
+        return True
+
+    return look
+
+
+async def ended(process: Process) -> None:
+    output, complaints = await process.communicate()
+    assert process.returncode == 0, output.decode() + complaints.decode()
+
+
+async def test_speech_goes_through_kueue_and_whisper_to_summaries(
+    api: Api, namespace: str, queues: Queues, process_nodes, submit: Submit, tmp_path: Path
+) -> None:
+    await process_nodes(1, GPU, WORKER)
+    await queues.add("lq", GPU)
+    audio, folder = talks(tmp_path / "audio", 3), Folder(tmp_path / "out")
+    async with epp_up("--sim=2") as gateway:
+        words = (audio, folder.root, "--queue=lq", f"--summarize={gateway.said}", "--summary-max-tokens=12")
+        await ended(await submit(*words))
+        jobs = await api.list(JOBS, namespace)
+        await ended(await submit(*words))
+    run, events = folder.run(), read(folder.events_file)
+    assert sorted(task.stem for task in run.tasks()) == sorted(call.name for call in CALLS[:3])
+    for unit in run.units:
+        stem = unit.tasks[0].stem
+        done = folder.finished(unit.tasks[0], run.options)
+        assert done is not None
+        assert errors(next(call.text for call in CALLS if call.name == stem), folder, stem) < 0.2
+        made = load(folder.path(stem, "summary.json"), Summary)
+        assert made is not None
+        assert (made.url, made.completion_tokens) == (gateway.said, 12)
+        told = [event for event in events if event.unit == unit.name and event.kind != "refused"]
+        assert [event.kind for event in told] == [*LIFE, "summarizing", "first-token", "summarized"]
+        assert next(event.place for event in told if event.kind == "running") == f"{namespace}-p0"
+    assert min(e.at for e in events if e.kind == "summarized") < max(e.at for e in events if e.kind == "finished")
+    again = await api.list(JOBS, namespace)
+    assert [job["metadata"]["uid"] for job in again] == [job["metadata"]["uid"] for job in jobs]
+
+
+async def test_a_transcription_that_is_preempted_halfway_goes_on_where_it_was(
+    plane: Plane, namespace: str, queues: Queues, process_nodes, submit: Submit, tmp_path: Path
+) -> None:
+    agent = await process_nodes(1, GPU, WORKER)
+    await queues.add("lq", GPU, preemption={"withinClusterQueue": "LowerPriority"})
+    urgent = await queues.priority("urgent", 1000)
+    text = " ".join(call.text for call in CALLS * 2)
+    long, folder = tmp_path / "long", Folder(tmp_path / "long-out")
+    long.mkdir()
+    espeak(text, long / "report.wav")
+    slow = await submit(long, folder.root, "--queue=lq", "--batch-size=2")
+    await plane.until("some of it is transcribed", begun(folder.path("report", "partial.jsonl")), SPEECH_SECONDS)
+    (victim,) = agent.on(f"{namespace}-p0")
+    worker = victim.container("worker").process
+    worker.send_signal(signal.SIGSTOP)  # so that it is not over before it is preempted, however slow the rest is
+    short, quick = talks(tmp_path / "short", 1), Folder(tmp_path / "short-out")
+    fast = await submit(short, quick.root, "--queue=lq", f"--priority-class={urgent}")
+    try:
+        await plane.until("it is preempted", said(folder, "evicted"), SPEECH_SECONDS)
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    await ended(fast)
+    await ended(slow)
+    result = load(folder.path("report", "done.json"), Result)
+    assert result is not None
+    assert result.attempts == 2
+    assert 0 < result.resumed_at < result.audio_seconds
+    assert not folder.path("report", "partial.jsonl").exists()
+    assert errors(text, folder, "report") < 0.15, "nothing is lost, nothing is there twice"
+    events = read(folder.events_file)
+    evicted = next(event for event in events if event.kind == "evicted")
+    assert evicted.detail.startswith("Preempted")
+    (urgent_run,) = (event for event in read(quick.events_file) if event.kind == "running")
+    _, resumed = (event for event in events if event.kind == "running")
+    assert evicted.at <= urgent_run.at <= resumed.at
+
+
+async def test_whisper_runs_on_slices_that_the_scheduler_allocated(
+    plane: Plane, api: Api, namespace: str, sliced_queue: str, submit: Submit, tmp_path: Path
+) -> None:
+    node = Node(f"{namespace}-mig", labels={"test": namespace, "nvidia.com/gpu.present": "true"}, gpus=(A100_40,))
+    agent = NodeAgent(plane.kubeconfig, plane.pki, tmp_path / "agent", [node], clock=SystemClock(), entrypoints=WORKER)
+    audio, folder = talks(tmp_path / "audio", 3), Folder(tmp_path / "out")
+    held: list[list[str]] = []
+    async with agent:
+        words = (f"--queue={sliced_queue}", "--accelerator=dra:3g.20gb", f"--node-selector=test={namespace}")
+        process = await submit(audio, folder.root, *words)
+        looking = asyncio.get_running_loop().create_task(look_at(agent, node.name, held))
+        try:
+            await ended(process)
+        finally:
+            looking.cancel()
+    run = folder.run()
+    assert all(folder.finished(task, run.options) is not None for task in run.tasks())
+    assert sorted(max(held, key=len)) == ["gpu-0-mig-3g20gb-9-0", "gpu-0-mig-3g20gb-9-4"]
+    assert all(len(set(devices)) == len(devices) for devices in held)
+
+
+async def look_at(agent: NodeAgent, node: str, held: list[list[str]]) -> None:
+    """Again and again, which devices the node's processes were given."""
+    while True:
+        processes = [run.container("worker") for run in agent.on(node)]
+        given = [environment(each.process.pid) for each in processes if each is not None and each.running]
+        held.append([variables["NVIDIA_VISIBLE_DEVICES"] for variables in given if variables])
+        await asyncio.sleep(0.1)
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Of a process; empty for one that is gone."""
+    try:
+        text = Path(f"/proc/{pid}/environ").read_bytes().decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+
+
+@pytest_asyncio.fixture
+async def sliced_queue(plane: Plane, api: Api, namespace: str) -> AsyncIterator[str]:
+    """A LocalQueue over one GPU by the memory of its slices, as `epp-batch queues --preset dra` makes it."""
+    settings = preset("dra", namespace, 1).prefixed(f"{namespace}-")
+    async with plane.kueue_configured(resources=configuration(settings)["resources"]):
+        made = [await api.create(document) for document in objects(settings)]
+        yield settings.queues[0].local[0]
+        await api.request("DELETE", JOBS.path(namespace), {"propagationPolicy": "Background"})
+        for document in reversed(made):
+            if not document["metadata"].get("namespace"):
+                await api.delete(await api.kind(document), document["metadata"]["name"])
