@@ -10,6 +10,7 @@ import faster_whisper.utils
 
 from epp_batch.errors import Kind, Stage, WorkError
 from epp_batch.work import Order
+from epp_batch.worker.failures import in_words
 
 MODELS_VARIABLE = "EPP_BATCH_MODELS"
 """Folder with one folder a model."""
@@ -70,4 +71,4 @@ def _hub(name: str, source: str, *, local_only: bool) -> Path | None:
     except Exception as error:
         if local_only:
             return None
-        raise WorkError(Kind.DOWNLOAD, Stage.LOAD, source, f"model {name!r}: {error}") from error
+        raise WorkError(Kind.DOWNLOAD, Stage.LOAD, source, f"model {name!r}: {in_words(error)}") from error

@@ -21,8 +21,8 @@ from epp_batch.worker.windows import LIMIT, Window, pack
 logging.getLogger("faster_whisper").setLevel(logging.ERROR)
 
 GARBLED, UNSURE, NO_SPEECH = 2.4, -1.0, 0.6
-"""OpenAI's thresholds: the compression ratio above which a text repeats itself, the mean log probability below which the
-model guessed, the probability of silence above which it means it."""
+"""OpenAI's thresholds: the compression ratio above which a text repeats itself, the mean log probability below which
+the model guessed, the probability of silence above which it means it."""
 
 
 def device() -> str:
@@ -30,7 +30,7 @@ def device() -> str:
 
 
 def compute_type(wanted: str) -> str:
-    """`default` is 16 bits on a GPU and 8 on a CPU, where that is several times as fast as what weights are saved in."""
+    """`default` is 16 bits on a GPU and 8 on a CPU, where that is several times as fast as 32."""
     if wanted != "default":
         return wanted
     return "float16" if device() == "cuda" else "int8"

@@ -65,7 +65,7 @@ def test_a_defect_keeps_its_traceback_in_the_log(caplog):
 
 
 def test_in_words():
-    assert in_words(RuntimeError("two\n  lines")) == "RuntimeError: two lines"
+    assert in_words(RuntimeError("\ntwo  lines\nand more")) == "RuntimeError: two lines"
     assert in_words(MemoryError()) == "MemoryError"
     assert in_words(FolderError("out: Not a directory", remedy="give another")) == "out: Not a directory"
 
