@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 HELP = "transcribe on a cluster: one Job a recording, queued by Kueue"
 MODEL = "large-v3-turbo"
+SEARCH = 1e8
+"""Effort for an order by slots. A simulation costs a bit more than the square of its units: some ten seconds in all."""
 EXAMPLES = """\
 examples:
   what it would do, and how long that would take
@@ -193,7 +195,8 @@ def _planned(
         if looked is None:
             raise InputError("--order slots needs to see the cluster", remedy="--order longest")
         cluster = _placing.cluster(args, namespace, {unit.model for unit in made})
-        return planner.in_order(made, cluster, world(looked.objects))
+        effort = planner.Search(evaluations=int(min(4000, SEARCH / max(1, len(made)) ** 2.5)))
+        return planner.in_order(made, cluster, world(looked.objects), search=effort)
 
     options, name = _options.options(args), _options.run_name(args.run_name, folder)
     before = load(folder.run_file, Run)
