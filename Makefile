@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run demo batch-demo test kube-tools unit check lint types layers protos lock fuzz bench-cost bench-routing test-vllm clean
+.PHONY: help setup run demo batch-demo test kube-tools unit check lint types layers protos lock fuzz bench-cost bench-routing bench-paper test-vllm clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -62,6 +62,9 @@ bench-cost: $(STAMP) ## CPU, latency and memory of the picker behind real Envoy,
 
 bench-routing: $(STAMP) ## TTFT, hit rate and balance of configurations, in virtual time
 	$(BIN)/python -m bench.routing $(ARGS)
+
+bench-paper: $(STAMP) ## the paper's 32 jobs in virtual time; ARGS="--real --docs" on a real control plane too
+	$(BIN)/python -m bench.paper $(ARGS)
 
 test-vllm: $(STAMP) ## three real vLLM servers on CPU behind `epp up`
 	@$(BIN)/python tests/vllm/install.py; code=$$?; if [ $$code = 3 ]; then exit 0; fi; exit $$code

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from bench.paper import charts, document, jobs, tables
+from bench.paper import charts, delays, document, tables
 from bench.paper.arms import ARMS, Found, simulate
 from bench.paper.orders import native_orders, ratios
-from epp_batch.planner import FASTER, PAPER, Delays, Outcome, Search, outcome
+from epp_batch.planner import FASTER, PAPER, Outcome, Search, outcome
 from epp_batch.timeline import Event
 
 BENCH = Path(__file__).parents[1]
@@ -43,6 +43,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     given = arguments(argv)
+    names = [name for name in given.only.split(",") if name] or [arm.name for arm in ARMS if arm.playable]
+    if unknown := set(names) - {arm.name for arm in ARMS}:
+        print(f"no arm {', '.join(sorted(unknown))}; there are {', '.join(arm.name for arm in ARMS)}", file=sys.stderr)
+        return 2
     search = Search(evaluations=given.evaluations)
     paper = {arm.name: simulate(arm, PAPER, search) for arm in ARMS}
     batched = {arm.name: simulate(arm, FASTER, search) for arm in ARMS}
@@ -52,41 +56,18 @@ def main(argv: list[str] | None = None) -> int:
         "orders": tables.orders_table(native),
         "ratios": tables.ratios_table(fits),
     }
-    delays = plane_delays(given.scale)
-    delayed = {name: again(found, delays) for name, found in paper.items()}
     real: dict[str, list[Event]] = {}
     if given.real:
         from bench.paper import real as played
 
-        names = [name for name in given.only.split(",") if name] or [arm.name for arm in ARMS if played.chosen(arm)]
-        if unknown := set(names) - set(paper):
-            print(f"no arm {', '.join(sorted(unknown))}; there are {', '.join(paper)}", file=sys.stderr)
-            return 2
         real = asyncio.run(played.play([paper[name] for name in names], given.scale, played.to_stderr))
+        delayed = {name: delays.again(paper[name], events) for name, events in real.items()}
         parts["real"] = tables.real_table(paper, delayed, {name: outcome(events) for name, events in real.items()})
     print("\n\n".join(parts.values()))
     write(given.out, paper, real)
     if given.docs:
         document.write(BENCH.parent / "docs", paper, native, fits, parts, given.scale)
     return 0
-
-
-def plane_delays(scale: float) -> Delays:
-    """What the control plane takes on a quiet machine, times the compression.
-
-    Kueue waits 1 s before it looks again at what did not fit; from admission to a running pod 0.25 s, from the end of a
-    pod to freed quota 0.25 s (tests/kube on two cores).
-    """
-    return Delays(submit=jobs.GAP, requeue=scale, start=scale / 4, stop=scale / 4, finish=scale / 4)
-
-
-def again(found: Found, delays: Delays) -> Found:
-    """The same order under other delays."""
-    from epp_batch.planner import run
-
-    world = msgspec.structs.replace(found.world, delays=delays)
-    events = run(world, found.order)
-    return found._replace(world=world, events=events, figures=outcome(events))
 
 
 def write(out: Path, paper: dict[str, Found], real: dict[str, list[Event]]) -> None:

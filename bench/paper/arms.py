@@ -42,6 +42,11 @@ class Arm(NamedTuple):
     policy: Policy = "submission"
     ours: bool = False
 
+    @property
+    def playable(self) -> bool:
+        """On a real control plane: whole GPUs with a queue, and slices, as claims without one."""
+        return self.accelerators is SLICES or bool(self.preset)
+
 
 ARMS = (
     Arm(NATIVE, "whole GPUs, default scheduler, first come first served", GPUS),

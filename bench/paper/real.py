@@ -19,13 +19,13 @@ from typing import Any
 import msgspec
 
 from bench.paper import jobs
-from bench.paper.arms import SLICES, Arm, Found
+from bench.paper.arms import SLICES, Found
 from epp.clock import Clock, SystemClock
 from epp.tasks import Tasks
 from epp_batch.cluster import queues
 from epp_batch.planner import Demand
 from epp_batch.timeline import Event, EventKind
-from tests.kube.client import JOBS, NODES, PODS, WORKLOADS, Api
+from tests.kube.client import NODES, PODS, WORKLOADS, Api
 from tests.kube.mig import A100_40, claim_template, publish
 from tests.kube.objects import container, holds, job, kwok_node, reason
 from tests.kube.plane import Plane
@@ -52,7 +52,7 @@ class RealArm:
         await self._prepare()
         self._start = self.clock.now()
         tasks = Tasks(self.name)
-        for kind, note in ((PODS, self._pod), (JOBS, self._job), (WORKLOADS, self._workload)):
+        for kind, note in ((PODS, self._pod), (WORKLOADS, self._workload)):
             tasks.keep(kind.plural, partial(self._follow, kind, note))
         try:
             await self._submit()
@@ -121,13 +121,10 @@ class RealArm:
                 note(document)
 
     def _pod(self, pod: dict[str, Any]) -> None:
-        if pod.get("status", {}).get("phase") == "Running":
-            place = pod["spec"]["nodeName"]
-            self._once(pod["metadata"]["labels"]["job-name"], pod["metadata"]["uid"], "running", place)
-
-    def _job(self, found: dict[str, Any]) -> None:
-        if holds(found, "Complete"):
-            self._once(found["metadata"]["name"], "", "finished")
+        kinds: dict[str, EventKind] = {"Running": "running", "Succeeded": "finished"}
+        kind = kinds.get(pod.get("status", {}).get("phase", ""))
+        if kind is not None:
+            self._once(pod["metadata"]["labels"]["job-name"], pod["metadata"]["uid"], kind, pod["spec"]["nodeName"])
 
     def _workload(self, workload: dict[str, Any]) -> None:
         unit = workload["metadata"]["ownerReferences"][0]["name"]
@@ -166,11 +163,6 @@ async def play(arms: Sequence[Found], scale: float, say: Callable[[str], None]) 
             for arm in running:
                 await api.delete(NODES, f"{arm.name}-node")
     return {arm.found.arm.name: found for arm, found in zip(running, events, strict=True)}
-
-
-def chosen(arm: Arm) -> bool:
-    """Arms that can be played: those with a queue for whole GPUs, and those with slices, as claims without a queue."""
-    return arm.accelerators is SLICES or bool(arm.preset)
 
 
 def to_stderr(line: str) -> None:

@@ -26,6 +26,8 @@ class Pod:
         self.started = 0.0
         self.left = 0.0
         self.gone = False
+        self.stopping = False
+        """Told to stop: it will not start any more, nor finish."""
 
 
 class Simulation:
@@ -110,7 +112,7 @@ class Simulation:
     def _pod(self, demand: Demand, workload: Workload | None, labels: dict[str, str]) -> Pod:
         pod = self._pods[demand.unit] = Pod(demand, workload, labels, self._attempts[demand.unit])
         if self.delays.start:
-            self._later(self.delays.start, lambda: None if pod.gone else self._wait(pod))
+            self._later(self.delays.start, lambda: None if pod.gone or pod.stopping else self._wait(pod))
         else:
             self._wait(pod)
         return pod
@@ -141,7 +143,7 @@ class Simulation:
         pod.place, pod.started = place, self.now
         pod.left = pod.demand.startup + self._left[pod.demand.unit]
         self._event(pod.demand.unit, "running", place=str(place))
-        self._later(pod.left, lambda: None if pod.gone else self._finish(pod))
+        self._later(pod.left, lambda: None if pod.gone or pod.stopping else self._finish(pod))
 
     def _finish(self, pod: Pod) -> None:
         self._remove(pod)
@@ -154,6 +156,8 @@ class Simulation:
     def _evict(self, workload: Workload, reason: str) -> None:
         workload.evicting = True
         pod = self._pods[workload.name]
+        pod.stopping = True
+        self._waiting = [other for other in self._waiting if other is not pod]
         self._event(workload.name, "evicted", place=str(pod.place or ""), detail=reason)
         if pod.place is not None and self.world.resumes:
             done = max(0.0, self.now - pod.started - pod.demand.startup)

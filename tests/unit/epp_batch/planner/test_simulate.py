@@ -61,6 +61,23 @@ def test_delays_of_start_stop_and_end_add_up():
     assert spans(run(world, [demand("a"), demand("b")]), "running") == {"a": 2, "b": 2 + 100 + 3 + 1 + 2}
 
 
+def test_a_pod_that_is_evicted_before_it_starts_never_runs_and_one_that_stops_does_not_finish():
+    world = World(
+        nodes=machine(gpus=1),
+        kueue=kueue(queue("q", 1, preemption=PREEMPTING)),
+        delays=Delays(requeue=1, start=5, stop=10),
+        resumes=False,
+    )
+    events = run(world, [demand("low"), demand("high", priority=9)], [0, 2])
+    assert spans(events, "evicted") == {"low": 2}
+    assert spans(events, "running") == {"high": 17, "low": 123}
+    late = run(world, [demand("low"), demand("high", priority=9)], [0, 100])
+    assert [event.at for event in late if event.unit == "low" and event.kind == "finished"] == [
+        100 + 10 + 105 + 1 + 105
+    ]
+    assert outcome(late).peak == 1
+
+
 def test_quota_for_a_slice_that_does_not_exist_is_taken_back_and_given_up_in_the_end():
     ready = PodsReady(timeout=30, backoff_base=60, backoff_limit=2)
     world = World(nodes=machine(gpus=1), kueue=kueue(queue("q", 9), pods_ready=ready))
