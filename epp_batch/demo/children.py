@@ -27,7 +27,7 @@ async def run(words: Sequence[str], limit: float) -> int:
         async with asyncio.timeout(limit):
             return await process.wait()
     except TimeoutError:
-        raise BatchError(f"epp-batch {words[0]} took more than {limit:.0f} s", remedy="give --limit SECONDS") from None
+        raise BatchError(f"epp-batch {words[0]} took more than {limit:g} s", remedy="give --limit SECONDS") from None
     finally:
         await end(process)
 
