@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from epp_batch.timeline import Journal
     from epp_batch.view import View
 
-AT_ONCE = 16
 LOOKS = 300
 """At a Job that is being deleted, 0.2 s apart."""
 
@@ -126,7 +125,7 @@ async def _gone(client: Client, path: str, uid: str) -> None:
 
 
 async def create(client: Client, run: Run, folder: Folder, *, retry: bool) -> int:
-    """Makes the Jobs that are missing, in order, a few at once; how many. Nobody follows them.
+    """Makes the Jobs that are missing, in an order that Kueue keeps; how many. Nobody follows them.
 
     `retry` makes those again that have failed.
     """
@@ -145,17 +144,19 @@ async def create(client: Client, run: Run, folder: Folder, *, retry: bool) -> in
         else:
             known.add(one["metadata"]["name"])
     missing = [unit for unit in run.units if unit.name not in known and _open(unit, run, folder, retry=retry)]
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def make(unit: Unit) -> None:
-        async with gate:
-            try:
-                await client.create(JOBS.path(namespace), jobs.job(unit, run))
-            except Conflict:
-                return
-
-    await asyncio.gather(*map(make, missing))
+    step = jobs.a_second(len(missing))
+    for first in range(0, len(missing), step):
+        if first:
+            await asyncio.sleep(1.0)
+        await asyncio.gather(*(_make(client, unit, run) for unit in missing[first : first + step]))
     return len(missing)
+
+
+async def _make(client: Client, unit: Unit, run: Run) -> None:
+    try:
+        await client.create(JOBS.path(_namespace(run)), jobs.job(unit, run))
+    except Conflict:
+        return
 
 
 async def follow(

@@ -184,7 +184,10 @@ async def test_jobs_without_a_follower_are_made_once(
     flags = ("--queue", "lq", "--no-follow", "--no-preflight")
     assert "2 Jobs made" in (await cli.submit(*flags)).err
     made = await jobs(api, namespace)
-    assert len(made) == 2
+    there = await api.list(JOBS, namespace)
+    in_order = sorted(there, key=lambda one: one["metadata"]["creationTimestamp"])
+    assert [one["metadata"]["annotations"]["epp-batch/audio-seconds"] for one in in_order] == ["2.000", "1.000"]
+    assert len({one["metadata"]["creationTimestamp"] for one in there}) == 2
     assert "0 Jobs made" in (await cli.submit(*flags)).err
     assert await jobs(api, namespace) == made
     assert "2 Jobs made" in (await cli.submit(*flags, "--force")).err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from epp_batch.cluster.jobs import job, label_value, templates
+from epp_batch.cluster.jobs import a_second, job, label_value, templates
 from epp_batch.errors import InputError, Kind
 from epp_batch.work import Order, Placement, Run, Volume
 from tests.unit.epp_batch.cluster.conftest import run, unit
@@ -120,6 +120,11 @@ def test_the_hash_changes_with_the_work_and_the_queue_and_nothing_else():
         hashed(unit(source="/home/me/audio/other.mp3")),
     ]
     assert len({hashed(), *others}) == len(others) + 1
+
+
+@pytest.mark.parametrize(("count", "rate"), [(0, 1), (1, 1), (60, 1), (61, 2), (10_000, 167)])
+def test_a_submission_takes_about_a_minute(count, rate):
+    assert a_second(count) == rate
 
 
 def test_models_as_labels():
