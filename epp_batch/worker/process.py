@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -35,7 +36,9 @@ class Speaker:
             self.ends.append(line)
         if line.failure is not None:
             failure = line.failure
-            print(f"{failure.source}: {failure.stage}: {failure.message}; {failure.remedy}", file=sys.stderr)
+            text = f"{failure.source}: {failure.stage}: {failure.message}; {failure.remedy}\n"
+            with contextlib.suppress(OSError):  # a log on the full disk that it tells of
+                os.write(sys.stderr.fileno(), text.encode(errors="replace"))
         rest = self._encoder.encode(line) + b"\n"
         try:
             while rest:
