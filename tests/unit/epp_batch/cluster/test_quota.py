@@ -5,11 +5,15 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from epp_batch.cluster.accelerators import MEMORY, SLOTS
 from epp_batch.cluster.quantities import quantity, show
 from epp_batch.cluster.quota import Quotas, charges
 from epp_batch.errors import InputError
+from epp_batch.planner.objects import world
+from epp_batch.planner.quota import tree as planned
 from epp_batch.work import Placement
 from tests.unit.epp_batch.cluster.conftest import cluster_queue
 
@@ -82,6 +86,36 @@ def test_cohorts_have_quota_of_their_own_and_parents():
 def test_a_circle_of_cohorts_ends():
     circle = [cohort("all", "other"), cohort("other", "all")]
     assert potential("a", queue("a", 1), cohorts=circle) >= 1
+
+
+limits = st.one_of(st.none(), st.integers(0, 6))
+
+
+@st.composite
+def trees(draw):
+    """Cohorts each below an earlier one or none, and queues in them."""
+    cohorts = []
+    for number in range(draw(st.integers(1, 4))):
+        parent = draw(st.sampled_from([None, *(f"c{above}" for above in range(number))]))
+        cohorts.append(cohort(f"c{number}", parent, draw(limits)))
+    queues = []
+    for number in range(draw(st.integers(1, 4))):
+        found = {"borrowingLimit": draw(limits), "lendingLimit": draw(limits)}
+        known = {name: str(value) for name, value in found.items() if value is not None}
+        queues.append(
+            queue(f"q{number}", draw(st.integers(0, 6)), draw(st.sampled_from(cohorts))["metadata"]["name"], **known)
+        )
+    return queues, cohorts
+
+
+@given(trees())
+def test_the_planner_counts_the_same(tree):
+    queues, cohorts = tree
+    kinds = [{**one, "kind": "ClusterQueue"} for one in queues] + [{**one, "kind": "Cohort"} for one in cohorts]
+    nodes = planned(world(kinds).kueue)
+    for one in queues:
+        name = one["metadata"]["name"]
+        assert Quotas(queues, cohorts).potential(name, "gpu", GPU) == nodes[name].potential(("gpu", GPU))
 
 
 def of(accelerator, covers, configuration=None, **more):
