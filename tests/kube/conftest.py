@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest_asyncio
 
 from epp.clock import SystemClock
 from tests.kube.client import JOBS, NAMESPACES, NODES, Api
+from tests.kube.mig import Gpu
 from tests.kube.node_agent import Node, NodeAgent
 from tests.kube.objects import kwok_node
 from tests.kube.plane import Plane
@@ -57,7 +59,7 @@ async def api(plane: Plane) -> AsyncIterator[Api]:
 
 
 @pytest_asyncio.fixture
-async def namespace(plane: Plane, api: Api, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+async def namespace(plane: Plane, api: Api) -> AsyncIterator[str]:
     """A namespace of the test's own; its Jobs end with it."""
     made = await api.request(
         "POST",
@@ -88,9 +90,9 @@ async def kwok_nodes(api: Api, namespace: str) -> AsyncIterator[Callable[..., An
     """`await kwok_nodes(count, {"nvidia.com/gpu": 1})`: nodes that KWOK plays, removed after the test."""
     made: list[str] = []
 
-    async def make(count: int, devices: dict[str, int]) -> list[str]:
+    async def make(nodes: int, devices: dict[str, int]) -> list[str]:
         first = len(made)
-        for number in range(first, first + count):
+        for number in range(first, first + nodes):
             name = f"{namespace}-{number}"
             await api.create(kwok_node(name, devices, {"test": namespace}))
             made.append(name)
@@ -103,21 +105,31 @@ async def kwok_nodes(api: Api, namespace: str) -> AsyncIterator[Callable[..., An
 
 @pytest_asyncio.fixture
 async def process_nodes(plane: Plane, namespace: str, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """`await process_nodes(2, {"nvidia.com/gpu": 1}, {"worker": ["python", "-m", "worker"]})`: a NodeAgent."""
+    """`await process_nodes(2, {"nvidia.com/gpu": 1}, {"worker": ["python", "-m", "worker"]})`: a NodeAgent.
+
+    `gpus=(A100_40,)` gives every node GPUs by DRA; further keywords are NodeAgent's. Each call is an agent of its own.
+    """
+    agents = count(0)
+    names = (f"{namespace}-p{number}" for number in count(0))
     async with AsyncExitStack() as stack:
 
         async def make(
-            count: int, devices: dict[str, int], entrypoints: dict[str, Sequence[str]], **more: Any
+            nodes: int,
+            devices: dict[str, int],
+            entrypoints: dict[str, Sequence[str]],
+            *,
+            gpus: tuple[Gpu, ...] = (),
+            **more: Any,
         ) -> NodeAgent:
-            nodes = [Node(f"{namespace}-p{i}", devices, {"test": namespace}) for i in range(count)]
+            number = next(agents)
             agent = NodeAgent(
                 plane.kubeconfig,
                 plane.pki,
-                tmp_path / "agent",
-                nodes,
+                tmp_path / f"agent-{number}",
+                [Node(name, devices, {"test": namespace}, gpus) for name in islice(names, nodes)],
                 clock=SystemClock(),
                 entrypoints=entrypoints,
-                **more,
+                **{"network": f"127.{100 + number}", **more},
             )
             return await stack.enter_async_context(agent)
 

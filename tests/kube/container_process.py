@@ -17,7 +17,7 @@ from tests.kube.client import ApiError, Object
 from tests.kube.containers import UnknownImage, memory_limit
 from tests.kube.launch import Launch
 from tests.kube.processes import dies_with_parent
-from tests.kube.volumes import MissingKey
+from tests.kube.volumes import MissingSource
 
 _MESSAGE_LIMIT = 4096  # bytes, the kubelet's own
 _LOG_TAIL = 2048
@@ -81,18 +81,19 @@ class ContainerProcess:
             self.restarts += 1
         return code
 
-    def signal(self, number: signal.Signals) -> None:
-        """Signals the whole process group, also what its leader left behind; nothing is started from now on."""
+    def terminate(self) -> None:
+        """SIGTERM to the process, not to its children, as a container runtime does; nothing is started any more."""
         self._ending.set()
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
+        if self.process is not None and self.process.returncode is None:
+            self.process.terminate()
 
-    def kill(self, reason: str) -> None:
-        """SIGKILL as the kernel's OOM killer would; a restart may follow. The state will say `reason`."""
+    def kill(self, reason: str = "", *, final: bool = False) -> None:
+        """SIGKILL to the process and its children; the state will say `reason`, if given. No restart if `final`."""
+        if final:
+            self._ending.set()
         self._killed_as = reason
         if self.process is not None and self.process.returncode is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            _kill_group(self.process.pid)
 
     def status(self) -> Object:
         """The entry of `containerStatuses`."""
@@ -115,7 +116,7 @@ class ContainerProcess:
                 return await prepare(self.spec)
             except UnknownImage as error:
                 waiting = {"reason": "ErrImagePull", "message": str(error)}
-            except (ApiError, MissingKey, aiohttp.ClientError, TimeoutError) as error:
+            except (ApiError, MissingSource, aiohttp.ClientError, TimeoutError) as error:
                 waiting = {"reason": "CreateContainerConfigError", "message": str(error)}
             if self.state != {"waiting": waiting}:
                 self.state = {"waiting": waiting}
@@ -147,6 +148,7 @@ class ContainerProcess:
         self.state = {"running": {"startedAt": begun}}
         await self._changed()
         code = await self._waited(self.process)
+        _kill_group(self.process.pid)  # a container's processes do not outlive its first one
         code = 128 - code if code < 0 else code
         return self._ended(begun, code, self._killed_as, self._message(launch, code))
 
@@ -175,6 +177,11 @@ class ContainerProcess:
         if code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
             return self.log().read_bytes()[-_LOG_TAIL:].decode(errors="replace")
         return ""
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _resident(pid: int) -> int:

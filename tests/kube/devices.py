@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.kube.client import RESOURCE_CLAIMS, Api, Object
+from tests.kube.client import RESOURCE_CLAIMS, Api, ApiError, Object
 from tests.kube.containers import quantity
 
 
@@ -29,7 +29,10 @@ async def _allocated(api: Api, pod: Object, entry: Object) -> list[Object]:
     name = entry.get("resourceClaimName") or made.get(entry["name"], "")
     if not name:
         return []
-    claim = await api.get(RESOURCE_CLAIMS, name, pod["metadata"]["namespace"])
+    try:
+        claim = await api.get(RESOURCE_CLAIMS, name, pod["metadata"]["namespace"])
+    except ApiError as error:
+        raise NoDevice(f"resource claim {name}: {error}") from error
     status = claim.get("status", {})
     if pod["metadata"]["uid"] not in {user["uid"] for user in status.get("reservedFor", [])}:
         raise NoDevice(f"resource claim {name} is not reserved for this pod")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tests.kube.client import Api, Object
 from tests.kube.containers import Mount, arguments, expand, field, resource_field, rewrite
-from tests.kube.volumes import MissingKey, Volumes, keys
+from tests.kube.volumes import MissingSource, Volumes, keys
 
 DEFAULT_TERMINATION_PATH = "/dev/termination-log"
 
@@ -45,7 +45,7 @@ class Launcher:
         self._environment = environment
 
     async def prepare(self, container: Object, devices: Sequence[str]) -> Launch:
-        """The container's process. ApiError or MissingKey for a source, UnknownImage without an entry point."""
+        """The container's process. ApiError or MissingSource for a source, UnknownImage without an entry point."""
         argv = arguments(container, self._entrypoints)
         message = self._folder / f"{container['name']}.termination"
         message.write_bytes(b"")
@@ -89,7 +89,7 @@ class Launcher:
                 if reference["key"] in values:
                     environment[entry["name"]] = values[reference["key"]]
                 elif not reference.get("optional"):
-                    raise MissingKey(f"couldn't find key {reference['key']} in {kind} {reference['name']}")
+                    raise MissingSource(f"couldn't find key {reference['key']} in {kind} {reference['name']}")
 
     async def _keys(self, kind: str, reference: Object) -> dict[str, str]:
         values = await keys(self._api, self._pod["metadata"]["namespace"], kind, reference["name"])

@@ -3,7 +3,7 @@
     async with NodeAgent(plane.kubeconfig, plane.pki, folder, [Node("n-0", devices={"nvidia.com/gpu": 1})],
                          entrypoints={"worker": ["python", "-m", "worker"]}, clock=SystemClock()) as agent:
 
-or, as a process of its own: `python -m tests.kube.node_agent --help`.
+or, as a process of its own: `python -m tests.kube.agent_command --help`.
 """
 
 from __future__ import annotations
@@ -208,10 +208,11 @@ class NodeAgent:
         pool = self._pools[run.node]
         try:
             devices = await self._devices(pod)
-        except (NoDevice, ApiError) as error:
+        except NoDevice as error:
             await run.refuse("UnexpectedAdmissionError", str(error))
             return
-        await asyncio.wait([run.start(devices)])
+        if not run.over:  # it may have been deleted meanwhile
+            await asyncio.wait([run.start(devices)])
         # before the API hears of the end: the scheduler may send the next pod at once
         pool.give_back(pod)
         if run.uid not in self._stopping:
@@ -219,7 +220,12 @@ class NodeAgent:
 
     async def _devices(self, pod: Object) -> dict[str, list[str]]:
         """Device names by container, of the node's pool and of resource claims."""
-        claims = await claimed(self._api, pod)
+        while True:
+            try:
+                claims = await claimed(self._api, pod)
+                break
+            except (aiohttp.ClientError, OSError):  # an outage
+                await asyncio.sleep(_RETRY)
         plain = self._pools[pod["spec"]["nodeName"]].take(pod)
         return {name: plain.get(name, []) + claims.get(name, []) for name in plain.keys() | claims.keys()}
 

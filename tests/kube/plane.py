@@ -1,8 +1,9 @@
 """A real Kubernetes control plane on 127.0.0.1: etcd, API server, controllers, scheduler, Kueue and KWOK.
 
-async with Plane(folder, cache) as plane:
-    async with plane.api() as api:
+    async with Plane(folder, cache, SystemClock()) as plane, plane.api() as api:
         await api.create(...)
+
+Tests take it from the fixtures in conftest.py.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -107,12 +106,12 @@ class PodRun:
     async def fail(self, failure: Failure) -> None:
         """Kills the containers and fails the pod, as an eviction under node pressure does."""
         self._failure = failure
-        await self._end(signal.SIGKILL, 2.0)
+        await self._end(grace=0.0)
         await self._tell()
 
     async def stop(self, grace: float) -> None:
         """The API wants it gone: SIGTERM, `grace` seconds, SIGKILL, the last status, and the object is released."""
-        await self._end(signal.SIGTERM, grace)
+        await self._end(grace)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._tell(), _LAST_WORD)
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
@@ -121,7 +120,7 @@ class PodRun:
     async def lose(self) -> None:
         """The node is gone: processes die, nobody hears of it."""
         self._lost = True
-        await self._end(signal.SIGKILL, 2.0)
+        await self._end(grace=0.0)
 
     # -- its own life --------------------------------------------------------------------------------------------
 
@@ -134,9 +133,10 @@ class PodRun:
         _, late = await asyncio.wait([containers], timeout=self._spec.get("activeDeadlineSeconds"))
         if late:
             self._failure = Failure("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
-            for container in self.containers:
-                container.signal(signal.SIGKILL)
-            await containers
+            self._kill()
+            await asyncio.wait([containers])
+        if (error := containers.exception()) is not None and self._failure is None:
+            self._failure = Failure("AgentError", repr(error))
 
     async def _containers(self) -> None:
         helpers = Tasks(f"pod/{self.name}/sidecars")
@@ -152,7 +152,7 @@ class PodRun:
             await asyncio.gather(*(container.run(self._prepare, self._policy) for container in self._main))
         finally:
             for container in self._init:
-                container.signal(signal.SIGKILL)
+                container.kill(final=True)
             await helpers.close()
 
     async def _prepare(self, spec: Object) -> Launch:
@@ -173,17 +173,24 @@ class PodRun:
         self._over = True
         await self._tell()
 
-    async def _end(self, number: signal.Signals, grace: float) -> None:
-        for container in self.containers:
-            container.signal(number)
-        if self._running is not None:
-            await asyncio.wait([self._running], timeout=grace)
-        for container in self.containers:
-            container.signal(signal.SIGKILL)
+    async def _end(self, grace: float) -> None:
+        """SIGTERM, up to `grace` seconds, SIGKILL; nothing for a pod that has ended."""
+        if self._over:
+            return
+        if grace > 0:
+            for container in self.containers:
+                container.terminate()
+            if self._running is not None:
+                await asyncio.wait([self._running], timeout=grace)
+        self._kill()
         if self._running is not None:
             await asyncio.wait([self._running], timeout=_LAST_WORD)
         await self._tasks.close()
         self._over = True
+
+    def _kill(self) -> None:
+        for container in self.containers:
+            container.kill(final=True)
 
     # -- what it tells -------------------------------------------------------------------------------------------
 

@@ -147,7 +147,7 @@ class PortLease:
 
 
 def dies_with_parent() -> Callable[[], None]:
-    """A `preexec_fn`: the kernel kills the child when this process dies, however it dies (prctl(2))."""
+    """A `preexec_fn`: the kernel kills the child when the thread that starts it ends, however it ends (prctl(2))."""
     libc = ctypes.CDLL(None)  # loaded before the fork
 
     def ask() -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from epp.clock import SystemClock
 from tests.kube.client import NODES, PODS, RESOURCE_SLICES, WORKLOADS, Api, Object
+from tests.kube.cluster import remove_node
 from tests.kube.mig import A100_40, claim_template, publish
-from tests.kube.node_agent import Node, NodeAgent
-from tests.kube.objects import container, holds, job, kwok_node
+from tests.kube.objects import container, holds, job
 from tests.kube.plane import NotYet, Plane
 from tests.kube.queues import Queues
 
@@ -40,72 +39,78 @@ async def held(api: Api, namespace: str) -> list[str]:
     return sorted(log.split()[1] for log in logs if log)
 
 
-def agent(plane: Plane, namespace: str, folder: Path, gpus: int) -> NodeAgent:
-    nodes = [Node(f"{namespace}-mig", labels={"test": namespace}, gpus=(A100_40,) * gpus)]
-    return NodeAgent(plane.kubeconfig, plane.pki, folder, nodes, clock=SystemClock(), entrypoints=WORKER)
-
-
 async def test_two_3g_fill_a_gpu_and_a_third_waits_for_one_to_end(
-    plane: Plane, api: Api, namespace: str, tmp_path: Path
+    plane: Plane, api: Api, namespace: str, process_nodes, tmp_path: Path
 ) -> None:
+    await process_nodes(1, {}, WORKER, gpus=(A100_40,))
     await api.create(claim_template("3g20gb", namespace, "3g.20gb"))
-    async with agent(plane, namespace, tmp_path / "agent", 1):
-        for number in range(3):
-            await api.create(sliced(f"j{number}", namespace, "3g.20gb", tmp_path))
+    for number in range(3):
+        await api.create(sliced(f"j{number}", namespace, "3g.20gb", tmp_path))
 
-        async def two_run() -> bool:
-            return await phases(api, namespace) == {"Running": 2, "Pending": 1} and len(await held(api, namespace)) == 2
+    async def two_run() -> bool:
+        return await phases(api, namespace) == {"Running": 2, "Pending": 1} and len(await held(api, namespace)) == 2
 
-        await plane.until("two run and one waits", two_run)
-        assert await held(api, namespace) == ["gpu-0-mig-3g20gb-9-0", "gpu-0-mig-3g20gb-9-4"]
+    await plane.until("two run and one waits", two_run)
+    assert await held(api, namespace) == ["gpu-0-mig-3g20gb-9-0", "gpu-0-mig-3g20gb-9-4"]
 
-        async def refused() -> bool:
-            waiting = [pod for pod in await api.list(PODS, namespace) if pod["status"]["phase"] == "Pending"]
-            told = [c.get("message", "") for pod in waiting for c in pod["status"].get("conditions", [])]
-            return any("cannot allocate all claims" in message for message in told)
+    async def refused() -> bool:
+        waiting = [pod for pod in await api.list(PODS, namespace) if pod["status"]["phase"] == "Pending"]
+        told = [c.get("message", "") for pod in waiting for c in pod["status"].get("conditions", [])]
+        return any("cannot allocate all claims" in message for message in told)
 
-        await plane.until("the scheduler says why", refused)
-        (tmp_path / "go").touch()
+    await plane.until("the scheduler says why", refused)
+    (tmp_path / "go").touch()
 
-        async def all_done() -> bool:
-            return await phases(api, namespace) == {"Succeeded": 3}
+    async def all_done() -> bool:
+        return await phases(api, namespace) == {"Succeeded": 3}
 
-        await plane.until("the third ran too", all_done)
-
-    async def collected() -> bool:
-        return not await api.list(RESOURCE_SLICES, fieldSelector=f"spec.nodeName={namespace}-mig")
-
-    await plane.until("the slices went with their node", collected)
+    await plane.until("the third ran too", all_done)
 
 
-async def test_small_and_large_slices_share_a_gpu(plane: Plane, api: Api, namespace: str, tmp_path: Path) -> None:
+async def test_small_and_large_slices_share_a_gpu(
+    plane: Plane, api: Api, namespace: str, process_nodes, tmp_path: Path
+) -> None:
+    await process_nodes(1, {}, WORKER, gpus=(A100_40,))
     for profile in ("1g.5gb", "3g.20gb"):
         await api.create(claim_template(profile.replace(".", ""), namespace, profile))
-    async with agent(plane, namespace, tmp_path / "agent", 1):
-        for number, profile in enumerate(("1g.5gb", "3g.20gb", "1g.5gb", "1g.5gb", "1g.5gb", "1g.5gb")):
-            await api.create(sliced(f"j{number}", namespace, profile, tmp_path))
+    for number, profile in enumerate(("1g.5gb", "3g.20gb", "1g.5gb", "1g.5gb", "1g.5gb")):
+        await api.create(sliced(f"j{number}", namespace, profile, tmp_path))
 
-            async def settled(count: int = number + 1) -> bool:
-                return len(await held(api, namespace)) == min(count, 5)
+        async def settled(count: int = number + 1) -> bool:
+            return len(await held(api, namespace)) == count
 
-            await plane.until(f"job {number} has a slice", settled)
-        small = [f"gpu-0-mig-1g5gb-19-{start}" for start in range(4)]
-        assert await held(api, namespace) == [*small, "gpu-0-mig-3g20gb-9-4"]
-        assert (await phases(api, namespace))["Pending"] == 1
-        (tmp_path / "go").touch()
+        await plane.until(f"job {number} has a slice", settled)
+    small = [f"gpu-0-mig-1g5gb-19-{start}" for start in range(4)]
+    assert await held(api, namespace) == [*small, "gpu-0-mig-3g20gb-9-4"]
+    (tmp_path / "go").touch()
+
+
+async def test_slices_go_with_their_node(plane: Plane, api: Api, namespace: str, process_nodes) -> None:
+    agent = await process_nodes(1, {}, WORKER, gpus=(A100_40, A100_40))
+    node = f"{namespace}-p0"
+
+    async def published() -> int:
+        return len(await api.list(RESOURCE_SLICES, fieldSelector=f"spec.nodeName={node}"))
+
+    assert await published() == 3
+    await agent.lose(node)
+    await remove_node(api, node)
+
+    async def collected() -> bool:
+        return await published() == 0
+
+    await plane.until("the slices are collected", collected)
 
 
 async def test_kueue_counts_the_memory_of_slices(
-    plane: Plane, api: Api, namespace: str, queues: Queues, tmp_path: Path
+    plane: Plane, api: Api, namespace: str, queues: Queues, process_nodes, tmp_path: Path
 ) -> None:
+    await process_nodes(1, {}, WORKER, gpus=(A100_40, A100_40))
     selector = {"cel": {"expression": "device.driver == 'gpu.nvidia.com'"}}
     source = {"counter": {"name": "memory", "driver": "gpu.nvidia.com", "deviceSelector": selector}}
     mapping = {"name": "gpu.memory", "deviceClassNames": ["mig.nvidia.com"], "sources": [source]}
     await api.create(claim_template("3g20gb", namespace, "3g.20gb"))
-    async with (
-        plane.kueue_configured(resources={"deviceClassMappings": [mapping]}),
-        agent(plane, namespace, tmp_path / "agent", 2),
-    ):
+    async with plane.kueue_configured(resources={"deviceClassMappings": [mapping]}):
         await queues.add("lq", {"gpu.memory": "40320Mi"})
         for number in range(3):
             await api.create(sliced(f"j{number}", namespace, "3g.20gb", tmp_path, "lq"))
@@ -131,11 +136,12 @@ async def test_kueue_counts_the_memory_of_slices(
 
 
 async def test_first_fit_of_sixteen_small_and_sixteen_large_on_eight_gpus_holds_25(
-    plane: Plane, api: Api, namespace: str
+    plane: Plane, api: Api, namespace: str, kwok_nodes
 ) -> None:
     """The mixture of arXiv 2602.04900, submitted alternately: the paper saw 25 at once, so does the real scheduler."""
-    node = await api.create(kwok_node(f"{namespace}-dgx", labels={"test": namespace}))
-    await publish(api, node["metadata"]["name"], node["metadata"]["uid"], (A100_40,) * 8)
+    [name] = await kwok_nodes(1, {})
+    node = await api.get(NODES, name)
+    await publish(api, name, node["metadata"]["uid"], (A100_40,) * 8)
     for profile in ("1g.5gb", "3g.20gb"):
         await api.create(claim_template(profile.replace(".", ""), namespace, profile))
     main = {**container(), "resources": {"claims": [{"name": "gpu"}]}}
@@ -147,7 +153,6 @@ async def test_first_fit_of_sixteen_small_and_sixteen_large_on_eight_gpus_holds_
             spec = {"containers": [main], "resourceClaims": [claim], "nodeSelector": {"test": namespace}}
             await api.create({"apiVersion": "v1", "kind": "Pod", "metadata": place, "spec": spec})
             running[profile] += await scheduled(plane, api, namespace, place["name"])
-    await api.delete(NODES, node["metadata"]["name"])
     assert running == {"1g.5gb": 13, "3g.20gb": 12}
 
 

@@ -279,6 +279,28 @@ async def test_logs_can_be_followed_and_cut(
     assert await asyncio.wait_for(followed, 30) == "one\ntwo\nthree\n"
 
 
+async def test_what_a_process_leaves_behind_ends_with_it(
+    plane: Plane, api: Api, namespace: str, process_nodes, tmp_path: Path
+) -> None:
+    await process_nodes(1, {}, {})
+    script = f"sleep 300 & echo $! > {tmp_path / 'child'}; mkfifo {tmp_path / 'go'}; read x < {tmp_path / 'go'}"
+    await api.create(pod("parent", namespace, container("x", ["-c", script]) | {"command": ["sh"]}))
+
+    async def begun() -> bool:
+        return (tmp_path / "go").exists()
+
+    await plane.until("the child runs", begun)
+    child = Path("/proc") / (tmp_path / "child").read_text().strip()
+    assert child.exists()
+    await asyncio.to_thread((tmp_path / "go").write_text, "go\n")
+    await pod_in(plane, api, namespace, "parent", "Succeeded")
+
+    async def ended() -> bool:
+        return not child.exists() or "(zombie)" in (child / "status").read_text()
+
+    await plane.until("the child has ended", ended)
+
+
 async def test_a_deleted_process_that_ignores_sigterm_is_killed_after_its_grace(
     plane: Plane, api: Api, namespace: str, process_nodes, tmp_path: Path
 ) -> None:
@@ -334,7 +356,10 @@ async def test_servers_of_a_deployment_answer_on_their_own_addresses(
     async with aiohttp.ClientSession() as http:
 
         async def all_answer() -> bool:
-            return all([(await http.get(f"http://{address}:8000/")).status == 200 for address in addresses])
+            for address in addresses:
+                async with http.get(f"http://{address}:8000/") as answer:
+                    assert answer.status == 200
+            return True
 
         await plane.until("both answer", all_answer)
     await api.patch(DEPLOYMENTS, "vllm", {"spec": {"replicas": 0}}, namespace)

@@ -9,8 +9,8 @@ from tests.kube.client import CONFIG_MAPS, SECRETS, VOLUME_CLAIMS, VOLUMES, Api,
 from tests.kube.containers import Mount, field
 
 
-class MissingKey(Exception):
-    """A config map or a secret lacks a key that a pod names."""
+class MissingSource(Exception):
+    """A folder, or a key of a config map or secret, that a pod names is not there."""
 
 
 async def keys(api: Api, namespace: str, kind: str, name: str) -> dict[str, bytes]:
@@ -46,7 +46,10 @@ class Volumes:
 
     async def _provide(self, volume: Object) -> Path:
         if "hostPath" in volume:
-            return Path(volume["hostPath"]["path"])
+            given = Path(volume["hostPath"]["path"])
+            if volume["hostPath"].get("type") == "Directory" and not given.is_dir():
+                raise MissingSource(f"hostPath type check failed: {given} is not a directory")
+            return given
         if "persistentVolumeClaim" in volume:
             name: str = volume["persistentVolumeClaim"]["claimName"]
             return await self._claim(name)
@@ -75,7 +78,7 @@ class Volumes:
                 data = await keys(self._api, self._namespace, kind, name)
                 items = source[kind].get("items")
                 if lacking := [item["key"] for item in items or () if item["key"] not in data]:
-                    raise MissingKey(f"{kind} {name} references non-existent config key: {', '.join(lacking)}")
+                    raise MissingSource(f"{kind} {name} references non-existent config key: {', '.join(lacking)}")
                 return {item["path"]: data[item["key"]] for item in items} if items else data
         items = source.get("downwardAPI", {}).get("items", [])
         return {i["path"]: field(self._pod, i["fieldRef"]["fieldPath"]).encode() for i in items if "fieldRef" in i}

@@ -1,4 +1,4 @@
-"""What tests wait for most; a timeout shows the last status."""
+"""What tests wait for most; a timeout shows the last status, and an end of another kind is an error at once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from tests.kube.client import JOBS, PODS, Api, Object
 from tests.kube.objects import holds
 from tests.kube.plane import NotYet, Plane
 
+_FINAL = frozenset({"Succeeded", "Failed"})
+
 
 async def pod_in(plane: Plane, api: Api, namespace: str, name: str, phase: str, limit: float = 60.0) -> Object:
     """The pod, once it is in that phase."""
 
     async def reached() -> Object:
         pod = await api.get(PODS, name, namespace)
-        if pod["status"].get("phase") != phase:
+        seen = pod["status"].get("phase")
+        assert seen == phase or seen not in _FINAL, f"pod {name} is {seen}: {pod['status']}"
+        if seen != phase:
             raise NotYet(pod["status"])
         return pod
 
@@ -40,6 +44,8 @@ async def job_in(
     async def reached() -> Object:
         job = await api.get(JOBS, name, namespace)
         if not holds(job, condition):
+            assert not holds(job, "Complete"), f"job {name} is complete"
+            assert not holds(job, "Failed"), f"job {name} has failed: {job['status']}"
             raise NotYet(job["status"])
         return job
 
