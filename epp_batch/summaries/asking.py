@@ -84,7 +84,7 @@ class Asking:
                     self._seen = True  # a server without a list of models; the one that was named may be there
         if not self._model.name:
             remedy = "name one with --summary-model"
-            raise Unsummarized(source, f"{self._client.url} names no model", remedy, permanent=False)
+            raise Unsummarized(source, f"{self._client.url} names no model", remedy)
         return self._model
 
     async def ask(self, source: str, transcript: str, key: str, tell: Tell) -> tuple[str, Summary]:
@@ -136,9 +136,7 @@ class Asking:
                     self._model = Model(self._model.name, int(context[1]))
                 sent = prompt.trim.to_tokens if prompt.trim else estimate(prompt.text)
                 budget = min(self._budget(source) or sent, int(sent * _SHRINK))
-        raise Unsummarized(
-            source, "no part of the transcript was short enough", "give a smaller --max-prompt-tokens", permanent=True
-        )
+        raise Unsummarized(source, "no part of the transcript was short enough", "give a smaller --max-prompt-tokens")
 
     async def _keep_at(self, source: str, progress: Progress, send: Callable[[], Awaitable[T]], tell: Tell) -> T:
         """What `send` brings, tried again while it may help; raises the Refused that will not pass."""
@@ -162,9 +160,7 @@ class Asking:
             now = self._clock.now()
             spent = max(now - progress.began, self._outage.refused(now))
             if spent + wait.seconds > self._settings.patience_seconds:
-                raise Unsummarized(
-                    source, f"no answer in {spent:.0f} s; the last was: {refusal}", _LATER, permanent=False
-                )
+                raise Unsummarized(source, f"no answer in {spent:.0f} s; the last was: {refusal}", _LATER)
             tell("refused", f"{refusal}; again in {wait.seconds:.1f} s")
             if wait.elsewhere:
                 self._client.elsewhere(turn)
@@ -181,7 +177,7 @@ class Asking:
         room = context - self._settings.max_tokens
         if room < 1:
             message = f"answers of {self._settings.max_tokens} tokens leave nothing of a context of {context}"
-            raise Unsummarized(source, message, "give a smaller --max-tokens", permanent=True)
+            raise Unsummarized(source, message, "give a smaller --max-tokens")
         return room if asked is None else min(asked, room)
 
     def _never(self, source: str, refusal: retry.Refusal) -> Unsummarized:
@@ -190,4 +186,4 @@ class Asking:
             remedy = f"{remedy}: {', '.join(self._served)}"
         if refusal.permanent:
             remedy = "give the model more --max-tokens"
-        return Unsummarized(source, str(refusal), remedy, permanent=True)
+        return Unsummarized(source, str(refusal), remedy)

@@ -124,7 +124,7 @@ class Summarizer:
                 log.exception("summary of %s", task.stem)
                 remedy = Kind.INTERNAL.remedy
                 message = f"{type(error).__name__}: {error}"
-                wrong = Unsummarized(task.recording.source, message, remedy, permanent=False, kind="internal")
+                wrong = Unsummarized(task.recording.source, message, remedy, kind="internal")
                 self._failed(task, result, wrong)
 
     async def _summarise(self, task: Task, result: Result) -> None:
@@ -153,7 +153,7 @@ class Summarizer:
             kind=error.kind,
             message=error.message,
             remedy=error.remedy,
-            permanent=error.permanent,
+            permanent=False,  # of the recording, whose transcript is there; every run asks again
             at=self._clock.wall(),
         )
         save_failure(self._folder, task, failure)
@@ -176,4 +176,4 @@ def _unwritten(task: Task, error: FolderError | OSError) -> Unsummarized:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     kind = Kind.DISK_FULL if full else Kind.UNWRITABLE
     message = str(error).removesuffix(f"; {error.remedy}") if isinstance(error, FolderError) else str(error.strerror)
-    return Unsummarized(task.recording.source, message, kind.remedy, permanent=kind.permanent, kind=kind.name.lower())
+    return Unsummarized(task.recording.source, message, kind.remedy, kind=kind.name.lower())

@@ -56,8 +56,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 class Unsummarized(BatchError):
     """One transcript could not be summarised."""
 
-    def __init__(self, source: str, message: str, remedy: str, *, permanent: bool, kind: str = STAGE) -> None:
-        self.source, self.message, self.permanent, self.kind = source, message, permanent, kind
+    def __init__(self, source: str, message: str, remedy: str, kind: str = STAGE) -> None:
+        self.source, self.message, self.kind = source, message, kind
         super().__init__(f"{source}: {STAGE}: {message}", remedy=remedy)
 
 
@@ -77,13 +77,13 @@ def transcript(folder: Folder, task: Task) -> str:
         whole = files.load(folder.path(task.stem, "json"), _Transcript)
         if whole is None:
             remedy = "transcribe with the format txt or json, and summarise where the output volume is mounted"
-            raise Unsummarized(source, f"{path} is missing", remedy, permanent=True) from None
+            raise Unsummarized(source, f"{path} is missing", remedy) from None
         text = whole.text
     except OSError as error:
-        raise Unsummarized(source, f"{path}: {error.strerror}", "make it readable", permanent=False) from error
+        raise Unsummarized(source, f"{path}: {error.strerror}", "make it readable") from error
     words = " ".join(text.split())
     if not words:
-        raise Unsummarized(source, f"{path} has no words", "listen whether anybody speaks", permanent=True)
+        raise Unsummarized(source, f"{path} has no words", "listen whether anybody speaks")
     return words
 
 
