@@ -60,13 +60,16 @@ class Driver:
         self._before()
         if self._open:
             kueue = await self._reached()
-            self._hands = Hands(self._client, kueue, self._run, self._observer)
+            self._hands = Hands(self._client, kueue, self._run, self._observer, tasks)
             self._spawned += self._observer.follow(
                 self._client, kueue, self._cluster.namespace, self._run.name, tasks, dice
             )
             await self._synced()
-            self._spawned += [*self._hands.start(tasks), tasks.keep("slow", lambda: self._slow(kueue))]
-            await self._rounds()
+            self._spawned.append(tasks.keep("slow", lambda: self._slow(kueue)))
+            try:
+                await self._rounds()
+            finally:
+                await self._hands.close()
         self._tick(self._clock.wall())
 
     async def close(self) -> None:
@@ -158,6 +161,8 @@ class Driver:
                 self._cancel(unit, facts, now)
             case reconcile.GiveUp():
                 self._give_up(unit, at, facts, now)
+            case reconcile.Hold() if control.read(self._folder).state != "paused":
+                act = None  # resumed since the last tick
         if name in self._hands.refused:
             self._give_up(unit, State("queued", "Refused", self._hands.refused[name]), facts, now)
         elif isinstance(act, reconcile.Create | reconcile.Delete | reconcile.GiveUp | reconcile.Hold):

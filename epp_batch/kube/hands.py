@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Literal
 
 from epp.tasks import Tasks
@@ -21,28 +22,39 @@ Deed = Create | Delete | GiveUp | Hold
 
 
 class Hands:
-    """At most `AT_ONCE` calls are under way; one deed a unit. What failed for now is decided anew."""
+    """One deed a unit, `AT_ONCE` in all; what failed for now is decided anew.
 
-    def __init__(self, client: Client, kueue: Kueue, run: Run, observer: Observer) -> None:
+    The first one goes alone and each success lets another go beside it: what is first in order is made first, and a
+    server that is down or refuses is not asked many times.
+    """
+
+    def __init__(self, client: Client, kueue: Kueue, run: Run, observer: Observer, tasks: Tasks) -> None:
         assert run.cluster is not None
         self.busy: set[str] = set()
         self.refused: dict[str, str] = {}
         """Units whose Job the server will not have, and what it said."""
         self._fatal: ClusterError | None = None
         self._hashes: dict[str, str] = {}
-        self._client, self._kueue, self._run, self._observer = client, kueue, run, observer
+        self._client, self._kueue, self._run, self._observer, self._tasks = client, kueue, run, observer, tasks
         self._namespace = run.cluster.namespace
-        self._queue: asyncio.Queue[tuple[Unit, Deed]] = asyncio.Queue()
-
-    def start(self, tasks: Tasks) -> list[asyncio.Task[None]]:
-        """The tasks that carry deeds out, until cancelled."""
-        return [tasks.spawn(f"hand-{index}", self._work()) for index in range(AT_ONCE)]
+        self._waiting: deque[tuple[Unit, Deed]] = deque()
+        self._working: set[asyncio.Task[None]] = set()
+        self._limit = 1
 
     def do(self, unit: Unit, deed: Deed) -> None:
         """Queues a deed, unless one of the unit's is under way."""
         if unit.name not in self.busy:
             self.busy.add(unit.name)
-            self._queue.put_nowait((unit, deed))
+            self._waiting.append((unit, deed))
+            self._start()
+
+    async def close(self) -> None:
+        """Breaks off what is under way."""
+        self._waiting.clear()
+        working = list(self._working)
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
 
     def check(self) -> None:
         """Raises what makes going on pointless: these credentials may not do it."""
@@ -66,22 +78,34 @@ class Hands:
             except Conflict:
                 continue
 
-    async def _work(self) -> None:
-        while True:
-            unit, deed = await self._queue.get()
-            try:
-                await self._do(unit, deed)
-                self._observer.troubles.pop("writes", None)
-            except Forbidden as error:
-                self._fatal = error
-            except Unreachable as error:
-                self._observer.troubles["writes"] = str(error)
-                await asyncio.sleep(error.seconds if isinstance(error, Busy) else PAUSE_SECONDS)
-            except ClusterError as error:
-                self.refused[unit.name] = str(error)
-            finally:
-                self.busy.discard(unit.name)
-                self._observer.mark(unit.name)
+    def _start(self) -> None:
+        while self._waiting and len(self._working) < self._limit:
+            unit, deed = self._waiting.popleft()
+            task = self._tasks.spawn(unit.name, self._carry_out(unit, deed))
+            self._working.add(task)
+            task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._working.discard(task)
+        self._start()
+
+    async def _carry_out(self, unit: Unit, deed: Deed) -> None:
+        try:
+            await self._do(unit, deed)
+            self._limit = min(AT_ONCE, self._limit + 1)
+            self._observer.troubles.pop("writes", None)
+        except Forbidden as error:
+            self._fatal = error
+            self._waiting.clear()
+        except Unreachable as error:
+            self._limit = 1
+            self._observer.troubles["writes"] = str(error)
+            await asyncio.sleep(error.seconds if isinstance(error, Busy) else PAUSE_SECONDS)
+        except ClusterError as error:
+            self.refused[unit.name] = str(error)
+        finally:
+            self.busy.discard(unit.name)
+            self._observer.mark(unit.name)
 
     async def _do(self, unit: Unit, deed: Deed) -> None:
         match deed:
