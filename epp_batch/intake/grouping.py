@@ -49,21 +49,23 @@ def units(
 
 def _distinct(recordings: Iterable[Recording], rules: Rules, options: Options, before: Sequence[Unit]) -> list[Task]:
     """One task for each content and model, with all output names; the name it had before stays first."""
-    names = {task.key(options): task.stem for unit in before for task in unit.tasks}
     tasks: dict[str, Task] = {}
     for recording in recordings:
         task = Task(recording=recording, model=rules.model(recording))
         key = task.key(options)
-        same = tasks.get(key)
-        if same is not None:
-            task = _together(same, recording)
-        elif (old := names.get(key)) is not None and old not in recording.stems:
-            task = Task(recording=msgspec.structs.replace(recording, stems=(old, *recording.stems)), model=task.model)
-        elif old is not None:
-            stems = (old, *(stem for stem in recording.stems if stem != old))
-            task = Task(recording=msgspec.structs.replace(recording, stems=stems), model=task.model)
-        tasks[key] = task
-    return list(tasks.values())
+        tasks[key] = _together(tasks[key], recording) if key in tasks else task
+    taken = {stem.casefold() for task in tasks.values() for stem in task.recording.stems}
+    names = {task.key(options): task.stem for unit in before for task in unit.tasks}
+    return [_named_as(names[key], task, taken) if key in names else task for key, task in tasks.items()]
+
+
+def _named_as(old: str, task: Task, taken: set[str]) -> Task:
+    """With its old name first, unless that is another recording's now."""
+    recording = task.recording
+    if old not in recording.stems and old.casefold() in taken:
+        return task
+    stems = (old, *(stem for stem in recording.stems if stem != old))
+    return Task(recording=msgspec.structs.replace(recording, stems=stems), model=task.model)
 
 
 def _together(task: Task, twin: Recording) -> Task:

@@ -76,6 +76,12 @@ def test_the_name_that_a_recording_had_stays_first():
     assert renamed.name == before[0].name
 
 
+def test_a_name_that_another_recording_has_now_is_given_up():
+    before = made([recording("call", content="x")])
+    found = made([recording("moved", content="x"), recording("call", content="y")], before=before)
+    assert [unit.tasks[0].recording.stems for unit in found] == [("moved",), ("call",)]
+
+
 def test_running_shards_stay_when_others_come():
     first = made([recording("b", 20), recording("c", 20), recording("d", 20)], shard_seconds=60)
     later = [recording("a", 20), recording("b", 20), recording("c", 20), recording("d", 20)]
@@ -93,6 +99,19 @@ def test_a_shard_fits_into_an_environment_variable():
     found = made(recordings, shard_seconds=3600)
     assert len(found) > 1
     assert max(len(msgspec.json.encode(unit.tasks)) for unit in found) < SHARD_BYTES + 2_000
+
+
+contents = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xyz"), max_size=4)
+
+
+@given(st.lists(contents, min_size=1, max_size=4))
+def test_no_two_tasks_write_one_file_however_often_files_move(submissions):
+    before = []
+    for files in submissions:
+        before = made([recording(name, content=content) for name, content in files.items()], before=before)
+        written = [stem for unit in before for stem in unit.tasks[0].recording.stems]
+        assert len(written) == len(set(written))
+        assert set(files) <= set(written)
 
 
 lengths = st.lists(st.one_of(st.none(), st.floats(0.1, 500)), max_size=20)
