@@ -27,7 +27,7 @@ def cluster_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--sharing", choices=("whole", "das", "dra", "static"), help="how GPUs are given away (default: as nodes show)"
     )
-    group.add_argument("--queues", metavar="PRESET", help="queues as `epp-batch queues PRESET` makes them")
+    group.add_argument("--queues", metavar="PRESET", help="queues as `epp-batch queues --preset PRESET` prints")
     each = "[MODEL=]"
     group.add_argument(
         "--accelerator", action="append", default=[], metavar=f"{each}KIND",

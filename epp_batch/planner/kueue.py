@@ -18,6 +18,9 @@ from epp_batch.planner.quota import NONE, Cell, QuotaNode, Usage, tree
 from epp_batch.planner.workload import Workload, charged
 from epp_batch.planner.world import ClusterQueue, Kueue
 
+Rank = tuple[float, float, int]
+Shape = tuple[object, ...]
+
 
 class Change(NamedTuple):
     """What Kueue decided about one workload: admitted, or to be evicted for a reason."""
@@ -29,52 +32,43 @@ class Change(NamedTuple):
 
 
 class Pending:
-    """The workloads of one ClusterQueue that wait: those to be tried, and those set aside until quota is freed."""
+    """The workloads of one ClusterQueue that wait, in a heap for each shape: alike fit or do not fit alike."""
 
     def __init__(self, spec: ClusterQueue) -> None:
         self.spec = spec
-        self.heap: list[tuple[tuple[float, float, int], Workload]] = []
-        self.aside: dict[str, Workload] = {}
-        self.shapes: set[tuple[object, ...]] = set()
-        """What was found not to fit since quota was last freed; its like is set aside untried."""
+        self.heaps: dict[Shape, list[tuple[Rank, Workload]]] = {}
+        self.parked: set[Shape] = set()
+        """What was found not to fit since quota was last freed; its like is not tried either."""
+        self.later: list[Workload] = []
+        """Must wait for a time of their own."""
         self.sticky: Workload | None = None
         """Waits for its victims to go, ahead of everybody."""
 
     def push(self, workload: Workload, now: float) -> None:
-        if now < workload.not_before or (not self.spec.strict and workload.alike in self.shapes):
-            self.aside[workload.name] = workload
+        if now < workload.not_before:
+            self.later.append(workload)
         else:
-            heapq.heappush(self.heap, (workload.rank, workload))
+            heapq.heappush(self.heaps.setdefault(workload.alike, []), (workload.rank, workload))
 
     def pop(self) -> Workload | None:
         if self.sticky is not None:
             workload, self.sticky = self.sticky, None
             return workload
-        return heapq.heappop(self.heap)[1] if self.heap else None
+        heaps = [heap for shape, heap in self.heaps.items() if heap and shape not in self.parked]
+        return heapq.heappop(min(heaps))[1] if heaps else None
 
-    def park(self, workload: Workload, equals_too: bool) -> None:
-        """Sets it aside; a StrictFIFO queue keeps its head where it is, and so blocks."""
-        if self.spec.strict:
-            heapq.heappush(self.heap, (workload.rank, workload))
-            return
-        self.aside[workload.name] = workload
-        if equals_too:
-            self.shapes.add(workload.alike)
-            stay = [entry for entry in self.heap if entry[1].alike != workload.alike]
-            self.aside |= {other.name: other for _, other in self.heap if other.alike == workload.alike}
-            self.heap = stay
-            heapq.heapify(self.heap)
+    def park(self, workload: Workload, now: float) -> None:
+        """Sets it aside with its like; a StrictFIFO queue keeps its head where it is, and so blocks."""
+        self.push(workload, now)
+        if not self.spec.strict:
+            self.parked.add(workload.alike)
 
     def retry(self, now: float) -> None:
         """Quota was freed: everybody is tried again, but for those who must wait longer."""
-        self.shapes.clear()
-        aside, self.aside = self.aside, {}
-        for workload in aside.values():
+        self.parked.clear()
+        later, self.later = self.later, []
+        for workload in later:
             self.push(workload, now)
-
-    def waiting(self) -> list[Workload]:
-        sticky = [self.sticky] if self.sticky else []
-        return sticky + [workload for _, workload in sorted(self.heap)] + list(self.aside.values())
 
 
 class Queues:
@@ -152,11 +146,11 @@ class Queues:
             cycle.decide(head, choice)
         cycle.undo()
         progress = bool(cycle.changes)
-        for head, choice in cycle.back:
-            progress |= self._back(head, choice, cycle)
+        for head in cycle.back:
+            progress |= self._back(head, cycle)
         return progress, cycle.changes
 
-    def _back(self, head: Workload, choice: Choice, cycle: _Cycle) -> bool:
+    def _back(self, head: Workload, cycle: _Cycle) -> bool:
         """Returns a head that was not admitted to its queue; whether that lets others be tried."""
         pending = self.pending[head.queue]
         if head in cycle.preempting:
@@ -168,7 +162,7 @@ class Queues:
         if head in cycle.outrun:
             pending.push(head, cycle.state.now)
             return bool(cycle.changes)
-        pending.park(head, equals_too=choice.mode in (Mode.NO_FIT, Mode.NO_CANDIDATES))
+        pending.park(head, cycle.state.now)
         return not pending.spec.strict
 
 
@@ -178,7 +172,7 @@ class _Cycle:
     def __init__(self, state: State) -> None:
         self.state = state
         self.changes: list[Change] = []
-        self.back: list[tuple[Workload, Choice]] = []
+        self.back: list[Workload] = []
         self.preempting: set[Workload] = set()
         self.outrun: set[Workload] = set()
         """Fitted at the start of the cycle, but not after what others took."""
@@ -200,7 +194,7 @@ class _Cycle:
                 self.outrun.add(head)
         elif choice.mode is not Mode.NO_FIT and self.state.specs[head.queue].preemption.reclaim != "Any":
             self._reserve(node, {cell: self._own_part(node, cell, choice) for cell in choice.usage})
-        self.back.append((head, choice))
+        self.back.append(head)
 
     def undo(self) -> None:
         """Ends the cycle: what was only set aside for waiting preemptors is free again."""

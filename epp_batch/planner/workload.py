@@ -26,6 +26,8 @@ class Workload:
         self.evicting = False
         self.not_before = 0.0
         self.timeouts = 0
+        self.alike = (demand.priority, *sorted(requests.items()))
+        """Equal for workloads that Kueue need not try one by one."""
 
     @property
     def name(self) -> str:
@@ -39,11 +41,6 @@ class Workload:
     def rank(self) -> tuple[float, float, int]:
         """Order within a queue: priority, then time."""
         return (-self.priority, self.stamp, self.number)
-
-    @property
-    def alike(self) -> tuple[object, ...]:
-        """Equal for workloads that Kueue need not try one by one."""
-        return (self.priority, tuple(sorted(self.requests.items())))
 
 
 def charged(demand: Demand, kueue: Kueue) -> Amounts:
