@@ -70,6 +70,11 @@ class Found(NamedTuple):
     figures: Outcome
     bound: float
 
+    @property
+    def queued(self) -> bool:
+        """Played through real Kueue; slices are played without."""
+        return self.world.kueue is not None and self.arm.accelerators is not SLICES
+
 
 def world(arm: Arm, delays: Delays, *, resumes: bool = False) -> World:
     """The node, with the arm's queues over it."""

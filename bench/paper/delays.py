@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import msgspec
 
-from bench.paper import jobs
-from bench.paper.arms import SLICES, Found
+from bench.paper.arms import Found
 from epp_batch.planner import Delays, outcome, run
 from epp_batch.timeline import Event
 
 
 def again(found: Found, events: Sequence[Event]) -> Found:
-    """The same order, with the medians of a real run: how long a pod takes to start, how much longer than its time it
-    runs, how long freed quota stays unused, how long a victim takes to go.
+    """The same order, with the medians of a real run: the time between two Jobs, how long a pod takes to start, how
+    much longer than its time it runs, how long freed quota stays unused, how long a victim takes to go.
     """
-    queued = found.world.kueue is not None and found.arm.accelerators is not SLICES
     runs = {demand.unit: demand.seconds for demand in found.order}
     over = _median(_overruns(events, runs))
     delays = Delays(
-        submit=jobs.GAP,
+        submit=_median(_gaps(events)),
         requeue=_median(_idle(events)),
-        start=_median(_between(events, "admitted", "running") if queued else _pending(events)),
+        start=_median(_between(events, "admitted", "running") if found.queued else _pending(events)),
         stop=_median(_between(events, "evicted", "admitted", other=True)),
     )
     order = [msgspec.structs.replace(demand, startup=demand.startup + over) for demand in found.order]
-    kueue = found.world.kueue if queued else None
+    kueue = found.world.kueue if found.queued else None
     world = msgspec.structs.replace(found.world, kueue=kueue, delays=delays)
     simulated = run(world, order)
     return found._replace(world=world, order=order, events=simulated, figures=outcome(simulated))
@@ -37,6 +36,10 @@ def _median(values: Iterable[float]) -> float:
     """0 for none; nothing takes less."""
     found = list(values)
     return max(0.0, statistics.median(found)) if found else 0.0
+
+
+def _gaps(events: Sequence[Event]) -> Iterable[float]:
+    return (second - first for first, second in pairwise(event.at for event in events if event.kind == "created"))
 
 
 def _between(events: Sequence[Event], first: str, second: str, *, other: bool = False) -> Iterable[float]:

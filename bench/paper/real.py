@@ -33,6 +33,8 @@ from tests.kube.tools.build import build, built, cache_folder
 
 LIMIT = 1200.0
 """Real seconds for one arm."""
+SECOND = 1.05
+"""Real seconds between two Jobs for Kueue: it orders by creation in whole seconds, and within one by chance (UID)."""
 
 
 class RealArm:
@@ -69,7 +71,7 @@ class RealArm:
             await publish(self.api, node["metadata"]["name"], node["metadata"]["uid"], (A100_40,) * 8)
             for profile in sorted({demand.shape.profile for demand in self.found.order}):
                 await self.api.create(claim_template(_claim(profile), self.name, profile))
-        elif self.found.arm.preset:
+        elif self.found.queued:
             await self._queues()
 
     async def _queues(self) -> None:
@@ -92,9 +94,10 @@ class RealArm:
         await self.plane.until(f"queues of {self.name}", active)
 
     async def _submit(self) -> None:
-        """One job every second of the paper's time, in the arm's order."""
+        """In the arm's order, one job a second of the paper's time, but no faster than Kueue can tell them apart."""
+        gap = SECOND if self.found.queued else jobs.GAP / self.scale
         for number, demand in enumerate(self.found.order):
-            due = self._start + number * jobs.GAP / self.scale
+            due = self._start + number * gap
             await asyncio.sleep(max(0.0, due - self.clock.now()))
             await self.api.create(self._document(demand))
             self._note(demand.unit, "created")
@@ -107,8 +110,7 @@ class RealArm:
             main = {**container(), "resources": {"claims": [{"name": "gpu"}]}}
             claim = {"name": "gpu", "resourceClaimTemplateName": _claim(demand.shape.profile)}
             pod["resourceClaims"] = [claim]
-        queued = self.found.arm.preset and not self.claims
-        queue = demand.queue if queued else ""
+        queue = demand.queue if self.found.queued else ""
         priority = "high-priority" if demand.priority else ""
         return job(demand.unit, self.name, main, queue=queue, priority=priority, runs_for=runs_for, pod=pod)
 

@@ -77,11 +77,12 @@ def test_the_model_is_run_again_with_the_delays_of_a_real_run():
     found = simulate(BY_NAME["Kueue A"], PAPER, QUICK)
     real = []
     for event in found.events:
-        late = {"admitted": 0.0, "running": 5.0, "finished": 8.0}.get(event.kind)
+        late = {"created": 0.0, "admitted": 0.0, "running": 5.0, "finished": 8.0}.get(event.kind)
         if late is not None:
             real.append(Event(at=event.at + late, unit=event.unit, kind=event.kind))
     again = delays.again(found, sorted(real, key=lambda event: event.at))
     assert again.world.delays.start == pytest.approx(5)
+    assert again.world.delays.submit == pytest.approx(jobs.GAP)
     assert again.order[0].startup == pytest.approx(found.order[0].startup + 3)
     assert again.figures.makespan > found.figures.makespan
 
