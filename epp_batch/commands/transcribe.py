@@ -138,6 +138,8 @@ async def _run(
         journal=journal, view=view, on_done=summarizer.offer if summarizer else _nothing,
     )  # fmt: skip
     try:
+        if summarizer and (warning := await summarizer.check()):
+            print(f"epp-batch transcribe: {warning}", file=sys.stderr)
         outcome = await pool.transcribe(tasks, stop)
         unsummarized = await _summaries_end(summarizer, stop, tasks) if summarizer else 0
     finally:

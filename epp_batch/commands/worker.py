@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
+
+from epp_batch.errors import Kind
 
 HELP = "transcribe what an order says: from $EPP_BATCH_ORDER in a pod, or one order a line from standard input"
 
@@ -12,6 +16,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    # Imports take a second, and the first process of a container would not hear the signal without a handler.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Kind.STOPPED.code))
     from epp_batch.worker import process
 
     return process.serve() if args.orders else process.once()

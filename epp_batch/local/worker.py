@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from epp.clock import Clock
-from epp_batch.errors import Kind
+from epp_batch.errors import BatchError, Kind
 from epp_batch.work import Order
 from epp_batch.worker.lines import Line
 
@@ -25,8 +25,8 @@ GRACE = 15.0
 """Seconds between SIGTERM and SIGKILL; the worker itself leaves after 10."""
 
 
-class Died(Exception):
-    """The process is gone in the middle of an order."""
+class Died(BatchError):
+    """The process is gone in the middle of an order; the pool fails one recording and goes on."""
 
     def __init__(self, kind: Kind, message: str) -> None:
         self.kind, self.message = kind, message

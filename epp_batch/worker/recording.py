@@ -47,9 +47,11 @@ class Work:
                 return self._finished()
         try:
             return self._transcribe(partial)
-        finally:
-            if not partial.progress.segments:
+        except WorkError as error:
+            if error.kind.permanent and not partial.progress.segments:
                 partial.remove()
+            raise
+        finally:
             partial.close()
 
     def _claim(self) -> Partial | None:
@@ -69,8 +71,10 @@ class Work:
         return result
 
     def _transcribe(self, partial: Partial) -> Result:
+        self._leash.check(Stage.QUEUE)
         started = self._clock.wall()
         samples, sha256, timings = self._samples()
+        self._leash.check(Stage.LOAD)
         begun = self._clock.now()
         whisper = self._models(self.task)
         timings["load"] = self._clock.now() - begun
