@@ -56,6 +56,8 @@ class Series:
             end = len(page)
         if self._anchor:
             near = start + self._near
+            if page.startswith(self._anchor, near, end):
+                return self._samples(page, near + self._lead, end)
             hit = page.find(self._anchor, max(start, near - WINDOW_BEFORE), min(end, near + WINDOW_AFTER))
             if hit >= 0:
                 self._near = hit - start

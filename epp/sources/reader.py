@@ -153,7 +153,7 @@ class PageReader:
             if samples is not None:
                 self._read_lora(samples)
             values[MAX_LORA] = self._max_lora
-        if all(isnan(value) for value in values.values()):
+        if all(map(isnan, values.values())):
             self.forget()
             raise SourceError(f"no series of engine {self.engine.name!r} on the page")
         return values, self._adapters

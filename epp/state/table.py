@@ -160,8 +160,9 @@ class Table:
         """
         if generation != self._slots.generation(slot) or started < self._times[slot]:
             return
-        for column in values.keys() - self._rows.keys():
-            self._add_row(column)
+        if not values.keys() <= self._rows.keys():
+            for column in values.keys() - self._rows.keys():
+                self._add_row(column)
         cells, width = self._cells, self._width
         for column, row in self._rows.items():
             cells[row * width + slot] = values.get(column, nan)
