@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HELP = "transcribe here, with the worker that runs in pods, in a few processes; no cluster"
 MODEL = "tiny.en"
 CORES = 4
-"""CTranslate2 gains little from more threads in one process."""
+"""Of one process by default: each holds the model once more."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
