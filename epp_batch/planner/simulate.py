@@ -6,6 +6,7 @@ Nothing here is random and nothing waits: equal input gives equal events.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from epp_batch.planner.demand import Demand
@@ -13,7 +14,7 @@ from epp_batch.planner.kueue import Change, Queues
 from epp_batch.planner.nodes import Machines, Place
 from epp_batch.planner.quota import QuotaNode
 from epp_batch.planner.workload import Workload
-from epp_batch.planner.world import Amounts, World
+from epp_batch.planner.world import World
 from epp_batch.timeline import Event, EventKind
 
 
@@ -22,6 +23,8 @@ class Pod:
 
     def __init__(self, demand: Demand, workload: Workload | None, labels: dict[str, str], attempt: int) -> None:
         self.demand, self.workload, self.labels, self.attempt = demand, workload, labels, attempt
+        self.alike = (*sorted(demand.requests.items()), *sorted(labels.items()))
+        self.number = 0
         self.place: Place | None = None
         self.started = 0.0
         self.left = 0.0
@@ -42,7 +45,8 @@ class Simulation:
         self.events: list[Event] = []
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
-        self._waiting: list[Pod] = []
+        self._waiting: dict[tuple[object, ...], deque[Pod]] = {}
+        """By shape, since alike fit or do not fit alike; each in order of arrival."""
         self._stirred = False
         """A pod is new, or one is gone: the scheduler has reason to look again."""
         self._pods: dict[str, Pod] = {}
@@ -118,7 +122,9 @@ class Simulation:
         return pod
 
     def _wait(self, pod: Pod) -> None:
-        self._waiting.append(pod)
+        self._count += 1
+        pod.number = self._count
+        self._waiting.setdefault(pod.alike, deque()).append(pod)
         self._stirred = True
 
     def _schedule(self) -> None:
@@ -126,18 +132,14 @@ class Simulation:
         if not self._stirred:
             return
         self._stirred = False
-        still: list[Pod] = []
-        refused: list[tuple[Amounts, dict[str, str]]] = []
-        for pod in self._waiting:
-            alike = (pod.demand.requests, pod.labels)
-            place = None if alike in refused else self.machines.place(pod.demand, pod.labels)
-            if place is None:
-                still.append(pod)
-                if alike not in refused:
-                    refused.append(alike)
-            else:
-                self._start(pod, place)
-        self._waiting = still
+        rows = [row for row in self._waiting.values() if row]
+        while rows:
+            row = min(rows, key=lambda row: row[0].number)
+            place = self.machines.place(row[0].demand, row[0].labels)
+            if place is not None:
+                self._start(row.popleft(), place)
+            if place is None or not row:
+                rows.remove(row)
 
     def _start(self, pod: Pod, place: Place) -> None:
         pod.place, pod.started = place, self.now
@@ -157,7 +159,7 @@ class Simulation:
         workload.evicting = True
         pod = self._pods[workload.name]
         pod.stopping = True
-        self._waiting = [other for other in self._waiting if other is not pod]
+        self._give_up(pod)
         self._event(workload.name, "evicted", place=str(pod.place or ""), detail=reason)
         if pod.place is not None and self.world.resumes:
             done = max(0.0, self.now - pod.started - pod.demand.startup)
@@ -175,7 +177,13 @@ class Simulation:
         if pod.place is not None:
             self.machines.free(pod.demand, pod.place)
         else:
-            self._waiting = [other for other in self._waiting if other is not pod]
+            self._give_up(pod)
+
+    def _give_up(self, pod: Pod) -> None:
+        """It waits for no place any more, if it did."""
+        row = self._waiting.get(pod.alike, ())
+        if pod in row:
+            self._waiting[pod.alike].remove(pod)
 
     def _release(self, workload: Workload, *, again: bool) -> None:
         assert self.queues is not None
