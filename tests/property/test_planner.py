@@ -1,0 +1,108 @@
+"""Whatever the queues and the jobs: everybody ends, nobody shares a slot, and quota is kept."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epp_batch.planner import Delays, machine, run
+from epp_batch.planner.simulate import Simulation
+from epp_batch.planner.world import PodsReady, Preemption, World
+from tests.unit.epp_batch.planner.builders import GPU, demand, kueue, queue
+
+NAMES = ("a", "b", "c")
+PREEMPTIONS = st.builds(
+    Preemption,
+    within=st.sampled_from(["Never", "LowerPriority", "LowerOrNewerEqualPriority"]),
+    reclaim=st.sampled_from(["Never", "LowerPriority", "Any"]),
+    borrow=st.sampled_from(["Never", "LowerPriority"]),
+    threshold=st.sampled_from([None, 1]),
+)
+QUEUES = st.tuples(
+    *(
+        st.builds(
+            queue,
+            st.just(name),
+            st.integers(0, 4),
+            cohort=st.just("cohort"),
+            strict=st.booleans(),
+            preemption=PREEMPTIONS,
+            borrowing=st.sampled_from([None, 0, 2]),
+            lending=st.sampled_from([None, 0, 1]),
+        )
+        for name in NAMES
+    )
+)
+JOBS = st.lists(
+    st.tuples(st.sampled_from(NAMES), st.integers(1, 3), st.integers(0, 2), st.integers(1, 50), st.integers(0, 40)),
+    max_size=14,
+)
+DELAYS = st.builds(
+    Delays, requeue=st.sampled_from([0.0, 1.0]), start=st.sampled_from([0.0, 2.0]), stop=st.sampled_from([0.0, 3.0])
+)
+
+
+def parts(jobs):
+    jobs = sorted(jobs, key=lambda job: job[4])
+    wanted = [demand(str(i), q, gpus=g, priority=p, work=w) for i, (q, g, p, w, _) in enumerate(jobs)]
+    return wanted, [float(job[4]) for job in jobs]
+
+
+@settings(deadline=None)
+@given(queues=QUEUES, jobs=JOBS, delays=DELAYS, resumes=st.booleans())
+def test_everybody_ends_once_and_quota_is_kept(queues, jobs, delays, resumes):
+    wanted, arrivals = parts(jobs)
+    total = sum(one.groups[0].offers[0].quotas[GPU].nominal for one in queues)
+    world = World(nodes=machine(gpus=12), kueue=kueue(*queues), delays=delays, resumes=resumes)
+    simulation = Simulation(world, wanted, arrivals)
+    events = simulation.run()
+    assert [event.at for event in events] == sorted(event.at for event in events)
+    ends = [event.unit for event in events if event.kind in {"finished", "failed"}]
+    assert sorted(ends) == sorted(one.unit for one in wanted)
+    held, gpus = {}, {one.unit: one.shape.gpus for one in wanted}
+    for event in events:
+        if event.kind == "admitted":
+            held[event.unit] = gpus[event.unit]
+        elif event.kind in {"requeued", "finished"}:
+            held.pop(event.unit, None)
+        assert sum(held.values()) <= total
+    if "failed" not in {event.kind for event in events}:
+        assert not any(amount for node in simulation.queues.nodes.values() for amount in node.usage.values())
+
+
+SLICES = st.lists(
+    st.tuples(st.sampled_from(["1g.5gb", "2g.10gb", "3g.20gb", "7g.40gb"]), st.integers(1, 30)), max_size=20
+)
+
+
+@settings(deadline=None)
+@given(jobs=SLICES, sharing=st.sampled_from(["das", "dra"]))
+def test_no_two_pods_share_a_slot(jobs, sharing):
+    kind = "mig" if sharing == "das" else "dra"
+    wanted = [demand(str(i), accelerator=f"{kind}:{name}", work=work) for i, (name, work) in enumerate(jobs)]
+    events = run(World(nodes=machine(gpus=2, sharing=sharing)), wanted, [float(i % 5) for i in range(len(wanted))])
+    there = {}
+    for event in events:
+        if event.kind == "finished":
+            there = {slot: unit for slot, unit in there.items() if unit != event.unit}
+        elif event.kind == "running":
+            gpu, slots = event.place.rsplit("/", 1)
+            first, last = map(int, slots.split("-"))
+            mine = {(gpu, slot) for slot in range(first, last + 1)}
+            assert not mine & there.keys()
+            there |= dict.fromkeys(mine, event.unit)
+    assert sum(event.kind == "finished" for event in events) == len(wanted)
+
+
+@settings(deadline=None)
+@given(jobs=JOBS)
+def test_what_waits_for_pods_that_never_get_ready_is_given_up(jobs):
+    wanted, arrivals = parts(jobs)
+    ready = PodsReady(timeout=5, backoff_base=2, backoff_limit=2)
+    world = World(nodes=machine(gpus=2), kueue=kueue(*(queue(name, 9) for name in NAMES), pods_ready=ready))
+    events = run(world, wanted, arrivals)
+    ends = {event.unit: event for event in events if event.kind in {"finished", "failed"}}
+    for one in wanted:
+        if one.shape.gpus > 2:
+            assert ends[one.unit].detail.startswith("deactivated")
+    assert len(ends) == len(wanted)
