@@ -106,7 +106,8 @@ async def test_a_job_of_every_accelerator_is_taken_to_the_letter(api: Api, names
 
 async def test_slices_are_charged_as_slots(plane: Plane, api: Api, namespace: str, made: list[Object]) -> None:
     settings = preset("slots", namespace, 1).prefixed(f"{namespace}-")
-    async with plane.kueue_configured(resources=configuration(settings)["resources"]):
+    needed = configuration(settings)
+    async with plane.kueue_configured(resources=needed["resources"], waitForPodsReady=needed["waitForPodsReady"]):
         await create(api, made, *objects(settings))
         await active(plane, api, LOCAL_QUEUES, "whisper", namespace)
         slices = ["mig:3g.20gb", "mig:2g.10gb", "mig:1g.5gb", "mig:2g.10gb"]

@@ -26,6 +26,8 @@ from tests.kube.plane import Plane
 from tests.kube.queues import Queues
 from tests.speech import espeak, silence
 
+pytestmark = pytest.mark.timeout(300)
+
 GPU = {"nvidia.com/gpu": 1}
 ROLES = Path(__file__).parents[2] / "deploy" / "kueue" / "role.yaml"
 COMMAND = [sys.executable, "-m", "epp_batch"]
