@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from epp.sched.exchange import Head
+from epp.sched.exchange import Flight, Head
 
 
 class Decide(msgspec.Struct, gc=False):
@@ -25,36 +25,55 @@ class Mute(msgspec.Struct, gc=False):
     """The gateway only lets us watch: nothing is sent from now on."""
 
 
-class Served(msgspec.Struct, gc=False):
+class Told(msgspec.Struct, gc=False):
+    """What the flight is told, if there is one."""
+
+    def tell(self, flight: Flight) -> None:
+        raise NotImplementedError
+
+
+class Served(Told, gc=False):
     """The gateway says which endpoint answered."""
 
     target: str
 
+    def tell(self, flight: Flight) -> None:
+        flight.served(self.target)
 
-class ResponseStarted(msgspec.Struct, gc=False):
+
+class ResponseStarted(Told, gc=False):
     """Response headers came."""
 
     status: int
     headers: Mapping[str, str]
 
+    def tell(self, flight: Flight) -> None:
+        flight.response_started(self.status, self.headers)
 
-class ResponseData(msgspec.Struct, gc=False):
+
+class ResponseData(Told, gc=False):
     """A piece of the response body came."""
 
     data: bytes
 
+    def tell(self, flight: Flight) -> None:
+        flight.response_data(self.data)
 
-class Over(msgspec.Struct, gc=False):
+
+class Over(Told, gc=False):
     """The request is over; causes as in `epp.api.Ended`."""
 
     cause: str
+
+    def tell(self, flight: Flight) -> None:
+        flight.ended(self.cause)
 
 
 class Finish(msgspec.Struct, gc=False):
     """End the stream, after what was sent."""
 
 
-Effect = bytes | Mute | Decide | Abandon | Served | ResponseStarted | ResponseData | Over | Finish
+Effect = bytes | Mute | Decide | Abandon | Told | Finish
 
 MUTE: Final = Mute()
 ABANDON: Final = Abandon()

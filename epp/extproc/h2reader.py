@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from epp.extproc import h2frames as h2
-from epp.extproc.h2frames import FRAME, HEAD_SIZE, PREFACE, Code, ConnectionFault
+from epp.extproc.h2frames import FRAME, HEAD_SIZE, LAST_STREAM_ID, PADDED, PREFACE, Code, ConnectionFault
 from epp.extproc.h2headers import HARD_FACTOR
 from epp.extproc.limits import Limits
 
@@ -47,22 +47,24 @@ class FrameReader:
                 return
         if self._data is not None:
             pos = self._rest_of_data(buffer, pos)
+        longest = self._limits.frame
         while end - pos >= HEAD_SIZE:
             word, flags, stream_id = FRAME.unpack_from(buffer, pos)
             length = word >> 8
-            if length > self._limits.frame:
+            if length > longest:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, "frame larger than SETTINGS_MAX_FRAME_SIZE")
             start = pos + HEAD_SIZE
             stop = start + length
-            if not word & 0xFF and not flags & h2.PADDED and self._block is None:  # DATA
+            stream_id &= LAST_STREAM_ID
+            if not word & 0xFF and not flags & PADDED and self._block is None:  # DATA
                 if stop > end:
-                    pos = self._part_of_data(buffer, start, flags, stream_id & 0x7FFFFFFF, stop - end)
+                    pos = self._part_of_data(buffer, start, flags, stream_id, stop - end)
                     break
-                self.on_data(buffer, start, stop, flags, stream_id & 0x7FFFFFFF)
+                self.on_data(buffer, start, stop, flags, stream_id)
             elif stop > end:
                 break
             else:
-                self._whole(word & 0xFF, flags, stream_id & 0x7FFFFFFF, buffer[start:stop])
+                self._whole(word & 0xFF, flags, stream_id, buffer[start:stop])
             pos = stop
         self._rest = buffer[pos:]
 
@@ -83,7 +85,7 @@ class FrameReader:
         if len(buffer) < stop:
             return 0
         self.ready = True
-        self.on_frame(h2.SETTINGS, flags, stream_id & 0x7FFFFFFF, buffer[start:stop])
+        self.on_frame(h2.SETTINGS, flags, stream_id & LAST_STREAM_ID, buffer[start:stop])
         return stop
 
     def _part_of_data(self, buffer: bytes, start: int, flags: int, stream_id: int, left: int) -> int:
@@ -134,5 +136,5 @@ class FrameReader:
 
 
 def _depends_on(payload: bytes, flags: int) -> int:
-    start = 1 if flags & h2.PADDED else 0
-    return int.from_bytes(payload[start : start + 4], "big") & 0x7FFFFFFF
+    start = 1 if flags & PADDED else 0
+    return int.from_bytes(payload[start : start + 4], "big") & LAST_STREAM_ID

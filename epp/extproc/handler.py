@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Coroutine
 
 from epp.errors import DeadlineExceeded, Internal, Reject, Unavailable
-from epp.extproc.effects import Abandon, Decide, Effect, Finish, Mute, Over, ResponseData, ResponseStarted, Served
+from epp.extproc.effects import Abandon, Decide, Effect, Finish, Mute, Over, Told
 from epp.extproc.rpc import Call, Methods
 from epp.extproc.session import Limits, Session, State
 from epp.sched.exchange import REQUEST_ID, Decider, Flight, Head, Route
@@ -57,6 +57,9 @@ class ExtProcHandler:
         for effect in effects:
             if type(effect) is bytes:
                 self._call.send(effect)
+            elif isinstance(effect, Told):
+                if self._flight is not None:
+                    _tell(self._flight, effect)
             elif type(effect) is Decide:
                 self._decide(effect)
             elif type(effect) is Finish:
@@ -66,8 +69,6 @@ class ExtProcHandler:
                     self._waiting.cancel()
             elif type(effect) is Mute:
                 self._call = MutedCall(self._call)
-            elif self._flight is not None:
-                _tell(self._flight, effect)
 
     def _decide(self, wanted: Decide) -> None:
         try:
@@ -132,16 +133,9 @@ class MutedCall:
         self._call.finish(status, message)
 
 
-def _tell(flight: Flight, effect: Effect) -> None:
+def _tell(flight: Flight, effect: Told) -> None:
     try:
-        if type(effect) is ResponseData:
-            flight.response_data(effect.data)
-        elif type(effect) is ResponseStarted:
-            flight.response_started(effect.status, effect.headers)
-        elif type(effect) is Over:
-            flight.ended(effect.cause)
-        elif type(effect) is Served:
-            flight.served(effect.target)
+        effect.tell(flight)
     except Exception:
         log.exception("a flight failed")
 

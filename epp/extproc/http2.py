@@ -23,6 +23,7 @@ from epp.extproc.streams import Streams
 
 log = logging.getLogger("epp.extproc.http2")
 
+HALF_OF_ALL = MAX_WINDOW // 2
 # Streams that the peer itself ended: DATA on them is a fault, on other closed streams it may have been on its way.
 REMEMBERED = 128
 
@@ -161,7 +162,7 @@ class Connection(Control):
         """Feeds a stream and accounts for both windows."""
         size = end - start
         self._credit -= size
-        if self._credit < MAX_WINDOW // 2:
+        if self._credit < HALF_OF_ALL:
             if self._credit < 0:
                 raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "connection window exceeded")
             self._out.pieces.append(h2.window_update(0, MAX_WINDOW - self._credit))
@@ -178,17 +179,18 @@ class Connection(Control):
         elif stream.half_closed:
             self._fault(stream, Code.STREAM_CLOSED)
         else:
-            if not size and not flags & h2.END_STREAM:
+            last = bool(flags & h2.END_STREAM)
+            if not size and not last:
                 self._charge(1)
             # Before the handler hears the last message, lest it ends the RPC and we tell the peer to stop sending.
-            stream.half_closed = bool(flags & h2.END_STREAM)
+            stream.half_closed = last
             try:
                 stream.feed(buffer, start, end)
             except CallFault as fault:
                 stream.fail(fault.status, fault.reason)
             except Exception:
                 self._broken(stream)
-            if flags & h2.END_STREAM:
+            if last:
                 self._end_of_input(stream)
             elif stream.credit < self._half_window and not stream.gone:
                 stream.replenish()
