@@ -181,12 +181,15 @@ class Client:
     async def _lines(self, call: _Call) -> AsyncGenerator[bytes]:
         async with self._answer(call) as answer:
             rest = b""
-            async for chunk in answer.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield line
-            if rest:
-                yield rest
+            try:
+                async for chunk in answer.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        yield line
+                if rest:
+                    yield rest
+            finally:
+                _cut(answer)
 
     @asynccontextmanager
     async def _answer(self, call: _Call) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -229,6 +232,12 @@ class Client:
             if await login.headers() != before or login.configuration.cert_file != self._login.configuration.cert_file:
                 old, self._login, self._session = self._session, login, login.session()
                 await old.close()
+
+
+def _cut(answer: aiohttp.ClientResponse) -> None:
+    """Ends a stream that is not read to its end without TLS's goodbye, for which a busy server lets one wait."""
+    if answer.connection is not None and answer.connection.transport is not None:
+        answer.connection.transport.abort()
 
 
 @asynccontextmanager

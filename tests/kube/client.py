@@ -177,12 +177,21 @@ class Api:
         async with self._http.get(path, params=follow, timeout=for_ever) as answer:
             if answer.status >= 300:
                 raise _refusal(f"watch {path}", answer.status, await answer.read())
-            async for line in _lines(answer.content):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    return
-                if event["type"] != "BOOKMARK":
-                    yield event["type"], event["object"]
+            try:
+                async for line in _lines(answer.content):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        return
+                    if event["type"] != "BOOKMARK":
+                        yield event["type"], event["object"]
+            finally:
+                _cut(answer)
+
+
+def _cut(answer: aiohttp.ClientResponse) -> None:
+    """Ends a watch without TLS's goodbye: a loop that closes meanwhile would leave the connection open."""
+    if answer.connection is not None and answer.connection.transport is not None:
+        answer.connection.transport.abort()
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
