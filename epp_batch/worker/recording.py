@@ -106,7 +106,7 @@ class Work:
         if partial.progress.plan is None:
             batched = self.options.vad and self.options.batch_size > 1
             begun = self._clock.now()
-            windows = speech(samples) if batched else None
+            windows = speech(samples, lambda: self._leash.check(Stage.TRANSCRIBE)) if batched else None
             if windows == []:
                 raise WorkError(Kind.SILENT, Stage.TRANSCRIBE, self.source, "the detector hears no speech")
             partial.append(Plan(self.key, windows, self._clock.now() - begun))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ logging.getLogger("faster_whisper").setLevel(logging.ERROR)
 GARBLED, UNSURE, NO_SPEECH = 2.4, -1.0, 0.6
 """OpenAI's thresholds: the compression ratio above which a text repeats itself, the mean log probability below which
 the model guessed, the probability of silence above which it means it."""
+BLOCK = 600.0
+"""Seconds of audio that the detector hears at once."""
 
 
 def device() -> str:
@@ -36,11 +38,28 @@ def compute_type(wanted: str) -> str:
     return "float16" if device() == "cuda" else "int8"
 
 
-def speech(samples: Samples) -> list[Window]:
-    """Where somebody speaks, by Silero's detector, packed into windows. Empty when nobody does."""
+def speech(samples: Samples, check: Callable[[], None], block: float = BLOCK) -> list[Window]:
+    """Where somebody speaks, by Silero's detector, packed into windows. Empty when nobody does.
+
+    Works on `block` seconds at a time, since the detector takes several times the memory of what it hears, and calls
+    `check` before each, which may raise. A stretch that the end of a block may have cut begins the next block.
+    """
     options = VadOptions(max_speech_duration_s=LIMIT, min_silence_duration_ms=160)
-    found = get_speech_timestamps(samples, options)
-    return pack((stretch["start"] / RATE, stretch["end"] / RATE) for stretch in found)
+    spans: list[tuple[float, float]] = []
+    begin = 0
+    while begin < len(samples):
+        check()
+        end = min(begin + round(block * RATE), len(samples))
+        found = [(begin + part["start"], begin + part["end"]) for part in _detect(samples[begin:end], options)]
+        if end < len(samples) and found and found[-1][1] > end - RATE and found[-1][0] > begin:
+            end, _ = found.pop()
+        spans += [(start / RATE, stop / RATE) for start, stop in found]
+        begin = end
+    return pack(spans)
+
+
+def _detect(samples: Samples, options: VadOptions) -> list[dict[str, int]]:
+    return get_speech_timestamps(samples, options)  # type: ignore[no-any-return]
 
 
 class Whisper:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 from faster_whisper.transcribe import Segment
 
-from epp_batch.worker.whisper import better, compute_type, doubtful
+from epp_batch.worker.audio import RATE, decode
+from epp_batch.worker.whisper import better, compute_type, doubtful, speech
+from tests.speech import espeak
 
 
 def decoded(*, ratio=1.2, log=-0.3, silence=0.05):
@@ -35,6 +40,32 @@ def test_what_is_decoded_again():
 )
 def test_the_better_decoding_is_kept(first, second, kept):
     assert better(first, second) == ([first] if kept == "first" else second)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    text = "One sentence is here. Another one follows. A third one comes, with a comma. The fourth is the last of them."
+    path = espeak(text, tmp_path_factory.mktemp("speech") / "a.wav")
+    return decode(path, "a.wav", lambda: None)
+
+
+def stretches(windows):
+    return [span for window in windows for span in window.spans]
+
+
+@pytest.mark.parametrize("block", [2.0, 3.0, 5.0])
+def test_blocks_hear_what_the_whole_hears(samples, block):
+    checks = []
+    whole, parts = speech(samples, lambda: None), speech(samples, lambda: checks.append(1), block)
+    assert len(checks) >= len(samples) / RATE / block
+    assert sum(window.seconds for window in parts) == pytest.approx(sum(window.seconds for window in whole), rel=0.1)
+    assert all(first[1] <= second[0] for first, second in pairwise(stretches(parts)))
+    assert stretches(parts)[-1][1] == pytest.approx(stretches(whole)[-1][1], abs=0.5)
+
+
+def test_no_one_speaks():
+    assert speech(np.zeros(5 * RATE, np.float32), lambda: None, 2.0) == []
+    assert speech(np.zeros(0, np.float32), lambda: None) == []
 
 
 def test_numbers_by_default():

@@ -234,7 +234,7 @@ def test_short_memory_takes_smaller_batches(folder, speech, monkeypatch):
     assert heard(folder) > 0.7
 
 
-def pack_small(samples):
+def pack_small(samples, _check):
     """Windows of one stretch of speech each, so that a short recording has several."""
     from epp_batch.worker.windows import pack
 
