@@ -34,8 +34,9 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def unfinished(run: Run, folder: Folder) -> tuple[Run, int]:
+def unfinished(run: Run) -> tuple[Run, int]:
     """The run without units whose transcripts are all there; how many recordings have theirs."""
+    folder = Folder(run.output)
     missing = {task.stem for task in run.tasks() if folder.finished(task, run.options) is None}
     left = tuple(unit for unit in run.units if any(task.stem in missing for task in unit.tasks))
     return msgspec.structs.replace(run, units=left), len(run.tasks()) - len(missing)

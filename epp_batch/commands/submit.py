@@ -95,7 +95,7 @@ async def _run(args: argparse.Namespace) -> int:
         wanted = _planned(args, folder, gathered, namespace, looked, clock)
         problems = await _problems(wanted, client, looked)
         if args.dry_run:
-            return _show(args, wanted, gathered, folder, looked, problems)
+            return _show(args, wanted, gathered, looked, problems)
         assert client is not None
         if problems and not args.no_preflight:
             count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
@@ -200,9 +200,14 @@ def _planned(
 
     options, name = _options.options(args), _options.run_name(args.run_name, folder)
     before = load(folder.run_file, Run)
+    rules = intake.Rules(args.model, args.default_model, gathered.models)
+    if unknown := rules.passed_over(gathered.recordings):
+        print(
+            f"epp-batch submit: {unknown} recordings of unknown length: rules by length pass over them", file=sys.stderr
+        )
     units = intake.units(
         gathered.recordings,
-        intake.Rules(args.model, args.default_model, gathered.models),
+        rules,
         options,
         run=name,
         order=args.order,
@@ -236,18 +241,13 @@ async def _problems(wanted: Run, client: Client | None, looked: Look | None) -> 
 
 
 def _show(
-    args: argparse.Namespace,
-    wanted: Run,
-    gathered: Gathered,
-    folder: Folder,
-    looked: Look | None,
-    problems: list[Problem],
+    args: argparse.Namespace, wanted: Run, gathered: Gathered, looked: Look | None, problems: list[Problem]
 ) -> int:
     """Prints what is still to do."""
     from epp_batch.commands import _showing, _summaries
 
     if not args.force:
-        wanted, done = _showing.unfinished(wanted, folder)
+        wanted, done = _showing.unfinished(wanted)
         if done:
             print(f"epp-batch submit: {done} recordings are finished already, and left out", file=sys.stderr)
     for failure in gathered.failures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -55,6 +55,12 @@ class Rules:
             else:
                 bare = model
         self._default = bare or default
+
+    def passed_over(self, recordings: Iterable[Recording]) -> int:
+        """How many recordings no rule by length can judge, since nobody knows theirs; 0 without such rules."""
+        if not any(isinstance(rule, _Length) for rule, _ in self._rules):
+            return 0
+        return sum(recording.seconds is None for recording in recordings)
 
     def model(self, recording: Recording) -> str:
         for stem in recording.stems:

@@ -53,6 +53,13 @@ def test_models_by_length_the_longest_first(calls):
     assert (run.created, run.output) == (ManualClock().wall(), str(calls.parent / "out"))
 
 
+def test_rules_by_length_need_lengths(calls, capsys):
+    silence(40, calls / "a.wav")
+    run = planned(calls, "--model", ">=30s=large", "--model", "small", "--no-probe")
+    assert run.units[0].model == "small"
+    assert "1 recordings of unknown length" in capsys.readouterr().err
+
+
 def test_slots_put_small_slices_where_they_leave_room_for_large_ones(calls):
     for seconds in (60, 61, 62, 63):
         silence(seconds, calls / f"{seconds}.wav")

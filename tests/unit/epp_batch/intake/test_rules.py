@@ -35,6 +35,12 @@ def test_by_length(rule, seconds, fits):
     assert (Rules([rule], "base").model(recording(seconds)) == "big") is fits
 
 
+def test_unknown_lengths_are_counted_where_they_matter():
+    recordings = [recording(10), recording(None)]
+    assert Rules([">1s=big"], "base").passed_over(recordings) == 1
+    assert Rules(["*.mp3=big"], "base").passed_over(recordings) == 0
+
+
 @pytest.mark.parametrize("pattern", ["*.mp3", "/calls/en/*", "en/*", "a.mp3", "*/en/*"])
 def test_by_path_last_part_or_output_name(pattern):
     assert Rules([f"{pattern}=big"], "base").model(recording()) == "big"
