@@ -62,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from epp_batch import planner
 
-    units, cluster = _work(args)
+    units, cluster, unread = _work(args)
     world, speeds = _world.world(args), _world.speeds(args)
     demands = planner.demands(units, cluster, speeds, world)
     sliced = any(demand.shape.profile for demand in demands)
@@ -83,11 +83,11 @@ def run(args: argparse.Namespace) -> int:
         _print_order(chosen.order, units)
     if args.events:
         _write(Path(args.events), chosen.events)
-    return _complain(chosen.events) if chosen.figures.failed else 0
+    return _complain(chosen.events) if chosen.figures.failed else int(unread)
 
 
-def _work(args: argparse.Namespace) -> tuple[list[Unit], Cluster]:
-    """The units, and where each model runs."""
+def _work(args: argparse.Namespace) -> tuple[list[Unit], Cluster, bool]:
+    """The units, where each model runs, and whether something of what was named could not be read."""
     from epp_batch import intake
     from epp_batch.folder import Folder
     from epp_batch.work import Cluster, Options, Placement
@@ -99,13 +99,14 @@ def _work(args: argparse.Namespace) -> tuple[list[Unit], Cluster]:
         "queue": _options.per_model("--queue", args.queue),
         "priority_class": _options.per_model("--priority-class", args.priority_class),
     }
+    unread = False
     if args.folder:
         run = Folder(args.folder).run()
         units, cluster = list(run.units), run.cluster
         if cluster is not None and not any(flags.values()):
-            return units, cluster
+            return units, cluster, False
     else:
-        recordings, models = _recordings(args)
+        recordings, models, unread = _recordings(args)
         rules = intake.Rules(args.model, args.default_model, models)
         units = intake.units(recordings, rules, Options(), run="plan", shard_seconds=args.shard_seconds)
     named = {unit.model for unit in units} | {model for values in flags.values() for model in values}
@@ -114,23 +115,23 @@ def _work(args: argparse.Namespace) -> tuple[list[Unit], Cluster]:
                             for name, values in flags.items()})  # type: ignore[arg-type]
         for model in named
     }  # fmt: skip
-    return units, Cluster(namespace="default", queue=_world.first_queue(args), image="", placements=placements)
+    return units, Cluster(namespace="default", queue=_world.first_queue(args), image="", placements=placements), unread
 
 
-def _recordings(args: argparse.Namespace) -> tuple[list[Recording], dict[str, str]]:
+def _recordings(args: argparse.Namespace) -> tuple[list[Recording], dict[str, str], bool]:
     """What the command line names, and its models by stem. What cannot be read is told of and left out."""
     from epp_batch import intake
     from epp_batch.commands import _lengths
     from epp_batch.folder import Folder
 
     if args.lengths:
-        return _lengths.read(Path(args.lengths))
+        return *_lengths.read(Path(args.lengths)), False
     gathered = intake.gather(args.sources, Folder("."), remember=False)
     for failure in gathered.failures:
         print(f"{failure.source}: {failure.stage}: {failure.message}; {failure.remedy}", file=sys.stderr)
     if not gathered.recordings:
         raise InputError("none of the sources can be read", remedy="see above")
-    return gathered.recordings, gathered.models
+    return gathered.recordings, gathered.models, bool(gathered.failures)
 
 
 def _print(args: argparse.Namespace, speeds: Speeds, found: dict[str, Plan]) -> None:

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from epp_batch.planner import preempt
+from epp_batch.planner.demand import CLASS
 from epp_batch.planner.preempt import State, Target
 from epp_batch.planner.quota import NONE, Cell, Usage
 from epp_batch.planner.workload import Workload
@@ -57,9 +58,16 @@ def choose(state: State, workload: Workload) -> Choice:
         short |= found.short
         mode, distance = min(mode, found.mode), max(distance, found.distance)
     if left:
-        return Choice(Mode.NO_FIT, 0, {}, set(), [], f"{min(left)} is not covered by ClusterQueue {spec.name}", True)
+        return Choice(Mode.NO_FIT, 0, {}, set(), [], _uncovered(min(left), spec), True)
     victims = preempt.targets(state, workload, usage, short) if mode is not Mode.FIT else []
     return Choice(mode, distance, usage, short, victims)
+
+
+def _uncovered(resource: str, spec: ClusterQueue) -> str:
+    if resource.startswith(CLASS):
+        name = resource.removeprefix(CLASS)
+        return f"DeviceClass {name} is in no deviceClassMappings of Kueue's Configuration"
+    return f"{resource} is not covered by ClusterQueue {spec.name}"
 
 
 def _group(state: State, workload: Workload, spec: ClusterQueue, group: Group, wanted: dict[str, int]) -> Choice:

@@ -1,7 +1,8 @@
 """In which order to submit: as given, longest first, or searched for; and on what, where slices can be chosen.
 
 Kueue admits by priority and then by creation, and DAS and DRA take the first place that fits, so the order of
-submission is what decides where everything lands, without any change to the cluster.
+submission is what decides where everything lands, without any change to the cluster. Kueue tells creations apart by
+whole seconds, and takes those of one second in any order: an order counts where Jobs are a second apart.
 
 `mixed` also gives the longest units a whole GPU each, as many as pays: a slice slows a recording down, and the longest
 one alone may decide the makespan.

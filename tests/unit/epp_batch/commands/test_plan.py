@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import wave
 
 import pytest
 
@@ -45,6 +46,19 @@ def test_a_table_the_order_and_the_timeline(capsys, tmp_path):
 def test_what_cannot_run_ends_in_one_line_and_code_1(capsys):
     assert main([*LENGTHS, "--queues", "paper-a", "--policy", "longest"]) == 1
     assert "and 31 more: no LocalQueue default;" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_planned(capsys, tmp_path):
+    with wave.open(str(tmp_path / "good.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(32_000))
+    (tmp_path / "bad.mp3").write_bytes(b"no audio")
+    assert main(["plan", str(tmp_path), "--policy", "longest", "--json"]) == 1
+    got = capsys.readouterr()
+    assert "bad.mp3: probe: " in got.err
+    assert json.loads(got.out)["policies"]["longest"]["units"] == 1
 
 
 @pytest.mark.parametrize(

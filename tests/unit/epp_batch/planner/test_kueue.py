@@ -153,4 +153,4 @@ def test_claims_count_by_the_memory_of_their_devices():
     sized = msgspec.structs.replace(claim, memory=20 << 30)
     assert by_memory.submit(sized) == one_each.submit(sized) == ["x"]
     assert unmapped.submit(sized) == []
-    assert "deviceclass/mig.nvidia.com is not covered" in unmapped.queues.why(unmapped.workloads["x"])
+    assert "DeviceClass mig.nvidia.com is in no deviceClassMappings" in unmapped.queues.why(unmapped.workloads["x"])
