@@ -142,8 +142,7 @@ def _renew(held: _Blocks, hashes: Chain, matched: int) -> None:
     """Makes the chain the youngest part of the LRU, its first block the youngest of all."""
     for block in hashes[:matched]:
         del held[block]
-    for block in reversed(hashes):
-        held[block] = None
+    held.update(dict.fromkeys(reversed(hashes)))
 
 
 def _matched(held: _Blocks, hashes: Sequence[int], guess: int) -> int:
