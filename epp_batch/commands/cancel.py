@@ -31,6 +31,7 @@ async def _cancel(args: argparse.Namespace, client: Client) -> int:
     from epp.clock import SystemClock
     from epp_batch.kube import control, survey
     from epp_batch.kube.workloads import state
+    from epp_batch.view import words
 
     target = _runs.target(args, client)
     clock = SystemClock()
@@ -40,7 +41,7 @@ async def _cancel(args: argparse.Namespace, client: Client) -> int:
     jobs = [one.job for one in facts.values() if one.job is not None and (args.all or not one.job.ended)]
     running = sum(state(one).phase == "running" for one in facts.values())
     await _delete(client, target.namespace, jobs)
-    print(f"{target.name}: {len(jobs)} Jobs deleted, {running} of them were running")
+    print(f"{target.name}: {words.jobs(len(jobs))} deleted, {running} of them were running")
     if target.folder is not None and target.run is not None:
         _tell_journal(target.folder, [job.metadata.name for job in jobs if not job.ended], clock.wall())
         print(_kept(target.run, target.folder))

@@ -32,6 +32,7 @@ async def _pause(args: argparse.Namespace, client: Client) -> int:
     from epp_batch.kube import control, survey
     from epp_batch.kube.hands import hold, stop_queue
     from epp_batch.kube.workloads import state
+    from epp_batch.view import words
 
     kueue = await client.kueue()
     target = _runs.target(args, client)
@@ -47,5 +48,5 @@ async def _pause(args: argparse.Namespace, client: Client) -> int:
     for workload in held:
         await hold(client, kueue, target.namespace, workload.metadata.name)
     going = sum(state(one).phase in ("reserved", "admitted", "running") for one in facts.values())
-    print(f"{target.name}: {len(held)} Jobs paused" + ("" if args.now else f", {going} go on to their end"))
+    print(f"{target.name}: {words.jobs(len(held))} paused" + ("" if args.now else f", {going} go on to their end"))
     return 0

@@ -27,6 +27,7 @@ async def _resume(args: argparse.Namespace, client: Client) -> int:
     from epp_batch.kube import control, survey
     from epp_batch.kube.hands import hold, stop_queue
     from epp_batch.kube.paths import PAUSED_ANNOTATION
+    from epp_batch.view import words
 
     kueue = await client.kueue()
     target = _runs.target(args, client)
@@ -44,10 +45,10 @@ async def _resume(args: argparse.Namespace, client: Client) -> int:
     ]
     for name in paused:
         await hold(client, kueue, target.namespace, name, active=True)
-    print(f"{target.name}: {len(paused)} Jobs go on")
+    print(f"{target.name}: {words.jobs(len(paused))} go on")
     if target.run is not None and target.folder is not None:
         missing = len({unit.name for unit in target.run.units} - facts.keys())
         with control.lock(target.folder) as alone:
             if alone and missing:
-                print(f"{missing} Jobs do not exist and nobody makes them: submit again")
+                print(f"{words.jobs(missing)} missing and nobody makes them: submit again")
     return 0

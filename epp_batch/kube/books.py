@@ -32,13 +32,18 @@ class Settled(NamedTuple):
 
 
 class Books:
-    """One run's tasks. Nothing raises for a folder that cannot be read at the moment."""
+    """One run's tasks. Nothing raises for a folder that cannot be read at the moment.
+
+    A pod's note stands for a transcript only while no worker's transcript was ever seen here: in a shared folder, what
+    is missing is missing.
+    """
 
     def __init__(self, run: Run, folder: Folder) -> None:
         self.done: dict[str, Result] = {}
         self.failed: dict[str, Failure] = {}
         self.cancelled: set[str] = set()
         self._run, self._folder = run, folder
+        self._shared = False
 
     def open(self, unit: Unit) -> list[Task]:
         """The unit's tasks without an end."""
@@ -52,6 +57,7 @@ class Books:
             result = self._folder.finished(task, self._run.options)
             if result is not None:
                 self.done[task.stem] = result
+                self._shared = self._shared or bool(result.files)
                 found.append((task, result))
         return found
 
@@ -76,6 +82,8 @@ class Books:
         waiting = False
         for task in self.open(unit):
             note = notes.get(task.key(self._run.options))
+            if note is not None and not note.kind and self._shared:
+                note = None
             if note is not None and not note.kind:
                 if waited >= NOTE_GRACE_SECONDS:
                     done.append((task, self._take(task, note, facts)))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from epp_batch.kube.workloads import State
+from epp_batch.view import words
 
 PATIENCE_SECONDS = 10.0
 """A scheduler or Kueue may take so long before it is worth a word."""
@@ -19,7 +20,7 @@ def troubles(states: Mapping[str, tuple[State, float]]) -> list[str]:
     """One line for each cause, most units first; `states` has each unit's state and for how many seconds it holds."""
     moving = any(state.phase in ("running", "admitted", "reserved") for state, _ in states.values())
     causes = Counter(filter(None, (_cause(state, waited, moving) for state, waited in states.values())))
-    lines = [f"{cause} ({_jobs(count)})" for cause, count in causes.most_common(SHOWN)]
+    lines = [f"{cause} ({words.jobs(count)})" for cause, count in causes.most_common(SHOWN)]
     return lines + ([f"and {len(causes) - SHOWN} more causes"] if len(causes) > SHOWN else [])
 
 
@@ -45,7 +46,3 @@ def _cause(state: State, waited: float, moving: bool) -> str:
         case "paused":
             return "is paused; `epp-batch resume` lets them go on"
     return ""
-
-
-def _jobs(count: int) -> str:
-    return "1 Job" if count == 1 else f"{count} Jobs"

@@ -7,15 +7,16 @@ any point is replaced by another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import Any
 
 from epp.clock import Clock
 from epp.tasks import Tasks
-from epp_batch.errors import Unreachable
+from epp_batch.errors import ClusterError, Unreachable
 from epp_batch.folder import Folder
 from epp_batch.kube import control, diagnosis, reconcile
-from epp_batch.kube.books import Books
+from epp_batch.kube.books import FILE_GRACE_SECONDS, Books
 from epp_batch.kube.client import Client
 from epp_batch.kube.hands import Hands
 from epp_batch.kube.observe import Observer
@@ -31,6 +32,8 @@ TICK_SECONDS = 1.0
 SLOW_SECONDS = 5.0
 """Between two looks at progress, at files of shards and at the queue."""
 LONGEST_PAUSE = 10.0
+TELLING_SECONDS = 10.0
+"""How long to wait for a cluster that has only to tell how finished work came about."""
 
 
 class Driver:
@@ -48,7 +51,7 @@ class Driver:
         self._open = set(self._units)
         self._spawned: list[asyncio.Task[Any]] = []
         self._again: set[str] = set()
-        self._retry: dict[str, str] = {}
+        self._before_us: dict[str, str] = {}
         self._position: int | None = None
         self._held: control.State = "go"
         self._tick_at = float("-inf")
@@ -58,19 +61,28 @@ class Driver:
         """Until every task has an end. `alone`: no other driver is there that would make what is missing."""
         self._create, self._retry_failed, self._alone = create, retry, alone
         self._before()
-        if self._open:
-            kueue = await self._reached()
-            self._hands = Hands(self._client, kueue, self._run, self._observer, tasks)
-            self._spawned += self._observer.follow(
-                self._client, kueue, self._cluster.namespace, self._run.name, tasks, dice
-            )
-            await self._synced()
-            self._spawned.append(tasks.keep("slow", lambda: self._slow(kueue)))
-            try:
-                await self._rounds()
-            finally:
-                await self._hands.close()
+        if any(self.books.open(self._units[name]) for name in self._open):
+            await self._follow(tasks, dice)
+        elif self._open:
+            with contextlib.suppress(ClusterError, TimeoutError):
+                async with asyncio.timeout(TELLING_SECONDS):
+                    await self._follow(tasks, dice)
+            for name in sorted(self._open):
+                self._end(self._units[name], Facts(), self._clock.wall(), at=self.books.finished_at(self._units[name]))
         self._tick(self._clock.wall())
+
+    async def _follow(self, tasks: Tasks, dice: random.Random) -> None:
+        kueue = await self._reached()
+        self._hands = Hands(self._client, kueue, self._run, self._observer, tasks)
+        self._spawned += self._observer.follow(
+            self._client, kueue, self._cluster.namespace, self._run.name, tasks, dice
+        )
+        await self._synced()
+        self._spawned.append(tasks.keep("slow", lambda: self._slow(kueue)))
+        try:
+            await self._rounds()
+        finally:
+            await self._hands.close()
 
     async def close(self) -> None:
         """Ends what `run` started."""
@@ -183,16 +195,15 @@ class Driver:
 
     def _want(self, unit: Unit, facts: Facts, at: State, waited: float) -> reconcile.Want:
         name = unit.name
-        if self._retry_failed and facts.job is not None and at.phase in ("failed", "deactivated"):
-            self._retry.setdefault(name, facts.job.metadata.uid)
-        elif facts.job is not None:
-            self._retry.setdefault(name, "")
         uid = facts.job.metadata.uid if facts.job is not None else None
         create = self._create and self._held != "cancelled"
+        if uid is not None:
+            self._before_us.setdefault(name, uid if at.phase in ("succeeded", "failed", "deactivated") else "")
+        again = waited > FILE_GRACE_SECONDS if at.phase == "succeeded" else self._retry_failed
         return reconcile.Want(
             open=bool(self.books.open(unit)),
             create=create,
-            retry=uid is not None and self._retry.get(name) == uid,
+            retry=create and again and uid is not None and self._before_us[name] == uid,
             gone=name in self._observer.gone or (not create and (self._create or self._alone)),
             hold=self._held == "paused",
             spec_hash=self._hands.spec_hash(unit) if create else "",

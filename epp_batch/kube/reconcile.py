@@ -23,7 +23,7 @@ class Want(NamedTuple):
     create: bool = True
     """Jobs may be made."""
     retry: bool = False
-    """A Job that has failed before is made again."""
+    """Its Job had ended before we came, without what is wanted, and is made again."""
     gone: bool = False
     """Its Job was there and somebody else deleted it before it ended."""
     hold: bool = False
@@ -79,9 +79,7 @@ def action(want: Want, facts: Facts) -> Action:
         return _without_job(want)
     uid = facts.job.metadata.uid
     match now.phase:
-        case "succeeded":
-            return Settle(now)
-        case "failed":
+        case "succeeded" | "failed":
             return Delete(uid) if want.retry else Settle(now)
         case "deactivated":
             return Delete(uid) if want.retry else GiveUp(now, uid)

@@ -22,6 +22,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def jobs(count: int) -> str:
+    """`1 Job`, `3 Jobs`."""
+    return "1 Job" if count == 1 else f"{count} Jobs"
+
+
 def line(failure: Failure) -> str:
     """`<source>: <stage>: <message>; <remedy>`."""
     text = f"{failure.source}: {failure.stage}: {failure.message}"

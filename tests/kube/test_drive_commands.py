@@ -19,7 +19,7 @@ from epp_batch.folder import Folder
 from epp_batch.kube.client import connect
 from epp_batch.timeline import read
 from tests.kube.client import JOBS, WORKLOADS, Api
-from tests.kube.drive_runs import Notes, run, write_run
+from tests.kube.drive_runs import Hasty, Notes, run, write_run
 from tests.kube.plane import Plane
 from tests.kube.queues import Queues
 
@@ -156,7 +156,7 @@ async def test_pausing_now_stops_what_runs_and_a_queue_can_be_held(
             "driver", drive(ours, folder, connection=client, clock=SystemClock(), tasks=tasks, view=notes)
         )
         await started(plane, tmp_path, "a")
-        assert (await shell.say("pause", "--now")).out == "r: 1 Jobs paused\n"
+        assert (await shell.say("pause", "--now")).out == "r: 1 Job paused\n"
 
         async def told() -> bool:
             return (tmp_path / "a.told").exists()
@@ -183,14 +183,6 @@ async def test_credentials_that_may_not_are_told_and_end_the_driver(
     async with connect(str(kubeconfig)) as client:
         with pytest.raises(ClusterError, match="cannot list resource"):
             await drive(ours, write_run(ours), connection=client, clock=SystemClock(), tasks=tasks, view=Notes())
-
-
-class Hasty(SystemClock):
-    """Twenty seconds a second, for those that only wait for time to pass."""
-
-    @staticmethod
-    def wall() -> float:
-        return SystemClock.wall() * 20 % 1e9
 
 
 async def test_a_queue_that_can_never_hold_a_job_is_told_and_given_up(

@@ -19,7 +19,7 @@ from epp_batch.timeline import read
 from epp_batch.work import Placement, Run
 from tests.kube.client import JOBS, PODS, WORKLOADS, Api
 from tests.kube.cluster import remove_node
-from tests.kube.drive_runs import Notes, run, write_run
+from tests.kube.drive_runs import Hasty, Notes, run, write_run
 from tests.kube.plane import Plane
 from tests.kube.queues import Queues
 
@@ -306,3 +306,18 @@ async def test_a_job_that_waits_with_other_settings_is_made_anew(
     assert after[stage.unit(runs)] == before[stage.unit(runs)]  # never stopped for a setting
     assert after[stage.unit(waits)] != before[stage.unit(waits)]
     assert len(await stage.api.list(WORKLOADS, namespace)) == 2
+
+
+async def test_a_transcript_that_somebody_deleted_is_made_again(
+    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+) -> None:
+    await process_nodes(1, {"nvidia.com/gpu": 2}, WORKER)
+    await queues.add("lq", {"nvidia.com/gpu": 2})
+    ours = run("r", stage.folder, namespace, ["a", "b"])
+    for stem in ("a", "b"):
+        stage.play(stem, "done")
+    assert (await asyncio.wait_for(stage.drive(ours), 60)).code == 0
+    (stage.folder / "a.done.json").unlink()
+    outcome = await asyncio.wait_for(stage.drive(ours, clock=Hasty()), 60)
+    assert (sorted(outcome.done), outcome.code) == (["a", "b"], 0)
+    assert (stage.starts("a"), stage.starts("b")) == (2, 1)

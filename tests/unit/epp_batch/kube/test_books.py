@@ -77,6 +77,16 @@ def test_a_note_counts_where_no_file_appears_and_never_replaces_one(folder: Fold
     assert folder.path("a", "done.json").read_bytes() == b"{half"
 
 
+def test_a_note_is_not_enough_in_a_folder_that_workers_share(folder: Folder):
+    folder.path("b", "txt").write_text("hello")
+    save(folder.path("b", "done.json"), result(B, files={"txt": 5}))
+    said = Facts(job(condition("Complete")), None, (pod("Succeeded", began=4, ended={"message": note(A)}),))
+    ours = books(folder, SHARD)
+    assert ours.settle(SHARD, state(said), said, NOW, NOTE_GRACE_SECONDS + 1).waiting
+    [(_, failed)] = ours.settle(SHARD, state(said), said, NOW, FILE_GRACE_SECONDS + 1).failed
+    assert failed.kind == "missing"
+
+
 def failed_job(*, ended: dict, **more: object) -> Facts:
     return Facts(
         job(condition("Failed", reason="BackoffLimitExceeded", message="too often")),
