@@ -123,8 +123,8 @@ class Session:
 
     def lost(self) -> list[Effect]:
         """The stream is gone."""
-        if self.state is State.ENDED:  # as it should be
-            self._close()
+        if self.state is State.ENDED:  # as it should be, with nothing left to forget
+            self.state = State.CLOSED
             return []
         effects = [*self._abandoned(), *self._end(self._cut_short())]
         self._close()
