@@ -3,6 +3,7 @@
 python -m bench.paper                  in virtual time, a minute: tables, timelines and Gantt charts in bench/out/paper
 python -m bench.paper --real           and on a real control plane at 20 times the speed: three minutes more
 python -m bench.paper --real --docs    and docs/paper.md anew
+python -m bench.paper --last --docs    the same from the timelines of the last real run
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bench.paper import charts, delays, document, tables
 from bench.paper.arms import ARMS, Found, simulate
 from bench.paper.orders import native_orders, ratios
 from epp_batch.planner import FASTER, PAPER, Outcome, Search, outcome
-from epp_batch.timeline import Event
+from epp_batch.timeline import Event, read
 
 BENCH = Path(__file__).parents[1]
 MOST = 20.0
@@ -31,6 +32,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--orders", type=int, default=1000, metavar="N", help="random native orders (default 1000)")
     parser.add_argument("--evaluations", type=int, default=4000, metavar="N", help="of each search (default 4000)")
     parser.add_argument("--real", action="store_true", help="play the arms on a real control plane too")
+    parser.add_argument(
+        "--last", action="store_true", help="compare with the last real run in DIR instead of a new one"
+    )
     parser.add_argument("--only", default="", metavar="NAMES", help="comma list of arms for --real")
     parser.add_argument("--scale", type=float, default=MOST, metavar="N", help="so many times the speed (20 at most)")
     parser.add_argument("--docs", action="store_true", help="write docs/paper.md and its charts")
@@ -61,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
         from bench.paper import real as played
 
         real = asyncio.run(played.play([paper[name] for name in names], given.scale, played.to_stderr))
+    elif given.last:
+        real = {name: read(given.out / f"{charts.slug(name)}-real.jsonl") for name in names}
+    if real:
         delayed = {name: delays.again(paper[name], events) for name, events in real.items()}
         parts["real"] = tables.real_table(paper, delayed, {name: outcome(events) for name, events in real.items()})
     print("\n\n".join(parts.values()))

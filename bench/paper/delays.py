@@ -10,52 +10,53 @@ import msgspec
 
 from bench.paper.arms import Found
 from epp_batch.planner import Delays, outcome, run
-from epp_batch.timeline import Event
+from epp_batch.timeline import Event, EventKind
 
 
 def again(found: Found, events: Sequence[Event]) -> Found:
-    """The same order, with the medians of a real run: the time between two Jobs, how long a pod takes to start, how
-    much longer than its time it runs, how long freed quota stays unused, how long a victim takes to go.
+    """The same order, with the means of a real run: the time between two Jobs, how long a pod takes to start, how much
+    longer than its time it runs, how long freed quota stays unused, how long a victim takes to go.
     """
-    runs = {demand.unit: demand.seconds for demand in found.order}
-    over = _median(_overruns(events, runs))
+    over = _mean(_overruns(events, {demand.unit: demand.seconds for demand in found.order}))
     delays = Delays(
-        submit=_median(_gaps(events)),
-        requeue=_median(_idle(events)),
-        start=_median(_between(events, "admitted", "running") if found.queued else _pending(events)),
-        stop=_median(_between(events, "evicted", "admitted", other=True)),
+        submit=_mean(second - first for first, second in pairwise(_times(events, "created"))),
+        requeue=_mean(_idle(events)),
+        start=_mean(_starts(events) if found.queued else _pending(events)),
+        stop=_mean(_successions(events)),
     )
     order = [msgspec.structs.replace(demand, startup=demand.startup + over) for demand in found.order]
-    kueue = found.world.kueue if found.queued else None
-    world = msgspec.structs.replace(found.world, kueue=kueue, delays=delays)
+    world = msgspec.structs.replace(found.world, kueue=found.world.kueue if found.queued else None, delays=delays)
     simulated = run(world, order)
     return found._replace(world=world, order=order, events=simulated, figures=outcome(simulated))
 
 
-def _median(values: Iterable[float]) -> float:
+def _mean(values: Iterable[float]) -> float:
     """0 for none; nothing takes less."""
     found = list(values)
-    return max(0.0, statistics.median(found)) if found else 0.0
+    return max(0.0, statistics.fmean(found)) if found else 0.0
 
 
-def _gaps(events: Sequence[Event]) -> Iterable[float]:
-    return (second - first for first, second in pairwise(event.at for event in events if event.kind == "created"))
+def _times(events: Sequence[Event], kind: EventKind) -> list[float]:
+    return [event.at for event in events if event.kind == kind]
 
 
-def _between(events: Sequence[Event], first: str, second: str, *, other: bool = False) -> Iterable[float]:
-    """From each `first` to the next `second` of the same unit, or of another one."""
-    for i, event in enumerate(events):
-        if event.kind == first:
-            after = (e.at for e in events[i:] if e.kind == second and (e.unit != event.unit) == other)
-            if (at := next(after, None)) is not None:
-                yield at - event.at
+def _starts(events: Sequence[Event]) -> Iterable[float]:
+    """From admission to the running pod, of those that were not preempted before."""
+    admitted: dict[str, float] = {}
+    for event in events:
+        if event.kind == "admitted":
+            admitted[event.unit] = event.at
+        elif event.kind == "evicted":
+            admitted.pop(event.unit, None)
+        elif event.kind == "running" and event.unit in admitted:
+            yield event.at - admitted[event.unit]
 
 
 def _pending(events: Sequence[Event]) -> Iterable[float]:
     """From creation to the start, for those that did not have to wait for anybody's end."""
-    first_end = next((event.at for event in events if event.kind == "finished"), 0.0)
+    first_end = min(_times(events, "finished"), default=0.0)
     created = {event.unit: event.at for event in events if event.kind == "created"}
-    return (e.at - created[e.unit] for e in events if e.kind == "running" and e.at < first_end)
+    return (event.at - created[event.unit] for event in events if event.kind == "running" and event.at < first_end)
 
 
 def _overruns(events: Sequence[Event], runs: dict[str, float]) -> Iterable[float]:
@@ -68,8 +69,14 @@ def _overruns(events: Sequence[Event], runs: dict[str, float]) -> Iterable[float
 
 
 def _idle(events: Sequence[Event]) -> Iterable[float]:
-    """From an end to the next admission, where somebody was waiting."""
-    ends = [event.at for event in events if event.kind == "finished"]
-    for event in events:
-        if event.kind == "admitted" and ends and event.at > ends[0]:
-            yield event.at - max(end for end in ends if end <= event.at)
+    """From the n-th end to the n-th admission after the first end: all jobs are alike, and somebody always waits."""
+    ends = _times(events, "finished")
+    admitted = [at for at in _times(events, "admitted") if ends and at > ends[0]]
+    return (after - end for end, after in zip(ends, admitted, strict=False))
+
+
+def _successions(events: Sequence[Event]) -> Iterable[float]:
+    """From a preemption to the next admission."""
+    for at in _times(events, "evicted"):
+        if (after := next((other for other in _times(events, "admitted") if other > at), None)) is not None:
+            yield after - at

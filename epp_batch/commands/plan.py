@@ -167,10 +167,10 @@ def _advise(order: list[Demand], demands: list[Demand], units: list[Unit]) -> No
     for model in sorted({demand.model for demand in wide}):
         mine = [demand for demand in wide if demand.model == model]
         shortest = min(lengths[demand.unit] for demand in mine)
-        new = f"{model}-whole"
+        new, kind = f"{model}-whole", "dra" if mine[0].shape.claim else "mig"
         print(
             f"\n{len(mine)} of {model} on whole GPUs: submit with --model '>={shortest:g}s={new}' --accelerator "
-            f"{new}=mig:{mine[0].shape.profile} and the weights of {model} as --model-path {new}=…"
+            f"{new}={kind}:{mine[0].shape.profile} and the weights of {model} as --model-path {new}=…"
         )
 
 
