@@ -74,12 +74,12 @@ class Kind(Failing, Enum):
     CORRUPT = Failing(64, True, "check that the file plays; convert it with ffmpeg, then submit again")
     SILENT = Failing(65, True, "nobody speaks in it; transcribe with --no-vad if that is wrong")
     MISSING = Failing(66, True, "check the path, or the volume that should hold it")
-    DOWNLOAD = Failing(69, False, "the server did not give the file; the Job tries again")
+    DOWNLOAD = Failing(69, False, "see whether the server gives the file, then run the same command again")
     INTERNAL = Failing(70, False, "a defect of the worker; its log has the traceback")
     MEMORY = Failing(
         71, False, "use a larger slice or GPU, a smaller model, --compute-type int8 or a smaller --batch-size"
     )
-    UNWRITABLE = Failing(73, True, "make the output folder writable for the worker")
+    UNWRITABLE = Failing(73, True, "make the output folder writable for the worker; in pods by --run-as UID:GID")
     DISK_FULL = Failing(74, False, "free space on the output volume; what is finished stays")
     TIMEOUT = Failing(75, False, "raise --max-seconds, or use a faster accelerator")
     SUMMARY = Failing(76, False, "run `epp-batch summarize`; what is summarised stays")

@@ -140,7 +140,7 @@ class Pool:
         self._attempts[unit.name] += 1
         self._event(unit, "admitted", worker.place)
         self._event(unit, "running", worker.place)
-        before = len(self._outcome.failed)
+        keys = {task.key(self._run.options) for task in todo}
         while todo and not self._outcome.stopped:
             try:
                 async with contextlib.aclosing(worker.lines(self._order(unit, todo))) as lines:
@@ -155,7 +155,8 @@ class Pool:
         if todo:
             self._event(unit, "cancelled", worker.place, detail="stopped")
         else:
-            self._event(unit, "failed" if len(self._outcome.failed) > before else "finished", worker.place)
+            failed = any(failure.key in keys for failure in self._outcome.failed)
+            self._event(unit, "failed" if failed else "finished", worker.place)
 
     def _order(self, unit: Unit, todo: list[Task]) -> Order:
         return Order(

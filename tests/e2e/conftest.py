@@ -24,6 +24,8 @@ from epp.gateway.net import bound_socket
 from epp.sim.engine import EngineConfig
 from epp.sim.fleet import Fleet
 from epp.sim.hardware import PRESETS
+from tests.speech import librivox
+from tests.transcribing import joined
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 START_SECONDS = 20
@@ -162,3 +164,11 @@ async def fleet() -> AsyncIterator[Fleet]:
 def tools() -> Any:
     """What the tests of this folder use, as one name."""
     return sys.modules[__name__]
+
+
+@pytest.fixture(scope="session")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six windows of speech, three batches of two: five sentences, six times."""
+    path = tmp_path_factory.mktemp("speech") / "long.wav"
+    joined(path, [source for source, _ in librivox()] * 6)
+    return path

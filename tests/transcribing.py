@@ -1,0 +1,79 @@
+"""`epp-batch transcribe` and `epp-batch worker` as processes, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import wave
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from epp_batch.work import ORDER_VARIABLE, Options, Order, Recording, Task
+
+COMMAND = (sys.executable, "-m", "epp_batch")
+PATIENCE = 100.0
+FAST = ("--batch-size", 2, "--beam-size", 1, "--no-word-timestamps")
+
+
+def joined(path, sources):
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, 16_000, 0, "NONE", ""))
+        for source in sources:
+            with wave.open(str(source), "rb") as file:
+                out.writeframes(file.readframes(file.getnframes()) + bytes(16_000))
+
+
+def transcribe(*arguments):
+    return subprocess.run(
+        (*COMMAND, "transcribe", *map(str, arguments)), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
+@contextlib.contextmanager
+def running(*arguments, **other):
+    """A command under way; killed at the end if it still runs."""
+    process = subprocess.Popen(
+        (*COMMAND, *map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **other
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until(true, what):
+    """Polls; the value of `true`, or a failed test after PATIENCE."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if value := true():
+            return value
+        time.sleep(0.02)
+    pytest.fail(f"{what}: not within {PATIENCE:g} s")
+
+
+def children(pid):
+    return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def under_way(folder, stem):
+    """Whether at least one batch of a recording is written down and it is not finished."""
+    path = folder.path(stem, "partial.jsonl")
+    return path.exists() and b'"batch"' in path.read_bytes()
+
+
+def order(folder, path, **other):
+    options = Options(batch_size=2, beam_size=1, word_timestamps=False)
+    task = Task(recording=Recording(source=str(path), stems=(path.stem,)), model="tiny.en")
+    wanted = Order(run="r", unit="u", output=str(folder.root), options=options, tasks=(task,), threads=1, **other)
+    return {**os.environ, ORDER_VARIABLE: msgspec.json.encode(wanted).decode(), "TERMINATION_LOG": f"{folder.root}.log"}
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
