@@ -22,11 +22,20 @@ An exception class exists where a caller decides differently:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 
 class EppError(Exception):
-    """Root of everything raised on purpose."""
+    """Root of everything raised on purpose. All of it may cross a process: arguments of `__init__` are not `args`."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.args, vars(self))
+
+
+def _remade(kind: type[EppError], args: tuple[object, ...], state: dict[str, object]) -> EppError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
 
 
 class Problem(NamedTuple):

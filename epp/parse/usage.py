@@ -88,13 +88,13 @@ class UsageScanner:
 
 def _end_of_object(data: bytes, start: int) -> int:
     """The end of the object that begins at `start`, or -1. Usage objects hold numbers: no braces within strings."""
-    end = start
-    while True:
-        end = data.find(b"}", end) + 1
-        if not end:
-            return -1
-        if data.count(b"{", start, end) == data.count(b"}", start, end):
+    depth = 0
+    while end := data.find(b"}", start) + 1:
+        depth += data.count(b"{", start, end) - 1
+        if not depth:
             return end
+        start = end
+    return -1
 
 
 def _count(values: dict[str, object], *names: str) -> int | None:

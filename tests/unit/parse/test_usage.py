@@ -89,3 +89,11 @@ def test_little_is_held_back() -> None:
         assert len(scanner._held) <= LONGEST
     scanner.feed(b'{"prompt_tokens":3}')
     assert scanner.usage() == Usage(3)
+
+
+def test_braces_that_open_and_close_many_times_are_counted_once() -> None:
+    deep = 200_000
+    nested = b'{"a":' * deep + b"1" + b"}" * deep
+    scanner = UsageScanner()
+    scanner.feed(b'{"usage":' + nested + b',"usage":{"prompt_tokens":3}}')
+    assert scanner.usage() == Usage(3, None, None)
