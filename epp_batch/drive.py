@@ -63,9 +63,9 @@ async def drive(
             _claim(folder, clock, alone)
         journal = Journal(folder.events_file) if alone else None
         teller = Teller(run, folder, journal, view, on_done or _nobody)
-        driver = Driver(run, folder, connection, clock, view, teller)
+        driver = Driver(run, folder, connection, clock, view, teller, alone=alone)
         try:
-            await driver.run(tasks, dice or random.Random(), create=create, retry=retry_failed, alone=alone)
+            await driver.run(tasks, dice or random.Random(), create=create, retry=retry_failed)
         finally:
             await driver.close()
             if journal is not None:

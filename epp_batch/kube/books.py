@@ -6,6 +6,7 @@ The folder decides: a transcript that is there is never made again, whatever the
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -38,12 +39,13 @@ class Books:
     is missing is missing.
     """
 
-    def __init__(self, run: Run, folder: Folder) -> None:
+    def __init__(self, run: Run, folder: Folder, *, writes: bool = True) -> None:
+        """Without `writes` another driver keeps the folder's failures and what pods noted."""
         self.done: dict[str, Result] = {}
         self.failed: dict[str, Failure] = {}
         self.cancelled: set[str] = set()
         self._run, self._folder = run, folder
-        self._shared = False
+        self._shared, self._writes = False, writes
 
     def open(self, unit: Unit) -> list[Task]:
         """The unit's tasks without an end."""
@@ -125,17 +127,22 @@ class Books:
         failure = msgspec.structs.replace(failure, source=task.recording.source)
         self.failed[task.stem] = failure
         with contextlib.suppress(FolderError, OSError):  # it is told anyway, and found again from the Job
-            save(self._folder.path(task.stem, "failed.json"), failure)
+            if self._writes:
+                save(self._folder.path(task.stem, "failed.json"), failure)
         return failure
 
     def _take(self, task: Task, note: remains.Entry, facts: Facts) -> Result:
         """A note's result, kept here since the worker's folder is elsewhere. Never replaces the worker's own file."""
         pod = facts.pod
         result = remains.result(task, self._run.options, note, pod.spec.node_name if pod is not None else "")
-        path = self._folder.path(task.stem, "done.json")
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        if self._writes:
+            _write_new(self._folder.path(task.stem, "done.json"), result)
         self.done[task.stem] = result
         return result
+
+
+def _write_new(path: Path, result: Result) -> None:
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")

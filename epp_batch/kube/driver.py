@@ -18,7 +18,7 @@ from epp_batch.folder import Folder
 from epp_batch.kube import control, diagnosis, reconcile
 from epp_batch.kube.books import FILE_GRACE_SECONDS, Books
 from epp_batch.kube.client import Client
-from epp_batch.kube.hands import Hands
+from epp_batch.kube.hands import Deed, Hands
 from epp_batch.kube.observe import Observer
 from epp_batch.kube.paths import Kueue
 from epp_batch.kube.positions import positions
@@ -31,6 +31,8 @@ from epp_batch.work import Run, Unit
 TICK_SECONDS = 1.0
 SLOW_SECONDS = 5.0
 """Between two looks at progress, at files of shards and at the queue."""
+LOOKS = 64
+"""At progress at a time, of however many that run."""
 LONGEST_PAUSE = 10.0
 TELLING_SECONDS = 10.0
 """How long to wait for a cluster that has only to tell how finished work came about."""
@@ -39,9 +41,12 @@ TELLING_SECONDS = 10.0
 class Driver:
     """One run in this process."""
 
-    def __init__(self, run: Run, folder: Folder, client: Client, clock: Clock, view: View, teller: Teller) -> None:
+    def __init__(
+        self, run: Run, folder: Folder, client: Client, clock: Clock, view: View, teller: Teller, *, alone: bool
+    ) -> None:
+        """`alone`: no other driver is there, which would make what is missing and keep the folder."""
         assert run.cluster is not None
-        self.books = Books(run, folder)
+        self.books = Books(run, folder, writes=alone)
         self._run, self._folder, self._client, self._clock, self._view = run, folder, client, clock, view
         self._cluster, self._teller = run.cluster, teller
         self._units = {unit.name: unit for unit in run.units}
@@ -55,11 +60,11 @@ class Driver:
         self._position: int | None = None
         self._held: control.State = "go"
         self._tick_at = float("-inf")
-        self._create = self._retry_failed = self._alone = False
+        self._alone, self._create, self._retry_failed = alone, False, False
 
-    async def run(self, tasks: Tasks, dice: random.Random, *, create: bool, retry: bool, alone: bool) -> None:
-        """Until every task has an end. `alone`: no other driver is there that would make what is missing."""
-        self._create, self._retry_failed, self._alone = create, retry, alone
+    async def run(self, tasks: Tasks, dice: random.Random, *, create: bool, retry: bool) -> None:
+        """Until every task has an end."""
+        self._create, self._retry_failed = create, retry
         self._before()
         if any(self.books.open(self._units[name]) for name in self._open):
             await self._follow(tasks, dice)
@@ -78,7 +83,7 @@ class Driver:
             self._client, kueue, self._cluster.namespace, self._run.name, tasks, dice
         )
         await self._synced()
-        self._spawned.append(tasks.keep("slow", lambda: self._slow(kueue)))
+        self._spawned.append(tasks.keep("slow", lambda: self._slow(kueue, dice)))
         try:
             await self._rounds()
         finally:
@@ -177,7 +182,7 @@ class Driver:
                 act = None  # resumed since the last tick
         if name in self._hands.refused:
             self._give_up(unit, State("queued", "Refused", self._hands.refused[name]), facts, now)
-        elif isinstance(act, reconcile.Create | reconcile.Delete | reconcile.GiveUp | reconcile.Hold):
+        elif self._create and isinstance(act, Deed):
             self._hands.do(unit, act)
         if not self.books.open(unit) and at.phase not in ("running", "admitted"):
             self._open.discard(name)
@@ -258,15 +263,16 @@ class Driver:
             lines.append("paused: no more Jobs are made; `epp-batch resume` goes on")
         self._view.tick(self._teller.tracker.look(now, position=self._position, troubles=lines))
 
-    async def _slow(self, kueue: Kueue) -> None:
+    async def _slow(self, kueue: Kueue, dice: random.Random) -> None:
         """Progress, files of shards, the place in the queue: each is nice to know and may be missing."""
         progress = Progress(self._client, self._cluster.namespace, self._folder)
         queues = {self._cluster.placement(unit.model).queue or self._cluster.queue for unit in self._run.units}
         while True:
-            running = [name for name in self._open if name in self._states and self._states[name][0].phase == "running"]
-            for name in running:
+            states = {name: self._states[name][0] for name in sorted(self._open & self._states.keys())}
+            running = [name for name, at in states.items() if at.phase == "running"]
+            for name in dice.sample(running, min(len(running), LOOKS)):
                 await self._progress(progress, self._units[name])
-            if diagnosis.waiting(at for at, _ in self._states.values()):
+            if diagnosis.waiting(states.values()):
                 places = [await positions(self._client, kueue, self._cluster.namespace, queue) for queue in queues]
                 ours = [place for found in places for name, place in (found or {}).items() if self._is_ours(name)]
                 self._position = min(ours, default=None)

@@ -51,7 +51,7 @@ class Settle(NamedTuple):
 
 
 class GiveUp(NamedTuple):
-    """It can never run: say why, and delete the Job of this uid."""
+    """It can never run: say why; who makes Jobs deletes the one of this uid."""
 
     state: State
     uid: str
@@ -85,7 +85,7 @@ def action(want: Want, facts: Facts) -> Action:
             return Delete(uid) if want.retry else GiveUp(now, uid)
         case "queued" | "unknown-to-kueue" | "paused" if want.create and _other(want, facts):
             return Delete(uid)
-        case "queued" if now.hopeless and want.waited > HOPELESS_SECONDS:
+        case "queued" if want.create and now.hopeless and want.waited > HOPELESS_SECONDS:
             return GiveUp(now, uid)
         case "queued" if want.hold and facts.workload is not None:
             return Hold(facts.workload.metadata.name)

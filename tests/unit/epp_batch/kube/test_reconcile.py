@@ -48,6 +48,7 @@ def test_what_has_ended_is_settled_or_tried_again():
 def test_what_can_never_run_is_given_up_after_a_while():
     assert action(Want(open=True, waited=HOPELESS_SECONDS - 1), NEVER) is None
     assert action(Want(open=True, waited=HOPELESS_SECONDS + 1), NEVER) == GiveUp(state(NEVER), "u1")
+    assert action(Want(open=True, create=False, waited=1e6), NEVER) is None  # who only looks on waits
     assert action(Want(open=True), STOPPED) == GiveUp(state(STOPPED), "u1")
 
 
