@@ -32,9 +32,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--orders", type=int, default=1000, metavar="N", help="random native orders (default 1000)")
     parser.add_argument("--evaluations", type=int, default=4000, metavar="N", help="of each search (default 4000)")
     parser.add_argument("--real", action="store_true", help="play the arms on a real control plane too")
-    parser.add_argument(
-        "--last", action="store_true", help="compare with the last real run in DIR instead of a new one"
-    )
+    parser.add_argument("--last", action="store_true", help="compare with the real run that lies in DIR")
     parser.add_argument("--only", default="", metavar="NAMES", help="comma list of arms for --real")
     parser.add_argument("--scale", type=float, default=MOST, metavar="N", help="so many times the speed (20 at most)")
     parser.add_argument("--docs", action="store_true", help="write docs/paper.md and its charts")
@@ -67,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
         real = asyncio.run(played.play([paper[name] for name in names], given.scale, played.to_stderr))
     elif given.last:
         real = {name: read(given.out / f"{charts.slug(name)}-real.jsonl") for name in names}
+        if missing := [name for name, events in real.items() if not events]:
+            print(f"{given.out} has no real run of {', '.join(missing)}; play it with --real", file=sys.stderr)
+            return 2
     if real:
         delayed = {name: delays.again(paper[name], events) for name, events in real.items()}
         parts["real"] = tables.real_table(paper, delayed, {name: outcome(events) for name, events in real.items()})

@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from epp.tasks import Tasks
@@ -108,10 +109,11 @@ class Real:
 
     async def _next_second(self) -> None:
         """Kueue orders by times of whole seconds, and by chance within one."""
-        second = int(asyncio.get_running_loop().time())
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 1
 
         async def passed() -> bool:
-            return asyncio.get_running_loop().time() >= second + 2
+            return loop.time() >= end
 
         await self.plane.until("a new second", passed)
 
@@ -147,6 +149,7 @@ async def real(plane: Plane, api: Api, namespace: str) -> AsyncIterator[Real]:
     await tasks.close()
 
 
+@pytest.mark.timeout(300)
 async def test_the_model_decides_as_kueue_does(real: Real, api: Api, namespace: str, queues: Queues) -> None:
     flavor = await queues.flavor()
     for priority in range(10):
