@@ -177,6 +177,8 @@ def _messages(prompt: str) -> list[dict[str, str]]:
 def _read(chunk: ChatCompletionChunk, answer: Answer, parts: list[str]) -> bool:
     """Takes over what one chunk says; whether it carried a token, of the answer or of thoughts before it."""
     answer.model = chunk.model or answer.model
+    # vLLM does not return the request's id, but makes the answer's of it.
+    answer.request_id = answer.request_id or chunk.id.removeprefix("chatcmpl-")
     if chunk.usage is not None:
         answer.prompt_tokens = chunk.usage.prompt_tokens
         answer.completion_tokens = chunk.usage.completion_tokens

@@ -11,6 +11,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -96,7 +97,7 @@ async def test_a_folder_is_summarised_once_through_the_gateway(tmp_path: Path) -
         assert made.prompt_tokens is not None
         assert made.trim is not None
         assert made.trim.to_tokens == made.prompt_tokens <= 4096 - 16 < made.trim.from_tokens
-        assert made.request_id
+        assert UUID(made.request_id), "the gateway's own, for epp explain"
     kinds = [event.kind for event in read(folder.events_file)]
     assert sorted(set(kinds)) == ["first-token", "summarized", "summarizing"]
     assert kinds.count("summarized") == 12

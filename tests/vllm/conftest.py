@@ -1,4 +1,4 @@
-"""Three real vLLM servers on CPU, each with a cache that holds a few long prompts."""
+"""Real vLLM servers on CPU: three with a tiny model and a small cache, one with a model that can write."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venv-vllm"
 MODEL = Path(__file__).parent / "model"
+SMOLLM = VENV / "smollm2"
 START_SECONDS = 300
-CACHE_BYTES = 1_600_000  # 195 blocks of 32 tokens
+CACHE_BYTES = 1_600_000  # of the tiny model 195 blocks of 32 tokens
+SMOLLM_CACHE_BYTES = 200_000_000  # of SmolLM2 about 8,600 tokens
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -32,16 +35,15 @@ ENVIRONMENT = {
 class Server:
     """One `vllm serve`, ended with everything it started."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, model: Path, name: str, *flags: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.log = logs / f"vllm-{self.port}.log"
         command = [
-            *(ROOT / ".venv-vllm" / "bin" / "vllm", "serve", MODEL, "--served-model-name", "tiny"),
-            *("--load-format", "dummy", "--dtype", "bfloat16", "--enforce-eager", "--block-size", "32"),
-            *("--host", "127.0.0.1", "--port", str(self.port), "--max-model-len", "2048", "--max-num-seqs", "16"),
-            *("--kv-cache-memory-bytes", str(CACHE_BYTES), "--seed", "0"),
+            *(VENV / "bin" / "vllm", "serve", model, "--served-model-name", name),
+            *("--dtype", "bfloat16", "--enforce-eager", "--block-size", "32", "--max-model-len", "2048"),
+            *("--host", "127.0.0.1", "--port", str(self.port), "--max-num-seqs", "16", "--seed", "0", *flags),
         ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -77,7 +79,8 @@ class Server:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     """Three servers with the same model. `make test-vllm` has installed vLLM before."""
     logs = tmp_path_factory.mktemp("vllm")
-    running = [Server(logs) for _ in range(3)]
+    flags = ("--load-format", "dummy", "--kv-cache-memory-bytes", str(CACHE_BYTES))
+    running = [Server(logs, MODEL, "tiny", *flags) for _ in range(3)]
     try:
         for server in running:
             server.wait()
@@ -85,3 +88,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     finally:
         for server in running:
             server.stop()
+
+
+@pytest.fixture(scope="module")
+def smollm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server with SmolLM2-135M-Instruct; converting its weights takes half a minute, once."""
+    if not SMOLLM.exists():
+        subprocess.run([VENV / "bin" / "python", Path(__file__).with_name("smollm.py"), SMOLLM], check=True)
+    flags = ("--kv-cache-memory-bytes", str(SMOLLM_CACHE_BYTES))
+    server = Server(tmp_path_factory.mktemp("smollm"), SMOLLM, "smollm2", *flags)
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
