@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 
 import msgspec
@@ -64,7 +65,7 @@ class Summarizer:
             raise InputError(f"{concurrency} summaries at once", remedy="give 1 or more")
         self._client = Client([url] if isinstance(url, str) else url, api_key, settings, clock)
         self._asking = Asking(self._client, model, settings, clock, rng or Random(), sleep)
-        self._folder, self._settings = folder, settings
+        self._folder, self._settings, self._named = folder, settings, model
         self._slots = asyncio.Semaphore(concurrency)
         self._clock, self._tasks, self._journal = clock, tasks, journal
         self._units, self._on_event, self._on_failure = units, on_event, on_failure
@@ -128,18 +129,17 @@ class Summarizer:
                 self._failed(task, result, wrong)
 
     async def _summarise(self, task: Task, result: Result) -> None:
-        text = transcript(self._folder, task)
-        source = task.recording.source
+        key = partial(self._settings.key, result.key)
+        if existing(self._folder, task, key, self._named):
+            self.outcome.skipped += 1
+            return
+        text, source = transcript(self._folder, task), task.recording.source
 
         def tell(told: Told, detail: str) -> None:
             self._event(told, task, detail)
 
         model = await self._asking.model(source, tell)
-        key = self._settings.key(result.key, model.name)
-        if existing(self._folder, task, key):
-            self.outcome.skipped += 1
-            return
-        answer, summary = await self._asking.ask(source, text, key, tell)
+        answer, summary = await self._asking.ask(source, text, key(model.name), tell)
         save(self._folder, task, answer, summary)
         self.outcome.done += 1
         detail = f"{summary.completion_tokens or '?'} tokens, the first after {summary.ttft:.2f} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -87,11 +88,15 @@ def transcript(folder: Folder, task: Task) -> str:
     return words
 
 
-def existing(folder: Folder, task: Task, key: str) -> Summary | None:
-    """The summary that is there already, if it answers the same question."""
+def existing(folder: Folder, task: Task, key: Callable[[str], str], model: str) -> Summary | None:
+    """The summary that is there already, if it answers the same question; `key` is the question's for a model.
+
+    With no `model` named, the one that wrote it will do: nobody needs to ask the gateway which it would take now.
+    """
     summary = files.load(folder.path(task.stem, SIDECAR), Summary)
-    whole = summary is not None and summary.key == key and folder.path(task.stem, TEXT).is_file()
-    return summary if whole else None
+    if summary is None or not folder.path(task.stem, TEXT).is_file():
+        return None
+    return summary if summary.key == key(model or summary.model) else None
 
 
 def save(folder: Folder, task: Task, text: str, summary: Summary) -> None:

@@ -68,6 +68,20 @@ async def test_the_same_question_is_not_asked_twice_and_another_one_is(stage, en
     assert len(endpoint.requests) == 2
 
 
+@pytest.mark.parametrize("model", ["", "llm"])
+async def test_what_is_there_needs_no_gateway(stage, endpoint, model):
+    task = stage.transcript()
+    await summarise(stage, endpoint.url, task, model=model)
+    again = await summarise(stage, "http://127.0.0.1:9", task, model=model, patience_seconds=0.0)
+    assert (again.skipped, again.failed) == (1, [])
+
+
+async def test_another_model_is_another_question(stage, endpoint):
+    task = stage.transcript()
+    await summarise(stage, endpoint.url, task)
+    assert (await summarise(stage, endpoint.url, task, model="other")).done == 1
+
+
 async def test_a_summary_whose_text_is_gone_is_made_again(stage, endpoint):
     task = stage.transcript()
     await summarise(stage, endpoint.url, task)
