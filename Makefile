@@ -66,7 +66,7 @@ bench-routing: $(STAMP) ## TTFT, hit rate and balance of configurations, in virt
 bench-paper: $(STAMP) ## the paper's 32 jobs in virtual time; ARGS="--real --docs" on a real control plane too
 	$(BIN)/python -m bench.paper $(ARGS)
 
-test-vllm: $(STAMP) ## three real vLLM servers on CPU behind `epp up`
+test-vllm: $(STAMP) ## real vLLM on CPU behind `epp up`: three tiny servers, and a small model that writes a summary
 	@$(BIN)/python tests/vllm/install.py; code=$$?; if [ $$code = 3 ]; then exit 0; fi; exit $$code
 	@test ! -x .venv-vllm/bin/vllm || $(BIN)/pytest -q -s -m vllm tests/vllm $(ARGS)
 
