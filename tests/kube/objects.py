@@ -30,6 +30,13 @@ def container(image: str = "none", args: Sequence[str] = (), devices: Mapping[st
     return {"name": "main", "image": image, "args": list(args), "resources": {"limits": limits}, **more}
 
 
+def pod(name: str, namespace: str, main: Object, **spec: Any) -> Object:
+    """A pod for the test's own nodes that is not restarted; keywords go into its spec."""
+    place = {"name": name, "namespace": namespace, "labels": {"app": "x"}}
+    spec = {"restartPolicy": "Never", "nodeSelector": {"test": namespace}, "containers": [main], **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": place, "spec": spec}
+
+
 def job(
     name: str,
     namespace: str,

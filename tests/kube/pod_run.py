@@ -139,11 +139,11 @@ class PodRun:
             self._failure = Failure("AgentError", repr(error))
 
     async def _containers(self) -> None:
-        helpers = Tasks(f"pod/{self.name}/sidecars")
+        beside = []
         try:
             for container in self._init:
                 if container.spec.get("restartPolicy") == "Always":
-                    helpers.spawn(container.name, container.run(self._prepare, "Always"))
+                    beside.append(self._tasks.spawn(container.name, container.run(self._prepare, "Always")))
                     continue
                 policy = "OnFailure" if self._policy != "Never" else "Never"
                 if code := await container.run(self._prepare, policy):
@@ -153,7 +153,8 @@ class PodRun:
         finally:
             for container in self._init:
                 container.kill(final=True)
-            await helpers.close()
+            if beside:
+                await asyncio.wait(beside)
 
     async def _prepare(self, spec: Object) -> Launch:
         around = self._around
