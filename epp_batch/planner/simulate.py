@@ -14,8 +14,10 @@ from epp_batch.planner.kueue import Change, Queues
 from epp_batch.planner.nodes import Machines, Place
 from epp_batch.planner.quota import QuotaNode
 from epp_batch.planner.workload import Workload
-from epp_batch.planner.world import World
+from epp_batch.planner.world import PodsReady, World
 from epp_batch.timeline import Event, EventKind
+
+NOWHERE = "admitted, but no node has what it asks for"
 
 
 class Pod:
@@ -196,35 +198,43 @@ class Simulation:
         self._later(self.delays.requeue, lambda: queues.retry(root, self.now))
 
     def _unready(self, pod: Pod) -> None:
-        """The time to become ready is over."""
-        workload, kueue = pod.workload, self.world.kueue
-        if pod.gone or pod.place is not None or workload is None or kueue is None or kueue.pods_ready is None:
+        """The time to become ready is over: another try later, until it has had enough of them or can never fit."""
+        workload, kueue, queues = pod.workload, self.world.kueue, self.queues
+        if pod.gone or pod.stopping or pod.place is not None or workload is None or kueue is None or queues is None:
             return
-        ready = kueue.pods_ready
+        ready = kueue.pods_ready or PodsReady()
         workload.timeouts += 1
         if ready.backoff_limit is not None and workload.timeouts > ready.backoff_limit:
-            self._event(workload.name, "evicted", detail="Deactivated")
-            self._event(workload.name, "failed", detail="deactivated: its pods were not ready in time too often")
-            self._remove(pod)
-            del self._open[workload.name]
-            self._release(workload, again=False)
-            return
-        wait = min(ready.backoff_base * 2 ** (workload.timeouts - 1), ready.backoff_max)
-        workload.not_before = self.now + wait
-        if ready.by_eviction:
-            workload.stamp = self.now
-        root = self.queues.nodes[workload.queue].root() if self.queues else None
-        if root is not None:
+            self._deactivate(pod, workload, "deactivated: its pods were not ready in time too often")
+        elif not self.machines.ever(pod.demand, pod.labels):
+            self._deactivate(pod, workload, NOWHERE)
+        else:
+            wait = min(ready.backoff_base * 2 ** (workload.timeouts - 1), ready.backoff_max)
+            workload.not_before = self.now + wait
+            if ready.by_eviction:
+                workload.stamp = self.now
+            root = queues.nodes[workload.queue].root()
             self._later(wait, lambda: self._retry_later(root))
-        self._evict(workload, "PodsReadyTimeout")
+            self._evict(workload, "PodsReadyTimeout")
+
+    def _deactivate(self, pod: Pod, workload: Workload, why: str) -> None:
+        """It will not be tried again."""
+        self._event(workload.name, "evicted", detail="PodsReadyTimeout")
+        self._event(workload.name, "failed", detail=why)
+        self._remove(pod)
+        del self._open[workload.name]
+        self._release(workload, again=False)
 
     def _why(self, what: Workload | Demand) -> str:
         """Why it never ran."""
+        if self.queues is None or self.world.kueue is None:
+            return "no node has what it asks for"
         if isinstance(what, Demand):
-            queue = self.queues is not None and what.queue not in (self.world.kueue or World(nodes=()).kueue).local  # type: ignore[union-attr]
-            return f"no LocalQueue {what.queue}" if queue else "no node has what it asks for"
-        assert self.queues is not None
+            leads_to = self.world.kueue.local.get(what.queue)
+            return (
+                f"LocalQueue {what.queue} needs ClusterQueue {leads_to}" if leads_to else f"no LocalQueue {what.queue}"
+            )
         pod = self._pods.get(what.name)
         if pod is not None and not pod.gone:
-            return "admitted, but no node has what it asks for"
+            return NOWHERE
         return f"never admitted: {self.queues.why(what) or 'quota was never free'}"

@@ -7,7 +7,7 @@ import pytest
 
 from epp_batch.planner import Delays, machine, outcome, run
 from epp_batch.planner.outcome import bound
-from epp_batch.planner.world import PodsReady, Preemption, World
+from epp_batch.planner.world import Kueue, PodsReady, Preemption, World
 from tests.unit.epp_batch.planner.builders import demand, kueue, paper_demands, queue
 
 MINUTE = 60
@@ -78,10 +78,11 @@ def test_a_pod_that_is_evicted_before_it_starts_never_runs_and_one_that_stops_do
     assert outcome(late).peak == 1
 
 
-def test_quota_for_a_slice_that_does_not_exist_is_taken_back_and_given_up_in_the_end():
+def test_quota_for_a_gpu_that_is_taken_comes_back_and_the_workload_is_given_up_in_the_end():
     ready = PodsReady(timeout=30, backoff_base=60, backoff_limit=2)
     world = World(nodes=machine(gpus=1), kueue=kueue(queue("q", 9), pods_ready=ready))
-    events = run(world, [demand("big", gpus=2)])
+    all_events = run(world, [demand("first", work=10_000), demand("second")])
+    events = [event for event in all_events if event.unit == "second"]
     times = [
         (event.at, event.kind, event.detail) for event in events if event.kind in {"admitted", "evicted", "failed"}
     ]
@@ -93,10 +94,28 @@ def test_quota_for_a_slice_that_does_not_exist_is_taken_back_and_given_up_in_the
     assert times[-1][1:] == ("failed", "deactivated: its pods were not ready in time too often")
 
 
+def test_what_can_never_fit_is_given_up_at_the_first_timeout_even_without_a_limit():
+    world = World(nodes=machine(gpus=1), kueue=kueue(queue("q", 9), pods_ready=PodsReady(timeout=30)))
+    events = run(world, [demand("big", gpus=2), demand("small")])
+    assert [(event.at, event.detail) for event in events if event.kind == "failed"] == [
+        (30, "admitted, but no node has what it asks for")
+    ]
+    assert spans(events) == {"small": 100}
+
+
+def test_a_pod_that_gets_its_place_late_is_not_given_up_without_a_limit():
+    world = World(nodes=machine(gpus=1), kueue=kueue(queue("q", 9), pods_ready=PodsReady(timeout=30)))
+    events = run(world, [demand("first", work=1000), demand("second")])
+    assert spans(events)["first"] == 1000
+    assert 1000 < spans(events)["second"] < 1000 + 2 * 1000
+    assert outcome(events).failed == 0
+
+
 @pytest.mark.parametrize(
     ("kind", "wanted", "why"),
     [
         (kueue(queue("q", 4)), demand("u", "elsewhere"), "no LocalQueue elsewhere"),
+        (Kueue(queues=(), local={"q": "gone"}), demand("u"), "LocalQueue q needs ClusterQueue gone"),
         (kueue(queue("q", 1)), demand("u", gpus=2), "never admitted: nvidia.com/gpu: 2 asked for, but flavor f of"),
         (kueue(queue("q", 9)), demand("u", accelerator="mig:1g.5gb"), "never admitted: nvidia.com/mig-1g.5gb is not"),
         (kueue(queue("q", 9)), demand("u", gpus=9), "admitted, but no node has what it asks for"),
