@@ -29,10 +29,14 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 class GrpcioCall:
     """One RPC: what the handler sends waits here for the writing coroutine."""
 
-    __slots__ = ("_changed", "handler", "outgoing", "reason", "status")
+    __slots__ = ("_changed", "_limit", "_too_much", "handler", "outgoing", "reason", "status", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int, too_much: Callable[[], object]) -> None:
+        """`too_much` is called when more than `limit` bytes wait for a peer that does not read."""
         self.outgoing: deque[bytes] = deque()
+        self.waiting = 0
+        self._limit = limit
+        self._too_much = too_much
         self.status: int | None = None
         self.reason = ""
         self.handler: Handler | None = None
@@ -43,6 +47,14 @@ class GrpcioCall:
         if self.status is None:
             self.outgoing.append(message)
             self._changed.set()
+            self.waiting += len(message)
+            if self.waiting > self._limit:
+                self._too_much()
+
+    @property
+    def overflowed(self) -> bool:
+        """The peer does not read."""
+        return self.waiting > self._limit
 
     def finish(self, status: int = 0, message: str = "") -> None:
         """See `Call`."""
@@ -55,7 +67,9 @@ class GrpcioCall:
         """Writes what the handler sends, until it has finished."""
         while self.outgoing or self.status is None:
             while self.outgoing:
-                await context.write(self.outgoing.popleft())
+                message = self.outgoing.popleft()
+                await context.write(message)
+                self.waiting -= len(message)
             if self.status is None:
                 self._changed.clear()
                 await self._changed.wait()
@@ -148,7 +162,9 @@ class GrpcioServer:
 
     async def _serve(self, name: str, method: Method, context: Any) -> None:
         started = self._clock.now()
-        call = GrpcioCall()
+        task = asyncio.current_task()
+        assert task is not None, "an RPC is a task of grpc's"
+        call = GrpcioCall(self.limits.connection_backlog, task.cancel)
         self.streams.opened()
         reader: asyncio.Task[None] | None = None
         try:
@@ -159,6 +175,10 @@ class GrpcioServer:
             await call.write(context)
             context.set_code(_CODES.get(call.status or 0, grpc.StatusCode.UNKNOWN))
             context.set_details(call.reason)
+        except asyncio.CancelledError:
+            if call.overflowed:
+                call.fail(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "answers wait for a peer that does not read")
+            raise
         except grpc.aio.InternalError:
             # The client went away while we wrote; grpc has no better word for it.
             call.fail(grpc.StatusCode.CANCELLED.value[0], "")

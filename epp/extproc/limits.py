@@ -24,7 +24,7 @@ class Limits:
     stream_backlog: int = 1 << 20
     """Output waiting on one stream above which the peer gets no more window for it."""
     connection_backlog: int = 256 << 20
-    """Incomplete messages and waiting output of one connection; a stream that exceeds it ends with status 8."""
+    """Incomplete messages and waiting output of one connection (grpcio: output of one RPC); who exceeds it is ended."""
     burst: int = 512 << 10
     """DATA handed to the socket in one go; the rest waits its turn."""
     resets: int = 2_000

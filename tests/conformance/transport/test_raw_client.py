@@ -82,6 +82,19 @@ async def test_a_slow_reader_gets_everything(service, connect):
         assert client.bodies[1] == b"".join(b"\0\0\x10\0\0" + bytes([index]) * (1 << 20) for index in range(24))
 
 
+async def test_a_peer_that_does_not_read_is_not_waited_for(kind, serve, connect):
+    async with serve(kind, connection_backlog=2 << 20) as service, connect(service.server.port) as client:
+        await client.hello(window=1_000)
+        client.request(1, "/t/Hold")
+        client.message(1, b"x")
+        await client.flush()
+        assert await service.heard.next() == b"x"
+        for _ in range(3):
+            service.calls[0].send(bytes(1 << 20))
+        assert await service.heard.loss()
+        assert service.server.streams.open == 0
+
+
 async def test_a_reset_is_a_loss(service, connect):
     async with connect(service.server.port) as client:
         await client.hello()
