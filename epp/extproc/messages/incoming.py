@@ -69,6 +69,7 @@ _KIND_OF_TAG: Final[Mapping[int, Kind]] = {kind << 3 | 2: kind for kind in Kind}
 _MODES: Final[Mapping[int, Mode]] = {mode.value: mode for mode in Mode}
 _NO_METADATA: Final = b"\x42\0"
 KEPT_SETTINGS: Final = 256
+SHORT_SETTINGS: Final = 128  # bytes; longer ones hold hints or what else other filters know of one request
 _parse = pb.ProcessingRequest.FromString
 
 
@@ -111,7 +112,7 @@ def _decode_usual(data: bytes) -> Incoming | None:
 def _add(incoming: Incoming, rest: bytes) -> bool:
     """Adds what follows the phase; False if that is more of a phase, which belongs to it or replaces it."""
     try:
-        message = _settings(rest)
+        message = _known_settings(rest) if len(rest) <= SHORT_SETTINGS else _settings(rest)
     except Exception:  # the decode error of protobuf's C extension is no public type
         return False
     if message is None:
@@ -120,7 +121,6 @@ def _add(incoming: Incoming, rest: bytes) -> bool:
     return True
 
 
-@lru_cache(KEPT_SETTINGS)
 def _settings(rest: bytes) -> tuple[tuple[Mode, Mode] | None, Metadata | None, bool] | None:
     """Modes, metadata and whether we only watch: nearly always the same bytes."""
     message = _parse(rest)
@@ -128,6 +128,9 @@ def _settings(rest: bytes) -> tuple[tuple[Mode, Mode] | None, Metadata | None, b
         return None
     modes = _modes(message.protocol_config) if message.HasField("protocol_config") else None
     return modes, message.metadata_context if message.HasField("metadata_context") else None, message.observability_mode
+
+
+_known_settings = lru_cache(KEPT_SETTINGS)(_settings)
 
 
 def _decode_any(data: bytes) -> Incoming:

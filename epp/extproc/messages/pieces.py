@@ -20,7 +20,7 @@ _END_OF_STREAM: Final = b"\x10\x01"
 
 def request_piece(piece: bytes | memoryview, end: bool) -> bytes:
     """A piece of the request body on its way to the model server, in full duplex."""
-    return _head(_REQUEST_BODY, len(piece), end) + piece + (_END_OF_STREAM if end else b"")
+    return b"".join((_head(_REQUEST_BODY, len(piece), end), piece, _END_OF_STREAM if end else b""))
 
 
 def response_piece(piece: bytes | memoryview, end: bool) -> bytes:
