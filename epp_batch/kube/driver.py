@@ -78,7 +78,7 @@ class Driver:
 
     async def _follow(self, tasks: Tasks, dice: random.Random) -> None:
         kueue = await self._reached()
-        self._hands = Hands(self._client, kueue, self._run, self._observer, tasks)
+        self._hands = Hands(self._client, kueue, self._run, self._observer, tasks, self._clock)
         self._spawned += self._observer.follow(
             self._client, kueue, self._cluster.namespace, self._run.name, tasks, dice
         )

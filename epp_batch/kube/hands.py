@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import Literal
 
+from epp.clock import Clock
 from epp.tasks import Tasks
 from epp_batch.cluster import jobs
 from epp_batch.errors import ClusterError, Unreachable
@@ -24,11 +25,11 @@ Deed = Create | Delete | GiveUp | Hold
 class Hands:
     """One deed a unit, `AT_ONCE` in all; what failed for now is decided anew.
 
-    The first one goes alone and each success lets another go beside it: what is first in order is made first, and a
-    server that is down or refuses is not asked many times.
+    The first one goes alone and each success lets another go beside it, so that a server that is down or refuses is not
+    asked many times. In one second no more Jobs are made than Kueue keeps in their order.
     """
 
-    def __init__(self, client: Client, kueue: Kueue, run: Run, observer: Observer, tasks: Tasks) -> None:
+    def __init__(self, client: Client, kueue: Kueue, run: Run, observer: Observer, tasks: Tasks, clock: Clock) -> None:
         assert run.cluster is not None
         self.busy: set[str] = set()
         self.refused: dict[str, str] = {}
@@ -40,6 +41,9 @@ class Hands:
         self._waiting: deque[tuple[Unit, Deed]] = deque()
         self._working: set[asyncio.Task[None]] = set()
         self._limit = 1
+        self._clock, self._rate = clock, jobs.a_second(len(run.units))
+        self._second, self._made = 0, 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def do(self, unit: Unit, deed: Deed) -> None:
         """Queues a deed, unless one of the unit's is under way."""
@@ -51,6 +55,8 @@ class Hands:
     async def close(self) -> None:
         """Breaks off what is under way."""
         self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
         working = list(self._working)
         for task in working:
             task.cancel()
@@ -80,10 +86,28 @@ class Hands:
 
     def _start(self) -> None:
         while self._waiting and len(self._working) < self._limit:
+            if isinstance(self._waiting[0][1], Create) and not self._may_create():
+                return
             unit, deed = self._waiting.popleft()
             task = self._tasks.spawn(unit.name, self._carry_out(unit, deed))
             self._working.add(task)
             task.add_done_callback(self._over)
+
+    def _may_create(self) -> bool:
+        """Whether this second has room for another Job; else it is asked again in the next one."""
+        now = self._clock.wall()
+        if int(now) != self._second:
+            self._second, self._made = int(now), 0
+        if self._made < self._rate:
+            self._made += 1
+            return True
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(1.01 - now % 1.0, self._next_second)
+        return False
+
+    def _next_second(self) -> None:
+        self._timer = None
+        self._start()
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._working.discard(task)
