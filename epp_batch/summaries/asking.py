@@ -95,7 +95,7 @@ class Asking:
         summary = Summary(
             key=key,
             source=source,
-            url=self._client.url,
+            url=answer.url,
             model=self._model.name,
             served_model=answer.model,
             template=settings.template,
@@ -185,5 +185,5 @@ class Asking:
         if refusal.status == 404 and self._served:
             remedy = f"{remedy}: {', '.join(self._served)}"
         if refusal.permanent:
-            remedy = "give the model more --max-tokens"
+            remedy = "give the gateway's address, and the model enough --max-tokens for thoughts and summary"
         return Unsummarized(source, str(refusal), remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import openai
 from openai.types.chat import ChatCompletionChunk
 
 from epp.clock import Clock
-from epp_batch.errors import BatchError
+from epp_batch.errors import BatchError, InputError
 from epp_batch.summaries import retry
 from epp_batch.summaries.settings import Settings
 
@@ -30,8 +31,10 @@ class Refused(BatchError):
 class Answer(msgspec.Struct, kw_only=True):
     """A whole answer. Times on the monotonic clock, in seconds."""
 
+    url: str
+    """Who gave it."""
+    model: str
     text: str = ""
-    model: str = ""
     finish: str = ""
     request_id: str = ""
     first_token: float = 0.0
@@ -82,12 +85,16 @@ class Client:
     async def models(self) -> list[Model]:
         """What is served; raises Refused."""
         try:
-            page = await self._api().models.list(timeout=ASK_SECONDS)
-        except openai.OpenAIError as error:
+            page: Any = await self._api().get("/models", cast_to=object, options={"timeout": ASK_SECONDS})
+        except (openai.OpenAIError, ValueError) as error:
             raise self._refused(error) from error
-        contexts = {card.id: _integer(getattr(card, "max_model_len", None)) for card in page.data}
+        cards = page.get("data") if isinstance(page, dict) else None
+        if not isinstance(cards, list):
+            raise Refused(self._no_api())
+        named = {str(card["id"]): card for card in cards if isinstance(card, dict) and "id" in card}
+        contexts = {name: _integer(card.get("max_model_len")) for name, card in named.items()}
         # vLLM gives an adapter no length of its own: its parent's holds.
-        return [Model(card.id, contexts[card.id] or contexts.get(getattr(card, "parent", ""))) for card in page.data]
+        return [Model(name, contexts[name] or contexts.get(str(card.get("parent")))) for name, card in named.items()]
 
     async def count(self, prompt: str, model: str) -> int | None:
         """Tokens of the prompt under the chat template by vLLM's /tokenize; None where there is no such thing."""
@@ -104,12 +111,15 @@ class Client:
 
     async def ask(self, prompt: str, model: str, on_first_token: Callable[[], None]) -> Answer:
         """One streamed answer. Raises Refused, also for an answer that breaks off or says nothing."""
-        answer = Answer(model=model)
+        answer = Answer(url=self.url, model=model)
         parts: list[str] = []
         try:
             stream = await self._create(prompt, model)
-            answer.request_id = stream.response.headers.get("x-request-id", "")
             async with stream:
+                headers = stream.response.headers
+                answer.request_id = headers.get("x-request-id", "")
+                if not headers.get("content-type", "").startswith("text/event-stream"):
+                    raise Refused(self._no_api())
                 async for chunk in stream:
                     if _read(chunk, answer, parts) and not answer.first_token:
                         answer.first_token = self._clock.now()
@@ -149,6 +159,9 @@ class Client:
             self._all.append(self._current)
         return self._current
 
+    def _no_api(self) -> retry.Refusal:
+        return retry.Refusal(message=f"{self.url} does not answer as an OpenAI API does", permanent=True)
+
     def _refused(self, error: Exception) -> Refused:
         if isinstance(error, openai.APIStatusError):
             headers = error.response.headers
@@ -165,8 +178,10 @@ class Client:
 
 
 def base_url(url: str) -> str:
-    """A gateway's address as the base of the API: a bare host gets `/v1`."""
+    """A gateway's address as the base of the API: a bare host gets `/v1`. InputError for what is no address."""
     url = url.rstrip("/")
+    if not re.match(r"https?://[^/]", url):
+        raise InputError(f"{url!r} is no address of a gateway", remedy="write http://HOST:PORT/v1")
     return url if url.count("/") > 2 else f"{url}/v1"
 
 

@@ -88,6 +88,8 @@ class Summarizer:
         except Refused as refused:
             if refused.refusal.status in (401, 403):
                 raise InputError(f"{self._client.url}: {refused}", remedy=KEY) from refused
+            if refused.refusal.permanent:
+                raise InputError(str(refused), remedy="give the address of the gateway's API") from refused
             return f"the gateway does not answer yet: {refused}"
 
     def offer(self, task: Task, result: Result) -> None:

@@ -31,6 +31,7 @@ class Endpoint:
         self.script: list[Callable[[web.Request, dict[str, Any]], Any]] = [says("Revenue rose.")]
         self.models: list[dict[str, Any]] = [{"id": "llm", "object": "model", "max_model_len": 4096}]
         self.models_status = 200
+        self.models_page = ""
         self.tokenizes = True
         self.open = self.most_open = 0
         app = web.Application(client_max_size=1 << 24)
@@ -67,6 +68,8 @@ class Endpoint:
             self.open -= 1
 
     async def _models(self, request: web.Request) -> web.Response:
+        if self.models_page:
+            return web.Response(text=self.models_page, content_type="text/html")
         return web.json_response({"object": "list", "data": self.models}, status=self.models_status)
 
     async def _tokenize(self, request: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ import asyncio
 import os
 
 import pytest
+from aiohttp import web
 
 from epp.clock import ManualClock
 from epp_batch.errors import InputError
@@ -256,6 +257,12 @@ async def test_a_server_that_only_says_so_afterwards_gets_less_and_less(stage, e
     assert lengths == sorted(lengths, reverse=True)
 
 
+async def test_an_adapter_has_the_context_of_its_parent(stage, endpoint):
+    endpoint.models.append({"id": "tuned", "object": "model", "parent": "llm", "max_model_len": None})
+    assert (await summarise(stage, endpoint.url, stage.transcript("call", "word " * 8000), model="tuned")).done == 1
+    assert sidecar(stage).trim.to_tokens <= 4096 - 512
+
+
 async def test_answers_that_leave_no_room_for_a_prompt(stage, endpoint):
     (failure,) = (await summarise(stage, endpoint.url, max_tokens=4096)).failed
     assert failure.message == "answers of 4096 tokens leave nothing of a context of 4096"
@@ -265,6 +272,23 @@ async def test_thoughts_are_no_summary_but_their_first_token_counts(stage, endpo
     endpoint.script = [says("<think>hm, revenue</think>\n\nIt rose.")]
     await summarise(stage, endpoint.url)
     assert stage.folder.path("call", "summary.md").read_text() == "# call\n\nIt rose.\n"
+
+
+async def test_a_web_page_is_no_answer(stage, endpoint):
+    async def page(request, body):
+        return web.Response(text="<html>welcome</html>", content_type="text/html")
+
+    endpoint.script = [page]
+    (failure,) = (await summarise(stage, endpoint.url)).failed
+    assert failure.message == f"{endpoint.url} does not answer as an OpenAI API does"
+    assert "the gateway's address" in failure.remedy
+
+
+async def test_a_web_page_in_place_of_a_list_of_models(stage, endpoint):
+    endpoint.models_page = "<html>welcome</html>"
+    with pytest.raises(InputError, match="does not answer as an OpenAI API does"):
+        await stage.summarizer(endpoint.url).check()
+    assert (await summarise(stage, endpoint.url, model="llm")).done == 1
 
 
 async def test_a_model_that_only_thinks_is_told_to_have_more_tokens(stage, endpoint):
@@ -354,8 +378,10 @@ async def test_a_look_before_the_work(stage, endpoint):
         ({"max_tokens": 0}, "--max-tokens"),
         ({"max_prompt_tokens": 0}, "--max-prompt-tokens"),
         ({"concurrency": 0}, "0 summaries at once"),
+        ({"url": "localhost:8081"}, "'localhost:8081' is no address"),
+        ({"url": ["http://a:1", "http://"]}, "is no address"),
     ],
 )
 async def test_settings_that_cannot_work_are_refused(stage, settings, complaint):
     with pytest.raises(InputError, match=complaint):
-        stage.summarizer("http://127.0.0.1:9", **settings)
+        stage.summarizer(**{"url": "http://127.0.0.1:9"} | settings)
