@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from epp_batch.commands import _runs
@@ -42,18 +43,26 @@ async def _status(args: argparse.Namespace, client: Client) -> int:
     target = _runs.target(args, client)
     try:
         async with asyncio.timeout(30):
-            facts = await survey.facts(client, await client.kueue(), target.namespace, target.name)
+            kueue = await client.kueue()
+            facts = await survey.facts(client, kueue, target.namespace, target.name)
+            places = await survey.places(client, kueue, target.namespace, facts.values())
     except (Unreachable, TimeoutError) as error:
         if target.run is None or target.folder is None:
             raise
         print(f"epp-batch status: {error}; this is from the folder alone", file=sys.stderr)
         return _tell(args, target.run, target.folder, None)
     if target.run is None or target.folder is None:
-        return _tell_jobs(args, target.name, survey.rows(None, facts))
-    return _tell(args, target.run, target.folder, facts)
+        return _tell_jobs(args, target.name, survey.rows(None, facts, places=places))
+    return _tell(args, target.run, target.folder, facts, places)
 
 
-def _tell(args: argparse.Namespace, run: Run, folder: Folder, facts: dict[str, Facts] | None) -> int:
+def _tell(
+    args: argparse.Namespace,
+    run: Run,
+    folder: Folder,
+    facts: dict[str, Facts] | None,
+    places: Mapping[str, int] = MappingProxyType({}),
+) -> int:
     import msgspec
 
     from epp.clock import SystemClock
@@ -61,7 +70,9 @@ def _tell(args: argparse.Namespace, run: Run, folder: Folder, facts: dict[str, F
     from epp_batch.view import words
 
     state, books = survey.standing(run, folder, facts, SystemClock().wall())
-    rows = survey.rows(run, facts, books) if facts is not None else []
+    rows = survey.rows(run, facts, books, places) if facts is not None else []
+    waiting = [row.position for row in rows if row.position is not None]
+    state = msgspec.structs.replace(state, position=min(waiting, default=None))
     failures = list(books.failed.values())
     if args.json:
         print(msgspec.json.encode({"state": state, "units": rows, "failures": failures}).decode())
@@ -97,4 +108,5 @@ def _list(rows: Iterable[Row]) -> None:
         names = ", ".join(row.stems) or row.unit
         place = f" on {row.place}" if row.place else ""
         why = ": ".join(filter(None, (row.reason, row.message)))
-        print(f"  {names}: {row.phase}{place}" + (f" ({why})" if why else ""))
+        number = f", number {row.position} in its queue" if row.position is not None else ""
+        print(f"  {names}: {row.phase}{place}{number}" + (f" ({why})" if why else ""))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -13,6 +14,7 @@ from epp_batch.kube.books import Books
 from epp_batch.kube.client import Client
 from epp_batch.kube.objects import Job, Pod, Workload
 from epp_batch.kube.paths import JOB_NAME_LABEL, JOBS, PODS, RUN_LABEL, Kueue
+from epp_batch.kube.positions import positions
 from epp_batch.kube.workloads import Facts, Phase, attempt, state
 from epp_batch.timeline import Event, read
 from epp_batch.view import Standing, Tracker
@@ -31,6 +33,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     place: str = ""
     attempt: int = 0
     """Admissions so far."""
+    position: int | None = None
+    """In its LocalQueue, from 1; None where nobody tells."""
 
 
 async def facts(client: Client, kueue: Kueue, namespace: str, run: str) -> dict[str, Facts]:
@@ -56,17 +60,30 @@ def _joined(job: Job, workload: Workload | None, pods: Iterable[Pod]) -> Facts:
     return Facts(job, workload, mine)
 
 
-def rows(run: Run | None, found: dict[str, Facts], books: Books | None = None) -> list[Row]:
+async def places(client: Client, kueue: Kueue, namespace: str, found: Iterable[Facts]) -> dict[str, int]:
+    """By Workload name, the position of each that waits, as far as anybody tells."""
+    waiting = [one.workload for one in found if one.workload is not None and state(one).phase == "queued"]
+    queues = sorted({workload.spec.queue_name for workload in waiting})
+    told = [await positions(client, kueue, namespace, queue) or {} for queue in queues]
+    return {name: place for each in told for name, place in each.items()}
+
+
+def rows(
+    run: Run | None,
+    found: dict[str, Facts],
+    books: Books | None = None,
+    places: Mapping[str, int] = MappingProxyType({}),
+) -> list[Row]:
     """One row a unit, in order of submission; without the run's file, one a Job."""
     if run is None or books is None:
-        return [_row(name, (), facts) for name, facts in sorted(found.items())]
+        return [_row(name, (), facts, places) for name, facts in sorted(found.items())]
     return [
-        _row(unit.name, tuple(task.stem for task in books.open(unit)), found.get(unit.name, Facts()))
+        _row(unit.name, tuple(task.stem for task in books.open(unit)), found.get(unit.name, Facts()), places)
         for unit in run.units
     ]
 
 
-def _row(unit: str, stems: tuple[str, ...], facts: Facts) -> Row:
+def _row(unit: str, stems: tuple[str, ...], facts: Facts, places: Mapping[str, int]) -> Row:
     at = state(facts)
     pod = facts.pod if at.phase == "running" else None
     return Row(
@@ -77,6 +94,7 @@ def _row(unit: str, stems: tuple[str, ...], facts: Facts) -> Row:
         message=at.message,
         place=pod.spec.node_name if pod is not None else "",
         attempt=attempt(facts.workload) if at.phase in ("admitted", "running") else 0,
+        position=places.get(facts.workload.metadata.name) if facts.workload is not None else None,
     )
 
 

@@ -103,6 +103,8 @@ async def test_a_run_is_looked_at_paused_resumed_and_cancelled_from_other_termin
         status = await shell.say("status", "--units")
         assert "0 of 3 done, 1 running, 2 queued" in status.out
         assert f"{one}: running on {namespace}-p0" in status.out
+        assert "number 1 in its queue" in status.out
+        assert "number 2 in its queue" in status.out
         elsewhere = await shell.say("status", "--run", "r", "--namespace", namespace, folder=False)
         assert (elsewhere.code, elsewhere.out) == (0, "r: 2 queued, 1 running\n")
         assert (await shell.say("logs", "--of", one, "--tail", "1")).out == f"{one} begins\n"
