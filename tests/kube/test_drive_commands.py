@@ -20,11 +20,11 @@ from epp_batch.kube.client import connect
 from epp_batch.timeline import read
 from tests.kube.client import JOBS, WORKLOADS, Api
 from tests.kube.drive_runs import Hasty, Notes, run, write_run
+from tests.kube.drive_stage import WORKER
 from tests.kube.plane import Plane
 from tests.kube.queues import Queues
 
 GPU = {"nvidia.com/gpu": 1}
-WORKER = {"none": [sys.executable, str(Path(__file__).parent / "workers" / "obeys.py")]}
 
 
 class Said(NamedTuple):
