@@ -35,7 +35,7 @@ def cluster_flags(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument("--queue", action="append", default=[], metavar=f"{each}NAME", help="LocalQueue")
     group.add_argument("--priority-class", action="append", default=[], metavar=f"{each}NAME", help="for Kueue")
-    group.add_argument("--gap", type=float, default=0.0, metavar="SECONDS", help="between two Jobs (default: none)")
+    group.add_argument("--gap", type=_seconds, default=0.0, metavar="SECONDS", help="between two Jobs (default: none)")
     group.add_argument("--restarts", action="store_true", help="preempted workers start anew, as openai/whisper does")
 
 
@@ -45,7 +45,7 @@ def speed_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--measured", metavar="OUTPUT", help="learn speeds from the finished transcripts of this folder")
     group.add_argument("--rtf", action="append", default=[], metavar="MODEL=FACTOR", help="processing / audio seconds")
-    group.add_argument("--startup", type=float, metavar="SECONDS", help="of each pod, before the first audio second")
+    group.add_argument("--startup", type=_seconds, metavar="SECONDS", help="of each pod, before the first audio second")
 
 
 def first_queue(args: argparse.Namespace) -> str:
@@ -103,6 +103,19 @@ def speeds(args: argparse.Namespace) -> Speeds:
         model, _, factor = text.partition("=")
         try:
             factors[model] = float(factor)
-        except ValueError as error:
-            raise InputError(f"--rtf {text}", remedy="as --rtf large=0.27") from error
+        except ValueError:
+            factors[model] = 0.0
+        if not model or not 0 < factors[model] < float("inf"):
+            raise InputError(f"--rtf {text}", remedy="as --rtf large=0.27")
     return speed.with_factors(speeds, factors, args.startup)
+
+
+def _seconds(text: str) -> float:
+    """Seconds from 0; for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0")
+    return value

@@ -188,8 +188,11 @@ def _print_order(order: list[Demand], units: list[Unit]) -> None:
 def _write(path: Path, events: list[Event]) -> None:
     from epp_batch.timeline import Journal
 
-    path.unlink(missing_ok=True)
-    journal = Journal(path)
+    try:
+        path.unlink(missing_ok=True)
+        journal = Journal(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", remedy="name a file that can be written") from error
     for event in events:
         journal.write(event)
     journal.close()

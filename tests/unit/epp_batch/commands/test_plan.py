@@ -68,6 +68,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_planned(capsys, tmp_path):
         (["--lengths", "missing.csv"], "missing.csv: cannot be read"),
         (["--lengths", str(JOBS), "--cluster", "missing.yaml"], "missing.yaml: cannot be read"),
         (["--lengths", str(JOBS), "--rtf", "large=fast"], "--rtf large=fast; as --rtf large=0.27"),
+        (["--lengths", str(JOBS), "--rtf", "large=0"], "--rtf large=0; as"),
+        (["--lengths", str(JOBS), "--rtf", "large=nan"], "--rtf large=nan; as"),
         (["--lengths", str(JOBS), "--accelerator", "tpu"], "accelerator 'tpu' is none that is known"),
     ],
 )
