@@ -18,6 +18,8 @@ from epp_batch.commands import _options, _placing
 from epp_batch.errors import ClusterError, FolderError, InputError, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from epp.clock import Clock
     from epp.errors import Problem
     from epp_batch.commands._looking import Look
@@ -188,16 +190,6 @@ def _planned(
     from epp_batch.folder import load
     from epp_batch.work import Run
 
-    def arrange(made: list[Unit]) -> list[Unit]:
-        from epp_batch import planner
-        from epp_batch.planner.objects import world
-
-        if looked is None:
-            raise InputError("--order slots needs to see the cluster", remedy="--order longest")
-        cluster = _placing.cluster(args, namespace, {unit.model for unit in made})
-        effort = planner.Search(evaluations=int(min(4000, SEARCH / max(1, len(made)) ** 2.5)))
-        return planner.in_order(made, cluster, world(looked.objects), search=effort)
-
     options, name = _options.options(args), _options.run_name(args.run_name, folder)
     before = load(folder.run_file, Run)
     rules = intake.Rules(args.model, args.default_model, gathered.models)
@@ -213,7 +205,7 @@ def _planned(
         order=args.order,
         shard_seconds=args.shard_seconds,
         before=before.units if before is not None else (),
-        arrange=arrange,
+        arrange=_arranger(args, namespace, looked),
     )
     return Run(
         name=name,
@@ -225,6 +217,22 @@ def _planned(
         fetch_model=args.fetch_model,
         max_seconds=args.max_seconds,
     )
+
+
+def _arranger(args: argparse.Namespace, namespace: str, looked: Look | None) -> Callable[[list[Unit]], list[Unit]]:
+    """The order by slots, which needs to know the cluster."""
+
+    def arrange(made: list[Unit]) -> list[Unit]:
+        from epp_batch import planner
+        from epp_batch.planner.objects import world
+
+        if looked is None:
+            raise InputError("--order slots needs to see the cluster", remedy="--order longest")
+        cluster = _placing.cluster(args, namespace, {unit.model for unit in made})
+        effort = planner.Search(evaluations=int(min(4000, SEARCH / max(1, len(made)) ** 2.5)))
+        return planner.in_order(made, cluster, world(looked.objects), search=effort)
+
+    return arrange
 
 
 async def _problems(wanted: Run, client: Client | None, looked: Look | None) -> list[Problem]:

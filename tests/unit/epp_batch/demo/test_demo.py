@@ -52,7 +52,7 @@ async def test_a_gateway_that_cannot_start_says_why(tmp_path):
 
 async def test_a_step_that_takes_too_long_is_ended(tmp_path):
     before = set(os.listdir("/proc"))
-    with pytest.raises(BatchError, match="summarize took more than 0.01 s"):
+    with pytest.raises(BatchError, match=r"summarize took more than 0\.01 s"):
         await children.run(["summarize", str(tmp_path), "--url=http://127.0.0.1:9", "--follow"], 0.01)
     assert not any(alive(pid) for pid in set(os.listdir("/proc")) - before if pid.isdecimal())
 
