@@ -174,6 +174,8 @@ async def follow(
         view.failure(failure)
     summarizer = _summarizer(args, folder, run, clock, tasks, journal, view)
     try:
+        if summarizer is not None and (warning := await summarizer.check()):
+            print(f"epp-batch submit: {warning}", file=sys.stderr)
         outcome = await drive(
             run,
             folder,

