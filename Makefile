@@ -30,6 +30,7 @@ kube-tools: $(STAMP) ## etcd, API server, scheduler, Kueue … for tests/kube, b
 	@$(BIN)/python tests/kube/tools/build.py
 
 batch-demo: $(STAMP) ## speech to transcripts to summaries to a report, with real Whisper on this machine
+	@$(BIN)/python -c 'from tests.speech import librivox; librivox()' || echo "No recordings of people to be had: espeak-ng speaks alone."
 	$(BIN)/epp-batch demo $(ARGS)
 
 test: $(STAMP) kube-tools ## all tests but those of real vLLM

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import os
 import subprocess
 import sys
@@ -13,41 +11,18 @@ import tempfile
 import wave
 from pathlib import Path
 
+from epp_batch.demo.speech import synthesize
+
 VERSION = "5.1.1"
 SDIST_SHA256 = "675778b309a22dfc9b7d37f7621976bba491d2a5f8c59696bd77fd6d07271355"
 """BSD licence; its test data has five sentences of LibriVox, which are in the public domain."""
 
-AUDIO_OUTPUT_SYNCHRONOUS = 2
-CHARS_UTF8 = 1
-END_PAUSE = 0x1000
-POSITION_CHARACTER = 1
-PARAMETER_RATE = 1
 WORDS_PER_MINUTE = 150
-
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
 def espeak(text: str, path: Path, voice: str = "en-us") -> Path:
     """Speaks `text` into a mono WAV file of 16 bits."""
-    library, rate = _espeak()
-    pieces: list[bytes] = []
-
-    def take(samples: ctypes._Pointer, count: int, _events: int | None) -> int:
-        if samples and count > 0:
-            pieces.append(ctypes.string_at(samples, 2 * count))
-        return 0
-
-    callback = _Callback(take)
-    library.espeak_SetSynthCallback(callback)
-    library.espeak_SetVoiceByName(voice.encode())
-    library.espeak_SetParameter(PARAMETER_RATE, WORDS_PER_MINUTE, 0)
-    data = text.encode()
-    flags = CHARS_UTF8 | END_PAUSE
-    library.espeak_Synth(data, len(data) + 1, 0, POSITION_CHARACTER, 0, flags, None, None)
-    library.espeak_Synchronize()
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes(b"".join(pieces))
+    synthesize(text, path, voice=voice, words_per_minute=WORDS_PER_MINUTE)
     return path
 
 
@@ -90,12 +65,3 @@ def _unpack(archive: Path, folder: Path) -> None:
                 content = tar.extractfile(member)
                 assert content is not None
                 (folder / name.name).write_bytes(content.read())
-
-
-@functools.cache
-def _espeak() -> tuple[ctypes.CDLL, int]:
-    import espeakng_loader
-
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    data = str(espeakng_loader.get_data_path()).encode()
-    return library, library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, data, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import shutil
 import wave
@@ -21,12 +22,8 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 def speak(calls: Sequence[Call], audio: Path, references: Path) -> None:
     """Each call as NAME.wav, and what is said as NAME.txt. Raises InputError where espeak-ng cannot be loaded."""
-    library, rate = _espeak()
     for call in calls:
-        samples = _synthesize(library, call)
-        with wave.open(str(audio / f"{call.name}.wav"), "wb") as file:
-            file.setparams((1, 2, rate, 0, "NONE", ""))
-            file.writeframes(samples)
+        synthesize(call.text, audio / f"{call.name}.wav", voice=call.voice)
         (references / f"{call.name}.txt").write_text(call.text + "\n", encoding="utf-8")
 
 
@@ -44,7 +41,9 @@ def people(audio: Path, references: Path, environment: Mapping[str, str]) -> int
     return count
 
 
-def _synthesize(library: ctypes.CDLL, call: Call) -> bytes:
+def synthesize(text: str, path: Path, *, voice: str = "en-us", words_per_minute: int = WORDS_PER_MINUTE) -> None:
+    """Speaks `text` into a mono WAV file of 16 bits. Raises InputError where espeak-ng cannot be loaded."""
+    library, rate = _espeak()
     pieces: list[bytes] = []
 
     def take(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None) -> int:
@@ -54,16 +53,19 @@ def _synthesize(library: ctypes.CDLL, call: Call) -> bytes:
 
     callback = _Callback(take)
     library.espeak_SetSynthCallback(callback)
-    library.espeak_SetVoiceByName(call.voice.encode())
-    library.espeak_SetParameter(_RATE, WORDS_PER_MINUTE, 0)
-    data = call.text.encode()
+    library.espeak_SetVoiceByName(voice.encode())
+    library.espeak_SetParameter(_RATE, words_per_minute, 0)
+    data = text.encode()
     library.espeak_Synth(data, len(data) + 1, 0, _CHARACTER, 0, _UTF8, None, None)
     library.espeak_Synchronize()
-    return b"".join(pieces)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(b"".join(pieces))
 
 
+@functools.cache
 def _espeak() -> tuple[ctypes.CDLL, int]:
-    """The library and its samples a second."""
+    """The library, which a process can start once, and its samples a second."""
     try:
         import espeakng_loader
 
