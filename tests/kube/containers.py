@@ -78,12 +78,23 @@ def quantity(text: str | int) -> Decimal:
     return Decimal(match[1]) * _UNITS[match[2]]
 
 
-def arguments(container: Object, entrypoints: Mapping[str, Sequence[str]]) -> list[str]:
+class Command(NamedTuple):
+    """What a container runs."""
+
+    program: list[str]
+    """This machine's own words: they stand as they are."""
+    given: list[str]
+    """The pod's words, in which variables and mounted paths are replaced."""
+
+
+def command(container: Object, entrypoints: Mapping[str, Sequence[str]]) -> Command:
     """`command` or the image's entry point, then `args`; UnknownImage if there is neither."""
-    program = list(container.get("command") or entry_point(container["image"], entrypoints))
+    told = list(container.get("command") or [])
+    program = told[:1] if told else list(entry_point(container["image"], entrypoints))
+    given = [*told[1:], *container.get("args", [])]
     if program[0] in {"python", "python3"}:
-        program[0] = sys.executable
-    return [*program, *container.get("args", [])]
+        return Command([sys.executable, *program[1:]], given)
+    return Command([], program + given) if told else Command(program, given)
 
 
 def entry_point(image: str, entrypoints: Mapping[str, Sequence[str]]) -> Sequence[str]:

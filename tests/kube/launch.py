@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.kube.client import Api, Object
-from tests.kube.containers import Mount, arguments, expand, field, resource_field, rewrite
+from tests.kube.containers import Mount, command, expand, field, resource_field, rewrite
 from tests.kube.volumes import MissingSource, Volumes, keys
 
 DEFAULT_TERMINATION_PATH = "/dev/termination-log"
@@ -46,7 +46,7 @@ class Launcher:
 
     async def prepare(self, container: Object, devices: Sequence[str]) -> Launch:
         """The container's process. ApiError or MissingSource for a source, UnknownImage without an entry point."""
-        argv = arguments(container, self._entrypoints)
+        program, given = command(container, self._entrypoints)
         message = self._folder / f"{container['name']}.termination"
         message.write_bytes(b"")
         mounts = await self._volumes.mount(container)
@@ -62,7 +62,7 @@ class Launcher:
         }
         await self._from_sources(container, environment)
         await self._from_list(container, mounts, environment)
-        argv = [rewrite(expand(argument, environment), mounts) for argument in argv]
+        argv = [*program, *(rewrite(expand(argument, environment), mounts) for argument in given)]
         folder = container.get("workingDir")
         return Launch(argv, environment, rewrite(folder, mounts) if folder else str(self._folder), message)
 

@@ -10,7 +10,7 @@ import pytest
 from tests.kube.containers import (
     Mount,
     UnknownImage,
-    arguments,
+    command,
     entry_point,
     expand,
     field,
@@ -103,7 +103,12 @@ def test_an_image_names_its_entry_point_by_its_last_part_or_in_full() -> None:
 
 
 def test_a_command_replaces_the_entry_point_and_python_is_ours() -> None:
-    assert arguments({"image": "none", "command": ["python3"], "args": ["-V"]}, {}) == [sys.executable, "-V"]
+    assert command({"image": "none", "command": ["python3"], "args": ["-V"]}, {}) == ([sys.executable], ["-V"])
+    assert command({"image": "none", "command": ["/bin/ls"], "args": ["/data"]}, {}) == ([], ["/bin/ls", "/data"])
+    assert command({"image": "x", "args": ["/tmp"]}, {"x": ["python", "/tmp/x"]}) == (
+        [sys.executable, "/tmp/x"],
+        ["/tmp"],
+    )
 
 
 def wants(uid: str, count: int) -> dict:
