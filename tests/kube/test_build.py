@@ -61,7 +61,7 @@ def test_a_failed_build_shows_the_end_of_its_log_and_leaves_no_stamp(tmp_path: P
         'case "$1" in\n'
         "version) echo go version go1.26.0 linux/amd64;;\n"
         "list) echo v1.36.3; echo v0.19.0;;\n"
-        "*) echo 'dial tcp: lookup proxy.golang.org: no such host' >&2; exit 1;;\n"
+        "*) echo 'dial tcp: lookup proxy.example: no such host' >&2; exit 1;;\n"
         "esac\n"
     )
     broken.chmod(0o755)
