@@ -17,12 +17,8 @@ from epp_batch.work import Run, Task, Unit
 
 if TYPE_CHECKING:
     from epp.clock import Clock
-    from epp.tasks import Tasks
     from epp_batch.folder import Result
     from epp_batch.intake import Gathered
-    from epp_batch.summaries import Summarizer
-    from epp_batch.timeline import Journal
-    from epp_batch.view import View
 
 LOOKS = 300
 """At a Job that is being deleted, 0.2 s apart."""
@@ -165,6 +161,7 @@ async def follow(
     """Until every recording has its end, and every summary; the exit code."""
     from epp.tasks import Tasks
     from epp_batch import view as views
+    from epp_batch.commands import _summaries
     from epp_batch.drive import drive
     from epp_batch.timeline import Journal
 
@@ -172,7 +169,7 @@ async def follow(
     view = views.choose(sys.stdout, args.json, run=run)
     for failure in gathered.failures:
         view.failure(failure)
-    summarizer = _summarizer(args, folder, run, clock, tasks, journal, view)
+    summarizer = _summaries.of_run(args, folder, run, clock, tasks, journal, view)
     try:
         if summarizer is not None and (warning := await summarizer.check()):
             print(f"epp-batch submit: {warning}", file=sys.stderr)
@@ -197,21 +194,6 @@ async def follow(
     if outcome.failed and not args.retry_failed:
         print("epp-batch submit: the same command with --retry-failed tries these again", file=sys.stderr)
     return 1 if outcome.code or gathered.failed or (summaries is not None and summaries.failed) else 0
-
-
-def _summarizer(
-    args: argparse.Namespace, folder: Folder, run: Run, clock: Clock, tasks: Tasks, journal: Journal, view: View
-) -> Summarizer | None:
-    """Where transcripts go as they land, if anywhere."""
-    from epp_batch.commands import _summaries
-
-    if not args.summarize:
-        return None
-    units = {task.stem: unit.name for unit in run.units for task in unit.tasks}
-    return _summaries.summarizer(
-        args, folder, clock=clock, tasks=tasks, journal=journal, units=units.__getitem__, on_event=view.event,
-        on_failure=view.failure,
-    )  # fmt: skip
 
 
 def _no_summary(task: Task, result: Result) -> None:

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any
 from epp_batch.errors import FolderError, InputError
 
 if TYPE_CHECKING:
+    from epp.clock import Clock
+    from epp.tasks import Tasks
     from epp_batch.folder import Failure, Folder
     from epp_batch.summaries import Settings, Summarizer
+    from epp_batch.timeline import Journal
+    from epp_batch.view import View
+    from epp_batch.work import Run
 
 CONCURRENCY = 8
 
@@ -90,6 +95,19 @@ def summarizer(args: argparse.Namespace, folder: Folder, **parts: Any) -> Summar
         settings=settings(args),
         **parts,
     )
+
+
+def of_run(
+    args: argparse.Namespace, folder: Folder, run: Run, clock: Clock, tasks: Tasks, journal: Journal, view: View
+) -> Summarizer | None:
+    """Where the run's transcripts go as they land, if anywhere."""
+    if not args.summarize:
+        return None
+    units = {task.stem: unit.name for unit in run.units for task in unit.tasks}
+    return summarizer(
+        args, folder, clock=clock, tasks=tasks, journal=journal, units=units.__getitem__, on_event=view.event,
+        on_failure=view.failure,
+    )  # fmt: skip
 
 
 def unit_names(folder: Folder) -> Callable[[str], str]:

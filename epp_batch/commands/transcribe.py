@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from epp_batch.intake import Gathered
     from epp_batch.local.worker import Worker
     from epp_batch.summaries import Summarizer
-    from epp_batch.timeline import Journal
-    from epp_batch.view import View
     from epp_batch.work import Run, Task
 
 HELP = "transcribe here, with the worker that runs in pods, in a few processes; no cluster"
@@ -132,7 +130,7 @@ async def _run(
     for failure in failures:
         view.failure(failure)
     workers, threads = _workers(args, len(wanted.units), folder, clock)
-    summarizer = _summarizer(args, folder, wanted, clock, tasks, journal, view)
+    summarizer = _summaries.of_run(args, folder, wanted, clock, tasks, journal, view)
     pool = Pool(
         wanted, folder, workers, paths=paths, threads=threads, retry_failed=args.retry_failed, clock=clock,
         journal=journal, view=view, on_done=summarizer.offer if summarizer else _nothing,
@@ -166,19 +164,6 @@ def _workers(args: argparse.Namespace, units: int, folder: Folder, clock: Clock)
     environments = [{"CUDA_VISIBLE_DEVICES": devices[n % len(devices)]} if devices else {} for n in range(count)]
     workers = [Worker(n, logs / f"worker-{n}.log", environments[n], clock) for n in range(count)]
     return workers, threads
-
-
-def _summarizer(
-    args: argparse.Namespace, folder: Folder, wanted: Run, clock: Clock, tasks: Tasks, journal: Journal, view: View
-) -> Summarizer | None:
-    """Where transcripts go as they land, if anywhere."""
-    if not args.summarize:
-        return None
-    units = {task.stem: unit.name for unit in wanted.units for task in unit.tasks}
-    return _summaries.summarizer(
-        args, folder, clock=clock, tasks=tasks, journal=journal, units=units.__getitem__, on_event=view.event,
-        on_failure=view.failure,
-    )  # fmt: skip
 
 
 async def _summaries_end(summarizer: Summarizer, stop: asyncio.Event, tasks: Tasks) -> int:

@@ -14,9 +14,9 @@ from aiohttp import web
 
 from epp.clock import Clock, SystemClock
 from epp.tasks import Tasks
-from epp_batch.folder import Folder, Result, save, write
-from epp_batch.summaries import Settings, Summarizer
-from epp_batch.timeline import Journal
+from epp_batch.folder import Folder, Result, load, save, write
+from epp_batch.summaries import Settings, Summarizer, Summary
+from epp_batch.timeline import Journal, read
 from epp_batch.work import Options, Recording, Task
 
 OPTIONS = Options()
@@ -203,3 +203,18 @@ async def stage(folder) -> AsyncIterator[Stage]:
     made = Stage(folder)
     yield made
     await made.close()
+
+
+async def summarise(stage, url, *tasks, **settings):
+    summarizer = stage.summarizer(url, **settings)
+    for task, result in tasks or [stage.transcript()]:
+        summarizer.offer(task, result)
+    return await summarizer.drain()
+
+
+def sidecar(stage, stem="call"):
+    return load(stage.folder.path(stem, "summary.json"), Summary)
+
+
+def kinds(stage, stem="call"):
+    return [event.kind for event in read(stage.folder.events_file) if event.stem == stem]

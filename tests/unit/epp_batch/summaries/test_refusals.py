@@ -5,26 +5,8 @@ from __future__ import annotations
 import pytest
 
 from epp.clock import ManualClock
-from epp_batch.folder import load
-from epp_batch.summaries import Summary
 from epp_batch.summaries.retry import DROPPED, NO_ENDPOINTS, SATURATED, SHUTTING_DOWN
-from epp_batch.timeline import read
-from tests.unit.epp_batch.summaries.conftest import Endpoint, refuses, says
-
-
-async def summarise(stage, url, *tasks, **settings):
-    summarizer = stage.summarizer(url, **settings)
-    for task, result in tasks or [stage.transcript()]:
-        summarizer.offer(task, result)
-    return await summarizer.drain()
-
-
-def sidecar(stage, stem="call"):
-    return load(stage.folder.path(stem, "summary.json"), Summary)
-
-
-def kinds(stage, stem="call"):
-    return [event.kind for event in read(stage.folder.events_file) if event.stem == stem]
+from tests.unit.epp_batch.summaries.conftest import Endpoint, kinds, refuses, says, sidecar, summarise
 
 
 @pytest.mark.parametrize(

@@ -9,26 +9,9 @@ import pytest
 from aiohttp import web
 
 from epp_batch.errors import InputError
-from epp_batch.folder import load
-from epp_batch.summaries import Summary
 from epp_batch.summaries.prompt import estimate
 from epp_batch.timeline import read
-from tests.unit.epp_batch.summaries.conftest import refuses, says
-
-
-async def summarise(stage, url, *tasks, **settings):
-    summarizer = stage.summarizer(url, **settings)
-    for task, result in tasks or [stage.transcript()]:
-        summarizer.offer(task, result)
-    return await summarizer.drain()
-
-
-def sidecar(stage, stem="call"):
-    return load(stage.folder.path(stem, "summary.json"), Summary)
-
-
-def kinds(stage, stem="call"):
-    return [event.kind for event in read(stage.folder.events_file) if event.stem == stem]
+from tests.unit.epp_batch.summaries.conftest import kinds, refuses, says, sidecar, summarise
 
 
 async def test_a_summary_lies_beside_its_transcript_with_how_it_was_made(stage, endpoint):
