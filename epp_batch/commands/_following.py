@@ -8,11 +8,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from epp_batch.cluster import jobs
+from epp_batch.cluster.jobs import RUN_LABEL
 from epp_batch.errors import ClusterError
 from epp_batch.folder import Folder
 from epp_batch.kube.client import Client
 from epp_batch.kube.errors import Conflict, NotFound
-from epp_batch.kube.paths import CLAIM_TEMPLATES, JOBS, RUN_LABEL
+from epp_batch.kube.paths import CLAIM_TEMPLATES, JOBS
 from epp_batch.work import Run, Task, Unit
 
 if TYPE_CHECKING:

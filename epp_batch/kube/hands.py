@@ -9,11 +9,12 @@ from typing import Literal
 from epp.clock import Clock
 from epp.tasks import Tasks
 from epp_batch.cluster import jobs
+from epp_batch.cluster.jobs import HASH_ANNOTATION, RUN_LABEL
 from epp_batch.errors import ClusterError, Unreachable
 from epp_batch.kube.client import Client
 from epp_batch.kube.errors import Busy, Conflict, Forbidden, Invalid, NotFound
 from epp_batch.kube.observe import Observer
-from epp_batch.kube.paths import CLAIM_TEMPLATES, HASH_ANNOTATION, JOBS, PAUSED_ANNOTATION, RUN_LABEL, Kueue
+from epp_batch.kube.paths import CLAIM_TEMPLATES, JOBS, PAUSED_ANNOTATION, Kueue
 from epp_batch.kube.reconcile import Create, Delete, GiveUp, Hold
 from epp_batch.work import Run, Unit
 

@@ -14,10 +14,11 @@ from collections.abc import Iterable
 import msgspec
 
 from epp.tasks import Tasks
+from epp_batch.cluster.jobs import RUN_LABEL
 from epp_batch.errors import ClusterError
 from epp_batch.kube.client import Client, Object
 from epp_batch.kube.objects import Job, Pod, Workload
-from epp_batch.kube.paths import JOB_NAME_LABEL, JOBS, PODS, RUN_LABEL, Kueue
+from epp_batch.kube.paths import JOB_NAME_LABEL, JOBS, PODS, Kueue
 from epp_batch.kube.reflect import Change, Mirror, Reflector
 from epp_batch.kube.workloads import Facts
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 KUEUE = "kueue.x-k8s.io"
-RUN_LABEL = "epp-batch/run"
-UNIT_LABEL = "epp-batch/unit"
-HASH_ANNOTATION = "epp-batch/spec-hash"
 PAUSED_ANNOTATION = "epp-batch/paused"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 

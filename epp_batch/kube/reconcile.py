@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epp_batch.kube.paths import HASH_ANNOTATION
+from epp_batch.cluster.jobs import HASH_ANNOTATION
 from epp_batch.kube.workloads import Facts, State, state
 
 HOPELESS_SECONDS = 30.0

@@ -8,12 +8,13 @@ from types import MappingProxyType
 
 import msgspec
 
+from epp_batch.cluster.jobs import RUN_LABEL
 from epp_batch.folder import Folder
 from epp_batch.kube import diagnosis
 from epp_batch.kube.books import Books
 from epp_batch.kube.client import Client
 from epp_batch.kube.objects import Job, Pod, Workload
-from epp_batch.kube.paths import JOB_NAME_LABEL, JOBS, PODS, RUN_LABEL, Kueue
+from epp_batch.kube.paths import JOB_NAME_LABEL, JOBS, PODS, Kueue
 from epp_batch.kube.positions import positions
 from epp_batch.kube.workloads import Facts, Phase, attempt, state
 from epp_batch.timeline import Event, read
