@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from struct import iter_unpack
 from sys import getsizeof
 from typing import TypeVar
 
@@ -38,12 +39,13 @@ def chain(data: bytes, block_bytes: int, most: int, model: str, salt: str) -> Ch
     Prompts of different models, or with different cache salts, have nothing in common.
     """
     previous = xxh3_64_intdigest(salt.encode(), xxh3_64_intdigest(model.encode()))
-    if len(data) > most * block_bytes:
-        data = data[: most * block_bytes]
-    return [
-        (previous := xxh3_64_intdigest(data[at : at + block_bytes], previous)) & _SIXTY_BITS
-        for at in range(0, len(data), block_bytes)
-    ]
+    whole = min(len(data) // block_bytes, most)
+    rest = whole * block_bytes
+    blocks = iter_unpack(f"{block_bytes}s", memoryview(data)[:rest])  # twice as fast as slices
+    hashes = [(previous := xxh3_64_intdigest(block, previous)) & _SIXTY_BITS for (block,) in blocks]
+    if whole < most and rest < len(data):
+        hashes.append(xxh3_64_intdigest(data[rest:], previous) & _SIXTY_BITS)
+    return hashes
 
 
 class PrefixIndex:
@@ -70,7 +72,7 @@ class PrefixIndex:
         holders = self._roots.get(hashes[0]) if hashes else None
         if holders is None:
             return np.zeros(len(slots), np.float32)
-        blocks = np.zeros(len(self._held) + 1, np.float32)
+        blocks = np.zeros(len(self._held), np.float32)
         guess = 0
         last = after = -1  # what stands before and behind the guess; no hash is -1
         for slot in holders:
@@ -79,7 +81,11 @@ class PrefixIndex:
                 guess = _matched(held, hashes, guess or len(hashes))
                 last, after = hashes[guess - 1], hashes[guess] if guess < len(hashes) else -1
             blocks[slot] = guess
-        return blocks.take(slots, mode="clip")  # slots past the end, never touched, read the last cell, always 0
+        try:
+            return blocks[slots]
+        except IndexError:
+            self._cover(int(slots.max()))
+            return self.matches(hashes, slots)
 
     def touch(self, slot: int, hashes: Chain, capacity: int) -> int:
         """The endpoint computes this prompt and then holds it; returns how many blocks it held before.
@@ -90,10 +96,8 @@ class PrefixIndex:
             hashes = hashes[:capacity]
         if not hashes:
             return 0
-        while slot >= len(self._held):
-            self._alone.append((len(self._held),))
-            self._held.append({})
-            self._newest.append(None)
+        if slot >= len(self._held):
+            self._cover(slot)
         held = self._held[slot]
         matched = _matched(held, hashes, len(hashes))
         if not matched:
@@ -114,6 +118,12 @@ class PrefixIndex:
             self._unroot(slot, self._held[slot])
             self._held[slot] = {}
             self._newest[slot] = None
+
+    def _cover(self, slot: int) -> None:
+        for new in range(len(self._held), slot + 1):
+            self._alone.append((new,))
+            self._held.append({})
+            self._newest.append(None)
 
     def _evict(self, slot: int, held: _Blocks, newest: int, capacity: int) -> None:
         # Looking for the oldest entry of a dict scans those deleted since its last resize, so several go at a time.
@@ -142,7 +152,8 @@ def _renew(held: _Blocks, hashes: Chain, matched: int) -> None:
     """Makes the chain the youngest part of the LRU, its first block the youngest of all."""
     for block in hashes[:matched]:
         del held[block]
-    held.update(dict.fromkeys(reversed(hashes)))
+    for block in reversed(hashes):
+        held[block] = None
 
 
 def _matched(held: _Blocks, hashes: Sequence[int], guess: int) -> int:
