@@ -19,6 +19,7 @@ MODEL_REWRITE = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
 FAIRNESS_ID = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
 LONGEST_CONTROL_VALUE = 256
 DEFAULT_FLOW = "default-flow"
+NOTHING_READ = Parsed()
 
 
 class Reading(msgspec.Struct, gc=False):
@@ -49,45 +50,33 @@ class Intake:
         """The request, or `BadRequest`. Without a body, or before it is seen, nothing is parsed."""
         headers = head.headers
         path = routed_path(headers)
-        request_id = headers.get(REQUEST_ID, "")
-        reading = Reading(
-            Request(
-                id=request_id or str(UUID(int=self._rng.getrandbits(128), version=4)),
-                path=path,
-                headers=headers,
-                body=body,
-                fairness_id=control(headers, FAIRNESS_ID) or DEFAULT_FLOW,
-            ),
-            minted_id=not request_id,
-        )
+        fairness_id = control(headers, FAIRNESS_ID) or DEFAULT_FLOW
+        request_id = headers.get(REQUEST_ID)
+        parser, parsed = None, NOTHING_READ
         if not head.end_of_stream and not head.body_unseen:
-            self._parse(reading, head, body)
-        return reading
-
-    def _parse(self, reading: Reading, head: Head, body: bytes) -> None:
-        request = reading.request
-        _, parser = self._parsers.choose(request.path)
-        parsed = parser.parse(request.path, head.headers, body)
-        reading.parser = parser
-        fill(request, parsed)
-        if not parser.paths:
-            return  # the fallback parser knows no model: nothing to rewrite, nothing to miss
-        target = control(head.headers, MODEL_REWRITE) or parsed.model
-        if not target:
-            raise BadRequest("model not found in request body")
-        if target != parsed.model:
-            request.target_model = target
-            reading.body = rewrite.with_model(body, target)
-
-
-def fill(request: Request, parsed: Parsed) -> None:
-    """Copies what the parser found."""
-    request.model = request.target_model = parsed.model or ""
-    request.text = parsed.text
-    request.token_ids = parsed.token_ids
-    request.cache_salt = parsed.cache_salt
-    request.max_output_tokens = parsed.max_output_tokens
-    request.streaming = parsed.streaming
+            _, parser = self._parsers.choose(path)
+            parsed = parser.parse(path, headers, body)
+        model = target = parsed.model or ""
+        # The fallback parser, without paths, knows no model: nothing to rewrite, nothing to miss.
+        if parser is not None and parser.paths:
+            target = control(headers, MODEL_REWRITE) or model
+            if not target:
+                raise BadRequest("model not found in request body")
+        request = Request(
+            id=request_id or str(UUID(int=self._rng.getrandbits(128), version=4)),
+            path=path,
+            headers=headers,
+            body=body,
+            model=model,
+            target_model=target,
+            text=parsed.text,
+            token_ids=parsed.token_ids,
+            cache_salt=parsed.cache_salt,
+            max_output_tokens=parsed.max_output_tokens,
+            streaming=parsed.streaming,
+            fairness_id=fairness_id,
+        )
+        return Reading(request, parser, None if target == model else rewrite.with_model(body, target), not request_id)
 
 
 def routed_path(headers: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from epp.api import AsyncProducer, Column, Endpoints, Fact, Need, Produced, Producer, Request, Values
+from epp.api import AsyncProducer, Endpoints, Fact, Need, Produced, Producer, Request, Values
 from epp.sched.pipeline import Faults, Timer
 
 Producers = Sequence[tuple[str, Producer | AsyncProducer]]
@@ -107,18 +107,16 @@ async def _awaited(
 
 
 def _take(name: str, produced: Produced, request: Request, endpoints: Endpoints, faults: Faults) -> Endpoints:
-    columns: dict[Column, Values] = {}
-    shape = endpoints.slots.shape
     try:
         for key, value in produced.items():
             if isinstance(key, Fact):
                 request.facts[key] = value
                 continue
             values: Values = np.asarray(value, np.float32)
-            if values.shape == shape:
-                columns[key] = values
+            if values.shape == endpoints.slots.shape:
+                endpoints = endpoints.with_columns({key: values})
             else:
                 faults(name, "shape")
     except Exception:
         faults(name, "raised")
-    return endpoints.with_columns(columns) if columns else endpoints
+    return endpoints
