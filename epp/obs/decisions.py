@@ -13,7 +13,9 @@ from epp.sched.director import Decided
 from epp.sched.exchange import REQUEST_ID
 
 KEPT_A_SECOND = 200.0
-KEPT_AT_ONCE = 64.0
+KEPT_AT_ONCE = 64
+_EACH = 1.0 / KEPT_A_SECOND
+_ROOM = KEPT_AT_ONCE * _EACH
 
 
 class Decisions:
@@ -26,8 +28,7 @@ class Decisions:
     def __init__(self, limit: int = 256, log: logging.Logger | None = None) -> None:
         self._ring: deque[Decided] = deque(maxlen=limit)
         self._log = logging.getLogger("epp.requests") if log is None else log
-        self._room = KEPT_AT_ONCE
-        self._counted_at = 0.0
+        self._used_until = 0.0  # each one kept uses up `_EACH` seconds, at most `_ROOM` in advance
         self.count = 0
 
     def __len__(self) -> int:
@@ -36,12 +37,11 @@ class Decisions:
     def add(self, decided: Decided) -> None:
         """One decision ended."""
         self.count += 1
-        room = self._room + KEPT_A_SECOND * max(0.0, decided.wall - self._counted_at)
-        self._counted_at = decided.wall
-        kept = decided.refusal or room >= 1.0
-        self._room = min(room, KEPT_AT_ONCE) - (1.0 if room >= 1.0 else 0.0)
-        if kept:
+        used = self._used_until - decided.wall
+        if not _ROOM - _EACH < used <= _ROOM or decided.refusal:
             self._ring.append(decided)
+            known = 0.0 < used <= _ROOM  # or else idle for long, or the clock was put back
+            self._used_until = decided.wall + (min(used + _EACH, _ROOM) if known else _EACH)
         if self._log.isEnabledFor(VERBOSE):
             self._write(decided)
 

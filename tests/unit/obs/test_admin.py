@@ -251,6 +251,15 @@ def test_of_very_many_decisions_some_are_kept_and_all_refusals() -> None:
     assert int(kept[-1].removeprefix("r-")) > 900
 
 
+def test_a_clock_that_is_put_back_does_not_stop_the_ring() -> None:
+    decisions = Decisions(limit=1000)
+    for wall in (1_700_000_000.0, 1_700_000_000.0 - 3600.0):
+        for number in range(100):
+            decisions.add(msgspec.structs.replace(decided(f"{wall:.0f}-{number}"), wall=wall))
+    kept = [shown["request_id"] for shown in decisions.rendered(1000)]
+    assert 60 <= sum(name.startswith("1699996400-") for name in kept) <= 64
+
+
 def test_a_decision_is_one_line_when_verbose(caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger("epp.test.requests")
     with caplog.at_level(logging.INFO, log.name):
