@@ -9,6 +9,8 @@ import numpy as np
 from epp.api import Endpoints, Order, Picker, Request, Values
 
 FEW = 32
+_POSITIONS = np.arange(FEW)
+_POSITIONS.setflags(write=False)
 
 
 class MaxScore(Picker, type="max-score-picker"):
@@ -16,12 +18,13 @@ class MaxScore(Picker, type="max-score-picker"):
 
     def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Order:
         if self.max_num_of_endpoints == 1 and len(totals):
-            first = int(totals.argmax())
             if len(totals) <= FEW:  # of few, Python's own functions are several times faster
                 values = totals.tolist()
-                if values.count(values[first]) == 1:
-                    return np.array([first], np.intp)
-            best: Order = (totals == totals[first]).nonzero()[0]
+                highest = max(values)
+                if values.count(highest) == 1:
+                    first = values.index(highest)
+                    return _POSITIONS[first : first + 1]
+            best: Order = (totals == totals[totals.argmax()]).nonzero()[0]
             chosen = rng.randrange(len(best)) if len(best) > 1 else 0
             return best[chosen : chosen + 1]
         noise = np.frombuffer(rng.randbytes(4 * len(totals)), np.uint32)

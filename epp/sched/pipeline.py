@@ -17,6 +17,7 @@ from epp.errors import Unavailable
 from epp.sched.decision import NO_SCORES, Verdict
 
 NEUTRAL = np.float32(0.5)
+FLOAT32 = np.dtype(np.float32)
 _MIN = np.minimum.reduce
 _MAX = np.maximum.reduce
 FEW = 32
@@ -145,8 +146,9 @@ def _scores(name: str, plugin: Scorer, request: Request, endpoints: Endpoints, f
     """float32[n] in [0, 1], whatever the plugin returns or raises."""
     try:
         scores = plugin.score(request, endpoints)
-        if scores.shape == endpoints.slots.shape and scores.dtype.kind in "fiub":
-            row: Values = scores if scores.dtype == np.float32 else scores.astype(np.float32)
+        as_wanted = scores.dtype is FLOAT32
+        if scores.shape == endpoints.slots.shape and (as_wanted or scores.dtype.kind in "fiub"):
+            row: Values = scores if as_wanted else scores.astype(np.float32)
             row = row if _in_range(row) else _mended(name, row, faults)
             row.setflags(write=False)
             return row
