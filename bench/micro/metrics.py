@@ -15,8 +15,7 @@ def main() -> None:
 
     def request() -> None:
         metrics.scheduled(0.00006, "llama", "pod-1-rank-0", "default", 8000)
-        metrics.routed("llama", "llama", "default-flow", 0, 4096, 900)
-        metrics.ended("llama", "llama", "default-flow", 0, True, 30_000, how)
+        metrics.routed("llama", "llama", "default-flow", 0, 4096, 900).ended(True, 30_000, how)
 
     rounds = 20_000
     best = min(repeat(request, number=rounds, repeat=5)) / rounds

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
-from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Column, Ended, Endpoint
+from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Column, Endpoint
 from epp.clock import Clock
 from epp.config.load import load
 from epp.config.registry import Registry
@@ -61,12 +61,14 @@ class Blind:
 
 
 class Unrecorded:
-    """A `Recorder` of nothing."""
+    """A `Recorder` of nothing, and the `Account` of every request."""
 
-    def routed(self, *_: object) -> None: ...
+    def routed(self, *_: object) -> Unrecorded:
+        return self
 
-    def gaps(self, *_: object) -> Callable[[float], None]:
-        return lambda seconds: None
+    def gap(self, seconds: float) -> None: ...
+
+    def ended(self, *_: object) -> None: ...
 
     def rejected(self, *_: object) -> None: ...
 
@@ -76,17 +78,6 @@ class Unrecorded:
 
     def fault(self, plugin: str, kind: str) -> None:
         raise AssertionError(f"plugin {plugin} broke its contract: {kind}")
-
-    def ended(
-        self,
-        model: str,
-        target_model: str,
-        fairness_id: str,
-        priority: int,
-        streaming: bool,
-        response_bytes: int,
-        how: Ended,
-    ) -> None: ...
 
 
 class Picked:

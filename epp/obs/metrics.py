@@ -31,15 +31,24 @@ _PIECE = 250  # samples, about a millisecond
 _OPEN_STREAMS = ("llm_d_epp_extproc_streams_inflight", "epp_open_streams")
 
 
-class _OfRequest:
-    """The cells that one combination of model, target model, fairness id and priority writes to."""
+class _Account:
+    """The cells that one combination of model, target model, fairness id and priority writes to.
+
+    It is the `epp.sched.exchange.Account` of all its requests.
+    """
 
     __slots__ = (
-        "cached", "duration", "gap", "input", "ntpot", "output", "response", "running", "size", "total", "tpot",
+        "cached", "duration", "ends", "gap", "input", "ntpot", "output", "response", "running", "size", "total", "tpot",
         "ttft", "ttft_streaming",
     )  # fmt: skip
 
-    def __init__(self, numbers: Callable[[str], Series[Number]], many: Callable[[str], Series[Histogram]], *at: str):
+    def __init__(
+        self,
+        numbers: Callable[[str], Series[Number]],
+        many: Callable[[str], Series[Histogram]],
+        ends: Callable[[str], Number],
+        *at: str,
+    ) -> None:
         self.total = numbers("request_total").at(*at)
         self.running = numbers("request_running").at(*at)
         self.size = many("request_size_bytes").at(*at)
@@ -50,9 +59,33 @@ class _OfRequest:
         self.cached = many("request_cached_tokens").at(*at)
         self.ntpot = many("request_ntpot_seconds").at(*at)
         self.tpot = many("request_streaming_tpot_seconds").at(*at)
-        self.gap = many("request_streaming_itl_seconds").at(*at)
+        self.gap = many("request_streaming_itl_seconds").at(*at).observe
         self.ttft = many("request_ttft_seconds").at(*at, "false")
         self.ttft_streaming = many("request_ttft_seconds").at(*at, "true")
+        self.ends = ends
+
+    def ended(self, streaming: bool, response_bytes: int, how: Ended) -> None:
+        """A routed request is over. Of one that expired, or that scrapes replaced, nothing but that is known."""
+        self.running.value -= 1
+        self.ends(how.cause).value += 1
+        if how.cause in UNSEEN:
+            return
+        self.duration.observe(how.seconds)
+        self.response.observe(response_bytes)
+        if how.ttft_seconds is not None:
+            (self.ttft_streaming if streaming else self.ttft).observe(how.ttft_seconds)
+        if how.prompt_tokens is not None:
+            self.input.observe(how.prompt_tokens)
+        if how.cached_tokens is not None:
+            self.cached.observe(how.cached_tokens)
+        if how.output_tokens:
+            self._observe_output(streaming, how, how.output_tokens)
+
+    def _observe_output(self, streaming: bool, how: Ended, tokens: int) -> None:
+        self.output.observe(tokens)
+        self.ntpot.observe(how.seconds / tokens)
+        if streaming and tokens > 1 and how.ttft_seconds is not None:
+            self.tpot.observe((how.seconds - how.ttft_seconds) / (tokens - 1))
 
 
 class Metrics:
@@ -69,11 +102,11 @@ class Metrics:
                 self._numbers[spec.name] = Series(spec, Number)
         self._models = Names(MAX_MODELS)
         self._fairness = Names(MAX_FAIRNESS_IDS)
-        self._requests: dict[tuple[str, str, str, int], _OfRequest] = {}
+        self._accounts: dict[tuple[str, str, str, int], _Account] = {}
         self._attempts: dict[tuple[str, str, str, int], Number] = {}
         self._plugins: dict[tuple[str, str, str], Histogram] = {}
         self._decisions = self._histogram("scheduler_e2e_duration_seconds")
-        self._ends = self._numbers["epp_ended_total"]
+        self._ends = self._numbers["epp_ended_total"].at
         self._estimated = self._numbers["epp_estimated_prompt_tokens_total"].at()
         self._scrapes = self._histograms["epp_scrape_duration_seconds"].at()
         self._scraped = self._numbers["epp_scrapes_total"].at("success")
@@ -88,56 +121,21 @@ class Metrics:
 
     def routed(
         self, model: str, target_model: str, fairness_id: str, priority: int, body_bytes: int, prompt_tokens: int
-    ) -> None:
+    ) -> _Account:
         """A request was accepted and routed; `prompt_tokens` is our estimate."""
-        cells = self._requests.get((model, target_model, fairness_id, priority))
-        if cells is None:
-            cells = self._of_request(model, target_model, fairness_id, priority)
-        cells.total.value += 1
-        cells.running.value += 1
-        cells.size.observe(body_bytes)
+        account = self._accounts.get((model, target_model, fairness_id, priority))
+        if account is None:
+            account = self._account(model, target_model, fairness_id, priority)
+        account.total.value += 1
+        account.running.value += 1
+        account.size.observe(body_bytes)
         self._estimated.value += prompt_tokens
+        return account
 
     def rejected(self, model: str, target_model: str, fairness_id: str, priority: int, code: str) -> None:
         """A request got an error from us."""
         at = self._admitted(model, target_model, fairness_id, priority)
         self._numbers["llm_d_epp_request_error_total"].at(*at, code).value += 1
-
-    def ended(
-        self,
-        model: str,
-        target_model: str,
-        fairness_id: str,
-        priority: int,
-        streaming: bool,
-        response_bytes: int,
-        how: Ended,
-    ) -> None:
-        """A routed request is over. Of one that expired, or that scrapes replaced, nothing but that is known."""
-        cells = self._requests.get((model, target_model, fairness_id, priority))
-        if cells is None:
-            cells = self._of_request(model, target_model, fairness_id, priority)
-        cells.running.value -= 1
-        self._ends.at(how.cause).value += 1
-        if how.cause in UNSEEN:
-            return
-        cells.duration.observe(how.seconds)
-        cells.response.observe(response_bytes)
-        if how.ttft_seconds is not None:
-            (cells.ttft_streaming if streaming else cells.ttft).observe(how.ttft_seconds)
-        if how.prompt_tokens is not None:
-            cells.input.observe(how.prompt_tokens)
-        if how.cached_tokens is not None:
-            cells.cached.observe(how.cached_tokens)
-        if how.output_tokens:
-            _observe_output(cells, streaming, how, how.output_tokens)
-
-    def gaps(self, model: str, target_model: str, fairness_id: str, priority: int) -> Callable[[float], None]:
-        """What to call with the seconds between two pieces of one streamed answer."""
-        cells = self._requests.get((model, target_model, fairness_id, priority))
-        if cells is None:
-            cells = self._of_request(model, target_model, fairness_id, priority)
-        return cells.gap.observe
 
     # decisions
 
@@ -231,14 +229,14 @@ class Metrics:
         models = self._models
         return models.admit(model), models.admit(target), self._fairness.admit(fairness_id), str(priority)
 
-    def _of_request(self, model: str, target: str, fairness_id: str, priority: int) -> _OfRequest:
-        known = self._requests
+    def _account(self, model: str, target: str, fairness_id: str, priority: int) -> _Account:
+        known = self._accounts
         *names, _ = self._admitted(model, target, fairness_id, priority)
         key = (names[0], names[1], names[2], priority)
         if key not in known and len(known) >= MAX_COMBINATIONS:
             key = (OTHER, OTHER, OTHER, 0)
         if key not in known:
-            known[key] = _OfRequest(self._number, self._many, *key[:3], str(key[3]))
+            known[key] = _Account(self._number, self._many, self._ends, *key[:3], str(key[3]))
         return known[key]
 
     def _attempts_of(self, target_model: str, endpoint: str, namespace: str, port: int) -> Number:
@@ -249,13 +247,6 @@ class Metrics:
         if model == target_model and len(self._attempts) < MAX_COMBINATIONS:
             self._attempts[target_model, endpoint, namespace, port] = cell
         return cell
-
-
-def _observe_output(cells: _OfRequest, streaming: bool, how: Ended, tokens: int) -> None:
-    cells.output.observe(tokens)
-    cells.ntpot.observe(how.seconds / tokens)
-    if streaming and tokens > 1 and how.ttft_seconds is not None:
-        cells.tpot.observe((how.seconds - how.ttft_seconds) / (tokens - 1))
 
 
 def _as_go_writes(metric: Metric) -> Metric:

@@ -195,7 +195,7 @@ class Director:
         charge = self._charge(request, verdict.endpoints, position)
         ticket = self.ledger.reserve(verdict.endpoints.slots.item(position), charge.prompt_tokens, charge.output_tokens)
         prompt = request[PROMPT]
-        self.recorder.routed(
+        account = self.recorder.routed(
             request.model,
             request.target_model,
             request.fairness_id,
@@ -211,7 +211,8 @@ class Director:
                 except Exception:
                     self.observer_failed(plugin)
         observed = self._completion.observe()
-        flight = InFlight(self, request, ticket, charge.prompt_tokens, reading.usage_reader() if observed else None)
+        reader = reading.usage_reader() if observed else None
+        flight = InFlight(self, request, ticket, charge.prompt_tokens, reader, account)
         if not observed:
             flight.followed = True
             self._completion.follow(flight)

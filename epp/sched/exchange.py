@@ -69,16 +69,23 @@ class Decider(Protocol):
         """A route at once when no producer needs I/O, else an awaitable of it; `Reject` is raised by either."""
 
 
+class Account(Protocol):
+    """Where one routed request leaves its numbers."""
+
+    def gap(self, seconds: float) -> None:
+        """Between two pieces of its streamed answer."""
+
+    def ended(self, streaming: bool, response_bytes: int, how: Ended) -> None:
+        """It is over; called once."""
+
+
 class Recorder(Protocol):
     """Where the deciding side leaves numbers; implemented by the metrics."""
 
     def routed(
         self, model: str, target_model: str, fairness_id: str, priority: int, body_bytes: int, prompt_tokens: int
-    ) -> None:
+    ) -> Account:
         """A request was accepted and routed."""
-
-    def gaps(self, model: str, target_model: str, fairness_id: str, priority: int) -> Callable[[float], None]:
-        """What to call with the seconds between two pieces of one streamed answer."""
         ...
 
     def rejected(self, model: str, target_model: str, fairness_id: str, priority: int, code: str) -> None:
@@ -92,18 +99,6 @@ class Recorder(Protocol):
 
     def fault(self, plugin: str, kind: str) -> None:
         """A plugin broke its contract."""
-
-    def ended(
-        self,
-        model: str,
-        target_model: str,
-        fairness_id: str,
-        priority: int,
-        streaming: bool,
-        response_bytes: int,
-        how: Ended,
-    ) -> None:
-        """A routed request is over; called once for each `routed`."""
 
 
 class LogEntry(msgspec.Struct, gc=False):

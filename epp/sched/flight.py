@@ -7,7 +7,7 @@ from typing import Protocol
 
 from epp.api import Ended, Observer, Request, Usage, UsageReader
 from epp.clock import Clock
-from epp.sched.exchange import LogEntry, Recorder
+from epp.sched.exchange import Account, LogEntry
 from epp.state.ledger import Ledger, Ticket
 
 NO_USAGE = Usage()
@@ -19,7 +19,6 @@ class Crew(Protocol):
 
     clock: Clock
     ledger: Ledger
-    recorder: Recorder
     observers: tuple[Observer, ...]
     slot_of_target: Callable[[str], int | None]
     on_done: Callable[[InFlight], None]
@@ -35,6 +34,7 @@ class InFlight:
     """
 
     __slots__ = (
+        "_account",
         "_chunks",
         "_crew",
         "_first_byte_at",
@@ -52,9 +52,16 @@ class InFlight:
     )
 
     def __init__(
-        self, crew: Crew, request: Request, ticket: Ticket, prompt_tokens: float, reader: UsageReader | None
+        self,
+        crew: Crew,
+        request: Request,
+        ticket: Ticket,
+        prompt_tokens: float,
+        reader: UsageReader | None,
+        account: Account,
     ) -> None:
         self._crew = crew
+        self._account = account
         self._reader = reader
         self._status = 0
         self._first_byte_at: float | None = None
@@ -80,10 +87,8 @@ class InFlight:
         """Response headers; streaming answers are recognised by their content type whatever the request asked for."""
         self._status = status
         if "text/event-stream" in headers.get("content-type", ""):
-            request = self.request
-            request.streaming = True
-            names = (request.model, request.target_model, request.fairness_id, request.priority)
-            self._gap = self._crew.recorder.gaps(*names)
+            self.request.streaming = True
+            self._gap = self._account.gap
 
     def response_data(self, data: bytes) -> None:
         """A piece of the body; the first one marks the first byte."""
@@ -134,15 +139,7 @@ class InFlight:
             cached_tokens=usage.cached_tokens,
             output_tokens=usage.output_tokens,
         )
-        crew.recorder.ended(
-            request.model,
-            request.target_model,
-            request.fairness_id,
-            request.priority,
-            request.streaming,
-            self._response_bytes,
-            how,
-        )
+        self._account.ended(request.streaming, self._response_bytes, how)
         for observer in crew.observers:
             try:
                 observer.ended(request, self.ticket.slot, how)

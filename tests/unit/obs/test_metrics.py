@@ -41,8 +41,8 @@ async def read(metrics: Metrics) -> Page:
 
 def one_request(metrics: Metrics, model: str = "llama", fairness: str = "team-a", priority: int = 0) -> None:
     metrics.scheduled(0.0003, model, "pod-1", "default", 8000)
-    metrics.routed(model, model, fairness, priority, body_bytes=4000, prompt_tokens=900)
-    metrics.ended(model, model, fairness, priority, True, 30_000, ANSWERED)
+    account = metrics.routed(model, model, fairness, priority, body_bytes=4000, prompt_tokens=900)
+    account.ended(True, 30_000, ANSWERED)
 
 
 async def test_one_request_shows_up_everywhere() -> None:
@@ -162,8 +162,8 @@ async def test_twins_show_the_same_numbers_summed_over_the_labels_they_lack() ->
 async def test_running_requests_are_those_routed_and_not_over() -> None:
     metrics = Metrics()
     for _ in range(3):
-        metrics.routed("m", "m", "f", 0, 10, 1)
-    metrics.ended("m", "m", "f", 0, False, 0, Ended("disconnected", 0, 0.1))
+        account = metrics.routed("m", "m", "f", 0, 10, 1)
+    account.ended(False, 0, Ended("disconnected", 0, 0.1))
     page = await read(metrics)
     assert page[key("inference_objective_running_requests", model_name="m")] == 2
 
@@ -171,8 +171,7 @@ async def test_running_requests_are_those_routed_and_not_over() -> None:
 @pytest.mark.parametrize("cause", ["expired", "replaced"])
 async def test_a_request_whose_end_nobody_saw_has_no_duration(cause: str) -> None:
     metrics = Metrics()
-    metrics.routed("m", "m", "f", 0, 10, 1)
-    metrics.ended("m", "m", "f", 0, False, 0, Ended(cause, seconds=0.05))
+    metrics.routed("m", "m", "f", 0, 10, 1).ended(False, 0, Ended(cause, seconds=0.05))
     page = await read(metrics)
     assert page[key("inference_objective_running_requests", model_name="m")] == 0
     assert totals(page, "llm_d_epp_request_duration_seconds")["_count"] == 0
@@ -207,8 +206,7 @@ async def test_names_beyond_the_limit_become_other(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "MAX_FAIRNESS_IDS", 2)
     metrics = Metrics()
     for i in range(10):
-        metrics.routed(f"model-{i}", f"model-{i}", f"team-{i}", 0, 1, 1)
-        metrics.ended(f"model-{i}", f"model-{i}", f"team-{i}", 0, False, 1, DONE)
+        metrics.routed(f"model-{i}", f"model-{i}", f"team-{i}", 0, 1, 1).ended(False, 1, DONE)
         metrics.scheduled(0.001, f"model-{i}", "pod", "default", 1)
     page = await read(metrics)
     assert labels_of(page, "llm_d_epp_request_total", "model_name") == {"model-0", "model-1", "model-2", OTHER}

@@ -14,7 +14,7 @@ from epp.state.ledger import Ledger
 
 
 class Recording:
-    """Implements `epp.sched.exchange.Recorder` by keeping what it is told."""
+    """Implements `epp.sched.exchange.Recorder`, and `Account`, by keeping what it is told."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
@@ -24,11 +24,15 @@ class Recording:
 
     def routed(
         self, model: str, target_model: str, fairness_id: str, priority: int, body_bytes: int, prompt_tokens: int
-    ) -> None:
+    ) -> Recording:
         self.calls.append(("routed", (model, target_model, body_bytes, prompt_tokens)))
+        return self
 
-    def gaps(self, model: str, target_model: str, fairness_id: str, priority: int) -> Callable[[float], None]:
-        return lambda seconds: self.calls.append(("gap", seconds))
+    def gap(self, seconds: float) -> None:
+        self.calls.append(("gap", seconds))
+
+    def ended(self, streaming: bool, response_bytes: int, how: Ended) -> None:
+        self.calls.append(("ended", how))
 
     def rejected(self, model: str, target_model: str, fairness_id: str, priority: int, code: str) -> None:
         self.calls.append(("rejected", (model, code)))
@@ -41,18 +45,6 @@ class Recording:
 
     def fault(self, plugin: str, kind: str) -> None:
         self.calls.append(("fault", (plugin, kind)))
-
-    def ended(
-        self,
-        model: str,
-        target_model: str,
-        fairness_id: str,
-        priority: int,
-        streaming: bool,
-        response_bytes: int,
-        how: Ended,
-    ) -> None:
-        self.calls.append(("ended", how))
 
 
 class Pool:
@@ -75,7 +67,8 @@ class Pool:
 
     def fly(self, request_id: str = "r1", slot: int = 0, tokens: float = 100.0) -> InFlight:
         """A request that has just been routed."""
-        return InFlight(self, Request(id=request_id, model="m"), self.ledger.reserve(slot, tokens), tokens, None)
+        request, ticket = Request(id=request_id, model="m"), self.ledger.reserve(slot, tokens)
+        return InFlight(self, request, ticket, tokens, None, self.recorder)
 
     def load(self) -> list[float]:
         """Requests in flight at the three slots."""
