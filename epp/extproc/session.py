@@ -71,22 +71,19 @@ class Session:
 
     def receive(self, data: bytes) -> list[Effect]:
         """One message from Envoy."""
-        if self.state is State.CLOSED:
-            return []
         try:
             message = messages.decode(data)
+            step = STEPS.get((self.state, message.kind))
+            if step is None:
+                return self._out_of_place(message)
             if message.modes is not None:
                 self._response_mode = message.modes[1]
                 self._told_modes = True
-            step = STEPS.get((self.state, message.kind))
-            if step is not None:
-                return [MUTE, *step(self, message)] if message.observed else step(self, message)
+            return [MUTE, *step(self, message)] if message.observed else step(self, message)
         except messages.NotUnderstood as error:
             return self.failed(Internal(str(error)))
         except Reject as reject:
             return [*self._abandoned(), *self.rejected(reject)]
-        kind, state = message.kind.name, self.state.name
-        return self.failed(Internal(f"the gateway sent {kind.lower()} in state {state.lower()}"))
 
     def decided(self, route: Route) -> list[Effect]:
         """The choice has been made; only in state DECIDING."""
@@ -113,6 +110,8 @@ class Session:
 
         In the middle of an answer that may cost a piece of it; an error would cost all of it.
         """
+        if self.state is State.CLOSED:
+            return []
         return [*self._abandoned(), *(self.rejected(reject) or self._finish(BROKEN))]
 
     def half_closed(self) -> list[Effect]:
@@ -129,6 +128,10 @@ class Session:
         effects = [*self._abandoned(), *self._end(self._cut_short())]
         self._close()
         return effects
+
+    def _out_of_place(self, message: Incoming) -> list[Effect]:
+        kind, state = message.kind.name, self.state.name
+        return self.failed(Internal(f"the gateway sent {kind.lower()} in state {state.lower()}"))
 
     # The request phase
 

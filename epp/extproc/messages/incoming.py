@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from epp.extproc.messages import wire
+from epp.extproc.messages.blocks import Blocks
 from epp.extproc.pb import ext_proc_pb2 as pb
 from epp.extproc.pb.core_pb2 import HeaderMap, Metadata
 
@@ -65,16 +66,24 @@ class NotUnderstood(ValueError):
 
 
 _KINDS: Final[Mapping[str | None, Kind]] = {kind.name.lower(): kind for kind in Kind}
-_KIND_OF_TAG: Final[Mapping[int, Kind]] = {kind << 3 | 2: kind for kind in Kind}
+_OF_BODY: Final = frozenset((Kind.REQUEST_BODY, Kind.RESPONSE_BODY))
+_OF_HEADERS: Final = frozenset((Kind.REQUEST_HEADERS, Kind.RESPONSE_HEADERS))
+_KIND_OF_TAG: Final[Mapping[int, Kind]] = {kind << 3 | 2: kind for kind in _OF_BODY | _OF_HEADERS}
+_BODIES: Final = frozenset(bytes((kind << 3 | 2,)) for kind in _OF_BODY)
 _MODES: Final[Mapping[int, Mode]] = {mode.value: mode for mode in Mode}
 _NO_METADATA: Final = b"\x42\0"
 KEPT_SETTINGS: Final = 256
+LONGEST_END: Final = 8  # bytes of a message that ends a body and holds no more of it: the same few again and again
+KEPT_ENDS: Final = 64
 SHORT_SETTINGS: Final = 128  # bytes; longer ones hold hints or what else other filters know of one request
 _parse = pb.ProcessingRequest.FromString
+_blocks = Blocks()
 
 
 def decode(data: bytes) -> Incoming:
     """The message, or NotUnderstood."""
+    if len(data) <= LONGEST_END and data[:1] in _BODIES:
+        return _known_end(data)
     try:
         incoming = _decode_usual(data)
     except (IndexError, UnicodeDecodeError):
@@ -83,30 +92,25 @@ def decode(data: bytes) -> Incoming:
 
 
 def _decode_usual(data: bytes) -> Incoming | None:
-    """The phase as `wire` reads it, and the few small fields that follow it."""
+    """The phase as Envoy writes it, and the few small fields that follow it."""
     kind = _KIND_OF_TAG.get(data[0])
     if kind is None:
         return None
-    start, stop = wire.field(data, 0)
-    incoming = Incoming(kind, data)
-    if kind is Kind.RESPONSE_BODY or kind is Kind.REQUEST_BODY:
-        piece = wire.body(data, start, stop)
-        if piece is None:
-            return None
-        incoming.body, incoming.end = piece
-    elif kind is Kind.REQUEST_HEADERS or kind is Kind.RESPONSE_HEADERS:
-        head = wire.headers(data, start, stop)
-        if head is None:
-            return None
-        incoming.headers, incoming.end = head
+    of_body = kind in _OF_BODY
+    phase = wire.phase(data, wire.BODY_ENDS if of_body else wire.HEADERS_END)
+    if phase is None:
+        return None
+    content, end, stop = phase
+    if of_body:
+        incoming = Incoming(kind, data, end, content)
+    elif (headers := _blocks.headers(content)) is not None:
+        incoming = Incoming(kind, data, end, b"", headers)
     else:
         return None
-    if stop == len(data):
-        return incoming
     rest = data[stop:]
-    if stop > len(data) or (rest != _NO_METADATA and not _add(incoming, rest)):
-        return None
-    return incoming
+    if rest == _NO_METADATA or (not rest and stop == len(data)):
+        return incoming
+    return incoming if rest and _add(incoming, rest) else None
 
 
 def _add(incoming: Incoming, rest: bytes) -> bool:
@@ -127,7 +131,7 @@ def _settings(rest: bytes) -> tuple[tuple[Mode, Mode] | None, Metadata | None, b
     if message.WhichOneof("request") is not None:
         return None
     modes = _modes(message.protocol_config) if message.HasField("protocol_config") else None
-    return modes, message.metadata_context if message.HasField("metadata_context") else None, message.observability_mode
+    return modes, _metadata(message), message.observability_mode
 
 
 _known_settings = lru_cache(KEPT_SETTINGS)(_settings)
@@ -142,24 +146,30 @@ def _decode_any(data: bytes) -> Incoming:
     if kind is None:
         raise NotUnderstood("a ProcessingRequest without a phase that we know")
     incoming = Incoming(kind, data, observed=message.observability_mode)
-    if kind is Kind.RESPONSE_BODY or kind is Kind.REQUEST_BODY:
+    if kind in _OF_BODY:
         piece = message.response_body if kind is Kind.RESPONSE_BODY else message.request_body
         incoming.body = piece.body
         incoming.end = piece.end_of_stream or piece.end_of_stream_without_message
-    elif kind is Kind.REQUEST_HEADERS or kind is Kind.RESPONSE_HEADERS:
+    elif kind in _OF_HEADERS:
         head = message.request_headers if kind is Kind.REQUEST_HEADERS else message.response_headers
         incoming.headers, incoming.end = _headers(head.headers), head.end_of_stream
     if message.HasField("protocol_config"):
         incoming.modes = _modes(message.protocol_config)
-    if message.HasField("metadata_context"):
-        incoming.metadata = message.metadata_context
+    incoming.metadata = _metadata(message)
     return incoming
+
+
+_known_end = lru_cache(KEPT_ENDS)(_decode_any)
 
 
 def body_fields(message: Incoming) -> bytes:
     """A body message's HttpBody with all its flags, as it came."""
     whole = _parse(message.data)
     return (whole.response_body if message.kind is Kind.RESPONSE_BODY else whole.request_body).SerializeToString()
+
+
+def _metadata(message: pb.ProcessingRequest) -> Metadata | None:
+    return message.metadata_context if message.metadata_context.filter_metadata else None
 
 
 def _modes(config: pb.ProtocolConfiguration) -> tuple[Mode, Mode]:

@@ -7,17 +7,11 @@ for anything with a length), the length, that many bytes.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
-_FIRST: Final = 0x0A  # field 1 with a length: HttpBody.body, HttpHeaders.headers, HeaderMap.headers, HeaderValue.key
-_RAW_VALUE: Final = 0x1A  # HeaderValue.raw_value
-_BODY_ENDS: Final = b"\x10\x01"
-_HEADERS_END: Final = b"\x18\x01"
-
-# Most short headers are the same in every request. Longer ones are not, or are nothing to be kept: ids, credentials.
-_SHORT: Final = 48
-KEPT_HEADERS: Final = 1024
+FIRST: Final = 0x0A  # field 1 with a length: HttpBody.body, HttpHeaders.headers, HeaderMap.headers, HeaderValue.key
+BODY_ENDS: Final = b"\x10\x01"
+HEADERS_END: Final = b"\x18\x01"
 
 
 def field(data: bytes, at: int) -> tuple[int, int]:
@@ -38,61 +32,18 @@ def field(data: bytes, at: int) -> tuple[int, int]:
     raise IndexError  # no message of Envoy's is longer than that
 
 
-def body(data: bytes, start: int, stop: int) -> tuple[bytes, bool] | None:
-    """An HttpBody: its bytes, and whether they are the last."""
-    if start == stop:
-        return b"", False
-    found = b""
-    if data[start] == _FIRST:
-        start, end = field(data, start)
-        found = data[start:end]
-        if end == stop:
-            return found, False
-        start = end
-    return (found, True) if data[start:stop] == _BODY_ENDS else None
+def phase(data: bytes, ends: bytes) -> tuple[bytes, bool, int] | None:
+    """The phase that a message begins with: a body's bytes or a HeaderMap, whether it is the last, and where it stops.
 
-
-def headers(data: bytes, start: int, stop: int) -> tuple[dict[str, str], bool] | None:
-    """HttpHeaders: values by lower-case name, and whether nothing follows them.
-
-    None too where a name is repeated. Raises UnicodeDecodeError.
+    HttpBody and HttpHeaders have their content in field 1, and after it `ends` or nothing.
     """
-    if start == stop or data[start] != _FIRST:
-        return None
-    at, end = field(data, start)
-    found: dict[str, str] = {}
-    while at < end:
-        if data[at] != _FIRST:
-            return None
-        size = data[at + 1]
-        if size <= _SHORT:
-            start, at = at + 2, at + 2 + size
-            pair = _known_header(data[start:at])
-        else:
-            start, at = field(data, at)
-            pair = _header(data[start:at])
-        if pair is None:
-            return None
-        name, text = pair
-        if name in found:
-            return None
-        found[name] = text
-    if at != end:
-        return None
+    size = data[1]
+    start, stop = (2, 2 + size) if size < 0x80 else field(data, 0)
+    if start == stop:
+        return b"", False, stop
+    if data[start] != FIRST:
+        return (b"", True, stop) if data[start:stop] == ends else None
+    start, end = field(data, start)
     if end == stop:
-        return found, False
-    return (found, True) if data[end:stop] == _HEADERS_END else None
-
-
-def _header(item: bytes) -> tuple[str, str] | None:
-    """A HeaderValue: key and raw_value."""
-    if item[0] != _FIRST or item[1] >= 0x80:
-        return None
-    start = 2 + item[1]
-    if item[start] != _RAW_VALUE:
-        return None
-    value, stop = field(item, start)
-    return (item[2:start].decode().lower(), item[value:].decode()) if stop == len(item) else None
-
-
-_known_header = lru_cache(KEPT_HEADERS)(_header)
+        return data[start:end], False, stop
+    return (data[start:end], True, stop) if data[end:stop] == ends else None
