@@ -9,6 +9,8 @@ from epp.extproc.h2frames import FRAME, HEAD_SIZE, LAST_STREAM_ID, PADDED, PREFA
 from epp.extproc.h2headers import HARD_FACTOR
 from epp.extproc.limits import Limits
 
+_NOT_ALL_BLOCK = h2.PADDED | h2.HAS_PRIORITY
+
 
 class FrameReader:
     """Splits what a client sends, wherever the reads cut it; the subclass acts on frames.
@@ -47,20 +49,18 @@ class FrameReader:
                 return
         if self._data is not None:
             pos = self._rest_of_data(buffer, pos)
-        longest = self._limits.frame
-        while end - pos >= HEAD_SIZE:
-            word, flags, stream_id = FRAME.unpack_from(buffer, pos)
-            length = word >> 8
-            if length > longest:
+        unpack, on_data, longest = FRAME.unpack_from, self.on_data, self._limits.frame << 8 | 0xFF
+        while (start := pos + HEAD_SIZE) <= end:
+            word, flags, stream_id = unpack(buffer, pos)
+            if word > longest:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, "frame larger than SETTINGS_MAX_FRAME_SIZE")
-            start = pos + HEAD_SIZE
-            stop = start + length
+            stop = start + (word >> 8)
             stream_id &= LAST_STREAM_ID
             if not word & 0xFF and not flags & PADDED and self._block is None:  # DATA
                 if stop > end:
                     pos = self._part_of_data(buffer, start, flags, stream_id, stop - end)
                     break
-                self.on_data(buffer, start, stop, flags, stream_id)
+                on_data(buffer, start, stop, flags, stream_id)
             elif stop > end:
                 break
             else:
@@ -111,7 +111,7 @@ class FrameReader:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "header block interrupted")
             self._continue(flags, payload)
         elif kind == h2.HEADERS:
-            block = h2.unpadded(payload, flags)
+            block = h2.unpadded(payload, flags) if flags & _NOT_ALL_BLOCK else payload
             if flags & h2.HAS_PRIORITY and _depends_on(payload, flags) == stream_id:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "stream depends on itself")
             if flags & h2.END_HEADERS:

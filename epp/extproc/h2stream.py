@@ -34,8 +34,8 @@ class Stream:
     """One RPC; the handler's `Call`."""
 
     __slots__ = (
-        "credit", "gone", "gzip", "half_closed", "handler", "id", "name", "need", "opened", "out", "partial", "queue",
-        "queued", "ready", "reason", "started", "status", "window",
+        "credit", "gone", "gzip", "half_closed", "handler", "id", "longest", "name", "need", "opened", "out",
+        "partial", "queue", "queued", "ready", "reason", "started", "status", "window",
     )  # fmt: skip
 
     def __init__(self, stream_id: int, name: str, out: Outbox, *, gzip: bool, started: float) -> None:
@@ -45,6 +45,7 @@ class Stream:
         self.gzip = gzip
         self.started = started
         self.handler: Handler | None = None
+        self.longest = out.limits.message
         self.credit = out.limits.window
         self.window = out.initial
         self.partial: bytearray | None = None
@@ -70,8 +71,7 @@ class Stream:
             self.window -= size
             out.window -= size
             out.budget -= size
-            out.pieces.append(DATA_WITH_PREFIX.pack(size << 8 | DATA, 0, self.id, 0, length))
-            out.pieces.append(message)
+            out.pieces += (DATA_WITH_PREFIX.pack(size << 8 | DATA, 0, self.id, 0, length), message)
         else:
             self._wait(message, length)
         if not out.held:
@@ -175,6 +175,15 @@ class Stream:
 
     def feed(self, buffer: bytes, start: int, end: int) -> None:
         """Takes DATA; whole messages go to the handler. Raises CallFault."""
+        first, handler = start + PREFIX_SIZE, self.handler
+        if first <= end and self.partial is None and handler is not None:
+            flag, length = PREFIX.unpack_from(buffer, start)
+            if first + length == end and not flag and length <= self.longest:
+                handler.message(buffer[first:end])  # just one: nearly always
+                return
+        self._feed(buffer, start, end)
+
+    def _feed(self, buffer: bytes, start: int, end: int) -> None:
         if self.partial is not None:
             start = self._complete(buffer, start, end)
         while end - start >= PREFIX_SIZE:
@@ -182,13 +191,12 @@ class Stream:
             if handler is None:
                 return
             flag, length = PREFIX.unpack_from(buffer, start)
-            if flag or length > self.out.limits.message:
-                self._check(flag, length)
+            self._check(flag, length)
             stop = start + PREFIX_SIZE + length
             if stop > end:
                 break
             message = buffer[start + PREFIX_SIZE : stop]
-            handler.message(gunzip(message, self.out.limits.message) if flag else message)
+            handler.message(gunzip(message, self.longest) if flag else message)
             start = stop
         if start < end and self.handler is not None:
             self._begin(memoryview(buffer)[start:end])
@@ -223,13 +231,13 @@ class Stream:
         message = bytes(memoryview(partial)[PREFIX_SIZE:])
         if self.handler is not None:
             self._check(flag, length)
-            self.handler.message(gunzip(message, self.out.limits.message) if flag else message)
+            self.handler.message(gunzip(message, self.longest) if flag else message)
         return start
 
     def _check(self, flag: int, length: int) -> None:
-        limit = self.out.limits.message
-        if length > limit:
-            raise CallFault(Status.RESOURCE_EXHAUSTED, f"message of {length} bytes; at most {limit} are accepted")
+        if length > self.longest:
+            reason = f"message of {length} bytes; at most {self.longest} are accepted"
+            raise CallFault(Status.RESOURCE_EXHAUSTED, reason)
         if flag > 1 or (flag and not self.gzip):
             raise CallFault(Status.INTERNAL, "compressed message without a grpc-encoding that says how")
 

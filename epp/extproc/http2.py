@@ -13,7 +13,7 @@ from collections.abc import Callable
 from epp.clock import Clock
 from epp.extproc import h2frames as h2
 from epp.extproc.h2control import Control, window_increment
-from epp.extproc.h2frames import MAX_WINDOW, Code, ConnectionFault
+from epp.extproc.h2frames import END_STREAM, MAX_WINDOW, Code, ConnectionFault
 from epp.extproc.h2grpc import CallFault, Status, refusal
 from epp.extproc.h2headers import Head, HeaderReader
 from epp.extproc.h2stream import OPEN, Stream
@@ -123,7 +123,7 @@ class Connection(Control):
             self._refuse(stream_id, flags, refusal(Status.UNIMPLEMENTED, f"unknown method {head.path}"))
             return
         stream = Stream(stream_id, head.path, self._out, gzip=head.gzip, started=self._clock.now())
-        stream.half_closed = bool(flags & h2.END_STREAM)
+        stream.half_closed = bool(flags & END_STREAM)
         self.streams[stream_id] = stream
         self._observer.opened()
         try:
@@ -133,7 +133,7 @@ class Connection(Control):
             return
         if stream.status == OPEN:
             stream.handler = handler
-            if flags & h2.END_STREAM:
+            if flags & END_STREAM:
                 self._end_of_input(stream)
 
     def _late_headers(self, flags: int, stream_id: int, block: bytes) -> None:
@@ -143,19 +143,19 @@ class Connection(Control):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "HEADERS on a stream that clients cannot open")
         if stream is None:
             # Trailers may have crossed our own end of the stream; anything else would be a stream id used twice.
-            if stream_id in self._peer_ended or not flags & h2.END_STREAM:
+            if stream_id in self._peer_ended or not flags & END_STREAM:
                 raise ConnectionFault(Code.STREAM_CLOSED, "HEADERS on a closed stream")
         elif stream.half_closed:
             self._fault(stream, Code.STREAM_CLOSED)
-        elif not flags & h2.END_STREAM:
+        elif not flags & END_STREAM:
             self._fault(stream, Code.PROTOCOL_ERROR)
         else:
             self._end_of_input(stream)
 
     def _refuse(self, stream_id: int, flags: int, block: bytes) -> None:
         """Answers without a handler."""
-        self._out.pieces.append(h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream_id, block))
-        if not flags & h2.END_STREAM:
+        self._out.pieces.append(h2.frame(h2.HEADERS, h2.END_HEADERS | END_STREAM, stream_id, block))
+        if not flags & END_STREAM:
             self._out.pieces.append(h2.reset(stream_id, Code.NO_ERROR))
 
     def on_data(self, buffer: bytes, start: int, end: int, flags: int, stream_id: int) -> None:
@@ -163,37 +163,45 @@ class Connection(Control):
         size = end - start
         self._credit -= size
         if self._credit < HALF_OF_ALL:
-            if self._credit < 0:
-                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "connection window exceeded")
-            self._out.pieces.append(h2.window_update(0, MAX_WINDOW - self._credit))
-            self._credit = MAX_WINDOW
+            self._replenish()
         stream = self.streams.get(stream_id)
         if stream is None:
-            self._stray(stream_id)
-            if stream_id in self._peer_ended:
-                raise ConnectionFault(Code.STREAM_CLOSED, "DATA after the end of the stream")
+            self._data_of_nobody(stream_id)
             return
         stream.credit -= size
         if stream.credit < 0:
             self._fault(stream, Code.FLOW_CONTROL_ERROR)
-        elif stream.half_closed:
+            return
+        if stream.half_closed:
             self._fault(stream, Code.STREAM_CLOSED)
-        else:
-            last = bool(flags & h2.END_STREAM)
-            if not size and not last:
-                self._charge(1)
+            return
+        if flags & END_STREAM:
             # Before the handler hears the last message, lest it ends the RPC and we tell the peer to stop sending.
-            stream.half_closed = last
-            try:
-                stream.feed(buffer, start, end)
-            except CallFault as fault:
-                stream.fail(fault.status, fault.reason)
-            except Exception:
-                self._broken(stream)
-            if last:
-                self._end_of_input(stream)
-            elif stream.credit < self._half_window and not stream.gone:
-                stream.replenish()
+            stream.half_closed = True
+        elif not size:
+            self._charge(1)
+        try:
+            stream.feed(buffer, start, end)
+        except CallFault as fault:
+            stream.fail(fault.status, fault.reason)
+        except Exception:
+            self._broken(stream)
+        if flags & END_STREAM:
+            self._end_of_input(stream)
+        elif stream.credit < self._half_window and not stream.gone:
+            stream.replenish()
+
+    def _replenish(self) -> None:
+        """Grants the peer a whole window of the connection again."""
+        if self._credit < 0:
+            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "connection window exceeded")
+        self._out.pieces.append(h2.window_update(0, MAX_WINDOW - self._credit))
+        self._credit = MAX_WINDOW
+
+    def _data_of_nobody(self, stream_id: int) -> None:
+        self._stray(stream_id)
+        if stream_id in self._peer_ended:
+            raise ConnectionFault(Code.STREAM_CLOSED, "DATA after the end of the stream")
 
     def _end_of_input(self, stream: Stream) -> None:
         self._peer_ended.append(stream.id)

@@ -111,7 +111,8 @@ class Peer:
         self.calls: list[Call] = []
         self.wakes = 0
         self.clock = ManualClock()
-        self.streams = Streams()
+        self.codes: list[int] = []
+        self.streams = Streams(lambda name, status, started: self.codes.append(status))
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
         methods = {f"/t/{kind.__name__}": self._made(kind) for kind in (Echo, Hold, Once, Fails)}
