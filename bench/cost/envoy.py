@@ -1,10 +1,11 @@
-"""Envoy for measurements: two listeners over the same connection pool settings, one with the picker, one without.
+"""Envoy for measurements: listeners over the same connection pool settings, with the picker, without, with a floor.
 
 Deliberately not the gateway's configuration: the same bytes reach every picker that is measured, ours or another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Json = dict[str, Any]
@@ -13,10 +14,13 @@ DESTINATION = "x-gateway-destination-endpoint"
 _TYPE = "type.googleapis.com/envoy.extensions"
 
 
-def bootstrap(*, picked: int, direct: int, admin: int, picker: int, server: str, log: bool, responses: bool) -> Json:
-    """Listens on port `picked` through the picker on port `picker`, and on `direct` straight to `server`.
+def bootstrap(
+    *, listeners: Mapping[str, int], admin: int, pickers: Mapping[str, int], server: str, log: bool, responses: bool
+) -> Json:
+    """Listens on `listeners["direct"]` straight to `server`, on the other ports through the picker of the same name.
 
-    `log`: gRPC access log to the picker; `responses`: the response phase goes through the picker.
+    `pickers`: the ports that they listen on, of which "picked" is the one that is measured. `log`: gRPC access log to
+    that one; `responses`: the response phase goes through the picker.
     """
     host, _, port = server.rpartition(":")
     original_dst: Json = {
@@ -37,11 +41,8 @@ def bootstrap(*, picked: int, direct: int, admin: int, picker: int, server: str,
     return {
         "admin": {"address": _socket("127.0.0.1", admin)},
         "static_resources": {
-            "listeners": [
-                _listener("picked", picked, [_ext_proc(responses)], [_access_log()] if log else []),
-                _listener("direct", direct, [], []),
-            ],
-            "clusters": [original_dst, straight, _picker_cluster(picker)],
+            "listeners": [_listener(name, port, log, responses) for name, port in listeners.items()],
+            "clusters": [original_dst, straight, *(_picker_cluster(name, port) for name, port in pickers.items())],
         },
     }
 
@@ -53,24 +54,29 @@ _UNLIMITED: Json = {
 }
 
 
-def _listener(name: str, port: int, filters: list[Json], logs: list[Json]) -> Json:
+def _listener(name: str, port: int, log: bool, responses: bool) -> Json:
     router = {"name": "router", "typed_config": {"@type": f"{_TYPE}.filters.http.router.v3.Router"}}
-    cluster = "pool" if name == "picked" else "direct"
+    direct = name == "direct"
     manager = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         "generate_request_id": True,
-        "access_log": logs,
+        "access_log": [_access_log()] if log and name == "picked" else [],
         "route_config": {
             "virtual_hosts": [
                 {
                     "name": "all",
                     "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "60s"}}],
+                    "routes": [
+                        {
+                            "match": {"prefix": "/"},
+                            "route": {"cluster": "direct" if direct else "pool", "timeout": "60s"},
+                        }
+                    ],
                 }
             ]
         },
-        "http_filters": [*filters, router],
+        "http_filters": [router] if direct else [_ext_proc(name, responses), router],
     }
     return {
         "name": name,
@@ -79,7 +85,7 @@ def _listener(name: str, port: int, filters: list[Json], logs: list[Json]) -> Js
     }
 
 
-def _ext_proc(responses: bool) -> Json:
+def _ext_proc(picker: str, responses: bool) -> Json:
     mode = {
         "request_header_mode": "SEND",
         "request_body_mode": "FULL_DUPLEX_STREAMED",
@@ -90,7 +96,7 @@ def _ext_proc(responses: bool) -> Json:
     }
     config = {
         "@type": f"{_TYPE}.filters.http.ext_proc.v3.ExternalProcessor",
-        "grpc_service": {"envoy_grpc": {"cluster_name": "picker"}, "timeout": "60s"},
+        "grpc_service": {"envoy_grpc": {"cluster_name": picker}, "timeout": "60s"},
         "processing_mode": mode,
         "message_timeout": "60s",
     }
@@ -101,14 +107,14 @@ def _access_log() -> Json:
     common = {
         "log_name": "epp",
         "transport_api_version": "V3",
-        "grpc_service": {"envoy_grpc": {"cluster_name": "picker"}},
+        "grpc_service": {"envoy_grpc": {"cluster_name": "picked"}},
         "buffer_flush_interval": "0.02s",
     }
     config = {"@type": f"{_TYPE}.access_loggers.grpc.v3.HttpGrpcAccessLogConfig", "common_config": common}
     return {"name": "log", "typed_config": config}
 
 
-def _picker_cluster(port: int) -> Json:
+def _picker_cluster(name: str, port: int) -> Json:
     options = {
         "@type": f"{_TYPE}.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {
@@ -116,12 +122,12 @@ def _picker_cluster(port: int) -> Json:
         },
     }
     return {
-        "name": "picker",
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "5s",
         "circuit_breakers": _UNLIMITED,
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
-        "load_assignment": _members("picker", "127.0.0.1", port),
+        "load_assignment": _members(name, "127.0.0.1", port),
     }
 
 

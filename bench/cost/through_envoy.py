@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 
-from bench.cost.load import Generator
+from bench.cost.load import Generator, Load
 from bench.cost.processes import Neighbours, Stage
 from bench.cost.rig import Case, Rig
 
@@ -70,21 +71,34 @@ def idle(case: Case, command: str = "") -> Numbers:
 
 
 def latency(case: Case, command: str = "") -> Numbers:
-    """What the picker adds to Envoy alone at concurrency 1: medians over rounds that alternate between both."""
+    """What the picker adds to Envoy alone at concurrency 1, and what one that does nothing adds.
+
+    Medians over rounds in which Envoy alone, the floor and the picker take turns.
+    """
     with Stage() as stage:
         rig = Rig(stage, case, command)
         generator = Generator(stage.folder, case.body_bytes)
         generator.run(rig.picked, 1, 1)
         neighbours = Neighbours(rig.processes)
+        seconds = case.seconds / LATENCY_ROUNDS / len(rig.listeners)
         rounds = [
-            [generator.run(port, 1, case.seconds / LATENCY_ROUNDS / 2) for port in (rig.direct, rig.picked)]
+            {name: generator.run(port, 1, seconds) for name, port in rig.listeners.items()}
             for _ in range(LATENCY_ROUNDS)
         ]
-        alone = [pair[0] for pair in rounds]
-        picked = [pair[1] for pair in rounds]
         found: Numbers = {"neighbour_cores": neighbours.cores()}
-        for name in ("p50", "p99"):
-            without = statistics.median(getattr(load, name) for load in alone) * 1e3
-            through = statistics.median(getattr(load, name) for load in picked) * 1e3
-            found |= {f"alone_{name}_ms": without, f"picked_{name}_ms": through, f"added_{name}_ms": through - without}
+        for quantile in ("p50", "p99"):
+            alone, floor, picked = (_median(rounds, name, quantile) for name in ("direct", "floor", "picked"))
+            found |= {
+                f"alone_{quantile}_ms": alone,
+                f"floor_{quantile}_ms": floor - alone,
+                f"picked_{quantile}_ms": picked,
+                f"added_{quantile}_ms": picked - alone,
+                f"over_floor_{quantile}_ms": picked - floor,
+            }
         return found
+
+
+def _median(rounds: Sequence[Mapping[str, Load]], name: str, quantile: str) -> float:
+    """Milliseconds."""
+    seconds: list[float] = [getattr(loads[name], quantile) for loads in rounds]
+    return statistics.median(seconds) * 1e3
