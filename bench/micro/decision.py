@@ -78,14 +78,16 @@ def measure(preset: str, count: int) -> None:
     warmed(plan, base, texts)
     profile = plan.profiles["default"]
     request = ask(texts[7])
-    produced = produce.run_now(plan.producers, request, Endpoints(base._snapshot, base.slots), print)
+    produced = Endpoints(base._snapshot, base.slots)
+    produce.run_now(plan.producers, request, produced, print)
 
     def view() -> Endpoints:
-        return Endpoints(produced._snapshot, produced.slots, produced._extra)
+        return Endpoints(produced._snapshot, produced.slots, dict(produced._extra))
 
     def whole() -> None:
         asked = ask(texts[7])
-        found = produce.run_now(plan.producers, asked, Endpoints(base._snapshot, base.slots), print)
+        found = Endpoints(base._snapshot, base.slots)
+        produce.run_now(plan.producers, asked, found, print)
         pipeline.run(profile, asked, found, rng, print)
 
     print(f"{preset}, {count} endpoints, prompt of {PROMPT_BYTES} bytes")

@@ -63,14 +63,18 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 _EMPTY: dict[Column, Values] = {}
+"""Nobody's: stands for no columns."""
 
 
 class Endpoints:
-    """An immutable view of some endpoints. Position i of every array is the same endpoint."""
+    """A view of some endpoints. Position i of every array is the same endpoint.
+
+    Whoever runs producers may `add` to it; nothing else changes it.
+    """
 
     __slots__ = ("_extra", "_gathered", "_snapshot", "slots")
 
-    def __init__(self, snapshot: Snapshot, slots: NDArray[np.intp], extra: Mapping[Column, Values] = _EMPTY) -> None:
+    def __init__(self, snapshot: Snapshot, slots: NDArray[np.intp], extra: dict[Column, Values] = _EMPTY) -> None:
         self._snapshot = snapshot
         self._extra = extra
         self._gathered: dict[Column, Values] = {}
@@ -117,6 +121,13 @@ class Endpoints:
         if not self._extra:
             return kept
         return kept.with_columns({column: values[mask] for column, values in self._extra.items()})
+
+    def add(self, column: Column, values: Values) -> None:
+        """Adds a produced column (float32[n], read only from now on); it hides an earlier one."""
+        values.setflags(write=False)
+        if self._extra is _EMPTY:
+            self._extra = {}
+        self._extra[column] = values
 
     def with_columns(self, columns: Mapping[Column, Values]) -> Endpoints:
         """The same endpoints with columns added (float32[n] each, read only from now on); they hide earlier ones."""

@@ -33,62 +33,31 @@ PROMPT = Fact("prompt", "tokens", "the prompt as tokens, from the token producer
 PREFIX_INFO = Fact("prefix_info", "blocks", "block count and size that PREFIX_BLOCKS counts in")
 
 
-class Request:
+class Request(msgspec.Struct, kw_only=True, eq=False):
     """One inference request, parsed once. Read only for plugins; producers' facts arrive by `request[FACT]`.
 
-    `model` is the name the client sent, `target_model` the one the model server will see; both are empty
-    where the parser knows no model. `text` is the prompt text that the token estimate counts, as bytes.
+    `model` is the name the client sent, `target_model` the one the model server will see, the same unless given; both
+    are empty where the parser knows no model. `text` is the prompt text that the token estimate counts, as bytes.
     `priority` below zero may be shed.
     """
 
-    __slots__ = (
-        "body",
-        "cache_salt",
-        "facts",
-        "fairness_id",
-        "headers",
-        "id",
-        "max_output_tokens",
-        "model",
-        "path",
-        "priority",
-        "streaming",
-        "target_model",
-        "text",
-        "token_ids",
-    )
+    id: str = ""
+    path: str = ""
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    model: str = ""
+    target_model: str = ""
+    text: bytes = b""
+    token_ids: bytes = b""
+    cache_salt: str = ""
+    max_output_tokens: int | None = None
+    streaming: bool = False
+    priority: int = 0
+    fairness_id: str = "default-flow"
+    facts: dict[Fact, Any] = {}
 
-    def __init__(
-        self,
-        *,
-        id: str = "",
-        path: str = "",
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        model: str = "",
-        target_model: str | None = None,
-        text: bytes = b"",
-        token_ids: bytes = b"",
-        cache_salt: str = "",
-        max_output_tokens: int | None = None,
-        streaming: bool = False,
-        priority: int = 0,
-        fairness_id: str = "default-flow",
-    ) -> None:
-        self.id = id
-        self.path = path
-        self.headers: Mapping[str, str] = {} if headers is None else headers
-        self.body = body
-        self.model = model
-        self.target_model = model if target_model is None else target_model
-        self.text = text
-        self.token_ids = token_ids
-        self.cache_salt = cache_salt
-        self.max_output_tokens = max_output_tokens
-        self.streaming = streaming
-        self.priority = priority
-        self.fairness_id = fairness_id
-        self.facts: dict[Fact, Any] = {}
+    def __post_init__(self) -> None:
+        self.target_model = self.target_model or self.model
 
     def __getitem__(self, fact: Fact) -> Any:
         """The fact's value, or None if its producer had none."""

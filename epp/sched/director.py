@@ -15,6 +15,7 @@ from epp.api import (
     Observer,
     Plugin,
     ProfileHandler,
+    Prompt,
     Request,
 )
 from epp.clock import Clock
@@ -35,7 +36,6 @@ from epp.state.table import Table
 
 NO_CANDIDATES = "failed to find endpoint candidates for serving the request"
 FILTERED_OUT = "no endpoints available for the given request"
-NO_CHARGE = Charge(0.0)
 
 
 class Decided(msgspec.Struct, gc=False):
@@ -112,13 +112,17 @@ class Director:
     def decide(self, head: Head, body: bytes) -> Route | Awaitable[Route]:
         """A route, or an awaitable of it; raises `Reject`."""
         started = self.clock.now()
-        reading = self._read(head, body, started)
+        try:
+            reading = self._intake.read(head, body)
+        except Reject as reject:
+            self._unreadable(head, reject, started)
+            raise
         try:
             endpoints = self._candidates(head.subset)
             if self._awaits:
                 return self._decide_later(reading, endpoints, started)
             timer = self._timers.next()
-            endpoints = produce.run_now(self._plan.producers, reading.request, endpoints, self._faults, timer)
+            produce.run_now(self._plan.producers, reading.request, endpoints, self._faults, timer)
             return self._route(reading, endpoints, started, timer)
         except Reject as reject:
             self._refused(reading, reject, started)
@@ -127,20 +131,12 @@ class Director:
     async def _decide_later(self, reading: Reading, endpoints: Endpoints, started: float) -> Route:
         timer = self._timers.next()
         try:
-            produced = await produce.run(
+            await produce.run(
                 self._plan.producers, reading.request, endpoints, self._settings.timeout, self._faults, timer
             )
-            return self._route(reading, produced.rebased(self._pool.snapshot()), started, timer)
+            return self._route(reading, endpoints.rebased(self._pool.snapshot()), started, timer)
         except Reject as reject:
             self._refused(reading, reject, started)
-            raise
-
-    def _read(self, head: Head, body: bytes, started: float) -> Reading:
-        try:
-            return self._intake.read(head, body)
-        except Reject as reject:
-            self.recorder.rejected("", "", DEFAULT_FLOW, 0, reject.code)
-            self._show_refusal(head.headers.get(REQUEST_ID, ""), "", head.path, reject, started, {})
             raise
 
     def _candidates(self, subset: tuple[str, ...] | None) -> Endpoints:
@@ -191,25 +187,16 @@ class Director:
         return found
 
     def _reserve(self, reading: Reading, verdict: Verdict, verdicts: Mapping[str, Verdict]) -> InFlight:
-        request, position = reading.request, verdict.first
-        charge = self._charge(request, verdict.endpoints, position)
-        ticket = self.ledger.reserve(verdict.endpoints.slots.item(position), charge.prompt_tokens, charge.output_tokens)
-        prompt = request[PROMPT]
+        request, slot = reading.request, verdict.endpoints.slots.item(verdict.first)
+        prompt: Prompt | None = request.facts.get(PROMPT)
+        tokens = 0 if prompt is None else prompt.tokens
+        charge = self._charge(request, verdict.endpoints, verdict.first, tokens)
+        ticket = self.ledger.reserve(slot, charge.prompt_tokens, charge.output_tokens)
         account = self.recorder.routed(
-            request.model,
-            request.target_model,
-            request.fairness_id,
-            request.priority,
-            len(request.body),
-            0 if prompt is None else prompt.tokens,
+            request.model, request.target_model, request.fairness_id, request.priority, len(request.body), tokens
         )
         if self._told_of_picks:
-            slots = {name: v.endpoints.slots.item(v.first) for name, v in verdicts.items() if v.first >= 0}
-            for plugin in self._told_of_picks:
-                try:
-                    plugin.picked(request, slots)
-                except Exception:
-                    self.observer_failed(plugin)
+            self._tell_of_picks(request, {verdict.profile.name: slot}, verdicts)
         observed = self._completion.observe()
         reader = reading.usage_reader() if observed else None
         flight = InFlight(self, request, ticket, charge.prompt_tokens, reader, account)
@@ -218,15 +205,23 @@ class Director:
             self._completion.follow(flight)
         return flight
 
-    def _charge(self, request: Request, endpoints: Endpoints, position: int) -> Charge:
+    def _charge(self, request: Request, endpoints: Endpoints, position: int, prompt_tokens: int) -> Charge:
         if self._charger is not None:
             try:
                 charge: Charge = self._charger.charge(request, endpoints, position)
                 return charge
             except Exception:
                 self.observer_failed(self._charger)
-        prompt = request[PROMPT]
-        return NO_CHARGE if prompt is None else Charge(float(prompt.tokens))
+        return Charge(float(prompt_tokens))
+
+    def _tell_of_picks(self, request: Request, slots: dict[str, int], verdicts: Mapping[str, Verdict]) -> None:
+        if len(verdicts) > 1:  # the primary profile's comes first
+            slots |= {name: v.endpoints.slots.item(v.first) for name, v in verdicts.items() if v.first >= 0}
+        for plugin in self._told_of_picks:
+            try:
+                plugin.picked(request, slots)
+            except Exception:
+                self.observer_failed(plugin)
 
     def _answer(
         self,
@@ -249,6 +244,10 @@ class Director:
             scores = {endpoint.target: total for endpoint, total in totals}
         request.lighten()
         return Route(destination, flight, not flight.followed, headers, reading.body, scores)
+
+    def _unreadable(self, head: Head, reject: Reject, started: float) -> None:
+        self.recorder.rejected("", "", DEFAULT_FLOW, 0, reject.code)
+        self._show_refusal(head.headers.get(REQUEST_ID, ""), "", head.path, reject, started, {})
 
     def _refused(self, reading: Reading, reject: Reject, started: float) -> None:
         request = reading.request

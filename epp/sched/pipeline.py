@@ -163,9 +163,11 @@ def _in_range(row: Values) -> bool:
     """Whether all scores are in [0, 1] and none is NaN."""
     if len(row) > FEW:
         return bool(_MIN(row) >= 0 and _MAX(row) <= 1)  # NaN makes both false
-    scores = row.tolist()  # of few, Python's own functions are faster
-    # Beside a NaN minimum and maximum mean nothing, but the sum is NaN then, and not above anything.
-    return not scores or (sum(scores) > -1.0 and min(scores) >= 0.0 and max(scores) <= 1.0)
+    # Of few, Python's own floats are faster, but not by a generator.
+    for score in row.tolist():  # noqa: SIM110
+        if not 0.0 <= score <= 1.0:
+            return False
+    return True
 
 
 def _mended(name: str, row: Values, faults: Faults) -> Values:

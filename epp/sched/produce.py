@@ -25,12 +25,11 @@ def needs_await(producers: Producers) -> bool:
 
 def run_now(
     producers: Producers, request: Request, endpoints: Endpoints, faults: Faults, timer: Timer | None = None
-) -> Endpoints:
-    """The endpoints with produced columns; facts are set on the request. Synchronous producers only."""
+) -> None:
+    """Adds columns to the endpoints and facts to the request. Synchronous producers only."""
     for name, producer in producers:
         assert isinstance(producer, Producer), "see needs_await"
-        endpoints = _produce(name, producer, request, endpoints, faults, timer)
-    return endpoints
+        _produce(name, producer, request, endpoints, faults, timer)
 
 
 async def run(
@@ -40,19 +39,18 @@ async def run(
     deadline_seconds: float,
     faults: Faults,
     timer: Timer | None = None,
-) -> Endpoints:
+) -> None:
     """As `run_now`, waiting for I/O until one deadline; neighbours that do not need each other run at once."""
     until = asyncio.get_running_loop().time() + deadline_seconds
     for batch in _batches(producers):
         name, producer = batch[0]
         if isinstance(producer, Producer):
-            endpoints = _produce(name, producer, request, endpoints, faults, timer)
+            _produce(name, producer, request, endpoints, faults, timer)
             continue
         waits = [_awaited(name, waiting, request, endpoints, until, faults, timer) for name, waiting in batch]
         results = [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
         for (name, _), produced in zip(batch, results, strict=True):
-            endpoints = _take(name, produced, request, endpoints, faults)
-    return endpoints
+            _take(name, produced, request, endpoints, faults)
 
 
 def _batches(producers: Producers) -> list[list[tuple[str, Any]]]:
@@ -73,16 +71,16 @@ def _batches(producers: Producers) -> list[list[tuple[str, Any]]]:
 
 def _produce(
     name: str, producer: Producer, request: Request, endpoints: Endpoints, faults: Faults, timer: Timer | None
-) -> Endpoints:
+) -> None:
     started = timer.now() if timer else 0.0
     try:
         produced = producer.produce(request, endpoints)
     except Exception:
         faults(name, "raised")
-        return endpoints
+        return
     if timer:
         timer.took("DataProducer", producer.type, name, timer.now() - started)
-    return _take(name, produced, request, endpoints, faults)
+    _take(name, produced, request, endpoints, faults)
 
 
 async def _awaited(
@@ -106,7 +104,7 @@ async def _awaited(
     return produced
 
 
-def _take(name: str, produced: Produced, request: Request, endpoints: Endpoints, faults: Faults) -> Endpoints:
+def _take(name: str, produced: Produced, request: Request, endpoints: Endpoints, faults: Faults) -> None:
     try:
         for key, value in produced.items():
             if isinstance(key, Fact):
@@ -114,9 +112,8 @@ def _take(name: str, produced: Produced, request: Request, endpoints: Endpoints,
                 continue
             values: Values = np.asarray(value, np.float32)
             if values.shape == endpoints.slots.shape:
-                endpoints = endpoints.with_columns({key: values})
+                endpoints.add(key, values)
             else:
                 faults(name, "shape")
     except Exception:
         faults(name, "raised")
-    return endpoints

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -172,12 +173,11 @@ class _Watched(Endpoints):
 class _WatchedRequest(Request):
     """A request that notes which facts are read."""
 
-    __slots__ = ("read",)
+    read: set[Column | Fact] = msgspec.field(default_factory=set)
 
-    def __init__(self, facts: Mapping[Fact, Any]) -> None:
-        super().__init__(id="r", path="/v1/completions", model="m", text=b"once upon a time", body=b"{}")
-        self.facts.update(facts)
-        self.read: set[Column | Fact] = set()
+    @classmethod
+    def of(cls, facts: Mapping[Fact, Any]) -> _WatchedRequest:
+        return cls(id="r", path="/v1/completions", model="m", text=b"once upon a time", body=b"{}", facts=dict(facts))
 
     def __getitem__(self, fact: Fact) -> Any:
         self.read.add(fact)
@@ -233,7 +233,7 @@ class _Trial:
     def call(
         self, run: Callable[[Endpoints, Request], Any], pool: _Watched, facts: Mapping[Fact, Any] | None = None
     ) -> Any:
-        request = _WatchedRequest(self._facts if facts is None else facts)
+        request = _WatchedRequest.of(self._facts if facts is None else facts)
         before = {column: values.copy() for column, values in pool._snapshot.columns.items()}
         try:
             with warnings.catch_warnings():

@@ -66,13 +66,9 @@ def fail(request: Request, endpoints: Endpoints) -> Produced:
 
 
 def test_columns_and_facts(faults: Faults) -> None:
-    asked = request()
-    pool = run_now(
-        [("a", Now(what=lambda *_: {**heat(1, 2), MOOD: "fine"}))],
-        asked,
-        endpoints(2),
-        lambda *fault: faults.append(fault),
-    )
+    asked, pool = request(), endpoints(2)
+    producers = [("a", Now(what=lambda *_: {**heat(1, 2), MOOD: "fine"}))]
+    run_now(producers, asked, pool, lambda *fault: faults.append(fault))
     assert pool[HEAT].tolist() == [1, 2]
     assert asked[MOOD] == "fine"
     assert faults == []
@@ -83,7 +79,8 @@ def test_later_producers_see_what_earlier_ones_gave(faults: Faults) -> None:
         return {HEAT: endpoints[HEAT] * 2}
 
     producers = [("a", Now(what=lambda *_: heat(1, 2))), ("b", Now(what=double))]
-    pool = run_now(producers, request(), endpoints(2), lambda *fault: faults.append(fault))
+    pool = endpoints(2)
+    run_now(producers, request(), pool, lambda *fault: faults.append(fault))
     assert pool[HEAT].tolist() == [2, 4]
 
 
@@ -95,7 +92,8 @@ def test_a_failure_leaves_unknowns_and_the_others_run(
     faults: Faults, what: Callable[[Request, Endpoints], Produced], kind: str
 ) -> None:
     producers = [("bad", Now(what=what)), ("good", Now(what=lambda *_: {SHADE: [0.5, 0.5]}))]
-    pool = run_now(producers, request(), endpoints(2), lambda *fault: faults.append(fault))
+    pool = endpoints(2)
+    run_now(producers, request(), pool, lambda *fault: faults.append(fault))
     assert np.isnan(pool[HEAT]).all()
     assert pool[SHADE].tolist() == [0.5, 0.5]
     assert faults == [("bad", kind)]
@@ -114,7 +112,8 @@ async def test_neighbours_run_at_once(faults: Faults) -> None:
         ("b", Later(what={MOOD: "fine"}, wait=left, begun=right)),
     ]
     asked = request()
-    pool = await run(producers, asked, endpoints(2), 5.0, lambda *fault: faults.append(fault))
+    pool = endpoints(2)
+    await run(producers, asked, pool, 5.0, lambda *fault: faults.append(fault))
     assert (pool[HEAT].tolist(), asked[MOOD]) == ([1, 2], "fine")
 
 
@@ -144,7 +143,8 @@ async def test_one_deadline_for_all(faults: Faults) -> None:
         ("sync", Now(what=lambda *_: {SHADE: np.ones(2, np.float32)})),
         ("after", Later(what={}, wait=never)),
     ]
-    pool = await run(producers, request(), endpoints(2), 0.01, lambda *fault: faults.append(fault))
+    pool = endpoints(2)
+    await run(producers, request(), pool, 0.01, lambda *fault: faults.append(fault))
     assert pool[HEAT].tolist() == [1, 2]
     assert pool[SHADE].tolist() == [1, 1]
     assert faults == [("hung", "late"), ("after", "late")]
