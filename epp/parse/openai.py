@@ -105,7 +105,7 @@ class OpenAIParser(Parser, type="openai-parser"):
 
     def usage_reader(self, path: str, streaming: bool) -> UsageReader | None:
         """Chat, completions, responses and embeddings tell what they used."""
-        return UsageScanner() if api_of(path).usage and not path.endswith("/render") else None
+        return UsageScanner() if tells_usage(path) else None
 
 
 @lru_cache(REMEMBERED_PATHS)
@@ -116,6 +116,12 @@ def api_of(path: str) -> Api:
         if path.endswith(suffix):
             return api
     return COMPLETIONS
+
+
+@lru_cache(REMEMBERED_PATHS)
+def tells_usage(path: str) -> bool:
+    """Whether answers to requests of this path tell the tokens they used; rendering a prompt uses none."""
+    return api_of(path).usage and not path.endswith("/render")
 
 
 def _usual_chat(body: bytes) -> Parsed:

@@ -22,16 +22,13 @@ _opening = re.compile(rb'"usage"[ \t\r\n]*(:?)[ \t\r\n]*(\{?)')
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 
 
-class UsageScanner:
+class UsageScanner(msgspec.Struct, eq=False, gc=False):
     """Finds usage objects. Later ones replace earlier ones field by field: engines count on, or tell in two halves."""
 
-    __slots__ = ("_cached", "_held", "_output", "_prompt")
-
-    def __init__(self) -> None:
-        self._held = b""
-        self._prompt: int | None = None
-        self._output: int | None = None
-        self._cached: int | None = None
+    _held: bytes = b""
+    _prompt: int | None = None
+    _output: int | None = None
+    _cached: int | None = None
 
     def feed(self, data: bytes) -> None:
         """The next piece of the body."""
