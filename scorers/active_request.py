@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from epp.api import INFLIGHT_REQUESTS, Count, Endpoints, Fraction, Request, Scorer, Scores
+from epp.api import INFLIGHT_REQUESTS, Count, Endpoints, Fraction, ProducerName, Request, Scorer, Scores
 
 
 class ActiveRequest(Scorer, type="active-request-scorer"):
@@ -18,7 +18,7 @@ class ActiveRequest(Scorer, type="active-request-scorer"):
 
     idle_threshold: Count = 0
     max_busy_score: Fraction = 1.0
-    in_flight_load_producer_name: str = ""
+    in_flight_load_producer_name: ProducerName = ""
     request_timeout: str | None = None
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:

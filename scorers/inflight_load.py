@@ -14,10 +14,12 @@ from epp.api import (
     Charge,
     Count,
     Endpoints,
+    Need,
     NonNegative,
     PrefixInfo,
     Produced,
     Producer,
+    ProducerName,
     Prompt,
     Request,
 )
@@ -36,17 +38,24 @@ class InflightLoad(Producer, type="inflight-load-producer"):
     add_estimated_output_tokens: bool = False
     output_ratio: NonNegative = 1.5
     max_estimated_output_tokens: Count = 0
-    prefix_match_info_producer_name: str = ""
+    prefix_match_info_producer_name: ProducerName = ""
     sync_cross_replica_state: bool = True
+
+    def __post_init__(self) -> None:
+        self._blocks = PREFIX_BLOCKS.told_by(self.prefix_match_info_producer_name)
+        self._info = PREFIX_INFO.told_by(self.prefix_match_info_producer_name)
+
+    def wants(self) -> tuple[Need, ...]:
+        return PROMPT, self._blocks, self._info
 
     def produce(self, request: Request, endpoints: Endpoints) -> Produced:
         prompt: Prompt | None = request[PROMPT]
-        info: PrefixInfo | None = request[PREFIX_INFO]
+        info: PrefixInfo | None = request[self._info]
         if prompt is None:
             return {UNCACHED_TOKENS: np.full(len(endpoints), np.nan, np.float32)}
         if info is None:
             return {UNCACHED_TOKENS: np.full(len(endpoints), prompt.tokens, np.float32)}
-        computed = prompt.tokens - endpoints[PREFIX_BLOCKS] * np.float32(info.block_tokens)
+        computed = prompt.tokens - endpoints[self._blocks] * np.float32(info.block_tokens)
         return {UNCACHED_TOKENS: np.maximum(computed, np.float32(0))}
 
     def charge(self, request: Request, endpoints: Endpoints, position: int) -> Charge:

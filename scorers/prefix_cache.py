@@ -7,7 +7,18 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from epp.api import PREFIX_BLOCKS, PREFIX_INFO, Endpoints, Fraction, PrefixInfo, Request, Scorer, Scores
+from epp.api import (
+    PREFIX_BLOCKS,
+    PREFIX_INFO,
+    Endpoints,
+    Fraction,
+    Need,
+    PrefixInfo,
+    ProducerName,
+    Request,
+    Scorer,
+    Scores,
+)
 
 
 class PrefixCache(Scorer, type="prefix-cache-scorer"):
@@ -19,17 +30,24 @@ class PrefixCache(Scorer, type="prefix-cache-scorer"):
 
     needs = (PREFIX_BLOCKS, PREFIX_INFO)
 
-    prefix_match_info_producer_name: str = ""
+    prefix_match_info_producer_name: ProducerName = ""
     match_length_weight: Fraction = 0.0
     match_length_scale_tokens: Annotated[float, msgspec.Meta(gt=0, description="tokens that earn the full bonus")] = (
         8192
     )
 
+    def __post_init__(self) -> None:
+        self._blocks = PREFIX_BLOCKS.told_by(self.prefix_match_info_producer_name)
+        self._info = PREFIX_INFO.told_by(self.prefix_match_info_producer_name)
+
+    def wants(self) -> tuple[Need, ...]:
+        return self._blocks, self._info
+
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        info: PrefixInfo | None = request[PREFIX_INFO]
+        info: PrefixInfo | None = request[self._info]
         if info is None or info.total == 0:
             return np.zeros(len(endpoints), np.float32)
-        matched = endpoints[PREFIX_BLOCKS]
+        matched = endpoints[self._blocks]
         share: Scores = np.divide(matched, info.total)
         weight = self.match_length_weight
         if weight == 0:

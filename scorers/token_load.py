@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from epp.api import INFLIGHT_TOKENS, UNCACHED_TOKENS, Endpoints, Positive, Request, Scorer, Scores
+from epp.api import INFLIGHT_TOKENS, UNCACHED_TOKENS, Endpoints, Need, Positive, ProducerName, Request, Scorer, Scores
 
 
 class TokenLoad(Scorer, type="token-load-scorer"):
@@ -17,10 +17,16 @@ class TokenLoad(Scorer, type="token-load-scorer"):
     needs = (INFLIGHT_TOKENS, UNCACHED_TOKENS)
 
     queue_threshold_tokens: Positive = 4194304
-    in_flight_load_producer_name: str = ""
+    in_flight_load_producer_name: ProducerName = ""
+
+    def __post_init__(self) -> None:
+        self._own = UNCACHED_TOKENS.told_by(self.in_flight_load_producer_name)
+
+    def wants(self) -> tuple[Need, ...]:
+        return INFLIGHT_TOKENS, self._own
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        in_flight, own = endpoints[INFLIGHT_TOKENS], endpoints[UNCACHED_TOKENS]
+        in_flight, own = endpoints[INFLIGHT_TOKENS], endpoints[self._own]
         tokens = in_flight + own
         if np.isnan(np.add.reduce(tokens)):
             tokens = in_flight + np.nan_to_num(own)

@@ -46,7 +46,18 @@ from epp.api.plugins import (
 from epp.api.profile import Profile
 from epp.api.request import PREFIX_INFO, PROMPT, PrefixInfo, Prompt, Request
 from epp.api.scale import falling, rising
-from epp.api.types import Count, Fraction, Mask, NonNegative, Order, Positive, PositiveCount, Scores, Values
+from epp.api.types import (
+    Count,
+    Fraction,
+    Mask,
+    NonNegative,
+    Order,
+    Positive,
+    PositiveCount,
+    ProducerName,
+    Scores,
+    Values,
+)
 
 __all__ = [
     "Adapters",
@@ -94,6 +105,7 @@ __all__ = [
     "PrefixInfo",
     "Produced",
     "Producer",
+    "ProducerName",
     "Profile",
     "ProfileHandler",
     "Prompt",

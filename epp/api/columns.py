@@ -6,17 +6,37 @@ identity: declare one at module level and use that object.
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 
 class _Named:
-    __slots__ = ("doc", "name", "unit")
+    """`of` and `producer`: what `told_by` was asked of, and for whom; itself and empty otherwise."""
+
+    __slots__ = ("_told", "doc", "name", "of", "producer", "unit")
 
     def __init__(self, name: str, unit: str, doc: str) -> None:
         self.name = name
         self.unit = unit
         self.doc = doc
+        self.of: Any = self
+        self.producer = ""
+        self._told: dict[str, Self] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
+
+    def told_by(self, producer: str) -> Self:
+        """The same as the producer of that name in the configuration tells it; of no name, itself.
+
+        For plugins with a parameter `…ProducerName`, where several producers give the same.
+        """
+        if not producer:
+            return self
+        told = self._told.get(producer)
+        if told is None:
+            told = self._told[producer] = type(self)(f"{self.name}/{producer}", self.unit, self.doc)
+            told.of, told.producer = self, producer
+        return told
 
 
 class Column(_Named):

@@ -170,7 +170,8 @@ def _shape(shape: shapes.Type) -> str:
     """A type in words; constraints included."""
     match shape:
         case shapes.Metadata():
-            return _shape(shape.type)
+            said = (shape.extra_json_schema or {}).get("description", "")
+            return _shape(shape.type) + (f": {said}" if said else "")
         case shapes.BoolType():
             return "true or false"
         case shapes.IntType() | shapes.FloatType():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from epp.api import (
     SCRAPED,
-    AsyncProducer,
     DataSource,
     Discovery,
     Extractor,
@@ -17,7 +16,6 @@ from epp.api import (
     Picker,
     Plugin,
     Policy,
-    Producer,
     Profile,
     ProfileHandler,
     Scorer,
@@ -27,6 +25,7 @@ from epp.config.convert import convert
 from epp.config.declare import Declarations, Declared
 from epp.config.document import Document, read
 from epp.config.plan import Plan, Source
+from epp.config.producers import Producers
 from epp.config.registry import Registry
 from epp.config.schema import API_VERSION, KIND, LEGACY_API_VERSION, DataLayer, EndpointPickerConfig
 from epp.errors import ConfigError, Problem
@@ -78,7 +77,8 @@ class _Draft:
         self._discovery = sections.discovery(layer, declarations)
         if self._handler is not None:
             self._handler.used = True
-        self._producers = defaults.add_producers(declarations)
+        self._producers = Producers(declarations)
+        self._ordered = self._producers.in_order()
         _warn_of_idle(declarations, bool(self._sources))
 
     def plan(self, warnings: Sequence[Problem]) -> Plan:
@@ -88,7 +88,7 @@ class _Draft:
         return Plan(
             profiles={draft.name: _profile(draft) for draft in self._profiles},
             handler=_pair(self._handler, ProfileHandler),
-            producers=[(entry.name, _producer(entry)) for entry in self._producers],
+            producers=[(entry.name, self._producers.plugin(entry)) for entry in self._ordered],
             parsers=[_pair(entry, Parser) for entry in self._parsers],
             sources=[
                 Source(*_pair(source, DataSource), [_pair(entry, Extractor) for entry in extractors])
@@ -137,12 +137,6 @@ def _profile(draft: sections.ProfileDraft) -> Profile:
         scorers=[(entry.name, weight, _pair(entry, Scorer)[1]) for entry, weight in draft.scorers],
         picker=_pair(draft.picker, Picker),
     )
-
-
-def _producer(entry: Declared) -> Producer | AsyncProducer:
-    plugin: Any = entry.instance()
-    assert isinstance(plugin, Producer | AsyncProducer)
-    return plugin
 
 
 def _pair(entry: Declared, kind: type[P]) -> tuple[str, P]:

@@ -89,7 +89,7 @@ class Director:
         plugins: dict[str, Plugin] = plan.plugins()
         self.observers: tuple[Observer, ...] = _having(plugins, "ended")
         self._told_of_picks = _having(plugins, "picked")
-        self._charger = next(iter(_having(dict(plan.producers), "charge")), None)
+        self._charger = next(iter(_having(plugins, "charge")), None)
         self._names = {id(plugin): name for name, plugin in plugins.items()}
         self._plan = plan
         self._pool = Pool(table, ledger, settings.scraped_load)
@@ -134,7 +134,7 @@ class Director:
             await produce.run(
                 self._plan.producers, reading.request, endpoints, self._settings.timeout, self._faults, timer
             )
-            return self._route(reading, endpoints.rebased(self._pool.snapshot()), started, timer)
+            return self._route(reading, _some(endpoints.rebased(self._pool.snapshot())), started, timer)
         except Reject as reject:
             self._refused(reading, reject, started)
             raise
@@ -144,14 +144,10 @@ class Director:
         slots = snapshot.live
         if subset is not None and self._settings.use_subset:
             slots = self._pool.hinted(subset)
-        if not len(slots):
-            raise NoEndpoints(NO_CANDIDATES)
-        return Endpoints(snapshot, slots)
+        return _some(Endpoints(snapshot, slots))
 
     def _route(self, reading: Reading, endpoints: Endpoints, started: float, timer: Timer | None) -> Route:
         request = reading.request
-        if not len(endpoints):
-            raise NoEndpoints(NO_CANDIDATES)
         verdicts = reading.verdicts = {}
         found = self._run_profiles(request, endpoints, timer, verdicts)
         primary = self._plan.handler[1].primary(request, found)
@@ -190,7 +186,7 @@ class Director:
         request, slot = reading.request, verdict.endpoints.slots.item(verdict.first)
         prompt: Prompt | None = request.facts.get(PROMPT)
         tokens = 0 if prompt is None else prompt.tokens
-        charge = self._charge(request, verdict.endpoints, verdict.first, tokens)
+        charge = self._charge(request, verdict.endpoints, verdict.first) or Charge(float(tokens))
         ticket = self.ledger.reserve(slot, charge.prompt_tokens, charge.output_tokens)
         account = self.recorder.routed(
             request.model, request.target_model, request.fairness_id, request.priority, len(request.body), tokens
@@ -205,14 +201,16 @@ class Director:
             self._completion.follow(flight)
         return flight
 
-    def _charge(self, request: Request, endpoints: Endpoints, position: int, prompt_tokens: int) -> Charge:
-        if self._charger is not None:
-            try:
-                charge: Charge = self._charger.charge(request, endpoints, position)
-                return charge
-            except Exception:
-                self.observer_failed(self._charger)
-        return Charge(float(prompt_tokens))
+    def _charge(self, request: Request, endpoints: Endpoints, position: int) -> Charge | None:
+        """What the charging producer says, if there is one and it works."""
+        if self._charger is None:
+            return None
+        try:
+            charge: Charge = self._charger.charge(request, endpoints, position)
+            return charge
+        except Exception:
+            self.observer_failed(self._charger)
+            return None
 
     def _tell_of_picks(self, request: Request, slots: dict[str, int], verdicts: Mapping[str, Verdict]) -> None:
         if len(verdicts) > 1:  # the primary profile's comes first
@@ -261,6 +259,12 @@ class Director:
         seconds = self.clock.now() - started
         refusal = f"{reject.code} - {reject.message}"
         self._on_decided(Decided(self.clock.wall(), request_id, model, path, seconds, verdicts, refusal=refusal))
+
+
+def _some(endpoints: Endpoints) -> Endpoints:
+    if not len(endpoints.slots):
+        raise NoEndpoints(NO_CANDIDATES)
+    return endpoints
 
 
 def _having(plugins: Mapping[str, Plugin], method: str) -> tuple[Any, ...]:

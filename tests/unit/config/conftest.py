@@ -13,6 +13,7 @@ from epp.api import (
     PROMPT,
     UNCACHED_TOKENS,
     AsyncProducer,
+    Column,
     DataSource,
     Discovery,
     Extractor,
@@ -40,6 +41,7 @@ from scorers.roles import DecodeRole, PrefillRole
 from scorers.single_profile import SingleProfile
 from scorers.token_load import TokenLoad
 
+RAIN = Column("rain", "mm", "something else that nobody produces by default")
 MOOD = Fact("mood", "", "something that nobody produces by default")
 
 
@@ -68,6 +70,10 @@ class Chicken(Producer, type="chicken"):
 class Egg(AsyncProducer, type="egg"):
     needs = (PREFIX_BLOCKS,)
     gives = (MOOD,)
+
+
+class Weather(Producer, type="weather"):
+    gives = (RAIN,)
 
 
 class Moody(Scorer, type="moody-scorer"):
@@ -111,7 +117,7 @@ class File(Discovery, type="file-discovery"):
 CLASSES: tuple[type[Plugin], ...] = (
     *(ActiveRequest, KvCacheUtilization, LabelSelector, MaxScore, PrefixCache, QueueDepth, RandomChoice, DecodeRole),
     *(PrefillRole, SingleProfile, TokenLoad, Tokens, Prefixes, Load, Chicken, Egg, Moody, Novel, Handler, Detector),
-    *(OpenAI, Passthrough, Scrape, Core, File),
+    *(OpenAI, Passthrough, Scrape, Core, File, Weather),
 )
 
 HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"

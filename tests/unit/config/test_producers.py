@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from epp.config.load import load
 from epp.config.plan import Plan
+from epp.config.registry import Registry
 
 Load = Callable[[str], Plan]
 Problems = Callable[[str], list[str]]
@@ -32,13 +34,40 @@ plugins:
 - {type: approx-prefix-cache-producer, name: mine, parameters: {autoTune: false, blockSizeTokens: 64}}
 """)
     assert names(found.producers) == ["token-producer", "mine"]
-    assert found.producers[1][1].block_size_tokens == 64  # type: ignore[union-attr]
+    assert found.plugins()["mine"].block_size_tokens == 64  # type: ignore[attr-defined]
+
+
+def test_one_that_nobody_names_is_meant_however_it_is_called(plan: Load) -> None:
+    found = plan("plugins: [{type: prefix-cache-scorer}, {type: approx-prefix-cache-producer, name: mine}]")
+    assert names(found.producers) == ["token-producer", "mine"]
+    assert found.warnings == []
+
+
+TIERED = """
+plugins:
+- {type: prefix-cache-scorer, name: gpu}
+- {type: prefix-cache-scorer, name: cpu, parameters: {prefixMatchInfoProducerName: cpu-tier}}
+- type: approx-prefix-cache-producer
+  name: cpu-tier
+  parameters: {autoTune: false}
+"""
+
+
+def test_beside_one_that_is_named_the_default_one_is_made(plan: Load, registry: Registry) -> None:
+    """llm-d's tiered prefix cache: the scorer of the GPU's tier names nobody."""
+    found = plan(TIERED)
+    assert names(found.producers) == ["token-producer", "cpu-tier", "approx-prefix-cache-producer"]
+    gpu, cpu = (found.plugins()[name].wants() for name in ("gpu", "cpu"))
+    assert [need.name for need in (*gpu, *cpu)] == [
+        "prefix_blocks", "prefix_info", "prefix_blocks/cpu-tier", "prefix_info/cpu-tier",
+    ]  # fmt: skip
+    assert names(load(found.describe(), registry).producers) == names(found.producers)
 
 
 def test_producer_names_are_checked(problems: Problems) -> None:
     assert problems("plugins: [{type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: precise}}]") == [
         "plugins[0].parameters.prefixMatchInfoProducerName: no producer named 'precise'; there are: "
-        "approx-prefix-cache-producer, token-producer (line 3)"
+        "approx-prefix-cache-producer, inflight-load-producer, token-producer (line 3)"
     ]
 
 
@@ -53,14 +82,29 @@ schedulingProfiles: [{name: a, plugins: [{pluginRef: precise}, {pluginRef: prefi
     assert [problem.partition(":")[0] for problem in found] == ["plugins[1].type", "plugins[2].type"]
 
 
-def test_two_producers_of_one_column(problems: Problems) -> None:
+def test_a_producer_that_does_not_give_it(problems: Problems) -> None:
     assert problems(
-        "plugins: [{type: approx-prefix-cache-producer}, {type: approx-prefix-cache-producer, name: b}]"
+        "plugins: [{type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: t}},"
+        " {type: token-producer, name: t}]"
     ) == [
-        "plugins[1]: gives 'prefix_blocks', which 'approx-prefix-cache-producer' gives already: declare one of them "
-        "(line 3)",
-        "plugins[1]: gives 'prefix_info', which 'approx-prefix-cache-producer' gives already: declare one of them "
-        "(line 3)",
+        "plugins[0]: needs 'prefix_blocks' of 't', which does not give it (line 3)",
+        "plugins[0]: needs 'prefix_info' of 't', which does not give it (line 3)",
+    ]
+
+
+def test_of_several_one_that_nobody_names_is_read_by_nobody(plan: Load) -> None:
+    found = plan("""
+plugins: [{type: prefix-cache-scorer}, {type: approx-prefix-cache-producer},
+          {type: approx-prefix-cache-producer, name: b}]
+""")
+    assert [str(warning) for warning in found.warnings] == [
+        "plugins[2]: nobody reads what 'b' gives: plugins that are to must name it (line 5)"
+    ]
+
+
+def test_two_producers_of_a_column_that_has_no_default_one(problems: Problems) -> None:
+    assert problems("plugins: [{type: weather}, {type: weather, name: b}]") == [
+        "plugins[1]: gives 'rain', which 'weather' gives already: declare one of them (line 3)"
     ]
 
 
