@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from urllib.parse import urlencode
 
 MOST_ROWS = 50
+KEPT = "it keeps the last few hundred, and of more than 200 a second some (and all refusals)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
             show(decision, stream)
     if not decisions:
         what = f"request {args.request_id}" if args.request_id else "requests"
-        print(f"epp explain: the picker remembers no decision about {what}", file=sys.stderr)
+        print(f"epp explain: the picker remembers no decision about {what}; {KEPT}", file=sys.stderr)
     return 0 if decisions else 1
 
 
