@@ -24,7 +24,7 @@ from epp.config.registry import Registry
 from epp.obs.admin import resident_bytes
 from epp.obs.decisions import Decisions
 from epp.obs.metrics import Metrics
-from epp.sched.completion import ObservedCompletion
+from epp.sched.completion import Completion, ObservedCompletion
 from epp.sched.director import Director, Settings
 from epp.sched.exchange import Head, Route
 from epp.state.ledger import Ledger
@@ -42,11 +42,12 @@ def _pool(servers: int, clock: SystemClock, rng: Random) -> Table:
         table.put(
             Endpoint(f"default/pod-{i}-rank-0", f"10.{i // 65536}.{i // 256 % 256}.{i % 256}", 8000, pod=f"pod-{i}")
         )
-        _scrape(table, i, clock, rng)
+        scrape(table, i, clock, rng)
     return table
 
 
-def _scrape(table: Table, slot: int, clock: SystemClock, rng: Random) -> None:
+def scrape(table: Table, slot: int, clock: SystemClock, rng: Random) -> None:
+    """New numbers of one endpoint."""
     values = {
         WAITING: float(rng.randrange(8)),
         RUNNING: float(rng.randrange(64)),
@@ -57,6 +58,25 @@ def _scrape(table: Table, slot: int, clock: SystemClock, rng: Random) -> None:
     table.scraped(slot, table.generation(slot), clock.now(), values, None)
 
 
+def make_director(
+    servers: int, clock: SystemClock, rng: Random, completion: Completion | None = None
+) -> tuple[Director, Table]:
+    """A director with llm-d's default scorers, and the table that it reads."""
+    table = _pool(servers, clock, rng)
+    director = Director(
+        load(presets.text("llm-d"), Registry.load()),
+        table,
+        Ledger(clock),
+        completion or ObservedCompletion(),
+        Metrics(),
+        clock,
+        rng,
+        Settings(),
+        Decisions().add,
+    )
+    return director, table
+
+
 def decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[str, float]:
     """Microseconds of `Director.decide` for one request of 4 KB: parse, prefix lookup, scorers, pick, reservation.
 
@@ -64,23 +84,12 @@ def decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[str, flo
     is written outside the measured time. Requests end in the order they came, with 64 in flight.
     """
     clock, rng = SystemClock(), Random(1)
-    table = _pool(servers, clock, rng)
-    director = Director(
-        load(presets.text("llm-d"), Registry.load()),
-        table,
-        Ledger(clock),
-        ObservedCompletion(),
-        Metrics(),
-        clock,
-        rng,
-        Settings(),
-        Decisions().add,
-    )
+    director, table = make_director(servers, clock, rng)
     head, texts = Head(HEADERS), [body.encode() for body in bodies(body_bytes, 64)]
     taken, flights = [], []
     for i in range(rounds):
         if i % SCRAPE_EVERY == 0:
-            _scrape(table, rng.randrange(servers), clock, rng)
+            scrape(table, rng.randrange(servers), clock, rng)
         body = texts[i % len(texts)]
         started = perf_counter_ns()
         route = director.decide(head, body)

@@ -3,10 +3,12 @@
 A client's blocks are the same to the byte but for a few values: the id of the request, the length of its body,
 credentials. So a block is looked up by its length and by all of its bytes around those values. Equal bytes there,
 tags and lengths among them, read to the same headers: only the values are then to be taken from the block at hand.
+Which headers vary is learnt from the blocks themselves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Final
 
@@ -14,14 +16,13 @@ from epp.extproc.messages.wire import FIRST, field
 
 _RAW_VALUE: Final = 0x1A  # HeaderValue.raw_value
 
-# A longer header is not the same in every request, or nothing to be kept: ids, credentials.
+# A longer header is taken to vary from the first: ids and credentials are nothing to be kept.
 _SHORT: Final = 48
-VARYING: Final = frozenset(("content-length", "date", "x-envoy-upstream-service-time", "x-forwarded-for"))
-"""Short headers that are not the same in every request either."""
 
 KEPT_HEADERS: Final = 1024
 KEPT_LAYOUTS: Final = 64
 KEPT_BLOCKS: Final = 16
+KEPT_NAMES: Final = 256
 LONGEST_BLOCK: Final = 2048
 
 Span = tuple[str, int, int]
@@ -31,12 +32,16 @@ Headers = dict[str, str]
 
 
 class _Layout:
-    """Blocks of one length that differ in the values at `spans`: their other bytes, and what these read to."""
+    """Blocks of one length that differ in the values at `spans`: their other bytes, and what these read to.
 
-    __slots__ = ("known", "spans")
+    `last`: the headers of the one that was read last.
+    """
 
-    def __init__(self, spans: list[Span]) -> None:
+    __slots__ = ("known", "last", "spans")
+
+    def __init__(self, spans: list[Span], last: Headers) -> None:
         self.spans = spans
+        self.last = last
         self.known: dict[bytes, Headers] = {}
 
     def common(self, block: bytes) -> bytes:
@@ -54,6 +59,7 @@ class Blocks:
 
     def __init__(self) -> None:
         self._layouts: dict[int, _Layout] = {}
+        self._varying: set[str] = set()
 
     def headers(self, block: bytes) -> Headers | None:
         """Values by lower-case name of a HeaderMap; None where a name is repeated, or a field is none that Envoy sends.
@@ -68,26 +74,39 @@ class Blocks:
                 for name, start, stop in layout.spans:
                     found[name] = block[start:stop].decode()
                 return found
-        read = _read(block)
+        read = _read(block, self._varying)
         if read is None:
             return None
+        headers, spans = read
         if len(block) <= LONGEST_BLOCK:
-            self._learn(block, *read)
-        return read[0]
+            self._learn(block, headers, spans)
+        return headers
 
     def _learn(self, block: bytes, headers: Headers, spans: list[Span]) -> None:
         layout = self._layouts.get(len(block))
+        if layout is not None and self._differ(layout.last, headers):
+            _, spans = _read(block, self._varying) or (headers, spans)
         if layout is None or layout.spans != spans:
             if len(self._layouts) >= KEPT_LAYOUTS:
                 self._layouts.clear()
-            layout = self._layouts[len(block)] = _Layout(spans)
+            layout = self._layouts[len(block)] = _Layout(spans, {})
         if len(layout.known) >= KEPT_BLOCKS:
             layout.known.clear()
-        layout.known[layout.common(block)] = {**headers, **{name: "" for name, _, _ in spans}}
+        varying = {name for name, _, _ in spans}
+        layout.last = {name: value for name, value in headers.items() if name not in varying}
+        layout.known[layout.common(block)] = {name: layout.last.get(name, "") for name in headers}
+
+    def _differ(self, before: Headers, headers: Headers) -> bool:
+        """Learns which headers vary; whether there was anything to learn."""
+        names = {name for name, value in headers.items() if before.get(name, value) != value}
+        if len(self._varying) + len(names) > KEPT_NAMES:
+            self._varying.clear()
+        self._varying |= names
+        return bool(names)
 
 
-def _read(block: bytes) -> tuple[Headers, list[Span]] | None:
-    """The headers one by one, and those that vary."""
+def _read(block: bytes, varying: AbstractSet[str]) -> tuple[Headers, list[Span]] | None:
+    """The headers one by one, and where those stand that vary."""
     at, end = 0, len(block)
     found: Headers = {}
     spans: list[Span] = []
@@ -101,7 +120,7 @@ def _read(block: bytes) -> tuple[Headers, list[Span]] | None:
             return None
         name, text, value = read
         found[name] = text
-        if len(item) > _SHORT or name in VARYING:
+        if len(item) > _SHORT or name in varying:
             spans.append((name, start + value, at))
     return (found, spans) if at == end else None
 

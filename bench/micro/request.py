@@ -1,0 +1,194 @@
+"""A whole request of the scenario `short` in one process: octets in, HTTP/2, session, decision, octets out; no sockets.
+
+    python -m bench.micro.request [--completion access-log] [--repeat 15] [--opcodes]
+
+Eight requests interleave on one connection, as Envoy sends them: head, 4 KB of body and the body's end, and with
+`extproc` the answer's head, one event, and its end; then the reset. Prints microseconds a request, the best of some
+batches. `--opcodes` counts instead how many instructions of Python's bytecode each function runs through: the same
+number every time, whatever else the machine does, and so what tells on a noisy one whether a change is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from random import Random
+from time import perf_counter
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+import hpack
+
+from bench.cost.inside import make_director, scrape
+from bench.cost.load import PATH, bodies
+from epp.app import GC_THRESHOLDS
+from epp.clock import SystemClock
+from epp.extproc import h2frames as h2
+from epp.extproc import handler
+from epp.extproc.http2 import Connection
+from epp.extproc.limits import Limits
+from epp.extproc.session import Limits as SessionLimits
+from epp.extproc.streams import Streams
+from epp.sched.completion import AccessLogCompletion, Completion, ObservedCompletion
+from epp.sched.exchange import LogEntry
+from epp.tasks import Tasks
+from epp.testing.events import request_body, request_headers, response_body, response_headers
+
+SERVERS = 10
+AT_ONCE = 8
+BATCH = 400
+FEW = 40  # requests whose instructions are counted
+SHOWN = 40
+CALL = [(":method", "POST"), (":path", handler.PROCESS), (":scheme", "http"), (":authority", "epp"),
+        ("te", "trailers"), ("content-type", "application/grpc")]  # fmt: skip
+EVENT = b'data: {"id":"cmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" tok"}}]}\n\n'
+Read = tuple[bytes, list[LogEntry]]
+"""What one read of the socket brings, and the lines of the access log that come with it."""
+
+
+class Traffic:
+    """Octets of one connection, as many requests as are asked for."""
+
+    def __init__(self, observed: bool) -> None:
+        self._observed = observed
+        self._bodies = [body.encode() for body in bodies(4096, 64)]
+        self._encoder = hpack.Encoder()
+        self._rng = Random(1)
+        self._stream = -1
+
+    def greeting(self) -> bytes:
+        settings = h2.settings({h2.SETTING_WINDOW: 1 << 24})
+        return h2.PREFACE + settings + h2.window_update(0, h2.MAX_WINDOW - h2.DEFAULT_WINDOW)
+
+    def reads(self, requests: int) -> Iterator[Read]:
+        """Some requests together, then their answers, then their ends."""
+        for _ in range(0, requests, AT_ONCE):
+            streams = [(self._next(), str(UUID(int=self._rng.getrandbits(128), version=4))) for _ in range(AT_ONCE)]
+            yield b"".join(self._asked(*each) for each in streams), []
+            if self._observed:
+                yield b"".join(self._answered(stream) for stream, _ in streams), []
+            ends = b"".join(h2.reset(stream, h2.Code.CANCEL) for stream, _ in streams)
+            yield ends, [] if self._observed else [_line(request_id) for _, request_id in streams]
+
+    def _next(self) -> int:
+        self._stream += 2
+        return self._stream
+
+    def _asked(self, stream: int, request_id: str) -> bytes:
+        body = self._bodies[stream // 2 % len(self._bodies)]
+        headers = {"content-type": "application/json", "content-length": str(len(body)), "x-request-id": request_id}
+        headers |= {"user-agent": "python-httpx/0.28.1", "accept": "application/json", "x-forwarded-proto": "http"}
+        opening = h2.frame(h2.HEADERS, h2.END_HEADERS, stream, self._encoder.encode(CALL))
+        messages = (request_headers(PATH, headers=headers), request_body(body), request_body(end=True))
+        return opening + _framed(stream, messages)
+
+    def _answered(self, stream: int) -> bytes:
+        head = response_headers(200, headers={"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+        return _framed(stream, (head, response_body(EVENT), response_body(end=True)))
+
+
+def _framed(stream: int, messages: tuple[Any, ...]) -> bytes:
+    parts = []
+    for line in messages:
+        message = line.message + b"\x42\0"  # Envoy's empty metadata
+        parts.append(h2.frame(h2.DATA, 0, stream, b"\0" + len(message).to_bytes(4, "big") + message))
+    return b"".join(parts)
+
+
+def _line(request_id: str) -> LogEntry:
+    return LogEntry(request_id, 200, "", 0.0, 0.1, ttfb_seconds=0.05, response_bytes=len(EVENT))
+
+
+class Picker:
+    """Connection, handler and director of one picker with ten endpoints."""
+
+    def __init__(self, completion: str) -> None:
+        clock, rng = SystemClock(), Random(1)
+        self._log = AccessLogCompletion(clock, rng) if completion == "access-log" else None
+        source: Completion = self._log or ObservedCompletion()
+        self._director, self._table = make_director(SERVERS, clock, rng, source)
+        methods = handler.methods(self._director, Tasks("bench"), SessionLimits(), 1.0)
+        self._connection = Connection(methods, clock, Limits(), Streams(), lambda: None)
+        self._traffic = Traffic(observed=self._log is None)
+        self._clock, self._rng = clock, rng
+        self._read((self._traffic.greeting(), []))
+
+    def prepared(self, requests: int) -> list[Read]:
+        """Reads to come; and one endpoint's scrape has arrived meanwhile."""
+        scrape(self._table, self._rng.randrange(SERVERS), self._clock, self._rng)
+        return list(self._traffic.reads(requests))
+
+    def take(self, reads: list[Read]) -> None:
+        for read in reads:
+            self._read(read)
+
+    def _read(self, read: Read) -> None:
+        data, lines = read
+        self._connection.receive(data)
+        self._connection.take()
+        if self._log is not None:
+            for line in lines:
+                self._log.entry(line)
+
+
+def microseconds(picker: Picker, repeat: int) -> float:
+    """A request, in the best batch: the machine is shared."""
+    batches = []
+    for _ in range(repeat):
+        spent = 0.0
+        for _ in range(BATCH // AT_ONCE):
+            reads = picker.prepared(AT_ONCE)
+            started = perf_counter()
+            picker.take(reads)
+            spent += perf_counter() - started
+        batches.append(spent / BATCH * 1e6)
+    return min(batches)
+
+
+def opcodes(picker: Picker) -> Counter[str]:
+    """Instructions by function, of some requests."""
+    found: Counter[str] = Counter()
+
+    def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+        if event == "call":
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        elif event == "opcode":
+            code = frame.f_code
+            found[f"{code.co_filename.rpartition('/')[2]} {code.co_name}"] += 1
+        return trace
+
+    for _ in range(FEW // AT_ONCE):
+        reads = picker.prepared(AT_ONCE)
+        sys.settrace(trace)
+        try:
+            picker.take(reads)
+        finally:
+            sys.settrace(None)
+    return found
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--completion", choices=("extproc", "access-log"), default="extproc")
+    parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument("--opcodes", action="store_true", help="count bytecode instead of time")
+    arguments = parser.parse_args()
+    picker = Picker(arguments.completion)
+    picker.take(picker.prepared(BATCH))
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    if not arguments.opcodes:
+        print(f"{arguments.completion}: {microseconds(picker, arguments.repeat):.1f} us a request")
+        return
+    found = opcodes(picker)
+    print(f"{arguments.completion}: {found.total() / FEW:,.0f} instructions a request")
+    print("\n".join(f"  {count / FEW:8.1f}  {name}" for name, count in found.most_common(SHOWN)))
+
+
+if __name__ == "__main__":
+    main()
