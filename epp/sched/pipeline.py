@@ -49,7 +49,7 @@ def run(
 ) -> Verdict:
     """Runs the profile; the verdict's `order` is empty if nothing was left to choose from."""
     verdict = Verdict(profile, endpoints)
-    if not len(endpoints):
+    if not len(endpoints.slots):
         verdict.otherwise = NoEndpoints
         return verdict
     for name, plugin in profile.filters:
@@ -188,7 +188,7 @@ def _pick(verdict: Verdict, request: Request, rng: Random, faults: Faults, timer
     started = timer.now() if timer else 0.0
     try:
         order = plugin.pick(request, endpoints, totals, rng)
-        if not _in_order(order, len(endpoints), plugin):
+        if not _in_order(order, len(totals), plugin):
             faults(name, "order")
             order = _best(totals)
     except Exception:
