@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import numpy as np
 
 from epp.api import INFLIGHT_TOKENS, UNCACHED_TOKENS, Endpoints, Need, Positive, ProducerName, Request, Scorer, Scores
+
+# numpy takes arrays without axes faster than numbers
+NOTHING, ALL = np.zeros((), np.float32), np.ones((), np.float32)
 
 
 class TokenLoad(Scorer, type="token-load-scorer"):
@@ -21,6 +26,7 @@ class TokenLoad(Scorer, type="token-load-scorer"):
 
     def __post_init__(self) -> None:
         self._own = UNCACHED_TOKENS.told_by(self.in_flight_load_producer_name)
+        self._per_token = np.array(1 / self.queue_threshold_tokens, np.float32)
 
     def wants(self) -> tuple[Need, ...]:
         return INFLIGHT_TOKENS, self._own
@@ -28,7 +34,7 @@ class TokenLoad(Scorer, type="token-load-scorer"):
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
         in_flight, own = endpoints[INFLIGHT_TOKENS], endpoints[self._own]
         tokens = in_flight + own
-        if np.isnan(np.add.reduce(tokens)):
+        if isnan(np.add.reduce(tokens)):
             tokens = in_flight + np.nan_to_num(own)
-        share = np.minimum(tokens * np.float32(1 / self.queue_threshold_tokens), 1)
-        return np.asarray(1 - np.maximum(share, 0))
+        share = np.minimum(tokens * self._per_token, ALL)
+        return np.asarray(ALL - np.maximum(share, NOTHING))

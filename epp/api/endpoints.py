@@ -152,7 +152,9 @@ class Endpoints:
         source = snapshot.columns.get(column)
         if source is None:
             counted = snapshot.counts.get(column)
-            return np.full(len(slots), np.nan, np.float32) if counted is None else counted[slots].astype(np.float32)
+            return (
+                np.full(len(slots), np.nan, np.float32) if counted is None else np.asarray(counted[slots], np.float32)
+            )
         if slots is not snapshot.live:
             return source[slots]
         values: Values | None = snapshot.memo.get(column)
