@@ -24,6 +24,8 @@ from epp.api import (
     Request,
 )
 
+NOTHING = np.zeros((), np.float32)  # numpy takes arrays without axes faster than numbers
+
 
 class InflightLoad(Producer, type="inflight-load-producer"):
     """Prompt tokens that each endpoint would have to compute: prompt - matched blocks * block size, at least 0.
@@ -56,7 +58,7 @@ class InflightLoad(Producer, type="inflight-load-producer"):
         if info is None:
             return {UNCACHED_TOKENS: np.full(len(endpoints), prompt.tokens, np.float32)}
         computed = prompt.tokens - endpoints[self._blocks] * np.float32(info.block_tokens)
-        return {UNCACHED_TOKENS: np.maximum(computed, np.float32(0))}
+        return {UNCACHED_TOKENS: np.maximum(computed, NOTHING)}
 
     def charge(self, request: Request, endpoints: Endpoints, position: int) -> Charge:
         """The weight if the request goes to the endpoint at `position`."""

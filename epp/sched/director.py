@@ -148,7 +148,7 @@ class Director:
 
     def _route(self, reading: Reading, endpoints: Endpoints, started: float, timer: Timer | None) -> Route:
         request = reading.request
-        verdicts = reading.verdicts = {}
+        verdicts = reading.verdicts
         found = self._run_profiles(request, endpoints, timer, verdicts)
         primary = self._plan.handler[1].primary(request, found)
         if primary not in verdicts:

@@ -118,7 +118,7 @@ class Ledger:
 
     def touch(self, ticket: Ticket) -> None:
         """The request still lives; puts off its expiry."""
-        if ticket in self._open:
+        if not ticket.released:
             del self._open[ticket]
             self._open[ticket] = None
             ticket._touched_at = self._clock.now()
