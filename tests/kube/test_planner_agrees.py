@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from epp.clock import SystemClock
 from epp.tasks import Tasks
 from epp_batch.planner import objects
 from epp_batch.planner.demand import Demand, Shape
@@ -109,11 +110,10 @@ class Real:
 
     async def _next_second(self) -> None:
         """Kueue orders by times of whole seconds, and by chance within one."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + 1
+        this = int(SystemClock.wall())
 
         async def passed() -> bool:
-            return loop.time() >= end
+            return SystemClock.wall() >= this + 1
 
         await self.plane.until("a new second", passed)
 
