@@ -26,14 +26,14 @@ run: $(STAMP) ## a gateway on 127.0.0.1:8081 in front of three simulated model s
 demo: $(STAMP) ## round robin against our default on a prefix-sharing workload
 	$(BIN)/epp demo $(ARGS)
 
-kube-tools: $(STAMP) ## etcd, API server, scheduler, Kueue … for tests/kube, built once into ~/.cache/epp/kube (about 10 minutes)
+kube-tools: $(STAMP) ## etcd, API server, scheduler, Kueue … for tests/kube, built once into ~/.cache/epp/kube (5 to 10 minutes)
 	@$(BIN)/python tests/kube/tools/build.py
 
 batch-demo: $(STAMP) ## speech to transcripts to summaries to a report, with real Whisper on this machine
 	@$(BIN)/python -c 'from tests.speech import librivox; librivox()' || echo "No recordings of people to be had: espeak-ng speaks alone."
 	$(BIN)/epp-batch demo $(ARGS)
 
-test: $(STAMP) kube-tools ## all tests but those of real vLLM
+test: $(STAMP) ## all tests but those of real vLLM; what tests/kube needs is built beside the others
 	$(BIN)/pytest -m "not vllm" $(ARGS)
 
 unit: $(STAMP) ## the fast part

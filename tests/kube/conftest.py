@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack
 from itertools import count, islice
 from pathlib import Path
@@ -13,35 +15,53 @@ import pytest
 import pytest_asyncio
 
 from epp.clock import SystemClock
+from tests.kube.building import Building
 from tests.kube.client import JOBS, NAMESPACES, NODES, Api
 from tests.kube.mig import Gpu
 from tests.kube.node_agent import Node, NodeAgent
 from tests.kube.objects import kwok_node
 from tests.kube.plane import Plane
 from tests.kube.queues import Queues
-from tests.kube.tools.build import BuildError, build, built, cache_folder
+from tests.kube.tools.build import BuildError, built, cache_folder
 
 HERE = Path(__file__).parent
+BUILDING = pytest.StashKey[Building]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and "plane" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kube)
+    items.sort(key=_needs_plane)  # last, so that a build has the time of all others
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Builds what the selected tests need: here, because a test's timeout covers its fixtures."""
-    cache = cache_folder(os.environ)
-    wanted = any(item.get_closest_marker("kube") for item in session.items)
-    if not wanted or session.config.option.collectonly or built(cache):
+    """Starts to build what the selected tests need."""
+    wanted = any(_needs_plane(item) for item in session.items)
+    if not wanted or session.config.option.collectonly or built(cache_folder(os.environ)):
         return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        try:
-            build(cache, os.environ, lambda line: print(line, flush=True))
-        except BuildError as error:
-            pytest.exit(f"the control plane cannot be built: {error}", returncode=1)
+    folder = Path(tempfile.mkdtemp(prefix="epp-kube-build-"))
+    session.config.add_cleanup(lambda: shutil.rmtree(folder))
+    building = session.config.stash[BUILDING] = Building(folder / "log", os.environ)
+    session.config.add_cleanup(building.close)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """The first that needs the plane waits for the build: here, because a test's timeout covers its fixtures."""
+    if _needs_plane(item) and (building := item.config.stash.get(BUILDING, None)):
+        capture = item.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            try:
+                building.wait(lambda line: print(line, flush=True))
+            except BuildError as error:
+                pytest.exit(f"the control plane cannot be built: {error}", returncode=1)
+        del item.config.stash[BUILDING]
+    return (yield)
+
+
+def _needs_plane(item: pytest.Item) -> bool:
+    return item.get_closest_marker("kube") is not None
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -59,7 +79,7 @@ async def api(plane: Plane) -> AsyncIterator[Api]:
 
 
 @pytest_asyncio.fixture
-async def namespace(plane: Plane, api: Api) -> AsyncIterator[str]:
+async def namespace(request: pytest.FixtureRequest, plane: Plane, api: Api) -> AsyncIterator[str]:
     """A namespace of the test's own; its Jobs end with it."""
     made = await api.request(
         "POST",
@@ -68,6 +88,8 @@ async def namespace(plane: Plane, api: Api) -> AsyncIterator[str]:
     )
     name = made["metadata"]["name"]
     yield name
+    if request.node is request.session.items[-1]:
+        return  # the plane goes, too; a thousand Jobs take longer
 
     async def removed() -> bool:
         await api.request("DELETE", JOBS.path(name), {"propagationPolicy": "Background"})

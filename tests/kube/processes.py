@@ -146,12 +146,12 @@ class PortLease:
         self.ports.append(port)
 
 
-def dies_with_parent() -> Callable[[], None]:
-    """A `preexec_fn`: the kernel kills the child when the thread that starts it ends, however it ends (prctl(2))."""
+def dies_with_parent(number: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
+    """A `preexec_fn`: the kernel signals the child when the thread that starts it ends, however it ends (prctl(2))."""
     libc = ctypes.CDLL(None)  # loaded before the fork
 
     def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(_PR_SET_PDEATHSIG, number)
 
     return ask
 

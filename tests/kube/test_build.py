@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.kube.building import Building
 from tests.kube.tools.build import BINARIES, BuildError, build, built, cache_folder
+from tests.transcribing import until
 
 TOOL = Path(__file__).parent / "tools" / "build.py"
 
@@ -20,11 +23,10 @@ def test_the_cache_is_the_users_own_unless_named() -> None:
     assert cache_folder({}) == Path.home() / ".cache/epp/kube"
 
 
+@pytest.mark.kube
 def test_a_stamp_without_what_it_stands_for_is_not_built(tmp_path: Path) -> None:
     assert not built(tmp_path)
     real = cache_folder(os.environ)
-    if not built(real):
-        pytest.skip("nothing is built here yet")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / ".stamp").write_text((real / "bin" / ".stamp").read_text())
     for name in BINARIES:
@@ -55,19 +57,64 @@ def test_an_old_go_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_failed_build_shows_the_end_of_its_log_and_leaves_no_stamp(tmp_path: Path) -> None:
-    broken = tmp_path / "go"
-    broken.write_text(
+    play_go(tmp_path, "echo 'dial tcp: lookup proxy.example: no such host' >&2; exit 1")
+    with pytest.raises(BuildError, match=r"6 programs: go build failed[\s\S]*no such host[\s\S]*module proxy"):
+        build(tmp_path, {"PATH": str(tmp_path)}, lambda _: None)
+    assert not built(tmp_path)
+
+
+def test_a_build_beside_the_tests_says_all_that_it_said_meanwhile(tmp_path: Path) -> None:
+    play_go(tmp_path, "echo no space left on device >&2; exit 1")
+    said: list[str] = []
+    building = Building(tmp_path / "log", {"PATH": str(tmp_path), "KUBE_CACHE": str(tmp_path)})
+    with pytest.raises(BuildError):
+        building.wait(said.append)
+    building.close()
+    assert "no space left on device" in said
+    assert said[0].startswith("the control plane for tests is built once")
+    assert said[-1].startswith("Free 5 GB")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_build_beside_the_tests_gives_way_to_them_and_ends_with_them(tmp_path: Path, killed: bool) -> None:
+    play_go(tmp_path, f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 300")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KUBE_CACHE": str(tmp_path)}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "log"), json.dumps(environment)],
+        cwd=TOOL.parents[3],
+        stdin=subprocess.PIPE,
+    )
+    until((tmp_path / "pid").exists, "a compiler is at work")
+    compiler = int((tmp_path / "pid").read_text())
+    assert os.getpriority(os.PRIO_PROCESS, compiler) == 19
+    if killed:
+        parent.kill()
+    parent.communicate()
+    until(lambda: not Path(f"/proc/{compiler}").exists(), "the end of the compiler")
+
+
+PARENT = """
+import json, sys
+from pathlib import Path
+from tests.kube.building import Building
+building = Building(Path(sys.argv[1]), json.loads(sys.argv[2]))
+sys.stdin.read()
+building.close()
+"""
+
+
+def play_go(folder: Path, build: str) -> None:
+    """A go command that plays its build with a shell script."""
+    path = folder / "go"
+    path.write_text(
         "#!/bin/sh\n"
         'case "$1" in\n'
         "version) echo go version go1.26.0 linux/amd64;;\n"
         "list) echo v1.36.3; echo v0.19.0;;\n"
-        "*) echo 'dial tcp: lookup proxy.example: no such host' >&2; exit 1;;\n"
+        f"build) {build};;\n"
         "esac\n"
     )
-    broken.chmod(0o755)
-    with pytest.raises(BuildError, match=r"etcd \(1/7\): go build failed[\s\S]*no such host[\s\S]*module proxy"):
-        build(tmp_path, {"PATH": str(tmp_path)}, lambda _: None)
-    assert not built(tmp_path)
+    path.chmod(0o755)
 
 
 def test_the_command_ends_with_one_and_the_message(tmp_path: Path) -> None:
