@@ -5,7 +5,7 @@ Deliberately not the gateway's configuration: the same bytes reach every picker 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 Json = dict[str, Any]
@@ -15,12 +15,18 @@ _TYPE = "type.googleapis.com/envoy.extensions"
 
 
 def bootstrap(
-    *, listeners: Mapping[str, int], admin: int, pickers: Mapping[str, int], server: str, log: bool, responses: bool
+    *,
+    listeners: Mapping[str, int],
+    admin: int,
+    pickers: Mapping[str, int],
+    server: str,
+    log: bool,
+    responses: Collection[str],
 ) -> Json:
     """Listens on `listeners["direct"]` straight to `server`, on the other ports through the picker of the same name.
 
     `pickers`: the ports that they listen on, of which "picked" is the one that is measured. `log`: gRPC access log to
-    that one; `responses`: the response phase goes through the picker.
+    that one; `responses`: the pickers through which the response phase goes.
     """
     host, _, port = server.rpartition(":")
     original_dst: Json = {
@@ -41,7 +47,7 @@ def bootstrap(
     return {
         "admin": {"address": _socket("127.0.0.1", admin)},
         "static_resources": {
-            "listeners": [_listener(name, port, log, responses) for name, port in listeners.items()],
+            "listeners": [_listener(name, port, log, name in responses) for name, port in listeners.items()],
             "clusters": [original_dst, straight, *(_picker_cluster(name, port) for name, port in pickers.items())],
         },
     }

@@ -18,6 +18,8 @@ END = "<!-- bench-cost: end -->"
 
 SHOWN = {
     "cpu_us_per_request": "CPU us a request",
+    "paced_us_per_request": "at the budgets' pace",
+    "floor_us_per_request": "floor",
     "net_us_per_request": "less idle CPU",
     "net_us_per_chunk": "less idle CPU, a chunk",
     "requests_per_core_second": "requests a core second",

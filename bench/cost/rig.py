@@ -26,7 +26,8 @@ START_SECONDS = 30.0
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """What is measured: `chunks` events `gap` seconds apart answer a body of `body_bytes`; `seconds` of load.
 
-    `floor`: a picker that does nothing stands beside the one that is measured, behind the same Envoy.
+    `floor`: the completion of a picker that does nothing and stands beside the one that is measured, behind the same
+    Envoy; empty for none.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     servers: int = 10
     connections: int = 16
     seconds: float = 10.0
-    floor: bool = False
+    floor: str = ""
 
     @property
     def variant(self) -> str:
@@ -63,13 +64,18 @@ class Rig:
         self.picker = stage.start("picker", shlex.split(command) if command else own)
         pickers = {"picked": self.grpc}
         self.processes: tuple[Process, ...] = (self.fleet, self.picker)
+        self.floor: Process | None = None
         if case.floor:
             pickers["floor"] = free_port()
-            self.processes += (stage.start("floor", floor_command(case, pickers["floor"], servers[0])),)
+            self.floor = stage.start("floor", floor_command(case, pickers["floor"], servers[0]))
+            self.processes += (self.floor,)
         self.envoy = stage.start("envoy", self._envoy_command(pickers, servers[0]))
         self.processes += (self.envoy,)
         self._probe = bodies(256, 1)[0]
         wait_for("the first answer through Envoy", self._answered, *self.processes)
+
+    def _completions(self) -> dict[str, str]:
+        return {"picked": self.case.completion, "floor": self.case.floor}
 
     @property
     def picked(self) -> int:
@@ -83,7 +89,7 @@ class Rig:
             pickers=pickers,
             server=server,
             log=self.case.completion == "access-log",
-            responses=self.case.completion == "extproc",
+            responses=[name for name, how in self._completions().items() if how == "extproc"],
         )
         path = self.folder / "envoy.json"
         path.write_text(json.dumps(config))
@@ -145,9 +151,9 @@ def fleet_command(case: Case, port: int) -> list[str]:
 
 
 def floor_command(case: Case, port: int, server: str) -> list[str]:
-    """The picker that does nothing, in the completion of the case."""
+    """The picker that does nothing."""
     command = [sys.executable, "-m", "bench.cost.floor", f"--port={port}", f"--target={server}"]
-    return command if case.completion == "extproc" else [*command, "--close"]
+    return command if case.floor == "extproc" else [*command, "--close"]
 
 
 def picker_command(case: Case, port: int, servers: Sequence[str]) -> list[str]:

@@ -34,11 +34,11 @@ class Result(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-SHORT = Case(name="short")
+SHORT = Case(name="short", floor="extproc")
 LONG = Case(name="long", body_bytes=400_000, chunks=300, servers=100, connections=8)
 STREAM = Case(name="stream", chunks=200, gap=0.005, connections=64, seconds=15)
 IDLE = Case(name="idle", servers=100)
-LATENCY = Case(name="latency", seconds=30, floor=True)
+LATENCY = Case(name="latency", seconds=30, floor="extproc")
 
 
 def runs(*, quick: bool, transports: Sequence[str], command: str = "") -> list[Run]:
@@ -67,7 +67,7 @@ def _behind_envoy(quick: bool, transports: Sequence[str]) -> Iterator[Run]:
     idle = _timed(IDLE, quick)
     yield Run("idle", "native", lambda: through_envoy.idle(idle))
     for completion in ("access-log", "extproc"):
-        case = msgspec.structs.replace(_timed(LATENCY, quick), completion=completion)
+        case = msgspec.structs.replace(_timed(LATENCY, quick), completion=completion, floor=completion)
         yield Run("latency", case.variant, lambda case=case: through_envoy.latency(case))  # type: ignore[misc]
 
 
