@@ -18,7 +18,7 @@ END = "<!-- bench-cost: end -->"
 
 SHOWN = {
     "cpu_us_per_request": "CPU us a request",
-    "paced_us_per_request": "at the budgets' pace",
+    "paced_us_per_request": "CPU us at the budgets' pace",
     "floor_us_per_request": "floor",
     "net_us_per_request": "less idle CPU",
     "net_us_per_chunk": "less idle CPU, a chunk",
@@ -35,6 +35,7 @@ SHOWN = {
     "alone_p50_ms": "Envoy alone p50 ms",
     "alone_p99_ms": "Envoy alone p99 ms",
     "cores": "cores",
+    "paced_cores": "cores at the budgets' pace",
     "scrapes_per_second": "scrapes/s",
     "mean_us": "mean us",
     "p50_us": "p50 us",

@@ -37,7 +37,7 @@ class Result(msgspec.Struct, frozen=True):
 SHORT = Case(name="short", floor="extproc")
 LONG = Case(name="long", body_bytes=400_000, chunks=300, servers=100, connections=8)
 STREAM = Case(name="stream", chunks=200, gap=0.005, connections=64, seconds=15)
-IDLE = Case(name="idle", servers=100)
+IDLE = Case(name="idle", servers=100, floor="extproc")
 LATENCY = Case(name="latency", seconds=30, floor="extproc")
 
 

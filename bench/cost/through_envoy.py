@@ -17,7 +17,7 @@ Numbers = dict[str, float]
 # CPU of bench.cost.floor for one request of `short` at the pace for which the budgets were set: there a floor on uvloop
 # that parses protobuf and JSON used 52 us, of which this one uses 0.55 when both take turns.
 FLOOR_US = 28.6
-FLOOR_SECONDS = 1.0
+FLOOR_SECONDS = 2.0
 TURNS = 5
 LATENCY_ROUNDS = 5
 IDLE_SECONDS = 3.0
@@ -51,12 +51,16 @@ def requests(case: Case, command: str = "") -> Numbers:
                 floors.append(_spent(rig, generator, "floor", FLOOR_SECONDS))
         found = _per_request(turns, idle_cores)
         if floors:
-            count = sum(turn.load.requests for turn in floors)
-            found["floor_us_per_request"] = floor = sum(turn.picker for turn in floors) / count * 1e6
-            found["paced_us_per_request"] = found["cpu_us_per_request"] * FLOOR_US / max(floor, 1.0)
+            found["floor_us_per_request"] = floor = _floor(floors)
+            found["paced_us_per_request"] = found["cpu_us_per_request"] * FLOOR_US / floor
         if case.chunks > 1:
             found["net_us_per_chunk"] = found["net_us_per_request"] / case.chunks
         return found | {"rss_mb": rig.picker.rss_bytes() / 1e6, "neighbour_cores": neighbours.cores()}
+
+
+def _floor(turns: Sequence[Spent]) -> float:
+    """CPU microseconds of the floor for a request."""
+    return max(1.0, sum(turn.picker for turn in turns) / sum(turn.load.requests for turn in turns) * 1e6)
 
 
 def _spent(rig: Rig, generator: Generator, listener: str, seconds: float) -> Spent:
@@ -88,17 +92,22 @@ def _cores(rig: Rig, seconds: float) -> float:
 
 
 def idle(case: Case, command: str = "") -> Numbers:
-    """Cores used with nothing to do but scrape."""
+    """Cores used with nothing to do but scrape; `paced_cores` where the floor, loaded just after, uses `FLOOR_US`."""
     with Stage() as stage:
         rig = Rig(stage, case, command)
+        generator = Generator(stage.folder, case.body_bytes)
         time.sleep(2)
         neighbours = Neighbours(rig.processes)
         before, started = rig.counts() or {}, time.monotonic()
         cores = _cores(rig, case.seconds)
         after, ended = rig.counts() or {}, time.monotonic()
+        with rig.picker.asleep():  # its scrapes would slow the floor down
+            floor = _floor([_spent(rig, generator, "floor", FLOOR_SECONDS) for _ in range(2)])
         return {
             "cores": cores,
+            "paced_cores": cores * FLOOR_US / floor,
             "scrapes_per_second": (after.get("scrapes", 0) - before.get("scrapes", 0)) / (ended - started),
+            "floor_us_per_request": floor,
             "rss_mb": rig.picker.rss_bytes() / 1e6,
             "neighbour_cores": neighbours.cores(),
         }

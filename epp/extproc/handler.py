@@ -45,7 +45,8 @@ class ExtProcHandler:
             effects = self._session.receive(data)
         except Exception:
             effects = self._session.failed(_unexpected("a message"))
-        self._do(effects)
+        if effects:
+            self._do(effects)
 
     def half_closed(self) -> None:
         self._do(self._session.half_closed())

@@ -99,8 +99,8 @@ class PageConnection(asyncio.BufferedProtocol):
 
     def ask(self) -> None:
         """Sends the request."""
-        assert self.usable, "one request at a time, on an open connection"
-        assert self._transport is not None
+        assert self._transport is not None, "not connected"
+        assert self._state is _Await.NOTHING, "one request at a time"
         self._buffer = self._buffers.take()
         self._filled = 0
         self._state = _Await.HEAD

@@ -129,9 +129,8 @@ class Scraper:
             except Exception:
                 log.exception("endpoint at slot %d: a turn failed", target.slot)
             # Late is late: a loop that was busy does not make up for the turns it missed.
-            due = max(due + self.interval, now + self.interval / 2, target.not_before) + self.rng.uniform(
-                -spread, spread
-            )
+            due = max(due + self.interval, now + self.interval / 2, target.not_before)
+            due += spread * (2.0 * self.rng.random() - 1.0)
             heapq.heappush(turns, (due, order, target))
         if turns:
             self._schedule(turns[0][0])
