@@ -18,11 +18,14 @@ from epp.extproc import h2frames as h2
 from epp.extproc import messages
 from epp.extproc.h2grpc import RESPONSE, TRAILERS_OK
 from epp.extproc.h2stream import DATA_WITH_PREFIX, PREFIX_SIZE
+from epp.extproc.messages import Kind
 
 GREETING = h2.settings({h2.SETTING_WINDOW: h2.MAX_WINDOW, h2.SETTING_FRAME: 1 << 20}) + h2.window_update(0, 1 << 30)
 GRANTED = 1 << 24
 READ = 256 << 10
-REQUEST_BODY, RESPONSE_HEADERS, RESPONSE_BODY = (kind << 3 | 2 for kind in (4, 3, 5))
+REQUEST_BODY, RESPONSE_HEADERS, RESPONSE_BODY = (
+    kind << 3 | 2 for kind in (Kind.REQUEST_BODY, Kind.RESPONSE_HEADERS, Kind.RESPONSE_BODY)
+)
 
 
 class Floor:
@@ -111,17 +114,13 @@ def serve(connection: socket.socket, target: str, close: bool) -> None:
     with connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(GREETING)
-        floor, data = Floor(target, close), b""
-        while len(data) < len(h2.PREFACE):
-            data += connection.recv(READ)
-        data = data[len(h2.PREFACE) :]
-        while True:
-            written = floor.receive(data)
-            if written:
+        floor, greeted = Floor(target, close), b""
+        while data := connection.recv(READ):
+            if len(greeted) < len(h2.PREFACE):
+                greeted += data
+                data = greeted[len(h2.PREFACE) :]
+            if written := floor.receive(data):
                 connection.sendall(written)
-            data = connection.recv(READ)
-            if not data:
-                return
 
 
 def main() -> int:

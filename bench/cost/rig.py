@@ -61,35 +61,31 @@ class Rig:
         self.fleet = stage.start("model servers", fleet_command(case, self.servers_port))
         wait_for("the model servers", lambda: self.counts() is not None, self.fleet)
         own = picker_command(case, self.grpc, servers)
+        ports = {"picked": self.grpc}
         self.picker = stage.start("picker", shlex.split(command) if command else own)
-        pickers = {"picked": self.grpc}
-        self.processes: tuple[Process, ...] = (self.fleet, self.picker)
-        self.floor: Process | None = None
+        self.pickers = {"picked": self.picker}
         if case.floor:
-            pickers["floor"] = free_port()
-            self.floor = stage.start("floor", floor_command(case, pickers["floor"], servers[0]))
-            self.processes += (self.floor,)
-        self.envoy = stage.start("envoy", self._envoy_command(pickers, servers[0]))
-        self.processes += (self.envoy,)
+            ports["floor"] = free_port()
+            self.pickers["floor"] = stage.start("floor", floor_command(case, ports["floor"], servers[0]))
+        self.envoy = stage.start("envoy", self._envoy_command(ports, servers[0]))
+        self.processes = (self.fleet, *self.pickers.values(), self.envoy)
         self._probe = bodies(256, 1)[0]
         wait_for("the first answer through Envoy", self._answered, *self.processes)
-
-    def _completions(self) -> dict[str, str]:
-        return {"picked": self.case.completion, "floor": self.case.floor}
 
     @property
     def picked(self) -> int:
         """Envoy's port through the picker."""
         return self.listeners["picked"]
 
-    def _envoy_command(self, pickers: Mapping[str, int], server: str) -> list[str]:
+    def _envoy_command(self, ports: Mapping[str, int], server: str) -> list[str]:
+        completions = {"picked": self.case.completion, "floor": self.case.floor}
         config = bootstrap(
             listeners=self.listeners,
             admin=free_port(),
-            pickers=pickers,
+            pickers=ports,
             server=server,
             log=self.case.completion == "access-log",
-            responses=[name for name, how in self._completions().items() if how == "extproc"],
+            responses=[name for name, how in completions.items() if how == "extproc"],
         )
         path = self.folder / "envoy.json"
         path.write_text(json.dumps(config))

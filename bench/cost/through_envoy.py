@@ -44,10 +44,10 @@ def requests(case: Case, command: str = "") -> Numbers:
         generator.run(rig.picked, case.connections, min(2.0, case.seconds / 2))
         idle_cores = _cores(rig, IDLE_SECONDS)
         neighbours = Neighbours(rig.processes)
-        turns, floors = [], []
-        for _ in range(TURNS if rig.floor else 1):
-            turns.append(_spent(rig, generator, "picked", case.seconds / (TURNS if rig.floor else 1)))
-            if rig.floor:
+        turns, floors, count = [], [], TURNS if case.floor else 1
+        for _ in range(count):
+            turns.append(_spent(rig, generator, "picked", case.seconds / count))
+            if case.floor:
                 floors.append(_spent(rig, generator, "floor", FLOOR_SECONDS))
         found = _per_request(turns, idle_cores)
         if floors:
@@ -64,7 +64,7 @@ def _floor(turns: Sequence[Spent]) -> float:
 
 
 def _spent(rig: Rig, generator: Generator, listener: str, seconds: float) -> Spent:
-    picker = rig.floor if listener == "floor" and rig.floor else rig.picker
+    picker = rig.pickers[listener]
     before, envoy = picker.cpu_seconds(), rig.envoy.cpu_seconds()
     load = generator.run(rig.listeners[listener], rig.case.connections, seconds)
     return Spent(load, picker.cpu_seconds() - before, rig.envoy.cpu_seconds() - envoy)

@@ -62,7 +62,12 @@ class Answers:
 
 def request(encoder: hpack.Encoder, stream: int, messages: list[bytes]) -> bytes:
     """The octets of one stream as Envoy sends them."""
-    parts = [h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(HEADERS))]
+    return h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(HEADERS)) + data(stream, messages)
+
+
+def data(stream: int, messages: list[bytes]) -> bytes:
+    """Messages in DATA frames of the usual size."""
+    parts = []
     for message in messages:
         framed = b"\0" + len(message).to_bytes(4, "big") + message
         parts += [
@@ -82,8 +87,8 @@ def run(streams: int, messages: list[bytes], replies: list[bytes]) -> float:
     spent = 0.0
     for index in range(streams):
         stream = 2 * index + 1
-        data = request(encoder, stream, messages)
-        reads = [data[i : i + READ] for i in range(0, len(data), READ)]
+        octets = request(encoder, stream, messages)
+        reads = [octets[i : i + READ] for i in range(0, len(octets), READ)]
         connection.receive(h2.window_update(0, sum(map(len, replies)) + 100))
         start = time.process_time()
         for read in reads:

@@ -25,6 +25,7 @@ import hpack
 
 from bench.cost.inside import make_director, scrape
 from bench.cost.load import PATH, bodies
+from bench.micro import http2
 from epp.app import GC_THRESHOLDS
 from epp.clock import SystemClock
 from epp.extproc import h2frames as h2
@@ -43,8 +44,6 @@ AT_ONCE = 8
 BATCH = 400
 FEW = 40  # requests whose instructions are counted
 SHOWN = 40
-CALL = [(":method", "POST"), (":path", handler.PROCESS), (":scheme", "http"), (":authority", "epp"),
-        ("te", "trailers"), ("content-type", "application/grpc")]  # fmt: skip
 EVENT = b'data: {"id":"cmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" tok"}}]}\n\n'
 Read = tuple[bytes, list[LogEntry]]
 """What one read of the socket brings, and the lines of the access log that come with it."""
@@ -82,21 +81,16 @@ class Traffic:
         body = self._bodies[stream // 2 % len(self._bodies)]
         headers = {"content-type": "application/json", "content-length": str(len(body)), "x-request-id": request_id}
         headers |= {"user-agent": "python-httpx/0.28.1", "accept": "application/json", "x-forwarded-proto": "http"}
-        opening = h2.frame(h2.HEADERS, h2.END_HEADERS, stream, self._encoder.encode(CALL))
-        messages = (request_headers(PATH, headers=headers), request_body(body), request_body(end=True))
-        return opening + _framed(stream, messages)
+        lines = (request_headers(PATH, headers=headers), request_body(body), request_body(end=True))
+        return http2.request(self._encoder, stream, _messages(lines))
 
     def _answered(self, stream: int) -> bytes:
         head = response_headers(200, headers={"content-type": "text/event-stream", "transfer-encoding": "chunked"})
-        return _framed(stream, (head, response_body(EVENT), response_body(end=True)))
+        return http2.data(stream, _messages((head, response_body(EVENT), response_body(end=True))))
 
 
-def _framed(stream: int, messages: tuple[Any, ...]) -> bytes:
-    parts = []
-    for line in messages:
-        message = line.message + b"\x42\0"  # Envoy's empty metadata
-        parts.append(h2.frame(h2.DATA, 0, stream, b"\0" + len(message).to_bytes(4, "big") + message))
-    return b"".join(parts)
+def _messages(lines: tuple[Any, ...]) -> list[bytes]:
+    return [line.message + b"\x42\0" for line in lines]  # Envoy's empty metadata
 
 
 def _line(request_id: str) -> LogEntry:
