@@ -26,6 +26,7 @@ class Meta(_Object, frozen=True):
     deletion_timestamp: datetime | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    finalizers: tuple[str, ...] = ()
     owner_references: tuple[Owner, ...] = ()
 
 
@@ -53,11 +54,16 @@ class _JobSpec(_Object, frozen=True):
     backoff_limit: int = 6
 
 
+class _Uncounted(_Object, frozen=True):
+    failed: tuple[str, ...] = ()
+
+
 class _JobStatus(_Object, frozen=True):
     conditions: tuple[Condition, ...] | None = None
     start_time: datetime | None = None
     completion_time: datetime | None = None
     failed: int = 0
+    uncounted_terminated_pods: _Uncounted = _Uncounted()
 
 
 class Job(_Object, frozen=True):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 KUEUE = "kueue.x-k8s.io"
 PAUSED_ANNOTATION = "epp-batch/paused"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+TRACKING_FINALIZER = "batch.kubernetes.io/job-tracking"
 
 
 class Resource(NamedTuple):

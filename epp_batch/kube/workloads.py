@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from epp_batch.errors import Kind
 from epp_batch.kube.objects import Condition, Job, Pod, Workload
-from epp_batch.kube.paths import PAUSED_ANNOTATION
+from epp_batch.kube.paths import PAUSED_ANNOTATION, TRACKING_FINALIZER
 from epp_batch.timeline import Event, EventKind
 
 Phase = Literal[
@@ -211,13 +211,28 @@ def _last(facts: Facts) -> bool:
     job, pod = facts.job, facts.pod
     if job is None or job.ended or pod is None:
         return True
-    if pod.condition("DisruptionTarget") is not None:
-        return False
     ended = pod.container.terminated
     if ended is not None and ended.exit_code in _PERMANENT:
         return True
-    counted = [one for one in facts.pods if one.status.phase == "Failed" and one.condition("DisruptionTarget") is None]
-    return max(len(counted), job.status.failed) > job.spec.backoff_limit
+    return not _forgiven(pod) and _failures(job, facts.pods) > job.spec.backoff_limit
+
+
+def _failures(job: Job, pods: tuple[Pod, ...]) -> int:
+    """How many count against the Job's backoffLimit; one too many, never too few, while objects are of two moments.
+
+    The Job controller counts a failed pod in three writes: it lists the uid as uncounted, takes its finalizer from the
+    pod, and moves the uid into `failed`. Pods that are counted may be gone, with their node for one.
+    """
+    failed = [pod for pod in pods if pod.status.phase == "Failed" and not _forgiven(pod)]
+    tracked = {pod.metadata.uid for pod in failed if TRACKING_FINALIZER in pod.metadata.finalizers}
+    uncounted = tracked | set(job.status.uncounted_terminated_pods.failed)
+    return max(len(failed), job.status.failed + len(uncounted))
+
+
+def _forgiven(pod: Pod) -> bool:
+    """Whether the Job's podFailurePolicy ignores its failure: a node's or Kueue's doing."""
+    ended = pod.container.terminated
+    return pod.condition("DisruptionTarget") is not None or (ended is not None and ended.exit_code == Kind.STOPPED.code)
 
 
 def _stopped(pod: Pod) -> bool:

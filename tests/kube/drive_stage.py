@@ -59,9 +59,15 @@ class Stage:
         return found
 
     async def pod(self, stem: str) -> str:
-        """Its running pod."""
-        pods = await self.api.list(PODS, self.namespace, labelSelector=f"epp-batch/unit={self.unit(stem)}")
-        return next(pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running")
+        """Its running pod; the process may be there a moment before."""
+
+        async def runs() -> str | None:
+            pods = await self.api.list(PODS, self.namespace, labelSelector=f"epp-batch/unit={self.unit(stem)}")
+            return next((pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"), None)
+
+        found = await self.plane.until(f"a pod of {stem} runs", runs)
+        assert found is not None
+        return found
 
     def unit(self, stem: str) -> str:
         return next(unit.name for unit in self.run.units if unit.tasks[0].stem == stem)

@@ -94,6 +94,10 @@ async def test_pods_that_die_are_told_and_replaced_while_the_budget_lasts(
     await stage.started("evicted", 2)
     agent.kill(namespace, await stage.pod("oom"))
     stage.play("evicted", "done")
+    # a node takes every pod with it that has not ended: nothing but the one that shall be lost
+    await stage.told("failed", "oom")
+    await stage.told("finished", "evicted")
+    await stage.told("finished", "fine")
     node = (await stage.api.get(PODS, await stage.pod("lost"), namespace))["spec"]["nodeName"]
     await agent.lose(node)
     await remove_node(stage.api, node)
@@ -108,9 +112,30 @@ async def test_pods_that_die_are_told_and_replaced_while_the_budget_lasts(
     assert Folder(stage.folder).failure("oom") == failure
     assert stage.notes.failures == [failure]
     assert [text.split(": ", 1)[1] for text in stage.details("oom", "retried")] == ["exit code 137 (OOMKilled)"]
-    assert "TerminationByKubelet" in stage.details("evicted", "retried")[0]
-    assert "DeletionByPodGC" in stage.details("lost", "retried")[0]
-    assert (stage.starts("oom"), stage.starts("fine")) == (2, 1)
+    [evicted], [lost] = stage.details("evicted", "retried"), stage.details("lost", "retried")
+    assert "TerminationByKubelet" in evicted
+    assert "DeletionByPodGC" in lost
+    assert [stage.starts(stem) for stem in ("oom", "evicted", "lost", "fine")] == [2, 2, 2, 1]
+
+
+async def test_the_last_failure_is_no_retry_though_the_pod_before_it_went_with_its_node(
+    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+) -> None:
+    agent = await process_nodes(2, GPU, WORKER)
+    await queues.add("lq", GPU)
+    driving = stage.drive(run("r", stage.folder, namespace, ["oom"], retries=1))
+    await stage.started("oom")
+    first = await stage.pod("oom")
+    node = (await stage.api.get(PODS, first, namespace))["spec"]["nodeName"]
+    agent.kill(namespace, first)
+    await stage.told("retried", "oom")
+    await agent.lose(node)
+    await remove_node(stage.api, node)
+    await stage.started("oom", 2)
+    agent.kill(namespace, await stage.pod("oom"))
+    outcome = await asyncio.wait_for(driving, 60)
+    assert [failure.message for failure in outcome.failed] == ["exit code 137 (OOMKilled)"]
+    assert stage.details("oom", "retried") == [f"{first}: exit code 137 (OOMKilled)"]
 
 
 async def test_what_a_worker_says_is_the_failure_and_other_recordings_go_on(

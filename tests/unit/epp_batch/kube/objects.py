@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from epp_batch.kube.objects import Job, Pod, Workload
+from epp_batch.kube.paths import TRACKING_FINALIZER
 from epp_batch.kube.workloads import Facts
 
 UNIT = "r-1"
@@ -56,6 +57,7 @@ def pod(
     ended: dict[str, Any] | None = None,
     deleted: bool = False,
     waiting: dict[str, Any] | None = None,
+    counted: bool = True,
 ) -> Pod:
     state: dict[str, Any] = {}
     if waiting is not None:
@@ -64,7 +66,8 @@ def pod(
         state = {"terminated": {"startedAt": at(began or 0), "finishedAt": at((began or 0) + 5), **ended}}
     elif began is not None:
         state = {"running": {"startedAt": at(began)}}
-    meta: dict[str, Any] = {"name": name, "creationTimestamp": at(born)}
+    meta: dict[str, Any] = {"name": name, "uid": f"uid-{name}", "creationTimestamp": at(born)}
+    meta["finalizers"] = [] if counted else [TRACKING_FINALIZER]
     if deleted:
         meta["deletionTimestamp"] = at(9)
     status = {"phase": phase, "conditions": list(conditions), "containerStatuses": [{"name": "worker", "state": state}]}

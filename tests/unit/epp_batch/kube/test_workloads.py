@@ -122,6 +122,29 @@ def test_a_pod_that_is_replaced_is_a_retry_and_the_last_one_is_not():
     assert retries(Facts(job(condition("Failed")), HELD, (FAILED,))) == []
 
 
+@pytest.mark.parametrize(
+    ("counted", "status"),
+    [
+        (False, {"failed": 1}),  # not seen by the Job controller
+        (False, {"failed": 1, "uncountedTerminatedPods": {"failed": ["uid-p2"]}}),
+        (True, {"failed": 1, "uncountedTerminatedPods": {"failed": ["uid-p2"]}}),
+        (True, {"failed": 2, "uncountedTerminatedPods": {}}),
+    ],
+)
+def test_the_last_failure_is_no_retry_though_the_pods_before_it_are_gone(counted: bool, status: dict):
+    last = pod("Failed", name="p2", born=9, began=10, ended={"exitCode": 137}, counted=counted)
+    assert retries(Facts(job(status=status), HELD, (last,))) == []
+    fewer = {**status, "failed": status["failed"] - 1}
+    assert retries(Facts(job(status=fewer), HELD, (last,))) == ["p2: exit code 137"]
+
+
+def test_a_worker_that_was_told_to_stop_costs_no_retry():
+    stopped = pod("Failed", began=4, ended={"exitCode": 143})
+    assert retries(Facts(job(), HELD, (stopped,))) == ["p1: exit code 143"]
+    later = pod("Failed", name="p2", born=9, began=10, ended={"exitCode": 137})
+    assert retries(Facts(job(), HELD, (stopped, later))) == ["p1: exit code 143", "p2: exit code 137"]
+
+
 def test_a_disruption_is_a_retry_and_the_end_of_a_suspended_job_is_none():
     gone = condition("DisruptionTarget", reason="DeletionByPodGC", message="node is gone", second=8)
     assert retries(Facts(job(), HELD, (pod("Failed", gone, began=4, deleted=True),))) == [
