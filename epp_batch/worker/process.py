@@ -21,6 +21,8 @@ from epp_batch.worker.worker import Shelf, work
 
 GRACE = 10.0
 """Seconds after SIGTERM in which the batch under way may end; Kubernetes kills after 30 unless told otherwise."""
+_ENDED = b"\0"
+"""In the pipe where else the numbers of signals come."""
 
 
 class Speaker:
@@ -82,12 +84,15 @@ def _supervise(orders: Iterable[Order]) -> int:
         except BaseException as error:
             outcome.append(error)
         finally:
-            os.write(tell, b"e")
+            os.write(tell, _ENDED)
 
+    # any thread may be the one that takes a signal: told through a pipe by C, `os.read` hears it in every case
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(tell, b"s"))
+        signal.signal(number, lambda *_: None)
     threading.Thread(target=body, name="work", daemon=True).start()
-    if os.read(heard, 1) == b"s":
+    if os.read(heard, 1) != _ENDED:
         stop.set()
         if not select.select([heard], [], [], GRACE)[0]:
             _leave(speaker, Kind.STOPPED.code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -72,6 +73,17 @@ def test_a_folder_of_speech_good_and_bad(audio, tmp_path):
     assert [event.kind for event in events if event.unit == events[-1].unit] == [
         "created", "admitted", "running", events[-1].kind,
     ]  # fmt: skip
+
+
+def test_a_worker_hears_a_signal_that_another_of_its_threads_takes(long, tmp_path):
+    """As the kernel gives it to any of them when the process was stopped as it came."""
+    folder = Folder(tmp_path / "out")
+    with running("worker", env=order(folder, long)) as process:
+        until(lambda: under_way(folder, "long"), "a first batch")
+        other = max(int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir())
+        assert other != process.pid
+        ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGTERM)
+        assert process.wait(PATIENCE) == 143
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
