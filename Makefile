@@ -27,7 +27,7 @@ demo: $(STAMP) ## round robin against our default on a prefix-sharing workload
 	$(BIN)/epp demo $(ARGS)
 
 kube-tools: $(STAMP) ## etcd, API server, scheduler, Kueue … for tests/kube, built once into ~/.cache/epp/kube (5 to 10 minutes)
-	@$(BIN)/python tests/kube/tools/build.py
+	@$(BIN)/python -m tests.kube.tools.build
 
 batch-demo: $(STAMP) ## speech to transcripts to summaries to a report, with real Whisper on this machine
 	@$(BIN)/python -c 'from tests.speech import librivox; librivox()' || echo "No recordings of people to be had: espeak-ng speaks alone."

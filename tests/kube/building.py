@@ -14,6 +14,7 @@ from tests.kube.processes import dies_with_parent
 from tests.kube.tools import build
 
 _NEWS_SECONDS = 0.2
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 class Building:
@@ -23,7 +24,8 @@ class Building:
         self._log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, build.__file__],
+                [sys.executable, "-m", build.__name__],
+                cwd=_ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

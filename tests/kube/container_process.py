@@ -57,6 +57,11 @@ class ContainerProcess:
         return "running" in self.state
 
     @property
+    def told_to_end(self) -> bool:
+        """Whether SIGTERM or the last SIGKILL was sent."""
+        return self._ending.is_set()
+
+    @property
     def exit_code(self) -> int | None:
         """Of the last end; None before."""
         ended = self.state.get("terminated")

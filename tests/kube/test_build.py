@@ -14,7 +14,7 @@ from tests.kube.building import Building
 from tests.kube.tools.build import BINARIES, BuildError, build, built, cache_folder
 from tests.transcribing import until
 
-TOOL = Path(__file__).parent / "tools" / "build.py"
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_cache_is_the_users_own_unless_named() -> None:
@@ -81,7 +81,7 @@ def test_a_build_beside_the_tests_gives_way_to_them_and_ends_with_them(tmp_path:
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KUBE_CACHE": str(tmp_path)}
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, str(tmp_path / "log"), json.dumps(environment)],
-        cwd=TOOL.parents[3],
+        cwd=ROOT,
         stdin=subprocess.PIPE,
     )
     until((tmp_path / "pid").exists, "a compiler is at work")
@@ -119,7 +119,8 @@ def play_go(folder: Path, build: str) -> None:
 
 def test_the_command_ends_with_one_and_the_message(tmp_path: Path) -> None:
     environment = {"PATH": str(tmp_path), "PIP_NO_INDEX": "1", "KUBE_CACHE": str(tmp_path)}
-    done = subprocess.run([sys.executable, TOOL], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.kube.tools.build"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "https://go.dev/dl" in done.stderr
     assert "Traceback" not in done.stderr

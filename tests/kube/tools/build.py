@@ -1,6 +1,6 @@
 """Builds the control plane for tests/kube from go.mod beside this file; a second run finds it built.
 
-    python tests/kube/tools/build.py
+    python -m tests.kube.tools.build
 
 Everything lands in $KUBE_CACHE, or else in ${XDG_CACHE_HOME:-~/.cache}/epp/kube, so that clones share one build.
 """
@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.kube.processes import dies_with_parent
 
 HERE = Path(__file__).resolve().parent
 BINARIES = {
@@ -116,7 +118,14 @@ class _Go:
         begun = time.monotonic()
         self._say(f"  {what} …")
         with self._log.open("wb") as log:
-            process = subprocess.Popen([self._go, *command], cwd=HERE, env=self._environment, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [self._go, *command],
+                cwd=HERE,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                preexec_fn=dies_with_parent(),  # noqa: PLW1509 -- also where a signal comes before the `try`
+            )
             try:
                 while (code := self._wait(process)) is None:
                     self._say(f"  {what} … {time.monotonic() - begun:.0f} s")
