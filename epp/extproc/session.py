@@ -264,6 +264,7 @@ class Session:
 
 
 UNDECIDED: Final = (State.NEW, State.GATHERING, State.DECIDING)
+ANSWERED: Final = (State.ROUTED, State.RESPONDING, State.ENDED)
 
 Step = Callable[[Session, Incoming], list[Effect]]
 
@@ -281,26 +282,18 @@ STEPS: Final[Mapping[tuple[State, Kind], Step]] = {
     (State.FORWARDING, Kind.RESPONSE_HEADERS): Session._response_headers,
     (State.FORWARDING, Kind.RESPONSE_BODY): Session._response_body,
     (State.FORWARDING, Kind.RESPONSE_TRAILERS): Session._response_trailers,
-    (State.ROUTED, Kind.REQUEST_BODY): Session._late_request_body,
-    (State.ROUTED, Kind.REQUEST_TRAILERS): Session._late_request_trailers,
     (State.ROUTED, Kind.RESPONSE_HEADERS): Session._response_headers,
     (State.ROUTED, Kind.RESPONSE_BODY): Session._response_body,
     (State.ROUTED, Kind.RESPONSE_TRAILERS): Session._response_trailers,
-    (State.RESPONDING, Kind.REQUEST_BODY): Session._late_request_body,
-    (State.RESPONDING, Kind.REQUEST_TRAILERS): Session._late_request_trailers,
     (State.RESPONDING, Kind.RESPONSE_BODY): Session._response_body,
     (State.RESPONDING, Kind.RESPONSE_TRAILERS): Session._response_trailers,
-    (State.ENDED, Kind.REQUEST_BODY): Session._late_request_body,
-    (State.ENDED, Kind.REQUEST_TRAILERS): Session._late_request_trailers,
+    **{(state, Kind.REQUEST_BODY): Session._late_request_body for state in ANSWERED},
+    **{(state, Kind.REQUEST_TRAILERS): Session._late_request_trailers for state in ANSWERED},
     (State.ENDED, Kind.RESPONSE_BODY): Session._drop,
     (State.ENDED, Kind.RESPONSE_TRAILERS): Session._response_trailers,
 }
 
 AT_HALF_CLOSE: Final[Mapping[State, Callable[[Session], list[Effect]]]] = {
-    State.NEW: Session._finish,
+    **dict.fromkeys(set(State) - {State.DECIDING, State.CLOSED}, Session._finish),
     State.GATHERING: Session._unfinished,
-    State.FORWARDING: Session._finish,
-    State.ROUTED: Session._finish,
-    State.RESPONDING: Session._finish,
-    State.ENDED: Session._finish,
 }

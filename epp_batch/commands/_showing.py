@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import yaml
 
+from epp.errors import Problem
 from epp_batch.cluster import jobs
 from epp_batch.cluster.checks import Seen
 from epp_batch.cluster.fit import fits
 from epp_batch.cluster.quantities import show
+from epp_batch.commands import _summaries
+from epp_batch.commands._looking import Look
 from epp_batch.errors import InputError
 from epp_batch.folder import Folder
+from epp_batch.intake import Gathered
 from epp_batch.work import Cluster, Run, Unit
+
+
+def dry_run(
+    args: argparse.Namespace, wanted: Run, gathered: Gathered, looked: Look | None, problems: Sequence[Problem]
+) -> int:
+    """Prints what is still to do; 1 if something keeps it from being done, else 0."""
+    if not args.force:
+        wanted, done = _unfinished(wanted)
+        if done:
+            print(f"epp-batch submit: {done} recordings are finished already, and left out", file=sys.stderr)
+    for failure in gathered.failures:
+        _summaries.complain(failure)
+    if args.yaml:
+        print(manifests(wanted), end="")
+    else:
+        print(units(wanted))
+        if looked is not None:
+            print(quota(wanted, looked.seen))
+            print(prediction(wanted, looked.objects), end="")
+    for problem in problems:
+        print(f"epp-batch submit: {problem}", file=sys.stderr)
+    return 1 if problems or gathered.failures else 0
 
 
 def manifests(run: Run) -> str:
@@ -34,7 +62,7 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def unfinished(run: Run) -> tuple[Run, int]:
+def _unfinished(run: Run) -> tuple[Run, int]:
     """The run without units whose transcripts are all there; how many recordings have theirs."""
     folder = Folder(run.output)
     missing = {task.stem for task in run.tasks() if folder.finished(task, run.options) is None}

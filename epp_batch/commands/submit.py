@@ -97,7 +97,9 @@ async def _run(args: argparse.Namespace) -> int:
         wanted = _planned(args, folder, gathered, namespace, looked, clock)
         problems = await _problems(wanted, client, looked)
         if args.dry_run:
-            return _show(args, wanted, gathered, looked, problems)
+            from epp_batch.commands import _showing
+
+            return _showing.dry_run(args, wanted, gathered, looked, problems)
         assert client is not None
         if problems and not args.no_preflight:
             count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
@@ -246,30 +248,6 @@ async def _problems(wanted: Run, client: Client | None, looked: Look | None) -> 
     if client is None or looked is None:
         return []
     return judge(wanted, looked.seen) or await refusals(client, wanted)
-
-
-def _show(
-    args: argparse.Namespace, wanted: Run, gathered: Gathered, looked: Look | None, problems: list[Problem]
-) -> int:
-    """Prints what is still to do."""
-    from epp_batch.commands import _showing, _summaries
-
-    if not args.force:
-        wanted, done = _showing.unfinished(wanted)
-        if done:
-            print(f"epp-batch submit: {done} recordings are finished already, and left out", file=sys.stderr)
-    for failure in gathered.failures:
-        _summaries.complain(failure)
-    if args.yaml:
-        print(_showing.manifests(wanted), end="")
-    else:
-        print(_showing.units(wanted))
-        if looked is not None:
-            print(_showing.quota(wanted, looked.seen))
-            print(_showing.prediction(wanted, looked.objects), end="")
-    for problem in problems:
-        print(f"epp-batch submit: {problem}", file=sys.stderr)
-    return 1 if problems or gathered.failures else 0
 
 
 def _nothing(args: argparse.Namespace, gathered: Gathered, folder: Folder, clock: Clock) -> int:
