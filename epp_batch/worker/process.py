@@ -94,7 +94,7 @@ def _supervise(orders: Iterable[Order]) -> int:
     threading.Thread(target=body, name="work", daemon=True).start()
     if os.read(heard, 1) != _ENDED:
         stop.set()
-        if not select.select([heard], [], [], GRACE)[0]:
+        if not select.select([heard], [], [], GRACE)[0] or os.read(heard, 1) != _ENDED:  # late, or told again
             _leave(speaker, Kind.STOPPED.code)
     leave_note(speaker.ends)
     result = outcome[0]

@@ -86,6 +86,17 @@ def test_a_worker_hears_a_signal_that_another_of_its_threads_takes(long, tmp_pat
         assert process.wait(PATIENCE) == 143
 
 
+def test_a_worker_that_is_told_twice_leaves_at_once(long, tmp_path):
+    folder = Folder(tmp_path / "out")
+    with running("worker", env=order(folder, long)) as process:
+        until(lambda: under_way(folder, "long"), "a first batch")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 143
+        assert "Traceback" not in process.stderr.read()
+    assert under_way(folder, "long")
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_worker_that_is_ended_halfway_goes_on_where_it_was(long, whole, tmp_path, number, code):
     halved = Folder(tmp_path / "halved")
