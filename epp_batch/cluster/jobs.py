@@ -28,6 +28,11 @@ HASH_ANNOTATION = "epp-batch/spec-hash"
 SOURCE_ANNOTATION = "epp-batch/source"
 SECONDS_ANNOTATION = "epp-batch/audio-seconds"
 CONTAINER = "worker"
+FATAL_CODES = frozenset(kind.code for kind in Kind if kind.permanent)
+"""Exit codes that end a Job: what cannot get better."""
+FORGIVEN_CODES = frozenset({Kind.STOPPED.code})
+FORGIVEN_CONDITION = "DisruptionTarget"
+"""What a node or Kueue did to a pod, which is no failure of the Job."""
 SCRATCH = "/tmp"
 ORDERING_SECONDS = 60
 GRACE_SECONDS = 60
@@ -146,16 +151,16 @@ def _annotations(unit: Unit) -> dict[str, str]:
 
 
 def _failure_rules() -> list[dict[str, Any]]:
-    """What cannot get better ends the Job; what a node or Kueue did to a pod is no failure; the rest counts."""
-    permanent = sorted(kind.code for kind in Kind if kind.permanent)
+    """Of exit codes and conditions; whatever fails otherwise counts."""
 
-    def on_exit(action: str, codes: list[int]) -> dict[str, Any]:
-        return {"action": action, "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": codes}}
+    def on_exit(action: str, codes: frozenset[int]) -> dict[str, Any]:
+        values = sorted(codes)
+        return {"action": action, "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": values}}
 
     return [
-        on_exit("FailJob", permanent),
-        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        on_exit("Ignore", [Kind.STOPPED.code]),
+        on_exit("FailJob", FATAL_CODES),
+        {"action": "Ignore", "onPodConditions": [{"type": FORGIVEN_CONDITION, "status": "True"}]},
+        on_exit("Ignore", FORGIVEN_CODES),
     ]
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
 
-from epp.errors import Problem
 from epp_batch.cluster import jobs
 from epp_batch.cluster.checks import Seen
 from epp_batch.cluster.fit import fits
 from epp_batch.cluster.quantities import show
 from epp_batch.commands import _summaries
-from epp_batch.commands._looking import Look
 from epp_batch.errors import InputError
 from epp_batch.folder import Folder
-from epp_batch.intake import Gathered
 from epp_batch.work import Cluster, Run, Unit
+
+if TYPE_CHECKING:
+    from epp.errors import Problem
+    from epp_batch.commands._looking import Look
+    from epp_batch.intake import Gathered
 
 
 def dry_run(

@@ -207,6 +207,12 @@ class Pod(_Object, frozen=True):
         return self.status.phase in ("Succeeded", "Failed")
 
     @property
+    def exit_code(self) -> int | None:
+        """Of its container; None while it has not ended."""
+        ended = self.container.terminated
+        return None if ended is None else ended.exit_code
+
+    @property
     def ran(self) -> datetime | None:
         """When its container started; None while it has not."""
         state = self.container

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from epp_batch.cluster.jobs import FORGIVEN_CONDITION
 from epp_batch.errors import Kind, Stage
 from epp_batch.folder import Failure, Result
 from epp_batch.kube.objects import Pod
@@ -98,7 +99,7 @@ def explain(task: Task, key: str, state: State, facts: Facts, at: float) -> Fail
 
 def _kind(pod: Pod) -> Kind:
     ended = pod.container.terminated
-    if pod.condition("DisruptionTarget") is not None:
+    if pod.condition(FORGIVEN_CONDITION) is not None:
         return Kind.STOPPED
     if ended is None:
         return Kind.INTERNAL

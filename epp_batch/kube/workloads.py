@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from epp_batch.errors import Kind
+from epp_batch.cluster.jobs import FATAL_CODES, FORGIVEN_CODES, FORGIVEN_CONDITION
 from epp_batch.kube.objects import Condition, Job, Pod, Workload
 from epp_batch.kube.paths import PAUSED_ANNOTATION, TRACKING_FINALIZER
 from epp_batch.timeline import Event, EventKind
@@ -25,7 +25,6 @@ Phase = Literal[
     "failed",
 ]
 _NEVER = ("> maximum capacity", "unavailable in ClusterQueue", "doesn't exist", "terminating or missing")
-_PERMANENT = frozenset(kind.code for kind in Kind if kind.permanent)
 _NEVER_REASONS = ("ExceedsMaxQuota", "NoMatchingFlavor", "Misconfigured")
 
 
@@ -196,7 +195,7 @@ def _of_pods(unit: str, facts: Facts) -> Iterator[Event]:
 
 def why_pod_failed(pod: Pod) -> str:
     """In words: evicted, deleted with its node, killed for memory, or its exit code."""
-    disrupted = pod.condition("DisruptionTarget")
+    disrupted = pod.condition(FORGIVEN_CONDITION)
     if disrupted is not None:
         return f"{disrupted.reason}: {disrupted.message}" if disrupted.message else disrupted.reason
     ended = pod.container.terminated
@@ -211,8 +210,7 @@ def _last(facts: Facts) -> bool:
     job, pod = facts.job, facts.pod
     if job is None or job.ended or pod is None:
         return True
-    ended = pod.container.terminated
-    if ended is not None and ended.exit_code in _PERMANENT:
+    if pod.exit_code in FATAL_CODES:
         return True
     return not _forgiven(pod) and _failures(job, facts.pods) > job.spec.backoff_limit
 
@@ -231,17 +229,16 @@ def _failures(job: Job, pods: tuple[Pod, ...]) -> int:
 
 def _forgiven(pod: Pod) -> bool:
     """Whether the Job's podFailurePolicy ignores its failure: a node's or Kueue's doing."""
-    ended = pod.container.terminated
-    return pod.condition("DisruptionTarget") is not None or (ended is not None and ended.exit_code == Kind.STOPPED.code)
+    return pod.condition(FORGIVEN_CONDITION) is not None or pod.exit_code in FORGIVEN_CODES
 
 
 def _stopped(pod: Pod) -> bool:
     """Deleted because its Job was suspended: an eviction by Kueue, told as that."""
-    return pod.metadata.deletion_timestamp is not None and pod.condition("DisruptionTarget") is None
+    return pod.metadata.deletion_timestamp is not None and pod.condition(FORGIVEN_CONDITION) is None
 
 
 def _disrupted_at(pod: Pod) -> datetime | None:
-    disrupted = pod.condition("DisruptionTarget")
+    disrupted = pod.condition(FORGIVEN_CONDITION)
     return disrupted.last_transition_time if disrupted is not None else None
 
 
