@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from epp.api import INFLIGHT_REQUESTS, Count, Endpoints, Fraction, ProducerName, Request, Scorer, Scores
-
-# numpy takes arrays without axes faster than numbers
-NOTHING, ALL = np.zeros((), np.float32), np.ones((), np.float32)
+from epp.api import INFLIGHT_REQUESTS, ONE, ZERO, Count, Endpoints, Fraction, ProducerName, Request, Scorer, Scores
 
 
 class ActiveRequest(Scorer, type="active-request-scorer"):
@@ -28,7 +25,7 @@ class ActiveRequest(Scorer, type="active-request-scorer"):
         active = endpoints[INFLIGHT_REQUESTS]
         most = np.fmax.reduce(active, initial=0)  # fmax: an unknown count must not spoil the others
         if most <= self.idle_threshold:
-            return np.asarray(active * NOTHING + ALL)
+            return np.asarray(active * ZERO + ONE)
         scores: Scores = (most - active) * np.float32(self.max_busy_score / most)
         scores[active <= self.idle_threshold] = 1
         return scores

@@ -11,6 +11,7 @@ from epp.api import (
     PREFIX_INFO,
     PROMPT,
     UNCACHED_TOKENS,
+    ZERO,
     Charge,
     Count,
     Endpoints,
@@ -23,8 +24,6 @@ from epp.api import (
     Prompt,
     Request,
 )
-
-NOTHING = np.zeros((), np.float32)  # numpy takes arrays without axes faster than numbers
 
 
 class InflightLoad(Producer, type="inflight-load-producer"):
@@ -58,7 +57,7 @@ class InflightLoad(Producer, type="inflight-load-producer"):
         if info is None:
             return {UNCACHED_TOKENS: np.full(len(endpoints), prompt.tokens, np.float32)}
         computed = prompt.tokens - endpoints[self._blocks] * np.float32(info.block_tokens)
-        return {UNCACHED_TOKENS: np.maximum(computed, NOTHING)}
+        return {UNCACHED_TOKENS: np.maximum(computed, ZERO)}
 
     def charge(self, request: Request, endpoints: Endpoints, position: int) -> Charge:
         """The weight if the request goes to the endpoint at `position`."""

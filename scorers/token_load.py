@@ -6,10 +6,19 @@ from math import isnan
 
 import numpy as np
 
-from epp.api import INFLIGHT_TOKENS, UNCACHED_TOKENS, Endpoints, Need, Positive, ProducerName, Request, Scorer, Scores
-
-# numpy takes arrays without axes faster than numbers
-NOTHING, ALL = np.zeros((), np.float32), np.ones((), np.float32)
+from epp.api import (
+    INFLIGHT_TOKENS,
+    ONE,
+    UNCACHED_TOKENS,
+    ZERO,
+    Endpoints,
+    Need,
+    Positive,
+    ProducerName,
+    Request,
+    Scorer,
+    Scores,
+)
 
 
 class TokenLoad(Scorer, type="token-load-scorer"):
@@ -36,5 +45,5 @@ class TokenLoad(Scorer, type="token-load-scorer"):
         tokens = in_flight + own
         if isnan(np.add.reduce(tokens)):
             tokens = in_flight + np.nan_to_num(own)
-        share = np.minimum(tokens * self._per_token, ALL)
-        return np.asarray(ALL - np.maximum(share, NOTHING))
+        share = np.minimum(tokens * self._per_token, ONE)
+        return np.asarray(ONE - np.maximum(share, ZERO))

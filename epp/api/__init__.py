@@ -45,7 +45,7 @@ from epp.api.plugins import (
 )
 from epp.api.profile import Profile
 from epp.api.request import PREFIX_INFO, PROMPT, PrefixInfo, Prompt, Request
-from epp.api.scale import falling, rising
+from epp.api.scale import ONE, ZERO, falling, rising
 from epp.api.types import (
     Count,
     Fraction,
@@ -89,6 +89,7 @@ __all__ = [
     "Need",
     "NoEndpoints",
     "NonNegative",
+    "ONE",
     "Observer",
     "Order",
     "Overloaded",
@@ -120,6 +121,7 @@ __all__ = [
     "UsageReader",
     "Values",
     "WAITING",
+    "ZERO",
     "falling",
     "rising",
 ]

@@ -6,6 +6,11 @@ import numpy as np
 
 from epp.api.types import Scores, Values
 
+ZERO, ONE = np.zeros((), np.float32), np.ones((), np.float32)
+"""Arrays without axes, which numpy takes faster than numbers; read-only."""
+ZERO.setflags(write=False)
+ONE.setflags(write=False)
+
 
 def falling(values: Values) -> Scores:
     """(max - v) / (max - min) over the known values; 1 for all when they are equal (llm-d's queue-scorer)."""

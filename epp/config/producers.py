@@ -178,42 +178,34 @@ class Producers:
             self._declarations.problem(consumer.path, message)
 
 
-class Telling(Producer):
-    """A producer whose columns or facts go by another name, or by more than one."""
+class _Renamed(Plugin):
+    """Goes by the producer's type in metrics; neighbours that need what it gives wait for it."""
 
-    producer: Producer
+    producer: Any
     keys: Mapping[Need, tuple[Need, ...]]
 
     def __post_init__(self) -> None:
-        _pass_for(self, self.producer, self.keys)
+        telling: Any = self
+        telling.type = self.producer.type
+        telling.gives = tuple(key for names in self.keys.values() for key in names)
 
     def wants(self) -> tuple[Need, ...]:
-        return self.producer.wants()
+        wanted: tuple[Need, ...] = self.producer.wants()
+        return wanted
+
+
+class Telling(_Renamed, Producer):
+    """A producer whose columns or facts go by another name, or by more than one."""
 
     def produce(self, request: Request, endpoints: Endpoints) -> Produced:
         return _told(self.producer.produce(request, endpoints), self.keys)
 
 
-class AsyncTelling(AsyncProducer):
+class AsyncTelling(_Renamed, AsyncProducer):
     """The same of a producer that waits."""
-
-    producer: AsyncProducer
-    keys: Mapping[Need, tuple[Need, ...]]
-
-    def __post_init__(self) -> None:
-        _pass_for(self, self.producer, self.keys)
-
-    def wants(self) -> tuple[Need, ...]:
-        return self.producer.wants()
 
     async def produce(self, request: Request, endpoints: Endpoints) -> Produced:
         return _told(await self.producer.produce(request, endpoints), self.keys)
-
-
-def _pass_for(telling: Any, producer: Plugin, keys: Mapping[Need, tuple[Need, ...]]) -> None:
-    """Metrics name the type; neighbours that need what it gives wait for it."""
-    telling.type = producer.type
-    telling.gives = tuple(key for names in keys.values() for key in names)
 
 
 def _told(produced: Produced, keys: Mapping[Need, tuple[Need, ...]]) -> Produced:
