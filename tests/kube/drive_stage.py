@@ -54,9 +54,7 @@ class Stage:
         async def seen() -> str | None:
             return next((stem for stem in stems if kind in self.notes.kinds(self.unit(stem))), None)
 
-        found = await self.plane.until(f"one of {stems} is told as {kind}", seen)
-        assert found is not None
-        return found
+        return await self.plane.until(f"one of {stems} is told as {kind}", seen)
 
     async def pod(self, stem: str) -> str:
         """Its running pod; the process may be there a moment before."""
@@ -65,9 +63,7 @@ class Stage:
             pods = await self.api.list(PODS, self.namespace, labelSelector=f"epp-batch/unit={self.unit(stem)}")
             return next((pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"), None)
 
-        found = await self.plane.until(f"a pod of {stem} runs", runs)
-        assert found is not None
-        return found
+        return await self.plane.until(f"a pod of {stem} runs", runs)
 
     def unit(self, stem: str) -> str:
         return next(unit.name for unit in self.run.units if unit.tasks[0].stem == stem)

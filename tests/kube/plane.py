@@ -135,7 +135,7 @@ class Plane:
         finally:
             await self.restart("kueue", before)
 
-    async def until(self, what: str, ready: Callable[[], Awaitable[T]], limit: float = 60.0) -> T:
+    async def until(self, what: str, ready: Callable[[], Awaitable[T | None]], limit: float = 60.0) -> T:
         """Looks until `ready` returns something true, and returns it.
 
         NotYet, refusals and lost connections are no end of it. TimeoutError after `limit` seconds names `what` and

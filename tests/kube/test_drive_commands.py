@@ -75,9 +75,7 @@ async def started(plane: Plane, folder: Path, stems: str) -> str:
     async def there() -> str | None:
         return next((stem for stem in stems if (folder / f"{stem}.starts").exists()), None)
 
-    found = await plane.until(f"one of {stems} has started", there)
-    assert found is not None
-    return found
+    return await plane.until(f"one of {stems} has started", there)
 
 
 @pytest.mark.timeout(240)

@@ -133,6 +133,7 @@ async def test_speech_goes_through_kueue_and_whisper_to_summaries(
         # the transcript is summarized while its Job is still on the way to say that it is complete
         assert [event.kind for event in told if event.kind in LIFE] == LIFE
         assert [event.kind for event in told if event.kind not in LIFE] == ["summarizing", "first-token", "summarized"]
+        assert [event.kind for event in told][: len(LIFE) - 1] == LIFE[:-1]
         assert next(event.place for event in told if event.kind == "running") == f"{namespace}-p0"
     assert min(e.at for e in events if e.kind == "summarized") < max(e.at for e in events if e.kind == "finished")
     again = await api.list(JOBS, namespace)

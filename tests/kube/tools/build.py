@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -124,7 +123,7 @@ class _Go:
                 env=self._environment,
                 stdout=log,
                 stderr=log,
-                preexec_fn=dies_with_parent(),  # noqa: PLW1509 -- also where a signal comes before the `try`
+                preexec_fn=dies_with_parent(),  # noqa: PLW1509 -- however this build ends
             )
             try:
                 while (code := self._wait(process)) is None:
@@ -242,7 +241,6 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
 
 def main() -> int:
     """Builds with progress on stderr; 1 if that fails."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # which ends the compiler on its way
     try:
         build(cache_folder(os.environ), os.environ, lambda line: print(line, file=sys.stderr, flush=True))
     except BuildError as error:
