@@ -4,8 +4,9 @@
 
 Eight requests interleave on one connection, as Envoy sends them: head, 4 KB of body and the body's end, and with
 `extproc` the answer's head, one event, and its end; then the reset. Prints microseconds a request, the best of some
-batches. `--opcodes` counts instead how many instructions of Python's bytecode each function runs through: the same
-number every time, whatever else the machine does, and so what tells on a noisy one whether a change is one.
+batches. `--opcodes` counts instead how many instructions of Python's bytecode each function runs through: to a
+thousandth the same number every time, whatever else the machine does, and so what tells on a noisy one whether a
+change is one; with PYTHONHASHSEED=0 to the last.
 """
 
 from __future__ import annotations
