@@ -52,7 +52,7 @@ types: $(STAMP)
 layers: $(STAMP)
 	$(BIN)/lint-imports
 
-protos: $(STAMP) ## epp/extproc/pb from protos/
+protos: $(STAMP) ## epp/pb from protos/
 	$(BIN)/python protos/build.py
 
 fuzz: $(STAMP) ## a bounded fuzz run over the transport and the session

@@ -22,13 +22,13 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
-    Command("serve", "epp.app", "the endpoint picker itself, for an Envoy that you run"),
-    Command("up", "epp.gateway.command", "a whole gateway: Envoy, the picker and, if asked, simulated servers"),
-    Command("sim", "epp.sim.command", "model servers that behave like vLLM, without a GPU"),
-    Command("demo", "epp.demo", "round robin against our default on a prefix-sharing workload"),
-    Command("check", "epp.check", "reads a configuration and prints what would run, or all that is wrong"),
-    Command("plugins", "epp.plugins", "the plugins that are installed, with their parameters"),
-    Command("explain", "epp.obs.explain", "why the last requests went where they went"),
+    Command("serve", "epp.cli.serve", "the endpoint picker itself, for an Envoy that you run"),
+    Command("up", "epp.cli.up", "a whole gateway: Envoy, the picker and, if asked, simulated servers"),
+    Command("sim", "epp.cli.sim", "model servers that behave like vLLM, without a GPU"),
+    Command("demo", "epp.cli.demo", "round robin against our default on a prefix-sharing workload"),
+    Command("check", "epp.cli.check", "reads a configuration and prints what would run, or all that is wrong"),
+    Command("plugins", "epp.cli.plugins", "the plugins that are installed, with their parameters"),
+    Command("explain", "epp.cli.explain", "why the last requests went where they went"),
 )
 
 

@@ -5,6 +5,7 @@ An exception class exists where a caller decides differently:
     EppError
     ├── ConfigError              start-up stops; carries every problem found, each with its path
     ├── SourceError              one endpoint could not be read; the poller backs off
+    ├── DecodeError              bytes of a peer are not the message that was expected; ends its RPC
     ├── PluginError              a plugin broke its contract; names the plugin
     └── Reject                   the client gets an HTTP answer from us
         ├── BadRequest           400
@@ -62,6 +63,10 @@ class ConfigError(EppError):
 
 class SourceError(EppError):
     """Reading the state of one endpoint failed."""
+
+
+class NotUnderstood(EppError, ValueError):
+    """The bytes are not the message that was expected, or one that says nothing."""
 
 
 class PluginError(EppError):

@@ -1,4 +1,4 @@
-"""Compiles protos/*.proto into epp/extproc/pb/ (`make protos`); `--check` fails if what is committed is not current."""
+"""Compiles protos/*.proto into epp/pb/ (`make protos`); `--check` fails if what is committed is not current."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "protos"
-TARGET = Path("epp/extproc/pb")
+TARGET = Path("epp/pb")
 WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
-PACKAGE_DOC = '"""Generated from protos/ by protos/build.py; only epp.extproc.messages and epp.testing import it."""\n'
+PACKAGE_DOC = '"""Generated from protos/ by protos/build.py; only epp.extproc.codec and epp.testing import it."""\n'
 
 
 def compile_into(folder: Path) -> None:
-    """Writes the generated modules below `folder`, importable as epp.extproc.pb."""
+    """Writes the generated modules below `folder`, importable as epp.pb."""
     names = [str(TARGET / source.name) for source in sorted(SOURCES.glob("*.proto"))]
     # A virtual path: files are imported under the name of the package they are compiled into.
     paths = [f"-I{TARGET}={SOURCES}", f"-I{WELL_KNOWN}"]

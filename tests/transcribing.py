@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from epp_batch.work import ORDER_VARIABLE, Options, Order, Recording, Task
+from epp_batch.spec import ORDER_VARIABLE, Options, Order, Recording, Task
 
 COMMAND = (sys.executable, "-m", "epp_batch")
 PATIENCE = 100.0

@@ -14,11 +14,11 @@ import socket
 import sys
 import threading
 
-from epp.extproc import h2frames as h2
-from epp.extproc import messages
-from epp.extproc.h2grpc import RESPONSE, TRAILERS_OK
-from epp.extproc.h2stream import DATA_WITH_PREFIX, PREFIX_SIZE
-from epp.extproc.messages import Kind
+from epp.extproc import codec
+from epp.extproc.codec import Kind
+from epp.grpc.framing import RESPONSE, TRAILERS_OK
+from epp.grpc.http2 import frames as h2
+from epp.grpc.http2.stream import DATA_WITH_PREFIX, PREFIX_SIZE
 
 GREETING = h2.settings({h2.SETTING_WINDOW: h2.MAX_WINDOW, h2.SETTING_FRAME: 1 << 20}) + h2.window_update(0, 1 << 30)
 GRANTED = 1 << 24
@@ -32,7 +32,7 @@ class Floor:
     """One connection. Messages may come in several frames, bodies in several messages."""
 
     def __init__(self, target: str, close: bool) -> None:
-        self._choice = messages.chosen_at_headers(target, messages.PLAIN, None)
+        self._choice = codec.chosen_at_headers(target, codec.PLAIN, None)
         self._close = close
         self._rest = b""
         self._partial: dict[int, bytes] = {}
@@ -79,18 +79,18 @@ class Floor:
     def _message(self, stream: int, data: bytes) -> None:
         tag = data[0]
         if tag == REQUEST_BODY:
-            message = messages.decode(data)
+            message = codec.decode(data)
             body = self._bodies.pop(stream, b"") + message.body
             if message.end:
-                self._send(stream, self._choice, messages.request_piece(body, True))
+                self._send(stream, self._choice, codec.request_piece(body, True))
                 self._end(stream)
             else:
                 self._bodies[stream] = body
         elif tag == RESPONSE_HEADERS:
-            self._send(stream, messages.CONTINUE_RESPONSE_HEADERS)
+            self._send(stream, codec.CONTINUE_RESPONSE_HEADERS)
         elif tag == RESPONSE_BODY:
-            message = messages.decode(data)
-            self._send(stream, messages.response_piece(message.body, message.end))
+            message = codec.decode(data)
+            self._send(stream, codec.response_piece(message.body, message.end))
 
     def _send(self, stream: int, *replies: bytes) -> None:
         for reply in replies:

@@ -19,17 +19,17 @@ from bench.cost.load import PATH, bodies
 from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Endpoint
 from epp.clock import SystemClock
 from epp.config import presets
-from epp.config.load import load
+from epp.config.loader import load
 from epp.config.registry import Registry
+from epp.datastore.endpoint_store import Table
+from epp.datastore.ledger import Ledger
 from epp.obs.admin import resident_bytes
-from epp.obs.decisions import Decisions
+from epp.obs.decision_log import Decisions
 from epp.obs.metrics import Metrics
-from epp.sched.completion import Completion, ObservedCompletion
-from epp.sched.director import Director, Settings
-from epp.sched.exchange import Head, Route
-from epp.state.ledger import Ledger
-from epp.state.table import Table
-from scorers.prefix_index import PrefixIndex
+from epp.requestcontrol.completion import Completion, ObservedCompletion
+from epp.requestcontrol.director import Director, Settings
+from epp.requestcontrol.interfaces import Head, Route
+from scorers.producers.prefix_index import PrefixIndex
 
 HEADERS = {":method": "POST", ":path": PATH, ":authority": "gateway", "content-type": "application/json"}
 SCRAPE_EVERY = 10

@@ -15,10 +15,10 @@ import numpy as np
 
 from epp.api import COUNTED, SCRAPED, Column, Endpoint, Endpoints, Request, Snapshot, Values
 from epp.config import presets
-from epp.config.load import load
+from epp.config.loader import load
 from epp.config.plan import Plan
 from epp.config.registry import Registry
-from epp.sched import pipeline, produce
+from epp.scheduling import producers, profile_run
 
 BUDGET_US = {10: 60.0, 1000: 150.0}
 PIPELINE_US = {10: 30.0, 1000: 100.0}
@@ -58,7 +58,7 @@ def warmed(plan: Plan, found: Endpoints, texts: list[bytes]) -> None:
     told = [plugin for plugin in plan.plugins().values() if hasattr(plugin, "picked")]
     for i, text in enumerate(texts):
         request = ask(text)
-        produce.run_now(plan.producers, request, found, print)
+        producers.run_now(plan.producers, request, found, print)
         for plugin in told:
             plugin.picked(request, {"default": i % len(found)})
 
@@ -79,7 +79,7 @@ def measure(preset: str, count: int) -> None:
     profile = plan.profiles["default"]
     request = ask(texts[7])
     produced = Endpoints(base._snapshot, base.slots)
-    produce.run_now(plan.producers, request, produced, print)
+    producers.run_now(plan.producers, request, produced, print)
 
     def view() -> Endpoints:
         return Endpoints(produced._snapshot, produced.slots, dict(produced._extra))
@@ -87,19 +87,23 @@ def measure(preset: str, count: int) -> None:
     def whole() -> None:
         asked = ask(texts[7])
         found = Endpoints(base._snapshot, base.slots)
-        produce.run_now(plan.producers, asked, found, print)
-        pipeline.run(profile, asked, found, rng, print)
+        producers.run_now(plan.producers, asked, found, print)
+        profile_run.run(profile, asked, found, rng, print)
 
     print(f"{preset}, {count} endpoints, prompt of {PROMPT_BYTES} bytes")
     for name, producer in plan.producers:
 
-        def one(alone: produce.Producers = ((name, producer),)) -> None:
-            produce.run_now(alone, request, view(), print)
+        def one(alone: producers.Producers = ((name, producer),)) -> None:
+            producers.run_now(alone, request, view(), print)
 
         row(name, median_of_best(one), None)
     for name, _, scorer in profile.scorers:
         row(name, median_of_best(lambda scorer=scorer: scorer.score(request, view())), None)  # type: ignore[misc]
-    row("pipeline", median_of_best(lambda: pipeline.run(profile, request, view(), rng, print)), PIPELINE_US.get(count))
+    row(
+        "pipeline",
+        median_of_best(lambda: profile_run.run(profile, request, view(), rng, print)),
+        PIPELINE_US.get(count),
+    )
     row("producers and pipeline", median_of_best(whole), BUDGET_US.get(count))
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 import hpack
 
 from epp.clock import SystemClock
-from epp.extproc import h2frames as h2
-from epp.extproc.http2 import Connection
-from epp.extproc.limits import Limits
-from epp.extproc.rpc import Call
-from epp.extproc.streams import Streams
+from epp.grpc.http2 import frames as h2
+from epp.grpc.http2.connection import Connection
+from epp.grpc.limits import Limits
+from epp.grpc.rpc import Call
+from epp.grpc.rpc_stats import Streams
 
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 HEADERS = (

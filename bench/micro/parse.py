@@ -11,15 +11,15 @@ from timeit import repeat
 
 from epp.allocator import keep_freed_memory
 from epp.api import Column, Endpoints, Fact, Parser
-from epp.parse.openai import OpenAIParser
-from epp.parse.passthrough import PassthroughParser
-from epp.parse.rewrite import with_model
-from epp.parse.select import ParserTable
-from epp.parse.usage import UsageScanner
-from epp.testing import build
-from scorers.approx_prefix_cache import ApproxPrefixCache
-from scorers.inflight_load import InflightLoad
-from scorers.token_estimate import TokenEstimate
+from epp.parsers.openai import OpenAIParser
+from epp.parsers.passthrough import PassthroughParser
+from epp.parsers.rewrite import with_model
+from epp.parsers.select import ParserTable
+from epp.parsers.usage import UsageScanner
+from epp.testing import builders
+from scorers.producers.approx_prefix_cache import ApproxPrefixCache
+from scorers.producers.inflight_load import InflightLoad
+from scorers.producers.token import TokenEstimate
 
 CHAT = "/v1/chat/completions"
 # Source code: a line end every 40 bytes and some quotes, as escapes in JSON.
@@ -50,7 +50,7 @@ def producers(size: int, pool: Endpoints) -> None:
     text = OpenAIParser().parse(CHAT, {}, body(size, CHAT)).text
 
     def produce() -> None:
-        request = build.request(text=text, model="m")
+        request = builders.request(text=text, model="m")
         endpoints = pool
         for producer in (token, prefix, load):
             found = producer.produce(request, endpoints)
@@ -79,7 +79,7 @@ def main() -> None:
     row("chunk with usage", lambda: scanner.feed(with_usage), 1000, 5)
     for size in (4_000, 400_000):
         for count in (10, 1000):
-            producers(size, build.endpoints(block_size=[16.0] * count, block_count=[40_000.0] * count))
+            producers(size, builders.endpoints(block_size=[16.0] * count, block_count=[40_000.0] * count))
 
 
 if __name__ == "__main__":

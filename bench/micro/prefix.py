@@ -16,7 +16,7 @@ from time import perf_counter
 
 import numpy as np
 
-from scorers.prefix_index import PrefixIndex, chain
+from scorers.producers.prefix_index import PrefixIndex, chain
 
 BLOCK_BYTES = 256
 LONG = 400_000

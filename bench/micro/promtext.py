@@ -9,7 +9,7 @@ from timeit import repeat
 from prometheus_client.parser import text_string_to_metric_families
 
 from epp.api import Endpoint
-from epp.sources.engines import CoreMetricsExtractor
+from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor
 
 PAGE = Path(__file__).parents[2] / "tests/data/vllm/metrics_under_load.txt"
 CHANGES = (

@@ -27,16 +27,16 @@ import hpack
 from bench.cost.inside import make_director, scrape
 from bench.cost.load import PATH, bodies
 from bench.micro import http2
-from epp.app import GC_THRESHOLDS
+from epp.cli.serve import GC_THRESHOLDS
 from epp.clock import SystemClock
-from epp.extproc import h2frames as h2
 from epp.extproc import handler
-from epp.extproc.http2 import Connection
-from epp.extproc.limits import Limits
 from epp.extproc.session import Limits as SessionLimits
-from epp.extproc.streams import Streams
-from epp.sched.completion import AccessLogCompletion, Completion, ObservedCompletion
-from epp.sched.exchange import LogEntry
+from epp.grpc.http2 import frames as h2
+from epp.grpc.http2.connection import Connection
+from epp.grpc.limits import Limits
+from epp.grpc.rpc_stats import Streams
+from epp.requestcontrol.completion import AccessLogCompletion, Completion, ObservedCompletion
+from epp.requestcontrol.interfaces import LogEntry
 from epp.tasks import Tasks
 from epp.testing.events import request_body, request_headers, response_body, response_headers
 

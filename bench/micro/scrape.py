@@ -25,9 +25,9 @@ import uvloop
 
 from epp.api import Endpoint
 from epp.clock import SystemClock
-from epp.sources.engines import CoreMetricsExtractor, MetricsDataSource
-from epp.sources.scrape import Scraper
-from epp.state.table import Table
+from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
+from epp.datalayer.scrape.scraper import Scraper
+from epp.datastore.endpoint_store import Table
 from epp.tasks import Tasks
 
 PAGE = Path(__file__).parents[2] / "tests/data/vllm/metrics_under_load.txt"

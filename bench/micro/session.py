@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 from epp.extproc import handler
-from epp.extproc.pb import ext_proc_pb2 as pb
-from epp.extproc.rpc import Method
 from epp.extproc.session import Limits
-from epp.sched.exchange import Head, Route
+from epp.grpc.rpc import Method
+from epp.pb import ext_proc_pb2 as pb
+from epp.requestcontrol.interfaces import Head, Route
 from epp.tasks import Tasks
 from epp.testing.events import request_body, request_headers, response_body, response_headers
 

@@ -7,8 +7,8 @@ from timeit import repeat
 
 from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, MAX_LORA, RUNNING, WAITING, Endpoint, Endpoints
 from epp.clock import SystemClock
-from epp.state.ledger import Ledger
-from epp.state.table import Table
+from epp.datastore.endpoint_store import Table
+from epp.datastore.ledger import Ledger
 
 ROUNDS = 20_000
 VALUES = {WAITING: 3.0, RUNNING: 16.0, KV_USAGE: 0.5, BLOCK_SIZE: 16.0, BLOCK_COUNT: 27_000.0, MAX_LORA: 4.0}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from bench.paper import jobs
-from epp_batch.cluster import queues
+from epp_batch.manifests import queues
 from epp_batch.planner import (
     Delays,
     Demand,

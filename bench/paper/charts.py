@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.paper import jobs
 from bench.paper.arms import Found
 from epp_batch import report
-from epp_batch.work import Options, Run
+from epp_batch.spec import Options, Run
 
 
 def slug(name: str) -> str:

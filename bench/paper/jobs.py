@@ -11,7 +11,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from epp_batch.work import Cluster, Placement, Recording, Task, Unit
+from epp_batch.spec import Cluster, Placement, Recording, Task, Unit
 
 FILE = Path(__file__).with_name("jobs.csv")
 GAP = 1.0

@@ -22,13 +22,13 @@ from bench.paper import jobs
 from bench.paper.arms import SLICES, Found
 from epp.clock import Clock, SystemClock
 from epp.tasks import Tasks
-from epp_batch.cluster import queues
+from epp_batch.manifests import queues
 from epp_batch.planner import Demand
 from epp_batch.timeline import Event, EventKind
-from tests.kube.client import NODES, PODS, WORKLOADS, Api
-from tests.kube.mig import A100_40, claim_template, publish
-from tests.kube.objects import container, holds, job, kwok_node, reason
-from tests.kube.plane import Plane
+from tests.kube.cluster.client import NODES, PODS, WORKLOADS, Api
+from tests.kube.cluster.mig import A100_40, claim_template, publish
+from tests.kube.cluster.objects import container, holds, job, kwok_node, reason
+from tests.kube.cluster.plane import Plane
 from tests.kube.tools.build import build, built, cache_folder
 
 LIMIT = 1200.0

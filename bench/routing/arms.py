@@ -8,14 +8,14 @@ from typing import Protocol
 
 from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Column, Endpoint
 from epp.clock import Clock
-from epp.config.load import load
+from epp.config.loader import load
 from epp.config.registry import Registry
-from epp.sched.completion import ObservedCompletion
-from epp.sched.director import Decided, Director, Settings
-from epp.sched.exchange import Flight, Head, Route
+from epp.datastore.endpoint_store import Table
+from epp.datastore.ledger import Ledger
+from epp.requestcontrol.completion import ObservedCompletion
+from epp.requestcontrol.director import Decided, Director, Settings
+from epp.requestcontrol.interfaces import Flight, Head, Route
 from epp.sim.engine import Engine
-from epp.state.ledger import Ledger
-from epp.state.table import Table
 
 PATH = "/v1/completions"
 MODEL = "sim"

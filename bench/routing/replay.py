@@ -15,7 +15,7 @@ from random import Random
 from bench.routing import arms
 from bench.routing.workloads import CONTEXT, HARDWARE, Chat, Workload
 from epp.clock import ManualClock
-from epp.sched.exchange import Flight
+from epp.requestcontrol.interfaces import Flight
 from epp.sim import tokens
 from epp.sim.engine import Engine, EngineConfig
 from epp.sim.sequence import Sequence

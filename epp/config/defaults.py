@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from epp.api import Filter, Picker, ProfileHandler, Scorer
-from epp.config.declare import Declarations, Declared
+from epp.config.plugin_set import Declarations, Declared
 from epp.config.schema import ProfileEntry, ProfileSpec
 
 DEFAULT_PROFILE: Final = "default"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
 from epp.api import Plugin
-from epp.config.known import LLM_D_TYPES
+from epp.config.llmd_types import LLM_D_TYPES
 from epp.errors import ConfigError, EppError, Problem
 
 GROUP = "epp.plugins"

@@ -9,7 +9,7 @@ import msgspec
 
 from epp.api import DataSource, Discovery, Extractor, Filter, Parser, Picker, Policy, Scorer
 from epp.config import defaults
-from epp.config.declare import Declarations, Declared
+from epp.config.plugin_set import Declarations, Declared
 from epp.config.schema import DataLayer, EndpointPickerConfig, FlowControl, ProfileSpec, Ref
 
 MOST_WEIGHT: Final = 1e6

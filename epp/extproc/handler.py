@@ -7,10 +7,10 @@ import logging
 from collections.abc import Awaitable, Coroutine
 
 from epp.errors import DeadlineExceeded, Internal, Reject, Unavailable
-from epp.extproc.effects import Abandon, Decide, Effect, Finish, Mute, Over, Told
-from epp.extproc.rpc import Call, Methods
+from epp.extproc.actions import Abandon, Decide, Effect, Finish, Mute, Over, Told
 from epp.extproc.session import Limits, Session, State
-from epp.sched.exchange import REQUEST_ID, Decider, Flight, Head, Route
+from epp.grpc.rpc import Call, Methods
+from epp.requestcontrol.interfaces import REQUEST_ID, Decider, Flight, Head, Route
 from epp.tasks import Tasks
 
 log = logging.getLogger("epp.extproc.handler")

@@ -17,10 +17,9 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum, auto
 from typing import Final
 
-from epp.errors import Internal, Reject
-from epp.extproc import messages
-from epp.extproc.bodies import pass_response
-from epp.extproc.effects import (
+from epp.errors import Internal, NotUnderstood, Reject
+from epp.extproc import codec
+from epp.extproc.actions import (
     ABANDON,
     BROKEN,
     COMPLETED,
@@ -34,9 +33,10 @@ from epp.extproc.effects import (
     ResponseStarted,
     Served,
 )
-from epp.extproc.messages import Incoming, Kind, Mode
-from epp.extproc.request import BUFFERED, Limits, RequestPhase
-from epp.sched.exchange import Route
+from epp.extproc.body import pass_response
+from epp.extproc.codec import Incoming, Kind, Mode
+from epp.extproc.request_phase import BUFFERED, Limits, RequestPhase
+from epp.requestcontrol.interfaces import Route
 
 __all__ = ["AT_HALF_CLOSE", "STEPS", "Limits", "Session", "State"]
 
@@ -72,7 +72,7 @@ class Session:
     def receive(self, data: bytes) -> list[Effect]:
         """One message from Envoy."""
         try:
-            message = messages.decode(data)
+            message = codec.decode(data)
             step = STEPS.get((self.state, message.kind))
             if step is None:
                 return self._out_of_place(message)
@@ -80,7 +80,7 @@ class Session:
                 self._response_mode = message.modes[1]
                 self._told_modes = True
             return [MUTE, *step(self, message)] if message.observed else step(self, message)
-        except messages.NotUnderstood as error:
+        except NotUnderstood as error:
             return self.failed(Internal(str(error)))
         except Reject as reject:
             return [*self._abandoned(), *self.rejected(reject)]
@@ -101,9 +101,9 @@ class Session:
         if self.state not in UNDECIDED:
             return []
         self._close()
-        headers = {messages.DROPPED_REASON: reject.dropped} if reject.dropped else {}
+        headers = {codec.DROPPED_REASON: reject.dropped} if reject.dropped else {}
         text = f"inference error: {reject.code} - {reject.message}".encode("utf-8", "replace")
-        return [messages.immediate(reject.status, text, headers, f"epp_{reject.code}"), FINISH]
+        return [codec.immediate(reject.status, text, headers, f"epp_{reject.code}"), FINISH]
 
     def failed(self, reject: Reject) -> list[Effect]:
         """Something is broken, here or there. The client gets `reject` if there is time, else we get out of its way.
@@ -141,7 +141,7 @@ class Session:
         if request.at_headers:
             return self._decide()
         self.state = State.GATHERING
-        return [messages.CONTINUE_REQUEST_HEADERS] if request.mode in BUFFERED else []
+        return [codec.CONTINUE_REQUEST_HEADERS] if request.mode in BUFFERED else []
 
     def _gather(self, message: Incoming) -> list[Effect]:
         request = self._request
@@ -174,7 +174,7 @@ class Session:
         return self._answered(effects) if message.end else effects
 
     def _pass_last_trailers(self, message: Incoming) -> list[Effect]:
-        return self._answered([messages.CONTINUE_REQUEST_TRAILERS])
+        return self._answered([codec.CONTINUE_REQUEST_TRAILERS])
 
     def _late_request_body(self, message: Incoming) -> list[Effect]:
         """The answer came before the end of a body that passes; of any other body this is a repeated end: dropped.
@@ -184,7 +184,7 @@ class Session:
         return [*self._request.passed(message)] if self._request.passing and self._route is not None else []
 
     def _late_request_trailers(self, message: Incoming) -> list[Effect]:
-        return [] if self._route is None else [messages.CONTINUE_REQUEST_TRAILERS]
+        return [] if self._route is None else [codec.CONTINUE_REQUEST_TRAILERS]
 
     def _answered(self, effects: list[Effect]) -> list[Effect]:
         """The request phase is over. Closing now is the only safe moment to leave: later, pieces would be lost."""
@@ -203,11 +203,11 @@ class Session:
         self.state = State.RESPONDING
         headers = message.headers or {}
         effects: list[Effect] = []
-        if message.metadata is not None and (target := messages.served(message.metadata)):
+        if message.metadata is not None and (target := codec.served(message.metadata)):
             effects.append(Served(target))
         status = headers.get(":status") or headers.get("status") or ""
         effects.append(ResponseStarted(int(status) if len(status) == 3 and status.isdecimal() else 0, headers))
-        effects.append(messages.MARK_RESPONSE_HEADERS if self._mark else messages.CONTINUE_RESPONSE_HEADERS)
+        effects.append(codec.MARK_RESPONSE_HEADERS if self._mark else codec.CONTINUE_RESPONSE_HEADERS)
         if message.end:
             effects += self._ended()
         return effects
@@ -222,7 +222,7 @@ class Session:
         return effects
 
     def _response_trailers(self, message: Incoming) -> list[Effect]:
-        return [messages.CONTINUE_RESPONSE_TRAILERS, *self._ended()]
+        return [codec.CONTINUE_RESPONSE_TRAILERS, *self._ended()]
 
     def _drop(self, message: Incoming) -> list[Effect]:
         """Some Envoys repeat the end of a long body (GAIE issue 2988)."""

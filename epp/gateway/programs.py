@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from epp.gateway.envoy import BodyMode, Completion, Shape
+from epp.gateway.envoy_bootstrap import BodyMode, Completion, Shape
 from epp.gateway.net import GatewayError, http_get
-from epp.gateway.supervise import Program
+from epp.gateway.supervisor import Program
 
 LOOPBACK = "127.0.0.1"
 EPP = (sys.executable, "-m", "epp")

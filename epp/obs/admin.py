@@ -18,10 +18,10 @@ from aiohttp import web
 
 from epp.api import Plugin
 from epp.clock import Clock
-from epp.obs.decisions import Decisions
+from epp.obs.decision_log import Decisions
 from epp.obs.logs import timestamp
 from epp.obs.metrics import Metrics
-from epp.obs.pool import PoolView, totals
+from epp.obs.pool_metrics import PoolView, totals
 
 MAX_DECISIONS = 256
 

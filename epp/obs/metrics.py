@@ -18,8 +18,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from epp.api import Ended
-from epp.obs.cells import OTHER, Histogram, Names, Number, Series, Spec, exposed
-from epp.obs.table import OURS, REQUESTS, SCHEDULER, STREAM
+from epp.obs.metric_cells import OTHER, Histogram, Names, Number, Series, Spec, exposed
+from epp.obs.metric_table import OURS, REQUESTS, SCHEDULER, STREAM
 
 MAX_MODELS = 1000
 UNSEEN = ("expired", "replaced")
@@ -34,7 +34,7 @@ _OPEN_STREAMS = ("llm_d_epp_extproc_streams_inflight", "epp_open_streams")
 class _Account:
     """The cells that one combination of model, target model, fairness id and priority writes to.
 
-    It is the `epp.sched.exchange.Account` of all its requests.
+    It is the `epp.requestcontrol.interfaces.Account` of all its requests.
     """
 
     __slots__ = (
@@ -89,7 +89,7 @@ class _Account:
 
 
 class Metrics:
-    """The recorder of everything (`epp.sched.exchange.Recorder`), and what `/metrics` shows."""
+    """The recorder of everything (`epp.requestcontrol.interfaces.Recorder`), and what `/metrics` shows."""
 
     def __init__(self, *, commit: str = "", build_ref: str = "", stream_metrics: bool = False) -> None:
         self.registry = CollectorRegistry()

@@ -7,10 +7,10 @@ from typing import Any, Final, Literal, cast
 
 from google.protobuf.struct_pb2 import Struct
 
-from epp.extproc.pb import core_pb2
-from epp.extproc.pb import ext_proc_pb2 as pb
-from epp.extproc.pb.processing_mode_pb2 import ProcessingMode
-from epp.testing.effects import DESTINATION, Line
+from epp.pb import core_pb2
+from epp.pb import ext_proc_pb2 as pb
+from epp.pb.processing_mode_pb2 import ProcessingMode
+from epp.testing.actions import DESTINATION, Line
 
 Mode = Literal["NONE", "STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "FULL_DUPLEX_STREAMED", "GRPC"]
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]

@@ -21,11 +21,11 @@ import warnings
 from collections.abc import Awaitable, Mapping
 
 from epp.extproc import handler
-from epp.extproc.rpc import Handler, Methods
 from epp.extproc.session import Limits
-from epp.sched.exchange import Decider, Head, Route
+from epp.grpc.rpc import Handler, Methods
+from epp.requestcontrol.interfaces import Decider, Head, Route
 from epp.tasks import Tasks
-from epp.testing.effects import Line, asks, closes, gives_up, seen, tells
+from epp.testing.actions import Line, asks, closes, gives_up, seen, tells
 
 TURNS = 5  # of the event loop, for a decision to reach the stream
 

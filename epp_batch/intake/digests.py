@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from epp_batch.errors import FolderError, Kind, Stage, WorkError
-from epp_batch.folder import load, save
 from epp_batch.intake.media import probe
+from epp_batch.output_folder import load, save
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epp_batch.errors import InputError, Kind, Stage, WorkError
-from epp_batch.folder import Failure, Folder, load, save
 from epp_batch.intake import manifest, media, sources, stems
 from epp_batch.intake.digests import Digests
 from epp_batch.intake.sources import Found
-from epp_batch.work import Recording, Run
+from epp_batch.output_folder import Failure, Folder, load, save
+from epp_batch.spec import Recording, Run
 
 READERS = 8
 

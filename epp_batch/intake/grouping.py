@@ -11,7 +11,7 @@ import msgspec
 
 from epp_batch.errors import InputError
 from epp_batch.intake.rules import Rules
-from epp_batch.work import Options, Recording, Task, Unit
+from epp_batch.spec import Options, Recording, Task, Unit
 
 Order = Literal["submission", "longest", "slots"]
 SHARD_BYTES = 65_536

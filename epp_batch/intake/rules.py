@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from epp_batch.errors import InputError
-from epp_batch.work import Recording
+from epp_batch.spec import Recording
 
 _LENGTH = re.compile(r"([<>]=?)\s*(\d+(?:\.\d+)?)([smh]?)=(.+)")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}

@@ -16,7 +16,7 @@ import msgspec
 from epp_batch.errors import ClusterError, Unreachable
 from epp_batch.kube import credentials
 from epp_batch.kube.errors import Forbidden, Gone, NotFound, refusal
-from epp_batch.kube.paths import KUEUE, Kueue, Resource
+from epp_batch.kube.resources import KUEUE, Kueue, Resource
 
 Object = dict[str, Any]
 Objects = list[Object]

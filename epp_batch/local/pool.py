@@ -13,11 +13,11 @@ from epp.clock import Clock
 from epp.tasks import Tasks
 from epp_batch import timeline
 from epp_batch.errors import Stage, WorkError
-from epp_batch.folder import Failure, Folder, Result
-from epp_batch.local.worker import Died, Worker
+from epp_batch.local.worker_process import Died, Worker
+from epp_batch.output_folder import Failure, Folder, Result
+from epp_batch.progress_view import Tracker, View
+from epp_batch.spec import Order, Run, Task, Unit
 from epp_batch.timeline import Event, EventKind, Journal
-from epp_batch.view import Tracker, View
-from epp_batch.work import Order, Run, Task, Unit
 from epp_batch.worker import outputs
 from epp_batch.worker.failures import at
 from epp_batch.worker.lines import Line

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from epp_batch.planner.demand import Demand, demands
 from epp_batch.planner.outcome import Outcome, bound, outcome
 from epp_batch.planner.policies import POLICIES, Aim, Policy, Search, arrange
-from epp_batch.planner.simulate import Simulation
+from epp_batch.planner.simulation import Simulation
 from epp_batch.planner.speed import FASTER, PAPER, Speeds
 from epp_batch.planner.world import Delays, Kueue, Node, Sharing, World, machine
+from epp_batch.spec import Cluster, Unit
 from epp_batch.timeline import Event
-from epp_batch.work import Cluster, Unit
 
 __all__ = [
     "FASTER", "PAPER", "POLICIES", "Aim", "Delays", "Demand", "Kueue", "Node", "Outcome", "Policy", "Search", "Sharing",

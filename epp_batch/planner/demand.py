@@ -10,11 +10,11 @@ from decimal import Decimal, InvalidOperation
 import msgspec
 
 from epp_batch.errors import InputError
-from epp_batch.planner import slots
-from epp_batch.planner.slots import SLOTS
+from epp_batch.planner import mig_slots
+from epp_batch.planner.mig_slots import SLOTS
 from epp_batch.planner.speed import Speeds
 from epp_batch.planner.world import Amounts, World
-from epp_batch.work import Cluster, Unit
+from epp_batch.spec import Cluster, Unit
 
 GPU = "nvidia.com/gpu"
 MIG = "nvidia.com/mig-"
@@ -152,7 +152,7 @@ def _demand(unit: Unit, audio: float, cluster: Cluster, speeds: Speeds, world: W
 def widest(demand: Demand, world: World, slowdown: float) -> Demand | None:
     """The same on the slice that is all of a GPU, where some node has one; `slowdown` is that of its slice now."""
     for gpu in sorted({node.gpu for node in world.nodes if node.sharing in {"das", "dra"}}):
-        for profile in slots.PROFILES.get(gpu, {}).values():
+        for profile in mig_slots.PROFILES.get(gpu, {}).values():
             if profile.size == SLOTS and demand.shape.profile and demand.slots < SLOTS:
                 wanted = msgspec.structs.replace(demand.shape, profile=profile.name)
                 kept = {name: amount for name, amount in demand.requests.items() if name in {"cpu", "memory"}}
@@ -180,7 +180,7 @@ def _slots(wanted: Shape, world: World) -> int:
     if not wanted.profile:
         return SLOTS * wanted.gpus
     models = sorted({node.gpu for node in world.nodes if node.sharing != "whole"})
-    found = [profile.size for gpu in models if (profile := slots.find(gpu, wanted.profile))]
+    found = [profile.size for gpu in models if (profile := mig_slots.find(gpu, wanted.profile))]
     if not found:
         have = ", ".join(models) or "no GPU that is shared in slices"
         raise InputError(f"no node has a slice {wanted.profile}: there is {have}", remedy="name another --accelerator")

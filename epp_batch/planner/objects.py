@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from epp_batch.errors import InputError
-from epp_batch.planner import slots
+from epp_batch.planner import mig_slots
 from epp_batch.planner.demand import GPU, MIG, quantity
 from epp_batch.planner.world import (
     ClusterQueue,
@@ -190,7 +190,7 @@ def _node(entry: Object, sharing: Sharing | None, claimed: bool) -> Node:
     return Node(
         name=metadata["name"],
         gpus=_gpus(labels, allocatable),
-        gpu=slots.model_of(labels.get("nvidia.com/gpu.product", "")),
+        gpu=mig_slots.model_of(labels.get("nvidia.com/gpu.product", "")),
         sharing=sharing or _shared(allocatable, claimed),
         labels=labels,
         allocatable=allocatable,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from epp_batch.planner.demand import Demand
-from epp_batch.planner.slots import SLOTS
+from epp_batch.planner.mig_slots import SLOTS
 from epp_batch.planner.world import Node
 from epp_batch.timeline import Event
 

@@ -21,7 +21,7 @@ import msgspec
 
 from epp_batch.planner.demand import Demand, widest
 from epp_batch.planner.outcome import Outcome, bound, outcome
-from epp_batch.planner.simulate import Simulation
+from epp_batch.planner.simulation import Simulation
 from epp_batch.planner.speed import PAPER, Speeds
 from epp_batch.planner.world import World
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from epp_batch.errors import InputError
-from epp_batch.folder import Result
+from epp_batch.output_folder import Result
 
 RELATIVE = {"tiny": 10.0, "base": 7.0, "small": 4.0, "medium": 2.0, "large": 1.0, "turbo": 8.0}
 """Speed of each size over that of large; openai/whisper's README, English on an A100."""

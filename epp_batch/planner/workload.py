@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epp_batch.planner.demand import CLASS, Demand
-from epp_batch.planner.quota import Usage
+from epp_batch.planner.quota_tree import Usage
 from epp_batch.planner.world import Amounts, Kueue
 
 

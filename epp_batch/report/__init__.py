@@ -8,11 +8,11 @@
 from epp_batch.report.assemble import build
 from epp_batch.report.compare import changes
 from epp_batch.report.cost import Prices
-from epp_batch.report.files import csv, json, markdown
-from epp_batch.report.gantt import svg
 from epp_batch.report.model import Report, Words
-from epp_batch.report.page import html
 from epp_batch.report.read import folder_report, planned_report
+from epp_batch.report.render.files import csv, json, markdown
+from epp_batch.report.render.gantt import svg
+from epp_batch.report.render.html import html
 
 __all__ = [
     "Prices", "Report", "Words", "build", "changes", "csv", "folder_report", "html", "json", "markdown",

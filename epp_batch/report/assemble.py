@@ -8,12 +8,10 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from epp_batch.folder import Failure, Result
+from epp_batch.output_folder import Failure, Result
 from epp_batch.report import rows as by_recording
 from epp_batch.report.axis import Axis
 from epp_batch.report.cost import Prices, cost, uses
-from epp_batch.report.course import Course
-from epp_batch.report.curve import area, curve, peak, union
 from epp_batch.report.model import (
     Concurrency,
     Report,
@@ -22,9 +20,11 @@ from epp_batch.report.model import (
     Trouble,
     Words,
 )
+from epp_batch.report.run_timeline import Course
 from epp_batch.report.stats import Distribution, distribution
+from epp_batch.report.step_function import area, curve, peak, union
+from epp_batch.spec import Run
 from epp_batch.timeline import Event
-from epp_batch.work import Run
 
 _SINCE_1970 = 1e8
 """Smaller times are virtual."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from epp_batch.report.curve import union
+from epp_batch.report.step_function import union
 
 
 class Cut(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from epp_batch.report import words
 from epp_batch.report.model import Report
-from epp_batch.report.tables import DEVICES, Cell, Table, held
+from epp_batch.report.render.tables import DEVICES, Cell, Table, held
 from epp_batch.report.words import lasting, number, percent
 
 

@@ -11,9 +11,9 @@ from typing import Literal
 import msgspec
 
 from epp_batch.report.axis import Cut
-from epp_batch.report.curve import Step
-from epp_batch.report.spans import Ending, State
 from epp_batch.report.stats import Distribution
+from epp_batch.report.step_function import Step
+from epp_batch.report.unit_history import Ending, State
 
 Status = Literal["done", "failed", "cancelled", "running", "waiting"]
 Device = Literal["gpu", "worker"]

@@ -9,12 +9,12 @@ import msgspec
 
 from epp_batch import timeline
 from epp_batch.errors import InputError
-from epp_batch.folder import Failure, Folder, Result, load
+from epp_batch.output_folder import Failure, Folder, Result, load
 from epp_batch.report import wer
 from epp_batch.report.assemble import build
 from epp_batch.report.cost import Prices
 from epp_batch.report.model import Report, Words
-from epp_batch.work import Run
+from epp_batch.spec import Run
 
 
 def folder_report(

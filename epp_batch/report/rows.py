@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from epp_batch.folder import Failure, Result
+from epp_batch.output_folder import Failure, Result
 from epp_batch.report.cost import Prices, cost, hours
-from epp_batch.report.course import Course
 from epp_batch.report.model import STATUS, ModelRow, Row, Span, Status, SummarySpan, Words
-from epp_batch.report.spans import History
+from epp_batch.report.run_timeline import Course
 from epp_batch.report.stats import distribution
-from epp_batch.work import Run, Task, Unit
+from epp_batch.report.unit_history import History
+from epp_batch.spec import Run, Task, Unit
 
 
 def rows(

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from epp_batch.errors import InputError
-from epp_batch.folder import Folder, Result
+from epp_batch.output_folder import Folder, Result
 from epp_batch.report.model import Words
-from epp_batch.work import Task
+from epp_batch.spec import Task
 
 ENGLISH = "whisper_normalizer EnglishTextNormalizer"
 BASIC = "whisper_normalizer BasicTextNormalizer"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from epp_batch import folder as files
+from epp_batch import output_folder as files
 from epp_batch.errors import FolderError
-from epp_batch.folder import Folder, Result
-from epp_batch.work import Recording, Run, Task
+from epp_batch.output_folder import Folder, Result
+from epp_batch.spec import Recording, Run, Task
 
 _DONE = ".done.json"
 

@@ -14,13 +14,13 @@ import msgspec
 from epp.clock import Clock
 from epp.tasks import Tasks
 from epp_batch.errors import FolderError, InputError, Kind
-from epp_batch.folder import Failure, Folder, Result
-from epp_batch.summaries.asking import Asking, Sleep, Told
+from epp_batch.output_folder import Failure, Folder, Result
+from epp_batch.spec import Task
 from epp_batch.summaries.client import Client, Refused
+from epp_batch.summaries.requester import Asking, Sleep, Told
 from epp_batch.summaries.settings import Settings
 from epp_batch.summaries.summary import STAGE, Unsummarized, existing, save, save_failure, transcript
 from epp_batch.timeline import Event, EventKind, Journal
-from epp_batch.work import Task
 
 log = logging.getLogger("epp_batch.summaries")
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from epp_batch import folder as files
+from epp_batch import output_folder as files
 from epp_batch.errors import BatchError
-from epp_batch.folder import Failure, Folder
+from epp_batch.output_folder import Failure, Folder
+from epp_batch.spec import Task
 from epp_batch.summaries.prompt import Trim
-from epp_batch.work import Task
 
 TEXT, SIDECAR, FAILED = "summary.md", "summary.json", "failed.json"
 STAGE = "summary"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from epp.clock import Clock
 from epp_batch.errors import FolderError, Kind, Stage, WorkError
-from epp_batch.folder import Failure
+from epp_batch.output_folder import Failure
 
 log = logging.getLogger("epp_batch.worker")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from epp_batch.work import Format
+from epp_batch.spec import Format
 from epp_batch.worker.segments import Segment
 
 

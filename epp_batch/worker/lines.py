@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from epp_batch.folder import Failure, Result
+from epp_batch.output_folder import Failure, Result
 
 NOTE_BYTES = 4000
 """Kubernetes cuts a termination message at 4,096 bytes, which would break its JSON."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import faster_whisper.utils
 
 from epp_batch.errors import Kind, Stage, WorkError
-from epp_batch.work import Order
+from epp_batch.spec import Order
 from epp_batch.worker.failures import in_words
 
 MODELS_VARIABLE = "EPP_BATCH_MODELS"

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from epp_batch.errors import Kind, WorkError
-from epp_batch.folder import Failure, Folder, Result, save, write
-from epp_batch.work import FORMATS, Format, Task
+from epp_batch.output_folder import Failure, Folder, Result, save, write
+from epp_batch.spec import FORMATS, Format, Task
 from epp_batch.worker.failures import record
 from epp_batch.worker.formats import Transcript, render
 

@@ -15,7 +15,7 @@ import msgspec
 
 from epp.clock import SystemClock
 from epp_batch.errors import InputError, Kind
-from epp_batch.work import ORDER_VARIABLE, Order
+from epp_batch.spec import ORDER_VARIABLE, Order
 from epp_batch.worker.lines import Line, leave_note
 from epp_batch.worker.worker import Shelf, work
 

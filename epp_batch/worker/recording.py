@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from epp.clock import Clock
 from epp_batch.errors import Kind, Stage, WorkError
-from epp_batch.folder import Folder, Result
-from epp_batch.work import Order, Task
+from epp_batch.output_folder import Folder, Result
+from epp_batch.spec import Order, Task
 from epp_batch.worker import audio, outputs, sources
 from epp_batch.worker.audio import RATE, Samples
 from epp_batch.worker.failures import Leash, at, out_of_memory

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from epp_batch.errors import Kind, Stage, WorkError
-from epp_batch.work import Recording
+from epp_batch.spec import Recording
 from epp_batch.worker.failures import FULL, Leash
 
 TRIES = 3

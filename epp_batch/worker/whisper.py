@@ -13,7 +13,7 @@ import faster_whisper
 import numpy as np
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
-from epp_batch.work import Options
+from epp_batch.spec import Options
 from epp_batch.worker.audio import RATE, Samples
 from epp_batch.worker.segments import Segment, Word, lines
 from epp_batch.worker.windows import LIMIT, Window, pack

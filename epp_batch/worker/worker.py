@@ -7,8 +7,8 @@ from pathlib import Path
 
 from epp.clock import Clock
 from epp_batch.errors import Kind, Stage, WorkError
-from epp_batch.folder import Failure, Folder
-from epp_batch.work import Order, Task
+from epp_batch.output_folder import Failure, Folder
+from epp_batch.spec import Order, Task
 from epp_batch.worker import machine, models, outputs
 from epp_batch.worker.failures import Leash, at, out_of_memory
 from epp_batch.worker.lines import Line, Say

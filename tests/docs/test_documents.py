@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from epp.api import Scorer
-from epp.options import LLM_D_FLAGS, OWN_FLAGS, add_arguments
+from epp.cli.flags import LLM_D_FLAGS, OWN_FLAGS, add_arguments
 from epp.testing import check_scorer, endpoints, request
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,10 +17,10 @@ import pytest
 import pytest_asyncio
 
 from epp.clock import SystemClock
-from epp.extproc.pb import ext_proc_pb2 as pb
-from epp.extproc.pb import health_pb2
-from epp.extproc.pb.core_pb2 import HeaderMap, HeaderValue
 from epp.gateway.net import bound_socket
+from epp.pb import ext_proc_pb2 as pb
+from epp.pb import health_pb2
+from epp.pb.core_pb2 import HeaderMap, HeaderValue
 from epp.sim.engine import EngineConfig
 from epp.sim.fleet import Fleet
 from epp.sim.hardware import PRESETS

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from epp_batch.errors import Kind
-from epp_batch.folder import Folder
+from epp_batch.output_folder import Folder
 from tests.speech import librivox
 from tests.transcribing import COMMAND, FAST, PATIENCE, lines, order, running
 

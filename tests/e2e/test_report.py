@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from epp_batch import timeline
-from epp_batch.folder import Folder
+from epp_batch.output_folder import Folder
 from epp_batch.report import Report
 from tests.speech import librivox, silence
 

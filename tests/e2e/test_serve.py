@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from epp.clock import SystemClock
-from epp.extproc import tls
+from epp.grpc import tls
 from epp.sim.fleet import Fleet
 
 CHAT = json.dumps({"model": "sim", "messages": [{"role": "user", "content": "hello " * 50}]}).encode()

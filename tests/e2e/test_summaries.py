@@ -16,10 +16,10 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from epp_batch.folder import Folder, Result, load, save, write
+from epp_batch.output_folder import Folder, Result, load, save, write
+from epp_batch.spec import Options, Recording, Run, Task, Unit
 from epp_batch.summaries import Summary
 from epp_batch.timeline import Event, read
-from epp_batch.work import Options, Recording, Run, Task, Unit
 from tests.gateway import epp_up, started
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(180)]

@@ -17,9 +17,9 @@ from whisper_normalizer.english import EnglishTextNormalizer
 from epp.clock import SystemClock
 from epp_batch import timeline
 from epp_batch.errors import Kind
-from epp_batch.folder import Folder
-from epp_batch.local.worker import Worker
-from epp_batch.work import ORDER_VARIABLE, Order
+from epp_batch.local.worker_process import Worker
+from epp_batch.output_folder import Folder
+from epp_batch.spec import ORDER_VARIABLE, Order
 from tests.speech import librivox, silence
 from tests.transcribing import COMMAND, FAST, PATIENCE, children, lines, order, running, transcribe, under_way, until
 

@@ -19,10 +19,10 @@ from aiohttp import web
 from epp.address import join_address
 from epp.clock import SystemClock
 from epp.gateway import programs
-from epp.gateway.envoy import EnvoySettings, bootstrap
+from epp.gateway.envoy_bootstrap import EnvoySettings, bootstrap
+from epp.gateway.gateway import Gateway, UpSettings
 from epp.gateway.net import bound_socket
-from epp.gateway.supervise import Supervisor
-from epp.gateway.up import Gateway, UpSettings
+from epp.gateway.supervisor import Supervisor
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

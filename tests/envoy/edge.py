@@ -16,14 +16,14 @@ from aiohttp import web
 
 from epp.clock import SystemClock
 from epp.extproc import handler
-from epp.extproc.server import NativeServer
 from epp.extproc.session import Limits
 from epp.gateway import programs
-from epp.gateway.envoy import EnvoySettings, bootstrap
+from epp.gateway.envoy_bootstrap import EnvoySettings, bootstrap
+from epp.gateway.gateway import UpSettings
 from epp.gateway.net import bound_socket
-from epp.gateway.supervise import Supervisor
-from epp.gateway.up import UpSettings
-from epp.sched.exchange import Head, Route
+from epp.gateway.supervisor import Supervisor
+from epp.grpc.server import NativeServer
+from epp.requestcontrol.interfaces import Head, Route
 from epp.tasks import Tasks
 
 ALL = {

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from epp.gateway import programs
-from epp.gateway.envoy import EnvoySettings, bootstrap
+from epp.gateway.envoy_bootstrap import EnvoySettings, bootstrap
 
 KNOWN = ("127.0.0.1:8000", "[::1]:8001")
 VARIANTS = {

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from epp.extproc.session import Limits
-from epp.gateway.envoy import typed
+from epp.gateway.envoy_bootstrap import typed
 
 from .edge import edge, post
 

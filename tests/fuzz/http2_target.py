@@ -7,11 +7,11 @@ import gzip
 import hpack
 
 from epp.clock import ManualClock
-from epp.extproc import h2frames as h2
-from epp.extproc.http2 import Connection
-from epp.extproc.limits import Limits
-from epp.extproc.rpc import Call
-from epp.extproc.streams import Streams
+from epp.grpc.http2 import frames as h2
+from epp.grpc.http2.connection import Connection
+from epp.grpc.limits import Limits
+from epp.grpc.rpc import Call
+from epp.grpc.rpc_stats import Streams
 
 LIMITS = Limits(
     streams=8, message=10_000, header_list=1_000, window=5_000, stream_backlog=500, connection_backlog=20_000, resets=50

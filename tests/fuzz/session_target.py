@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from epp.errors import NoEndpoints
 from epp.extproc import handler
 from epp.extproc.session import Limits
-from epp.sched.exchange import Head, Route
+from epp.requestcontrol.interfaces import Head, Route
 from epp.tasks import Tasks
 from epp.testing import events
-from epp.testing.effects import Line, seen
+from epp.testing.actions import Line, seen
 
 LIMIT = 4096
 OBSERVED, LEFT, REFUSED = range(3)

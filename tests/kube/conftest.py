@@ -15,13 +15,13 @@ import pytest
 import pytest_asyncio
 
 from epp.clock import SystemClock
-from tests.kube.building import Building
-from tests.kube.client import JOBS, NAMESPACES, NODES, Api
-from tests.kube.mig import Gpu
-from tests.kube.node_agent import Node, NodeAgent
-from tests.kube.objects import kwok_node
-from tests.kube.plane import Plane
-from tests.kube.queues import Queues
+from tests.kube.cluster.building import Building
+from tests.kube.cluster.client import JOBS, NAMESPACES, NODES, Api
+from tests.kube.cluster.mig import Gpu
+from tests.kube.cluster.node_agent import Node, NodeAgent
+from tests.kube.cluster.objects import kwok_node
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.queues import Queues
 from tests.kube.tools.build import BuildError, built, cache_folder
 
 HERE = Path(__file__).parent

@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from epp.clock import SystemClock
-from epp_batch.folder import Failure, Folder, Result
+from epp_batch.output_folder import Failure, Folder, Result
+from epp_batch.progress_view import Standing
+from epp_batch.spec import ORDER_VARIABLE, Cluster, Options, Order, Placement, Recording, Run, Task, Unit, Volume
 from epp_batch.timeline import Event
-from epp_batch.view import Standing
-from epp_batch.work import ORDER_VARIABLE, Cluster, Options, Order, Placement, Recording, Run, Task, Unit, Volume
-from tests.kube.client import JOBS, PODS, Api, Object
+from tests.kube.cluster.client import JOBS, PODS, Api, Object
 
 SECONDS = 60.0  # length of each recording
 

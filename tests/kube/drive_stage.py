@@ -8,12 +8,12 @@ from pathlib import Path
 
 from epp.clock import SystemClock
 from epp.tasks import Tasks
-from epp_batch.drive import Outcome, drive
+from epp_batch.controller.drive import Outcome, drive
 from epp_batch.kube.client import Client
-from epp_batch.work import Run
-from tests.kube.client import PODS, Api
+from epp_batch.spec import Run
+from tests.kube.cluster.client import PODS, Api
+from tests.kube.cluster.plane import Plane
 from tests.kube.drive_runs import Notes, write_run
-from tests.kube.plane import Plane
 
 WORKER = {"none": [sys.executable, str(Path(__file__).parent / "workers" / "obeys.py")]}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kube.building import Building
+from tests.kube.cluster.building import Building
 from tests.kube.tools.build import BINARIES, BuildError, build, built, cache_folder
 from tests.transcribing import until
 

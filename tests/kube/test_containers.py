@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.kube.containers import (
+from tests.kube.cluster.containers import (
     Mount,
     UnknownImage,
     command,
@@ -19,7 +19,7 @@ from tests.kube.containers import (
     resource_field,
     rewrite,
 )
-from tests.kube.devices import DevicePool, NoDevice
+from tests.kube.cluster.devices import DevicePool, NoDevice
 
 MOUNTS = [Mount("/data", "/tmp/d"), Mount("/data/in", "/tmp/i"), Mount("/dev/termination-log", "/tmp/t")]
 POD = {

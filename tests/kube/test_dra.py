@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tests.kube.client import NODES, PODS, RESOURCE_SLICES, WORKLOADS, Api, Object
-from tests.kube.cluster import remove_node
-from tests.kube.mig import A100_40, claim_template, publish
-from tests.kube.objects import container, holds, job
-from tests.kube.plane import NotYet, Plane
-from tests.kube.queues import Queues
+from tests.kube.cluster.client import NODES, PODS, RESOURCE_SLICES, WORKLOADS, Api, Object
+from tests.kube.cluster.cloud_provider import remove_node
+from tests.kube.cluster.mig import A100_40, claim_template, publish
+from tests.kube.cluster.objects import container, holds, job
+from tests.kube.cluster.plane import NotYet, Plane
+from tests.kube.cluster.queues import Queues
 
 HERE = Path(__file__).parent
 WORKER = {"worker": ["python", str(HERE / "workers" / "resumable.py")]}

@@ -9,13 +9,13 @@ import pytest
 
 from epp.clock import SystemClock
 from epp.tasks import Tasks
-from epp_batch.drive import drive
+from epp_batch.controller.drive import drive
 from epp_batch.kube.client import Client, connect
 from epp_batch.timeline import read
-from tests.kube.client import Api
+from tests.kube.cluster.client import Api
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.queues import Queues
 from tests.kube.drive_runs import Notes, Workers, job_names, run, write_run
-from tests.kube.plane import Plane
-from tests.kube.queues import Queues
 
 GPU = {"nvidia.com/gpu": 1}
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from epp.tasks import Tasks
+from epp_batch.controller.queue_positions import positions
 from epp_batch.errors import ClusterError, Unreachable
 from epp_batch.kube.client import Client, connect
 from epp_batch.kube.errors import Conflict, Forbidden, Gone, Invalid, NotFound
+from epp_batch.kube.informer import Change, Mirror, Reflector
 from epp_batch.kube.objects import Job
-from epp_batch.kube.paths import JOBS
-from epp_batch.kube.positions import positions
-from epp_batch.kube.reflect import Change, Mirror, Reflector
-from tests.kube.client import JOBS as KIND
-from tests.kube.client import Api
-from tests.kube.objects import container, job
-from tests.kube.plane import Plane
-from tests.kube.queues import Queues
+from epp_batch.kube.resources import JOBS
+from tests.kube.cluster.client import JOBS as KIND
+from tests.kube.cluster.client import Api
+from tests.kube.cluster.objects import container, job
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.queues import Queues
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ import pytest
 
 from epp.clock import SystemClock
 from epp.tasks import Tasks
-from epp_batch.drive import drive
+from epp_batch.controller.drive import drive
 from epp_batch.errors import ClusterError
-from epp_batch.folder import Folder
 from epp_batch.kube.client import connect
+from epp_batch.output_folder import Folder
 from epp_batch.timeline import read
-from tests.kube.client import JOBS, WORKLOADS, Api
+from tests.kube.cluster.client import JOBS, WORKLOADS, Api
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.queues import Queues
 from tests.kube.drive_runs import Hasty, Notes, run, write_run
 from tests.kube.drive_stage import WORKER
-from tests.kube.plane import Plane
-from tests.kube.queues import Queues
 
 GPU = {"nvidia.com/gpu": 1}
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from epp.clock import SystemClock
-from epp_batch.drive import drive
+from epp_batch.controller.drive import drive
 from epp_batch.errors import ClusterError
-from epp_batch.folder import Folder
 from epp_batch.kube.client import Client, connect
+from epp_batch.output_folder import Folder
+from epp_batch.spec import Placement, Run
 from epp_batch.timeline import read
-from epp_batch.work import Placement, Run
-from tests.kube.client import JOBS, PODS, WORKLOADS, Api
-from tests.kube.cluster import remove_node
+from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, Api
+from tests.kube.cluster.cloud_provider import remove_node
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.queues import Queues
 from tests.kube.drive_runs import Hasty, Notes, run
 from tests.kube.drive_stage import WORKER, Stage
-from tests.kube.plane import Plane
-from tests.kube.queues import Queues
 
 GPU = {"nvidia.com/gpu": 1}
 

@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from tests.kube.client import Object
-from tests.kube.containers import quantity
-from tests.kube.mig import A100_40, H100_80, Gpu, resource_slices
+from tests.kube.cluster.client import Object
+from tests.kube.cluster.containers import quantity
+from tests.kube.cluster.mig import A100_40, H100_80, Gpu, resource_slices
 
 
 def devices(gpu: Gpu) -> list[Object]:

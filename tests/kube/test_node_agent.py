@@ -10,12 +10,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.kube.client import DEPLOYMENTS, JOBS, NODES, PODS, Api, ApiError
-from tests.kube.cluster import remove_node
-from tests.kube.objects import container, holds, job, pod, reason
-from tests.kube.plane import Plane
-from tests.kube.queues import Queues
-from tests.kube.waits import job_in, job_pod, pod_gone, pod_in
+from tests.kube.cluster.client import DEPLOYMENTS, JOBS, NODES, PODS, Api, ApiError
+from tests.kube.cluster.cloud_provider import remove_node
+from tests.kube.cluster.objects import container, holds, job, pod, reason
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.queues import Queues
+from tests.kube.cluster.waits import job_in, job_pod, pod_gone, pod_in
 
 GPU = {"nvidia.com/gpu": 1}
 WORKERS = Path(__file__).parent / "workers"
@@ -152,7 +152,15 @@ async def test_servers_of_a_deployment_answer_on_their_own_addresses(
 
 async def test_the_agent_runs_as_a_process_of_its_own(plane: Plane, api: Api, namespace: str, tmp_path: Path) -> None:
     worker = shlex.join(WORKER)
-    command = [sys.executable, "-m", "tests.kube.agent_command", "--kubeconfig", plane.kubeconfig, "--pki", plane.pki]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.kube.cluster.agent_command",
+        "--kubeconfig",
+        plane.kubeconfig,
+        "--pki",
+        plane.pki,
+    ]
     command += ["--folder", tmp_path / "agent", "--node", namespace, "--device", "nvidia.com/gpu=1"]
     command += ["--label", f"test={namespace}", "--entrypoint", f"worker={worker}"]
     process = await asyncio.create_subprocess_exec(*map(str, command), cwd=Path(__file__).parents[2])

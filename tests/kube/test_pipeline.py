@@ -15,18 +15,18 @@ import pytest_asyncio
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from epp.clock import SystemClock
-from epp_batch.cluster.queues import configuration, objects, preset
 from epp_batch.demo.calls import CALLS
-from epp_batch.folder import Folder, Result, load
+from epp_batch.manifests.queues import configuration, objects, preset
+from epp_batch.output_folder import Folder, Result, load
 from epp_batch.summaries import Summary
 from epp_batch.timeline import read
 from tests.gateway import epp_up
-from tests.kube.client import JOBS, Api
-from tests.kube.container_process import ContainerProcess
-from tests.kube.mig import A100_40
-from tests.kube.node_agent import Node, NodeAgent
-from tests.kube.plane import NotYet, Plane
-from tests.kube.queues import Queues
+from tests.kube.cluster.client import JOBS, Api
+from tests.kube.cluster.container_process import ContainerProcess
+from tests.kube.cluster.mig import A100_40
+from tests.kube.cluster.node_agent import Node, NodeAgent
+from tests.kube.cluster.plane import NotYet, Plane
+from tests.kube.cluster.queues import Queues
 from tests.speech import espeak
 
 pytestmark = pytest.mark.timeout(300)

@@ -8,11 +8,11 @@ import signal
 import aiohttp
 import pytest
 
-from tests.kube.client import JOBS, PODS, WORKLOADS, Api, ApiError, Object
-from tests.kube.objects import container, holds, job
-from tests.kube.plane import Plane
-from tests.kube.processes import ProcessDied
-from tests.kube.queues import Queues
+from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, Api, ApiError, Object
+from tests.kube.cluster.objects import container, holds, job
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.processes import ProcessDied
+from tests.kube.cluster.queues import Queues
 
 GPU = {"nvidia.com/gpu": 1}
 

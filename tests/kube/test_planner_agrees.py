@@ -16,11 +16,11 @@ from epp.clock import SystemClock
 from epp.tasks import Tasks
 from epp_batch.planner import objects
 from epp_batch.planner.demand import Demand, Shape
-from tests.kube.client import JOBS, PODS, WORKLOADS, Api, Object
-from tests.kube.objects import container, holds, job, reason
-from tests.kube.plane import Plane
+from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, Api, Object
+from tests.kube.cluster.objects import container, holds, job, reason
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.queues import Queues
 from tests.kube.planner_scenarios import GPU, SCENARIOS, VERSION, Finish, Scenario, Submit, invented
-from tests.kube.queues import Queues
 from tests.unit.epp_batch.planner.builders import Rig
 
 SEEDS = [int(seed) for seed in os.environ.get("PLANNER_SEEDS", "1,2").split(",")]

@@ -6,10 +6,10 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.kube.client import PODS, VOLUME_CLAIMS, Api, Object
-from tests.kube.objects import container, pod
-from tests.kube.plane import Plane
-from tests.kube.waits import pod_gone, pod_in, pod_waits
+from tests.kube.cluster.client import PODS, VOLUME_CLAIMS, Api, Object
+from tests.kube.cluster.objects import container, pod
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.waits import pod_gone, pod_in, pod_waits
 
 GPU = {"nvidia.com/gpu": 1}
 WORKERS = Path(__file__).parent / "workers"

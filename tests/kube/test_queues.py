@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from epp_batch.cluster.accelerators import SLOTS
-from epp_batch.cluster.checks import judge
-from epp_batch.cluster.jobs import job, templates
-from epp_batch.cluster.queues import PRESETS, configuration, objects, preset
-from epp_batch.commands._looking import look, refusals
+from epp_batch.cli.lib.preflight import look, refusals
 from epp_batch.kube.client import connect
-from epp_batch.work import Cluster, Options, Placement, Recording, Run, Task, Unit, Volume
-from tests.kube.client import CLUSTER_QUEUES, JOBS, LOCAL_QUEUES, WORKLOADS, Api, Object
-from tests.kube.objects import holds
-from tests.kube.plane import NotYet, Plane
-from tests.kube.queues import Queues
+from epp_batch.manifests.accelerators import SLOTS
+from epp_batch.manifests.jobs import job, templates
+from epp_batch.manifests.queues import PRESETS, configuration, objects, preset
+from epp_batch.preflight.checks import judge
+from epp_batch.spec import Cluster, Options, Placement, Recording, Run, Task, Unit, Volume
+from tests.kube.cluster.client import CLUSTER_QUEUES, JOBS, LOCAL_QUEUES, WORKLOADS, Api, Object
+from tests.kube.cluster.objects import holds
+from tests.kube.cluster.plane import NotYet, Plane
+from tests.kube.cluster.queues import Queues
 
 ACCELERATORS = ["gpu", "gpu:2", "mig:1g.5gb", "mig:3g.20gb", "mig:1g.10gb+me", "dra:3g.20gb", "dra-gpu", "cpu"]
 VOLUMES = (

@@ -13,13 +13,13 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from epp_batch.folder import Folder
+from epp_batch.output_folder import Folder
 from epp_batch.timeline import read
-from tests.kube.cli import COMMAND, Cli
-from tests.kube.client import CLUSTER_QUEUES, JOBS, Api
-from tests.kube.objects import holds
-from tests.kube.plane import Plane
-from tests.kube.queues import Queues
+from tests.kube.cluster.cli import COMMAND, Cli
+from tests.kube.cluster.client import CLUSTER_QUEUES, JOBS, Api
+from tests.kube.cluster.objects import holds
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.queues import Queues
 from tests.speech import espeak, silence
 
 pytestmark = pytest.mark.timeout(300)

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from epp.tasks import Tasks
-from epp_batch.folder import Folder
+from epp_batch.output_folder import Folder
 from epp_batch.timeline import read
-from tests.kube.client import JOBS, PODS, Api, Kind
+from tests.kube.cluster.client import JOBS, PODS, Api, Kind
+from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.queues import Queues
 from tests.kube.drive_runs import Workers
-from tests.kube.plane import Plane
-from tests.kube.queues import Queues
 
 RECORDINGS = 1000
 NODES, GPUS = 25, 10  # a pod takes 5 s: at most 50 ends a second

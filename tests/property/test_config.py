@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epp.config import presets
-from epp.config.load import load
+from epp.config.loader import load
 from epp.config.registry import Registry
 from epp.errors import ConfigError
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epp.clock import ManualClock
-from epp.extproc import h2frames as h2
-from epp.extproc.http2 import Connection
-from epp.extproc.limits import Limits
-from epp.extproc.streams import Streams
+from epp.grpc.http2 import frames as h2
+from epp.grpc.http2.connection import Connection
+from epp.grpc.limits import Limits
+from epp.grpc.rpc_stats import Streams
 
 GREETING = h2.PREFACE + h2.settings({})
 REQUEST = [

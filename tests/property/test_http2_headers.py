@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epp.extproc.h2frames import ConnectionFault
-from epp.extproc.h2headers import HeaderReader, _judge
+from epp.grpc.http2.frames import ConnectionFault
+from epp.grpc.http2.headers import HeaderReader, _judge
 
 REQUEST = [
     (":method", "POST"),

@@ -8,7 +8,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from epp.api import DECODING, INFLIGHT_REQUESTS, INFLIGHT_TOKENS
 from epp.clock import ManualClock
-from epp.state.ledger import Ledger, Ticket
+from epp.datastore.ledger import Ledger, Ticket
 
 slots = st.integers(0, 3)
 tokens = st.one_of(st.integers(0, 200_000).map(float), st.floats(0, 1e5))

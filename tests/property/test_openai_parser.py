@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from epp.api import Parsed
 from epp.errors import BadRequest
-from epp.parse.openai import OpenAIParser
+from epp.parsers.openai import OpenAIParser
 
 paths = st.sampled_from(["/v1/" + path for path in OpenAIParser.paths])
 keys = st.sampled_from(["type", "text", "role", "content", "tool_calls", "image_url", "name"])

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from epp.api import PREFIX_INFO, Endpoints, Filter, Mask, Picker, PrefixInfo, Profile, Request, Scorer
-from epp.sched.pipeline import run
+from epp.scheduling.profile_run import run
 from epp.testing import endpoints, request
 from scorers.active_request import ActiveRequest
+from scorers.filters.label_selector import LabelSelector, Requirement
+from scorers.filters.roles import DecodeRole, PrefillRole
 from scorers.kv_cache_utilization import KvCacheUtilization
-from scorers.label_selector import LabelSelector, Requirement
-from scorers.max_score_picker import MaxScore
+from scorers.pickers.max_score import MaxScore
+from scorers.pickers.random import RandomChoice
+from scorers.pickers.weighted_random import WeightedRandom
 from scorers.prefix_cache import PrefixCache
-from scorers.queue_depth import QueueDepth
-from scorers.random_picker import RandomChoice
-from scorers.roles import DecodeRole, PrefillRole
+from scorers.queue import QueueDepth
 from scorers.token_load import TokenLoad
-from scorers.weighted_random_picker import WeightedRandom
 
 COLUMNS = ("waiting", "kv_usage", "prefix_blocks", "inflight_requests", "inflight_tokens", "uncached_tokens")
 ROLES = ({}, {"llm-d.ai/role": "decode"}, {"llm-d.ai/role": "prefill"}, {"llm-d.ai/role": "both", "zone": "a"})

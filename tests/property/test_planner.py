@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epp_batch.planner import Delays, machine, run
-from epp_batch.planner.simulate import Simulation
+from epp_batch.planner.simulation import Simulation
 from epp_batch.planner.world import PodsReady, Preemption, World
 from tests.unit.epp_batch.planner.builders import GPU, demand, kueue, queue
 

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from scorers.prefix_index import Chain, PrefixIndex, chain
+from scorers.producers.prefix_index import Chain, PrefixIndex, chain
 
 SLOTS = 3
 prompts = st.lists(st.sampled_from([b"ab", b"cd", b"e"]), max_size=12).map(b"".join)

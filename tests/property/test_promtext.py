@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from epp.sources import promtext
-from epp.sources.promtext import Series
+from epp.datalayer.scrape import promtext
+from epp.datalayer.scrape.promtext import Series
 
 NAMES = ["m", "m_total", "m_by_reason", "mm", "a:m", "z"]
 texts = st.text(st.sampled_from('ab{}" \\\n#,=mü1.'), max_size=8)

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp.parse.rewrite import model_span, with_model
+from epp.parsers.rewrite import model_span, with_model
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.just("model"),

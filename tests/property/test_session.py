@@ -9,11 +9,11 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from epp.errors import NoEndpoints
-from epp.extproc.effects import Abandon, Decide, Finish, Mute, Over, ResponseData
+from epp.extproc.actions import Abandon, Decide, Finish, Mute, Over, ResponseData
 from epp.extproc.session import Limits, Session, State
-from epp.sched.exchange import Route
+from epp.requestcontrol.interfaces import Route
 from epp.testing import events
-from epp.testing.effects import Line, seen
+from epp.testing.actions import Line, seen
 
 POD = "10.0.0.1:8000"
 MODES = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp_batch.planner.slots import PROFILES, SLOTS, Profile, SlotMap
+from epp_batch.planner.mig_slots import PROFILES, SLOTS, Profile, SlotMap
 
 GPUS = st.sampled_from(sorted(PROFILES))
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epp_batch.report.axis import Axis
-from epp_batch.report.curve import area, curve, peak, union
-from epp_batch.report.spans import Attempt, histories
+from epp_batch.report.step_function import area, curve, peak, union
+from epp_batch.report.unit_history import Attempt, histories
 from epp_batch.timeline import Event, EventKind
 
 gaps = st.floats(1, 1e4).map(lambda value: round(value, 3))  # a second apart: equal events are one event

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epp.api import Usage
-from epp.parse.usage import UsageScanner
+from epp.parsers.usage import UsageScanner
 
 STREAM = (
     b'data: {"choices":[{"delta":{"content":"\\"usage\\": {"}}],"usage":null}\r\n\r\n'

@@ -5,11 +5,12 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epp.extproc import messages
-from epp.extproc.messages import Incoming, NotUnderstood
-from epp.extproc.messages.incoming import _decode_any, _decode_usual
-from epp.extproc.pb import ext_proc_pb2 as pb
-from epp.extproc.pb.core_pb2 import HeaderMap, HeaderValue
+from epp.errors import NotUnderstood
+from epp.extproc import codec
+from epp.extproc.codec import Incoming
+from epp.extproc.codec.decode import _decode_any, _decode_usual
+from epp.pb import ext_proc_pb2 as pb
+from epp.pb.core_pb2 import HeaderMap, HeaderValue
 
 names = st.text("abcXY:-\u00e9", max_size=6) | st.sampled_from([":path", "cookie", "x" * 127, "x" * 128])
 values = st.binary(max_size=6) | st.sampled_from([b"v" * 120, b"v" * 127, b"v" * 200, b"v" * 20_000, b"\xff"])
@@ -58,22 +59,22 @@ def read(decode, data: bytes) -> Incoming | str:
 @settings(deadline=None)
 @given(received())
 def test_a_message_means_what_protobuf_takes_it_for(data):
-    assert read(messages.decode, data) == read(_decode_any, data)
+    assert read(codec.decode, data) == read(_decode_any, data)
 
 
 @settings(deadline=None)
 @given(received(), st.integers(0, 200), st.binary(max_size=3))
 def test_so_does_a_damaged_one(data, at, other):
     damaged = data[:at] + other + data[at + len(other) :]
-    assert read(messages.decode, damaged) == read(_decode_any, damaged)
-    assert read(messages.decode, data[:at]) == read(_decode_any, data[:at])
+    assert read(codec.decode, damaged) == read(_decode_any, damaged)
+    assert read(codec.decode, data[:at]) == read(_decode_any, data[:at])
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_so_does_anything_at_all(data):
     for tag in (b"", b"\x12", b"\x1a", b"\x22", b"\x2a"):
-        assert read(messages.decode, tag + data) == read(_decode_any, tag + data)
+        assert read(codec.decode, tag + data) == read(_decode_any, tag + data)
 
 
 @st.composite
@@ -100,7 +101,7 @@ def same_size(value: bytes) -> st.SearchStrategy[bytes]:
 def test_blocks_like_one_before_are_read_for_themselves(blocks):
     for block in blocks:
         data = pb.ProcessingRequest(request_headers=pb.HttpHeaders(headers=block)).SerializeToString()
-        assert read(messages.decode, data) == read(_decode_any, data)
+        assert read(codec.decode, data) == read(_decode_any, data)
 
 
 def test_what_envoy_sends_needs_no_protobuf():

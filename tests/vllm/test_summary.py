@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from epp_batch.demo.calls import CALLS
-from epp_batch.folder import Folder, load
+from epp_batch.output_folder import Folder, load
 from epp_batch.summaries import Summary
 from tests.gateway import epp_up
 from tests.speech import espeak

@@ -16,12 +16,12 @@ import pytest_asyncio
 
 from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Column, Endpoints
 from epp.clock import SystemClock
+from epp.datalayer.discovery.static import endpoints
+from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
+from epp.datalayer.scrape.scraper import Scraper
+from epp.datastore.endpoint_store import Table
+from epp.gateway.gateway import Gateway
 from epp.gateway.programs import UpSettings
-from epp.gateway.up import Gateway
-from epp.sources.engines import CoreMetricsExtractor, MetricsDataSource
-from epp.sources.scrape import Scraper
-from epp.sources.static import endpoints
-from epp.state.table import Table
 from epp.tasks import Tasks
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="session")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epp.errors import NoEndpoints
-from epp.testing.effects import (
+from epp.testing.actions import (
     asks,
     closes,
     continues,

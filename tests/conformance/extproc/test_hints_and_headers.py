@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epp.testing.effects import asks, closes, sends_choice, sends_request_body
+from epp.testing.actions import asks, closes, sends_choice, sends_request_body
 from epp.testing.events import chooses, request_body, request_headers
 from epp.testing.playbook import Playbook
 

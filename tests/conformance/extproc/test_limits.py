@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from epp.extproc.session import Limits
-from epp.testing.effects import (
-    asks,
-    closes,
-    sends_choice,
-    sends_error,
-)
+from epp.testing.actions import asks, closes, sends_choice, sends_error
 from epp.testing.events import (
     chooses,
     half_closes,

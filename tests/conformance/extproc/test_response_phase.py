@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epp.extproc.session import Limits
-from epp.testing.effects import (
+from epp.testing.actions import (
     asks,
     closes,
     continues,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epp.testing.effects import (
+from epp.testing.actions import (
     asks,
     closes,
     continues,

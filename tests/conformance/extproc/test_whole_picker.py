@@ -9,15 +9,15 @@ import pytest
 from epp.api import Endpoint
 from epp.clock import ManualClock
 from epp.config import presets
-from epp.config.load import load
+from epp.config.loader import load
 from epp.config.registry import Registry
-from epp.obs.decisions import Decisions
+from epp.datastore.endpoint_store import Table
+from epp.datastore.ledger import Ledger
+from epp.obs.decision_log import Decisions
 from epp.obs.metrics import Metrics
-from epp.sched.completion import ObservedCompletion
-from epp.sched.director import Director, Settings
-from epp.state.ledger import Ledger
-from epp.state.table import Table
-from epp.testing.effects import closes, continues, sends_choice, sends_error, sends_request_body
+from epp.requestcontrol.completion import ObservedCompletion
+from epp.requestcontrol.director import Director, Settings
+from epp.testing.actions import closes, continues, sends_choice, sends_error, sends_request_body
 from epp.testing.events import request_body, request_headers
 from epp.testing.playbook import Playbook
 

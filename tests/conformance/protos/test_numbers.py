@@ -15,7 +15,7 @@ import pytest
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 
-from epp.extproc.pb import (
+from epp.pb import (
     access_log_pb2,
     access_log_service_pb2,
     core_pb2,

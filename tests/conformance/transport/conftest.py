@@ -19,10 +19,10 @@ from h2.events import ConnectionTerminated, DataReceived, Event, StreamEnded, St
 from h2.settings import SettingCodes, Settings
 
 from epp.clock import SystemClock
-from epp.extproc.grpcio_server import GrpcioServer
-from epp.extproc.limits import Limits
-from epp.extproc.rpc import Call
-from epp.extproc.server import NativeServer
+from epp.grpc.grpcio_server import GrpcioServer
+from epp.grpc.limits import Limits
+from epp.grpc.rpc import Call
+from epp.grpc.server import NativeServer
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -9,7 +9,7 @@ import pytest
 from h2.errors import ErrorCodes
 from h2.events import StreamReset
 
-from epp.extproc import h2frames as frames
+from epp.grpc.http2 import frames
 
 
 async def test_a_stalled_stream_does_not_stall_others(service, connect):

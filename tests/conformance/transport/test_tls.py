@@ -12,8 +12,8 @@ import grpc.aio
 import pytest
 
 from epp.clock import SystemClock
-from epp.extproc import tls
-from epp.extproc.server import NativeServer, Pump
+from epp.grpc import tls
+from epp.grpc.server import NativeServer, Pump
 from epp.tasks import Tasks
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.kube.processes import dies_with_parent
+from tests.kube.cluster.processes import dies_with_parent
 
 HERE = Path(__file__).resolve().parent
 BINARIES = {

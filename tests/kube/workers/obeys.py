@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from epp_batch.errors import Kind
-from epp_batch.folder import Failure, Folder, Result
-from epp_batch.work import ORDER_VARIABLE, Order, Task
+from epp_batch.output_folder import Failure, Folder, Result
+from epp_batch.spec import ORDER_VARIABLE, Order, Task
 
 order = msgspec.json.decode(os.environ[ORDER_VARIABLE], type=Order)
 folder = Folder(order.output)

@@ -14,7 +14,7 @@ from bench.cost.load import bodies, parse_wrk
 from bench.cost.processes import BenchError, Process, Stage, free_port
 from bench.cost.report import Limit
 from bench.cost.scenarios import Result, runs
-from epp.extproc.pb import ext_proc_pb2
+from epp.pb import ext_proc_pb2
 
 WRK = """\
 Running 10s test @ http://127.0.0.1:8081/v1/chat/completions

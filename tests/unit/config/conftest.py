@@ -26,19 +26,19 @@ from epp.api import (
     ProfileHandler,
     Scorer,
 )
-from epp.config.load import load
+from epp.config.loader import load
 from epp.config.plan import Plan
 from epp.config.registry import Registry
 from epp.errors import ConfigError
 from scorers.active_request import ActiveRequest
+from scorers.filters.label_selector import LabelSelector
+from scorers.filters.roles import DecodeRole, PrefillRole
 from scorers.kv_cache_utilization import KvCacheUtilization
-from scorers.label_selector import LabelSelector
-from scorers.max_score_picker import MaxScore
+from scorers.pickers.max_score import MaxScore
+from scorers.pickers.random import RandomChoice
 from scorers.prefix_cache import PrefixCache
-from scorers.queue_depth import QueueDepth
-from scorers.random_picker import RandomChoice
-from scorers.roles import DecodeRole, PrefillRole
-from scorers.single_profile import SingleProfile
+from scorers.profile_handlers.single_profile import SingleProfile
+from scorers.queue import QueueDepth
 from scorers.token_load import TokenLoad
 
 RAIN = Column("rain", "mm", "something else that nobody produces by default")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from epp.config import catalogue
-from epp.config.load import load
+from epp.config.loader import load
 from epp.config.registry import Registry
 
 ROOT = Path(__file__).parents[3]

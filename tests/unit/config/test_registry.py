@@ -6,10 +6,10 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from epp.config.known import LLM_D_TYPES
+from epp.config.llmd_types import LLM_D_TYPES
 from epp.config.registry import GROUP, Registry, UnknownType
 from epp.errors import ConfigError, EppError
-from scorers.queue_depth import QueueDepth
+from scorers.queue import QueueDepth
 
 
 def point(name: str, value: str) -> EntryPoint:
@@ -17,7 +17,7 @@ def point(name: str, value: str) -> EntryPoint:
 
 
 def test_classes_are_imported_when_first_named() -> None:
-    registry = Registry.load([point("queue-scorer", "scorers.queue_depth:QueueDepth"), point("gone", "no.such:Thing")])
+    registry = Registry.load([point("queue-scorer", "scorers.queue:QueueDepth"), point("gone", "no.such:Thing")])
     assert list(registry) == ["gone", "queue-scorer"]
     assert registry.find("queue-scorer") is QueueDepth
     assert "gone" in registry
@@ -27,7 +27,7 @@ def test_classes_are_imported_when_first_named() -> None:
     ("value", "message"),
     [
         ("no.such:Thing", "'mine' of an unknown package cannot be imported from no.such:Thing: ModuleNotFoundError"),
-        ("scorers.queue_depth:Missing", "cannot be imported from scorers.queue_depth:Missing: AttributeError"),
+        ("scorers.queue:Missing", "cannot be imported from scorers.queue:Missing: AttributeError"),
         ("math:sqrt", "math:sqrt is not a plugin class of epp.api"),
         ("pathlib:Path", "pathlib:Path is not a plugin class of epp.api"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from epp.config import presets
-from epp.config.load import check, load
+from epp.config.loader import check, load
 from epp.config.plan import Plan
 from epp.config.registry import Registry
 from epp.errors import ConfigError

@@ -16,9 +16,9 @@ PACKAGE = Path(__file__).parents[2] / "data" / "plugin_package"
 SCRIPT = """
 import sys
 from random import Random
-from epp.config.load import load
+from epp.config.loader import load
 from epp.config.registry import Registry
-from epp.sched.pipeline import run
+from epp.scheduling.profile_run import run
 from epp.testing import check_scorer, endpoints, request
 
 registry = Registry.load()
@@ -82,7 +82,7 @@ def test_a_scorer_of_another_package_runs(site: Path) -> None:
 
 
 def test_a_misspelt_reference_to_it_is_explained(site: Path) -> None:
-    script = "import sys\nfrom epp.config.load import load\nfrom epp.config.registry import Registry\n" + (
+    script = "import sys\nfrom epp.config.loader import load\nfrom epp.config.registry import Registry\n" + (
         "try:\n    load(sys.stdin.read(), Registry.load())\nexcept Exception as error:\n    print(error)\n"
     )
     done = python(site, script, CONFIG.replace("short-prompt-scorer", "short-promt-scorer"))

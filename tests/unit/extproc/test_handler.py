@@ -11,8 +11,8 @@ import pytest
 from epp.errors import Overloaded
 from epp.extproc import handler
 from epp.extproc.session import Limits
-from epp.sched.exchange import Route
-from epp.testing.effects import closes, marks_response, seen, sends_choice, sends_error, sends_response_body
+from epp.requestcontrol.interfaces import Route
+from epp.testing.actions import closes, marks_response, seen, sends_choice, sends_error, sends_response_body
 from epp.testing.events import octets, request_headers, response_body, response_headers
 
 POD = "10.0.0.1:8000"

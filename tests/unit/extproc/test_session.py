@@ -8,11 +8,11 @@ from random import Random
 import pytest
 
 from epp.errors import BadRequest
-from epp.extproc.effects import Abandon, Decide, Effect, Finish, Over
-from epp.extproc.messages import Kind
-from epp.extproc.pb import ext_proc_pb2 as pb
+from epp.extproc.actions import Abandon, Decide, Effect, Finish, Over
+from epp.extproc.codec import Kind
 from epp.extproc.session import AT_HALF_CLOSE, STEPS, Limits, Session, State
-from epp.sched.exchange import Route
+from epp.pb import ext_proc_pb2 as pb
+from epp.requestcontrol.interfaces import Route
 
 FULL_DUPLEX = 4
 STREAMED = 1

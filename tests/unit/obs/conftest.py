@@ -6,9 +6,9 @@ import pytest
 
 from epp.api import KV_USAGE, RUNNING, WAITING, Endpoint
 from epp.clock import ManualClock
-from epp.obs.pool import PoolView
-from epp.state.ledger import Ledger
-from epp.state.table import Table
+from epp.datastore.endpoint_store import Table
+from epp.datastore.ledger import Ledger
+from epp.obs.pool_metrics import PoolView
 
 
 @pytest.fixture

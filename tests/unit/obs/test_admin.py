@@ -17,15 +17,15 @@ import pytest
 
 from epp.api import WAITING, Endpoint, Endpoints, Filter, Mask, Picker, Profile, Request, Scorer, Snapshot, falling
 from epp.api.types import Order, Scores, Values
+from epp.cli import explain
 from epp.clock import ManualClock
-from epp.obs import explain
 from epp.obs.admin import Admin, Facts
-from epp.obs.decisions import Decisions
+from epp.obs.decision_log import Decisions
 from epp.obs.logs import VERBOSE
 from epp.obs.metrics import Metrics
-from epp.obs.pool import PoolView
-from epp.sched import pipeline
-from epp.sched.director import Decided
+from epp.obs.pool_metrics import PoolView
+from epp.requestcontrol.director import Decided
+from epp.scheduling import profile_run
 
 
 class NotC(Filter, type="not-c"):
@@ -66,7 +66,7 @@ def decided(request_id: str = "r-1", refusal: str = "") -> Decided:
     members = [Endpoint(name, "10.0.0.1", 8000 + i) for i, name in enumerate("abc")]
     snapshot = Snapshot({WAITING: np.array([4, 1, 0], np.float32)}, members, np.arange(3, dtype=np.intp))
     endpoints = Endpoints(snapshot, snapshot.live)
-    verdict = pipeline.run(PROFILE, Request(), endpoints, Random(1), lambda plugin, kind: None)
+    verdict = profile_run.run(PROFILE, Request(), endpoints, Random(1), lambda plugin, kind: None)
     place = "" if refusal else "10.0.0.1:8001"
     return Decided(
         1_700_000_000.0, request_id, "llama", "/v1/completions", 0.00005, {"default": verdict}, place, refusal

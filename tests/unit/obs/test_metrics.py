@@ -11,13 +11,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from epp.api import Ended
 from epp.obs import metrics as module
-from epp.obs.cells import OTHER
+from epp.obs.metric_cells import OTHER
+from epp.obs.metric_table import PREFIX, REQUESTS, SCHEDULER
 from epp.obs.metrics import Metrics
-from epp.obs.pool import PoolView
-from epp.obs.prefix import PrefixView
-from epp.obs.table import PREFIX, REQUESTS, SCHEDULER
-from scorers.approx_prefix_cache import BYTES_BOUNDS, RATIO_BOUNDS
-from scorers.approx_prefix_cache import Histogram as PluginHistogram
+from epp.obs.pool_metrics import PoolView
+from epp.obs.prefix_metrics import PrefixView
+from scorers.producers.approx_prefix_cache import BYTES_BOUNDS, RATIO_BOUNDS
+from scorers.producers.approx_prefix_cache import Histogram as PluginHistogram
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;charset=utf-8"
 DONE = Ended("completed", 200, seconds=2.0, ttft_seconds=0.5)

@@ -9,8 +9,8 @@ from epp.api import Scorer
 from epp.testing import check_scorer, endpoints, request
 from scorers.active_request import ActiveRequest
 from scorers.kv_cache_utilization import KvCacheUtilization
-from scorers.queue_depth import QueueDepth
-from scorers.running_requests import RunningRequests
+from scorers.queue import QueueDepth
+from scorers.running_requests_size import RunningRequests
 from scorers.token_load import TokenLoad
 
 NAN = float("nan")

@@ -13,8 +13,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from epp.cli import sim
 from epp.clock import SystemClock
-from epp.sim import command, demo, tokens
+from epp.sim import demo, tokens
 from epp.sim.engine import EngineConfig
 from epp.sim.fleet import Fleet
 from epp.sim.hardware import FAST
@@ -143,7 +144,7 @@ def test_rank() -> None:
 
 def test_the_demos_servers_hold_a_third_of_its_prompts_and_a_little_more() -> None:
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    cache = command.engine_config(parser.parse_args(demo.SIM_FLAGS))
+    sim.add_arguments(parser)
+    cache = sim.engine_config(parser.parse_args(demo.SIM_FLAGS))
     prompts = Profile().groups * Profile().system_tokens
     assert prompts / demo.SERVERS < cache.capacity * cache.block_size < prompts

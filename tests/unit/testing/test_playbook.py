@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epp.testing.effects import ANY, asks, closes, sends_choice, sends_error, tells
+from epp.testing.actions import ANY, asks, closes, sends_choice, sends_error, tells
 from epp.testing.events import breaks, chooses, request_headers
 from epp.testing.playbook import Playbook
 

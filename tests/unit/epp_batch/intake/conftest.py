@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from epp_batch.folder import Folder
+from epp_batch.output_folder import Folder
 
 CODECS = {"wav": "pcm_s16le", "mp3": "libmp3lame", "flac": "flac", "m4a": "aac", "aac": "aac", "opus": "libopus"}
 

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from epp_batch.errors import InputError, Kind
-from epp_batch.folder import load, save
 from epp_batch.intake import Rules, gather, units
 from epp_batch.intake.digests import Known, digest
-from epp_batch.work import Options, Run
+from epp_batch.output_folder import load, save
+from epp_batch.spec import Options, Run
 from tests.unit.epp_batch.intake.conftest import record
 
 

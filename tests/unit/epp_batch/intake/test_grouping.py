@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from epp_batch.errors import InputError
 from epp_batch.intake import Rules, units
 from epp_batch.intake.grouping import SHARD_BYTES
-from epp_batch.work import Options, Recording
+from epp_batch.spec import Options, Recording
 
 OPTIONS = Options()
 

@@ -6,7 +6,7 @@ import pytest
 
 from epp_batch.errors import InputError
 from epp_batch.intake.rules import Rules
-from epp_batch.work import Recording
+from epp_batch.spec import Recording
 
 
 def recording(seconds=None, source="/calls/en/a.mp3", stem="en/a"):

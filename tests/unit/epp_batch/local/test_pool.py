@@ -9,13 +9,13 @@ import pytest
 
 from epp.clock import ManualClock, SystemClock
 from epp.tasks import Tasks
-from epp_batch import timeline, view
+from epp_batch import progress_view, timeline
 from epp_batch.errors import Kind, Stage, WorkError
-from epp_batch.folder import Folder, Result, save, write
 from epp_batch.local import Pool
-from epp_batch.local.worker import Died, Worker
+from epp_batch.local.worker_process import Died, Worker
+from epp_batch.output_folder import Folder, Result, save, write
+from epp_batch.spec import Options, Order, Recording, Run, Task, Unit
 from epp_batch.timeline import Journal
-from epp_batch.work import Options, Order, Recording, Run, Task, Unit
 from epp_batch.worker import outputs
 
 OPTIONS = Options(formats=("txt",))
@@ -64,7 +64,7 @@ async def transcribe(run, folder, tasks, workers=(), *, retry_failed=False, done
     journal, errors = Journal(folder.events_file), io.StringIO()
     pool = Pool(
         run, folder, workers, paths={}, threads=1, retry_failed=retry_failed, clock=ManualClock(), journal=journal,
-        view=view.choose(io.StringIO(), errors=errors), on_done=(done if done is not None else {}).__setitem__,
+        view=progress_view.choose(io.StringIO(), errors=errors), on_done=(done if done is not None else {}).__setitem__,
     )  # fmt: skip
     try:
         return await pool.transcribe(tasks, asyncio.Event()), errors.getvalue()
@@ -143,7 +143,7 @@ async def test_a_run_that_is_stopped_at_once_does_nothing(folder, tasks):
     stop.set()
     pool = Pool(
         run_of(folder, task("a")), folder, [], paths={}, threads=1, retry_failed=False, clock=ManualClock(),
-        journal=journal, view=view.choose(io.StringIO()),
+        journal=journal, view=progress_view.choose(io.StringIO()),
     )  # fmt: skip
     outcome = await pool.transcribe(tasks, stop)
     journal.close()

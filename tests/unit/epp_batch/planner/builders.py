@@ -8,9 +8,9 @@ from pathlib import Path
 
 from epp_batch.planner import PAPER, Demand, Kueue, demands
 from epp_batch.planner.demand import shape
-from epp_batch.planner.kueue import Queues
+from epp_batch.planner.scheduler import Queues
 from epp_batch.planner.world import ClusterQueue, Group, Offer, Quota, World
-from epp_batch.work import Cluster, Placement, Recording, Task, Unit
+from epp_batch.spec import Cluster, Placement, Recording, Task, Unit
 
 JOBS = Path(__file__).parents[4] / "bench" / "paper" / "jobs.csv"
 GPU = "nvidia.com/gpu"

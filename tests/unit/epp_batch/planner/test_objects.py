@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from epp_batch.cluster import queues
 from epp_batch.errors import InputError
+from epp_batch.manifests import queues
 from epp_batch.planner import objects
 from epp_batch.planner.world import DeviceClass, Preemption, Quota
 

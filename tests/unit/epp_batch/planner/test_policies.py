@@ -11,7 +11,7 @@ from epp_batch.planner import PAPER, Aim, Delays, Search, arrange, bound, in_ord
 from epp_batch.planner.demand import demands
 from epp_batch.planner.policies import starts
 from epp_batch.planner.world import World
-from epp_batch.work import Cluster, Placement, Recording, Task, Unit
+from epp_batch.spec import Cluster, Placement, Recording, Task, Unit
 from tests.unit.epp_batch.planner.builders import demand, paper_demands, paper_units
 
 SLICES = {"medium": "mig:1g.5gb", "large": "mig:3g.20gb"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from epp_batch.errors import InputError
-from epp_batch.folder import Result
+from epp_batch.output_folder import Result
 from epp_batch.planner.speed import FASTER, PAPER, measured, size, with_factors
-from epp_batch.work import Options
+from epp_batch.spec import Options
 
 
 def result(model: str, rtf: float, **timings: float) -> Result:

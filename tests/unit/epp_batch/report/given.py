@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from epp_batch.folder import Result
+from epp_batch.output_folder import Result
+from epp_batch.spec import Cluster, Options, Recording, Run, Task, Unit
 from epp_batch.timeline import Event
-from epp_batch.work import Cluster, Options, Recording, Run, Task, Unit
 
 CLUSTER = Cluster(namespace="audio", queue="gpus", image="worker")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epp_batch.folder import Failure
+from epp_batch.output_folder import Failure
 from epp_batch.report import Prices, Words, build
 from tests.unit.epp_batch.report.given import event, life, pair, result, run, task
 

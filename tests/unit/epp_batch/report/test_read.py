@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from epp_batch.__main__ import main
-from epp_batch.commands import report as command
+from epp_batch.cli import report as command
 from epp_batch.errors import FolderError
-from epp_batch.folder import Failure, Folder, save, write
+from epp_batch.output_folder import Failure, Folder, save, write
 from epp_batch.report import folder_report
+from epp_batch.spec import Placement
 from epp_batch.timeline import Journal
-from epp_batch.work import Placement
 from tests.unit.epp_batch.report.given import CLUSTER, event, life, pair, result, run, task
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epp_batch.folder import Folder
+from epp_batch.output_folder import Folder
 from epp_batch.report import Words, wer
 from tests.unit.epp_batch.report.given import result, task
 

@@ -14,10 +14,10 @@ from aiohttp import web
 
 from epp.clock import Clock, SystemClock
 from epp.tasks import Tasks
-from epp_batch.folder import Folder, Result, load, save, write
+from epp_batch.output_folder import Folder, Result, load, save, write
+from epp_batch.spec import Options, Recording, Task
 from epp_batch.summaries import Settings, Summarizer, Summary
 from epp_batch.timeline import Journal, read
-from epp_batch.work import Options, Recording, Task
 
 OPTIONS = Options()
 

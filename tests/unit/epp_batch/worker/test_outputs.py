@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from epp_batch.errors import Kind, Stage, WorkError
-from epp_batch.folder import Folder, Result
-from epp_batch.work import Options, Recording, Task
+from epp_batch.output_folder import Folder, Result
+from epp_batch.spec import Options, Recording, Task
 from epp_batch.worker import outputs
 from epp_batch.worker.formats import Transcript
 

@@ -10,7 +10,7 @@ import pytest
 
 from epp.clock import SystemClock
 from epp_batch.errors import Kind, Stage, WorkError
-from epp_batch.work import Recording
+from epp_batch.spec import Recording
 from epp_batch.worker import sources
 from epp_batch.worker.failures import Leash
 

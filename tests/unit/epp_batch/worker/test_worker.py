@@ -12,8 +12,8 @@ import pytest
 
 from epp.clock import ManualClock, SystemClock
 from epp_batch.errors import Kind
-from epp_batch.folder import Folder
-from epp_batch.work import FORMATS, Options, Order, Recording, Task
+from epp_batch.output_folder import Folder
+from epp_batch.spec import FORMATS, Options, Order, Recording, Task
 from epp_batch.worker import recording as recordings
 from epp_batch.worker.failures import Leash
 from epp_batch.worker.recording import Work

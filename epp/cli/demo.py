@@ -1,0 +1,55 @@
+"""`epp demo`: what prefix-aware routing is worth, in half a minute on any machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from epp.clock import SystemClock
+from epp.config import presets
+from epp.gateway.gateway import Gateway
+from epp.gateway.programs import UpSettings
+from epp.sim import demo
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `epp demo`."""
+    parser.add_argument("--seed", type=int, default=0, help="of the workload")
+    parser.add_argument("--servers", type=int, default=demo.SERVERS, help="simulated model servers")
+    parser.add_argument("--config-text", default="", help="compare this configuration or preset instead of ours")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plays the workload through Envoy alone, then through Envoy with the picker, and compares."""
+    arms = asyncio.run(_run(arguments))
+    return 0 if all(arm.answered for arm in arms) else 1
+
+
+async def _run(arguments: argparse.Namespace) -> list[demo.Arm]:
+    servers = UpSettings(
+        sim=arguments.servers, sim_flags=demo.SIM_FLAGS, round_robin=True, port=0, metrics_port=0, admin_port=0
+    )
+    async with Gateway(servers) as plain:
+
+        @asynccontextmanager
+        async def start_arm(name: str) -> AsyncIterator[str]:
+            if name == demo.ROUND_ROBIN:
+                yield plain.url
+                return
+            picked = UpSettings(
+                endpoints=tuple(plain.endpoints), config_text=arguments.config_text, port=0, metrics_port=0
+            )
+            async with Gateway(picked) as gateway:
+                yield gateway.url
+
+        ours = label(arguments.config_text)
+        return await demo.compare(start_arm, plain.endpoints, SystemClock(), print, seed=arguments.seed, ours=ours)
+
+
+def label(config_text: str) -> str:
+    """What to call the second arm: a preset by its name; a whole configuration has none."""
+    if config_text in {"", presets.DEFAULT}:
+        return demo.DEFAULT
+    return config_text if config_text in presets.names() else "your configuration"

@@ -1,0 +1,151 @@
+"""`epp up`: a whole gateway in one terminal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+import yaml
+
+from epp.clock import SystemClock
+from epp.errors import ConfigError, Problem
+from epp.gateway.dashboard import View
+from epp.gateway.gateway import Gateway
+from epp.gateway.programs import UpSettings
+
+NOTHING_TO_SERVE = "give --endpoint HOST:PORT (repeatable), --sim N, --dns NAME:PORT or a --config-file that discovers"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `epp up`; those that `epp serve` has too mean the same."""
+    servers = parser.add_argument_group("model servers")
+    servers.add_argument(
+        "--endpoint", action="append", default=[], metavar="HOST:PORT", help="one that runs (repeatable)"
+    )
+    servers.add_argument("--dns", action="append", default=[], metavar="NAME:PORT", help="a name that changes its mind")
+    servers.add_argument("--sim", type=int, default=0, metavar="N", help="start N simulated ones")
+    servers.add_argument("--sim-flags", default="", metavar="WORDS", help="more flags of `epp sim`, in one word")
+    _gateway_arguments(parser.add_argument_group("gateway"))
+    picker = parser.add_argument_group("picker")
+    picker.add_argument("--config-file", default="", metavar="PATH", help="EndpointPickerConfig")
+    picker.add_argument("--config-text", default="", metavar="TEXT", help="the same as text, or a preset's name")
+    picker.add_argument("--completion", choices=("access-log", "extproc", "scrape"), default="access-log")
+    picker.add_argument("--observe-responses", type=float, default=0.0, metavar="SHARE", help="see `epp serve`")
+    picker.add_argument("--transport", choices=("native", "grpcio"), default="native")
+    picker.add_argument("--grpc-port", type=int, default=0, help="ext_proc (default: any free port)")
+    picker.add_argument("--grpc-health-port", type=int, default=0, help="health (default: any free port)")
+    picker.add_argument("--metrics-port", type=int, default=9090, help="metrics and debug pages (default 9090)")
+    picker.add_argument("--round-robin", action="store_true", help="no picker: plain round robin, to compare")
+    parser.add_argument("serve_flags", nargs="*", metavar="-- FLAG", help="further flags of `epp serve`")
+
+
+def _gateway_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--host", default="127.0.0.1", help="address of the gateway (default 127.0.0.1)")
+    add("--port", type=int, default=8081, help="port of the gateway (default 8081)")
+    add("--admin-port", type=int, default=0, help="Envoy's admin page (default: any free port)")
+    add("--timeout", type=float, default=3600.0, metavar="SECONDS", help="longest answer (default 3600)")
+    add("--idle-timeout", type=float, default=600.0, metavar="SECONDS", help="longest silence (default 600)")
+    add("--retries", type=int, default=2, help="other endpoints tried after a failed one (default 2)")
+    add("--fail-closed", action="store_true", help="503 while the picker is down, instead of least requests")
+    add(
+        "--shape",
+        choices=("override_host", "original_dst"),
+        help="whether Envoy knows the endpoints (default: see docs)",
+    )
+    add("--trust-request-id", action="store_true", help="keep the clients' x-request-id")
+    add("--envoy-workers", type=int, default=max(1, (os.cpu_count() or 2) // 2), metavar="N")
+    add("--envoy", default="", metavar="PATH", help="another Envoy than the installed one")
+    add("--folder", default="", metavar="PATH", help="keep logs and Envoy's configuration here")
+    add("--print-envoy", action="store_true", help="print Envoy's configuration and end")
+    add("--plain", action="store_true", help="lines instead of the live view")
+
+
+def settings_of(arguments: argparse.Namespace) -> UpSettings:
+    """Raises ConfigError for what cannot be."""
+    if problems := _problems(arguments):
+        raise ConfigError(problems)
+    return UpSettings(
+        endpoints=tuple(arguments.endpoint),
+        dns=tuple(arguments.dns),
+        sim=arguments.sim,
+        sim_flags=tuple(arguments.sim_flags.split()),
+        host=arguments.host,
+        port=arguments.port,
+        admin_port=arguments.admin_port,
+        grpc_port=arguments.grpc_port,
+        health_port=arguments.grpc_health_port,
+        metrics_port=arguments.metrics_port,
+        config_file=arguments.config_file,
+        config_text=arguments.config_text,
+        picker_flags=tuple(arguments.serve_flags),
+        completion=arguments.completion,
+        observe=arguments.observe_responses,
+        transport=arguments.transport,
+        round_robin=arguments.round_robin,
+        shape=arguments.shape,
+        fail_open=False if arguments.fail_closed else None,
+        timeout=arguments.timeout,
+        idle_timeout=arguments.idle_timeout,
+        retries=arguments.retries,
+        trust_request_id=arguments.trust_request_id,
+        concurrency=arguments.envoy_workers,
+        envoy=arguments.envoy,
+        folder=arguments.folder,
+    )
+
+
+def _problems(arguments: argparse.Namespace) -> list[Problem]:
+    problems = [
+        Problem(f"--{name}", "a port from 0 to 65535, 0 for any free one")
+        for name in ("port", "admin-port", "grpc-port", "grpc-health-port", "metrics-port")
+        if not 0 <= getattr(arguments, name.replace("-", "_")) <= 65535
+    ]
+    if arguments.sim < 0:
+        problems.append(Problem("--sim", "a number of servers, 0 for none"))
+    known = arguments.endpoint or arguments.sim
+    if not (known or arguments.dns or arguments.config_file or arguments.config_text):
+        problems.append(Problem("", NOTHING_TO_SERVE))
+    if arguments.config_file and arguments.config_text:
+        problems.append(Problem("--config-file, --config-text", "give one of the two"))
+    if arguments.round_robin and not known:
+        problems.append(Problem("--round-robin", "needs --endpoint or --sim: without a picker only Envoy can know"))
+    return problems
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs until SIGINT or SIGTERM."""
+    settings = settings_of(arguments)
+    if arguments.print_envoy:
+        print(yaml.safe_dump(Gateway(settings).planned(), sort_keys=False), end="")
+        return 0
+    return asyncio.run(_run(settings, live=sys.stdout.isatty() and not arguments.plain))
+
+
+async def _run(settings: UpSettings, live: bool) -> int:
+    clock = SystemClock()
+    view = View(clock, live=live)
+    gateway = Gateway(settings, clock=clock, say=view.say)
+    task = asyncio.current_task()
+    assert task is not None
+    signals = 0
+
+    def stop() -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            task.cancel()
+        else:
+            gateway.kill_all()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    with contextlib.suppress(asyncio.CancelledError):
+        async with gateway:
+            view.welcome(gateway, await gateway.model() or "MODEL")
+            await view.show(gateway)
+    return 0

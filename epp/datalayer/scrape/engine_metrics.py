@@ -1,0 +1,208 @@
+"""Which series of which model server mean what, as plugins `metrics-data-source` and `core-metrics-extractor`.
+
+Names per engine: llm-d-router's engine map. Three deliberate differences from it:
+
+- Several series of one metric (data-parallel engines behind one port, several models) are folded: counts are summed,
+  KV-cache use is averaged. llm-d reads the first series and so sees one engine of eight. Where series repeat the same
+  requests (SGLang with a series per tensor-parallel rank), choose one by label: `sglang:num_queue_reqs{tp_rank=0}`.
+- vLLM before 0.10 calls its KV-cache use `vllm:gpu_cache_usage_perc`; that name is tried second.
+- A series that is missing or not a number is unknown (NaN), not what it was at the last scrape.
+
+Kept as in llm-d, with its defect: `triton` reports `nv_inference_exec_count` as running requests, which is a count of
+executions since the start. Configure an engine of your own for Triton if you use running requests.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from epp.api import Column, DataSource, Endpoint, Extractor
+from epp.config.durations import seconds
+from epp.config.schema import Duration
+from epp.datalayer.scrape.metric_reader import Engine, PageReader
+from epp.datalayer.scrape.metric_spec import Spec
+
+ENGINE_LABEL = "llm-d.ai/engine-type"
+LEGACY_ENGINE_LABEL = "inference.networking.k8s.io/engine-type"
+RESERVED = "default"
+KV_ALTERNATIVES = {"vllm:kv_cache_usage_perc": "vllm:gpu_cache_usage_perc"}
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+PortText = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,5})?$")]
+
+
+class MetricsDataSource(DataSource, type="metrics-data-source"):
+    """Fetch the metrics page of every endpoint.
+
+    `port` replaces the endpoint's own; `interval` the one of `--refresh-metrics-interval`. With `scheme` https the
+    server's certificate is verified only if `insecureSkipVerify` is false, against `caCertPath` or the system's.
+    """
+
+    scheme: Annotated[str, msgspec.Meta(pattern="^https?$")] = "http"
+    path: Annotated[str, msgspec.Meta(pattern=r"^\S+$")] = "/metrics"
+    port: Port | PortText | None = None
+    insecure_skip_verify: bool = True
+    ca_cert_path: str = ""
+    client_cert_path: str = ""
+    client_key_path: str = ""
+    interval: Duration | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.client_cert_path) != bool(self.client_key_path):
+            raise ValueError("`clientCertPath` and `clientKeyPath` must be given together")
+        if self.port is not None and self.port != "" and not 1 <= int(self.port) <= 65535:
+            raise ValueError(f"`port` must be 1 to 65535, not {self.port}")
+        self.seconds = seconds(self.interval) if self.interval else None
+        """Seconds between scrapes; None: the default."""
+        if self.seconds is not None and self.seconds <= 0:
+            raise ValueError("`interval` must be more than zero")
+
+    @property
+    def target(self) -> str:
+        """The path as it is asked for."""
+        return self.path if self.path.startswith("/") else f"/{self.path}"
+
+    def port_of(self, endpoint: Endpoint) -> int:
+        """The port that serves the page of an endpoint."""
+        return int(self.port) if self.port else endpoint.port
+
+
+class CustomMetric(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A metric of the user's own, as a column named `attributeKey`."""
+
+    attribute_key: Annotated[str, msgspec.Meta(min_length=1)]
+    metric_spec: Annotated[str, msgspec.Meta(min_length=1)]
+
+    def __post_init__(self) -> None:
+        Spec.parse(self.metric_spec)
+
+
+class EngineConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """The series of one engine; an empty specification switches that quantity off.
+
+    Block size and count come from two labels of `cacheInfoSpec`, or as values of `cacheBlockSizeSpec` and
+    `cacheNumBlocksSpec`, which win where both are given.
+    """
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    queued_requests_spec: str = ""
+    running_requests_spec: str = ""
+    kv_usage_spec: str = ""
+    lora_spec: str = ""
+    cache_info_spec: str = ""
+    cache_block_size_label_name: str = ""
+    cache_num_blocks_label_name: str = ""
+    cache_block_size_spec: str = ""
+    cache_num_blocks_spec: str = ""
+    custom_metrics: list[CustomMetric] = []
+
+    def __post_init__(self) -> None:
+        if self.name == RESERVED:
+            raise ValueError(f"the engine name {RESERVED!r} is reserved; set `defaultEngine` instead")
+        for field in msgspec.structs.fields(self):
+            if field.name.endswith("_spec"):
+                try:
+                    Spec.parse(getattr(self, field.name))
+                except ValueError as error:
+                    raise ValueError(f"`{field.encode_name}`: {error}") from None
+
+
+BUILT_IN = (
+    EngineConfig(
+        name="vllm",
+        queued_requests_spec="vllm:num_requests_waiting",
+        running_requests_spec="vllm:num_requests_running",
+        kv_usage_spec="vllm:kv_cache_usage_perc",
+        lora_spec="vllm:lora_requests_info",
+        cache_info_spec="vllm:cache_config_info",
+    ),
+    EngineConfig(
+        name="sglang",
+        queued_requests_spec="sglang:num_queue_reqs",
+        running_requests_spec="sglang:num_running_reqs",
+        kv_usage_spec="sglang:token_usage",
+        cache_info_spec="sglang:cache_config_info",
+        cache_block_size_label_name="page_size",
+        cache_num_blocks_label_name="num_pages",
+    ),
+    EngineConfig(
+        name="trtllm-serve",
+        queued_requests_spec="trtllm_num_requests_waiting",
+        running_requests_spec="trtllm_num_requests_running",
+        kv_usage_spec="trtllm_kv_cache_utilization",
+        cache_block_size_spec="trtllm_kv_cache_tokens_per_block",
+        cache_num_blocks_spec="trtllm_kv_cache_max_blocks",
+    ),
+    EngineConfig(
+        name="triton-tensorrt-llm",
+        queued_requests_spec="nv_trt_llm_request_metrics{request_type=waiting}",
+        running_requests_spec="nv_trt_llm_request_metrics{request_type=scheduled}",
+        kv_usage_spec="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}",
+        cache_block_size_spec="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=tokens_per}",
+        cache_num_blocks_spec="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=max}",
+    ),
+    EngineConfig(
+        name="triton",
+        queued_requests_spec="nv_inference_pending_request_count",
+        running_requests_spec="nv_inference_exec_count",
+    ),
+)
+
+
+class CoreMetricsExtractor(Extractor, type="core-metrics-extractor"):
+    """Read queue, running requests, KV-cache use, LoRA adapters and cache size from the metrics page of an engine.
+
+    The endpoint's label `engineLabelKey` names its engine (`inference.networking.k8s.io/engine-type` is read too);
+    without label, or with a name that nobody defined, it is `defaultEngine`. An entry of `engineConfigs` named like a
+    built-in engine takes its place entirely.
+    """
+
+    engine_label_key: str = ENGINE_LABEL
+    default_engine: str = "vllm"
+    engine_configs: list[EngineConfig] = msgspec.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        names = [config.name for config in self.engine_configs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"`engineConfigs` defines {', '.join(twice)} more than once")
+        configs = {config.name: config for config in (*BUILT_IN, *self.engine_configs)}
+        if (self.default_engine or "vllm") not in configs:
+            raise ValueError(f"`defaultEngine` {self.default_engine!r} is none of {', '.join(sorted(configs))}")
+        self.custom: dict[str, Column] = {}
+        """The columns of custom metrics, by attribute key; one column for a key that several engines define."""
+        self._engines = {name: self._engine(config) for name, config in configs.items()}
+
+    def engine_of(self, endpoint: Endpoint) -> str:
+        """The engine that an endpoint's labels name; the default one if it is not defined."""
+        labels = endpoint.labels
+        name = labels.get(self.engine_label_key or ENGINE_LABEL) or labels.get(LEGACY_ENGINE_LABEL)
+        return name if name in self._engines else self.default_engine or "vllm"
+
+    def reader(self, endpoint: Endpoint) -> PageReader:
+        """A reader of the successive pages of one endpoint."""
+        return PageReader(self._engines[self.engine_of(endpoint)])
+
+    def _engine(self, config: EngineConfig) -> Engine:
+        kv_usage = [config.kv_usage_spec]
+        if config.kv_usage_spec in KV_ALTERNATIVES:
+            kv_usage.append(KV_ALTERNATIVES[config.kv_usage_spec])
+        custom: dict[Column, str] = {}
+        for metric in config.custom_metrics:
+            key = metric.attribute_key
+            column = self.custom.setdefault(key, Column(key, "", f"custom metric {key}"))
+            custom[column] = metric.metric_spec
+        return Engine(
+            config.name,
+            waiting=config.queued_requests_spec,
+            running=config.running_requests_spec,
+            kv_usage=kv_usage,
+            lora=config.lora_spec,
+            cache_info=config.cache_info_spec,
+            block_size_label=config.cache_block_size_label_name or "block_size",
+            block_count_label=config.cache_num_blocks_label_name or "num_gpu_blocks",
+            block_size=config.cache_block_size_spec,
+            block_count=config.cache_num_blocks_spec,
+            custom=custom,
+        )

@@ -1,0 +1,1 @@
+"""Generated from protos/ by protos/build.py; only epp.extproc.codec and epp.testing import it."""

@@ -1,0 +1,173 @@
+"""How the end of a routed request becomes known: from its response, from Envoy's access log, or from the next scrapes.
+
+With the last two the ext_proc stream is closed after the request phase. Nobody then tells us of the first byte while
+the answer runs, so the moment is predicted from those seen: prompt tokens must not weigh on an endpoint that has long
+been decoding.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from random import Random
+from typing import Protocol
+
+from epp.clock import Clock
+from epp.datastore.ledger import Ledger
+from epp.requestcontrol.inflight_request import InFlight
+from epp.requestcontrol.interfaces import LogEntry
+
+PREFILL_TOKENS_PER_SECOND = 15928.0  # llm-d's peakPrefillThroughput, until something has been seen
+SETTLE_SECONDS = 0.03  # a request chosen this shortly before a scrape may not have reached the pod yet
+
+
+class Completion(Protocol):
+    """One way to learn of ends. `follow` is called for requests that are not observed."""
+
+    def observe(self) -> bool:
+        """Whether to keep the stream of the request at hand open and learn from its response."""
+
+    def follow(self, flight: InFlight) -> None:
+        """Takes charge of ending the flight."""
+
+    def done(self, flight: InFlight) -> None:
+        """A followed flight ended, by this source or otherwise."""
+
+    def tick(self) -> None:
+        """Called every few tens of milliseconds."""
+
+
+class ObservedCompletion:
+    """Every response passes through us."""
+
+    def observe(self) -> bool:
+        return True
+
+    def follow(self, flight: InFlight) -> None:
+        raise AssertionError("an observed request is followed by its stream")
+
+    def done(self, flight: InFlight) -> None:
+        """The stream was all there was."""
+
+    def tick(self) -> None:
+        """Nothing is predicted."""
+
+
+class FirstByteForecast:
+    """When a request that nobody observes has probably begun to decode.
+
+    Time to first byte is taken as proportional to half a constant plus half the uncached prompt tokens, both learnt as
+    moving averages; a forecast, corrected by every request whose first byte is reported.
+    """
+
+    def __init__(self, clock: Clock, weight: float = 0.05) -> None:
+        self._clock = clock
+        self._weight = weight
+        self._tokens = 1.0
+        self._seconds = 1.0 / PREFILL_TOKENS_PER_SECOND
+        self._learnt = False
+        self._due: list[tuple[float, int, InFlight]] = []
+        self._order = itertools.count()
+
+    def learn(self, tokens: float, seconds: float) -> None:
+        """One request's uncached prompt tokens and time to first byte."""
+        if not self._learnt:
+            self._tokens, self._seconds, self._learnt = tokens, seconds, True
+            return
+        self._tokens += self._weight * (tokens - self._tokens)
+        self._seconds += self._weight * (seconds - self._seconds)
+
+    def seconds(self, tokens: float) -> float:
+        """Expected time to the first byte."""
+        return self._seconds * (0.5 + 0.5 * tokens / max(self._tokens, 1.0))
+
+    def add(self, flight: InFlight) -> None:
+        """Tells the flight of its first byte when it is due."""
+        due = flight.routed_at + self.seconds(flight.prompt_tokens)
+        heapq.heappush(self._due, (due, next(self._order), flight))
+
+    def tick(self) -> None:
+        """Tells those whose time has come."""
+        now, due = self._clock.now(), self._due
+        while due and due[0][0] <= now:
+            heapq.heappop(due)[2].first_byte()  # without effect on a flight that is over
+
+
+class _Unobserved:
+    """What sources share that see no response: some requests are observed all the same, first bytes are forecast."""
+
+    def __init__(self, clock: Clock, rng: Random, observed_share: float) -> None:
+        self._rng = rng
+        self._share = observed_share
+        self._forecast = FirstByteForecast(clock)
+
+    def observe(self) -> bool:
+        return bool(self._share) and self._rng.random() < self._share
+
+    def tick(self) -> None:
+        self._forecast.tick()
+
+
+class AccessLogCompletion(_Unobserved):
+    """Envoy's gRPC access log names the request id, the status and the endpoint of every request that ended."""
+
+    def __init__(self, clock: Clock, rng: Random, observed_share: float = 0.0) -> None:
+        super().__init__(clock, rng, observed_share)
+        self._open: dict[str, InFlight] = {}
+        # Clients may repeat an id: those that came while the one in `_open` was under way, oldest first.
+        self._repeated: dict[str, dict[InFlight, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def follow(self, flight: InFlight) -> None:
+        request_id = flight.request.id
+        if self._open.setdefault(request_id, flight) is not flight:
+            self._repeated.setdefault(request_id, {})[flight] = None
+        self._forecast.add(flight)
+
+    def entry(self, entry: LogEntry) -> None:
+        """A line of the log; lines of requests that are not ours to follow are ignored."""
+        flight = self._open.get(entry.request_id)
+        if flight is None:
+            return
+        if entry.ttfb_seconds is not None:
+            self._forecast.learn(flight.prompt_tokens, entry.ttfb_seconds)
+        flight.logged(entry)
+
+    def done(self, flight: InFlight) -> None:
+        """The flight ended, by its log line or otherwise."""
+        request_id = flight.request.id
+        later = self._repeated.get(request_id)
+        if later is None:
+            if self._open.get(request_id) is flight:
+                del self._open[request_id]
+            return
+        if self._open[request_id] is flight:
+            self._open[request_id] = next(iter(later))
+            del later[self._open[request_id]]
+        else:
+            later.pop(flight, None)
+        if not later:
+            del self._repeated[request_id]
+
+
+class ScrapeCompletion(_Unobserved):
+    """A reservation stands until a scrape taken after it shows the endpoint's own count of its requests."""
+
+    def __init__(self, clock: Clock, rng: Random, ledger: Ledger, observed_share: float = 0.0) -> None:
+        super().__init__(clock, rng, observed_share)
+        self._ledger = ledger
+
+    def follow(self, flight: InFlight) -> None:
+        self._forecast.add(flight)
+
+    def done(self, flight: InFlight) -> None:
+        """The ledger has let go of it already."""
+
+    def scraped(self, slot: int, started: float) -> None:
+        """A scrape of this slot, begun at `started`, has arrived."""
+        for ticket in self._ledger.reserved_before(slot, started - SETTLE_SECONDS):
+            flight = ticket.owner
+            if isinstance(flight, InFlight) and flight.followed:
+                flight.ended("replaced")

@@ -1,0 +1,62 @@
+"""`epp-batch demo`: all of it, on this machine, with real speech and real Whisper."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import tempfile
+from pathlib import Path
+
+from epp_batch.cli.lib.source_flags import positive
+from epp_batch.errors import FolderError
+
+HELP = "speech to transcripts to summaries to a report, here, in about a minute"
+SERVERS, MAX_TOKENS, LIMIT = 3, 96, 600.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="recordings of yours instead of made ones")
+    parser.add_argument("--output", "-o", metavar="DIR", help="keep everything here (default: a new temporary folder)")
+    parser.add_argument(
+        "--servers", type=positive, default=SERVERS, metavar="N", help=f"simulated model servers ({SERVERS})"
+    )
+    parser.add_argument(
+        "--max-tokens", type=positive, default=MAX_TOKENS, metavar="N", help=f"longest summary ({MAX_TOKENS})"
+    )
+    parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help=f"longest step ({LIMIT:.0f})")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        root = Path(args.output) if args.output else Path(tempfile.mkdtemp(prefix="epp-batch-demo-"))
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{args.output}: {error.strerror}", remedy="give another folder with --output") from error
+    return asyncio.run(_run(args, root))
+
+
+async def _run(args: argparse.Namespace, root: Path) -> int:
+    from epp_batch.demo import play
+
+    this, signals = asyncio.current_task(), []
+    assert this is not None
+
+    def end(number: int) -> None:
+        signals.append(number)
+        this.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
+    try:
+        return await play(
+            args.sources, root, servers=args.servers, max_tokens=args.max_tokens, limit=args.limit, say=_say
+        )
+    except asyncio.CancelledError:
+        if not signals:
+            raise
+        return 128 + signals[0]
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,133 @@
+"""Flags of summaries, for the commands that make transcripts and the one that comes after them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from epp_batch.errors import FolderError, InputError
+
+if TYPE_CHECKING:
+    from epp.clock import Clock
+    from epp.tasks import Tasks
+    from epp_batch.output_folder import Failure, Folder
+    from epp_batch.progress_view import View
+    from epp_batch.spec import Run
+    from epp_batch.summaries import Settings, Summarizer
+    from epp_batch.timeline import Journal
+
+CONCURRENCY = 8
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    """`--summarize URL` and what goes with it, for commands that make transcripts."""
+    group = parser.add_argument_group("summaries")
+    group.add_argument(
+        "--summarize", action="append", default=[], metavar="URL",
+        help="send each transcript to this OpenAI API, as soon as it is there; "
+        "several: the next one when one shuts down. The key is taken from OPENAI_API_KEY",
+    )  # fmt: skip
+    questions(group, "summary-")
+
+
+def questions(parser: argparse._ActionsContainer, prefix: str) -> None:
+    """What is asked, of which model, how patiently; every flag begins with `prefix`."""
+
+    def add(name: str, **how: Any) -> None:
+        parser.add_argument(f"--{prefix}{name}", dest=f"summary_{name.replace('-', '_')}", **how)
+
+    add("model", default="", metavar="NAME", help="model to ask (default: the first one served)")
+    add("concurrency", type=int, default=CONCURRENCY, metavar="N", help=f"at most so many at once ({CONCURRENCY})")
+    add("prompt", default="", metavar="TEXT", help="with {transcript} in it; @FILE reads it (default: the paper's)")
+    add("max-tokens", type=int, default=512, metavar="N", help="longest summary (512)")
+    add(
+        "max-prompt-tokens", type=int, metavar="N",
+        help="trim longer prompts (default: what the model's context leaves; the paper: about 8500)",
+    )  # fmt: skip
+    add("keep", choices=("start", "ends"), default="start", help="what stays of one that is trimmed (start)")
+    add("temperature", type=float, metavar="T", help="(default: the server's)")
+    add("header", action="append", default=[], metavar="NAME=VALUE", help="sent along, e.g. a fairness id; repeatable")
+    add("extra", default="{}", metavar="JSON", help="more fields of the request, e.g. chat_template_kwargs")
+    add("patience", type=float, default=900.0, metavar="SECONDS", help="try again for so long (900)")
+
+
+def settings(args: argparse.Namespace) -> Settings:
+    """The flags as Settings; raises InputError."""
+    from epp_batch.summaries import TEMPLATE, Settings
+
+    try:
+        extra = json.loads(args.summary_extra)
+        headers = dict(header.split("=", 1) for header in args.summary_header)
+    except ValueError as error:
+        remedy = 'write NAME=VALUE for a header and {"field": …} for extra fields'
+        raise InputError(f"headers or extra fields of summaries: {error}", remedy=remedy) from error
+    if not isinstance(extra, dict):
+        raise InputError("extra fields of summaries are no JSON object", remedy='write {"field": …}')
+    chosen = Settings(
+        template=_text(args.summary_prompt) or TEMPLATE,
+        max_tokens=args.summary_max_tokens,
+        max_prompt_tokens=args.summary_max_prompt_tokens,
+        keep=args.summary_keep,
+        temperature=args.summary_temperature,
+        extra=extra,
+        headers=headers,
+        patience_seconds=args.summary_patience,
+    )
+    chosen.check()
+    return chosen
+
+
+def summarizer(args: argparse.Namespace, folder: Folder, **parts: Any) -> Summarizer:
+    """A Summarizer by the flags; `parts` are its clock, tasks, journal, and what it calls back."""
+    from epp_batch.summaries import Summarizer
+
+    return Summarizer(
+        args.summarize,
+        args.summary_model,
+        folder,
+        api_key=os.environ.get("OPENAI_API_KEY"),
+        concurrency=args.summary_concurrency,
+        settings=settings(args),
+        **parts,
+    )
+
+
+def of_run(
+    args: argparse.Namespace, folder: Folder, run: Run, clock: Clock, tasks: Tasks, journal: Journal, view: View
+) -> Summarizer | None:
+    """Where the run's transcripts go as they land, if anywhere."""
+    if not args.summarize:
+        return None
+    units = {task.stem: unit.name for unit in run.units for task in unit.tasks}
+    return summarizer(
+        args, folder, clock=clock, tasks=tasks, journal=journal, units=units.__getitem__, on_event=view.event,
+        on_failure=view.failure,
+    )  # fmt: skip
+
+
+def unit_names(folder: Folder) -> Callable[[str], str]:
+    """The unit of a stem, by the folder's run; the stem itself where no run names it."""
+    try:
+        units = {task.stem: unit.name for unit in folder.run().units for task in unit.tasks}
+    except FolderError:
+        units = {}
+    return lambda stem: units.get(stem, stem)
+
+
+def complain(failure: Failure) -> None:
+    """One line for one failure."""
+    print(f"{failure.source}: {failure.stage}: {failure.message}; {failure.remedy}", file=sys.stderr, flush=True)
+
+
+def _text(value: str) -> str:
+    if not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{value[1:]}: {error}", remedy="give a text file after @") from error

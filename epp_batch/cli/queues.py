@@ -1,0 +1,151 @@
+"""`epp-batch queues`: Kueue's objects for Whisper Jobs, as YAML or made at once."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+from epp_batch.cli.lib import job_flags, source_flags
+from epp_batch.errors import InputError
+
+if TYPE_CHECKING:
+    from epp_batch.kube.client import Client
+    from epp_batch.manifests.queues import Settings
+
+HELP = "print, or make, the queues that Jobs wait in"
+EXAMPLES = """\
+examples:
+  the paper's queue with priorities over 8 GPUs
+    epp-batch queues --preset paper-c --namespace whisper | kubectl apply -f -
+  slices of 16 H100, for Jobs that ask for memory too; then what Kueue itself has to be told
+    epp-batch queues --preset slots --gpus 16 --gpu H100-80 --cover memory=2Ti --namespace whisper --apply
+    epp-batch queues --preset slots --gpu H100-80 --configuration
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    from epp_batch.manifests.queues import PRESETS, SLICES
+
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
+    about = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="paper-a", help=f"{about} (default %(default)s)")
+    job_flags.add_connection(parser)
+    group = parser.add_argument_group("what there is to share")
+    add = group.add_argument
+    add("--gpus", type=source_flags.positive, default=8, metavar="N", help="in all (default %(default)s)")
+    add("--gpu", choices=tuple(SLICES), default="A100-40", help="what they are, for slices (default %(default)s)")
+    add("--flavor", metavar="NAME", help="of the ResourceFlavor (default: the preset's)")
+    add("--node-label", action="append", default=[], metavar="LABEL=VALUE", help="of the flavor's nodes; repeatable")
+    add(
+        "--toleration",
+        action="append",
+        default=[],
+        metavar="KEY[=VALUE]",
+        help="of a taint that these nodes have; repeatable",
+    )
+    add(
+        "--cover",
+        action="append",
+        default=[],
+        metavar="RESOURCE=QUOTA",
+        help="a further resource of each queue, as cpu=64 or memory=512Gi, for Jobs that ask for it; repeatable",
+    )
+    add("--prefix", default="", metavar="TEXT", help="before the names of everything cluster-wide")
+    group = parser.add_argument_group("this command")
+    group.add_argument(
+        "--configuration",
+        action="store_true",
+        help="print what Kueue's manager has to be configured with instead (config map kueue-manager-config)",
+    )
+    group.add_argument("--apply", action="store_true", help="make or change the objects instead of printing them")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0; the manager's configuration, where one is needed, is named on stderr."""
+    from epp_batch.cli.lib.dry_run import stream
+    from epp_batch.manifests.queues import configuration, objects
+
+    if args.configuration and args.apply:
+        raise InputError("--apply with --configuration", remedy="the manager's configuration is its administrator's")
+    if args.apply:
+        return asyncio.run(_apply(args))
+    settings = _settings(args, args.namespace or "default")
+    if args.configuration:
+        needed = configuration(settings)
+        print(stream([needed]) if needed else "# this preset needs nothing of Kueue's configuration\n", end="")
+        return 0
+    print(stream(objects(settings)), end="")
+    _remind(args, settings)
+    return 0
+
+
+def _settings(args: argparse.Namespace, namespace: str) -> Settings:
+    import msgspec
+
+    from epp_batch.manifests.quantities import quantity
+    from epp_batch.manifests.queues import preset
+
+    settings = preset(args.preset, namespace, args.gpus, args.gpu)
+    cover = source_flags.per_model("--cover", args.cover)
+    for name, amount in cover.items():
+        if name == "*":
+            raise InputError(f"--cover {amount}", remedy="give RESOURCE=QUOTA, as cpu=64")
+        quantity(amount)
+    changes: dict[str, Any] = {"cover": cover, "tolerations": tuple(map(_toleration, args.toleration))}
+    if args.flavor:
+        changes["flavor"] = args.flavor
+    if args.node_label:
+        changes["node_labels"] = job_flags.labels("--node-label", args.node_label)
+    return msgspec.structs.replace(settings, **changes).prefixed(args.prefix)
+
+
+def _toleration(text: str) -> dict[str, str]:
+    key, sign, value = text.partition("=")
+    if not key:
+        raise InputError(f"--toleration {text!r}", remedy="give KEY or KEY=VALUE")
+    return {"key": key} | ({"operator": "Equal", "value": value} if sign else {"operator": "Exists"})
+
+
+def _remind(args: argparse.Namespace, settings: Settings) -> None:
+    from epp_batch.manifests.queues import configuration
+
+    if configuration(settings):
+        flags = f"--preset {args.preset} --gpu {args.gpu}"
+        print(
+            f"epp-batch queues: Kueue's manager needs what epp-batch queues {flags} --configuration prints",
+            file=sys.stderr,
+        )
+
+
+async def _apply(args: argparse.Namespace) -> int:
+    from epp_batch.kube.client import connect
+    from epp_batch.manifests.queues import objects
+
+    async with connect(args.kubeconfig, args.context) as client:
+        kueue = await client.kueue()
+        if kueue.version != "v1beta2":
+            raise InputError(f"{client.server} serves Kueue's {kueue.version}", remedy="Kueue 0.15 or newer is needed")
+        settings = _settings(args, args.namespace or client.namespace)
+        for one in objects(settings):
+            what = await _applied(client, one)
+            print(f"{one['kind']} {one['metadata']['name']} {what}")
+    _remind(args, settings)
+    return 0
+
+
+async def _applied(client: Client, one: dict[str, Any]) -> str:
+    """Creates one object, or changes the one that is there to be as described."""
+    from epp_batch.kube.errors import Conflict
+    from epp_batch.kube.resources import Resource
+
+    plural = f"{one['kind'].lower()}s" if not one["kind"].endswith("Class") else f"{one['kind'].lower()}es"
+    namespace = one["metadata"].get("namespace", "")
+    resource = Resource(one["apiVersion"], plural, namespaced=bool(namespace))
+    try:
+        await client.create(resource.path(namespace), one, fieldValidation="Strict")
+    except Conflict:
+        await client.patch(resource.path(namespace, one["metadata"]["name"]), one)
+        return "configured"
+    return "created"

@@ -1,0 +1,103 @@
+"""The live view of a terminal: a table that renews itself below the lines that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from epp_batch.output_folder import Failure
+from epp_batch.progress_view import words
+from epp_batch.progress_view.plain import say
+from epp_batch.progress_view.run_tracker import PHASES, Running, Standing
+from epp_batch.timeline import Event
+
+SHOWN = 12
+"""Running units in the table; more are counted."""
+_STYLES = {"done": "green", "failed": "red", "running": "cyan", "paused": "yellow", "cancelled": "dim"}
+_TOLD = ("evicted", "retried", "cancelled")
+
+
+class LiveTable:
+    """Counts, audio, speed, and what runs where."""
+
+    def __init__(self, out: TextIO, errors: TextIO, names: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._console = Console(file=out, highlight=False)
+        self._errors, self._names = errors, names
+        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._live.start()
+
+    def event(self, event: Event) -> None:
+        if event.kind in _TOLD:
+            self._console.print(Text(words.event_line(event, self._names), style="yellow"))
+
+    def progress(self, unit: str, audio_seconds: float) -> None:
+        """Part of the next tick."""
+
+    def failure(self, failure: Failure) -> None:
+        if self._errors.isatty():
+            self._console.print(Text(words.line(failure), style="red"), soft_wrap=True)
+        else:
+            say(self._errors, words.line(failure))
+
+    def tick(self, state: Standing) -> None:
+        self._live.update(picture(state), refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def picture(state: Standing) -> Group:
+    """The table of one look."""
+    parts: list[RenderableType] = [_phases(state), _bar(state), Text(words.audio(state))]
+    if state.running:
+        parts.append(_running(state))
+    parts += [Text(trouble, style="yellow") for trouble in state.troubles]
+    return Group(*parts)
+
+
+def _phases(state: Standing) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    shown = [
+        phase for phase in PHASES if state.count(phase) or phase in ("queued", "admitted", "running", "done", "failed")
+    ]
+    for phase in shown:
+        table.add_column(phase, justify="right", style=_STYLES.get(phase, ""))
+    for name in ("preempted", "evicted", "retried"):
+        table.add_column(name, justify="right")
+    table.add_row(
+        *(str(state.count(phase)) for phase in shown), str(state.preempted), str(state.evicted), str(state.retried)
+    )
+    return table
+
+
+def _bar(state: Standing) -> Table:
+    line = Table.grid()  # a bar alone would not end its line
+    line.add_row(_progress(state))
+    return line
+
+
+def _progress(state: Standing) -> ProgressBar:
+    if state.unknown_lengths or not state.audio_total:
+        return ProgressBar(total=max(1, state.recordings), completed=state.count("done"), width=60)
+    return ProgressBar(total=state.audio_total, completed=state.audio_done, width=60)
+
+
+def _running(state: Standing) -> Table:
+    table = Table("running", "on", "since", "audio", box=None, pad_edge=False, header_style="bold")
+    for unit in sorted(state.running, key=lambda unit: unit.since)[:SHOWN]:
+        table.add_row(Text(unit.stem), Text(unit.place), words.duration(state.at - unit.since), _audio(unit))
+    if len(state.running) > SHOWN:
+        table.add_row(f"and {len(state.running) - SHOWN} more", "", "", "")
+    return table
+
+
+def _audio(unit: Running) -> str:
+    done = words.duration(unit.audio_done) if unit.audio_done else "-"
+    return f"{done} of {words.duration(unit.audio_total)}" if unit.audio_total is not None else done

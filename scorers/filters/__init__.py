@@ -1,0 +1,1 @@
+"""Filters: each narrows the candidates of a decision."""

@@ -1,0 +1,1 @@
+"""Pickers: each orders the candidates by their weighted scores."""

@@ -1,0 +1,1 @@
+"""Producers: each computes columns of the candidates or facts of the request, before filters and scorers run."""

@@ -1,0 +1,1 @@
+"""Profile handlers: each decides which scheduling profiles run for a request, and which endpoint is the answer."""

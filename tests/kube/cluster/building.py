@@ -1,0 +1,75 @@
+"""The build of the control plane beside the tests that need none: it takes what CPU they leave."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.kube.cluster.processes import dies_with_parent
+from tests.kube.tools import build
+
+_NEWS_SECONDS = 0.2
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+class Building:
+    """`tools/build.py` as a process, with its output in the file `log`."""
+
+    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
+        self._log = log
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", build.__name__],
+                cwd=_ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,
+                preexec_fn=_humble(),  # noqa: PLW1509 -- system calls only, nothing that a lock could hold
+            )
+
+    def wait(self, say: Callable[[str], None]) -> None:
+        """Until all is built; every line of its output goes to `say` as it comes. BuildError if it fails.
+
+        It need not step back any more, where this user may say so.
+        """
+        _nice(self._process.pid, 0)
+        with self._log.open() as lines:
+            code = None
+            while code is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = self._process.wait(_NEWS_SECONDS)
+                for line in lines:
+                    say(line.rstrip("\n"))
+        if code:
+            raise build.BuildError("why stands above")
+
+    def close(self) -> None:
+        """Ends it with all its compilers; what they have made is kept, so that the next build goes on there."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait()
+
+
+def _humble() -> Callable[[], None]:
+    orphaned = dies_with_parent(signal.SIGTERM)
+
+    def ask() -> None:
+        orphaned()
+        _nice(os.getpid(), 19)
+
+    return ask
+
+
+def _nice(leader: int, value: int) -> None:
+    """Of a session's leader and its group; where the scheduler groups by session, the group counts and has its own."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{leader}/autogroup").write_text(str(value))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PGRP, leader, value)

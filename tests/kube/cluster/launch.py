@@ -1,0 +1,96 @@
+"""From a container of a pod to the process that stands for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.kube.cluster.client import Api, Object
+from tests.kube.cluster.containers import Mount, command, expand, field, resource_field, rewrite
+from tests.kube.cluster.volumes import MissingSource, Volumes, keys
+
+DEFAULT_TERMINATION_PATH = "/dev/termination-log"
+
+
+class Launch(NamedTuple):
+    """A process to be."""
+
+    argv: list[str]
+    environment: dict[str, str]
+    folder: str
+    termination_log: Path
+
+
+class Launcher:
+    """Prepares the containers of one pod."""
+
+    def __init__(
+        self,
+        api: Api,
+        pod: Object,
+        folder: Path,
+        volumes: Volumes,
+        *,
+        entrypoints: Mapping[str, Sequence[str]],
+        environment: Mapping[str, str],
+    ) -> None:
+        """`folder` is the pod's own; `pod` carries the status that the agent gives it (podIP, hostIP)."""
+        self._api = api
+        self._pod = pod
+        self._folder = folder
+        self._volumes = volumes
+        self._entrypoints = entrypoints
+        self._environment = environment
+
+    async def prepare(self, container: Object, devices: Sequence[str]) -> Launch:
+        """The container's process. ApiError or MissingSource for a source, UnknownImage without an entry point."""
+        program, given = command(container, self._entrypoints)
+        message = self._folder / f"{container['name']}.termination"
+        message.write_bytes(b"")
+        mounts = await self._volumes.mount(container)
+        mounts.append(Mount(container.get("terminationMessagePath", DEFAULT_TERMINATION_PATH), str(message)))
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "HOME": str(self._folder),
+            "HOSTNAME": self._pod["metadata"]["name"],
+            "NVIDIA_VISIBLE_DEVICES": ",".join(devices) or "void",
+            "TERMINATION_LOG": str(message),
+            **self._environment,
+        }
+        await self._from_sources(container, environment)
+        await self._from_list(container, mounts, environment)
+        argv = [*program, *(rewrite(expand(argument, environment), mounts) for argument in given)]
+        folder = container.get("workingDir")
+        return Launch(argv, environment, rewrite(folder, mounts) if folder else str(self._folder), message)
+
+    async def _from_sources(self, container: Object, environment: dict[str, str]) -> None:
+        for source in container.get("envFrom", []):
+            kind = "configMap" if "configMapRef" in source else "secret"
+            reference = source[f"{kind}Ref"]
+            for key, value in (await self._keys(kind, reference)).items():
+                environment[source.get("prefix", "") + key] = value
+
+    async def _from_list(self, container: Object, mounts: list[Mount], environment: dict[str, str]) -> None:
+        for entry in container.get("env", []):
+            origin = entry.get("valueFrom")
+            if origin is None:
+                environment[entry["name"]] = rewrite(expand(entry.get("value", ""), environment), mounts)
+            elif "fieldRef" in origin:
+                environment[entry["name"]] = field(self._pod, origin["fieldRef"]["fieldPath"])
+            elif "resourceFieldRef" in origin:
+                environment[entry["name"]] = resource_field(container, origin["resourceFieldRef"])
+            else:
+                kind = "configMap" if "configMapKeyRef" in origin else "secret"
+                reference = origin[f"{kind}KeyRef"]
+                values = await self._keys(kind, reference)
+                if reference["key"] in values:
+                    environment[entry["name"]] = values[reference["key"]]
+                elif not reference.get("optional"):
+                    raise MissingSource(f"couldn't find key {reference['key']} in {kind} {reference['name']}")
+
+    async def _keys(self, kind: str, reference: Object) -> dict[str, str]:
+        values = await keys(self._api, self._pod["metadata"]["namespace"], kind, reference["name"])
+        return {key: value.decode() for key, value in values.items()}

@@ -1,0 +1,80 @@
+"""The kubelet's log endpoint, so that `kubectl logs` and the API server's log sub-resource work."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from tests.kube.cluster.pod_run import PodRun
+
+_POLL = 0.1  # seconds between two looks at a log that is followed
+
+
+class LogServer:
+    """HTTPS on 127.0.0.1; the port is the node's kubelet port."""
+
+    def __init__(self, find: Callable[[str, str], PodRun | None], pki: Path) -> None:
+        """`find` gives the pod of a namespace and name; `pki` holds tls.crt and tls.key."""
+        self._find = find
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(pki / "tls.crt", pki / "tls.key")
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> int:
+        """Serves; the port."""
+        app = web.Application()
+        app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+        return int(self._runner.addresses[0][1])
+
+    async def close(self) -> None:
+        """Stops serving."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        run = self._find(request.match_info["namespace"], request.match_info["pod"])
+        container = None if run is None else run.container(request.match_info["container"])
+        if run is None or container is None:
+            return web.Response(status=404, text="no such container here")
+        path = container.log(previous=request.query.get("previous") == "true")
+        if not path.exists():
+            return web.Response(status=400, text=f"container {container.name} has no such log (yet)")
+        answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await answer.prepare(request)
+        position = _start(path, request.query.get("tailLines"))
+        left = int(request.query.get("limitBytes", sys.maxsize))
+        follow = request.query.get("follow") == "true"
+        while left > 0:
+            over = run.over or not follow  # looked at before the log: what was written until then is sent
+            data = _read(path, position)[:left]
+            if data:
+                await answer.write(data)
+                position, left = position + len(data), left - len(data)
+            elif over:
+                break
+            else:
+                await asyncio.sleep(_POLL)
+        return answer
+
+
+def _read(path: Path, position: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(position)
+        return file.read(1 << 20)
+
+
+def _start(path: Path, lines: str | None) -> int:
+    """Where the last `lines` lines begin; 0 for all."""
+    if lines is None:
+        return 0
+    data = path.read_bytes()
+    wanted = data.splitlines(keepends=True)[-int(lines) :] if int(lines) else []
+    return len(data) - sum(map(len, wanted))

@@ -1,0 +1,79 @@
+"""Queues for one test: a flavor that matches the test's own nodes, a ClusterQueue and a LocalQueue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.kube.cluster.client import CLUSTER_QUEUES, FLAVORS, LOCAL_QUEUES, PRIORITIES, Api, Object
+from tests.kube.cluster.objects import holds
+from tests.kube.cluster.plane import Plane
+
+KUEUE_VERSION = "kueue.x-k8s.io/v1beta2"
+
+
+class Queues:
+    """Creates queues and removes them again."""
+
+    def __init__(self, plane: Plane, api: Api, namespace: str, nodes: Mapping[str, str] = {}) -> None:
+        """`nodes` are labels of the nodes that the flavor stands for; none for all nodes."""
+        self._plane = plane
+        self._api = api
+        self._namespace = namespace
+        self._nodes = dict(nodes)
+        self._made: list[tuple[Any, str]] = []
+
+    async def add(self, name: str, quota: Mapping[str, int | str], *, flavor: str = "", **spec: Any) -> str:
+        """A LocalQueue `name` in front of a ClusterQueue of its own (the namespace's name and `name`), once active.
+
+        `quota`: resource -> nominalQuota. Further keywords go into the ClusterQueue's spec (preemption, cohortName,
+        queueingStrategy …). The ClusterQueue's name is returned.
+        """
+        cluster = f"{self._namespace}-{name}"
+        flavor = flavor or await self.flavor()
+        resources = [{"name": resource, "nominalQuota": amount} for resource, amount in quota.items()]
+        group = {"coveredResources": list(quota), "flavors": [{"name": flavor, "resources": resources}]}
+        await self._make(
+            CLUSTER_QUEUES,
+            "ClusterQueue",
+            cluster,
+            {"namespaceSelector": {}, "resourceGroups": [group], **spec},
+        )
+        place = {"name": name, "namespace": self._namespace}
+        local = {
+            "apiVersion": KUEUE_VERSION,
+            "kind": "LocalQueue",
+            "metadata": place,
+            "spec": {"clusterQueue": cluster},
+        }
+        await self._api.apply(local)
+
+        async def active() -> bool:
+            return holds(await self._api.get(LOCAL_QUEUES, name, self._namespace), "Active")
+
+        await self._plane.until(f"queue {name} is active", active)
+        return cluster
+
+    async def flavor(self, name: str = "", labels: Mapping[str, str] | None = None) -> str:
+        """A ResourceFlavor for the test's nodes; the name."""
+        name = name or self._namespace
+        if (FLAVORS, name) not in self._made:
+            await self._make(FLAVORS, "ResourceFlavor", name, {"nodeLabels": labels or self._nodes})
+        return name
+
+    async def priority(self, name: str, value: int) -> str:
+        """A WorkloadPriorityClass of the namespace's own; its name."""
+        full = f"{self._namespace}-{name}"
+        document = {"apiVersion": KUEUE_VERSION, "kind": "WorkloadPriorityClass", "metadata": {"name": full}}
+        await self._api.apply({**document, "value": value})
+        self._made.append((PRIORITIES, full))
+        return full
+
+    async def close(self) -> None:
+        """Deletes what is not in a namespace, last made first; Kueue lets go once no Workload uses it."""
+        for kind, name in reversed(self._made):
+            await self._api.delete(kind, name)
+
+    async def _make(self, kind: Any, word: str, name: str, spec: Object) -> None:
+        await self._api.apply({"apiVersion": KUEUE_VERSION, "kind": word, "metadata": {"name": name}, "spec": spec})
+        self._made.append((kind, name))

@@ -1,0 +1,15 @@
+"""What `epp demo` calls its second arm."""
+
+from __future__ import annotations
+
+import pytest
+
+from epp.cli.demo import label
+
+
+@pytest.mark.parametrize(
+    ("config_text", "name"),
+    [("", "epp default"), ("default", "epp default"), ("llm-d", "llm-d"), ("kind: X", "your configuration")],
+)
+def test_the_second_arm_is_called_what_it_is(config_text: str, name: str) -> None:
+    assert label(config_text) == name

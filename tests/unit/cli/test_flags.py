@@ -1,0 +1,97 @@
+"""llm-d's argument lists parse unchanged; contradictions are named."""
+
+import argparse
+
+import pytest
+
+from epp.cli.flags import add_arguments, boolean, check, duration, level, quantity, size
+from epp.errors import ConfigError
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_arguments(parser)
+    return parser.parse_args(list(words))
+
+
+def test_the_arguments_of_llm_ds_helm_chart_parse() -> None:
+    options = parse(
+        "--pool-name", "pool", "--pool-namespace", "ns", "--pool-group", "inference.networking.k8s.io",
+        "--zap-encoder", "json", "--config-file", "/config/default-plugins.yaml", "--grpc-health-port", "9003",
+        "--v=4", "--tracing=false", "--metrics-endpoint-auth=false", "--secure-serving",
+        "--refresh-metrics-interval=100ms",
+    )  # fmt: skip
+    assert check(options, {}) == []
+    assert (options.pool_name, options.v, options.tracing, options.secure_serving) == ("pool", 4, False, True)
+    assert options.refresh_metrics_interval == 0.1
+    assert options.metrics_host == "0.0.0.0"
+
+
+def test_the_namespace_falls_back_to_the_environment() -> None:
+    options = parse("--pool-name=p")
+    check(options, {"NAMESPACE": "inference"})
+    assert options.pool_namespace == "inference"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("50ms", 0.05), ("1m30s", 90.0), ("0", 0.0), ("1.5h", 5400.0), ("250us", 0.00025)]
+)
+def test_durations_are_go_s(text: str, seconds: float) -> None:
+    assert duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "1s2", "1 s", "-1s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="50ms"):
+        duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("10Mi", 10 << 20), ("10MiB", 10 << 20), ("4194304", 4194304), ("1k", 1000), ("", None)]
+)
+def test_quantities_are_kubernetes_s(text: str, count: int | None) -> None:
+    assert quantity(text) == count
+
+
+def test_a_limit_cannot_be_left_empty() -> None:
+    assert size("1Ki") == 1024
+    with pytest.raises(argparse.ArgumentTypeError, match="10Mi"):
+        size("")
+
+
+def test_log_levels_and_time_encodings_are_zap_s() -> None:
+    assert (level("debug"), level("3"), level("")) == ("debug", "3", "")
+    with pytest.raises(argparse.ArgumentTypeError, match="'loud'"):
+        level("loud")
+    assert parse("--zap-time-encoding=RFC3339Nano").zap_time_encoding == "rfc3339nano"
+    with pytest.raises(SystemExit):
+        parse("--zap-time-encoding=sundial")
+
+
+def test_a_negative_quantity_is_refused() -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        quantity("-1")
+
+
+def test_go_spellings_of_booleans() -> None:
+    assert [boolean(text) for text in ("t", "TRUE", "1", "f", "False", "0")] == [True, True, True, False, False, False]
+    with pytest.raises(argparse.ArgumentTypeError):
+        boolean("yes")
+
+
+def test_every_contradiction_is_reported_at_once() -> None:
+    options = parse(
+        "--config-file=a", "--config-text=b", "--pool-name=p", "--endpoint-selector=app=x",
+        "--kv-cache-usage-percentage-metric=m", "--enable-cert-reload",
+        "--ha-enable-leader-election=true", "--metrics-client-ca-file=ca",
+    )  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        check(options, {})
+    assert len(caught.value.problems) == 6
+    assert "--kv-cache-usage-percentage-metric: was removed; use engineConfigs" in str(caught.value)
+
+
+def test_too_fast_scraping_is_slowed_down_with_a_warning() -> None:
+    options = parse("--refresh-metrics-interval=1ms")
+    assert "50ms is used" in check(options, {})[0]
+    assert options.refresh_metrics_interval == 0.05

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import yaml
+
+from epp.cli.up import add_arguments, run, settings_of
+from epp.errors import ConfigError
+from epp.gateway.gateway import Gateway
+from epp.gateway.programs import LOOPBACK, UpSettings, discovers, picker
+
+
+def parsed(*words):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_words_behind_two_dashes_go_to_the_picker():
+    settings = settings_of(parsed("--endpoint", "10.0.0.1:1", "--", "--v", "4", "--seed=7"))
+    argv = picker(settings, {"picker": 1, "health": 2, "metrics": 3}, ["10.0.0.1:1"], None).argv
+    assert argv[-3:] == ["--v", "4", "--seed=7"]
+    assert "--endpoint=10.0.0.1:1" in argv
+    assert "--completion=access-log" in argv
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "give --endpoint HOST:PORT"),
+        (["--sim=-1"], "--sim: a number of servers"),
+        (["--sim=1", "--admin-port=65536"], "--admin-port: a port from 0 to 65535"),
+        (["--sim=1", "--config-file=a", "--config-text=b"], "--config-file, --config-text: give one"),
+        (["--round-robin", "--dns=a:1"], "--round-robin: needs --endpoint or --sim"),
+    ],
+)
+def test_what_cannot_be_is_said(words, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        settings_of(parsed(*words))
+
+
+def test_the_configuration_can_be_printed_without_starting_anything(capsys):
+    assert run(parsed("--endpoint=10.0.0.1:1", "--port=0", "--metrics-port=0", "--print-envoy")) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == ["pool", "picker", "picker-log"]
+
+
+def shape(**settings):
+    planned = Gateway(UpSettings(port=0, metrics_port=0, **settings)).planned()
+    return planned["static_resources"]["clusters"][0]["type"]
+
+
+def test_envoy_knows_endpoints_unless_the_picker_discovers_them():
+    text = "dataLayer: {discovery: {pluginRef: file-discovery}}"
+    assert shape(endpoints=("10.0.0.1:1",)) == "STATIC"
+    assert shape(sim=2) == "STATIC"
+    assert shape(dns=("name:1",)) == "ORIGINAL_DST"
+    assert shape(config_text=text) == "ORIGINAL_DST"
+    assert shape(endpoints=("10.0.0.1:1",), config_text="plugins: []") == "STATIC"
+    assert shape(config_text=text, shape="override_host") == "STATIC"
+
+
+def test_a_preset_or_broken_configuration_discovers_nothing(tmp_path):
+    broken = tmp_path / "config.yaml"
+    broken.write_text("a: [")
+    assert not discovers("", "default")
+    assert not discovers(str(broken), "")
+    assert not discovers(str(tmp_path / "missing"), "")
+    assert LOOPBACK == "127.0.0.1"

@@ -1,0 +1,144 @@
+"""Producers: added, ordered, missed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from epp.config.loader import load
+from epp.config.plan import Plan
+from epp.config.registry import Registry
+
+Load = Callable[[str], Plan]
+Problems = Callable[[str], list[str]]
+
+
+def names(pairs: Any) -> list[str]:
+    return [pair[0] for pair in pairs]
+
+
+def test_producers_are_added_for_what_is_used(plan: Load) -> None:
+    assert plan("plugins: [{type: queue-scorer}]").producers == []
+    assert plan("plugins: [{type: active-request-scorer}]").producers == []
+    assert names(plan("plugins: [{type: token-load-scorer}]").producers) == [
+        "token-producer",
+        "approx-prefix-cache-producer",
+        "inflight-load-producer",
+    ]
+
+
+def test_a_declared_producer_replaces_the_default_one(plan: Load) -> None:
+    found = plan("""
+plugins:
+- {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: mine}}
+- {type: approx-prefix-cache-producer, name: mine, parameters: {autoTune: false, blockSizeTokens: 64}}
+""")
+    assert names(found.producers) == ["token-producer", "mine"]
+    assert found.plugins()["mine"].block_size_tokens == 64  # type: ignore[attr-defined]
+
+
+def test_one_that_nobody_names_is_meant_however_it_is_called(plan: Load) -> None:
+    found = plan("plugins: [{type: prefix-cache-scorer}, {type: approx-prefix-cache-producer, name: mine}]")
+    assert names(found.producers) == ["token-producer", "mine"]
+    assert found.warnings == []
+
+
+TIERED = """
+plugins:
+- {type: prefix-cache-scorer, name: gpu}
+- {type: prefix-cache-scorer, name: cpu, parameters: {prefixMatchInfoProducerName: cpu-tier}}
+- type: approx-prefix-cache-producer
+  name: cpu-tier
+  parameters: {autoTune: false}
+"""
+
+
+def test_beside_one_that_is_named_the_default_one_is_made(plan: Load, registry: Registry) -> None:
+    """llm-d's tiered prefix cache: the scorer of the GPU's tier names nobody."""
+    found = plan(TIERED)
+    assert names(found.producers) == ["token-producer", "cpu-tier", "approx-prefix-cache-producer"]
+    gpu, cpu = (found.plugins()[name].wants() for name in ("gpu", "cpu"))
+    assert [need.name for need in (*gpu, *cpu)] == [
+        "prefix_blocks", "prefix_info", "prefix_blocks/cpu-tier", "prefix_info/cpu-tier",
+    ]  # fmt: skip
+    assert names(load(found.describe(), registry).producers) == names(found.producers)
+
+
+def test_producer_names_are_checked(problems: Problems) -> None:
+    assert problems("plugins: [{type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: precise}}]") == [
+        "plugins[0].parameters.prefixMatchInfoProducerName: no producer named 'precise'; there are: "
+        "approx-prefix-cache-producer, inflight-load-producer, token-producer (line 3)"
+    ]
+
+
+def test_what_is_not_available_causes_no_second_problem(problems: Problems) -> None:
+    found = problems("""
+plugins:
+- {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: precise}}
+- {type: precise-prefix-cache-producer, name: precise}
+- {type: disagg-profile-handler}
+schedulingProfiles: [{name: a, plugins: [{pluginRef: precise}, {pluginRef: prefix-cache-scorer}]}, {name: b}]
+""")
+    assert [problem.partition(":")[0] for problem in found] == ["plugins[1].type", "plugins[2].type"]
+
+
+def test_a_producer_that_does_not_give_it(problems: Problems) -> None:
+    assert problems(
+        "plugins: [{type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: t}},"
+        " {type: token-producer, name: t}]"
+    ) == [
+        "plugins[0]: needs 'prefix_blocks' of 't', which does not give it (line 3)",
+        "plugins[0]: needs 'prefix_info' of 't', which does not give it (line 3)",
+    ]
+
+
+def test_of_several_one_that_nobody_names_is_read_by_nobody(plan: Load) -> None:
+    found = plan("""
+plugins: [{type: prefix-cache-scorer}, {type: approx-prefix-cache-producer},
+          {type: approx-prefix-cache-producer, name: b}]
+""")
+    assert [str(warning) for warning in found.warnings] == [
+        "plugins[2]: nobody reads what 'b' gives: plugins that are to must name it (line 5)"
+    ]
+
+
+def test_two_producers_of_a_column_that_has_no_default_one(problems: Problems) -> None:
+    assert problems("plugins: [{type: weather}, {type: weather, name: b}]") == [
+        "plugins[1]: gives 'rain', which 'weather' gives already: declare one of them (line 3)"
+    ]
+
+
+def test_a_need_that_nobody_meets(problems: Problems) -> None:
+    assert problems("plugins: [{type: moody-scorer}]") == [
+        "plugins[0]: needs 'mood', which no declared plugin gives (line 3)"
+    ]
+
+
+def test_producers_in_a_circle(problems: Problems) -> None:
+    assert problems("plugins: [{type: chicken}, {type: egg}]") == [
+        "plugins[0]: producers need each other in a circle: chicken -> egg -> chicken (line 3)"
+    ]
+
+
+def test_what_nothing_uses_is_warned_of(plan: Load) -> None:
+    found = plan("""
+plugins: [{type: queue-scorer}, {type: token-load-scorer}]
+schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
+""")
+    assert [str(warning) for warning in found.warnings] == [
+        "plugins[1]: 'token-load-scorer' is declared, but nothing uses it (line 4)"
+    ]
+    assert "token-load-scorer" not in found.plugins()
+
+
+def test_producers_and_weights_out_of_place_are_tolerated(plan: Load) -> None:
+    found = plan("""
+plugins: [{type: decode-filter}, {type: token-producer}]
+schedulingProfiles:
+- name: default
+  plugins: [{pluginRef: decode-filter, weight: 3}, {pluginRef: token-producer}]
+""")
+    assert [warning.path for warning in found.warnings] == [
+        "schedulingProfiles[0].plugins[0].weight",
+        "schedulingProfiles[0].plugins[1]",
+    ]

@@ -1,0 +1,287 @@
+"""What a configuration means, and everything that can be wrong with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from epp.config import presets
+from epp.config.loader import check, load
+from epp.config.plan import Plan
+from epp.config.registry import Registry
+from epp.errors import ConfigError
+
+Load = Callable[[str], Plan]
+Problems = Callable[[str], list[str]]
+
+
+def names(pairs: Any) -> list[str]:
+    return [pair[0] for pair in pairs]
+
+
+def test_the_llm_d_preset(registry: Registry) -> None:
+    plan = load(presets.text("llm-d"), registry)
+    profile = plan.profiles["default"]
+    assert [(name, weight) for name, weight, _ in profile.scorers] == [
+        ("queue-scorer", 2),
+        ("kv-cache-utilization-scorer", 2),
+        ("prefix-cache-scorer", 3),
+    ]
+    assert profile.picker[0] == "max-score-picker"
+    assert plan.handler[0] == "single-profile-handler"
+    assert names(plan.producers) == ["token-producer", "approx-prefix-cache-producer"]
+    assert names(plan.parsers) == ["openai-parser", "passthrough-parser"]
+    assert plan.sources[0].name == "metrics-data-source"
+    assert names(plan.sources[0].extractors) == ["core-metrics-extractor"]
+    assert plan.warnings == []
+
+
+def test_our_preset(registry: Registry) -> None:
+    plan = load(presets.text(), registry)
+    assert names(plan.producers) == ["token-producer", "approx-prefix-cache-producer", "inflight-load-producer"]
+    assert plan.warnings == []
+
+
+@pytest.mark.parametrize("preset", presets.names())
+def test_a_described_plan_loads_to_itself(registry: Registry, preset: str) -> None:
+    plan = load(presets.text(preset), registry)
+    again = load(plan.describe(), registry)
+    assert again.describe() == plan.describe()
+    assert names(again.producers) == names(plan.producers)
+    assert again.warnings == []
+
+
+def test_an_unknown_preset() -> None:
+    with pytest.raises(ConfigError, match=r"no preset named 'best'; there are: default, llm-d"):
+        presets.text("best")
+
+
+def test_the_legacy_api_version_is_warned_of(registry: Registry) -> None:
+    plan = load("apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n", registry)
+    assert [str(warning) for warning in plan.warnings] == [
+        "apiVersion: deprecated: use llm-d.ai/v1alpha1 (line 1)",
+    ]
+
+
+def test_version_and_kind_are_checked(registry: Registry) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("apiVersion: v1\n", registry, source="picker.yaml")
+    assert str(caught.value) == (
+        "picker.yaml: 2 problems in the configuration\n"
+        "  apiVersion: expected llm-d.ai/v1alpha1, got v1 (line 1)\n"
+        "  kind: expected EndpointPickerConfig, got nothing"
+    )
+
+
+MISTAKES = """
+plugins:
+- type: queue-scorer
+- type: prefix-cache-scorer
+  parameters: {matchLengthWeight: 2, matchLengthScaleTokens: many, blockSize: 5}
+- type: approx-prefix-cache-producer
+  parameters: {blockSizeToken: 64}
+- type: qeue-scorer
+  name: mine
+- type: lora-affinity-scorer
+- name: queue-scorer
+  type: random-picker
+- tpye: queue-scorer
+schedulingProfiles:
+- name: default
+  plugins:
+  - pluginRef: queue-scorer
+    weight: .nan
+  - pluginRef: prefix-cache-scorer
+    weight: heavy
+  - pluginRef: queue-scorerr
+  - weight: 3
+featureGates: [dataLayer]
+schedulingProfile: []
+"""
+
+
+def test_every_problem_at_once(registry: Registry, problems: Problems) -> None:
+    everything = ", ".join(registry)
+    found = problems(MISTAKES)
+    assert found == [
+        "plugins[1].parameters.blockSize: unknown field; known: matchLengthScaleTokens, matchLengthWeight, "
+        "prefixMatchInfoProducerName (line 7)",
+        "plugins[1].parameters.matchLengthWeight: expected `float` <= 1.0 (line 7)",
+        "plugins[1].parameters.matchLengthScaleTokens: expected `float`, got `str` (line 7)",
+        "plugins[2].parameters.blockSizeToken: unknown field; did you mean `blockSizeTokens`? (line 9)",
+        "plugins[3].type: unknown plugin type 'qeue-scorer'; did you mean queue-scorer? (line 10)",
+        f"plugins[4].type: llm-d's plugin 'lora-affinity-scorer' is not available yet; available: {everything} "
+        "(line 12)",
+        "plugins[5].name: the name 'queue-scorer' is taken by plugins[0] (line 13)",
+        "plugins[6].tpye: unknown field; did you mean `type`? (line 15)",
+        "schedulingProfiles[0].plugins[0].weight: expected a number from 0 to 1e+06, got nan (line 20)",
+        "schedulingProfiles[0].plugins[1].weight: expected `float | null`, got `str` (line 22)",
+        "schedulingProfiles[0].plugins[2].pluginRef: no plugin named 'queue-scorerr' is declared; "
+        "did you mean queue-scorer? (line 23)",
+        "schedulingProfiles[0].plugins[3].pluginRef: is required (line 24)",
+        "featureGates[0]: unknown feature gate 'dataLayer'; known: flowControl, haPopulateNonLeaderDatastore (line 25)",
+        "schedulingProfile: unknown field; did you mean `schedulingProfiles`? (line 26)",
+    ]
+
+
+def test_names_default_to_types_and_are_unique(plan: Load, problems: Problems) -> None:
+    assert next(iter(plan("plugins: [{type: queue-scorer}]").plugins())) == "queue-scorer"
+    assert problems("plugins: [{type: queue-scorer}, {type: queue-scorer}]") == [
+        "plugins[1].name: the name 'queue-scorer' is taken by plugins[0] (line 3)"
+    ]
+
+
+def test_two_scorers_of_one_type(plan: Load) -> None:
+    profile = plan("""
+plugins:
+- {type: prefix-cache-scorer, name: share}
+- {type: prefix-cache-scorer, name: length, parameters: {matchLengthWeight: 1}}
+""").profiles["default"]
+    assert [name for name, _, _ in profile.scorers] == ["share", "length"]
+
+
+def test_omitted_profiles_take_filters_in_file_order(plan: Load) -> None:
+    profile = plan("""
+plugins:
+- {type: prefill-filter}
+- {type: queue-scorer}
+- {type: decode-filter}
+- {type: random-picker}
+""").profiles["default"]
+    assert names(profile.filters) == ["prefill-filter", "decode-filter"]
+    assert [(name, weight) for name, weight, _ in profile.scorers] == [("queue-scorer", 1.0)]
+    assert profile.picker[0] == "random-picker"
+
+
+def test_an_ambiguous_picker_is_an_error(problems: Problems) -> None:
+    assert problems("""
+plugins: [{type: queue-scorer}, {type: random-picker}, {type: max-score-picker}]
+schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
+""") == [
+        "schedulingProfiles[0]: names no picker, and several are declared (random-picker, max-score-picker): "
+        "name one (line 5)"
+    ]
+
+
+def test_two_pickers_in_a_profile(problems: Problems) -> None:
+    assert problems("plugins: [{type: random-picker}, {type: max-score-picker}]") == [
+        "plugins: a second picker, 'max-score-picker'; 'random-picker' is one already (line 3)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ("-1", "expected a number from 0 to 1e+06, got -1"),
+        ("1e39", "expected a number from 0 to 1e+06, got 1e+39"),
+        (".inf", "expected a number from 0 to 1e+06, got inf"),
+        (".nan", "expected a number from 0 to 1e+06, got nan"),
+        ("true", "expected `float | null`, got `bool`"),
+        ("'2'", "expected `float | null`, got `str`"),
+    ],
+)
+def test_weights_are_numbers(problems: Problems, weight: str, message: str) -> None:
+    text = f"""
+plugins: [{{type: queue-scorer}}]
+schedulingProfiles: [{{name: default, plugins: [{{pluginRef: queue-scorer, weight: {weight}}}]}}]
+"""
+    assert problems(text) == [f"schedulingProfiles[0].plugins[0].weight: {message} (line 5)"]
+
+
+def test_a_weight_may_be_zero_or_written_with_an_exponent(plan: Load) -> None:
+    profile = plan("""
+plugins: [{type: queue-scorer}, {type: token-load-scorer}]
+schedulingProfiles:
+- name: default
+  plugins: [{pluginRef: queue-scorer, weight: 0}, {pluginRef: token-load-scorer, weight: 1e-1}]
+""").profiles["default"]
+    assert [weight for _, weight, _ in profile.scorers] == [0, 0.1]
+
+
+def test_references(problems: Problems) -> None:
+    assert problems("""
+plugins: [{type: queue-scorer}, {type: file-discovery, parameters: {path: e.yaml}}]
+schedulingProfiles:
+- name: default
+  plugins: [{pluginRef: token-load-scorer}, {pluginRef: queue-scorer}, {pluginRef: que-scorer}]
+requestHandler: {parsers: [{pluginRef: queue-scorer}, {pluginRef: anthropic-parser}]}
+dataLayer:
+  sources: [{pluginRef: core-metrics-extractor}]
+  discovery: {}
+""") == [
+        "schedulingProfiles[0].plugins[0].pluginRef: no plugin named 'token-load-scorer' is declared; "
+        "add `- type: token-load-scorer` to plugins (line 7)",
+        "schedulingProfiles[0].plugins[2].pluginRef: no plugin named 'que-scorer' is declared; "
+        "did you mean queue-scorer? (line 7)",
+        "requestHandler.parsers[0].pluginRef: 'queue-scorer' (scorer) is no parser (line 8)",
+        "requestHandler.parsers[1].pluginRef: llm-d's plugin 'anthropic-parser' is not available yet; "
+        "available as parser: openai-parser, passthrough-parser (line 8)",
+        "dataLayer.sources[0].pluginRef: no plugin named 'core-metrics-extractor' is declared; "
+        "add `- type: core-metrics-extractor` to plugins (line 10)",
+        "dataLayer.discovery.pluginRef: is required (line 11)",
+    ]
+
+
+def test_profile_names(problems: Problems) -> None:
+    found = problems("""
+plugins: [{type: queue-scorer}, {type: two-profile-handler}]
+schedulingProfiles: [{name: a, plugins: []}, {name: a, plugins: []}, {plugins: []}]
+""")
+    assert found == [
+        "schedulingProfiles[1].name: there is a profile named 'a' already (line 5)",
+        "schedulingProfiles[2].name: is required (line 5)",
+    ]
+
+
+def test_profile_handlers(plan: Load, problems: Problems) -> None:
+    two = "schedulingProfiles: [{name: prefill}, {name: decode}]\n"
+    assert problems(two) == ["plugins: no profile handler for the 2 scheduling profiles"]
+    assert problems(two + "plugins: [{type: single-profile-handler}]") == [
+        "schedulingProfiles: 'single-profile-handler' takes exactly one scheduling profile, not 2 (prefill, decode) "
+        "(line 3)"
+    ]
+    assert problems("plugins: [{type: single-profile-handler}, {type: two-profile-handler}]") == [
+        "plugins[1]: a second profile handler; plugins[0] is one already (line 3)"
+    ]
+    assert list(plan(two + "plugins: [{type: two-profile-handler}]").profiles) == ["prefill", "decode"]
+
+
+def test_lenient_plugins_ignore_what_they_do_not_know(plan: Load) -> None:
+    found = plan("plugins: [{type: queue-scorer, parameters: {threshold: 3, deep: {er: 1}}}]")
+    assert [str(warning) for warning in found.warnings] == [
+        "plugins[0].parameters.threshold: ignored: unknown field; there are none here (line 3)",
+        "plugins[0].parameters.deep: ignored: unknown field; there are none here (line 3)",
+    ]
+
+
+def test_experimental_plugins_need_the_flag(registry: Registry, problems: Problems) -> None:
+    assert problems("plugins: [{type: novel-scorer}]") == [
+        "plugins[0].type: 'novel-scorer' is experimental; --allow-experimental-plugins permits it (line 3)"
+    ]
+    head = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
+    plan = load(head + "plugins: [{type: novel-scorer}]", registry, allow_experimental=True)
+    assert "novel-scorer" in plan.plugins()
+
+
+def test_null_means_the_default(plan: Load) -> None:
+    found = plan(
+        "plugins: [{type: prefix-cache-scorer, name: null, parameters: {matchLengthWeight: null}}]\ndataLayer:"
+    )
+    scorer = found.profiles["default"].scorers[0][2]
+    assert scorer.match_length_weight == 0  # type: ignore[attr-defined]
+
+
+def test_a_default_that_is_named_like_another_kind(problems: Problems) -> None:
+    assert problems("plugins: [{type: queue-scorer, name: metrics-data-source}]") == [
+        "plugins[0].name: the name 'metrics-data-source' is that of the default data source, "
+        "which is a datasource (line 3)"
+    ]
+
+
+def test_check_prints_warnings_and_plan(registry: Registry) -> None:
+    head = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
+    text = check(head + "plugins: [{type: queue-scorer, parameters: {x: 1}}]", registry)
+    assert text.startswith("# warning: plugins[0].parameters.x: ignored")
+    assert load(text, registry).describe() in text

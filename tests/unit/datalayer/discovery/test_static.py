@@ -1,0 +1,39 @@
+import pytest
+
+from epp.datalayer.discovery import static
+from epp.errors import ConfigError
+
+
+def test_endpoints_by_address():
+    found = static.endpoints(["10.0.0.1:8000", "[fd00:0::1]:8001", "localhost:8002"])
+    assert [(e.name, e.address, e.port, e.target) for e in found] == [
+        ("10.0.0.1:8000", "10.0.0.1", 8000, "10.0.0.1:8000"),
+        ("[fd00::1]:8001", "fd00::1", 8001, "[fd00::1]:8001"),
+        ("127.0.0.1:8002", "127.0.0.1", 8002, "127.0.0.1:8002"),
+    ]
+
+
+def test_all_problems_are_told_at_once():
+    wrong = [
+        "10.0.0.1",
+        "10.0.0.1:0",
+        "10.0.0.1:x",
+        "fd00::1:80",
+        "vllm.default:8000",
+        "[fe80::1%eth0]:80",
+        ":80",
+        "[::1]:80",
+        "[0::1]:80",
+    ]
+    with pytest.raises(ConfigError) as raised:
+        static.endpoints(wrong)
+    assert [str(problem) for problem in raised.value.problems] == [
+        "--endpoint 10.0.0.1: no port; write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000",
+        "--endpoint 10.0.0.1:0: '0' is no port; 1 to 65535",
+        "--endpoint 10.0.0.1:x: 'x' is no port; 1 to 65535",
+        "--endpoint fd00::1:80: an IPv6 address needs brackets; write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000",
+        "--endpoint vllm.default:8000: 'vllm.default' is no IP address; a name can be followed by DNS discovery",
+        "--endpoint [fe80::1%eth0]:80: 'fe80::1%eth0' has a zone, which a proxy cannot route to",
+        "--endpoint :80: no port; write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000",
+        "--endpoint [0::1]:80: is given twice",
+    ]

@@ -1,0 +1,141 @@
+"""From flags and files to a run; what the cluster has to do with it is in tests/kube/test_submit.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from epp.clock import ManualClock
+from epp_batch.__main__ import main, parser
+from epp_batch.cli import submit
+from epp_batch.cli.lib import dry_run
+from epp_batch.cli.lib.preflight import Look
+from epp_batch.errors import InputError
+from epp_batch.manifests.queues import objects, preset
+from epp_batch.output_folder import Folder
+from epp_batch.preflight.checks import Seen
+from tests.speech import silence
+
+NODE = {
+    "kind": "Node",
+    "metadata": {
+        "name": "a",
+        "labels": {"nvidia.com/gpu.count": "1", "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB"},
+    },
+    "status": {"allocatable": {"mig.das.com/mig-1g.5gb": "7", "mig.das.com/mig-3g.20gb": "2"}},
+}
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    return folder
+
+
+def words(calls, *more):
+    base = ["submit", str(calls), "-o", str(calls.parent / "out"), "--image", "w", "--volume", f"host/{calls.parent}"]
+    return [*base, *more]
+
+
+def planned(calls, *more, looked=None):
+    args = parser().parse_args(words(calls, "--queue", "whisper", *more))
+    folder = Folder(args.output)
+    gathered = submit._gathered(args, folder)
+    return submit._planned(args, folder, gathered, "whisper", looked, ManualClock())
+
+
+def test_models_by_length_the_longest_first(calls):
+    for seconds in (5, 40, 20):
+        silence(seconds, calls / f"{seconds}.wav")
+    run = planned(calls, "--model", ">=30s=large", "--model", "small", "--run", "r")
+    assert [(unit.model, unit.seconds) for unit in run.units] == [("large", 40), ("small", 20), ("small", 5)]
+    assert {unit.name[:2] for unit in run.units} == {"r-"}
+    assert (run.created, run.output) == (ManualClock().wall(), str(calls.parent / "out"))
+
+
+def test_rules_by_length_need_lengths(calls, capsys):
+    silence(40, calls / "a.wav")
+    run = planned(calls, "--model", ">=30s=large", "--model", "small", "--no-probe")
+    assert run.units[0].model == "small"
+    assert "1 recordings of unknown length" in capsys.readouterr().err
+
+
+def test_slots_put_small_slices_where_they_leave_room_for_large_ones(calls):
+    for seconds in (60, 61, 62, 63):
+        silence(seconds, calls / f"{seconds}.wav")
+    silence(120, calls / "120.wav")
+    made = [{**one} for one in objects(preset("paper-a", "whisper", 8))]
+    quotas = made[1]["spec"]["resourceGroups"][0]
+    quotas["coveredResources"] = ["nvidia.com/mig-1g.5gb", "nvidia.com/mig-3g.20gb"]
+    quotas["flavors"][0]["resources"] = [{"name": name, "nominalQuota": "8"} for name in quotas["coveredResources"]]
+    made[0]["spec"] = {}
+    local = {"kind": "LocalQueue", "metadata": {"name": "whisper"}, "spec": {"clusterQueue": "cluster-queue"}}
+    looked = Look(Seen([local]), [*made, local, NODE])
+    flags = ("--model", ">100s=large", "--model", "medium", "--accelerator", "large=mig:3g.20gb")
+    flags += ("--accelerator", "mig:1g.5gb")
+    run = planned(calls, *flags, "--order", "slots", looked=looked)
+    assert sorted(unit.seconds for unit in run.units) == [60, 61, 62, 63, 120]
+    shown = dry_run.prediction(run, looked.objects)
+    assert "up to 5 at once" in shown, shown
+    with pytest.raises(InputError, match="--order slots needs to see the cluster"):
+        planned(calls, *flags, "--order", "slots")
+
+
+def test_a_dry_run_without_a_cluster_shows_the_jobs(calls, capsys):
+    silence(90, calls / "a.wav")
+    (calls / "b.wav").touch()
+    assert main(words(calls, "--queue", "lq", "--dry-run")) == 1
+    shown = capsys.readouterr()
+    assert "1:30" in shown.out
+    assert "quota is not checked" in shown.err
+    assert f"{calls}/b.wav: probe: the file is empty; check that" in shown.err
+    assert not (calls.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        (["--queue", "lq", "--yaml"], "--yaml without --dry-run"),
+        (["--queue", "lq", "--no-follow", "--summarize", "http://h/v1"], "--summarize with --no-follow"),
+        (["--dry-run"], "no queue was named"),
+        (["--queue", "lq", "--dry-run", "--run", "Not This"], "cannot be the name of Jobs"),
+        (["--queue", "lq", "--kubeconfig", "/none", "--dry-run"], "/none: no such kubeconfig"),
+        (["--queue", "lq"], "no such kubeconfig"),
+        (["--queue", "lq", "--dry-run", "--accelerator", "tpu"], "'tpu' is none of"),
+    ],
+)
+def test_wrong_use_ends_in_one_line(calls, capsys, more, what):
+    silence(1, calls / "a.wav")
+    assert main(words(calls, *more)) == 2
+    shown = capsys.readouterr().err
+    assert what in shown
+    assert shown.count("\n") == 1
+
+
+def test_nothing_that_can_be_read(calls, capsys):
+    (calls / "a.wav").touch()
+    assert main(words(calls, "--queue", "lq")) == 1
+    assert "nothing was submitted, since no recording can be read" in capsys.readouterr().err
+    assert Folder(calls.parent / "out").failure("a").kind == "corrupt"
+    (calls / "a.wav").unlink()
+    assert main(words(calls, "--queue", "lq")) == 2
+    assert "no audio in this folder" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written(calls, capsys):
+    (calls / "a.wav").touch()
+    (calls.parent / "out").write_text("a file")
+    assert main(words(calls, "--queue", "lq")) == 2
+    assert "give an output folder that can be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(None, "?"), (0.4, "0:00"), (61, "1:01"), (3661, "1:01:01")])
+def test_lengths_as_people_write_them(seconds, text):
+    assert dry_run.length(seconds) == text
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit):
+        main(["submit", "--help"])
+    assert "The same command again does only what is missing." in capsys.readouterr().out

@@ -1,0 +1,61 @@
+"""How far a worker has got, from the file that it keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from epp_batch.controller.worker_progress import Progress
+from epp_batch.errors import ClusterError
+from epp_batch.output_folder import Folder
+from epp_batch.spec import Recording, Task
+from tests.unit.epp_batch.controller.objects import pod
+
+TASK = Task(recording=Recording(source="a.wav", stems=("a",)), model="tiny")
+RUNNING = pod("Running", began=4)
+
+
+class Logs:
+    """What of the API is asked: a pod's log."""
+
+    def __init__(self, text: str | None) -> None:
+        self._text = text
+
+    async def text(self, path: str, **_: str) -> str:
+        assert path == "/api/v1/namespaces/ns/pods/p1/log"
+        if self._text is None:
+            raise ClusterError("no log")
+        return self._text
+
+
+async def read(folder: Path, text: str | None = None) -> float | None:
+    return await Progress(Logs(text), "ns", Folder(folder)).read([TASK], RUNNING)  # type: ignore[arg-type]
+
+
+async def test_the_last_whole_batch_of_the_partial_file_counts(tmp_path: Path):
+    path = tmp_path / "a.partial.jsonl"
+    path.write_text('{"type":"plan","key":"k"}\n{"type":"attempt","started":1.0}\n')
+    assert await read(tmp_path) is None
+    batches = [f'{{"type":"batch","at":{second}.5,"spent":1,"segments":[]}}\n' for second in (10, 20)]
+    path.write_text(path.read_text() + "".join(batches) + '{"type":"batch","at":3')
+    assert await read(tmp_path) == 20.5
+    path.write_text("x" * 200_000 + "\n" + batches[0])
+    assert await read(tmp_path) == 10.5
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("loading\n", None),
+        ('{"stem":"a","progress":12.5,"of":60.0}\nwarning: something\n', 12.5),
+    ],
+)
+async def test_else_the_log_tells(tmp_path: Path, text: str | None, seconds: float | None):
+    assert await read(tmp_path, text) == seconds
+
+
+async def test_nobody_tells_of_what_is_through(tmp_path: Path):
+    assert await Progress(Logs("x"), "ns", Folder(tmp_path)).read([], RUNNING) is None  # type: ignore[arg-type]

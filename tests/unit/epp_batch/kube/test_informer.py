@@ -1,0 +1,157 @@
+"""A mirror is equal to what it mirrors, whatever was missed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epp_batch.errors import ClusterError, Unreachable
+from epp_batch.kube.errors import Busy, Conflict, Forbidden, Gone, Invalid, NotFound, refusal
+from epp_batch.kube.informer import Change, Mirror
+from epp_batch.kube.objects import Job
+
+NAMES = ("a", "b", "c")
+
+
+def document(name: str, uid: str, version: int) -> dict:
+    return {"metadata": {"name": name, "uid": uid, "resourceVersion": str(version)}}
+
+
+def raw(value: dict) -> bytes:
+    return json.dumps(value).encode()
+
+
+def event(kind: str, value: dict) -> bytes:
+    return raw({"type": kind, "object": value})
+
+
+class Server:
+    """A collection with a history, as the API server has one."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.items: dict[str, dict] = {}
+        self.history: list[tuple[int, bytes]] = []
+
+    def put(self, name: str) -> None:
+        self.version += 1
+        kind = "MODIFIED" if name in self.items else "ADDED"
+        uid = self.items[name]["metadata"]["uid"] if name in self.items else f"u{self.version}"
+        self._log(kind, name, document(name, uid, self.version))
+        self.items[name] = document(name, uid, self.version)
+
+    def remove(self, name: str) -> None:
+        if name in self.items:
+            self.version += 1
+            old = self.items.pop(name)
+            self._log("DELETED", name, document(name, old["metadata"]["uid"], self.version))
+
+    def _log(self, kind: str, name: str, value: dict) -> None:
+        self.history.append((self.version, event(kind, value)))
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.sampled_from(NAMES)),
+        st.tuples(st.just("remove"), st.sampled_from(NAMES)),
+        st.tuples(st.just("insert"), st.sampled_from(NAMES)),
+        st.tuples(st.just("read"), st.integers(1, 3)),
+        st.tuples(st.just("bookmark"), st.just(0)),
+        st.tuples(st.just("relist"), st.just(0)),
+        st.tuples(st.just("stale relist"), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_a_mirror_converges_and_its_changes_add_up(steps: list[tuple[str, object]]):
+    server, mirror = Server(), Mirror(Job)
+    replayed: dict[str, str] = {}
+    snapshot: tuple[list[bytes], int] = ([], 0)
+
+    def take(changes: list[Change[Job]]) -> None:
+        for before, after in changes:
+            if before is not None:
+                assert replayed.pop(before.metadata.name) == before.metadata.uid
+            if after is not None:
+                replayed[after.metadata.name] = after.metadata.uid
+
+    def read(count: int) -> None:
+        pending = [line for version, line in server.history if version > int(mirror.version or 0)]
+        for line in pending[:count]:
+            take(mirror.receive(line))
+
+    for step, what in steps:
+        match step:
+            case "put":
+                server.put(str(what))
+            case "remove":
+                server.remove(str(what))
+            case "insert" if what not in server.items:  # we made it: we know it before the watch does
+                snapshot = ([raw(item) for item in server.items.values()], server.version)
+                server.put(str(what))
+                mirror.insert(raw(server.items[str(what)]), lambda change: take([change]))
+            case "read":
+                read(int(str(what)))
+            case "bookmark" if mirror.version == str(server.version):
+                take(mirror.receive(event("BOOKMARK", {"metadata": {"resourceVersion": str(server.version)}})))
+            case "relist":
+                take(mirror.replace([raw(item) for item in server.items.values()], str(server.version)))
+            case "stale relist" if snapshot[1] >= int(mirror.version or 0):
+                take(mirror.replace(snapshot[0], str(snapshot[1])))
+    read(len(server.history))
+    expected = {name: item["metadata"]["uid"] for name, item in server.items.items()}
+    assert {name: job.metadata.uid for name, job in mirror.objects.items()} == expected == replayed
+
+
+def test_another_uid_is_another_object():
+    mirror = Mirror(Job)
+    mirror.replace([raw(document("a", "u1", 1))], "1")
+    changes = mirror.replace([raw(document("a", "u2", 5))], "5")
+    assert [(b and b.metadata.uid, a and a.metadata.uid) for b, a in changes] == [("u1", None), (None, "u2")]
+
+
+def test_strangers_are_left_out():
+    mirror = Mirror(Job, lambda job: job.metadata.name == "a")
+    changes = mirror.replace([raw(document("a", "u1", 1)), raw(document("b", "u2", 1))], "1")
+    assert [after.metadata.name for _, after in changes if after] == ["a"]
+    assert mirror.receive(event("ADDED", document("c", "u3", 2))) == []
+    assert mirror.version == "2"
+
+
+def test_an_error_event_is_raised():
+    with pytest.raises(Gone):
+        Mirror(Job).receive(event("ERROR", {"code": 410, "message": "too old resource version"}))
+    with pytest.raises(Unreachable):
+        Mirror(Job).receive(event("ERROR", {"code": 500, "message": "etcd is away"}))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (404, b'{"message": "jobs.batch x not found"}', NotFound),
+        (409, b"{}", Conflict),
+        (410, b"{}", Gone),
+        (504, b'{"message": "Too large resource version: 9, current: 3"}', Gone),
+        (401, b"", Forbidden),
+        (403, b'{"message": "cannot create resource"}', Forbidden),
+        (403, b'{"message": "forbidden: exceeded quota: jobs"}', Busy),
+        (422, b'{"message": "spec is invalid"}', Invalid),
+        (429, b"", Busy),
+        (503, b"no json", Unreachable),
+        (405, b"", ClusterError),
+    ],
+)
+def test_refusals_by_what_a_caller_does_about_them(status: int, body: bytes, kind: type):
+    assert type(refusal("GET /x", status, body)) is kind
+
+
+def test_a_busy_server_says_how_long():
+    error = refusal("GET /x", 429, b"", "7")
+    assert isinstance(error, Busy)
+    assert error.seconds == 7.0
+    assert refusal("GET /x", 429, b"", "soon").seconds == 1.0  # type: ignore[attr-defined]

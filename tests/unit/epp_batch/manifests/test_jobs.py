@@ -1,0 +1,133 @@
+"""A unit as a Job. That API server and Kueue take it is tested in tests/kube."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from epp_batch.errors import InputError, Kind
+from epp_batch.manifests.jobs import a_second, job, label_value, templates
+from epp_batch.spec import Order, Placement, Run, Volume
+from tests.unit.epp_batch.conftest import run, unit
+
+
+def container(made):
+    return made["spec"]["template"]["spec"]["containers"][0]
+
+
+def environment(made):
+    return {one["name"]: one.get("value") for one in container(made)["env"]}
+
+
+def test_a_job_waits_for_kueue_under_the_names_that_find_it():
+    made = job(unit(), run(max_exec_seconds=7200, placements={"large": Placement(priority_class="high", queue="big")}))
+    assert made["metadata"]["labels"] == {
+        "app.kubernetes.io/managed-by": "epp-batch",
+        "epp-batch/run": "r",
+        "epp-batch/unit": "r-1",
+        "epp-batch/model": "large",
+        "kueue.x-k8s.io/queue-name": "big",
+        "kueue.x-k8s.io/priority-class": "high",
+        "kueue.x-k8s.io/max-exec-time-seconds": "7200",
+    }
+    assert made["spec"]["suspend"] is True
+    assert made["metadata"]["annotations"]["epp-batch/audio-seconds"] == "60.000"
+
+
+def test_the_worker_gets_paths_as_it_sees_them():
+    made = job(unit(), run(placements={"large": Placement(model_path="/models/large")}))
+    order = msgspec.json.decode(environment(made)["EPP_BATCH_ORDER"], type=Order)
+    assert (order.run, order.unit, order.output, order.model_path) == ("r", "r-1", "/data/out", "/models/large")
+    (task,) = order.tasks
+    assert task.recording.source == "/data/call.mp3"
+    assert task.key(order.options) == unit().tasks[0].key(run().options)
+
+
+def test_a_url_is_left_alone():
+    made = job(unit(source="https://h/call.mp3"), run())
+    assert "https://h/call.mp3" in environment(made)["EPP_BATCH_ORDER"]
+
+
+@pytest.mark.parametrize(
+    ("one", "of", "what"),
+    [
+        (unit(source="/elsewhere/call.mp3"), run(), "/elsewhere/call.mp3: in no volume"),
+        (unit(), run(output="/elsewhere/out"), "/elsewhere/out: in no volume"),
+        (
+            unit(),
+            run(volumes=(Volume(source="pvc/a", mount="/data", local="/home/me/audio", read_only=True),)),
+            "/home/me/audio/out: in a read-only volume",
+        ),
+        (unit(), Run(name="r", output="/o", options=run().options, units=()), "run r is not for a cluster"),
+    ],
+)
+def test_what_cannot_be_translated(one, of, what):
+    with pytest.raises(InputError, match=what):
+        job(one, of)
+
+
+def test_only_what_was_asked_for_is_requested():
+    assert container(job(unit(), run()))["resources"] == {
+        "requests": {"nvidia.com/gpu": "1"},
+        "limits": {"nvidia.com/gpu": "1"},
+    }
+    placement = Placement(accelerator="mig:1g.5gb", cpu="2", memory="8Gi")
+    assert container(job(unit(), run(placements={"*": placement})))["resources"] == {
+        "requests": {"nvidia.com/mig-1g.5gb": "1", "cpu": "2", "memory": "8Gi"},
+        "limits": {"nvidia.com/mig-1g.5gb": "1", "memory": "8Gi"},
+    }
+
+
+def test_a_claim_is_in_pod_container_and_template():
+    claimed = run(placements={"*": Placement(accelerator="dra:3g.20gb")})
+    made = job(unit(), claimed)
+    (template,) = templates(claimed)
+    assert container(made)["resources"] == {"claims": [{"name": "gpu"}]}
+    (claim,) = made["spec"]["template"]["spec"]["resourceClaims"]
+    assert claim["resourceClaimTemplateName"] == template["metadata"]["name"]
+    assert template["metadata"]["namespace"] == "whisper"
+
+
+def test_pods_write_as_somebody_else_when_told():
+    def user(run_as):
+        context = job(unit(), run(run_as=run_as))["spec"]["template"]["spec"]["securityContext"]
+        return {name: value for name, value in context.items() if name != "seccompProfile"}
+
+    assert user(None) == {}
+    assert user("1000") == {"runAsUser": 1000, "runAsNonRoot": True}
+    assert user("0:7") == {"runAsUser": 0, "runAsGroup": 7, "fsGroup": 7}
+
+
+def test_failures_are_told_apart():
+    fail, disrupted, stopped = job(unit(), run())["spec"]["podFailurePolicy"]["rules"]
+    assert fail["action"] == "FailJob"
+    assert set(fail["onExitCodes"]["values"]) == {kind.code for kind in Kind if kind.permanent}
+    assert 0 not in fail["onExitCodes"]["values"]
+    assert disrupted["action"] == stopped["action"] == "Ignore"
+    assert stopped["onExitCodes"]["values"] == [Kind.STOPPED.code]
+
+
+def test_the_hash_changes_with_the_work_and_the_queue_and_nothing_else():
+    def hashed(one=None, of=None):
+        return job(one or unit(), of or run())["metadata"]["annotations"]["epp-batch/spec-hash"]
+
+    assert hashed() == hashed(unit(seconds=60.0), run())
+    others = [
+        hashed(of=run(image="worker:2")),
+        hashed(of=run(queue="other")),
+        hashed(of=run(retries=1)),
+        hashed(of=run(placements={"*": Placement(priority_class="high")})),
+        hashed(unit(source="/home/me/audio/other.mp3")),
+    ]
+    assert len({hashed(), *others}) == len(others) + 1
+
+
+@pytest.mark.parametrize(("count", "rate"), [(0, 1), (1, 1), (60, 1), (61, 2), (10_000, 167)])
+def test_a_submission_takes_about_a_minute(count, rate):
+    assert a_second(count) == rate
+
+
+def test_models_as_labels():
+    assert label_value("Systran/faster-whisper-large-v3") == "Systran-faster-whisper-large-v3"
+    assert len(label_value("x" * 100)) == 63
+    assert label_value("/models/large/") == "models-large"

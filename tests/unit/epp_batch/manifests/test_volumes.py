@@ -1,0 +1,67 @@
+"""Paths of this machine as pods see them."""
+
+from __future__ import annotations
+
+import pytest
+
+from epp_batch.errors import InputError
+from epp_batch.manifests.volumes import check, parse, pod_volumes, translate
+from epp_batch.spec import Volume
+
+
+@pytest.mark.parametrize(
+    ("text", "volume"),
+    [
+        ("pvc/audio=/mnt/a", Volume(source="pvc/audio", mount="/mnt/a", local="/mnt/a")),
+        ("pvc/audio=/mnt/a/:/data/", Volume(source="pvc/audio", mount="/data", local="/mnt/a")),
+        ("pvc/audio=/mnt/a:/data:ro", Volume(source="pvc/audio", mount="/data", local="/mnt/a", read_only=True)),
+        ("pvc/audio=/mnt/a:ro", Volume(source="pvc/audio", mount="/mnt/a", local="/mnt/a", read_only=True)),
+        ("pvc/models=:/models", Volume(source="pvc/models", mount="/models")),
+        ("host//mnt/a", Volume(source="host//mnt/a", mount="/mnt/a", local="/mnt/a")),
+        ("host//srv=/mnt/a:/data", Volume(source="host//srv", mount="/data", local="/mnt/a")),
+        (
+            "image/reg:5000/whisper:large=:/models",
+            Volume(source="image/reg:5000/whisper:large", mount="/models", read_only=True),
+        ),
+    ],
+)
+def test_flags(text, volume):
+    assert parse(text) == volume
+
+
+@pytest.mark.parametrize("text", ["", "audio=/a", "pvc/=/a", "pvc/a", "pvc/a=", "image/x", "pvc/a=/b:c", "pvc/a=/b:/"])
+def test_flags_that_say_too_little(text):
+    with pytest.raises(InputError, match="--volume"):
+        parse(text)
+
+
+def test_the_closest_volume_translates():
+    volumes = [parse("pvc/all=/mnt:/all"), parse("pvc/audio=/mnt/audio:/data"), parse("pvc/models=:/models")]
+    assert translate("/mnt/audio/x/call.mp3", volumes) == "/data/x/call.mp3"
+    assert translate("/mnt/audio", volumes) == "/data"
+    assert translate("/mnt/audio2/call.mp3", volumes) == "/all/audio2/call.mp3"
+    assert translate("/models/x", volumes) is None
+
+
+def test_a_link_into_a_volume(tmp_path):
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "audio")
+    volumes = [parse(f"pvc/a={(tmp_path / 'audio').resolve()}:/data")]
+    assert translate(str(tmp_path / "link" / "call.mp3"), volumes) == "/data/call.mp3"
+
+
+def test_one_source_is_one_volume_however_often_it_is_mounted():
+    volumes, mounts = pod_volumes([parse("pvc/a=/x:/in:ro"), parse("pvc/a=/y:/out"), parse("image/m:1=:/models")])
+    assert [volume["name"] for volume in volumes] == ["shared-0", "shared-1"]
+    assert volumes[0]["persistentVolumeClaim"] == {"claimName": "a"}
+    assert volumes[1]["image"] == {"reference": "m:1", "pullPolicy": "IfNotPresent"}
+    assert [(mount["mountPath"], mount.get("readOnly", False)) for mount in mounts] == [
+        ("/in", True),
+        ("/out", False),
+        ("/models", True),
+    ]
+
+
+def test_two_volumes_in_one_place():
+    with pytest.raises(InputError, match="both at /data"):
+        check([parse("pvc/a=/x:/data"), parse("pvc/b=/y:/data")])

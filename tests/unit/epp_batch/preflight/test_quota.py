@@ -1,0 +1,162 @@
+"""Quota arithmetic, by hand-made examples; against real Kueue in tests/kube."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epp_batch.errors import InputError
+from epp_batch.manifests.accelerators import MEMORY, SLOTS
+from epp_batch.manifests.quantities import quantity, show
+from epp_batch.planner.objects import world
+from epp_batch.planner.quota_tree import tree as planned
+from epp_batch.preflight.quota import Quotas, charges
+from epp_batch.spec import Placement
+from tests.unit.epp_batch.conftest import cluster_queue
+
+GPU = "nvidia.com/gpu"
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "shown"),
+    [
+        ("2", 2, "2"),
+        ("500m", 0.5, "0.5"),
+        ("8Gi", 2**33, "8Gi"),
+        ("1e3", 1000, "1000"),
+        (4, 4, "4"),
+        ("1.5k", 1500, "1500"),
+    ],
+)
+def test_quantities(text, value, shown):
+    assert quantity(text) == Fraction(value)
+    assert show(quantity(text)) == shown
+
+
+@pytest.mark.parametrize("text", ["", "x", "8GB", "1 2", "Gi"])
+def test_what_is_no_quantity(text):
+    with pytest.raises(InputError, match="no quantity"):
+        quantity(text)
+
+
+def queue(name, nominal, cohort="all", **limits):
+    return cluster_queue(name, {"gpu": {GPU: {"nominalQuota": str(nominal), **limits}}}, cohortName=cohort)
+
+
+def potential(name, *queues, cohorts=()):
+    return Quotas(queues, cohorts).potential(name, "gpu", GPU)
+
+
+def test_alone_a_queue_has_its_own():
+    assert potential("a", cluster_queue("a")) == 8
+    assert Quotas([cluster_queue("a")]).potential("a", "gpu", "other") == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "most"),
+    [
+        (queue("a", 4), queue("b", 4), 8),
+        (queue("a", 4, borrowingLimit="0"), queue("b", 4), 4),
+        (queue("a", 4, borrowingLimit="1"), queue("b", 4), 5),
+        (queue("a", 4), queue("b", 4, lendingLimit="1"), 5),
+        (queue("a", 4, lendingLimit="0"), queue("b", 4, lendingLimit="0"), 4),
+        (queue("a", 4), queue("b", 4, cohort="elsewhere"), 4),
+    ],
+)
+def test_borrowed_is_what_others_lend(one, other, most):
+    assert potential("a", one, other) == most
+
+
+def cohort(name, parent=None, nominal=None):
+    spec = {"parentName": parent} if parent else {}
+    if nominal is not None:
+        spec["resourceGroups"] = cluster_queue(flavors={"gpu": {GPU: nominal}})["spec"]["resourceGroups"]
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def test_cohorts_have_quota_of_their_own_and_parents():
+    assert potential("a", queue("a", 1), cohorts=[cohort("all", nominal=3)]) == 4
+    tree = [cohort("all", "root"), cohort("others", "root", nominal=2), cohort("root", nominal=5)]
+    assert potential("a", queue("a", 1), queue("b", 1, cohort="others"), cohorts=tree) == 9
+
+
+def test_a_circle_of_cohorts_ends():
+    circle = [cohort("all", "other"), cohort("other", "all")]
+    assert potential("a", queue("a", 1), cohorts=circle) >= 1
+
+
+limits = st.one_of(st.none(), st.integers(0, 6))
+
+
+@st.composite
+def trees(draw):
+    """Cohorts each below an earlier one or none, and queues in them."""
+    cohorts = []
+    for number in range(draw(st.integers(1, 4))):
+        parent = draw(st.sampled_from([None, *(f"c{above}" for above in range(number))]))
+        cohorts.append(cohort(f"c{number}", parent, draw(limits)))
+    queues = []
+    for number in range(draw(st.integers(1, 4))):
+        found = {"borrowingLimit": draw(limits), "lendingLimit": draw(limits)}
+        known = {name: str(value) for name, value in found.items() if value is not None}
+        queues.append(
+            queue(f"q{number}", draw(st.integers(0, 6)), draw(st.sampled_from(cohorts))["metadata"]["name"], **known)
+        )
+    return queues, cohorts
+
+
+@given(trees())
+def test_the_planner_counts_the_same(tree):
+    queues, cohorts = tree
+    kinds = [{**one, "kind": "ClusterQueue"} for one in queues] + [{**one, "kind": "Cohort"} for one in cohorts]
+    nodes = planned(world(kinds).kueue)
+    for one in queues:
+        name = one["metadata"]["name"]
+        assert Quotas(queues, cohorts).potential(name, "gpu", GPU) == nodes[name].potential(("gpu", GPU))
+
+
+def of(accelerator, covers, configuration=None, **more):
+    return charges(Placement(accelerator=accelerator, **more), cluster_queue(flavors={"f": covers}), configuration)
+
+
+def test_a_slice_counts_as_what_the_queue_covers():
+    assert of("mig:3g.20gb", {"nvidia.com/mig-3g.20gb": 1}) == {"nvidia.com/mig-3g.20gb": 1}
+    assert of("mig:3g.20gb", {SLOTS: 64}) == {SLOTS: 4}
+    assert of("mig:3g.20gb", {GPU: 8}) == {"nvidia.com/mig-3g.20gb": 1}
+    assert of("dra:3g.20gb", {MEMORY: "320Gi"}) == {MEMORY: 20 * 2**30}
+    assert of("gpu", {GPU: 8, "pods": 10}, cpu="500m", memory="1Gi") == {
+        GPU: 1,
+        "cpu": Fraction(1, 2),
+        "memory": 2**30,
+        "pods": 1,
+    }
+
+
+@pytest.mark.parametrize("name", ["gpu.memory", "example.com/credits"])
+def test_names_that_only_the_configuration_explains_are_not_judged(name):
+    assert of("mig:3g.20gb", {name: 64}) == {}
+    assert of("dra:3g.20gb", {name: 64, "cpu": 8}, cpu="2") == {"cpu": 2}
+
+
+def test_the_managers_configuration_decides():
+    rule = {"input": "nvidia.com/mig-3g.20gb", "strategy": "Replace", "outputs": {"x/memory": "20Gi"}}
+    replaced = {"resources": {"transformations": [rule]}}
+    assert of("mig:3g.20gb", {SLOTS: 64}, replaced) == {"x/memory": 20 * 2**30}
+    kept = {"resources": {"transformations": [{**rule, "strategy": "Retain"}]}}
+    assert of("mig:3g.20gb", {}, kept) == {"nvidia.com/mig-3g.20gb": 1, "x/memory": 20 * 2**30}
+    assert of("gpu", {GPU: 8}, {"resources": {"excludeResourcePrefixes": ["cpu"]}}, cpu="2") == {GPU: 1}
+    assert of("gpu", {GPU: 8}, {"resources": {"quotaCheckStrategy": "IgnoreUndeclared"}}, cpu="2") == {GPU: 1}
+
+
+def test_device_classes_are_charged_as_they_are_mapped():
+    def mapped(**more):
+        mapping = {"name": "x/gpus", "deviceClassNames": ["mig.nvidia.com"], **more}
+        return {"resources": {"deviceClassMappings": [mapping]}}
+
+    assert of("dra:3g.20gb", {}, mapped()) == {"x/gpus": 1}
+    assert of("dra:3g.20gb", {}, mapped(sources=[{"counter": {"name": "memory"}}])) == {"x/gpus": 20 * 2**30}
+    (unmapped,) = of("dra-gpu", {}, mapped())
+    assert "gpu.nvidia.com" in unmapped

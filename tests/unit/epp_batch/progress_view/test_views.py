@@ -1,0 +1,160 @@
+"""What people and programs read."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from epp_batch.output_folder import Failure
+from epp_batch.progress_view import Standing, choose, words
+from epp_batch.progress_view.live_table import LiveTable, picture
+from epp_batch.progress_view.plain import Json, Lines
+from epp_batch.progress_view.run_tracker import Running
+from epp_batch.spec import Options, Recording, Run, Task, Unit
+from epp_batch.timeline import Event
+
+FAILURE = Failure(
+    key="k",
+    source="a.wav",
+    stage="pod",
+    kind="killed",
+    message="exit code 137",
+    remedy="raise --memory",
+    permanent=False,
+)
+LINE = "a.wav: pod: exit code 137; raise --memory"
+
+
+def standing(**changes: object) -> Standing:
+    state = Standing(
+        run="r",
+        at=1000.0,
+        recordings=4,
+        phases={"done": 1, "running": 1, "queued": 2},
+        preempted=1,
+        evicted=2,
+        retried=0,
+        audio_total=400.0,
+        audio_done=130.0,
+        unknown_lengths=0,
+        elapsed=10.0,
+        speed=13.0,
+        eta=20.8,
+        position=3,
+        running=(Running(unit="r-1", stem="calls/a", place="n1", since=940.0, audio_done=30.0, audio_total=100.0),),
+        troubles=("waits in its queue: no quota (2 Jobs)",),
+    )
+    return msgspec.structs.replace(state, **changes)
+
+
+def test_a_run_on_one_line():
+    assert words.summary(standing()) == (
+        "1 of 4 done, 1 running, 2 queued, 1 preempted and 1 evicted; 2 min 10 s of 6 min 40 s of audio, "
+        "13.0x real time, 21 s left, next one is number 3 in its queue"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (425, "7 min 05 s"),
+        (3599.7, "1 h 00 min"),
+        (7980, "2 h 13 min"),
+    ],
+)
+def test_times(seconds: float, text: str):
+    assert words.duration(seconds) == text
+
+
+def test_plain_lines_come_at_most_every_ten_seconds_and_at_the_end():
+    out, errors = io.StringIO(), io.StringIO()
+    view = Lines(out, errors, {"r-1": "calls/a"})
+    view.tick(standing(at=1000.0))
+    view.tick(standing(at=1005.0, phases={"done": 2}))
+    view.tick(standing(at=1011.0, phases={"done": 2}, troubles=("waits in its queue: no quota (1 Job)",)))
+    view.event(Event(at=1.0, unit="r-1", kind="evicted", detail="Preempted: InClusterQueue"))
+    view.event(Event(at=1.0, unit="r-1", kind="reserved"))
+    view.failure(FAILURE)
+    view.tick(standing(at=1012.0, phases={"done": 4}))
+    view.close()
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "waits in its queue: no quota (2 Jobs)"
+    assert [line.split(",")[0] for line in lines[1:3]] == ["1 of 4 done", "2 of 4 done"]
+    assert lines[3] == "calls/a: evicted (Preempted: InClusterQueue)"
+    assert lines[4].startswith("4 of 4 done")
+    assert len(lines) == 5
+    assert errors.getvalue() == LINE + "\n"
+
+
+def test_json_lines_can_be_read_back():
+    out, errors = io.StringIO(), io.StringIO()
+    view = Json(out, errors)
+    event = Event(at=1.0, unit="r-1", kind="running", place="n1")
+    view.event(event)
+    view.progress("r-1", 30.0)
+    view.failure(FAILURE)
+    view.tick(standing())
+    view.tick(standing(at=1001.0))
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [next(iter(line)) for line in lines] == ["event", "progress", "failure", "state"]
+    assert msgspec.convert(lines[0]["event"], Event) == event
+    assert msgspec.convert(lines[3]["state"], Standing) == standing()
+    assert errors.getvalue() == LINE + "\n"
+
+
+def test_a_reader_that_left_stops_no_run():
+    out = io.StringIO()
+    out.close()
+    Lines(out, out).failure(FAILURE)
+
+
+def test_the_table():
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(picture(standing()))
+    heads, counts, *rest = console.export_text().splitlines()
+    assert heads.split() == ["queued", "admitted", "running", "done", "failed", "preempted", "evicted", "retried"]
+    assert counts.split() == ["2", "0", "1", "1", "0", "1", "2", "0"]
+    text = "\n".join(" ".join(line.split()) for line in rest)
+    assert "calls/a n1 1 min 00 s 30 s of 1 min 40 s" in text
+    assert "waits in its queue" in text
+
+
+def test_which_view_fits():
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    live = choose(Terminal(), errors=io.StringIO())
+    live.close()
+    assert isinstance(live, LiveTable)
+    assert isinstance(choose(io.StringIO()), Lines)
+    assert isinstance(choose(Terminal(), json=True), Json)
+
+
+def test_failures_do_not_vanish_in_the_table_when_they_are_redirected():
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out, errors = Terminal(), io.StringIO()
+    view = choose(out, errors=errors)
+    view.tick(standing())
+    view.failure(FAILURE)
+    view.close()
+    assert errors.getvalue() == LINE + "\n"
+    assert LINE not in out.getvalue()
+
+
+def test_units_of_one_recording_are_called_by_its_name():
+    task = Task(recording=Recording(source="s", stems=("calls/a",)), model="tiny")
+    run = Run(name="r", output="/o", options=Options(), units=(Unit(name="r-1", tasks=(task,)),))
+    out = io.StringIO()
+    choose(out, run=run).event(Event(at=1.0, unit="r-1", kind="finished"))
+    assert out.getvalue() == "calls/a: finished\n"

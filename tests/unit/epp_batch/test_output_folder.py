@@ -1,0 +1,86 @@
+"""A file is there whole or not at all, and finished means finished."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from epp_batch.errors import FolderError
+from epp_batch.output_folder import Failure, Folder, Result, save, write
+from epp_batch.spec import Options, Recording, Run, Task
+
+TASK = Task(recording=Recording(source="call.mp3", stems=("call",), sha256="ab"), model="tiny.en")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path / "out")
+
+
+def finish(folder, **other):
+    """What a worker leaves behind."""
+    write(folder.path("call", "txt"), b"hello\n")
+    known = {"key": TASK.key(Options()), "files": {"txt": 6}} | other
+    result = Result(source="call.mp3", sha256="ab", model="tiny.en", options=Options(), audio_seconds=1.0, **known)
+    save(folder.path("call", "done.json"), result)
+    return result
+
+
+def test_finished(folder):
+    assert folder.finished(TASK, Options()) is None
+    assert finish(folder) == folder.finished(TASK, Options())
+
+
+def test_other_options_are_other_work(folder):
+    finish(folder)
+    assert folder.finished(TASK, Options(language="de")) is None
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"hell")])
+def test_a_transcript_that_is_gone_or_torn_is_not_finished(folder, harm):
+    finish(folder)
+    harm(folder.path("call", "txt"))
+    assert folder.finished(TASK, Options()) is None
+
+
+def test_a_torn_sidecar_is_none(folder):
+    finish(folder)
+    sidecar = folder.path("call", "done.json")
+    sidecar.write_bytes(sidecar.read_bytes()[:-20])
+    assert folder.result("call") is None
+
+
+def test_failures_are_read_back(folder):
+    failure = Failure(
+        key="k", source="s", stage="decode", kind="corrupt", message="m", remedy="r", permanent=True, exit_code=64
+    )
+    save(folder.path("deep/call", "failed.json"), failure)
+    assert folder.failure("deep/call") == failure
+
+
+def test_a_folder_without_a_run_says_what_to_do(folder):
+    with pytest.raises(FolderError, match="no run here; submit or transcribe"):
+        folder.run()
+    run = Run(name="r", output=str(folder.root), options=Options(), units=())
+    folder.save_run(run)
+    assert folder.run() == run
+
+
+def test_a_folder_that_is_a_file_names_it(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(FolderError, match=r"out/call.txt: .*; give an output folder"):
+        write(tmp_path / "out" / "call.txt", b"x")
+
+
+def test_a_full_disk_is_no_wrong_folder_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    (tmp_path / "call.txt").write_text("before")
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path / "call.txt", b"after")
+    assert [path.name for path in tmp_path.iterdir()] == ["call.txt"]
+    assert (tmp_path / "call.txt").read_text() == "before"

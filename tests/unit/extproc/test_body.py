@@ -1,0 +1,60 @@
+"""Bodies gathered up to a limit and cut again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epp.extproc.body import PIECE, Body, cut
+
+
+def test_a_body_in_pieces_is_whole_again():
+    body = Body(limit=10)
+    assert [body.add(piece) for piece in (b"ab", b"", b"cde")] == [True, True, True]
+    assert body.size == 5
+    assert body.take() == b"abcde"
+
+
+def test_a_body_in_one_piece_is_not_copied():
+    piece = bytes(100)
+    body = Body(limit=100)
+    assert body.add(piece)
+    assert body.take() is piece
+
+
+def test_a_body_that_was_taken_is_let_go():
+    body = Body(limit=10)
+    body.add(b"abc")
+    body.take()
+    assert body.take() == b""
+
+
+def test_past_its_limit_a_body_keeps_nothing():
+    body = Body(limit=4)
+    assert body.add(b"abcd")
+    assert not body.add(b"e")
+    assert not body.add(b"f")
+    assert body.take() == b""
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        (0, [0]),
+        (1, [1]),
+        (PIECE, [PIECE]),
+        (PIECE + 1, [PIECE, 1]),
+        (3 * PIECE, [PIECE, PIECE, PIECE]),
+    ],
+)
+def test_pieces_are_as_long_as_they_may_be(size: int, sizes: list[int]):
+    pieces = list(cut(bytes(size)))
+    assert [len(piece) for piece, _ in pieces] == sizes
+    assert [last for _, last in pieces] == [False] * (len(sizes) - 1) + [True]
+
+
+@given(st.binary(min_size=1, max_size=50), st.integers(min_value=1, max_value=10_000))
+def test_no_byte_is_lost_or_moved(unit: bytes, times: int):
+    body = unit * times
+    assert b"".join(piece for piece, _ in cut(body)) == body

@@ -1,0 +1,37 @@
+"""Putting another model into a body without touching the rest of it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from epp.parsers.rewrite import model_span, with_model
+
+
+@pytest.mark.parametrize(
+    ("body", "rewritten"),
+    [
+        (b'{"model":"old","n":1e3}', b'{"model":"new","n":1e3}'),
+        (b' { "n" : 12345678901234567890 , "model" : "old" } ', b' { "n" : 12345678901234567890 , "model" : "new" } '),
+        (b'{"a":{"model":"no"},"model":"old"}', b'{"a":{"model":"no"},"model":"new"}'),
+        (b'{"text":"\\"model\\":\\"no\\"","model":"old"}', b'{"text":"\\"model\\":\\"no\\"","model":"new"}'),
+        (b'{"model":"first","model":"last"}', b'{"model":"first","model":"new"}'),
+        (b'{"mod\\u0065l":"o\\"ld"}', b'{"mod\\u0065l":"new"}'),
+        (b'{"model":null,"b":1}', b'{"model":"new","b":1}'),
+        (b'{"b":1}', b'{"model":"new","b":1}'),
+        (b"{ }", b'{"model":"new" }'),
+        (b'{"b":"\\ud83d","model":"old"}', b'{"b":"\\ud83d","model":"new"}'),
+    ],
+)
+def test_only_the_models_value_changes(body: bytes, rewritten: bytes) -> None:
+    assert with_model(body, "new") == rewritten
+
+
+def test_the_new_name_is_escaped() -> None:
+    assert with_model(b'{"model":"a"}', 'b"\\é') == '{"model":"b\\"\\\\é"}'.encode()
+
+
+def test_no_model_has_no_span_and_what_is_no_json_raises() -> None:
+    assert model_span(b'{"a":1}') is None
+    with pytest.raises(msgspec.MsgspecError):
+        model_span(b'{"model":')

@@ -1,0 +1,107 @@
+"""Filters by label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+
+from epp.api import Endpoint, Endpoints, Filter, Mark, Snapshot
+from epp.testing import check_filter, endpoints, request
+from scorers.filters.label_selector import LabelSelector
+from scorers.filters.roles import DecodeRole, EncodeRole, PrefillRole
+
+ROLE = "llm-d.ai/role"
+ALL = (
+    "decode",
+    "prefill",
+    "encode",
+    "prefill-decode",
+    "both",
+    "encode-prefill",
+    "encode-prefill-decode",
+    "encode-decode",
+)
+
+
+def kept(filter: Filter, *labels: Mapping[str, str]) -> list[bool]:
+    return filter.keep(request(), endpoints(labels=labels)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("filter", "roles", "unlabelled"),
+    [
+        (DecodeRole(), {"decode", "prefill-decode", "both", "encode-prefill-decode"}, True),
+        (PrefillRole(), {"prefill", "encode-prefill", "prefill-decode", "both", "encode-prefill-decode"}, False),
+        (EncodeRole(), {"encode", "encode-prefill", "encode-prefill-decode"}, False),
+    ],
+    ids=["decode", "prefill", "encode"],
+)
+def test_roles(filter: Filter, roles: set[str], unlabelled: bool) -> None:
+    assert dict(zip(ALL, kept(filter, *({ROLE: role} for role in ALL)), strict=True)) == {
+        role: role in roles for role in ALL
+    }
+    assert kept(filter, {}, {ROLE: ""}) == [unlabelled, False]
+    check_filter(filter)
+
+
+def selector(**parameters: object) -> LabelSelector:
+    return msgspec.convert(parameters, LabelSelector)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({}, [True, True, True]),
+        ({"matchLabels": {"zone": "a"}}, [True, False, False]),
+        ({"matchLabels": {"zone": "a", "gpu": "h200"}}, [False, False, False]),
+        ({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}, [True, True, False]),
+        ({"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]}, [False, True, True]),
+        ({"matchExpressions": [{"key": "zone", "operator": "Exists"}]}, [True, True, False]),
+        ({"matchExpressions": [{"key": "zone", "operator": "DoesNotExist"}]}, [False, False, True]),
+        (
+            {"matchLabels": {"gpu": "h200"}, "matchExpressions": [{"key": "zone", "operator": "Exists"}]},
+            [False, True, False],
+        ),
+    ],
+)
+def test_label_selector(parameters: dict[str, object], expected: list[bool]) -> None:
+    assert kept(selector(**parameters), {"zone": "a"}, {"zone": "b", "gpu": "h200"}, {"gpu": "h200"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("requirement", "message"),
+    [
+        ({"key": "a", "operator": "In"}, "`values` must not be empty with operator In"),
+        ({"key": "a", "operator": "Exists", "values": ["b"]}, "`values` must be empty with operator Exists"),
+        ({"key": "a", "operator": "Like"}, "Invalid enum value 'Like'"),
+        ({"operator": "Exists"}, "missing required field `key`"),
+        ({"key": "a", "operator": "Exists", "value": "b"}, "unknown field `value`"),
+    ],
+)
+def test_label_selector_mistakes(requirement: dict[str, object], message: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=message):
+        selector(matchExpressions=[requirement])
+
+
+def test_label_selector_contract() -> None:
+    check_filter(selector(matchLabels={"zone": "a"}))
+
+
+def test_a_mark_asks_once_per_membership() -> None:
+    asked: list[str] = []
+
+    def test(endpoint: Endpoint) -> bool:
+        asked.append(endpoint.name)
+        return endpoint.name != "e1"
+
+    mark = Mark(test)
+    pool = endpoints(3)
+    assert mark(pool).tolist() == [True, False, True]
+    assert mark(pool.where(mark(pool))).tolist() == [True, True]
+    assert asked == ["e0", "e1", "e2"]
+    before = pool._snapshot
+    after = Snapshot(before.columns, [*before.endpoints[:2], None], before.live[:2])
+    assert mark(Endpoints(after, after.live)).tolist() == [True, False]
+    assert asked == ["e0", "e1", "e2", "e0", "e1"]

@@ -1,0 +1,167 @@
+"""The producer of prefix hits: block sizes, capacities, and what it learns from decisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from epp.api import PREFIX_BLOCKS, PREFIX_INFO, PROMPT, Endpoints, PrefixInfo, Prompt, Request
+from epp.testing import builders, contracts
+from scorers.producers.approx_prefix_cache import ApproxPrefixCache
+
+NAN = float("nan")
+
+
+def prompt(blocks: float, *, start: bytes = b"a", block_tokens: int = 64) -> Prompt:
+    """A prompt of so many unlike blocks; prompts with the same start share all blocks but partial ones."""
+    tokens = int(blocks * block_tokens)
+    return Prompt(b"".join(start + i.to_bytes(3, "big") for i in range(tokens)), tokens)
+
+
+def ask(
+    producer: ApproxPrefixCache, found: Prompt | None, pool: Endpoints, **request: Any
+) -> tuple[list[float], Request]:
+    asked = builders.request(facts={} if found is None else {PROMPT: found}, **request)
+    produced = producer.produce(asked, pool)
+    asked.facts[PREFIX_INFO] = produced[PREFIX_INFO]
+    return produced[PREFIX_BLOCKS].tolist(), asked
+
+
+def route(producer: ApproxPrefixCache, found: Prompt, pool: Endpoints, slot: int, **request: Any) -> list[float]:
+    matched, asked = ask(producer, found, pool, **request)
+    producer.picked(asked, {"default": slot})
+    return matched
+
+
+def test_contract() -> None:
+    contracts.check_producer(ApproxPrefixCache())
+    contracts.check_producer(ApproxPrefixCache(auto_tune=False))
+
+
+def test_a_prompt_is_found_where_it_was_sent() -> None:
+    producer, pool = ApproxPrefixCache(), builders.endpoints(3)
+    assert route(producer, prompt(3), pool, 1) == [0, 0, 0]
+    assert ask(producer, prompt(5), pool)[0] == [0, 3, 0]
+    assert ask(producer, prompt(5, start=b"b"), pool)[0] == [0, 0, 0]
+    assert ask(producer, prompt(5), pool, model="adapter")[0] == [0, 0, 0]
+    assert ask(producer, prompt(5), pool, cache_salt="s")[0] == [0, 0, 0]
+
+
+def test_the_prefill_endpoint_holds_it_too_and_no_other() -> None:
+    producer, pool = ApproxPrefixCache(), builders.endpoints(4)
+    _, asked = ask(producer, prompt(3), pool)
+    producer.picked(asked, {"decode": 0, "prefill": 1, "encode": 2})
+    assert ask(producer, prompt(3), pool)[0] == [3, 3, 0, 0]
+
+
+def test_without_a_prompt_there_is_nothing_to_match() -> None:
+    producer, pool = ApproxPrefixCache(), builders.endpoints(2)
+    matched, asked = ask(producer, None, pool)
+    producer.picked(asked, {"default": 0})
+    assert matched == [0, 0]
+    assert asked[PREFIX_INFO] == PrefixInfo(0, 64)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sizes", "block"),
+    [
+        ({}, [NAN, NAN, NAN], 64),
+        ({}, [16, 16, 16], 64),
+        ({}, [128, NAN, NAN], 128),
+        ({}, [NAN, 128, 256], 128),
+        ({}, [128, 256, 256], 256),
+        ({"block_size_tokens": 256}, [NAN, NAN, NAN], 256),
+        ({"auto_tune": False}, [128, 128, 128], 64),
+        ({"auto_tune": False, "block_size_tokens": 16}, [NAN] * 3, 64),
+        ({"auto_tune": False, "block_size_tokens": 100}, [NAN] * 3, 100),
+        ({"auto_tune": False, "block_size": 100}, [NAN] * 3, 100),
+    ],
+)
+def test_the_block_size(parameters: dict[str, Any], sizes: list[float], block: int) -> None:
+    _, asked = ask(ApproxPrefixCache(**parameters), prompt(8), builders.endpoints(block_size=sizes))
+    assert asked[PREFIX_INFO] == PrefixInfo(-(-8 * 64 // block), block)
+
+
+def test_the_block_size_is_the_pools_not_that_of_the_candidates_of_one_request() -> None:
+    producer = ApproxPrefixCache()
+    pool = builders.endpoints(block_size=[128, 128, 256])
+    route(producer, prompt(4, block_tokens=128), pool, 0)
+    few = pool.where(np.array([False, False, True]))
+    assert ask(producer, prompt(4), few)[1][PREFIX_INFO].block_tokens == 128
+    assert ask(producer, prompt(4, block_tokens=128), pool)[0] == [4, 0, 0], "nothing was lost"
+
+
+def test_another_block_size_starts_the_index_anew_and_a_stale_one_does_not() -> None:
+    producer = ApproxPrefixCache()
+    route(producer, prompt(4), builders.endpoints(block_size=[16, 16]), 0)
+    assert ask(producer, prompt(4), builders.endpoints(block_size=[NAN, NAN]))[0] == [4, 0]
+    _, late = ask(producer, prompt(4), builders.endpoints(block_size=[16, 16]))
+    assert ask(producer, prompt(4), builders.endpoints(block_size=[128, 128]))[0] == [0, 0]
+    producer.picked(late, {"default": 0})
+    assert producer.stats().blocks == 0, "a chain of the old size does not reach the new index"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "block_size", "block_count", "held"),
+    [
+        ({}, 16, 40, 10),  # 640 tokens are 10 blocks of 64
+        ({}, 128, 7, 7),
+        ({}, 16, 1, 1),
+        ({}, 16, NAN, 31_250),
+        ({"lru_capacity_per_server": 5}, NAN, NAN, 5),
+        ({"lru_capacity_per_server": 5, "auto_tune": False}, 16, 40, 5),
+    ],
+)
+def test_an_endpoint_holds_as_much_as_it_reports(
+    parameters: dict[str, Any], block_size: float, block_count: float, held: int
+) -> None:
+    producer = ApproxPrefixCache(**parameters)
+    pool = builders.endpoints(block_size=[block_size], block_count=[block_count])
+    route(producer, prompt(30, block_tokens=128), pool, 0)
+    total = ask(producer, prompt(30, block_tokens=128), pool)[1][PREFIX_INFO].total
+    assert ask(producer, prompt(30, block_tokens=128), pool)[0] == [min(held, total)]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "total"),
+    [
+        ({}, 40),
+        ({"max_prefix_tokens_to_match": 640}, 10),
+        ({"max_prefix_tokens_to_match": 0, "max_prefix_blocks_to_match": 7}, 7),
+        ({"max_prefix_tokens_to_match": 640, "max_prefix_blocks_to_match": 7}, 10),
+    ],
+)
+def test_long_prompts_are_matched_up_to_a_limit(parameters: dict[str, Any], total: int) -> None:
+    producer = ApproxPrefixCache(**parameters)
+    assert ask(producer, prompt(40), builders.endpoints(1))[1][PREFIX_INFO].total == total
+
+
+def test_a_forgotten_endpoint_is_forgotten() -> None:
+    producer = ApproxPrefixCache()
+    pool = builders.endpoints(block_size=[16, 16], block_count=[40, 40])
+    route(producer, prompt(4), pool, 1)
+    producer.forgotten(1)
+    producer.forgotten(99)
+    assert ask(producer, prompt(4), pool)[0] == [0, 0]
+
+
+def test_two_instances_share_nothing() -> None:
+    one, other, pool = ApproxPrefixCache(), ApproxPrefixCache(), builders.endpoints(1)
+    request = builders.request(facts={PROMPT: prompt(3)})
+    for producer in (one, other):
+        producer.produce(request, pool)
+    one.picked(request, {"default": 0})
+    assert (one.stats().blocks, other.stats().blocks) == (3, 0)
+
+
+def test_numbers_for_metrics() -> None:
+    producer, pool = ApproxPrefixCache(), builders.endpoints(1)
+    route(producer, prompt(3), pool, 0)
+    route(producer, prompt(6), pool, 0)
+    stats = producer.stats()
+    assert stats.blocks == 6
+    assert stats.hit_ratio.sum == 0.5
+    assert stats.hit_ratio.cumulative() == [1] * 5 + [2] * 7
+    assert stats.hit_bytes.sum == 3 * 256

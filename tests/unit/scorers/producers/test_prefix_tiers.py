@@ -1,0 +1,52 @@
+"""Two prefix producers beside each other, as in llm-d's guide to tiered prefix caches: one a tier."""
+
+from __future__ import annotations
+
+import pytest
+
+from epp.api import PROMPT, Endpoints, Prompt
+from epp.config.loader import load
+from epp.config.registry import Registry
+from epp.scheduling import producers
+from epp.testing import builders
+
+CONFIG = """
+apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- {type: prefix-cache-scorer, name: gpu}
+- {type: prefix-cache-scorer, name: cpu, parameters: {prefixMatchInfoProducerName: cpu-tier}}
+- {type: approx-prefix-cache-producer, name: cpu-tier, parameters: {autoTune: false, lruCapacityPerServer: 41000}}
+"""
+
+
+@pytest.fixture
+def pool() -> Endpoints:
+    """Its GPUs hold eight blocks of 64 tokens."""
+    return builders.endpoints(block_size=[64, 64], block_count=[8, 8])
+
+
+def prompt(start: bytes, blocks: int) -> Prompt:
+    tokens = 64 * blocks
+    return Prompt(b"".join(start + i.to_bytes(3, "big") for i in range(tokens)), tokens)
+
+
+def test_the_larger_tier_remembers_what_the_smaller_has_lost(pool: Endpoints) -> None:
+    plan = load(CONFIG, Registry.load())
+    plugins = plan.plugins()
+
+    def scores(asked: Prompt, to: int) -> list[list[float]]:
+        """Of the two scorers; then the prompt goes to an endpoint."""
+        request, candidates = builders.request(facts={PROMPT: asked}), Endpoints(pool._snapshot, pool.slots)
+        tiers = [(name, producer) for name, producer in plan.producers if name != "token-producer"]
+        producers.run_now(tiers, request, candidates, pytest.fail)
+        found = [plugins[name].score(request, candidates).tolist() for name in ("gpu", "cpu")]  # type: ignore[attr-defined]
+        for name, _ in tiers:
+            plugins[name].picked(request, {"default": to})  # type: ignore[attr-defined]
+        return found
+
+    first = prompt(b"a", 4)
+    assert scores(first, to=1) == [[0, 0], [0, 0]]
+    assert scores(first, to=1) == [[0, 1], [0, 1]]
+    scores(prompt(b"b", 8), to=1)
+    assert scores(first, to=0) == [[0, 0], [0, 1]]
