@@ -32,27 +32,27 @@ COMMANDS = (
 )
 
 
-EXTRAS = {"rich": "gateway", "envoy": "gateway", "grpc": "grpcio"}
+EXTRA_BY_MODULE = {"rich": "gateway", "envoy": "gateway", "grpc": "grpcio"}
 """Which extra brings a module that need not be installed."""
 
-OWN_WORDS = ("-h", "--help", "--version")
+GLOBAL_OPTIONS = ("-h", "--help", "--version")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command named by the first argument; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(_parse(words))
+        return _run_command(_parse_arguments(words))
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        extra = EXTRA_BY_MODULE.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
         print(f"epp: {error.name} is not installed: pip install 'endpoint-picker[{extra}]'", file=sys.stderr)
         return 2
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
-    if words and words[0].startswith("-") and words[0] not in OWN_WORDS:
+def _parse_arguments(words: list[str]) -> argparse.Namespace:
+    if words and words[0].startswith("-") and words[0] not in GLOBAL_OPTIONS:
         words.insert(0, "serve")  # llm-d's binary has no commands: its argument lists work unchanged
     parser = argparse.ArgumentParser(prog="epp", description="Endpoint picker for inference traffic behind Envoy.")
     parser.add_argument("--version", action="version", version=f"epp {__version__}")
@@ -70,7 +70,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run_command(arguments: argparse.Namespace) -> int:
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()

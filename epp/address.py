@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 
-def join_address(host: str, port: int) -> str:
+def join_host_port(host: str, port: int) -> str:
     """One host, an address or a name, and its port."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

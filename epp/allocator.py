@@ -8,10 +8,10 @@ import ctypes
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
-KEPT_BYTES = 64 << 20
+RETAINED_BYTES = 64 << 20
 
 
-def keep_freed_memory(kept_bytes: int = KEPT_BYTES) -> bool:
+def retain_freed_memory(kept_bytes: int = RETAINED_BYTES) -> bool:
     """Tells glibc to keep up to this much freed memory instead of handing it back to the kernel at once.
 
     By default every buffer above 128 KB is mapped anew, or the heap trimmed behind it, and each of its pages faulted

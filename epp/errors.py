@@ -30,10 +30,10 @@ class EppError(Exception):
     """Root of everything raised on purpose. All of it may cross a process: arguments of `__init__` are not `args`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), self.args, vars(self))
+        return _rebuild_error, (type(self), self.args, vars(self))
 
 
-def _remade(kind: type[EppError], args: tuple[object, ...], state: dict[str, object]) -> EppError:
+def _rebuild_error(kind: type[EppError], args: tuple[object, ...], state: dict[str, object]) -> EppError:
     error = kind.__new__(kind, *args)
     vars(error).update(state)
     return error
@@ -61,11 +61,11 @@ class ConfigError(EppError):
         super().__init__("\n".join([title, *(f"  {problem}" for problem in self.problems)]))
 
 
-class SourceError(EppError):
+class DataSourceError(EppError):
     """Reading the state of one endpoint failed."""
 
 
-class NotUnderstood(EppError, ValueError):
+class DecodeError(EppError, ValueError):
     """The bytes are not the message that was expected, or one that says nothing."""
 
 
@@ -77,7 +77,7 @@ class PluginError(EppError):
         super().__init__(f"plugin {plugin!r}: {message}")
 
 
-class Reject(EppError):
+class Rejection(EppError):
     """An answer to the client instead of a route.
 
     `code` and the body form `inference error: <code> - <message>` are llm-d's; `dropped` is the
@@ -86,73 +86,73 @@ class Reject(EppError):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "Internal"
-    dropped: str = ""
+    dropped_reason: str = ""
 
     def __init__(self, message: str, *, dropped: str | None = None) -> None:
         self.message = message
         if dropped is not None:
-            self.dropped = dropped
+            self.dropped_reason = dropped
         super().__init__(message)
 
 
-class BadRequest(Reject):
+class BadRequest(Rejection):
     """The request itself is wrong; repeating it will not help."""
 
     status = 400
     code = "BadRequest"
 
 
-class PreconditionFailed(Reject):
+class PreconditionFailed(Rejection):
     """A condition that the client asked for does not hold."""
 
     status = 412
     code = "PreconditionFailed"
 
 
-class PayloadTooLarge(Reject):
+class PayloadTooLarge(Rejection):
     """The body is larger than `--max-request-body`."""
 
     status = 413
     code = "PayloadTooLarge"
 
 
-class HeadersTooLarge(Reject):
+class HeadersTooLarge(Rejection):
     """The request headers are larger than we accept."""
 
     status = 431
     code = "HeadersTooLarge"
 
 
-class Overloaded(Reject):
+class Overloaded(Rejection):
     """The pool is too busy for this request; it may be repeated later."""
 
     status = 429
     code = "ResourceExhausted"
-    dropped = "rejected-saturated"
+    dropped_reason = "rejected-saturated"
 
 
-class Internal(Reject):
+class InternalError(Rejection):
     """Our own fault."""
 
 
-class Unavailable(Reject):
+class ServiceUnavailable(Rejection):
     """Nobody can serve the request at present."""
 
     status = 503
     code = "ServiceUnavailable"
 
 
-class NoEndpoints(Unavailable):
+class NoEndpoints(ServiceUnavailable):
     """No endpoint is eligible."""
 
-    dropped = "rejected-no-endpoints"
+    dropped_reason = "rejected-no-endpoints"
 
 
-class ShuttingDown(Unavailable):
+class ShuttingDown(ServiceUnavailable):
     """The picker drains."""
 
-    dropped = "rejected-shutting-down"
+    dropped_reason = "rejected-shutting-down"
 
 
-class DeadlineExceeded(Unavailable):
+class DeadlineExceeded(ServiceUnavailable):
     """The decision was not made in time."""

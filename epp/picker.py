@@ -9,104 +9,104 @@ from collections.abc import Awaitable
 from random import Random
 
 from epp import __version__
-from epp.api import PREFIX_BLOCKS, RUNNING, WAITING
+from epp.api import PREFIX_MATCH_BLOCKS, RUNNING_REQUESTS, WAITING_REQUESTS
 from epp.clock import Clock, SystemClock
-from epp.config.plan import Plan
+from epp.config.plan import PickerPlan
 from epp.datalayer.discovery import dns, file, static
 from epp.datalayer.discovery.file import FileDiscovery
-from epp.datalayer.endpoint_union import Membership
+from epp.datalayer.endpoint_union import EndpointUnion
 from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
 from epp.datalayer.scrape.scraper import Scraper
-from epp.datastore.endpoint_store import Table
+from epp.datastore.endpoint_store import EndpointStore
 from epp.datastore.ledger import Ledger
 from epp.errors import ConfigError, Problem
 from epp.extproc import handler, session
 from epp.grpc import tls
-from epp.grpc.limits import Limits
-from epp.grpc.long_lived import Standing
-from epp.grpc.rpc import Methods
-from epp.grpc.rpc_stats import Server
-from epp.grpc.server import NativeServer
+from epp.grpc.limits import TransportLimits
+from epp.grpc.long_lived import LongLivedRpcs
+from epp.grpc.rpc import RpcMethods
+from epp.grpc.rpc_stats import RpcServer
+from epp.grpc.server import GrpcServer
 from epp.obs import pool_metrics
-from epp.obs.admin import Admin, Facts
-from epp.obs.decision_log import Decisions
+from epp.obs.admin import AdminServer, BuildInfo
+from epp.obs.decision_log import DecisionLog
 from epp.obs.metrics import Metrics
-from epp.obs.prefix_metrics import PrefixView
+from epp.obs.prefix_metrics import PrefixCacheCollector
 from epp.requestcontrol.completion import AccessLogCompletion, Completion, ObservedCompletion, ScrapeCompletion
-from epp.requestcontrol.director import Decided, Director, Settings
-from epp.requestcontrol.interfaces import LogSink
+from epp.requestcontrol.director import DecisionRecord, Director, DirectorOptions
+from epp.requestcontrol.interfaces import AccessLogSink
 from epp.services import access_log, health
 from epp.tasks import Tasks
 
 log = logging.getLogger("epp.picker")
 
 TICK_SECONDS = 0.02
-EXPIRY_TICKS = 250
-OVERDUE_SECONDS = 5.0
-SMALLEST_MESSAGE = 4 << 20
-FRAMING = 64 << 10  # of a message around the body it carries
-QUIET_SECONDS = 2.5  # without a stream for this long, gateways have noticed that we are not ready
+TICKS_PER_EXPIRY = 250
+ORPHAN_GRACE_SECONDS = 5.0
+MIN_MESSAGE_LIMIT = 4 << 20
+MESSAGE_OVERHEAD_BYTES = 64 << 10  # of a message around the body it carries
+DRAIN_QUIET_SECONDS = 2.5  # without a stream for this long, gateways have noticed that we are not ready
 
 
-class Service:
+class EndpointPicker:
     """One picker: everything built, nothing started."""
 
-    def __init__(self, arguments: argparse.Namespace, plan: Plan, source: str) -> None:
+    def __init__(self, arguments: argparse.Namespace, plan: PickerPlan, source: str) -> None:
         self.arguments = arguments
         self.plan = plan
         self.clock: Clock = SystemClock()
         self.rng = Random(arguments.seed)
         self.tasks = Tasks("epp")
         self.synced = self.draining = False
-        self.table = Table(self.clock, arguments.metrics_staleness_threshold)
+        self.endpoint_store = EndpointStore(self.clock, arguments.metrics_staleness_threshold)
         self.ledger = Ledger(self.clock, arguments.reservation_ttl)
         self.metrics = Metrics(stream_metrics=arguments.enable_grpc_stream_metrics)
-        self.decisions = Decisions()
-        self.completion, sink = self._completion()
+        self.decision_log = DecisionLog()
+        self.completion, sink = self._create_completion()
         self.director = Director(
-            plan, self.table, self.ledger, self.completion, self.metrics, self.clock, self.rng, self._settings(),
-            self._decided,
+            plan, self.endpoint_store, self.ledger, self.completion, self.metrics, self.clock, self.rng,
+            self._build_director_options(), self._record_decision,
         )  # fmt: skip
-        self.scraper = self._scraper()
-        self.standing = Standing()
-        self.server = self._server(self._methods(sink))
-        self.health = NativeServer(health.methods(self.ready, self.tasks), self.clock)
-        self.admin = self._admin(source)
-        pool_metrics.follow(self.metrics, self.table, self.clock)
-        self.table.on_removed(self.ledger.forget)
+        self.scraper = self._create_scraper()
+        self.long_lived_rpcs = LongLivedRpcs()
+        self.server = self._create_server(self._build_rpc_methods(sink))
+        self.health_server = GrpcServer(health.health_methods(self.is_ready, self.tasks), self.clock)
+        self.admin_server = self._create_admin(source)
+        pool_metrics.track_endpoints(self.metrics, self.endpoint_store, self.clock)
+        self.endpoint_store.on_removed(self.ledger.clear_slot)
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether gateways should send requests here; also to an empty pool: we answer 503 and say why."""
         return self.synced and not self.draining
 
-    def open_streams(self) -> int:
+    def count_open_streams(self) -> int:
         """Requests that are being served. Access logs and health watches stay open as long as a gateway lives."""
-        return self.server.streams.open - len(self.standing)
+        return self.server.rpc_stats.open_rpcs - len(self.long_lived_rpcs)
 
     async def start(self) -> None:
         """Finds endpoints, begins to scrape, listens."""
         flags = self.arguments
-        await self._discover()
+        await self._start_discovery()
         self.synced = True
         self.scraper.start()
-        certificate = tls.server_context(flags, self.tasks, self.clock) if flags.secure_serving else None
-        if isinstance(self.server, NativeServer):
+        certificate = tls.create_server_context(flags, self.tasks, self.clock) if flags.secure_serving else None
+        if isinstance(self.server, GrpcServer):
             starting = self.server.start(flags.host, flags.grpc_port, certificate, flags.grpc_fd)
         else:
             starting = self.server.start(flags.host, flags.grpc_port, certificate)
-        await _listen("--grpc-port", flags.grpc_port, starting)
-        await _listen(
-            "--grpc-health-port", flags.grpc_health_port, self.health.start(flags.host, flags.grpc_health_port)
+        await _start_listener("--grpc-port", flags.grpc_port, starting)
+        await _start_listener(
+            "--grpc-health-port", flags.grpc_health_port, self.health_server.start(flags.host, flags.grpc_health_port)
         )
-        starting = self.admin.start(flags.metrics_host, flags.metrics_port, tls.metrics_context(flags))
-        await _listen("--metrics-port", flags.metrics_port, starting)
-        self.tasks.keep("tick", self._tick)
+        starting = self.admin_server.start(flags.metrics_host, flags.metrics_port, tls.create_metrics_context(flags))
+        await _start_listener("--metrics-port", flags.metrics_port, starting)
+        self.tasks.supervise("tick", self._run_periodic_work)
         log.info(
             "serving",
             extra={
                 "grpc-port": self.server.port,
-                "metrics-port": self.admin.port,
-                "endpoints": len(self.table),
+                "metrics-port": self.admin_server.port,
+                "endpoints": len(self.endpoint_store),
                 "completion": flags.completion,
                 "transport": flags.transport,
             },
@@ -117,23 +117,23 @@ class Service:
         self.draining = True
         deadline = self.clock.now() + self.arguments.drain_timeout
         quiet = self.clock.now()
-        log.info("draining", extra={"open-streams": self.open_streams()})
-        while (now := self.clock.now()) < deadline and now - quiet < QUIET_SECONDS:
-            if self.open_streams():
+        log.info("draining", extra={"open-streams": self.count_open_streams()})
+        while (now := self.clock.now()) < deadline and now - quiet < DRAIN_QUIET_SECONDS:
+            if self.count_open_streams():
                 quiet = now
             await asyncio.sleep(0.05)
-        self.standing.end()
+        self.long_lived_rpcs.finish_all()
         await self.server.drain(max(0.0, deadline - self.clock.now()))
 
     async def close(self) -> None:
         """Ends everything."""
-        await self.admin.close()
-        await self.health.close()
+        await self.admin_server.close()
+        await self.health_server.close()
         await self.server.close()
         self.scraper.close()
         await self.tasks.close()
 
-    async def _discover(self) -> None:
+    async def _start_discovery(self) -> None:
         """Fills the table and keeps it filled; at least one way to find endpoints must be given."""
         flags = self.arguments
         discovery = None if self.plan.discovery is None else self.plan.discovery[1]
@@ -142,129 +142,140 @@ class Service:
             if flags.pool_name or flags.endpoint_selector:
                 advice = f"finding pods through the Kubernetes API is not supported yet; {advice}"
             raise ConfigError([Problem("endpoints", advice)])
-        members = Membership(self.table)
-        members.set("--endpoint", static.endpoints(flags.endpoint))
+        members = EndpointUnion(self.endpoint_store)
+        members.set_endpoints("--endpoint", static.parse_endpoints(flags.endpoint))
         if isinstance(discovery, FileDiscovery):
-            await file.watch(discovery, members, self.tasks)
+            await file.start_file_discovery(discovery, members, self.tasks)
         elif discovery is not None:
             raise ConfigError([Problem("dataLayer.discovery", f"{type(discovery).type} cannot be run here")])
         for name in flags.dns:
-            await dns.watch(name, members, self.tasks)
+            await dns.start_dns_discovery(name, members, self.tasks)
 
-    def _decided(self, decided: Decided) -> None:
-        self.metrics.request_processed(decided.seconds)
-        self.decisions.add(decided)
+    def _record_decision(self, decided: DecisionRecord) -> None:
+        self.metrics.record_processing_duration(decided.seconds)
+        self.decision_log.record(decided)
 
-    async def _tick(self) -> None:
+    async def _run_periodic_work(self) -> None:
         ticks = 0
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self.completion.tick()
             ticks += 1
-            if not ticks % EXPIRY_TICKS:
-                self._expire()
+            if not ticks % TICKS_PER_EXPIRY:
+                self._expire_reservations()
 
-    def _expire(self) -> None:
+    def _expire_reservations(self) -> None:
         for ticket in self.ledger.expire():
             if ticket.owner is not None:
-                ticket.owner.ended("expired")
-        self._retire_overdue()
+                ticket.owner.finalize("expired")
+        self._release_orphaned_reservations()
 
-    def _retire_overdue(self) -> None:
+    def _release_orphaned_reservations(self) -> None:
         """A server that reports no request has none of ours: their ends were lost, with a log entry or a gateway."""
-        snapshot = self.table.snapshot()
-        idle = (snapshot.columns[RUNNING] == 0) & (snapshot.columns[WAITING] == 0) if snapshot.columns else []
-        for slot in [slot for slot in snapshot.live.tolist() if idle[slot]]:
-            for ticket in self.ledger.reserved_before(slot, self.table.scraped_at(slot) - OVERDUE_SECONDS):
-                if ticket.owner is not None and ticket.owner.followed:
-                    ticket.owner.ended("expired")
+        snapshot = self.endpoint_store.snapshot()
+        idle = (
+            (snapshot.columns[RUNNING_REQUESTS] == 0) & (snapshot.columns[WAITING_REQUESTS] == 0)
+            if snapshot.columns
+            else []
+        )
+        for slot in [slot for slot in snapshot.live_slots.tolist() if idle[slot]]:
+            for ticket in self.ledger.reserved_before(
+                slot, self.endpoint_store.last_scraped_at(slot) - ORPHAN_GRACE_SECONDS
+            ):
+                if ticket.owner is not None and ticket.owner.tracked:
+                    ticket.owner.finalize("expired")
 
-    def _completion(self) -> tuple[Completion, LogSink | None]:
+    def _create_completion(self) -> tuple[Completion, AccessLogSink | None]:
         flags = self.arguments
         if flags.completion == "access-log":
             by_log = AccessLogCompletion(self.clock, self.rng, flags.observe_responses)
-            return by_log, by_log.entry
+            return by_log, by_log.on_log_entry
         if flags.completion == "scrape":
             by_scrape = ScrapeCompletion(self.clock, self.rng, self.ledger, flags.observe_responses)
-            self.table.on_scraped(by_scrape.scraped)
+            self.endpoint_store.on_scraped(by_scrape.on_scrape)
             return by_scrape, None
         return ObservedCompletion(), None
 
-    def _settings(self) -> Settings:
+    def _build_director_options(self) -> DirectorOptions:
         flags = self.arguments
-        return Settings(
-            use_subset=not flags.disable_endpoint_subset_filter,
+        return DirectorOptions(
+            use_subset_hint=not flags.disable_endpoint_subset_filter,
             emit_scores=flags.emit_endpoint_scores,
-            timeout=flags.decision_timeout,
-            scraped_load=flags.completion == "scrape",
+            producer_timeout=flags.decision_timeout,
+            use_scraped_load=flags.completion == "scrape",
         )
 
-    def _methods(self, sink: LogSink | None) -> Methods:
+    def _build_rpc_methods(self, sink: AccessLogSink | None) -> RpcMethods:
         flags = self.arguments
-        limits = session.Limits(body=flags.max_request_body, headers=flags.max_request_headers)
-        rpcs = handler.methods(self.director, self.tasks, limits, flags.decision_timeout)
-        checks = health.methods(self.ready, self.tasks, self.standing)
-        logged = {} if sink is None else access_log.methods(sink, self.standing)
+        limits = session.RequestLimits(
+            max_body_bytes=flags.max_request_body, max_header_bytes=flags.max_request_headers
+        )
+        rpcs = handler.ext_proc_methods(self.director, self.tasks, limits, flags.decision_timeout)
+        checks = health.health_methods(self.is_ready, self.tasks, self.long_lived_rpcs)
+        logged = {} if sink is None else access_log.access_log_methods(sink, self.long_lived_rpcs)
         return {**rpcs, **checks, **logged}
 
-    def _server(self, rpcs: Methods) -> Server:
+    def _create_server(self, rpcs: RpcMethods) -> RpcServer:
         flags = self.arguments
         # Envoy sends a BUFFERED body as one message: the limit of bodies must be met first, it answers 413.
-        limits = Limits(message=flags.grpc_max_recv_msg_size or max(SMALLEST_MESSAGE, flags.max_request_body + FRAMING))
-        on_end = self._stream_ended if flags.enable_grpc_stream_metrics else None
+        limits = TransportLimits(
+            max_message_size=flags.grpc_max_recv_msg_size
+            or max(MIN_MESSAGE_LIMIT, flags.max_request_body + MESSAGE_OVERHEAD_BYTES)
+        )
+        on_end = self._record_stream_end if flags.enable_grpc_stream_metrics else None
         if flags.transport == "native":
-            return NativeServer(rpcs, self.clock, limits, on_end)
+            return GrpcServer(rpcs, self.clock, limits, on_end)
         from epp.grpc.grpcio_server import GrpcioServer  # an extra that need not be installed
 
         return GrpcioServer(rpcs, self.clock, limits, on_end)
 
-    def _stream_ended(self, name: str, status: int, started: float) -> None:
-        if name == handler.PROCESS:
-            self.metrics.stream_ended(self.clock.now() - started, str(status))
+    def _record_stream_end(self, name: str, status: int, started: float) -> None:
+        if name == handler.PROCESS_METHOD:
+            self.metrics.record_stream_end(self.clock.now() - started, str(status))
 
-    def _scraper(self) -> Scraper:
+    def _create_scraper(self) -> Scraper:
         source, extractor = MetricsDataSource(), CoreMetricsExtractor()
-        for item in self.plan.sources:
+        for item in self.plan.data_sources:
             if isinstance(item.source, MetricsDataSource):
                 source = item.source
                 extractor = next((e for _, e in item.extractors if isinstance(e, CoreMetricsExtractor)), extractor)
         return Scraper(
-            self.table,
+            self.endpoint_store,
             source,
             extractor,
             self.clock,
             self.tasks,
             self.rng,
             self.arguments.refresh_metrics_interval,
-            on_fault=lambda fault: self.metrics.scrape_failed(
+            on_fault=lambda fault: self.metrics.record_scrape_failure(
                 source.type, extractor.type if fault == "extract" else ""
             ),
         )
 
-    def _admin(self, source: str) -> Admin:
+    def _create_admin(self, source: str) -> AdminServer:
         name = self.arguments.pool_name or "default"
-        view = pool_metrics.PoolView(name, self.table, self.ledger, self.clock)
+        view = pool_metrics.PoolCollector(name, self.endpoint_store, self.ledger, self.clock)
         self.metrics.registry.register(view)
-        plugins = self.plan.plugins().items()
+        plugins = self.plan.plugins_by_name().items()
         indexes = [
             (label, type(plugin).type, plugin.stats)
             for label, plugin in plugins
-            if PREFIX_BLOCKS in plugin.gives and hasattr(plugin, "stats")
+            if PREFIX_MATCH_BLOCKS in plugin.produces and hasattr(plugin, "stats")
         ]
-        self.metrics.registry.register(PrefixView(indexes))
-        self.metrics.show_streams(self.open_streams)
-        return Admin(
+        self.metrics.registry.register(PrefixCacheCollector(indexes))
+        self.metrics.register_open_streams(self.count_open_streams)
+        return AdminServer(
             self.metrics,
             view,
-            self.decisions,
+            self.decision_log,
             self.clock,
-            ready=self.ready,
-            open_streams=self.open_streams,
-            facts=Facts(__version__, source, self.plan.plugins()),
+            ready=self.is_ready,
+            open_streams=self.count_open_streams,
+            facts=BuildInfo(__version__, source, self.plan.plugins_by_name()),
         )
 
 
-async def _listen(flag: str, port: int, starting: Awaitable[None]) -> None:
+async def _start_listener(flag: str, port: int, starting: Awaitable[None]) -> None:
     try:
         await starting
     except OSError as error:

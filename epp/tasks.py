@@ -24,14 +24,14 @@ class Tasks:
         """Runs `work` once; a failure is logged with the task's name."""
         task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}/{name}")
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._on_done)
         return task
 
-    def keep(
+    def supervise(
         self, name: str, work: Callable[[], Awaitable[Any]], *, first: float = 0.1, limit: float = 5.0
     ) -> asyncio.Task[Any]:
         """Runs `work` again whenever it fails, after a pause that doubles from `first` to `limit` seconds."""
-        return self.spawn(name, self._kept(name, work, first, limit))
+        return self.spawn(name, self._run_until_success(name, work, first, limit))
 
     async def close(self) -> None:
         """Cancels what still runs and waits for it."""
@@ -40,12 +40,14 @@ class Tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task %s failed", task.get_name(), exc_info=error)
 
-    async def _kept(self, name: str, work: Callable[[], Awaitable[Any]], first: float, limit: float) -> None:
+    async def _run_until_success(
+        self, name: str, work: Callable[[], Awaitable[Any]], first: float, limit: float
+    ) -> None:
         pause = first
         while True:
             try:

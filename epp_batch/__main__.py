@@ -15,21 +15,21 @@ COMMANDS = (
 )  # fmt: skip
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """All commands, each from its module."""
     top = argparse.ArgumentParser(prog="epp-batch", description="Audio to transcripts to summaries.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = importlib.import_module(f"epp_batch.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
-        module.arguments(command)
+        module.add_arguments(command)
         command.set_defaults(run=module.run)
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; a BatchError ends it with its text and exit code 2."""
-    args = parser().parse_args(argv)
+    args = build_parser().parse_args(argv)
     try:
         code: int = args.run(args)
         sys.stdout.flush()

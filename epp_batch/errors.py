@@ -42,11 +42,11 @@ class ClusterError(BatchError):
         super().__init__("\n".join([message, *(f"  {problem}" for problem in problems)]), remedy=remedy)
 
 
-class Unreachable(ClusterError):
+class ApiServerUnreachable(ClusterError):
     """The API server does not answer at present."""
 
 
-class Stage(Enum):
+class TaskStage(Enum):
     """Where on its way a recording failed."""
 
     PROBE = "probe"
@@ -60,45 +60,47 @@ class Stage(Enum):
     SUMMARY = "summary"
 
 
-class Failing(NamedTuple):
+class FailureTraits(NamedTuple):
     """One kind of failure: the worker's exit code, whether trying again can help, what a person can do."""
 
-    code: int
+    exit_code: int
     permanent: bool
     remedy: str
 
 
-class Kind(Failing, Enum):
+class FailureKind(FailureTraits, Enum):
     """Classified failures, with exit codes for a podFailurePolicy to tell apart (sysexits.h where one fits)."""
 
-    CORRUPT = Failing(64, True, "check that the file plays; convert it with ffmpeg, then submit again")
-    SILENT = Failing(65, True, "nobody speaks in it; transcribe with --no-vad if that is wrong")
-    MISSING = Failing(66, True, "check the path, or the volume that should hold it")
-    DOWNLOAD = Failing(69, False, "see whether the server gives the file, then run the same command again")
-    INTERNAL = Failing(70, False, "a defect of the worker; its log has the traceback")
-    MEMORY = Failing(
+    CORRUPT = FailureTraits(64, True, "check that the file plays; convert it with ffmpeg, then submit again")
+    SILENT = FailureTraits(65, True, "nobody speaks in it; transcribe with --no-vad if that is wrong")
+    MISSING = FailureTraits(66, True, "check the path, or the volume that should hold it")
+    DOWNLOAD = FailureTraits(69, False, "see whether the server gives the file, then run the same command again")
+    INTERNAL = FailureTraits(70, False, "a defect of the worker; its log has the traceback")
+    MEMORY = FailureTraits(
         71, False, "use a larger slice or GPU, a smaller model, --compute-type int8 or a smaller --batch-size"
     )
-    UNWRITABLE = Failing(73, True, "make the output folder writable for the worker; in pods by --run-as UID:GID")
-    DISK_FULL = Failing(74, False, "free space on the output volume; what is finished stays")
-    TIMEOUT = Failing(75, False, "raise --max-seconds, or use a faster accelerator")
-    SUMMARY = Failing(76, False, "run `epp-batch summarize`; what is summarised stays")
-    REFUSED = Failing(77, True, "see `epp-batch status`; change the queue, the request or the quota, then submit again")
-    MODEL = Failing(
+    UNWRITABLE = FailureTraits(73, True, "make the output folder writable for the worker; in pods by --run-as UID:GID")
+    DISK_FULL = FailureTraits(74, False, "free space on the output volume; what is finished stays")
+    TIMEOUT = FailureTraits(75, False, "raise --max-seconds, or use a faster accelerator")
+    SUMMARY = FailureTraits(76, False, "run `epp-batch summarize`; what is summarised stays")
+    REFUSED = FailureTraits(
+        77, True, "see `epp-batch status`; change the queue, the request or the quota, then submit again"
+    )
+    MODEL = FailureTraits(
         78, True, "give the folder of a CTranslate2 Whisper model with --model-path, or allow --fetch-model"
     )
-    KILLED = Failing(137, False, "the node killed the process: most often memory; raise --memory")
-    STOPPED = Failing(143, False, "preempted or evicted; it goes on where it was when it is admitted again")
+    KILLED = FailureTraits(137, False, "the node killed the process: most often memory; raise --memory")
+    STOPPED = FailureTraits(143, False, "preempted or evicted; it goes on where it was when it is admitted again")
 
     @classmethod
-    def of_code(cls, code: int) -> Kind:
+    def from_exit_code(cls, code: int) -> FailureKind:
         """The kind that an exit code stands for; INTERNAL for one that no worker of ours gives."""
-        return next((kind for kind in cls if kind.code == code), cls.INTERNAL)
+        return next((kind for kind in cls if kind.exit_code == code), cls.INTERNAL)
 
 
-class WorkError(BatchError):
+class TaskError(BatchError):
     """One recording failed at one stage."""
 
-    def __init__(self, kind: Kind, stage: Stage, source: str, message: str) -> None:
+    def __init__(self, kind: FailureKind, stage: TaskStage, source: str, message: str) -> None:
         self.kind, self.stage, self.source, self.message = kind, stage, source, message
         super().__init__(f"{source}: {stage.value}: {message}", remedy=kind.remedy)

@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from epp_batch.errors import FolderError
-from epp_batch.spec import Options, Run, Task
+from epp_batch.spec import Run, Task, TranscriptionOptions
 
 T = TypeVar("T")
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class TranscriptionResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one transcript came about; `<stem>.done.json`. All times in seconds."""
 
     key: str
@@ -32,7 +32,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     sha256: str
     model: str
-    options: Options
+    options: TranscriptionOptions
     audio_seconds: float
     language: str = ""
     segments: int = 0
@@ -58,7 +58,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes."""
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
+class TaskFailure(msgspec.Struct, frozen=True, kw_only=True):
     """Why one task did not end well; `<stem>.failed.json` and the last line of a worker."""
 
     key: str
@@ -73,7 +73,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int = 1
 
 
-class Folder:
+class OutputFolder:
     """Paths under one output folder. Reading never fails on a file that is missing or torn; it is then not there."""
 
     def __init__(self, root: str | Path) -> None:
@@ -85,15 +85,15 @@ class Folder:
         """`suffix` without its first dot: `txt`, `done.json`, `partial.jsonl` …"""
         return self.root / f"{stem}.{suffix}"
 
-    def result(self, stem: str) -> Result | None:
-        return load(self.path(stem, "done.json"), Result)
+    def load_result(self, stem: str) -> TranscriptionResult | None:
+        return load_struct(self.path(stem, "done.json"), TranscriptionResult)
 
-    def failure(self, stem: str) -> Failure | None:
-        return load(self.path(stem, "failed.json"), Failure)
+    def load_failure(self, stem: str) -> TaskFailure | None:
+        return load_struct(self.path(stem, "failed.json"), TaskFailure)
 
-    def finished(self, task: Task, options: Options) -> Result | None:
+    def find_finished_result(self, task: Task, options: TranscriptionOptions) -> TranscriptionResult | None:
         """The task's result if it is done with these very options and all its files are still there, whole."""
-        result = self.result(task.stem)
+        result = self.load_result(task.stem)
         if result is None or result.key != task.key(options):
             return None
         for suffix, size in result.files.items():
@@ -102,18 +102,18 @@ class Folder:
                 return None
         return result
 
-    def run(self) -> Run:
+    def load_run(self) -> Run:
         """The run of this folder; FolderError when there is none."""
-        run = load(self.run_file, Run)
+        run = load_struct(self.run_file, Run)
         if run is None:
             raise FolderError(f"{self.root}: no run here", remedy="submit or transcribe into this folder first")
         return run
 
     def save_run(self, run: Run) -> None:
-        save(self.run_file, run)
+        save_struct(self.run_file, run)
 
 
-def load(path: Path, kind: type[T]) -> T | None:
+def load_struct(path: Path, kind: type[T]) -> T | None:
     """A struct from its JSON file; None when it is missing or is not one."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
@@ -121,12 +121,12 @@ def load(path: Path, kind: type[T]) -> T | None:
         return None
 
 
-def save(path: Path, value: Any) -> None:
+def save_struct(path: Path, value: Any) -> None:
     """A struct as indented JSON, atomically."""
-    write(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
-def write(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """The whole file or none of it: a temporary one beside it, flushed to the disk, then renamed.
 
     Raises FolderError where the folder cannot be written; OSError with ENOSPC or EDQUOT passes through, since a full

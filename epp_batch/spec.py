@@ -11,11 +11,11 @@ from typing import Literal
 
 import msgspec
 
-Format = Literal["txt", "srt", "vtt", "tsv", "json"]
-FORMATS: tuple[Format, ...] = ("txt", "srt", "vtt", "tsv", "json")
+TranscriptFormat = Literal["txt", "srt", "vtt", "tsv", "json"]
+FORMATS: tuple[TranscriptFormat, ...] = ("txt", "srt", "vtt", "tsv", "json")
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TranscriptionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How Whisper is run. Part of a task's key: other options are other work."""
 
     language: str | None = None
@@ -29,7 +29,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     compute_type: str = "default"
     """CTranslate2's: int8, float16, int8_float16, float32 …; default is float16 on a GPU, int8 on a CPU."""
     initial_prompt: str | None = None
-    formats: tuple[Format, ...] = FORMATS
+    formats: tuple[TranscriptFormat, ...] = FORMATS
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     recording: Recording
     model: str
 
-    def key(self, options: Options) -> str:
+    def key(self, options: TranscriptionOptions) -> str:
         """12 hex digits that are equal for equal content, model and options: what makes a finished task finished."""
         parts = (self.recording.sha256 or self.recording.source, self.model, msgspec.json.encode(options).decode())
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
@@ -109,7 +109,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of the CTranslate2 model as the worker sees it."""
 
 
-class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What every Job of a run has in common."""
 
     namespace: str
@@ -128,7 +128,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """`UID[:GID]` of the pods' processes, who own what they write; the image's own when None."""
     node_selector: dict[str, str] = {}
 
-    def placement(self, model: str) -> Placement:
+    def placement_for(self, model: str) -> Placement:
         return self.placements.get(model) or self.placements.get("*") or Placement()
 
 
@@ -138,9 +138,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     output: str
     """Absolute path of the output folder, here."""
-    options: Options
+    options: TranscriptionOptions
     units: tuple[Unit, ...]
-    cluster: Cluster | None = None
+    cluster: ClusterOptions | None = None
     created: float = 0.0
     """Wall seconds since 1970."""
     fetch_model: bool = False
@@ -149,12 +149,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Wall seconds for one recording; None for no limit."""
     version: Literal[1] = 1
 
-    def tasks(self) -> list[Task]:
+    def list_tasks(self) -> list[Task]:
         """All tasks, in order of submission."""
         return [task for unit in self.units for task in unit.tasks]
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is told: `EPP_BATCH_ORDER` in a pod's environment, a line of JSON for a local one.
 
     Sources and folders are as the worker sees them.
@@ -163,7 +163,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     unit: str
     output: str
-    options: Options
+    options: TranscriptionOptions
     tasks: tuple[Task, ...]
     model_path: str | None = None
     fetch_model: bool = False
@@ -173,4 +173,4 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """CPU threads; 0 takes the cores that the container may use."""
 
 
-ORDER_VARIABLE = "EPP_BATCH_ORDER"
+WORK_ORDER_VARIABLE = "EPP_BATCH_ORDER"

@@ -31,7 +31,7 @@ EventKind = Literal[
 ]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TimelineEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One change of one unit."""
 
     at: float
@@ -48,7 +48,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Event)
+_decoder = msgspec.json.Decoder(TimelineEvent)
 
 
 class Journal:
@@ -56,10 +56,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _heal(path)
+        _terminate_torn_line(path)
         self._file = path.open("ab", buffering=0)
 
-    def write(self, event: Event) -> None:
+    def append(self, event: TimelineEvent) -> None:
         """One write call: two writers do not mix within a line."""
         self._file.write(_encoder.encode(event) + b"\n")
 
@@ -67,12 +67,12 @@ class Journal:
         self._file.close()
 
 
-def read(path: Path) -> list[Event]:
+def read_events(path: Path) -> list[TimelineEvent]:
     """All events in file order; empty when there is no file. A torn last line is left out."""
-    return list(parse(path.read_bytes().split(b"\n"))) if path.exists() else []
+    return list(parse_events(path.read_bytes().split(b"\n"))) if path.exists() else []
 
 
-def parse(lines: Iterable[bytes]) -> Iterator[Event]:
+def parse_events(lines: Iterable[bytes]) -> Iterator[TimelineEvent]:
     """Events of JSON lines; an unreadable line is left out, since a killed writer may have torn it."""
     for line in lines:
         if line:
@@ -82,7 +82,7 @@ def parse(lines: Iterable[bytes]) -> Iterator[Event]:
                 continue
 
 
-def _heal(path: Path) -> None:
+def _terminate_torn_line(path: Path) -> None:
     """Ends a torn line, so that what is appended begins a line of its own."""
     if path.exists() and path.stat().st_size:
         with path.open("r+b") as file:

@@ -7,14 +7,14 @@ import numpy as np
 from epp.api import INFLIGHT_REQUESTS, ONE, ZERO, Count, Endpoints, Fraction, ProducerName, Request, Scorer, Scores
 
 
-class ActiveRequest(Scorer, type="active-request-scorer"):
+class ActiveRequestScorer(Scorer, type="active-request-scorer"):
     """Prefer endpoints to which we have few requests under way.
 
     n <= `idleThreshold` scores 1, else (max - n) / max * `maxBusyScore`, max over the candidates. Live: the count
     includes the request routed a microsecond ago. `requestTimeout` is accepted and ignored, as in llm-d.
     """
 
-    needs = (INFLIGHT_REQUESTS,)
+    consumes = (INFLIGHT_REQUESTS,)
 
     idle_threshold: Count = 0
     max_busy_score: Fraction = 1.0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from epp.api import KV_USAGE, Endpoints, Request, Scorer, Scores
+from epp.api import KV_CACHE_USAGE, Endpoints, Request, Scorer, Scores
 
 
-class KvCacheUtilization(Scorer, type="kv-cache-utilization-scorer"):
+class KvCacheUtilizationScorer(Scorer, type="kv-cache-utilization-scorer"):
     """Prefer endpoints with free KV cache: 1 - usage."""
 
-    needs = (KV_USAGE,)
+    consumes = (KV_CACHE_USAGE,)
     of_request = False
-    lenient = True
+    ignore_unknown_parameters = True
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        return 1 - endpoints[KV_USAGE]
+        return 1 - endpoints[KV_CACHE_USAGE]

@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 
 from epp.api import (
-    PREFIX_BLOCKS,
-    PREFIX_INFO,
+    PREFIX_MATCH_BLOCKS,
+    PREFIX_MATCH_INFO,
+    DataKey,
     Endpoints,
     Fraction,
-    Need,
-    PrefixInfo,
+    PrefixMatchInfo,
     ProducerName,
     Request,
     Scorer,
@@ -21,14 +21,14 @@ from epp.api import (
 )
 
 
-class PrefixCache(Scorer, type="prefix-cache-scorer"):
+class PrefixCacheScorer(Scorer, type="prefix-cache-scorer"):
     """Prefer endpoints that hold the beginning of the prompt.
 
     (1 - w) * matched / total + w * min(1, matched tokens / scale)^2, where w is `matchLengthWeight` and scale
     `matchLengthScaleTokens`; 0 for all where the prefix producer knows nothing of the prompt.
     """
 
-    needs = (PREFIX_BLOCKS, PREFIX_INFO)
+    consumes = (PREFIX_MATCH_BLOCKS, PREFIX_MATCH_INFO)
 
     prefix_match_info_producer_name: ProducerName = ""
     match_length_weight: Fraction = 0.0
@@ -37,20 +37,20 @@ class PrefixCache(Scorer, type="prefix-cache-scorer"):
     )
 
     def __post_init__(self) -> None:
-        self._blocks = PREFIX_BLOCKS.told_by(self.prefix_match_info_producer_name)
-        self._info = PREFIX_INFO.told_by(self.prefix_match_info_producer_name)
+        self._match_blocks = PREFIX_MATCH_BLOCKS.from_producer(self.prefix_match_info_producer_name)
+        self._match_info = PREFIX_MATCH_INFO.from_producer(self.prefix_match_info_producer_name)
 
-    def wants(self) -> tuple[Need, ...]:
-        return self._blocks, self._info
+    def wants(self) -> tuple[DataKey, ...]:
+        return self._match_blocks, self._match_info
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        info: PrefixInfo | None = request[self._info]
-        if info is None or info.total == 0:
+        info: PrefixMatchInfo | None = request[self._match_info]
+        if info is None or info.total_blocks == 0:
             return np.zeros(len(endpoints), np.float32)
-        matched = endpoints[self._blocks]
-        share: Scores = np.divide(matched, info.total)
+        matched = endpoints[self._match_blocks]
+        share: Scores = np.divide(matched, info.total_blocks)
         weight = self.match_length_weight
         if weight == 0:
             return share
-        length = np.minimum(matched * np.float32(info.block_tokens / self.match_length_scale_tokens), 1)
+        length = np.minimum(matched * np.float32(info.block_size_tokens / self.match_length_scale_tokens), 1)
         return np.asarray(np.minimum((1 - weight) * share + weight * length * length, 1))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from epp.api import WAITING, Endpoints, Request, Scorer, Scores, falling
+from epp.api import WAITING_REQUESTS, Endpoints, Request, Scorer, Scores, prefer_low
 
 
-class QueueDepth(Scorer, type="queue-scorer"):
+class QueueScorer(Scorer, type="queue-scorer"):
     """Prefer endpoints with a short waiting queue: (max - q) / (max - min) over the candidates; all equal is 1."""
 
-    needs = (WAITING,)
+    consumes = (WAITING_REQUESTS,)
     of_request = False
-    lenient = True
+    ignore_unknown_parameters = True
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        return falling(endpoints[WAITING])
+        return prefer_low(endpoints[WAITING_REQUESTS])

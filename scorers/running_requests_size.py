@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from epp.api import RUNNING, Endpoints, Request, Scorer, Scores, falling
+from epp.api import RUNNING_REQUESTS, Endpoints, Request, Scorer, Scores, prefer_low
 
 
-class RunningRequests(Scorer, type="running-requests-size-scorer"):
+class RunningRequestsSizeScorer(Scorer, type="running-requests-size-scorer"):
     """Prefer endpoints with a small running batch: (max - r) / (max - min) over the candidates; all equal is 1."""
 
-    needs = (RUNNING,)
+    consumes = (RUNNING_REQUESTS,)
     of_request = False
-    lenient = True
+    ignore_unknown_parameters = True
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        return falling(endpoints[RUNNING])
+        return prefer_low(endpoints[RUNNING_REQUESTS])

@@ -11,8 +11,8 @@ from epp.api import (
     ONE,
     UNCACHED_TOKENS,
     ZERO,
+    DataKey,
     Endpoints,
-    Need,
     Positive,
     ProducerName,
     Request,
@@ -21,29 +21,29 @@ from epp.api import (
 )
 
 
-class TokenLoad(Scorer, type="token-load-scorer"):
+class TokenLoadScorer(Scorer, type="token-load-scorer"):
     """Prefer endpoints with little prompt left to compute.
 
     t = tokens in flight + this request's uncached tokens there; t <= 0 scores 1, else 1 - min(t, threshold) / threshold
     with `queueThresholdTokens`. Where the request's own tokens are unknown, only those in flight count.
     """
 
-    needs = (INFLIGHT_TOKENS, UNCACHED_TOKENS)
+    consumes = (INFLIGHT_TOKENS, UNCACHED_TOKENS)
 
     queue_threshold_tokens: Positive = 4194304
     in_flight_load_producer_name: ProducerName = ""
 
     def __post_init__(self) -> None:
-        self._own = UNCACHED_TOKENS.told_by(self.in_flight_load_producer_name)
-        self._per_token = np.array(1 / self.queue_threshold_tokens, np.float32)
+        self._uncached_tokens = UNCACHED_TOKENS.from_producer(self.in_flight_load_producer_name)
+        self._share_per_token = np.array(1 / self.queue_threshold_tokens, np.float32)
 
-    def wants(self) -> tuple[Need, ...]:
-        return INFLIGHT_TOKENS, self._own
+    def wants(self) -> tuple[DataKey, ...]:
+        return INFLIGHT_TOKENS, self._uncached_tokens
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        in_flight, own = endpoints[INFLIGHT_TOKENS], endpoints[self._own]
+        in_flight, own = endpoints[INFLIGHT_TOKENS], endpoints[self._uncached_tokens]
         tokens = in_flight + own
         if isnan(np.add.reduce(tokens)):
             tokens = in_flight + np.nan_to_num(own)
-        share = np.minimum(tokens * self._per_token, ONE)
+        share = np.minimum(tokens * self._share_per_token, ONE)
         return np.asarray(ONE - np.maximum(share, ZERO))

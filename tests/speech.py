@@ -11,7 +11,7 @@ import tempfile
 import wave
 from pathlib import Path
 
-from epp_batch.demo.speech import synthesize
+from epp_batch.demo.speech import synthesize_speech
 
 VERSION = "5.1.1"
 SDIST_SHA256 = "675778b309a22dfc9b7d37f7621976bba491d2a5f8c59696bd77fd6d07271355"
@@ -22,7 +22,7 @@ WORDS_PER_MINUTE = 150
 
 def espeak(text: str, path: Path, voice: str = "en-us") -> Path:
     """Speaks `text` into a mono WAV file of 16 bits."""
-    synthesize(text, path, voice=voice, words_per_minute=WORDS_PER_MINUTE)
+    synthesize_speech(text, path, voice=voice, words_per_minute=WORDS_PER_MINUTE)
     return path
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from epp_batch.spec import ORDER_VARIABLE, Options, Order, Recording, Task
+from epp_batch.spec import WORK_ORDER_VARIABLE, Recording, Task, TranscriptionOptions, WorkOrder
 
 COMMAND = (sys.executable, "-m", "epp_batch")
 PATIENCE = 100.0
@@ -69,10 +69,14 @@ def under_way(folder, stem):
 
 
 def order(folder, path, **other):
-    options = Options(batch_size=2, beam_size=1, word_timestamps=False)
+    options = TranscriptionOptions(batch_size=2, beam_size=1, word_timestamps=False)
     task = Task(recording=Recording(source=str(path), stems=(path.stem,)), model="tiny.en")
-    wanted = Order(run="r", unit="u", output=str(folder.root), options=options, tasks=(task,), threads=1, **other)
-    return {**os.environ, ORDER_VARIABLE: msgspec.json.encode(wanted).decode(), "TERMINATION_LOG": f"{folder.root}.log"}
+    wanted = WorkOrder(run="r", unit="u", output=str(folder.root), options=options, tasks=(task,), threads=1, **other)
+    return {
+        **os.environ,
+        WORK_ORDER_VARIABLE: msgspec.json.encode(wanted).decode(),
+        "TERMINATION_LOG": f"{folder.root}.log",
+    }
 
 
 def lines(text):

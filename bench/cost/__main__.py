@@ -15,13 +15,13 @@ import sys
 from pathlib import Path
 
 from bench.cost import report
-from bench.cost.scenarios import Result, make, runs
+from bench.cost.scenarios import MeasurementResult, list_measurements, run_measurement
 
 BENCH = Path(__file__).parents[1]
-DOCS = BENCH.parent / "docs" / "performance.md"
+PERFORMANCE_PAGE = BENCH.parent / "docs" / "performance.md"
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.cost", description="What the picker costs.")
     parser.add_argument("--quick", action="store_true", help="a few seconds a scenario, for a first look")
@@ -33,32 +33,34 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=BENCH / "out" / "cost.json", help="where the JSON goes")
     parser.add_argument("--limits", type=Path, default=BENCH / "limits.yaml")
     parser.add_argument("--check", action=argparse.BooleanOptionalAction, default=True, help="fail on a missed budget")
-    parser.add_argument("--write-docs", action="store_true", help=f"put the table into {DOCS.name}")
+    parser.add_argument("--write-docs", action="store_true", help=f"put the table into {PERFORMANCE_PAGE.name}")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     """1 if a budget is missed (with --check), 2 if a scenario could not be measured."""
-    args = arguments(argv)
+    args = parse_arguments(argv)
     wanted = {name for name in args.only.split(",") if name}
-    results: list[Result] = []
-    for run in runs(quick=args.quick, transports=args.transport or ("native", "grpcio"), command=args.epp_cmd):
+    results: list[MeasurementResult] = []
+    for run in list_measurements(
+        quick=args.quick, transports=args.transport or ("native", "grpcio"), command=args.epp_cmd
+    ):
         if wanted and run.scenario not in wanted:
             continue
         print(f"{run.scenario}, {run.variant} …", file=sys.stderr, flush=True)
-        result = make(run)
+        result = run_measurement(run)
         results.append(result)
-        shown = ", ".join(f"{name} {report.figure(value)}" for name, value in result.numbers.items())
+        shown = ", ".join(f"{name} {report.format_figure(value)}" for name, value in result.numbers.items())
         print(f"    {shown or result.error}", file=sys.stderr, flush=True)
     generator = "wrk" if shutil.which("wrk") else "bench.cost.client"
-    limits = [] if args.epp_cmd else report.read_limits(args.limits)
-    verdicts = report.judge(limits, results)
+    limits = [] if args.epp_cmd else report.read_budgets(args.limits)
+    verdicts = report.check_budgets(limits, results)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_bytes(report.as_json(results, verdicts, generator))
-    table = report.markdown(results, verdicts, generator)
+    args.out.write_bytes(report.encode_json(results, verdicts, generator))
+    table = report.render_markdown(results, verdicts, generator)
     print(table)
     if args.write_docs:
-        report.write_docs(DOCS, table)
+        report.write_table(PERFORMANCE_PAGE, table)
     if any(result.error for result in results):
         return 2
     return 1 if args.check and not all(verdict.kept for verdict in verdicts) else 0

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
-from bench.cost.load import Load
+from bench.cost.load import LoadResult
 from bench.cost.processes import BenchError
 
 
-def requests(url: str, lines: list[str]) -> list[bytes]:
+def build_requests(url: str, lines: list[str]) -> list[bytes]:
     """The requests as bytes."""
     parts = urlsplit(url)
     return [
@@ -31,7 +31,7 @@ def requests(url: str, lines: list[str]) -> list[bytes]:
     ]
 
 
-async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+async def send_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
     """One request and its whole answer; raises BenchError if that is no 2xx."""
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
@@ -46,7 +46,7 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, r
     await reader.readexactly(int(lower.partition(b"content-length:")[2].split(b"\r\n", 1)[0]))
 
 
-async def connection(url: str, turns: Iterator[bytes], until: float) -> list[float]:
+async def run_connection(url: str, turns: Iterator[bytes], until: float) -> list[float]:
     """Seconds of each request on one connection."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 20)
@@ -54,22 +54,22 @@ async def connection(url: str, turns: Iterator[bytes], until: float) -> list[flo
     try:
         while (started := perf_counter()) < until:
             async with asyncio.timeout(30):
-                await exchange(reader, writer, next(turns))
+                await send_request(reader, writer, next(turns))
             taken.append(perf_counter() - started)
     finally:
         writer.close()
     return taken
 
 
-async def run(url: str, lines: list[str], connections: int, seconds: float) -> Load:
+async def run_load(url: str, lines: list[str], connections: int, seconds: float) -> LoadResult:
     """All connections at once."""
-    turns = cycle(requests(url, lines))
+    turns = cycle(build_requests(url, lines))
     started = perf_counter()
-    lists = await asyncio.gather(*(connection(url, turns, started + seconds) for _ in range(connections)))
+    lists = await asyncio.gather(*(run_connection(url, turns, started + seconds) for _ in range(connections)))
     taken = sorted(value for values in lists for value in values)
     if not taken:
         raise BenchError("no request was answered in time")
-    return Load(len(taken), perf_counter() - started, taken[len(taken) // 2], taken[len(taken) * 99 // 100])
+    return LoadResult(len(taken), perf_counter() - started, taken[len(taken) // 2], taken[len(taken) * 99 // 100])
 
 
 def main() -> int:
@@ -81,7 +81,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     args = parser.parse_args()
     try:
-        load = uvloop.run(run(args.url, args.bodies.read_text().splitlines(), args.connections, args.seconds))
+        load = uvloop.run(run_load(args.url, args.bodies.read_text().splitlines(), args.connections, args.seconds))
     except (BenchError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -14,7 +14,7 @@ DESTINATION = "x-gateway-destination-endpoint"
 _TYPE = "type.googleapis.com/envoy.extensions"
 
 
-def bootstrap(
+def build_bootstrap(
     *,
     listeners: Mapping[str, int],
     admin: int,
@@ -34,40 +34,44 @@ def bootstrap(
         "type": "ORIGINAL_DST",
         "lb_policy": "CLUSTER_PROVIDED",
         "connect_timeout": "5s",
-        "circuit_breakers": _UNLIMITED,
+        "circuit_breakers": _UNLIMITED_CIRCUIT_BREAKERS,
         "original_dst_lb_config": {"use_http_header": True, "http_header_name": DESTINATION},
     }
     straight: Json = {
         "name": "direct",
         "type": "STATIC",
         "connect_timeout": "5s",
-        "circuit_breakers": _UNLIMITED,
-        "load_assignment": _members("direct", host, int(port)),
+        "circuit_breakers": _UNLIMITED_CIRCUIT_BREAKERS,
+        "load_assignment": _build_load_assignment("direct", host, int(port)),
     }
     return {
-        "admin": {"address": _socket("127.0.0.1", admin)},
+        "admin": {"address": _socket_address("127.0.0.1", admin)},
         "static_resources": {
-            "listeners": [_listener(name, port, log, name in responses) for name, port in listeners.items()],
-            "clusters": [original_dst, straight, *(_picker_cluster(name, port) for name, port in pickers.items())],
+            "listeners": [_build_listener(name, port, log, name in responses) for name, port in listeners.items()],
+            "clusters": [
+                original_dst,
+                straight,
+                *(_build_picker_cluster(name, port) for name, port in pickers.items()),
+            ],
         },
     }
 
 
-_UNLIMITED: Json = {
+_UNLIMITED_CIRCUIT_BREAKERS: Json = {
     "thresholds": [
         {"max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000, "max_retries": 100}
     ]
 }
 
 
-def _listener(name: str, port: int, log: bool, responses: bool) -> Json:
+def _build_listener(name: str, port: int, log: bool, responses: bool) -> Json:
     router = {"name": "router", "typed_config": {"@type": f"{_TYPE}.filters.http.router.v3.Router"}}
     direct = name == "direct"
     manager = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         "generate_request_id": True,
-        "access_log": [_access_log()] if log and name == "picked" else [],
+        "access_log": [_build_access_log()] if log and name == "picked" else [],
         "route_config": {
             "virtual_hosts": [
                 {
@@ -82,16 +86,16 @@ def _listener(name: str, port: int, log: bool, responses: bool) -> Json:
                 }
             ]
         },
-        "http_filters": [router] if direct else [_ext_proc(name, responses), router],
+        "http_filters": [router] if direct else [_build_ext_proc_filter(name, responses), router],
     }
     return {
         "name": name,
-        "address": _socket("127.0.0.1", port),
+        "address": _socket_address("127.0.0.1", port),
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
 
 
-def _ext_proc(picker: str, responses: bool) -> Json:
+def _build_ext_proc_filter(picker: str, responses: bool) -> Json:
     mode = {
         "request_header_mode": "SEND",
         "request_body_mode": "FULL_DUPLEX_STREAMED",
@@ -109,7 +113,7 @@ def _ext_proc(picker: str, responses: bool) -> Json:
     return {"name": "picker", "typed_config": config}
 
 
-def _access_log() -> Json:
+def _build_access_log() -> Json:
     common = {
         "log_name": "epp",
         "transport_api_version": "V3",
@@ -120,7 +124,7 @@ def _access_log() -> Json:
     return {"name": "log", "typed_config": config}
 
 
-def _picker_cluster(name: str, port: int) -> Json:
+def _build_picker_cluster(name: str, port: int) -> Json:
     options = {
         "@type": f"{_TYPE}.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {
@@ -131,15 +135,18 @@ def _picker_cluster(name: str, port: int) -> Json:
         "name": name,
         "type": "STATIC",
         "connect_timeout": "5s",
-        "circuit_breakers": _UNLIMITED,
+        "circuit_breakers": _UNLIMITED_CIRCUIT_BREAKERS,
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
-        "load_assignment": _members(name, "127.0.0.1", port),
+        "load_assignment": _build_load_assignment(name, "127.0.0.1", port),
     }
 
 
-def _members(name: str, host: str, port: int) -> Json:
-    return {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket(host, port)}}]}]}
+def _build_load_assignment(name: str, host: str, port: int) -> Json:
+    return {
+        "cluster_name": name,
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket_address(host, port)}}]}],
+    }
 
 
-def _socket(host: str, port: int) -> Json:
+def _socket_address(host: str, port: int) -> Json:
     return {"socket_address": {"address": host, "port_value": port}}

@@ -16,41 +16,43 @@ from typing import cast
 
 import uvloop
 
-PAGE = Path(__file__).parents[2] / "tests" / "data" / "vllm" / "metrics_under_load.txt"
+METRICS_PAGE = Path(__file__).parents[2] / "tests" / "data" / "vllm" / "metrics_under_load.txt"
 EVENT = (
     b'data: {"id":"cmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
     b'"choices":[{"index":0,"delta":{"content":" tok"},"finish_reason":null}]}\n\n'
 )
 CHUNK = b"%x\r\n%s\r\n" % (len(EVENT), EVENT)
 LAST_CHUNK = b"0\r\n\r\n"
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+RESPONSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-def address(index: int) -> str:
+def server_address(index: int) -> str:
     """The address of server `index`, from 0."""
     return f"127.0.{1 + index // 250}.{1 + index % 250}"
 
 
-class Script:
+class FleetState:
     """What all connections share: the answers, and counts of them."""
 
     def __init__(self, page: bytes, chunks: int, gap: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.metrics = _plain(page, b"text/plain; version=0.0.4; charset=utf-8")
+        self.metrics = _encode_response(page, b"text/plain; version=0.0.4; charset=utf-8")
         self.chunks = chunks
         self.gap = gap
         self.loop = loop
         self.scrapes = 0
         self.posts = 0
 
-    def counts(self) -> bytes:
-        return _plain(json.dumps({"scrapes": self.scrapes, "posts": self.posts}).encode(), b"application/json")
+    def render_counts(self) -> bytes:
+        return _encode_response(
+            json.dumps({"scrapes": self.scrapes, "posts": self.posts}).encode(), b"application/json"
+        )
 
 
-class Server(asyncio.Protocol):
+class FleetConnection(asyncio.Protocol):
     """One connection; requests come one after the other."""
 
-    def __init__(self, script: Script) -> None:
-        self._script = script
+    def __init__(self, script: FleetState) -> None:
+        self._state = script
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._sent = 0
@@ -65,25 +67,25 @@ class Server(asyncio.Protocol):
         self._buffer += data
         while self._transport is not None and (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             if self._buffer.startswith(b"GET"):
-                self._get(bytes(self._buffer[:end]))
+                self._answer_get(bytes(self._buffer[:end]))
                 del self._buffer[: end + 4]
                 continue
             length = self._request_length(end)
             if length is None:
                 return
             del self._buffer[:length]
-            self._script.posts += 1
+            self._state.posts += 1
             self._sent = 0
-            self._transport.write(HEAD)
+            self._transport.write(RESPONSE_HEAD)
             self._send_chunk()
 
-    def _get(self, head: bytes) -> None:
+    def _answer_get(self, head: bytes) -> None:
         assert self._transport is not None
         if head.startswith(b"GET /counts"):
-            self._transport.write(self._script.counts())
+            self._transport.write(self._state.render_counts())
             return
-        self._script.scrapes += 1
-        self._transport.write(self._script.metrics)
+        self._state.scrapes += 1
+        self._transport.write(self._state.metrics)
 
     def _request_length(self, end: int) -> int | None:
         """Bytes of the whole request; None if some are still to come."""
@@ -95,7 +97,7 @@ class Server(asyncio.Protocol):
         return length if len(self._buffer) >= length else None
 
     def _send_chunk(self) -> None:
-        script = self._script
+        script = self._state
         if self._transport is None:
             return
         self._transport.write(CHUNK)
@@ -108,16 +110,16 @@ class Server(asyncio.Protocol):
             script.loop.call_soon(self._send_chunk)
 
 
-def _plain(body: bytes, kind: bytes) -> bytes:
+def _encode_response(body: bytes, kind: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n%s" % (kind, len(body), body)
 
 
-async def serve(servers: int, port: int, chunks: int, gap: float, page: bytes) -> None:
+async def serve_fleet(servers: int, port: int, chunks: int, gap: float, page: bytes) -> None:
     """Listens until cancelled."""
     loop = asyncio.get_running_loop()
-    script = Script(page, chunks, gap, loop)
+    script = FleetState(page, chunks, gap, loop)
     for index in range(servers):
-        await loop.create_server(lambda: Server(script), address(index), port, backlog=1024)
+        await loop.create_server(lambda: FleetConnection(script), server_address(index), port, backlog=1024)
     print(f"{servers} servers on port {port}", flush=True)
     await asyncio.Event().wait()
 
@@ -129,9 +131,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--chunks", type=int, default=1)
     parser.add_argument("--gap", type=float, default=0.0, help="seconds between two chunks")
-    parser.add_argument("--page", type=Path, default=PAGE, help="what /metrics shows")
+    parser.add_argument("--page", type=Path, default=METRICS_PAGE, help="what /metrics shows")
     args = parser.parse_args()
-    uvloop.run(serve(args.servers, args.port, args.chunks, args.gap, args.page.read_bytes()))
+    uvloop.run(serve_fleet(args.servers, args.port, args.chunks, args.gap, args.page.read_bytes()))
 
 
 if __name__ == "__main__":

@@ -15,111 +15,113 @@ import sys
 import threading
 
 from epp.extproc import codec
-from epp.extproc.codec import Kind
-from epp.grpc.framing import RESPONSE, TRAILERS_OK
+from epp.extproc.codec import MessageType
+from epp.grpc.framing import OK_TRAILERS_BLOCK, RESPONSE_HEADERS_BLOCK
 from epp.grpc.http2 import frames as h2
-from epp.grpc.http2.stream import DATA_WITH_PREFIX, PREFIX_SIZE
+from epp.grpc.http2.stream import DATA_FRAME_WITH_PREFIX, MESSAGE_PREFIX_SIZE
 
-GREETING = h2.settings({h2.SETTING_WINDOW: h2.MAX_WINDOW, h2.SETTING_FRAME: 1 << 20}) + h2.window_update(0, 1 << 30)
-GRANTED = 1 << 24
-READ = 256 << 10
+SERVER_PREFACE = h2.encode_settings(
+    {h2.SETTINGS_INITIAL_WINDOW_SIZE: h2.MAX_WINDOW_SIZE, h2.SETTINGS_MAX_FRAME_SIZE: 1 << 20}
+) + h2.encode_window_update(0, 1 << 30)
+WINDOW_UPDATE_THRESHOLD = 1 << 24
+READ_SIZE = 256 << 10
 REQUEST_BODY, RESPONSE_HEADERS, RESPONSE_BODY = (
-    kind << 3 | 2 for kind in (Kind.REQUEST_BODY, Kind.RESPONSE_HEADERS, Kind.RESPONSE_BODY)
+    kind << 3 | 2 for kind in (MessageType.REQUEST_BODY, MessageType.RESPONSE_HEADERS, MessageType.RESPONSE_BODY)
 )
 
 
-class Floor:
+class FloorPicker:
     """One connection. Messages may come in several frames, bodies in several messages."""
 
     def __init__(self, target: str, close: bool) -> None:
-        self._choice = codec.chosen_at_headers(target, codec.PLAIN, None)
+        self._routing_reply = codec.route_in_headers(target, codec.NO_MUTATION, None)
         self._close = close
-        self._rest = b""
+        self._unparsed = b""
         self._partial: dict[int, bytes] = {}
         self._bodies: dict[int, bytes] = {}
-        self._credit = 0
+        self._unacknowledged = 0
         self._out: list[bytes] = []
 
-    def receive(self, data: bytes) -> bytes:
+    def receive_data(self, data: bytes) -> bytes:
         """What to write for what was read; the client's preface has been taken off."""
-        buffer, at = self._rest + data, 0
-        while len(buffer) - at >= h2.HEAD_SIZE:
-            word, flags, stream = h2.FRAME.unpack_from(buffer, at)
-            stop = at + h2.HEAD_SIZE + (word >> 8)
+        buffer, at = self._unparsed + data, 0
+        while len(buffer) - at >= h2.FRAME_HEADER_SIZE:
+            word, flags, stream = h2.FRAME_HEADER.unpack_from(buffer, at)
+            stop = at + h2.FRAME_HEADER_SIZE + (word >> 8)
             if stop > len(buffer):
                 break
-            self._frame(word & 0xFF, flags, stream, buffer[at + h2.HEAD_SIZE : stop])
+            self._handle_frame(word & 0xFF, flags, stream, buffer[at + h2.FRAME_HEADER_SIZE : stop])
             at = stop
-        self._rest = buffer[at:]
+        self._unparsed = buffer[at:]
         written, self._out = b"".join(self._out), []
         return written
 
-    def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+    def _handle_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == h2.DATA:
-            self._data(stream, self._partial.pop(stream, b"") + payload)
-            self._replenish(len(payload))
+            self._handle_data(stream, self._partial.pop(stream, b"") + payload)
+            self._replenish_window(len(payload))
         elif kind == h2.HEADERS:
-            self._out.append(h2.frame(h2.HEADERS, h2.END_HEADERS, stream, RESPONSE))
+            self._out.append(h2.encode_frame(h2.HEADERS, h2.END_HEADERS, stream, RESPONSE_HEADERS_BLOCK))
         elif kind in (h2.SETTINGS, h2.PING) and not flags & h2.ACK:
-            self._out.append(h2.frame(kind, h2.ACK, 0, payload if kind == h2.PING else b""))
+            self._out.append(h2.encode_frame(kind, h2.ACK, 0, payload if kind == h2.PING else b""))
         elif kind == h2.RST_STREAM:
             self._partial.pop(stream, None)
             self._bodies.pop(stream, None)
 
-    def _data(self, stream: int, data: bytes) -> None:
-        while len(data) >= PREFIX_SIZE:
-            stop = PREFIX_SIZE + int.from_bytes(data[1:PREFIX_SIZE], "big")
+    def _handle_data(self, stream: int, data: bytes) -> None:
+        while len(data) >= MESSAGE_PREFIX_SIZE:
+            stop = MESSAGE_PREFIX_SIZE + int.from_bytes(data[1:MESSAGE_PREFIX_SIZE], "big")
             if stop > len(data):
                 break
-            self._message(stream, data[PREFIX_SIZE:stop])
+            self._handle_message(stream, data[MESSAGE_PREFIX_SIZE:stop])
             data = data[stop:]
         if data:
             self._partial[stream] = data
 
-    def _message(self, stream: int, data: bytes) -> None:
+    def _handle_message(self, stream: int, data: bytes) -> None:
         tag = data[0]
         if tag == REQUEST_BODY:
             message = codec.decode(data)
             body = self._bodies.pop(stream, b"") + message.body
-            if message.end:
-                self._send(stream, self._choice, codec.request_piece(body, True))
-                self._end(stream)
+            if message.end_of_stream:
+                self._send_messages(stream, self._routing_reply, codec.request_body_chunk(body, True))
+                self._end_stream(stream)
             else:
                 self._bodies[stream] = body
         elif tag == RESPONSE_HEADERS:
-            self._send(stream, codec.CONTINUE_RESPONSE_HEADERS)
+            self._send_messages(stream, codec.CONTINUE_RESPONSE_HEADERS)
         elif tag == RESPONSE_BODY:
             message = codec.decode(data)
-            self._send(stream, codec.response_piece(message.body, message.end))
+            self._send_messages(stream, codec.response_body_chunk(message.body, message.end_of_stream))
 
-    def _send(self, stream: int, *replies: bytes) -> None:
+    def _send_messages(self, stream: int, *replies: bytes) -> None:
         for reply in replies:
-            size = len(reply) + PREFIX_SIZE
-            self._out += (DATA_WITH_PREFIX.pack(size << 8 | h2.DATA, 0, stream, 0, len(reply)), reply)
+            size = len(reply) + MESSAGE_PREFIX_SIZE
+            self._out += (DATA_FRAME_WITH_PREFIX.pack(size << 8 | h2.DATA, 0, stream, 0, len(reply)), reply)
 
-    def _end(self, stream: int) -> None:
+    def _end_stream(self, stream: int) -> None:
         if self._close:
-            self._out.append(h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream, TRAILERS_OK))
-            self._out.append(h2.reset(stream, h2.Code.NO_ERROR))
+            self._out.append(h2.encode_frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream, OK_TRAILERS_BLOCK))
+            self._out.append(h2.encode_rst_stream(stream, h2.ErrorCode.NO_ERROR))
 
-    def _replenish(self, size: int) -> None:
-        self._credit += size
-        if self._credit > GRANTED:
-            self._out.append(h2.window_update(0, self._credit))
-            self._credit = 0
+    def _replenish_window(self, size: int) -> None:
+        self._unacknowledged += size
+        if self._unacknowledged > WINDOW_UPDATE_THRESHOLD:
+            self._out.append(h2.encode_window_update(0, self._unacknowledged))
+            self._unacknowledged = 0
 
 
-def serve(connection: socket.socket, target: str, close: bool) -> None:
+def serve_connection(connection: socket.socket, target: str, close: bool) -> None:
     """Until the client leaves."""
     with connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(GREETING)
-        floor, greeted = Floor(target, close), b""
-        while data := connection.recv(READ):
-            if len(greeted) < len(h2.PREFACE):
+        connection.sendall(SERVER_PREFACE)
+        floor, greeted = FloorPicker(target, close), b""
+        while data := connection.recv(READ_SIZE):
+            if len(greeted) < len(h2.CONNECTION_PREFACE):
                 greeted += data
-                data = greeted[len(h2.PREFACE) :]
-            if written := floor.receive(data):
+                data = greeted[len(h2.CONNECTION_PREFACE) :]
+            if written := floor.receive_data(data):
                 connection.sendall(written)
 
 
@@ -133,7 +135,7 @@ def main() -> int:
     with socket.create_server(("127.0.0.1", args.port)) as listener:
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=serve, args=(connection, args.target, args.close), daemon=True).start()
+            threading.Thread(target=serve_connection, args=(connection, args.target, args.close), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -15,104 +15,104 @@ from time import perf_counter_ns
 
 import msgspec
 
-from bench.cost.load import PATH, bodies
-from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Endpoint
+from bench.cost.load import REQUEST_PATH, build_bodies
+from epp.api import KV_BLOCK_COUNT, KV_BLOCK_SIZE, KV_CACHE_USAGE, RUNNING_REQUESTS, WAITING_REQUESTS, Endpoint
 from epp.clock import SystemClock
 from epp.config import presets
-from epp.config.loader import load
-from epp.config.registry import Registry
-from epp.datastore.endpoint_store import Table
+from epp.config.loader import load_config
+from epp.config.registry import PluginRegistry
+from epp.datastore.endpoint_store import EndpointStore
 from epp.datastore.ledger import Ledger
-from epp.obs.admin import resident_bytes
-from epp.obs.decision_log import Decisions
+from epp.obs.admin import read_resident_bytes
+from epp.obs.decision_log import DecisionLog
 from epp.obs.metrics import Metrics
 from epp.requestcontrol.completion import Completion, ObservedCompletion
-from epp.requestcontrol.director import Director, Settings
-from epp.requestcontrol.interfaces import Head, Route
+from epp.requestcontrol.director import Director, DirectorOptions
+from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision
 from scorers.producers.prefix_index import PrefixIndex
 
-HEADERS = {":method": "POST", ":path": PATH, ":authority": "gateway", "content-type": "application/json"}
-SCRAPE_EVERY = 10
-IN_FLIGHT = 64
+HEADERS = {":method": "POST", ":path": REQUEST_PATH, ":authority": "gateway", "content-type": "application/json"}
+DECISIONS_PER_SCRAPE = 10
+INFLIGHT_REQUESTS = 64
 
 
-def _pool(servers: int, clock: SystemClock, rng: Random) -> Table:
-    table = Table(clock, staleness=1e9)
+def _build_store(servers: int, clock: SystemClock, rng: Random) -> EndpointStore:
+    table = EndpointStore(clock, staleness=1e9)
     for i in range(servers):
-        table.put(
+        table.upsert(
             Endpoint(f"default/pod-{i}-rank-0", f"10.{i // 65536}.{i // 256 % 256}.{i % 256}", 8000, pod=f"pod-{i}")
         )
-        scrape(table, i, clock, rng)
+        record_random_scrape(table, i, clock, rng)
     return table
 
 
-def scrape(table: Table, slot: int, clock: SystemClock, rng: Random) -> None:
+def record_random_scrape(table: EndpointStore, slot: int, clock: SystemClock, rng: Random) -> None:
     """New numbers of one endpoint."""
     values = {
-        WAITING: float(rng.randrange(8)),
-        RUNNING: float(rng.randrange(64)),
-        KV_USAGE: rng.random(),
-        BLOCK_SIZE: 16.0,
-        BLOCK_COUNT: 30_000.0,
+        WAITING_REQUESTS: float(rng.randrange(8)),
+        RUNNING_REQUESTS: float(rng.randrange(64)),
+        KV_CACHE_USAGE: rng.random(),
+        KV_BLOCK_SIZE: 16.0,
+        KV_BLOCK_COUNT: 30_000.0,
     }
-    table.scraped(slot, table.generation(slot), clock.now(), values, None)
+    table.record_scrape(slot, table.generation_of(slot), clock.now(), values, None)
 
 
-def make_director(
+def create_director(
     servers: int, clock: SystemClock, rng: Random, completion: Completion | None = None
-) -> tuple[Director, Table]:
+) -> tuple[Director, EndpointStore]:
     """A director with llm-d's default scorers, and the table that it reads."""
-    table = _pool(servers, clock, rng)
+    table = _build_store(servers, clock, rng)
     director = Director(
-        load(presets.text("llm-d"), Registry.load()),
+        load_config(presets.read_preset("llm-d"), PluginRegistry.load()),
         table,
         Ledger(clock),
         completion or ObservedCompletion(),
         Metrics(),
         clock,
         rng,
-        Settings(),
-        Decisions().add,
+        DirectorOptions(),
+        DecisionLog().record,
     )
     return director, table
 
 
-def decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[str, float]:
+def measure_decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[str, float]:
     """Microseconds of `Director.decide` for one request of 4 KB: parse, prefix lookup, scorers, pick, reservation.
 
     llm-d's default scorers. A scrape arrives between every ten decisions, so the snapshot is made anew as often; it
     is written outside the measured time. Requests end in the order they came, with 64 in flight.
     """
     clock, rng = SystemClock(), Random(1)
-    director, table = make_director(servers, clock, rng)
-    head, texts = Head(HEADERS), [body.encode() for body in bodies(body_bytes, 64)]
+    director, table = create_director(servers, clock, rng)
+    head, texts = RequestHeaders(HEADERS), [body.encode() for body in build_bodies(body_bytes, 64)]
     taken, flights = [], []
     for i in range(rounds):
-        if i % SCRAPE_EVERY == 0:
-            scrape(table, rng.randrange(servers), clock, rng)
+        if i % DECISIONS_PER_SCRAPE == 0:
+            record_random_scrape(table, rng.randrange(servers), clock, rng)
         body = texts[i % len(texts)]
         started = perf_counter_ns()
-        route = director.decide(head, body)
+        route = director.route_request(head, body)
         taken.append(perf_counter_ns() - started)
-        assert isinstance(route, Route), "no producer of this configuration awaits"
-        flights.append(route.flight)
-        if len(flights) > IN_FLIGHT:
-            flights.pop(0).ended("completed")
+        assert isinstance(route, RoutingDecision), "no producer of this configuration awaits"
+        flights.append(route.request)
+        if len(flights) > INFLIGHT_REQUESTS:
+            flights.pop(0).finalize("completed")
     warm = taken[rounds // 10 :]
     return {"mean_us": statistics.fmean(warm) / 1e3, "p50_us": statistics.median(warm) / 1e3}
 
 
-def prefix(blocks: int) -> dict[str, float]:
+def measure_prefix_index(blocks: int) -> dict[str, float]:
     """Resident memory of an index of so many blocks: 100 endpoints, chains of 64."""
     index, rng = PrefixIndex(), Random(1)
     index.touch(0, [rng.getrandbits(63) for _ in range(64)], 64)
     gc.collect()
-    before = resident_bytes()
+    before = read_resident_bytes()
     capacity = blocks // 100
     for turn in range(blocks // 64):
         index.touch(turn % 100, [rng.getrandbits(63) for _ in range(64)], capacity)
     gc.collect()
-    return {"blocks": len(index), "added_mb": (resident_bytes() - before) / 1e6}
+    return {"blocks": len(index), "added_mb": (read_resident_bytes() - before) / 1e6}
 
 
 def main() -> int:
@@ -123,7 +123,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20_000)
     parser.add_argument("--blocks", type=int, default=1_000_000)
     args = parser.parse_args()
-    found = decision(args.servers, args.rounds) if args.what == "decision" else prefix(args.blocks)
+    found = (
+        measure_decision(args.servers, args.rounds) if args.what == "decision" else measure_prefix_index(args.blocks)
+    )
     print(msgspec.json.encode(found).decode())
     return 0
 

@@ -14,10 +14,10 @@ import msgspec
 
 from bench.cost.processes import BenchError
 
-PATH = "/v1/chat/completions"
-WORDS = 2000
+REQUEST_PATH = "/v1/chat/completions"
+VOCABULARY_SIZE = 2000
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
-_SCRIPT = """\
+_WRK_SCRIPT = """\
 local requests, turn = {{}}, 0
 function init(args)  -- only here the Host header is known
   wrk.headers["content-type"] = "application/json"
@@ -32,7 +32,7 @@ end
 """
 
 
-class Load(msgspec.Struct, frozen=True):
+class LoadResult(msgspec.Struct, frozen=True):
     """What the generator saw; latencies in seconds."""
 
     requests: int
@@ -41,10 +41,10 @@ class Load(msgspec.Struct, frozen=True):
     p99: float
 
 
-def bodies(size: int, count: int, seed: int = 1) -> list[str]:
+def build_bodies(size: int, count: int, seed: int = 1) -> list[str]:
     """Chat requests of about `size` bytes: the first half of the prompt is common to all, the second is not."""
     rng = Random(seed)
-    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(WORDS)]
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(VOCABULARY_SIZE)]
 
     def text(length: int) -> str:
         return " ".join(rng.choices(words, k=length // 5))[:length]
@@ -57,23 +57,23 @@ def bodies(size: int, count: int, seed: int = 1) -> list[str]:
     ]
 
 
-class Generator:
+class LoadGenerator:
     """Sends the bodies in a file, one after the other, over some connections."""
 
     def __init__(self, folder: Path, size: int) -> None:
-        self._bodies = folder / "bodies.jsonl"
-        self._bodies.write_text("\n".join(bodies(size, 16 if size > 50_000 else 64)) + "\n")
-        self._script = folder / "requests.lua"
-        self._script.write_text(_SCRIPT.format(path=json.dumps(str(self._bodies))))
+        self._bodies_path = folder / "bodies.jsonl"
+        self._bodies_path.write_text("\n".join(build_bodies(size, 16 if size > 50_000 else 64)) + "\n")
+        self._script_path = folder / "requests.lua"
+        self._script_path.write_text(_WRK_SCRIPT.format(path=json.dumps(str(self._bodies_path))))
         self._wrk = shutil.which("wrk")
 
     @property
     def name(self) -> str:
         return "wrk" if self._wrk else "bench.cost.client"
 
-    def run(self, port: int, connections: int, seconds: float) -> Load:
+    def run(self, port: int, connections: int, seconds: float) -> LoadResult:
         """Blocks for about `seconds`. Raises BenchError if any answer was not 2xx or did not come."""
-        url = f"http://127.0.0.1:{port}{PATH}"
+        url = f"http://127.0.0.1:{port}{REQUEST_PATH}"
         whole = max(1, round(seconds))
         if self._wrk:
             options = [
@@ -84,15 +84,15 @@ class Generator:
                 "30s",
                 "--latency",
                 "-s",
-                str(self._script),
+                str(self._script_path),
             ]
-            return parse_wrk(_output([self._wrk, *options, url], whole))
-        options = ["--connections", str(connections), "--seconds", str(whole), "--bodies", str(self._bodies)]
-        text = _output([sys.executable, "-m", "bench.cost.client", url, *options], whole)
-        return msgspec.json.decode(text, type=Load)
+            return parse_wrk_report(_run_generator([self._wrk, *options, url], whole))
+        options = ["--connections", str(connections), "--seconds", str(whole), "--bodies", str(self._bodies_path)]
+        text = _run_generator([sys.executable, "-m", "bench.cost.client", url, *options], whole)
+        return msgspec.json.decode(text, type=LoadResult)
 
 
-def parse_wrk(text: str) -> Load:
+def parse_wrk_report(text: str) -> LoadResult:
     """wrk's report. Raises BenchError on failed requests."""
     for failure in ("Non-2xx", "Socket errors"):
         if match := re.search(rf"{failure}.*", text):
@@ -102,10 +102,10 @@ def parse_wrk(text: str) -> Load:
     if done is None or "50" not in found or "99" not in found:
         raise BenchError(f"cannot read the report of wrk:\n{text}")
     p50, p99 = (float(found[share][0]) * _UNITS[found[share][1]] for share in ("50", "99"))
-    return Load(int(done[1]), float(done[2]) * _UNITS[done[3]], p50, p99)
+    return LoadResult(int(done[1]), float(done[2]) * _UNITS[done[3]], p50, p99)
 
 
-def _output(command: list[str], seconds: int) -> str:
+def _run_generator(command: list[str], seconds: int) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
     except subprocess.TimeoutExpired as error:

@@ -14,19 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-TICKS = os.sysconf("SC_CLK_TCK")
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class BenchError(Exception):
     """A measurement could not be made; the message says which process failed and how."""
 
 
-class Process:
+class MeasuredProcess:
     """A child with its output in a file."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
-        self.log = log
+        self.log_path = log
         with log.open("wb") as out:
             self._child = subprocess.Popen(
                 command,
@@ -40,31 +40,31 @@ class Process:
     def pid(self) -> int:
         return self._child.pid
 
-    def check(self) -> None:
+    def check_running(self) -> None:
         """Raises if the process has ended."""
         code = self._child.poll()
         if code is not None:
-            raise BenchError(f"{self.name} ended with {code}:\n{self.tail()}")
+            raise BenchError(f"{self.name} ended with {code}:\n{self.tail_log()}")
 
-    def tail(self, lines: int = 12) -> str:
+    def tail_log(self, lines: int = 12) -> str:
         """The last lines of its output, long ones cut."""
-        return "\n".join(line[:300] for line in self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+        return "\n".join(line[:300] for line in self.log_path.read_text("utf-8", "replace").splitlines()[-lines:])
 
     def cpu_seconds(self) -> float:
         """User and system time of all threads so far, in steps of 1 / SC_CLK_TCK."""
-        self.check()
+        self.check_running()
         stat = Path(f"/proc/{self.pid}/stat").read_text("ascii", "replace")
         fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
     def rss_bytes(self) -> int:
         """Resident memory."""
-        self.check()
+        self.check_running()
         pages = Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     @contextmanager
-    def asleep(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """It does nothing meanwhile."""
         self._child.send_signal(signal.SIGSTOP)
         try:
@@ -84,7 +84,7 @@ class Process:
             self._child.wait(10)
 
 
-class Stage:
+class ProcessStack:
     """A temporary folder and the processes that write there; leaving the context ends them, last first."""
 
     def __init__(self) -> None:
@@ -100,36 +100,38 @@ class Stage:
     ) -> None:
         self._stack.close()
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> MeasuredProcess:
         """Starts a child; raises BenchError if there is no such program."""
         try:
-            process = Process(name, command, self.folder / f"{name}.log", environment or {})
+            process = MeasuredProcess(name, command, self.folder / f"{name}.log", environment or {})
         except OSError as error:
             raise BenchError(f"{name} cannot be started: {error}") from error
         self._stack.callback(process.stop)
         return process
 
 
-class Neighbours:
+class NeighbourCpu:
     """CPU that processes of others take meanwhile: numbers taken beside a busy neighbour are not to be trusted."""
 
-    def __init__(self, ours: Sequence[Process]) -> None:
-        self._ours = ours
+    def __init__(self, ours: Sequence[MeasuredProcess]) -> None:
+        self._measured = ours
         self._started = time.monotonic()
-        self._before = self._seconds()
+        self._before = self._cpu_seconds()
 
-    def cores(self) -> float:
+    def average_cores(self) -> float:
         """Since the start, on average."""
-        return max(0.0, (self._seconds() - self._before) / (time.monotonic() - self._started))
+        return max(0.0, (self._cpu_seconds() - self._before) / (time.monotonic() - self._started))
 
-    def _seconds(self) -> float:
+    def _cpu_seconds(self) -> float:
         user, nice, system, *_ = map(int, Path("/proc/stat").read_text("ascii").split(None, 4)[1:4])
         times = os.times()
         children = times.children_user + times.children_system + times.user + times.system
-        return (user + nice + system) / TICKS - children - sum(process.cpu_seconds() for process in self._ours)
+        return (
+            (user + nice + system) / CLOCK_TICKS - children - sum(process.cpu_seconds() for process in self._measured)
+        )
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def find_free_port(host: str = "127.0.0.1") -> int:
     """A TCP port that nobody listened on a moment ago."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

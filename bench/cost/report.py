@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import yaml
 
-from bench.cost.scenarios import Result
+from bench.cost.scenarios import MeasurementResult
 
 BEGIN = "<!-- bench-cost: begin -->"
 END = "<!-- bench-cost: end -->"
 
-SHOWN = {
+METRIC_TITLES = {
     "cpu_us_per_request": "CPU us a request",
     "paced_us_per_request": "CPU us at the budgets' pace",
     "floor_us_per_request": "floor",
@@ -46,7 +46,7 @@ SHOWN = {
 }
 
 
-class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One budget. `ratio_to`: another variant of the scenario, by whose number it is divided first."""
 
     scenario: str
@@ -59,30 +59,30 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def name(self) -> str:
         ratio = f" / {self.ratio_to}" if self.ratio_to else ""
-        return f"{self.scenario} ({self.variant}{ratio}) {SHOWN.get(self.metric, self.metric)}"
+        return f"{self.scenario} ({self.variant}{ratio}) {METRIC_TITLES.get(self.metric, self.metric)}"
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class BudgetResult(msgspec.Struct, frozen=True):
     """A budget and what was measured; None: the run was not made, or failed."""
 
-    limit: Limit
+    budget: Budget
     value: float | None
 
     @property
     def kept(self) -> bool:
         if self.value is None:
             return False
-        above = self.limit.max is not None and self.value > self.limit.max
-        below = self.limit.min is not None and self.value < self.limit.min
+        above = self.budget.max is not None and self.value > self.budget.max
+        below = self.budget.min is not None and self.value < self.budget.min
         return not above and not below
 
 
-def read_limits(path: Path) -> list[Limit]:
+def read_budgets(path: Path) -> list[Budget]:
     """The budgets."""
-    return msgspec.convert(yaml.safe_load(path.read_text("utf-8")), list[Limit])
+    return msgspec.convert(yaml.safe_load(path.read_text("utf-8")), list[Budget])
 
 
-def judge(limits: Iterable[Limit], results: Sequence[Result]) -> list[Verdict]:
+def check_budgets(limits: Iterable[Budget], results: Sequence[MeasurementResult]) -> list[BudgetResult]:
     """Each budget whose scenario was asked for, against the results."""
     measured = {(result.scenario, result.variant): result.numbers for result in results}
     scenarios = {result.scenario for result in results}
@@ -94,59 +94,64 @@ def judge(limits: Iterable[Limit], results: Sequence[Result]) -> list[Verdict]:
         if limit.ratio_to and value is not None:
             other = measured.get((limit.scenario, limit.ratio_to), {}).get(limit.metric)
             value = value / other if other else None
-        verdicts.append(Verdict(limit, value))
+        verdicts.append(BudgetResult(limit, value))
     return verdicts
 
 
-def as_json(results: Sequence[Result], verdicts: Sequence[Verdict], generator: str) -> bytes:
+def encode_json(results: Sequence[MeasurementResult], verdicts: Sequence[BudgetResult], generator: str) -> bytes:
     """Everything, for machines."""
     document: dict[str, Any] = {
-        "machine": machine(),
+        "machine": describe_machine(),
         "load_generator": generator,
         "results": results,
         "limits": [
-            {**msgspec.to_builtins(verdict.limit), "value": verdict.value, "kept": verdict.kept} for verdict in verdicts
+            {**msgspec.to_builtins(verdict.budget), "value": verdict.value, "kept": verdict.kept}
+            for verdict in verdicts
         ],
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def machine() -> dict[str, str]:
+def describe_machine() -> dict[str, str]:
     """What the numbers were taken on."""
     model = platform.processor()
-    for line in _lines(Path("/proc/cpuinfo")):
+    for line in _read_lines(Path("/proc/cpuinfo")):
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
     return {"cpu": model, "cores": str(os.cpu_count()), "python": platform.python_version()}
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text("utf-8", "replace").splitlines()
     except OSError:
         return []
 
 
-def markdown(results: Sequence[Result], verdicts: Sequence[Verdict], generator: str) -> str:
+def render_markdown(results: Sequence[MeasurementResult], verdicts: Sequence[BudgetResult], generator: str) -> str:
     """Tables: CPU a request by variant, all that was measured, and the budgets."""
-    facts = machine()
+    facts = describe_machine()
     out = [
         f"{facts['cores']} cores ({facts['cpu']}) for all processes, Python {facts['python']}, Envoy with one worker, "
         f"load from {generator}.",
-        *_by_variant([result for result in results if "cpu_us_per_request" in result.numbers]),
+        *_render_variant_table([result for result in results if "cpu_us_per_request" in result.numbers]),
         "",
         "| scenario | variant | measured |",
         "|---|---|---|",
     ]
     for result in results:
-        numbers = ", ".join(f"{SHOWN[name]} {figure(result.numbers[name])}" for name in SHOWN if name in result.numbers)
+        numbers = ", ".join(
+            f"{METRIC_TITLES[name]} {format_figure(result.numbers[name])}"
+            for name in METRIC_TITLES
+            if name in result.numbers
+        )
         failure = result.error.splitlines()[0] if result.error else ""
         out.append(f"| {result.scenario} | {result.variant} | {numbers or 'failed: ' + failure} |")
-    return "\n".join([*out, *_budgets(verdicts)]) + "\n"
+    return "\n".join([*out, *_render_budget_table(verdicts)]) + "\n"
 
 
-def _by_variant(results: Sequence[Result]) -> list[str]:
+def _render_variant_table(results: Sequence[MeasurementResult]) -> list[str]:
     """Scenarios down, variants across."""
     variants = list(dict.fromkeys(result.variant for result in results))
     cells = {(result.scenario, result.variant): result.numbers["cpu_us_per_request"] for result in results}
@@ -155,30 +160,32 @@ def _by_variant(results: Sequence[Result]) -> list[str]:
     lines = ["", "| CPU us a request | " + " | ".join(variants) + " |", "|---" * (len(variants) + 1) + "|"]
     for scenario in dict.fromkeys(result.scenario for result in results):
         found = (cells.get((scenario, variant)) for variant in variants)
-        lines.append(f"| {scenario} | " + " | ".join("" if cell is None else figure(cell) for cell in found) + " |")
+        lines.append(
+            f"| {scenario} | " + " | ".join("" if cell is None else format_figure(cell) for cell in found) + " |"
+        )
     return lines
 
 
-def _budgets(verdicts: Sequence[Verdict]) -> list[str]:
+def _render_budget_table(verdicts: Sequence[BudgetResult]) -> list[str]:
     if not verdicts:
         return []
     lines = ["", "| budget | limit | measured | |", "|---|---|---|---|"]
     for verdict in verdicts:
-        limit = verdict.limit
-        bound = f"<= {figure(limit.max)}" if limit.max is not None else f">= {figure(limit.min or 0)}"
-        value = "not measured" if verdict.value is None else figure(verdict.value)
+        limit = verdict.budget
+        bound = f"<= {format_figure(limit.max)}" if limit.max is not None else f">= {format_figure(limit.min or 0)}"
+        value = "not measured" if verdict.value is None else format_figure(verdict.value)
         lines.append(f"| {limit.name} | {bound} | {value} | {'kept' if verdict.kept else '**missed**'} |")
     return lines
 
 
-def figure(value: float) -> str:
+def format_figure(value: float) -> str:
     """Three digits that matter."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
-def write_docs(path: Path, table: str) -> None:
+def write_table(path: Path, table: str) -> None:
     """Puts the table between the markers; makes the page if there is none."""
     text = path.read_text("utf-8") if path.exists() else f"# Performance\n\n{BEGIN}\n{END}\n"
     head, found, rest = text.partition(BEGIN)

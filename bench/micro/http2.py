@@ -17,9 +17,9 @@ import hpack
 from epp.clock import SystemClock
 from epp.grpc.http2 import frames as h2
 from epp.grpc.http2.connection import Connection
-from epp.grpc.limits import Limits
-from epp.grpc.rpc import Call
-from epp.grpc.rpc_stats import Streams
+from epp.grpc.limits import TransportLimits
+from epp.grpc.rpc import ServerCall
+from epp.grpc.rpc_stats import RpcStats
 
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 HEADERS = (
@@ -32,70 +32,74 @@ HEADERS = (
     ("x-envoy-internal", "true"),
     ("x-forwarded-for", "10.0.0.1"),
 )
-READ = 64 << 10
+READ_SIZE = 64 << 10
 LONG = (1 << 31) - 1
 
 
-class Answers:
+class ReplyingHandler:
     """Answers the last message of a request with fixed replies."""
 
     __slots__ = ("call", "left", "replies")
 
-    def __init__(self, call: Call, messages: int, replies: list[bytes]) -> None:
+    def __init__(self, call: ServerCall, messages: int, replies: list[bytes]) -> None:
         self.call = call
         self.left = messages
         self.replies = replies
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         self.left -= 1
         if not self.left:
             for reply in self.replies:
                 self.call.send(reply)
             self.call.finish()
 
-    def half_closed(self) -> None:
+    def on_half_close(self) -> None:
         pass
 
-    def lost(self) -> None:
+    def on_cancel(self) -> None:
         pass
 
 
-def request(encoder: hpack.Encoder, stream: int, messages: list[bytes]) -> bytes:
+def build_request(encoder: hpack.Encoder, stream: int, messages: list[bytes]) -> bytes:
     """The octets of one stream as Envoy sends them."""
-    return h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(HEADERS)) + data(stream, messages)
+    return h2.encode_frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(HEADERS)) + build_data_frames(
+        stream, messages
+    )
 
 
-def data(stream: int, messages: list[bytes]) -> bytes:
+def build_data_frames(stream: int, messages: list[bytes]) -> bytes:
     """Messages in DATA frames of the usual size."""
     parts = []
     for message in messages:
         framed = b"\0" + len(message).to_bytes(4, "big") + message
         parts += [
-            h2.frame(h2.DATA, 0, stream, framed[i : i + h2.DEFAULT_FRAME])
-            for i in range(0, len(framed), h2.DEFAULT_FRAME)
+            h2.encode_frame(h2.DATA, 0, stream, framed[i : i + h2.DEFAULT_MAX_FRAME_SIZE])
+            for i in range(0, len(framed), h2.DEFAULT_MAX_FRAME_SIZE)
         ]
     return b"".join(parts)
 
 
-def run(streams: int, messages: list[bytes], replies: list[bytes]) -> float:
+def measure_cpu(streams: int, messages: list[bytes], replies: list[bytes]) -> float:
     """Seconds of CPU a stream."""
-    methods: dict[str, Callable[[Call], Answers]] = {METHOD: lambda call: Answers(call, len(messages), replies)}
-    connection = Connection(methods, SystemClock(), Limits(), Streams(), lambda: None)
-    connection.receive(h2.PREFACE + h2.settings({h2.SETTING_WINDOW: 1 << 24}))
-    connection.take()
+    methods: dict[str, Callable[[ServerCall], ReplyingHandler]] = {
+        METHOD: lambda call: ReplyingHandler(call, len(messages), replies)
+    }
+    connection = Connection(methods, SystemClock(), TransportLimits(), RpcStats(), lambda: None)
+    connection.receive_data(h2.CONNECTION_PREFACE + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 1 << 24}))
+    connection.data_to_send()
     encoder = hpack.Encoder()
     spent = 0.0
     for index in range(streams):
         stream = 2 * index + 1
-        octets = request(encoder, stream, messages)
-        reads = [octets[i : i + READ] for i in range(0, len(octets), READ)]
-        connection.receive(h2.window_update(0, sum(map(len, replies)) + 100))
+        octets = build_request(encoder, stream, messages)
+        reads = [octets[i : i + READ_SIZE] for i in range(0, len(octets), READ_SIZE)]
+        connection.receive_data(h2.encode_window_update(0, sum(map(len, replies)) + 100))
         start = time.process_time()
         for read in reads:
-            connection.receive(read)
-            connection.take()
-        while connection.more:
-            connection.take()
+            connection.receive_data(read)
+            connection.data_to_send()
+        while connection.has_data_to_send:
+            connection.data_to_send()
         spent += time.process_time() - start
     assert not connection.streams
     return spent / streams
@@ -112,7 +116,7 @@ def main() -> None:
         "large": ([bytes(400), *[bytes(32 << 10)] * 13], [bytes(200), *[bytes(62_000)] * 7], arguments.streams // 10),
     }
     for name, (messages, replies, streams) in shapes.items():
-        best = min(run(streams, messages, replies) for _ in range(arguments.repeat))
+        best = min(measure_cpu(streams, messages, replies) for _ in range(arguments.repeat))
         print(f"{name:6} {best * 1e6:7.1f} us of CPU a stream")
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from timeit import repeat
 
-from epp.api import Ended
+from epp.api import RequestOutcome
 from epp.obs.metrics import Metrics
 
 
 def main() -> None:
     """Prints microseconds a request, best of five rounds."""
     metrics = Metrics()
-    how = Ended("completed", 200, 1.5, 0.25, prompt_tokens=900, cached_tokens=512, output_tokens=120)
+    how = RequestOutcome("completed", 200, 1.5, 0.25, prompt_tokens=900, cached_tokens=512, output_tokens=120)
 
     def request() -> None:
-        metrics.scheduled(0.00006, "llama", "pod-1-rank-0", "default", 8000)
-        metrics.routed("llama", "llama", "default-flow", 0, 4096, 900).ended(True, 30_000, how)
+        metrics.record_scheduling_attempt(0.00006, "llama", "pod-1-rank-0", "default", 8000)
+        metrics.record_routed_request("llama", "llama", "default-flow", 0, 4096, 900).record_end(True, 30_000, how)
 
     rounds = 20_000
     best = min(repeat(request, number=rounds, repeat=5)) / rounds

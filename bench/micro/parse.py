@@ -9,17 +9,17 @@ import json
 from collections.abc import Callable
 from timeit import repeat
 
-from epp.allocator import keep_freed_memory
-from epp.api import Column, Endpoints, Fact, Parser
+from epp.allocator import retain_freed_memory
+from epp.api import Column, Endpoints, Parser, RequestAttribute
 from epp.parsers.openai import OpenAIParser
 from epp.parsers.passthrough import PassthroughParser
-from epp.parsers.rewrite import with_model
-from epp.parsers.select import ParserTable
+from epp.parsers.rewrite import replace_model
+from epp.parsers.select import ParserSelector
 from epp.parsers.usage import UsageScanner
 from epp.testing import builders
-from scorers.producers.approx_prefix_cache import ApproxPrefixCache
-from scorers.producers.inflight_load import InflightLoad
-from scorers.producers.token import TokenEstimate
+from scorers.producers.approx_prefix_cache import ApproxPrefixCacheProducer
+from scorers.producers.inflight_load import InflightLoadProducer
+from scorers.producers.token import TokenProducer
 
 CHAT = "/v1/chat/completions"
 # Source code: a line end every 40 bytes and some quotes, as escapes in JSON.
@@ -46,32 +46,32 @@ def body(size: int, path: str) -> bytes:
 
 def producers(size: int, pool: Endpoints) -> None:
     """Token estimate, prefix lookup and load of one request over this pool, and learning from the pick."""
-    token, prefix, load = TokenEstimate(), ApproxPrefixCache(), InflightLoad()
+    token, prefix, load = TokenProducer(), ApproxPrefixCacheProducer(), InflightLoadProducer()
     text = OpenAIParser().parse(CHAT, {}, body(size, CHAT)).text
 
     def produce() -> None:
-        request = builders.request(text=text, model="m")
+        request = builders.build_request(text=text, model="m")
         endpoints = pool
         for producer in (token, prefix, load):
             found = producer.produce(request, endpoints)
-            request.facts.update({key: value for key, value in found.items() if isinstance(key, Fact)})
+            request.attributes.update({key: value for key, value in found.items() if isinstance(key, RequestAttribute)})
             endpoints = endpoints.with_columns({key: value for key, value in found.items() if isinstance(key, Column)})
-        prefix.picked(request, {"default": 3})
+        prefix.pre_request(request, {"default": 3})
 
     row(f"producers and learning, {size // 1000} KB, {len(pool)} endpoints", produce, 20, 2000 if size > 9999 else 40)
 
 
 def main() -> None:
     """Prints the table."""
-    keep_freed_memory()
+    retain_freed_memory()
     parser: Parser = OpenAIParser()
     for size, number, target in ((4_000, 500, 6.0), (400_000, 10, 350.0)):
         for path in (CHAT, "/v1/completions"):
             raw = body(size, path)
             row(f"{path}, {size // 1000} KB", lambda path=path, raw=raw: parser.parse(path, {}, raw), number, target)  # type: ignore[misc]
-        row(f"another model, {size // 1000} KB", lambda raw=raw: with_model(raw, "other"), number, target)  # type: ignore[misc]
-    table = ParserTable([("openai-parser", parser), ("passthrough-parser", PassthroughParser())])
-    row("choice of the parser", lambda: table.choose(CHAT), 1000, 1)
+        row(f"another model, {size // 1000} KB", lambda raw=raw: replace_model(raw, "other"), number, target)  # type: ignore[misc]
+    table = ParserSelector([("openai-parser", parser), ("passthrough-parser", PassthroughParser())])
+    row("choice of the parser", lambda: table.select(CHAT), 1000, 1)
     scanner = UsageScanner()
     row("chunk without usage", lambda: scanner.feed(CHUNK), 1000, 1)
     row("chunk without usage, cut anywhere", lambda: scanner.feed(CHUNK[:-9]), 1000, 1)
@@ -79,7 +79,7 @@ def main() -> None:
     row("chunk with usage", lambda: scanner.feed(with_usage), 1000, 5)
     for size in (4_000, 400_000):
         for count in (10, 1000):
-            producers(size, builders.endpoints(block_size=[16.0] * count, block_count=[40_000.0] * count))
+            producers(size, builders.build_endpoints(block_size=[16.0] * count, block_count=[40_000.0] * count))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ from time import perf_counter
 
 import numpy as np
 
-from scorers.producers.prefix_index import PrefixIndex, chain
+from scorers.producers.prefix_index import PrefixIndex, hash_prompt_blocks
 
 BLOCK_BYTES = 256
-LONG = 400_000
-MOST = 2048
+LONG_PROMPT_BYTES = 400_000
+MAX_BLOCKS = 2048
 CAPACITY = 31_250
 
 
-def best(work: Callable[[], object], repeats: int = 50) -> float:
+def best_milliseconds(work: Callable[[], object], repeats: int = 50) -> float:
     """Milliseconds of the fastest of some runs."""
     fastest = float("inf")
     for _ in range(repeats):
@@ -34,12 +34,12 @@ def best(work: Callable[[], object], repeats: int = 50) -> float:
     return fastest * 1e3
 
 
-def row(what: str, value: float, unit: str, target: float) -> None:
+def print_row(what: str, value: float, unit: str, target: float) -> None:
     """One line of the table."""
     print(f"{what:<64} {value:>9.3f} {unit}   target {target:g}  {'ok' if value <= target else 'MISSED'}")
 
 
-def resident_mb() -> float:
+def resident_megabytes() -> float:
     """Resident memory of this process, MB; the peak where there is no /proc."""
     statm = Path("/proc/self/statm")
     if statm.exists():
@@ -47,39 +47,71 @@ def resident_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def times() -> None:
+def measure_times() -> None:
     """One 400 KB prompt, 100 endpoints."""
     rng = Random(1)
-    prompt = rng.randbytes(LONG)
-    hashes = chain(prompt, BLOCK_BYTES, MOST, "model", "")
-    row(f"hash 400 KB ({len(hashes)} blocks)", best(lambda: chain(prompt, BLOCK_BYTES, MOST, "m", "")), "ms", 0.3)
-    row("hash 4 KB", best(lambda: chain(prompt[:4096], BLOCK_BYTES, MOST, "m", "")), "ms", 0.01)
+    prompt = rng.randbytes(LONG_PROMPT_BYTES)
+    hashes = hash_prompt_blocks(prompt, BLOCK_BYTES, MAX_BLOCKS, "model", "")
+    print_row(
+        f"hash 400 KB ({len(hashes)} blocks)",
+        best_milliseconds(lambda: hash_prompt_blocks(prompt, BLOCK_BYTES, MAX_BLOCKS, "m", "")),
+        "ms",
+        0.3,
+    )
+    print_row(
+        "hash 4 KB",
+        best_milliseconds(lambda: hash_prompt_blocks(prompt[:4096], BLOCK_BYTES, MAX_BLOCKS, "m", "")),
+        "ms",
+        0.01,
+    )
     slots = np.arange(100)
     index = PrefixIndex()
     for slot in range(100):
         for _ in range(3):
-            index.touch(slot, chain(rng.randbytes(LONG), BLOCK_BYTES, MOST, "m", ""), CAPACITY)
-    row("lookup, nobody holds it", best(lambda: index.matches(hashes, slots)), "ms", 0.01)
+            index.touch(
+                slot, hash_prompt_blocks(rng.randbytes(LONG_PROMPT_BYTES), BLOCK_BYTES, MAX_BLOCKS, "m", ""), CAPACITY
+            )
+    print_row("lookup, nobody holds it", best_milliseconds(lambda: index.match_lengths(hashes, slots)), "ms", 0.01)
     for slot in range(100):
-        index.touch(slot, chain(prompt[: LONG * (slot + 1) // 100], BLOCK_BYTES, MOST, "model", ""), CAPACITY)
-    row("lookup, 100 endpoints hold 100 different lengths of it", best(lambda: index.matches(hashes, slots)), "ms", 1)
+        index.touch(
+            slot,
+            hash_prompt_blocks(prompt[: LONG_PROMPT_BYTES * (slot + 1) // 100], BLOCK_BYTES, MAX_BLOCKS, "model", ""),
+            CAPACITY,
+        )
+    print_row(
+        "lookup, 100 endpoints hold 100 different lengths of it",
+        best_milliseconds(lambda: index.match_lengths(hashes, slots)),
+        "ms",
+        1,
+    )
     for slot in range(100):
         index.touch(slot, hashes, CAPACITY)
-    row("lookup, 100 endpoints hold all of it", best(lambda: index.matches(hashes, slots)), "ms", 1)
-    other = chain(rng.randbytes(256), BLOCK_BYTES, MOST, "m", "")
+    print_row(
+        "lookup, 100 endpoints hold all of it", best_milliseconds(lambda: index.match_lengths(hashes, slots)), "ms", 1
+    )
+    other = hash_prompt_blocks(rng.randbytes(256), BLOCK_BYTES, MAX_BLOCKS, "m", "")
 
     def alternating() -> None:
         index.touch(5, other, CAPACITY)
         index.touch(5, hashes, CAPACITY)
 
-    row("touch 1,563 blocks that it holds, but not as the newest", best(alternating), "ms", 0.4)
-    row("touch 1,563 blocks that are the newest", best(lambda: index.touch(5, hashes, CAPACITY)), "ms", 0.4)
-    fresh = iter([chain(rng.randbytes(LONG), BLOCK_BYTES, MOST, "m", "") for _ in range(100)])
-    row("touch 1,563 new blocks, median", median(lambda: index.touch(7, next(fresh), CAPACITY), 100), "ms", 0.4)
-    row("forget an endpoint", best(lambda: index.forget(7), 1), "ms", 5)
+    print_row("touch 1,563 blocks that it holds, but not as the newest", best_milliseconds(alternating), "ms", 0.4)
+    print_row(
+        "touch 1,563 blocks that are the newest", best_milliseconds(lambda: index.touch(5, hashes, CAPACITY)), "ms", 0.4
+    )
+    fresh = iter(
+        [hash_prompt_blocks(rng.randbytes(LONG_PROMPT_BYTES), BLOCK_BYTES, MAX_BLOCKS, "m", "") for _ in range(100)]
+    )
+    print_row(
+        "touch 1,563 new blocks, median",
+        median_milliseconds(lambda: index.touch(7, next(fresh), CAPACITY), 100),
+        "ms",
+        0.4,
+    )
+    print_row("forget an endpoint", best_milliseconds(lambda: index.remove_slot(7), 1), "ms", 5)
 
 
-def median(work: Callable[[], object], repeats: int) -> float:
+def median_milliseconds(work: Callable[[], object], repeats: int) -> float:
     """Milliseconds of the median run."""
     spans = []
     for _ in range(repeats):
@@ -89,31 +121,31 @@ def median(work: Callable[[], object], repeats: int) -> float:
     return sorted(spans)[repeats // 2] * 1e3
 
 
-def memory(endpoints: int, prompt_bytes: int) -> None:
+def measure_memory(endpoints: int, prompt_bytes: int) -> None:
     """A million blocks of unlike prompts in LRUs that have been turned over twice."""
     rng = Random(2)
     capacity = 1_000_000 // endpoints
     index = PrefixIndex()
     gc.collect()
-    before = resident_mb()
+    before = resident_megabytes()
     touched = 0
     while touched < 3_000_000:
-        hashes = chain(rng.randbytes(prompt_bytes), BLOCK_BYTES, MOST, "m", "")
+        hashes = hash_prompt_blocks(rng.randbytes(prompt_bytes), BLOCK_BYTES, MAX_BLOCKS, "m", "")
         index.touch(rng.randrange(endpoints), hashes, capacity)
         touched += len(hashes)
-    now = resident_mb()
+    now = resident_megabytes()
     what = f"{len(index):,} blocks on {endpoints} endpoints, {prompt_bytes:,} B prompts: process"
-    row(what, now, "MB", 150)
+    print_row(what, now, "MB", 150)
     print(f"{'  of which more than before it':<64} {now - before:>9.3f} MB")
 
 
 def main() -> None:
     """Times here; memory in a fresh process each, so that one's garbage is not the next one's."""
     if len(sys.argv) > 1:
-        memory(int(sys.argv[1]), int(sys.argv[2]))
+        measure_memory(int(sys.argv[1]), int(sys.argv[2]))
         return
-    times()
-    for endpoints, prompt_bytes in ((100, 4096), (50, 4096), (32, 4096), (100, LONG), (100, 200)):
+    measure_times()
+    for endpoints, prompt_bytes in ((100, 4096), (50, 4096), (32, 4096), (100, LONG_PROMPT_BYTES), (100, 200)):
         subprocess.run([sys.executable, "-m", "bench.micro.prefix", str(endpoints), str(prompt_bytes)], check=True)
 
 

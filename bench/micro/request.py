@@ -24,29 +24,29 @@ from uuid import UUID
 
 import hpack
 
-from bench.cost.inside import make_director, scrape
-from bench.cost.load import PATH, bodies
+from bench.cost.inside import create_director, record_random_scrape
+from bench.cost.load import REQUEST_PATH, build_bodies
 from bench.micro import http2
 from epp.cli.serve import GC_THRESHOLDS
 from epp.clock import SystemClock
 from epp.extproc import handler
-from epp.extproc.session import Limits as SessionLimits
+from epp.extproc.session import RequestLimits as SessionLimits
 from epp.grpc.http2 import frames as h2
 from epp.grpc.http2.connection import Connection
-from epp.grpc.limits import Limits
-from epp.grpc.rpc_stats import Streams
+from epp.grpc.limits import TransportLimits
+from epp.grpc.rpc_stats import RpcStats
 from epp.requestcontrol.completion import AccessLogCompletion, Completion, ObservedCompletion
-from epp.requestcontrol.interfaces import LogEntry
+from epp.requestcontrol.interfaces import AccessLogEntry
 from epp.tasks import Tasks
 from epp.testing.events import request_body, request_headers, response_body, response_headers
 
 SERVERS = 10
-AT_ONCE = 8
+INTERLEAVED_REQUESTS = 8
 BATCH = 400
-FEW = 40  # requests whose instructions are counted
-SHOWN = 40
+TRACED_REQUESTS = 40  # requests whose instructions are counted
+REPORTED_FUNCTIONS = 40
 EVENT = b'data: {"id":"cmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" tok"}}]}\n\n'
-Read = tuple[bytes, list[LogEntry]]
+Read = tuple[bytes, list[AccessLogEntry]]
 """What one read of the socket brings, and the lines of the access log that come with it."""
 
 
@@ -55,96 +55,101 @@ class Traffic:
 
     def __init__(self, observed: bool) -> None:
         self._observed = observed
-        self._bodies = [body.encode() for body in bodies(4096, 64)]
+        self._bodies = [body.encode() for body in build_bodies(4096, 64)]
         self._encoder = hpack.Encoder()
         self._rng = Random(1)
         self._stream = -1
 
-    def greeting(self) -> bytes:
-        settings = h2.settings({h2.SETTING_WINDOW: 1 << 24})
-        return h2.PREFACE + settings + h2.window_update(0, h2.MAX_WINDOW - h2.DEFAULT_WINDOW)
+    def client_preface(self) -> bytes:
+        settings = h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 1 << 24})
+        return (
+            h2.CONNECTION_PREFACE + settings + h2.encode_window_update(0, h2.MAX_WINDOW_SIZE - h2.DEFAULT_WINDOW_SIZE)
+        )
 
-    def reads(self, requests: int) -> Iterator[Read]:
+    def generate_reads(self, requests: int) -> Iterator[Read]:
         """Some requests together, then their answers, then their ends."""
-        for _ in range(0, requests, AT_ONCE):
-            streams = [(self._next(), str(UUID(int=self._rng.getrandbits(128), version=4))) for _ in range(AT_ONCE)]
-            yield b"".join(self._asked(*each) for each in streams), []
+        for _ in range(0, requests, INTERLEAVED_REQUESTS):
+            streams = [
+                (self._next_stream_id(), str(UUID(int=self._rng.getrandbits(128), version=4)))
+                for _ in range(INTERLEAVED_REQUESTS)
+            ]
+            yield b"".join(self._encode_request(*each) for each in streams), []
             if self._observed:
-                yield b"".join(self._answered(stream) for stream, _ in streams), []
-            ends = b"".join(h2.reset(stream, h2.Code.CANCEL) for stream, _ in streams)
-            yield ends, [] if self._observed else [_line(request_id) for _, request_id in streams]
+                yield b"".join(self._encode_response(stream) for stream, _ in streams), []
+            ends = b"".join(h2.encode_rst_stream(stream, h2.ErrorCode.CANCEL) for stream, _ in streams)
+            yield ends, [] if self._observed else [_build_log_entry(request_id) for _, request_id in streams]
 
-    def _next(self) -> int:
+    def _next_stream_id(self) -> int:
         self._stream += 2
         return self._stream
 
-    def _asked(self, stream: int, request_id: str) -> bytes:
+    def _encode_request(self, stream: int, request_id: str) -> bytes:
         body = self._bodies[stream // 2 % len(self._bodies)]
         headers = {"content-type": "application/json", "content-length": str(len(body)), "x-request-id": request_id}
         headers |= {"user-agent": "python-httpx/0.28.1", "accept": "application/json", "x-forwarded-proto": "http"}
-        lines = (request_headers(PATH, headers=headers), request_body(body), request_body(end=True))
-        return http2.request(self._encoder, stream, _messages(lines))
+        lines = (request_headers(REQUEST_PATH, headers=headers), request_body(body), request_body(end=True))
+        return http2.build_request(self._encoder, stream, _serialize_events(lines))
 
-    def _answered(self, stream: int) -> bytes:
+    def _encode_response(self, stream: int) -> bytes:
         head = response_headers(200, headers={"content-type": "text/event-stream", "transfer-encoding": "chunked"})
-        return http2.data(stream, _messages((head, response_body(EVENT), response_body(end=True))))
+        return http2.build_data_frames(stream, _serialize_events((head, response_body(EVENT), response_body(end=True))))
 
 
-def _messages(lines: tuple[Any, ...]) -> list[bytes]:
+def _serialize_events(lines: tuple[Any, ...]) -> list[bytes]:
     return [line.message + b"\x42\0" for line in lines]  # Envoy's empty metadata
 
 
-def _line(request_id: str) -> LogEntry:
-    return LogEntry(request_id, 200, "", 0.0, 0.1, ttfb_seconds=0.05, response_bytes=len(EVENT))
+def _build_log_entry(request_id: str) -> AccessLogEntry:
+    return AccessLogEntry(request_id, 200, "", 0.0, 0.1, ttfb_seconds=0.05, response_bytes=len(EVENT))
 
 
-class Picker:
+class PickerUnderTest:
     """Connection, handler and director of one picker with ten endpoints."""
 
     def __init__(self, completion: str) -> None:
         clock, rng = SystemClock(), Random(1)
         self._log = AccessLogCompletion(clock, rng) if completion == "access-log" else None
         source: Completion = self._log or ObservedCompletion()
-        self._director, self._table = make_director(SERVERS, clock, rng, source)
-        methods = handler.methods(self._director, Tasks("bench"), SessionLimits(), 1.0)
-        self._connection = Connection(methods, clock, Limits(), Streams(), lambda: None)
+        self._director, self._table = create_director(SERVERS, clock, rng, source)
+        methods = handler.ext_proc_methods(self._director, Tasks("bench"), SessionLimits(), 1.0)
+        self._connection = Connection(methods, clock, TransportLimits(), RpcStats(), lambda: None)
         self._traffic = Traffic(observed=self._log is None)
         self._clock, self._rng = clock, rng
-        self._read((self._traffic.greeting(), []))
+        self._process_read((self._traffic.client_preface(), []))
 
-    def prepared(self, requests: int) -> list[Read]:
+    def prepare_reads(self, requests: int) -> list[Read]:
         """Reads to come; and one endpoint's scrape has arrived meanwhile."""
-        scrape(self._table, self._rng.randrange(SERVERS), self._clock, self._rng)
-        return list(self._traffic.reads(requests))
+        record_random_scrape(self._table, self._rng.randrange(SERVERS), self._clock, self._rng)
+        return list(self._traffic.generate_reads(requests))
 
-    def take(self, reads: list[Read]) -> None:
+    def process_reads(self, reads: list[Read]) -> None:
         for read in reads:
-            self._read(read)
+            self._process_read(read)
 
-    def _read(self, read: Read) -> None:
+    def _process_read(self, read: Read) -> None:
         data, lines = read
-        self._connection.receive(data)
-        self._connection.take()
+        self._connection.receive_data(data)
+        self._connection.data_to_send()
         if self._log is not None:
             for line in lines:
-                self._log.entry(line)
+                self._log.on_log_entry(line)
 
 
-def microseconds(picker: Picker, repeat: int) -> float:
+def measure_microseconds(picker: PickerUnderTest, repeat: int) -> float:
     """A request, in the best batch: the machine is shared."""
     batches = []
     for _ in range(repeat):
         spent = 0.0
-        for _ in range(BATCH // AT_ONCE):
-            reads = picker.prepared(AT_ONCE)
+        for _ in range(BATCH // INTERLEAVED_REQUESTS):
+            reads = picker.prepare_reads(INTERLEAVED_REQUESTS)
             started = perf_counter()
-            picker.take(reads)
+            picker.process_reads(reads)
             spent += perf_counter() - started
         batches.append(spent / BATCH * 1e6)
     return min(batches)
 
 
-def opcodes(picker: Picker) -> Counter[str]:
+def count_opcodes(picker: PickerUnderTest) -> Counter[str]:
     """Instructions by function, of some requests."""
     found: Counter[str] = Counter()
 
@@ -156,11 +161,11 @@ def opcodes(picker: Picker) -> Counter[str]:
             found[f"{code.co_filename.rpartition('/')[2]} {code.co_name}"] += 1
         return trace
 
-    for _ in range(FEW // AT_ONCE):
-        reads = picker.prepared(AT_ONCE)
+    for _ in range(TRACED_REQUESTS // INTERLEAVED_REQUESTS):
+        reads = picker.prepare_reads(INTERLEAVED_REQUESTS)
         sys.settrace(trace)
         try:
-            picker.take(reads)
+            picker.process_reads(reads)
         finally:
             sys.settrace(None)
     return found
@@ -173,16 +178,18 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=15)
     parser.add_argument("--opcodes", action="store_true", help="count bytecode instead of time")
     arguments = parser.parse_args()
-    picker = Picker(arguments.completion)
-    picker.take(picker.prepared(BATCH))
+    picker = PickerUnderTest(arguments.completion)
+    picker.process_reads(picker.prepare_reads(BATCH))
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     if not arguments.opcodes:
-        print(f"{arguments.completion}: {microseconds(picker, arguments.repeat):.1f} us a request")
+        print(f"{arguments.completion}: {measure_microseconds(picker, arguments.repeat):.1f} us a request")
         return
-    found = opcodes(picker)
-    print(f"{arguments.completion}: {found.total() / FEW:,.0f} instructions a request")
-    print("\n".join(f"  {count / FEW:8.1f}  {name}" for name, count in found.most_common(SHOWN)))
+    found = count_opcodes(picker)
+    print(f"{arguments.completion}: {found.total() / TRACED_REQUESTS:,.0f} instructions a request")
+    print(
+        "\n".join(f"  {count / TRACED_REQUESTS:8.1f}  {name}" for name, count in found.most_common(REPORTED_FUNCTIONS))
+    )
 
 
 if __name__ == "__main__":

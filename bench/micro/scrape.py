@@ -27,7 +27,7 @@ from epp.api import Endpoint
 from epp.clock import SystemClock
 from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
 from epp.datalayer.scrape.scraper import Scraper
-from epp.datastore.endpoint_store import Table
+from epp.datastore.endpoint_store import EndpointStore
 from epp.tasks import Tasks
 
 PAGE = Path(__file__).parents[2] / "tests/data/vllm/metrics_under_load.txt"
@@ -71,8 +71,8 @@ def fleet(count: int) -> Iterator[list[int]]:
 async def measure(ports: list[int], seconds: float, interval: float) -> dict[str, float]:
     """Cores, scrapes a second, microseconds a scrape, of which in the kernel, and resident megabytes."""
     clock, tasks = SystemClock(), Tasks("bench")
-    table = Table(clock)
-    table.sync(Endpoint(name=f"e{port}", address="127.0.0.1", port=port) for port in ports)
+    table = EndpointStore(clock)
+    table.replace_all(Endpoint(name=f"e{port}", address="127.0.0.1", port=port) for port in ports)
     scrapes = 0
 
     def count(slot: int, started: float) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 from epp.extproc import handler
-from epp.extproc.session import Limits
-from epp.grpc.rpc import Method
+from epp.extproc.session import RequestLimits
+from epp.grpc.rpc import HandlerFactory
 from epp.pb import ext_proc_pb2 as pb
-from epp.requestcontrol.interfaces import Head, Route
+from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision
 from epp.tasks import Tasks
 from epp.testing.events import request_body, request_headers, response_body, response_headers
 
@@ -40,13 +40,13 @@ ANSWER = {"content-type": "text/event-stream", "date": "Thu, 01 Jan 2026 00:00:0
 EVENT = b'data: {"id": "cmpl-1", "object": "text_completion", "choices": [{"index": 0, "text": " word"}]}\n\n' * 2
 
 
-class Nothing:
+class NullPeer:
     """A transport and a flight that do nothing, and a decider that always says the same."""
 
     def __init__(self, *, observe: bool) -> None:
-        self.route = Route("10.0.0.1:8000", self, observe)
+        self.route = RoutingDecision("10.0.0.1:8000", self, observe)
 
-    def decide(self, head: Head, body: bytes) -> Route:
+    def route_request(self, head: RequestHeaders, body: bytes) -> RoutingDecision:
         return self.route
 
     def send(self, message: bytes) -> None:
@@ -55,28 +55,28 @@ class Nothing:
     def finish(self, status: int = 0, message: str = "") -> None:
         pass
 
-    def served(self, target: str) -> None:
+    def on_served_by(self, target: str) -> None:
         pass
 
-    def response_started(self, status: int, headers: Mapping[str, str]) -> None:
+    def on_response_headers(self, status: int, headers: Mapping[str, str]) -> None:
         pass
 
-    def response_data(self, data: bytes) -> None:
+    def on_response_body(self, data: bytes) -> None:
         pass
 
-    def ended(self, cause: str) -> None:
+    def finalize(self, cause: str) -> None:
         pass
 
 
-def stream(method: Method, peer: Nothing, messages: Sequence[bytes]) -> None:
+def play_stream(method: HandlerFactory, peer: NullPeer, messages: Sequence[bytes]) -> None:
     """One stream from beginning to end."""
     opened = method(peer)
     for message in messages:
-        opened.message(message)
-    opened.half_closed()
+        opened.on_message(message)
+    opened.on_half_close()
 
 
-def best(work: Callable[[], object], repeat: int, count: int = BATCH) -> float:
+def best_microseconds(work: Callable[[], object], repeat: int, count: int = BATCH) -> float:
     """Microseconds a call, of the best batch: the machine is shared."""
     batches = []
     for _ in range(repeat):
@@ -87,20 +87,20 @@ def best(work: Callable[[], object], repeat: int, count: int = BATCH) -> float:
     return min(batches)
 
 
-def octets(*lines: object) -> list[bytes]:
+def serialize_events(*lines: object) -> list[bytes]:
     """The messages of a transcript's events."""
     return [line.message for line in lines]  # type: ignore[attr-defined]
 
 
-def scenarios() -> list[tuple[str, bool, list[bytes], float]]:
+def build_scenarios() -> list[tuple[str, bool, list[bytes], float]]:
     """(name, observed, messages, budget beyond protobuf)"""
     head = request_headers(headers=HEADERS)
-    short = octets(head, request_body(b"x" * 4096, end=True))
+    short = serialize_events(head, request_body(b"x" * 4096, end=True))
     piece = b"x" * 32_768
-    long = octets(head, *[request_body(piece)] * 12, request_body(piece, end=True))
+    long = serialize_events(head, *[request_body(piece)] * 12, request_body(piece, end=True))
     started = response_headers(200, headers=ANSWER)
-    one = octets(started, response_body(EVENT, end=True))
-    many = octets(started, *[response_body(EVENT)] * 299, response_body(EVENT, end=True))
+    one = serialize_events(started, response_body(EVENT, end=True))
+    many = serialize_events(started, *[response_body(EVENT)] * 299, response_body(EVENT, end=True))
     return [
         ("short, request phase", False, short, REQUEST_US),
         ("short, and an answer of 1 piece", True, [*short, *one], 2 * REQUEST_US),
@@ -109,22 +109,22 @@ def scenarios() -> list[tuple[str, bool, list[bytes], float]]:
     ]
 
 
-def chunk(method: Method, peer: Nothing, repeat: int) -> float:
+def time_response_chunk(method: HandlerFactory, peer: NullPeer, repeat: int) -> float:
     """One piece of an answer."""
     opened = method(peer)
-    for message in octets(request_headers(end=True), response_headers(200, headers=ANSWER)):
-        opened.message(message)
-    [message] = octets(response_body(EVENT))
-    return best(lambda: opened.message(message), repeat, 20 * BATCH)
+    for message in serialize_events(request_headers(end=True), response_headers(200, headers=ANSWER)):
+        opened.on_message(message)
+    [message] = serialize_events(response_body(EVENT))
+    return best_microseconds(lambda: opened.on_message(message), repeat, 20 * BATCH)
 
 
-def parse(messages: Sequence[bytes]) -> None:
+def parse_with_protobuf(messages: Sequence[bytes]) -> None:
     """What protobuf itself takes."""
     for message in messages:
         pb.ProcessingRequest.FromString(message)
 
 
-def row(name: str, microseconds: float, protobuf: float, budget: float) -> None:
+def print_row(name: str, microseconds: float, protobuf: float, budget: float) -> None:
     verdict = "ok" if microseconds - protobuf <= budget else "MISSED"
     print(f"  {name:<36} {microseconds:>8.1f} us  protobuf {protobuf:>6.1f}  budget +{budget:>6.1f}  {verdict}")
 
@@ -134,15 +134,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=9)
     repeat = parser.parse_args().repeat
-    for name, observe, messages, budget in scenarios():
-        peer = Nothing(observe=observe)
-        method = handler.methods(peer, Tasks("bench"), Limits(), 1.0)[handler.PROCESS]
+    for name, observe, messages, budget in build_scenarios():
+        peer = NullPeer(observe=observe)
+        method = handler.ext_proc_methods(peer, Tasks("bench"), RequestLimits(), 1.0)[handler.PROCESS_METHOD]
         count = max(10, BATCH * 2 // len(messages))
-        taken = best(lambda: stream(method, peer, messages), repeat, count)  # noqa: B023 (called at once)
-        row(name, taken, best(lambda: parse(messages), repeat, count), budget)  # noqa: B023
-    peer = Nothing(observe=True)
-    method = handler.methods(peer, Tasks("bench"), Limits(), 1.0)[handler.PROCESS]
-    row("one piece of an answer", chunk(method, peer, repeat), 0.0, CHUNK_US)
+        taken = best_microseconds(lambda: play_stream(method, peer, messages), repeat, count)  # noqa: B023 (called at once)
+        print_row(name, taken, best_microseconds(lambda: parse_with_protobuf(messages), repeat, count), budget)  # noqa: B023
+    peer = NullPeer(observe=True)
+    method = handler.ext_proc_methods(peer, Tasks("bench"), RequestLimits(), 1.0)[handler.PROCESS_METHOD]
+    print_row("one piece of an answer", time_response_chunk(method, peer, repeat), 0.0, CHUNK_US)
 
 
 if __name__ == "__main__":

@@ -10,25 +10,25 @@ import msgspec
 from bench.paper import jobs
 from epp_batch.manifests import queues
 from epp_batch.planner import (
-    Delays,
-    Demand,
-    Outcome,
-    Policy,
-    Search,
-    Speeds,
-    World,
-    arrange,
-    bound,
-    demands,
-    machine,
+    ClusterModel,
+    ControlPlaneDelays,
+    PlannedJob,
+    SearchOptions,
+    SpeedModel,
+    SubmissionPolicy,
+    TimelineStats,
+    arrange_jobs,
+    build_gpu_nodes,
+    build_planned_jobs,
+    compute_makespan_bound,
+    compute_timeline_stats,
     objects,
-    outcome,
-    run,
+    simulate_jobs,
 )
-from epp_batch.timeline import Event
+from epp_batch.timeline import TimelineEvent
 
-GPUS = {"medium": "gpu", "large": "gpu"}
-SLICES = {"medium": "mig:1g.5gb", "large": "mig:3g.20gb"}
+WHOLE_GPUS = {"medium": "gpu", "large": "gpu"}
+MIG_SLICES = {"medium": "mig:1g.5gb", "large": "mig:3g.20gb"}
 NATIVE, BEST_QUEUE, DAS = "native", "Kueue C", "DAS"
 
 
@@ -36,67 +36,73 @@ class Arm(NamedTuple):
     """One configuration. `preset` names queues of `epp-batch queues`; none for the plain scheduler."""
 
     name: str
-    about: str
+    description: str
     accelerators: Mapping[str, str]
     preset: str = ""
-    policy: Policy = "submission"
+    policy: SubmissionPolicy = "submission"
     ours: bool = False
 
     @property
-    def playable(self) -> bool:
+    def runs_on_control_plane(self) -> bool:
         """On a real control plane: whole GPUs with a queue, and slices, as claims without one."""
-        return self.accelerators is SLICES or bool(self.preset)
+        return self.accelerators is MIG_SLICES or bool(self.preset)
 
 
 ARMS = (
-    Arm(NATIVE, "whole GPUs, default scheduler, first come first served", GPUS),
-    Arm("Kueue A", "whole GPUs, one queue", GPUS, "paper-a"),
-    Arm("Kueue B", "whole GPUs, two queues in a cohort", GPUS, "paper-b"),
-    Arm(BEST_QUEUE, "whole GPUs, one queue, large preempts medium", GPUS, "paper-c"),
-    Arm(DAS, "slices 1g.5gb and 3g.20gb, first fit, no queue", SLICES),
-    Arm("ours, whole GPUs", "one queue, order by search", GPUS, "paper-a", "slots", ours=True),
-    Arm("ours, same slices", "a quota of slots, order by search", SLICES, "slots", "slots", ours=True),
-    Arm("ours, slices chosen", "the same, whole GPUs for the longest", SLICES, "slots", "mixed", ours=True),
+    Arm(NATIVE, "whole GPUs, default scheduler, first come first served", WHOLE_GPUS),
+    Arm("Kueue A", "whole GPUs, one queue", WHOLE_GPUS, "paper-a"),
+    Arm("Kueue B", "whole GPUs, two queues in a cohort", WHOLE_GPUS, "paper-b"),
+    Arm(BEST_QUEUE, "whole GPUs, one queue, large preempts medium", WHOLE_GPUS, "paper-c"),
+    Arm(DAS, "slices 1g.5gb and 3g.20gb, first fit, no queue", MIG_SLICES),
+    Arm("ours, whole GPUs", "one queue, order by search", WHOLE_GPUS, "paper-a", "slots", ours=True),
+    Arm("ours, same slices", "a quota of slots, order by search", MIG_SLICES, "slots", "slots", ours=True),
+    Arm("ours, slices chosen", "the same, whole GPUs for the longest", MIG_SLICES, "slots", "mixed", ours=True),
 )
 
 
-class Found(NamedTuple):
+class ArmResult(NamedTuple):
     """One arm's run."""
 
     arm: Arm
-    world: World
-    order: list[Demand]
-    events: list[Event]
-    figures: Outcome
+    cluster_model: ClusterModel
+    order: list[PlannedJob]
+    events: list[TimelineEvent]
+    stats: TimelineStats
     bound: float
 
     @property
-    def queued(self) -> bool:
+    def uses_kueue(self) -> bool:
         """Played through real Kueue; slices are played without."""
-        return self.world.kueue is not None and self.arm.accelerators is not SLICES
+        return self.cluster_model.kueue is not None and self.arm.accelerators is not MIG_SLICES
 
 
-def world(arm: Arm, delays: Delays, *, resumes: bool = False) -> World:
+def build_arm_cluster(arm: Arm, delays: ControlPlaneDelays, *, resumes: bool = False) -> ClusterModel:
     """The node, with the arm's queues over it."""
-    nodes = machine(sharing="das" if arm.accelerators is SLICES else "whole")
+    nodes = build_gpu_nodes(sharing="das" if arm.accelerators is MIG_SLICES else "whole")
     if not arm.preset:
-        return World(nodes=nodes, delays=delays, resumes=resumes)
-    settings = queues.preset(arm.preset, "batch", 8)
-    manager = queues.configuration(settings)
-    made = objects.world([*queues.objects(settings), *([manager] if manager else [])], nodes=nodes)
-    return msgspec.structs.replace(made, delays=delays, resumes=resumes)
+        return ClusterModel(nodes=nodes, delays=delays, resume_after_preemption=resumes)
+    settings = queues.build_preset(arm.preset, "batch", 8)
+    manager = queues.build_manager_configuration(settings)
+    made = objects.build_cluster_model(
+        [*queues.build_kueue_objects(settings), *([manager] if manager else [])], nodes=nodes
+    )
+    return msgspec.structs.replace(made, delays=delays, resume_after_preemption=resumes)
 
 
-def wanted(arm: Arm, there: World, speeds: Speeds) -> list[Demand]:
+def build_arm_jobs(arm: Arm, there: ClusterModel, speeds: SpeedModel) -> list[PlannedJob]:
     """The jobs as the arm asks for them, in the paper's order."""
     priority = "high-priority" if arm.preset == "paper-c" else ""
     queue = "whisper" if arm.preset == "slots" else ""
-    return demands(jobs.units(), jobs.cluster(arm.accelerators, queue, priority), speeds, there)
+    return build_planned_jobs(jobs.load_units(), jobs.build_cluster(arm.accelerators, queue, priority), speeds, there)
 
 
-def simulate(arm: Arm, speeds: Speeds, search: Search, delays: Delays | None = None) -> Found:
+def simulate_arm(
+    arm: Arm, speeds: SpeedModel, search: SearchOptions, delays: ControlPlaneDelays | None = None
+) -> ArmResult:
     """One arm in virtual time. The paper's worker starts anew when it is preempted."""
-    there = world(arm, delays or Delays(submit=jobs.GAP))
-    order = arrange(arm.policy, wanted(arm, there, speeds), there, speeds, search)
-    events = run(there, order)
-    return Found(arm, there, order, events, outcome(events), bound(order, there.nodes))
+    there = build_arm_cluster(arm, delays or ControlPlaneDelays(submit_interval=jobs.SUBMIT_INTERVAL))
+    order = arrange_jobs(arm.policy, build_arm_jobs(arm, there, speeds), there, speeds, search)
+    events = simulate_jobs(there, order)
+    return ArmResult(
+        arm, there, order, events, compute_timeline_stats(events), compute_makespan_bound(order, there.nodes)
+    )

@@ -5,27 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.paper import jobs
-from bench.paper.arms import Found
+from bench.paper.arms import ArmResult
 from epp_batch import report
-from epp_batch.spec import Options, Run
+from epp_batch.spec import Run, TranscriptionOptions
 
 
-def slug(name: str) -> str:
+def file_slug(name: str) -> str:
     """A file name."""
     return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
 
 
-def svg(found: Found, length: float | None = None) -> str:
+def render_chart(found: ArmResult, length: float | None = None) -> str:
     """The chart; `length` in seconds for two on one scale."""
     run = Run(
         name=found.arm.name,
         output="",
-        options=Options(),
-        units=tuple(jobs.units()),
-        cluster=jobs.cluster(found.arm.accelerators),
+        options=TranscriptionOptions(),
+        units=tuple(jobs.load_units()),
+        cluster=jobs.build_cluster(found.arm.accelerators),
     )
-    return report.svg(report.build(run, found.events, {}, []), length=length, models=("medium", "large"))
+    return report.render_svg(report.build_report(run, found.events, {}, []), length=length, models=("medium", "large"))
 
 
-def write(path: Path, found: Found, length: float | None = None) -> None:
-    path.write_text(svg(found, length), encoding="utf-8")
+def write_chart(path: Path, found: ArmResult, length: float | None = None) -> None:
+    path.write_text(render_chart(found, length), encoding="utf-8")

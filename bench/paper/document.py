@@ -6,64 +6,71 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.paper import charts, tables
-from bench.paper.arms import BEST_QUEUE, DAS, NATIVE, Found
-from bench.paper.orders import Orders, Ratio
-from bench.paper.tables import change, minutes
+from bench.paper.arms import BEST_QUEUE, DAS, NATIVE, ArmResult
+from bench.paper.orders import NativeOrders, RatioFit
+from bench.paper.tables import format_change, format_minutes
 
-WHOLE, SAME, CHOSEN = "ours, whole GPUs", "ours, same slices", "ours, slices chosen"
-CHARTS = (NATIVE, DAS, CHOSEN)
+OURS_WHOLE_GPUS, OURS_SAME_SLICES, OURS_CHOSEN_SLICES = "ours, whole GPUs", "ours, same slices", "ours, slices chosen"
+CHARTS = (NATIVE, DAS, OURS_CHOSEN_SLICES)
 
-TEXT = Path(__file__).with_name("page.md")
+TEMPLATE = Path(__file__).with_name("page.md")
 """The page with holes for numbers and tables."""
 
 
-def write(
+def write_page(
     docs: Path,
-    paper: Mapping[str, Found],
-    orders: Orders,
-    ratios: Sequence[Ratio],
+    paper: Mapping[str, ArmResult],
+    orders: NativeOrders,
+    ratios: Sequence[RatioFit],
     parts: Mapping[str, str],
     scale: float,
 ) -> None:
     """The page and its charts."""
-    longest = max(paper[name].figures.makespan for name in CHARTS)
+    longest = max(paper[name].stats.makespan for name in CHARTS)
     for name in CHARTS:
-        charts.write(docs / f"paper-{charts.slug(name)}.svg", paper[name], longest)
-    holes = {"real": "Not played in this run.", **parts, **_values(paper), **_readings(paper, orders, ratios)}
-    text = TEXT.read_text(encoding="utf-8").format(**holes, scale=scale)
+        charts.write_chart(docs / f"paper-{charts.file_slug(name)}.svg", paper[name], longest)
+    holes = {
+        "real": "Not played in this run.",
+        **parts,
+        **_result_values(paper),
+        **_interpretation_values(paper, orders, ratios),
+    }
+    text = TEMPLATE.read_text(encoding="utf-8").format(**holes, scale=scale)
     (docs / "paper.md").write_text(text, encoding="utf-8")
 
 
-def _values(paper: Mapping[str, Found]) -> dict[str, object]:
-    native, das = paper[NATIVE].figures, paper[DAS].figures
-    whole, same, chosen = (paper[name].figures for name in (WHOLE, SAME, CHOSEN))
+def _result_values(paper: Mapping[str, ArmResult]) -> dict[str, object]:
+    native, das = paper[NATIVE].stats, paper[DAS].stats
+    whole, same, chosen = (paper[name].stats for name in (OURS_WHOLE_GPUS, OURS_SAME_SLICES, OURS_CHOSEN_SLICES))
     return {
         "native_peak": native.peak,
         "das_peak": das.peak,
-        "native_mean": minutes(native.mean),
-        "das_mean": minutes(das.mean),
-        "das_change": change(das.mean, native.mean),
-        "queue_change": change(paper[BEST_QUEUE].figures.makespan, native.makespan),
-        "whole_makespan": change(whole.makespan, native.makespan),
-        "whole_mean": change(whole.mean, native.mean),
-        "c_mean": change(paper[BEST_QUEUE].figures.mean, native.mean),
-        "same_mean": minutes(same.mean),
-        "chosen_makespan": change(chosen.makespan, native.makespan),
-        "chosen_mean": change(chosen.mean, native.mean),
-        "chosen_span": minutes(chosen.makespan),
-        "chosen_avg": minutes(chosen.mean),
-        "wide": sum(demand.shape.profile == "7g.40gb" for demand in paper[CHOSEN].order),
+        "native_mean": format_minutes(native.mean),
+        "das_mean": format_minutes(das.mean),
+        "das_change": format_change(das.mean, native.mean),
+        "queue_change": format_change(paper[BEST_QUEUE].stats.makespan, native.makespan),
+        "whole_makespan": format_change(whole.makespan, native.makespan),
+        "whole_mean": format_change(whole.mean, native.mean),
+        "c_mean": format_change(paper[BEST_QUEUE].stats.mean, native.mean),
+        "same_mean": format_minutes(same.mean),
+        "chosen_makespan": format_change(chosen.makespan, native.makespan),
+        "chosen_mean": format_change(chosen.mean, native.mean),
+        "chosen_span": format_minutes(chosen.makespan),
+        "chosen_avg": format_minutes(chosen.mean),
+        "wide": sum(demand.accelerator.mig_profile == "7g.40gb" for demand in paper[OURS_CHOSEN_SLICES].order),
     }
 
 
-def _readings(paper: Mapping[str, Found], orders: Orders, ratios: Sequence[Ratio]) -> dict[str, object]:
-    nearest, native = tables.closest(ratios), paper[NATIVE]
+def _interpretation_values(
+    paper: Mapping[str, ArmResult], orders: NativeOrders, ratios: Sequence[RatioFit]
+) -> dict[str, object]:
+    nearest, native = tables.closest_ratio(ratios), paper[NATIVE]
     return {
-        "bound": minutes(native.bound),
-        "bound_change": change(native.bound, native.figures.makespan).lstrip("−"),
+        "bound": format_minutes(native.bound),
+        "bound_change": format_change(native.bound, native.stats.makespan).lstrip("−"),
         "count": f"{len(orders.shuffled):,}",
-        "random_change": change(orders.best_queue, orders.mean),
-        "share": f"{100 * orders.share_beyond:.0f} %",
+        "random_change": format_change(orders.best_queue, orders.mean),
+        "share": f"{100 * orders.share_reaching_paper_change:.0f} %",
         "closest": f"{nearest.ratio:g}",
-        "closest_change": change(nearest.best_queue, nearest.native),
+        "closest_change": format_change(nearest.best_queue, nearest.native),
     }

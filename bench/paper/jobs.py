@@ -11,17 +11,17 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from epp_batch.spec import Cluster, Placement, Recording, Task, Unit
+from epp_batch.spec import ClusterOptions, Placement, Recording, Task, Unit
 
-FILE = Path(__file__).with_name("jobs.csv")
-GAP = 1.0
+JOBS_FILE = Path(__file__).with_name("jobs.csv")
+SUBMIT_INTERVAL = 1.0
 """Seconds between two submissions."""
-QUEUES = {"medium": "local-queue-medium", "large": "local-queue-large"}
+LOCAL_QUEUES = {"medium": "local-queue-medium", "large": "local-queue-large"}
 
 
-def units() -> list[Unit]:
+def load_units() -> list[Unit]:
     """In the paper's order."""
-    with FILE.open(encoding="utf-8", newline="") as file:
+    with JOBS_FILE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     out = []
     for number, row in enumerate(rows):
@@ -31,14 +31,14 @@ def units() -> list[Unit]:
     return out
 
 
-def cluster(accelerators: Mapping[str, str], queue: str = "", priority: str = "") -> Cluster:
+def build_cluster(accelerators: Mapping[str, str], queue: str = "", priority: str = "") -> ClusterOptions:
     """How each model runs; `queue` instead of a queue for each model, `priority` a class for large."""
     placements = {
         model: Placement(
             accelerator=kind,
-            queue=queue or QUEUES[model],
+            queue=queue or LOCAL_QUEUES[model],
             priority_class=priority if model == "large" and priority else None,
         )
         for model, kind in accelerators.items()
     }
-    return Cluster(namespace="batch", queue=queue, image="none", placements=placements)
+    return ClusterOptions(namespace="batch", queue=queue, image="none", placements=placements)

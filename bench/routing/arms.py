@@ -6,132 +6,132 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
-from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Column, Endpoint
+from epp.api import KV_BLOCK_COUNT, KV_BLOCK_SIZE, KV_CACHE_USAGE, RUNNING_REQUESTS, WAITING_REQUESTS, Column, Endpoint
 from epp.clock import Clock
-from epp.config.loader import load
-from epp.config.registry import Registry
-from epp.datastore.endpoint_store import Table
+from epp.config.loader import load_config
+from epp.config.registry import PluginRegistry
+from epp.datastore.endpoint_store import EndpointStore
 from epp.datastore.ledger import Ledger
 from epp.requestcontrol.completion import ObservedCompletion
-from epp.requestcontrol.director import Decided, Director, Settings
-from epp.requestcontrol.interfaces import Flight, Head, Route
-from epp.sim.engine import Engine
+from epp.requestcontrol.director import DecisionRecord, Director, DirectorOptions
+from epp.requestcontrol.interfaces import RequestHeaders, RoutedRequest, RoutingDecision
+from epp.sim.engine import SimEngine
 
 PATH = "/v1/completions"
 MODEL = "sim"
 ROUND_ROBIN = "round-robin"
 RANDOM = "random"
 
-Values = dict[Column, float]
+ColumnValues = dict[Column, float]
 
 
-class Arm(Protocol):
+class RoutingPolicy(Protocol):
     """One way to choose among servers 0, 1, …"""
 
-    def choose(self, request_id: str, prompt: str, answer: int) -> tuple[int, Flight]:
+    def choose_server(self, request_id: str, prompt: str, answer: int) -> tuple[int, RoutedRequest]:
         """The server for this prompt, and whom to tell of the answer."""
 
-    def scraped(self, server: int, started: float, values: Values) -> None:
+    def record_scrape(self, server: int, started: float, values: ColumnValues) -> None:
         """What a server said of itself at `started`."""
 
 
-class NoFlight:
+class IgnoredRequest:
     """Nobody wants to know."""
 
-    def served(self, target: str) -> None: ...
+    def on_served_by(self, target: str) -> None: ...
 
-    def response_started(self, status: int, headers: object) -> None: ...
+    def on_response_headers(self, status: int, headers: object) -> None: ...
 
-    def response_data(self, data: bytes) -> None: ...
+    def on_response_body(self, data: bytes) -> None: ...
 
-    def ended(self, cause: str) -> None: ...
+    def finalize(self, cause: str) -> None: ...
 
 
-class Blind:
+class LoadBlindPolicy:
     """Any function of the number of servers."""
 
     def __init__(self, choice: Callable[[], int]) -> None:
         self._choice = choice
-        self._flight = NoFlight()
+        self._flight = IgnoredRequest()
 
-    def choose(self, request_id: str, prompt: str, answer: int) -> tuple[int, Flight]:
+    def choose_server(self, request_id: str, prompt: str, answer: int) -> tuple[int, RoutedRequest]:
         return self._choice(), self._flight
 
-    def scraped(self, server: int, started: float, values: Values) -> None: ...
+    def record_scrape(self, server: int, started: float, values: ColumnValues) -> None: ...
 
 
-class Unrecorded:
+class NullMetrics:
     """A `Recorder` of nothing, and the `Account` of every request."""
 
-    def routed(self, *_: object) -> Unrecorded:
+    def record_routed_request(self, *_: object) -> NullMetrics:
         return self
 
-    def gap(self, seconds: float) -> None: ...
+    def record_inter_token_latency(self, seconds: float) -> None: ...
 
-    def ended(self, *_: object) -> None: ...
+    def record_end(self, *_: object) -> None: ...
 
-    def rejected(self, *_: object) -> None: ...
+    def record_rejection(self, *_: object) -> None: ...
 
-    def scheduled(self, *_: object) -> None: ...
+    def record_scheduling_attempt(self, *_: object) -> None: ...
 
-    def plugin(self, *_: object) -> None: ...
+    def record_plugin_duration(self, *_: object) -> None: ...
 
-    def fault(self, plugin: str, kind: str) -> None:
+    def record_plugin_error(self, plugin: str, kind: str) -> None:
         raise AssertionError(f"plugin {plugin} broke its contract: {kind}")
 
 
-class Picked:
+class DirectorPolicy:
     """The director as `epp serve` builds it, told of every response (`--completion extproc`)."""
 
     def __init__(self, config: str, servers: int, clock: Clock, rng: Random) -> None:
-        self._table = Table(clock)
-        slots = [self._table.put(Endpoint(f"e{i}", f"10.0.0.{i + 1}", 8000)) for i in range(servers)]
+        self._table = EndpointStore(clock)
+        slots = [self._table.upsert(Endpoint(f"e{i}", f"10.0.0.{i + 1}", 8000)) for i in range(servers)]
         self._slots: Sequence[int] = slots
         self._server_of = {f"10.0.0.{i + 1}:8000": i for i in range(servers)}
         self._director = Director(
-            load(config, Registry.load()),
+            load_config(config, PluginRegistry.load()),
             self._table,
             Ledger(clock),
             ObservedCompletion(),
-            Unrecorded(),
+            NullMetrics(),
             clock,
             rng,
-            Settings(),
-            _forget,
+            DirectorOptions(),
+            _discard_decision,
         )
 
-    def choose(self, request_id: str, prompt: str, answer: int) -> tuple[int, Flight]:
-        head = Head({":path": PATH, "x-request-id": request_id, "content-type": "application/json"})
+    def choose_server(self, request_id: str, prompt: str, answer: int) -> tuple[int, RoutedRequest]:
+        head = RequestHeaders({":path": PATH, "x-request-id": request_id, "content-type": "application/json"})
         body = b'{"model":"%s","max_tokens":%d,"prompt":"%s"}' % (MODEL.encode(), answer, prompt.encode())
-        route = self._director.decide(head, body)
-        assert isinstance(route, Route), "no producer here does I/O"
-        return self._server_of[route.destination], route.flight
+        route = self._director.route_request(head, body)
+        assert isinstance(route, RoutingDecision), "no producer here does I/O"
+        return self._server_of[route.destination], route.request
 
-    def scraped(self, server: int, started: float, values: Values) -> None:
+    def record_scrape(self, server: int, started: float, values: ColumnValues) -> None:
         slot = self._slots[server]
-        self._table.scraped(slot, self._table.generation(slot), started, values, None)
+        self._table.record_scrape(slot, self._table.generation_of(slot), started, values, None)
 
 
-def _forget(decided: Decided) -> None:
+def _discard_decision(decided: DecisionRecord) -> None:
     """`epp explain` is not asked here."""
 
 
-def make(name: str, config: str, servers: int, clock: Clock, rng: Random) -> Arm:
+def create_policy(name: str, config: str, servers: int, clock: Clock, rng: Random) -> RoutingPolicy:
     """The arm of that name; `config` is read for arms other than the two blind ones."""
     if name == ROUND_ROBIN:
         turns = iter(range(1 << 62))
-        return Blind(lambda: next(turns) % servers)
+        return LoadBlindPolicy(lambda: next(turns) % servers)
     if name == RANDOM:
-        return Blind(lambda: rng.randrange(servers))
-    return Picked(config, servers, clock, rng)
+        return LoadBlindPolicy(lambda: rng.randrange(servers))
+    return DirectorPolicy(config, servers, clock, rng)
 
 
-def metrics_of(engine: Engine) -> Values:
+def scrape_engine(engine: SimEngine) -> ColumnValues:
     """What the picker reads off a server's `/metrics` page."""
     return {
-        WAITING: float(len(engine.waiting)),
-        RUNNING: float(len(engine.running)),
-        KV_USAGE: engine.pool.usage,
-        BLOCK_SIZE: float(engine.config.block_size),
-        BLOCK_COUNT: float(engine.config.blocks),
+        WAITING_REQUESTS: float(len(engine.waiting)),
+        RUNNING_REQUESTS: float(len(engine.running)),
+        KV_CACHE_USAGE: engine.block_pool.usage,
+        KV_BLOCK_SIZE: float(engine.config.block_size),
+        KV_BLOCK_COUNT: float(engine.config.total_blocks),
     }

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from statistics import fmean
 
-from bench.routing.replay import Outcome
+from bench.routing.replay import ReplayResult
 
 BASELINE = "llm-d"
-SMOOTH = 0.1
+GOOD_TPOT = 0.1
 """Seconds a token, at most, for an answer that counts as good."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ReplaySummary:
     """Seconds, and shares from 0 to 1. `imbalance`: requests of the busiest server over the mean."""
 
     ttft_mean: float
@@ -29,13 +29,13 @@ class Figures:
     preemptions: float
 
 
-def figures(outcome: Outcome, slo: float) -> Figures:
+def summarize_replay(outcome: ReplayResult, slo: float) -> ReplaySummary:
     """Of one run. Goodput: the share of requests whose first token came within `slo` seconds."""
     ttft = sorted(outcome.ttft)
-    return Figures(
+    return ReplaySummary(
         fmean(ttft),
-        rank(ttft, 0.5),
-        rank(ttft, 0.99),
+        nearest_rank(ttft, 0.5),
+        nearest_rank(ttft, 0.99),
         fmean(outcome.e2e),
         fmean(outcome.tpot) if outcome.tpot else 0.0,
         outcome.hits / outcome.queries if outcome.queries else 0.0,
@@ -45,13 +45,13 @@ def figures(outcome: Outcome, slo: float) -> Figures:
     )
 
 
-def mean(runs: Sequence[Figures]) -> Figures:
+def average_summaries(runs: Sequence[ReplaySummary]) -> ReplaySummary:
     """Field by field over the seeds."""
     rows = [asdict(run) for run in runs]
-    return Figures(**{name: fmean(row[name] for row in rows) for name in rows[0]})
+    return ReplaySummary(**{name: fmean(row[name] for row in rows) for name in rows[0]})
 
 
-def rank(ordered: Sequence[float], share: float) -> float:
+def nearest_rank(ordered: Sequence[float], share: float) -> float:
     """The nearest-rank percentile of ascending values."""
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
@@ -59,19 +59,19 @@ def rank(ordered: Sequence[float], share: float) -> float:
 COLUMNS = ("arm", "TTFT mean", "x", "p50", "p99", "x", "E2E mean", "x", "TPOT", "hits", "imbalance", "goodput")
 
 
-def rows(arms: Mapping[str, Figures]) -> list[list[str]]:
+def build_rows(arms: Mapping[str, ReplaySummary]) -> list[list[str]]:
     """One row an arm; each `x` is the figure before it over llm-d's."""
     base = arms.get(BASELINE)
     return [
         [
             name,
-            _ms(f.ttft_mean),
-            _ratio(f.ttft_mean, base.ttft_mean if base else 0.0),
-            _ms(f.ttft_p50),
-            _ms(f.ttft_p99),
-            _ratio(f.ttft_p99, base.ttft_p99 if base else 0.0),
+            _format_ms(f.ttft_mean),
+            _format_ratio(f.ttft_mean, base.ttft_mean if base else 0.0),
+            _format_ms(f.ttft_p50),
+            _format_ms(f.ttft_p99),
+            _format_ratio(f.ttft_p99, base.ttft_p99 if base else 0.0),
             f"{f.e2e_mean:.2f} s",
-            _ratio(f.e2e_mean, base.e2e_mean if base else 0.0),
+            _format_ratio(f.e2e_mean, base.e2e_mean if base else 0.0),
             f"{f.tpot_mean * 1000:.1f} ms",
             f"{f.hit_rate:.0%}",
             f"{f.imbalance:.2f}",
@@ -81,9 +81,9 @@ def rows(arms: Mapping[str, Figures]) -> list[list[str]]:
     ]
 
 
-def plain(arms: Mapping[str, Figures]) -> str:
+def format_text_table(arms: Mapping[str, ReplaySummary]) -> str:
     """For the terminal."""
-    lines = [list(COLUMNS), *rows(arms)]
+    lines = [list(COLUMNS), *build_rows(arms)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
@@ -91,15 +91,15 @@ def plain(arms: Mapping[str, Figures]) -> str:
     )
 
 
-def markdown(arms: Mapping[str, Figures]) -> str:
+def format_markdown_table(arms: Mapping[str, ReplaySummary]) -> str:
     """For docs/routing.md."""
-    lines = [list(COLUMNS), ["---", *["--:"] * (len(COLUMNS) - 1)], *rows(arms)]
+    lines = [list(COLUMNS), ["---", *["--:"] * (len(COLUMNS) - 1)], *build_rows(arms)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _ms(seconds: float) -> str:
+def _format_ms(seconds: float) -> str:
     return f"{seconds * 1000:,.0f} ms"
 
 
-def _ratio(value: float, base: float) -> str:
+def _format_ratio(value: float, base: float) -> str:
     return f"{value / base:.2f}" if base else ""

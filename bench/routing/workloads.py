@@ -18,15 +18,15 @@ from types import MappingProxyType
 
 from epp.errors import EppError
 from epp.sim import workload
-from epp.sim.hardware import PRESETS
+from epp.sim.hardware import HARDWARE_PRESETS
 
-HARDWARE = PRESETS["h100-8b"]
-CONTEXT = 131_072
-TRACE_BLOCK = 512
-TRACE_TICK = 3.0
+HARDWARE = HARDWARE_PRESETS["h100-8b"]
+MAX_MODEL_LEN = 131_072
+TRACE_BLOCK_TOKENS = 512
+TRACE_TICK_SECONDS = 3.0
 """Seconds; the trace's timestamps are multiples of it, so arrivals are spread evenly over the tick."""
 
-WHERE = "https://github.com/kvcache-ai/Mooncake, FAST25-release/traces/conversation_trace.jsonl"
+TRACE_URL = "https://github.com/kvcache-ai/Mooncake, FAST25-release/traces/conversation_trace.jsonl"
 
 
 class TraceMissing(EppError):
@@ -34,7 +34,7 @@ class TraceMissing(EppError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"no trace at {path}: take it from {WHERE} and name it with --trace, or leave the workload out"
+            f"no trace at {path}: take it from {TRACE_URL} and name it with --trace, or leave the workload out"
         )
 
 
@@ -43,15 +43,15 @@ class Turn:
     """`text` follows what was said before; the answer has `answer` tokens; asked `pause` seconds after the last one."""
 
     text: str
-    answer: int
-    pause: float = 0.0
+    output_tokens: int
+    think_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
     """Begins `at` seconds from the start."""
 
-    at: float
+    starts_at: float
     turns: tuple[Turn, ...]
 
 
@@ -60,105 +60,123 @@ class Workload:
     """`slo`: seconds to the first token that count as good. `kv_blocks` 0: what fits on the hardware."""
 
     name: str
-    about: str
+    description: str
     chats: tuple[Chat, ...]
     servers: int = 4
     kv_blocks: int = 0
-    slo: float = 1.0
+    ttft_slo: float = 1.0
 
 
-def text(rng: Random, tokens: int) -> str:
+def random_text(rng: Random, tokens: int) -> str:
     """Noise of so many tokens."""
     return rng.randbytes(2 * tokens).hex()
 
 
-def heavy(rng: Random, median: float, sigma: float, most: int) -> int:
+def lognormal_tokens(rng: Random, median: float, sigma: float, most: int) -> int:
     """A lognormal number of tokens."""
     return max(8, min(round(rng.lognormvariate(log(median), sigma)), most))
 
 
-def groups(rng: Random) -> Workload:
+def build_groups(rng: Random) -> Workload:
     """`epp demo` at its rate, four times as long."""
-    profile = workload.Profile(conversations=360)
+    profile = workload.WorkloadProfile(conversations=360)
     chats = tuple(
         Chat(
-            made.at,
+            made.starts_at,
             tuple(
                 Turn((made.system if i == 0 else "") + question, profile.answer_tokens, pause)
                 for i, (question, pause) in enumerate(zip(made.questions, made.pauses, strict=True))
             ),
         )
-        for made in workload.conversations(profile, rng)
+        for made in workload.generate_conversations(profile, rng)
     )
     return Workload("groups", "12 groups share 6,000 tokens each; small caches, 13/s", chats, 3, 2400, 0.5)
 
 
-def hot(rng: Random) -> Workload:
+def build_hot(rng: Random) -> Workload:
     """One system prompt for all, decoding is the load: what draws requests is everywhere after the first few."""
-    chats = _behind_one_prompt(rng, 6000, lambda at: 24.0, 1500)
+    chats = _chats_sharing_prompt(rng, 6000, lambda at: 24.0, 1500)
     return Workload("hot", "one prompt of 6,000 tokens for all, answers of 200, 24/s", chats)
 
 
-def ramp(rng: Random) -> Workload:
+def build_ramp(rng: Random) -> Workload:
     """The same after a quiet while, in which one server serves all and is the only one to know the prompt."""
-    chats = _behind_one_prompt(rng, 6000, lambda at: 1.0 if at < 20 else 24.0, 1200)
+    chats = _chats_sharing_prompt(rng, 6000, lambda at: 1.0 if at < 20 else 24.0, 1200)
     return Workload("ramp", "the same at 1/s for 20 s, then 24/s", chats)
 
 
-def document(rng: Random) -> Workload:
+def build_document(rng: Random) -> Workload:
     """As `ramp`, with a prompt so long that a second server looks dear."""
-    chats = _behind_one_prompt(rng, 24_000, lambda at: 0.5 if at < 20 else 7.0, 500)
+    chats = _chats_sharing_prompt(rng, 24_000, lambda at: 0.5 if at < 20 else 7.0, 500)
     return Workload("document", "one prompt of 24,000 tokens for all at 0.5/s for 20 s, then 7/s", chats)
 
 
-def _behind_one_prompt(rng: Random, shared: int, rate: Callable[[float], float], requests: int) -> tuple[Chat, ...]:
-    system = text(rng, shared)
+def _chats_sharing_prompt(rng: Random, shared: int, rate: Callable[[float], float], requests: int) -> tuple[Chat, ...]:
+    system = random_text(rng, shared)
     chats = []
     at = 0.0
     for _ in range(requests):
         at += rng.expovariate(rate(at))
-        chats.append(Chat(at, (Turn(system + text(rng, rng.randrange(24, 96)), 200),)))
+        chats.append(Chat(at, (Turn(system + random_text(rng, rng.randrange(24, 96)), 200),)))
     return tuple(chats)
 
 
-def unshared(rng: Random) -> Workload:
+def build_unshared(rng: Random) -> Workload:
     """Nothing in common, sizes far apart."""
     chats = []
     at = 0.0
     for _ in range(1500):
         at += rng.expovariate(24.0)
-        chats.append(Chat(at, (Turn(text(rng, heavy(rng, 1000, 1.2, 32_000)), heavy(rng, 150, 0.8, 2000)),)))
+        chats.append(
+            Chat(
+                at,
+                (
+                    Turn(
+                        random_text(rng, lognormal_tokens(rng, 1000, 1.2, 32_000)),
+                        lognormal_tokens(rng, 150, 0.8, 2000),
+                    ),
+                ),
+            )
+        )
     return Workload("unshared", "lognormal prompts (median 1,000) and answers (150), 24/s", tuple(chats))
 
 
-def chats(rng: Random) -> Workload:
+def build_chats(rng: Random) -> Workload:
     """Contexts that grow; the small system prompt is common."""
-    system = text(rng, 400)
+    system = random_text(rng, 400)
     made = []
     at = 0.0
     for _ in range(260):
         at += rng.expovariate(5.0)
-        first = Turn(system + text(rng, heavy(rng, 1500, 0.8, 16_000)), heavy(rng, 200, 0.6, 1000))
+        first = Turn(
+            system + random_text(rng, lognormal_tokens(rng, 1500, 0.8, 16_000)), lognormal_tokens(rng, 200, 0.6, 1000)
+        )
         later = (
-            Turn(text(rng, heavy(rng, 150, 0.8, 2000)), heavy(rng, 200, 0.6, 1000), rng.expovariate(1 / 4.0))
+            Turn(
+                random_text(rng, lognormal_tokens(rng, 150, 0.8, 2000)),
+                lognormal_tokens(rng, 200, 0.6, 1000),
+                rng.expovariate(1 / 4.0),
+            )
             for _ in range(5)
         )
         made.append(Chat(at, (first, *later)))
     return Workload("chats", "six turns over growing contexts, 30/s", tuple(made))
 
 
-def bursts(rng: Random) -> Workload:
+def build_bursts(rng: Random) -> Workload:
     """All at once: whoever looks at scraped load only sends all of them to one server."""
-    systems = [text(rng, 1000) for _ in range(4)]
+    systems = [random_text(rng, 1000) for _ in range(4)]
     made = [
-        Chat(2.0 * burst, (Turn(rng.choice(systems) + text(rng, heavy(rng, 1500, 0.8, 16_000)), 100),))
+        Chat(
+            2.0 * burst, (Turn(rng.choice(systems) + random_text(rng, lognormal_tokens(rng, 1500, 0.8, 16_000)), 100),)
+        )
         for burst in range(40)
         for _ in range(20)
     ]
     return Workload("bursts", "20 at once every 2 s, 4 groups sharing 1,000 of some 2,500 tokens", tuple(made))
 
 
-def mooncake(rng: Random, path: Path, *, requests: int = 2000, servers: int = 5, speed: float = 1.0) -> Workload:
+def build_mooncake(rng: Random, path: Path, *, requests: int = 2000, servers: int = 5, speed: float = 1.0) -> Workload:
     """The first requests of Mooncake's conversation trace (Qin et al., FAST 2025); raises `TraceMissing`.
 
     Blocks of equal `hash_ids` get equal text; how full the last one is follows from `input_length`.
@@ -170,34 +188,34 @@ def mooncake(rng: Random, path: Path, *, requests: int = 2000, servers: int = 5,
         raise TraceMissing(path) from None
     made = []
     for row in rows:
-        body = "".join(_block(number) for number in row["hash_ids"])[: 4 * row["input_length"]]
-        answer = max(1, min(row["output_length"], CONTEXT - row["input_length"]))
-        at = (row["timestamp"] / 1000 + rng.random() * TRACE_TICK) / speed
+        body = "".join(_block_text(number) for number in row["hash_ids"])[: 4 * row["input_length"]]
+        answer = max(1, min(row["output_length"], MAX_MODEL_LEN - row["input_length"]))
+        at = (row["timestamp"] / 1000 + rng.random() * TRACE_TICK_SECONDS) / speed
         made.append(Chat(at, (Turn(body, answer),)))
-    made.sort(key=lambda chat: chat.at)
-    return Workload("mooncake", f"the first {requests:,} of the conversation trace", tuple(made), servers, slo=5.0)
+    made.sort(key=lambda chat: chat.starts_at)
+    return Workload("mooncake", f"the first {requests:,} of the conversation trace", tuple(made), servers, ttft_slo=5.0)
 
 
-def _block(number: int) -> str:
-    return shake_128(number.to_bytes(8, "little")).hexdigest(2 * TRACE_BLOCK)
+def _block_text(number: int) -> str:
+    return shake_128(number.to_bytes(8, "little")).hexdigest(2 * TRACE_BLOCK_TOKENS)
 
 
 SYNTHETIC: Mapping[str, Callable[[Random], Workload]] = MappingProxyType(
     {
-        "groups": groups,
-        "hot": hot,
-        "ramp": ramp,
-        "document": document,
-        "unshared": unshared,
-        "chats": chats,
-        "bursts": bursts,
+        "groups": build_groups,
+        "hot": build_hot,
+        "ramp": build_ramp,
+        "document": build_document,
+        "unshared": build_unshared,
+        "chats": build_chats,
+        "bursts": build_bursts,
     }
 )
 TRACE = "mooncake"
 NAMES = (*SYNTHETIC, TRACE)
 
 
-def make(name: str, seed: int, trace: Path) -> Workload:
+def build_workload(name: str, seed: int, trace: Path) -> Workload:
     """One of `NAMES`."""
     rng = Random(seed)
-    return mooncake(rng, trace) if name == TRACE else SYNTHETIC[name](rng)
+    return build_mooncake(rng, trace) if name == TRACE else SYNTHETIC[name](rng)

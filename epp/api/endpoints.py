@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from epp.address import join_address
+from epp.address import join_host_port
 from epp.api.columns import Column
 from epp.api.types import Mask, Values
 
@@ -33,17 +33,17 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def target(self) -> str:
         """`address:port` as Envoy wants it, brackets around IPv6."""
-        return join_address(self.address, self.port)
+        return join_host_port(self.address, self.port)
 
 
-class Adapters(msgspec.Struct, frozen=True, gc=False):
+class LoraAdapters(msgspec.Struct, frozen=True, gc=False):
     """LoRA adapters of an endpoint at its last scrape."""
 
     running: frozenset[str] = frozenset()
     waiting: frozenset[str] = frozenset()
 
 
-NO_ADAPTERS = Adapters()
+NO_LORA_ADAPTERS = LoraAdapters()
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -56,13 +56,13 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     columns: Mapping[Column, Values]
     endpoints: Sequence[Endpoint | None]
-    live: NDArray[np.intp]
-    adapters: Sequence[Adapters] = ()
-    counts: Mapping[Column, NDArray[Any]] = {}
+    live_slots: NDArray[np.intp]
+    adapters: Sequence[LoraAdapters] = ()
+    ledger_columns: Mapping[Column, NDArray[Any]] = {}
     memo: dict[Any, Any] = msgspec.field(default_factory=dict)
 
 
-_EMPTY: dict[Column, Values] = {}
+_NO_COLUMNS: dict[Column, Values] = {}
 """Nobody's: stands for no columns."""
 
 
@@ -72,11 +72,11 @@ class Endpoints:
     Whoever runs producers may `add` to it; nothing else changes it.
     """
 
-    __slots__ = ("_extra", "_gathered", "_snapshot", "slots")
+    __slots__ = ("_gathered", "_produced", "_snapshot", "slots")
 
-    def __init__(self, snapshot: Snapshot, slots: NDArray[np.intp], extra: dict[Column, Values] = _EMPTY) -> None:
+    def __init__(self, snapshot: Snapshot, slots: NDArray[np.intp], extra: dict[Column, Values] = _NO_COLUMNS) -> None:
         self._snapshot = snapshot
-        self._extra = extra
+        self._produced = extra
         self._gathered: dict[Column, Values] = {}
         self.slots = slots
 
@@ -85,77 +85,77 @@ class Endpoints:
 
     def __getitem__(self, column: Column) -> Values:
         """float32[n], read only; all NaN if nobody produces the column."""
-        values = self._extra.get(column)
+        values = self._produced.get(column)
         if values is None:
             values = self._gathered.get(column)
             if values is None:
-                values = self._gathered[column] = self._read(column)
+                values = self._gathered[column] = self._gather_column(column)
                 values.setflags(write=False)
         return values
 
     def __repr__(self) -> str:
         return f"Endpoints({[endpoint.name for endpoint in self]!r})"
 
-    def at(self, position: int) -> Endpoint:
+    def endpoint_at(self, position: int) -> Endpoint:
         """The endpoint at a position."""
         endpoint = self._snapshot.endpoints[self.slots.item(position)]
         assert endpoint is not None, "a live slot has an endpoint"
         return endpoint
 
     def __iter__(self) -> Iterator[Endpoint]:
-        return (self.at(i) for i in range(len(self.slots)))
+        return (self.endpoint_at(i) for i in range(len(self.slots)))
 
-    def label(self, key: str) -> list[str | None]:
+    def label_values(self, key: str) -> list[str | None]:
         """The value of one label, per endpoint; None where the endpoint has no such label."""
         known = self._snapshot.endpoints
         return [endpoint.labels.get(key) for slot in self.slots.tolist() if (endpoint := known[slot]) is not None]
 
-    def adapters(self) -> list[Adapters]:
+    def lora_adapters(self) -> list[LoraAdapters]:
         """LoRA adapters, per endpoint."""
         known = self._snapshot.adapters
-        return [known[slot] if slot < len(known) else NO_ADAPTERS for slot in self.slots.tolist()]
+        return [known[slot] if slot < len(known) else NO_LORA_ADAPTERS for slot in self.slots.tolist()]
 
-    def where(self, mask: Mask) -> Endpoints:
+    def select(self, mask: Mask) -> Endpoints:
         """The endpoints whose mask is true, in the same order; produced columns come along."""
         kept = Endpoints(self._snapshot, self.slots[mask])
-        if not self._extra:
+        if not self._produced:
             return kept
-        return kept.with_columns({column: values[mask] for column, values in self._extra.items()})
+        return kept.with_columns({column: values[mask] for column, values in self._produced.items()})
 
-    def add(self, column: Column, values: Values) -> None:
+    def add_column(self, column: Column, values: Values) -> None:
         """Adds a produced column (float32[n], read only from now on); it hides an earlier one."""
         values.setflags(write=False)
-        if self._extra is _EMPTY:
-            self._extra = {}
-        self._extra[column] = values
+        if self._produced is _NO_COLUMNS:
+            self._produced = {}
+        self._produced[column] = values
 
     def with_columns(self, columns: Mapping[Column, Values]) -> Endpoints:
         """The same endpoints with columns added (float32[n] each, read only from now on); they hide earlier ones."""
         for values in columns.values():
             values.setflags(write=False)
-        return Endpoints(self._snapshot, self.slots, {**self._extra, **columns})
+        return Endpoints(self._snapshot, self.slots, {**self._produced, **columns})
 
-    def rebased(self, snapshot: Snapshot) -> Endpoints:
+    def with_snapshot(self, snapshot: Snapshot) -> Endpoints:
         """The same endpoints with the numbers of a later snapshot; those that have left since are dropped."""
         before, after = self._snapshot.endpoints, snapshot.endpoints
         stay = np.array([slot < len(after) and after[slot] is before[slot] for slot in self.slots.tolist()], np.bool_)
-        kept = self.where(stay)
-        return Endpoints(snapshot, kept.slots, kept._extra)
+        kept = self.select(stay)
+        return Endpoints(snapshot, kept.slots, kept._produced)
 
     @property
     def memo(self) -> dict[Any, Any] | None:
         """What may be kept until the pool changes, by any key; None unless these are all live endpoints."""
-        return self._snapshot.memo if self.slots is self._snapshot.live else None
+        return self._snapshot.memo if self.slots is self._snapshot.live_slots else None
 
-    def _read(self, column: Column) -> Values:
+    def _gather_column(self, column: Column) -> Values:
         snapshot, slots = self._snapshot, self.slots
         source = snapshot.columns.get(column)
         if source is None:
-            counted = snapshot.counts.get(column)
+            counted = snapshot.ledger_columns.get(column)
             return (
                 np.full(len(slots), np.nan, np.float32) if counted is None else np.asarray(counted[slots], np.float32)
             )
-        if slots is not snapshot.live:
+        if slots is not snapshot.live_slots:
             return source[slots]
         values: Values | None = snapshot.memo.get(column)
         if values is None:
@@ -163,23 +163,23 @@ class Endpoints:
         return values
 
 
-class Mark:
+class EndpointPredicate:
     """A yes or no that depends on the endpoint alone (labels, address), remembered while the pool stands still.
 
     Asks `test` once per endpoint and membership change, not once per request.
     """
 
-    __slots__ = ("_known", "_marks", "_test")
+    __slots__ = ("_evaluated_endpoints", "_predicate", "_results")
 
     def __init__(self, test: Callable[[Endpoint], bool]) -> None:
-        self._test = test
-        self._known: Sequence[Endpoint | None] = ()
-        self._marks: Mask = np.zeros(0, np.bool_)
+        self._predicate = test
+        self._evaluated_endpoints: Sequence[Endpoint | None] = ()
+        self._results: Mask = np.zeros(0, np.bool_)
 
     def __call__(self, endpoints: Endpoints) -> Mask:
         """bool[n] for these endpoints."""
         known = endpoints._snapshot.endpoints  # published snapshots never change, so identity says it all
-        if known is not self._known:
-            marks = [endpoint is not None and bool(self._test(endpoint)) for endpoint in known]
-            self._marks, self._known = np.array(marks, np.bool_), known
-        return self._marks[endpoints.slots]
+        if known is not self._evaluated_endpoints:
+            marks = [endpoint is not None and bool(self._predicate(endpoint)) for endpoint in known]
+            self._results, self._evaluated_endpoints = np.array(marks, np.bool_), known
+        return self._results[endpoints.slots]

@@ -23,13 +23,13 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 import msgspec
 
-from epp.api.columns import Column, Fact
+from epp.api.columns import Column, RequestAttribute
 from epp.api.endpoints import Endpoint, Endpoints
 from epp.api.request import Request
-from epp.api.types import Mask, Order, Scores, Values
-from epp.errors import NoEndpoints, Overloaded, Reject
+from epp.api.types import Mask, Positions, Scores, Values
+from epp.errors import NoEndpoints, Overloaded, Rejection
 
-Need = Column | Fact
+DataKey = Column | RequestAttribute
 
 
 class _PluginMeta(msgspec.StructMeta):
@@ -56,22 +56,22 @@ class Plugin(msgspec.Struct, metaclass=_PluginMeta, kw_only=True, dict=True, eq=
     """
 
     type: ClassVar[str] = ""
-    needs: ClassVar[tuple[Need, ...]] = ()
-    gives: ClassVar[tuple[Need, ...]] = ()
-    alpha: ClassVar[bool] = False
-    lenient: ClassVar[bool] = False
+    consumes: ClassVar[tuple[DataKey, ...]] = ()
+    produces: ClassVar[tuple[DataKey, ...]] = ()
+    experimental: ClassVar[bool] = False
+    ignore_unknown_parameters: ClassVar[bool] = False
 
-    def wants(self) -> tuple[Need, ...]:
+    def wants(self) -> tuple[DataKey, ...]:
         """`needs`, unless they depend on parameters."""
-        return self.needs
+        return self.consumes
 
 
 class Filter(Plugin):
     """Keeps some endpoints. `otherwise` is how the request ends when nothing is left."""
 
-    otherwise: ClassVar[type[Reject]] = Overloaded
+    rejection: ClassVar[type[Rejection]] = Overloaded
 
-    def keep(self, request: Request, endpoints: Endpoints) -> Mask:
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
         """bool[n], true keeps."""
         raise NotImplementedError
 
@@ -95,19 +95,19 @@ class Picker(Plugin):
 
     max_num_of_endpoints: Annotated[int, msgspec.Meta(ge=1)] = 1
 
-    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Order:
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
         """Positions, best first, at most `max_num_of_endpoints`; `totals` is the weighted sum float32[n]."""
         raise NotImplementedError
 
 
-Produced = Mapping[Need, Any]
+ProducedData = Mapping[DataKey, Any]
 """Columns as float32[n], facts as what they are."""
 
 
 class Producer(Plugin):
     """Adds columns and facts before filters and scorers run; in the order in which producers need each other."""
 
-    def produce(self, request: Request, endpoints: Endpoints) -> Produced:
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         """What `gives` promises for these candidates."""
         raise NotImplementedError
 
@@ -115,12 +115,12 @@ class Producer(Plugin):
 class AsyncProducer(Plugin):
     """A producer that does I/O. All of them share one deadline; a late one leaves NaN."""
 
-    async def produce(self, request: Request, endpoints: Endpoints) -> Produced:
+    async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         """What `gives` promises for these candidates."""
         raise NotImplementedError
 
 
-class Ended(msgspec.Struct, frozen=True, gc=False):
+class RequestOutcome(msgspec.Struct, frozen=True, gc=False):
     """How a request ended. `status` 0 is unknown; `cause`: completed, disconnected, error, expired or replaced.
 
     Replaced: a scrape counts it from now on, so that its real end is not seen; expired: nobody ever told of it.
@@ -128,61 +128,61 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
     cause: str
     status: int = 0
-    seconds: float = 0.0
+    duration_seconds: float = 0.0
     ttft_seconds: float | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None
 
 
-class Observer(Protocol):
+class RequestHooks(Protocol):
     """What a plugin of any kind may implement besides, to learn what became of its advice. Must not block."""
 
-    def picked(self, request: Request, chosen: Mapping[str, int]) -> None:
+    def pre_request(self, request: Request, chosen: Mapping[str, int]) -> None:
         """The decision: profile name -> slot of its first endpoint; the primary profile comes first."""
 
-    def ended(self, request: Request, slot: int, how: Ended) -> None:
+    def response_complete(self, request: Request, slot: int, how: RequestOutcome) -> None:
         """The request is over; called exactly once for every `picked`."""
 
-    def forgotten(self, slot: int) -> None:
+    def endpoint_removed(self, slot: int) -> None:
         """The endpoint at this slot left the pool; the slot may be given to another."""
 
 
-class Charge(msgspec.Struct, frozen=True, gc=False):
+class LoadEstimate(msgspec.Struct, frozen=True, gc=False):
     """What a request weighs while it is in flight."""
 
     prompt_tokens: float
     output_tokens: float = 0.0
 
 
-class Charger(Protocol):
+class LoadEstimator(Protocol):
     """A producer that also says what a request weighs in the in-flight ledger."""
 
-    def charge(self, request: Request, endpoints: Endpoints, position: int) -> Charge:
+    def estimate_load(self, request: Request, endpoints: Endpoints, position: int) -> LoadEstimate:
         """The weight if the request goes to the endpoint at `position`."""
 
 
 class ProfileHandler(Plugin):
     """Says which profiles run, and whose choice is the destination."""
 
-    def objections(self, available: Sequence[str]) -> Sequence[str]:
+    def validate_profiles(self, available: Sequence[str]) -> Sequence[str]:
         """What is wrong with these profiles for this handler; asked once, at start."""
         return ()
 
-    def profiles(self, request: Request, available: Sequence[str], done: Mapping[str, bool]) -> Sequence[str]:
+    def pick_profiles(self, request: Request, available: Sequence[str], done: Mapping[str, bool]) -> Sequence[str]:
         """Names of the profiles to run next; none ends the decision. `done`: profile -> it found an endpoint."""
         raise NotImplementedError
 
-    def primary(self, request: Request, done: Mapping[str, bool]) -> str:
+    def primary_profile(self, request: Request, done: Mapping[str, bool]) -> str:
         """The profile whose endpoints become the destination."""
         raise NotImplementedError
 
-    def headers(self, request: Request, chosen: Mapping[str, Endpoint]) -> Mapping[str, str]:
+    def request_headers(self, request: Request, chosen: Mapping[str, Endpoint]) -> Mapping[str, str]:
         """Request headers to set for the model server besides the destination."""
         return {}
 
 
-class Parsed(msgspec.Struct):
+class ParsedRequest(msgspec.Struct):
     """What a parser read from a request body. `model` None: the body has a parser-known shape but no model."""
 
     model: str | None = None
@@ -193,7 +193,7 @@ class Parsed(msgspec.Struct):
     streaming: bool = False
 
 
-class Usage(msgspec.Struct, frozen=True):
+class TokenUsage(msgspec.Struct, frozen=True):
     """Token counts of one answer; None where the model server did not say."""
 
     prompt_tokens: int | None = None
@@ -207,7 +207,7 @@ class UsageReader(Protocol):
     def feed(self, data: bytes) -> None:
         """The next piece, cut anywhere."""
 
-    def usage(self) -> Usage:
+    def usage(self) -> TokenUsage:
         """What is known so far."""
 
 
@@ -216,11 +216,11 @@ class Parser(Plugin):
 
     paths: ClassVar[tuple[str, ...]] = ()
 
-    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Parsed:
+    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> ParsedRequest:
         """The request, or `BadRequest`."""
         raise NotImplementedError
 
-    def usage_reader(self, path: str, streaming: bool) -> UsageReader | None:
+    def create_usage_reader(self, path: str, streaming: bool) -> UsageReader | None:
         """A reader for the answer to such a request; None if there is nothing to learn from it."""
         return None
 
@@ -243,26 +243,26 @@ class Policy(Plugin):
 
 __all__ = [
     "AsyncProducer",
-    "Charge",
-    "Charger",
+    "LoadEstimate",
+    "LoadEstimator",
     "DataSource",
     "Discovery",
-    "Ended",
+    "RequestOutcome",
     "Extractor",
     "Filter",
-    "Need",
+    "DataKey",
     "NoEndpoints",
-    "Observer",
+    "RequestHooks",
     "Overloaded",
-    "Parsed",
+    "ParsedRequest",
     "Parser",
     "Picker",
     "Plugin",
     "Policy",
-    "Produced",
+    "ProducedData",
     "Producer",
     "ProfileHandler",
     "Scorer",
-    "Usage",
+    "TokenUsage",
     "UsageReader",
 ]

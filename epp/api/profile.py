@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from epp.api.plugins import Filter, Picker, Scorer
 
 
-class Profile:
+class SchedulerProfile:
     """Filters in order, weighted scorers, one picker; each with the name that the configuration gave it."""
 
     __slots__ = ("filters", "name", "picker", "scorers")

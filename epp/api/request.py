@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from epp.api.columns import Fact
+from epp.api.columns import RequestAttribute
 
 
-class Prompt(msgspec.Struct, frozen=True, gc=False):
+class TokenizedPrompt(msgspec.Struct, frozen=True, gc=False):
     """The tokens of a prompt, or the estimate of them.
 
     `data` is what prefix hashes are taken over, `width` bytes a token (4 for estimated tokens: four bytes of
@@ -18,19 +18,19 @@ class Prompt(msgspec.Struct, frozen=True, gc=False):
     """
 
     data: bytes
-    tokens: int
-    width: int = 4
+    token_count: int
+    bytes_per_token: int = 4
 
 
-class PrefixInfo(msgspec.Struct, frozen=True, gc=False):
+class PrefixMatchInfo(msgspec.Struct, frozen=True, gc=False):
     """How the prompt was cut for prefix matching: `total` blocks of `block_tokens` tokens."""
 
-    total: int
-    block_tokens: int
+    total_blocks: int
+    block_size_tokens: int
 
 
-PROMPT = Fact("prompt", "tokens", "the prompt as tokens, from the token producer")
-PREFIX_INFO = Fact("prefix_info", "blocks", "block count and size that PREFIX_BLOCKS counts in")
+PROMPT = RequestAttribute("prompt", "tokens", "the prompt as tokens, from the token producer")
+PREFIX_MATCH_INFO = RequestAttribute("prefix_info", "blocks", "block count and size that PREFIX_BLOCKS counts in")
 
 
 class Request(msgspec.Struct, kw_only=True, eq=False):
@@ -54,19 +54,19 @@ class Request(msgspec.Struct, kw_only=True, eq=False):
     streaming: bool = False
     priority: int = 0
     fairness_id: str = "default-flow"
-    facts: dict[Fact, Any] = {}
+    attributes: dict[RequestAttribute, Any] = {}
 
     def __post_init__(self) -> None:
         self.target_model = self.target_model or self.model
 
-    def __getitem__(self, fact: Fact) -> Any:
+    def __getitem__(self, fact: RequestAttribute) -> Any:
         """The fact's value, or None if its producer had none."""
-        return self.facts.get(fact)
+        return self.attributes.get(fact)
 
-    def lighten(self) -> None:
+    def release_payload(self) -> None:
         """Lets go of body, text and facts: a routed request may live for minutes, its prompt need not."""
         self.body = self.text = self.token_ids = b""
-        self.facts = {}
+        self.attributes = {}
 
     def __repr__(self) -> str:
         return f"Request(id={self.id!r}, path={self.path!r}, model={self.model!r}, {len(self.body)} bytes)"

@@ -12,7 +12,7 @@ ZERO.setflags(write=False)
 ONE.setflags(write=False)
 
 
-def falling(values: Values) -> Scores:
+def prefer_low(values: Values) -> Scores:
     """(max - v) / (max - min) over the known values; 1 for all when they are equal (llm-d's queue-scorer)."""
     if not len(values):
         return values
@@ -26,6 +26,6 @@ def falling(values: Values) -> Scores:
     return np.asarray((high - values) / (high - low), np.float32)
 
 
-def rising(values: Values) -> Scores:
+def prefer_high(values: Values) -> Scores:
     """(v - min) / (max - min) over the known values; 1 for all when they are equal."""
-    return falling(-values)
+    return prefer_low(-values)

@@ -17,7 +17,7 @@ Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 """bool[n]: true keeps the endpoint."""
 
-Order = NDArray[np.intp]
+Positions = NDArray[np.intp]
 """Positions of chosen endpoints, best first."""
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from epp.config import loader, presets
-from epp.config.registry import Registry
+from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError, Problem
 
 
@@ -21,22 +21,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the effective configuration, defaults and added plugins included; ConfigError says all that is wrong."""
     if arguments.presets:
-        print("\n".join(presets.names()))
+        print("\n".join(presets.preset_names()))
         return 0
-    source, text = read(arguments.config or presets.DEFAULT)
+    source, text = read_config(arguments.config or presets.DEFAULT_PRESET)
     allowed = arguments.allow_experimental_plugins
-    print(loader.check(text, Registry.load(), source=source, allow_experimental=allowed), end="")
+    print(
+        loader.render_effective_config(text, PluginRegistry.load(), source=source, allow_experimental=allowed), end=""
+    )
     return 0
 
 
-def read(config: str) -> tuple[str, str]:
+def read_config(config: str) -> tuple[str, str]:
     """(what to call it, the text)."""
     if config == "-":
         return "standard input", sys.stdin.read()
-    if config in presets.names():
-        return f"preset {config}", presets.text(config)
+    if config in presets.preset_names():
+        return f"preset {config}", presets.read_preset(config)
     try:
         return config, Path(config).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        advice = f"there are the presets {', '.join(presets.names())}"
+        advice = f"there are the presets {', '.join(presets.preset_names())}"
         raise ConfigError([Problem(config, f"cannot be read: {error}; {advice}")]) from error

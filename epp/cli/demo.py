@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from epp.clock import SystemClock
 from epp.config import presets
 from epp.gateway.gateway import Gateway
-from epp.gateway.programs import UpSettings
+from epp.gateway.programs import GatewaySettings
 from epp.sim import demo
 
 
@@ -23,13 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plays the workload through Envoy alone, then through Envoy with the picker, and compares."""
-    arms = asyncio.run(_run(arguments))
-    return 0 if all(arm.answered for arm in arms) else 1
+    arms = asyncio.run(_run_comparison(arguments))
+    return 0 if all(arm.successful for arm in arms) else 1
 
 
-async def _run(arguments: argparse.Namespace) -> list[demo.Arm]:
-    servers = UpSettings(
-        sim=arguments.servers, sim_flags=demo.SIM_FLAGS, round_robin=True, port=0, metrics_port=0, admin_port=0
+async def _run_comparison(arguments: argparse.Namespace) -> list[demo.DemoArm]:
+    servers = GatewaySettings(
+        sim_servers=arguments.servers, sim_flags=demo.SIM_FLAGS, round_robin=True, port=0, metrics_port=0, admin_port=0
     )
     async with Gateway(servers) as plain:
 
@@ -38,18 +38,20 @@ async def _run(arguments: argparse.Namespace) -> list[demo.Arm]:
             if name == demo.ROUND_ROBIN:
                 yield plain.url
                 return
-            picked = UpSettings(
+            picked = GatewaySettings(
                 endpoints=tuple(plain.endpoints), config_text=arguments.config_text, port=0, metrics_port=0
             )
             async with Gateway(picked) as gateway:
                 yield gateway.url
 
-        ours = label(arguments.config_text)
-        return await demo.compare(start_arm, plain.endpoints, SystemClock(), print, seed=arguments.seed, ours=ours)
+        ours = comparison_label(arguments.config_text)
+        return await demo.compare_policies(
+            start_arm, plain.endpoints, SystemClock(), print, seed=arguments.seed, ours=ours
+        )
 
 
-def label(config_text: str) -> str:
+def comparison_label(config_text: str) -> str:
     """What to call the second arm: a preset by its name; a whole configuration has none."""
-    if config_text in {"", presets.DEFAULT}:
-        return demo.DEFAULT
-    return config_text if config_text in presets.names() else "your configuration"
+    if config_text in {"", presets.DEFAULT_PRESET}:
+        return demo.DEFAULT_POLICY
+    return config_text if config_text in presets.preset_names() else "your configuration"

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 from urllib.parse import urlencode
 
-MOST_ROWS = 50
-KEPT = "it keeps the last few hundred, and of more than 200 a second some (and all refusals)"
+MAX_ROWS = 50
+RETENTION_NOTE = "it keeps the last few hundred, and of more than 200 a second some (and all refusals)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,14 +45,14 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
         stream.write("\n")
     else:
         for decision in decisions:
-            show(decision, stream)
+            print_decision(decision, stream)
     if not decisions:
         what = f"request {args.request_id}" if args.request_id else "requests"
-        print(f"epp explain: the picker remembers no decision about {what}; {KEPT}", file=sys.stderr)
+        print(f"epp explain: the picker remembers no decision about {what}; {RETENTION_NOTE}", file=sys.stderr)
     return 0 if decisions else 1
 
 
-def show(decision: dict[str, Any], out: TextIO) -> None:
+def print_decision(decision: dict[str, Any], out: TextIO) -> None:
     """One decision: a title, then a table for each profile."""
     moment = datetime.fromtimestamp(decision["time"], UTC).strftime("%H:%M:%S.%f")[:-3]
     outcome = decision["refusal"] or f"-> {decision['destination']}"
@@ -63,13 +63,13 @@ def show(decision: dict[str, Any], out: TextIO) -> None:
         title = f"profile {profile['profile']}, picker {profile['picker']}"
         if profile["emptied_by"]:
             title += f": {profile['emptied_by']} left nothing, {profile['otherwise']}"
-        header, rows = tabled(profile)
-        if not _rich_table(title, header, rows, out):
-            _plain_table(title, header, rows, out)
+        header, rows = build_candidate_table(profile)
+        if not _print_rich_table(title, header, rows, out):
+            _print_plain_table(title, header, rows, out)
     out.write("\n")
 
 
-def tabled(profile: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def build_candidate_table(profile: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and one row an endpoint, best total first; `*` marks those picked."""
     dropped = {name: item["name"] for item in profile["filters"] for name in item["dropped"]}
     totals, picked = profile["totals"], profile["picked"]
@@ -85,18 +85,18 @@ def tabled(profile: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         [
             "*" if name in picked else "",
             name,
-            *(_figure(row["scores"].get(name)) for row in profile["scorers"]),
-            _figure(totals.get(name)),
+            *(_format_score(row["scores"].get(name)) for row in profile["scorers"]),
+            _format_score(totals.get(name)),
             dropped.get(name, ""),
         ]
-        for name in names[:MOST_ROWS]
+        for name in names[:MAX_ROWS]
     ]
-    if len(names) > MOST_ROWS:
-        rows.append(["", f"and {len(names) - MOST_ROWS} more", *[""] * (len(header) - 2)])
+    if len(names) > MAX_ROWS:
+        rows.append(["", f"and {len(names) - MAX_ROWS} more", *[""] * (len(header) - 2)])
     return header, rows
 
 
-def _rich_table(title: str, header: list[str], rows: list[list[str]], out: TextIO) -> bool:
+def _print_rich_table(title: str, header: list[str], rows: list[list[str]], out: TextIO) -> bool:
     """On a terminal with rich at hand; False if there is none."""
     if not out.isatty():
         return False
@@ -114,7 +114,7 @@ def _rich_table(title: str, header: list[str], rows: list[list[str]], out: TextI
     return True
 
 
-def _plain_table(title: str, header: list[str], rows: list[list[str]], out: TextIO) -> None:
+def _print_plain_table(title: str, header: list[str], rows: list[list[str]], out: TextIO) -> None:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     out.write(f"  {title}\n")
     for row in [header, *rows]:
@@ -122,5 +122,5 @@ def _plain_table(title: str, header: list[str], rows: list[list[str]], out: Text
         out.write(f"  {line}".rstrip() + "\n")
 
 
-def _figure(value: float | None) -> str:
+def _format_score(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"

@@ -8,23 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from epp.config.durations import seconds
+from epp.config.durations import parse_duration
 from epp.errors import ConfigError, Problem
-from epp.obs.logs import TIME_ENCODINGS, threshold
+from epp.obs.logs import TIME_ENCODINGS, parse_log_level
 
-_QUANTITY_UNITS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
-_BINARY_UNITS = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
+_DECIMAL_SUFFIXES = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
+_BINARY_SUFFIXES = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 
 
-def duration(text: str) -> float:
+def parse_duration_flag(text: str) -> float:
     """Seconds of a Go duration such as `50ms` or `1m30s`."""
     try:
-        return seconds(text)
+        return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def quantity(text: str) -> int | None:
+def parse_byte_quantity(text: str) -> int | None:
     """Bytes of a Kubernetes quantity such as `10Mi` (a trailing B is ignored); None if empty."""
     if not text:
         return None
@@ -32,27 +32,27 @@ def quantity(text: str) -> int | None:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no byte count; write e.g. 4194304, 10Mi, 10MiB")
     number, unit = Decimal(match[1]), match[2]
-    return int(number * (2 ** _BINARY_UNITS[unit] if unit in _BINARY_UNITS else 10 ** _QUANTITY_UNITS[unit]))
+    return int(number * (2 ** _BINARY_SUFFIXES[unit] if unit in _BINARY_SUFFIXES else 10 ** _DECIMAL_SUFFIXES[unit]))
 
 
-def size(text: str) -> int:
+def parse_byte_limit(text: str) -> int:
     """As `quantity`, but not empty."""
-    count = quantity(text)
+    count = parse_byte_quantity(text)
     if count is None:
         raise argparse.ArgumentTypeError("a byte count is needed; write e.g. 4194304, 10Mi, 10MiB")
     return count
 
 
-def level(text: str) -> str:
+def parse_log_level_flag(text: str) -> str:
     """A log level that `epp.obs.logs` knows; empty for none."""
     try:
-        threshold(level=text)
+        parse_log_level(level=text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 
-def boolean(text: str) -> bool:
+def parse_bool(text: str) -> bool:
     """Go's spellings of true and false."""
     if text in {"1", "t", "T", "true", "TRUE", "True"}:
         return True
@@ -61,14 +61,14 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
 
 
-def port(text: str) -> int:
+def parse_listen_port(text: str) -> int:
     """A TCP port; 0 lets the system choose."""
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; 0 to 65535")
     return int(text)
 
 
-def fraction(text: str) -> float:
+def parse_fraction(text: str) -> float:
     """A share between 0 and 1."""
     try:
         value = float(text)
@@ -79,7 +79,7 @@ def fraction(text: str) -> float:
     return value
 
 
-def names(text: str) -> list[str]:
+def parse_name_list(text: str) -> list[str]:
     """A comma list."""
     return [item.strip() for item in text.split(",") if item.strip()]
 
@@ -95,42 +95,59 @@ class Flag(NamedTuple):
 
 
 LLM_D_FLAGS = (
-    Flag("grpc-port", port, 9002, "ext_proc listener"),
-    Flag("grpc-health-port", port, 9003, "grpc.health.v1 listener, in clear"),
-    Flag("metrics-port", port, 9090, "/metrics and the debug pages"),
+    Flag("grpc-port", parse_listen_port, 9002, "ext_proc listener"),
+    Flag("grpc-health-port", parse_listen_port, 9003, "grpc.health.v1 listener, in clear"),
+    Flag("metrics-port", parse_listen_port, 9090, "/metrics and the debug pages"),
     Flag("pool-name", str, "", "InferencePool name; labels the pool metrics"),
     Flag("pool-namespace", str, "", "namespace of the pool (else $NAMESPACE, else default)"),
     Flag("pool-group", str, "inference.networking.k8s.io", "API group of the pool"),
     Flag("endpoint-selector", str, "", "pod label selector instead of a pool"),
-    Flag("endpoint-target-ports", names, [], "ports of selected pods"),
-    Flag("disable-endpoint-subset-filter", boolean, False, "ignore the gateway's subset hint"),
-    Flag("emit-endpoint-scores", boolean, False, "add every endpoint's score to the dynamic metadata"),
-    Flag("allow-experimental-plugins", boolean, False, "permit alpha plugins"),
+    Flag("endpoint-target-ports", parse_name_list, [], "ports of selected pods"),
+    Flag("disable-endpoint-subset-filter", parse_bool, False, "ignore the gateway's subset hint"),
+    Flag("emit-endpoint-scores", parse_bool, False, "add every endpoint's score to the dynamic metadata"),
+    Flag("allow-experimental-plugins", parse_bool, False, "permit alpha plugins"),
     Flag("config-file", str, "", "EndpointPickerConfig file"),
     Flag("config-text", str, "", "EndpointPickerConfig text, or the name of a preset (see `epp check --presets`)"),
-    Flag("refresh-metrics-interval", duration, 0.05, "time between two scrapes of an endpoint, at least 50ms"),
-    Flag("refresh-prometheus-metrics-interval", duration, 5.0, "accepted; pool gauges are computed when they are read"),
-    Flag("metrics-staleness-threshold", duration, 2.0, "scraped values older than this are unknown"),
-    Flag("ha-enable-leader-election", boolean, False, "needs Kubernetes"),
-    Flag("drain-timeout", duration, 30.0, "how long open streams may go on after SIGTERM"),
-    Flag("grpc-max-recv-msg-size", quantity, None, "largest ext_proc message (default: as --max-request-body needs)"),
-    Flag("grpc-max-send-msg-size", quantity, None, "accepted; we send at most 62,000 bytes of body in a message"),
-    Flag("secure-serving", boolean, True, "TLS on the ext_proc port"),
+    Flag(
+        "refresh-metrics-interval", parse_duration_flag, 0.05, "time between two scrapes of an endpoint, at least 50ms"
+    ),
+    Flag(
+        "refresh-prometheus-metrics-interval",
+        parse_duration,
+        5.0,
+        "accepted; pool gauges are computed when they are read",
+    ),
+    Flag("metrics-staleness-threshold", parse_duration_flag, 2.0, "scraped values older than this are unknown"),
+    Flag("ha-enable-leader-election", parse_bool, False, "needs Kubernetes"),
+    Flag("drain-timeout", parse_duration_flag, 30.0, "how long open streams may go on after SIGTERM"),
+    Flag(
+        "grpc-max-recv-msg-size",
+        parse_byte_quantity,
+        None,
+        "largest ext_proc message (default: as --max-request-body needs)",
+    ),
+    Flag(
+        "grpc-max-send-msg-size",
+        parse_byte_quantity,
+        None,
+        "accepted; we send at most 62,000 bytes of body in a message",
+    ),
+    Flag("secure-serving", parse_bool, True, "TLS on the ext_proc port"),
     Flag("cert-path", str, "", "folder with tls.crt and tls.key; empty: self-signed"),
-    Flag("enable-cert-reload", boolean, False, "follow changes in --cert-path"),
+    Flag("enable-cert-reload", parse_bool, False, "follow changes in --cert-path"),
     Flag("tls-min-version", str, "", "VersionTLS12 or VersionTLS13"),
-    Flag("tls-cipher-suites", names, [], "Go names; TLS 1.2 only"),
-    Flag("health-checking", boolean, False, "accepted; grpc.health.v1 is always served on the ext_proc port too"),
-    Flag("metrics-endpoint-auth", boolean, True, "needs Kubernetes; without it /metrics listens on loopback only"),
+    Flag("tls-cipher-suites", parse_name_list, [], "Go names; TLS 1.2 only"),
+    Flag("health-checking", parse_bool, False, "accepted; grpc.health.v1 is always served on the ext_proc port too"),
+    Flag("metrics-endpoint-auth", parse_bool, True, "needs Kubernetes; without it /metrics listens on loopback only"),
     Flag("metrics-cert-dir", str, "", "TLS for the metrics port"),
     Flag("metrics-client-ca-file", str, "", "client certificates for the metrics port"),
-    Flag("enable-pprof", boolean, True, "accepted; Go's profiles do not exist here"),
-    Flag("enable-grpc-stream-metrics", boolean, False, "the three llm_d_epp_extproc_* metrics"),
-    Flag("tracing", boolean, True, "accepted; traces are not exported yet"),
+    Flag("enable-pprof", parse_bool, True, "accepted; Go's profiles do not exist here"),
+    Flag("enable-grpc-stream-metrics", parse_bool, False, "the three llm_d_epp_extproc_* metrics"),
+    Flag("tracing", parse_bool, True, "accepted; traces are not exported yet"),
     Flag("v", int, 2, "verbosity: 2 default, 3 verbose, 4 debug, 5 trace"),
-    Flag("zap-devel", boolean, False, "console logs"),
+    Flag("zap-devel", parse_bool, False, "console logs"),
     Flag("zap-encoder", str, "json", "json or console", ("json", "console")),
-    Flag("zap-log-level", level, "", "debug, info, error, or a number; overrides --v"),
+    Flag("zap-log-level", parse_log_level_flag, "", "debug, info, error, or a number; overrides --v"),
     Flag("zap-stacktrace-level", str, "", "accepted; tracebacks come with errors"),
     Flag("zap-time-encoding", str.lower, "rfc3339", "form of the time in logs", TIME_ENCODINGS),
 )
@@ -141,15 +158,15 @@ OWN_FLAGS = (
     Flag("metrics-host", str, "", "address of the metrics listener (default: --host, loopback if auth is asked for)"),
     Flag("transport", str, "native", "HTTP/2 implementation", ("native", "grpcio")),
     Flag("completion", str, "extproc", "how the end of a request is learnt", ("extproc", "access-log", "scrape")),
-    Flag("observe-responses", fraction, 0.0, "share of requests observed as with extproc in the other two modes"),
-    Flag("decision-timeout", duration, 2.0, "longest a decision may take"),
-    Flag("max-request-body", size, 64 << 20, "larger request bodies get 413"),
-    Flag("max-request-headers", size, 64 << 10, "larger request headers get 431"),
-    Flag("reservation-ttl", duration, 600.0, "a request whose end is never seen is forgotten after this"),
+    Flag("observe-responses", parse_fraction, 0.0, "share of requests observed as with extproc in the other two modes"),
+    Flag("decision-timeout", parse_duration_flag, 2.0, "longest a decision may take"),
+    Flag("max-request-body", parse_byte_limit, 64 << 20, "larger request bodies get 413"),
+    Flag("max-request-headers", parse_byte_limit, 64 << 10, "larger request headers get 431"),
+    Flag("reservation-ttl", parse_duration_flag, 600.0, "a request whose end is never seen is forgotten after this"),
     Flag("seed", int, None, "seed of all random choices, for reproducible runs"),
 )
 
-REMOVED = {
+REMOVED_FLAGS = {
     f"{name}-metric": "use engineConfigs of core-metrics-extractor"
     for name in (
         "total-queued-requests",
@@ -163,32 +180,32 @@ REMOVED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds every flag of `epp serve`."""
-    _add(parser.add_argument_group("llm-d's flags"), LLM_D_FLAGS)
+    _add_flags(parser.add_argument_group("llm-d's flags"), LLM_D_FLAGS)
     own = parser.add_argument_group("flags of this picker")
     own.add_argument("--endpoint", action="append", default=[], metavar="HOST:PORT", help="a model server (repeatable)")
     own.add_argument(
         "--dns", action="append", default=[], metavar="NAME:PORT", help="a name that resolves to model servers"
     )
-    _add(own, OWN_FLAGS)
+    _add_flags(own, OWN_FLAGS)
     removed = parser.add_argument_group("removed by llm-d")
-    for name, advice in REMOVED.items():
+    for name, advice in REMOVED_FLAGS.items():
         removed.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS, metavar=advice)
 
 
-def _add(group: argparse._ArgumentGroup, flags: Sequence[Flag]) -> None:
+def _add_flags(group: argparse._ArgumentGroup, flags: Sequence[Flag]) -> None:
     for flag in flags:
         spelled = [f"--{flag.name}", "-v"] if flag.name == "v" else [f"--{flag.name}"]
-        extra: dict[str, Any] = {"nargs": "?", "const": True} if flag.parse is boolean else {}
+        extra: dict[str, Any] = {"nargs": "?", "const": True} if flag.parse is parse_bool else {}
         shown = "" if flag.default in (None, "", []) else f" (default {flag.default})"
         group.add_argument(
             *spelled, type=flag.parse, default=flag.default, choices=flag.choices, help=flag.help + shown, **extra
         )
 
 
-def check(options: argparse.Namespace, environment: Mapping[str, str]) -> list[str]:
+def complete_flags(options: argparse.Namespace, environment: Mapping[str, str]) -> list[str]:
     """Fills what depends on other flags; returns warnings. Raises ConfigError with every contradiction."""
     problems, warnings = [], []
-    for name, advice in REMOVED.items():
+    for name, advice in REMOVED_FLAGS.items():
         if getattr(options, name.replace("-", "_")) is not None:
             problems.append(Problem(f"--{name}", f"was removed; {advice}"))
     if options.config_file and options.config_text:

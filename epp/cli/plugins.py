@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from epp.config import catalogue
-from epp.config.registry import Registry
+from epp.config.registry import PluginRegistry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,11 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """A line a type, or the whole catalogue entry of those named."""
-    registry = Registry.load()
+    registry = PluginRegistry.load()
     if arguments.type:
-        print(catalogue.render(registry, arguments.type))
+        print(catalogue.render_catalogue(registry, arguments.type))
         return 0
-    rows = [("TYPE", "KIND", "PACKAGE", ""), *catalogue.summary(registry)]
+    rows = [("TYPE", "KIND", "PACKAGE", ""), *catalogue.summarize_types(registry)]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     for *cells, first_sentence in rows:
         print("  ".join([cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]), first_sentence)

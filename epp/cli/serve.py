@@ -12,14 +12,14 @@ from pathlib import Path
 
 import uvloop
 
-from epp.allocator import keep_freed_memory
+from epp.allocator import retain_freed_memory
 from epp.cli import flags
 from epp.config import loader, presets
-from epp.config.plan import Plan
-from epp.config.registry import Registry
+from epp.config.plan import PickerPlan
+from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError, Problem
 from epp.obs import logs
-from epp.picker import Service
+from epp.picker import EndpointPicker
 
 log = logging.getLogger("epp.cli.serve")
 
@@ -33,41 +33,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT."""
-    warnings = flags.check(arguments, os.environ)
-    logs.configure(
+    warnings = flags.complete_flags(arguments, os.environ)
+    logs.configure_logging(
         verbosity=arguments.v,
         level=arguments.zap_log_level,
         encoder=arguments.zap_encoder,
         devel=arguments.zap_devel,
         time_encoding=arguments.zap_time_encoding,
     )
-    keep_freed_memory()
-    plan, source = read_plan(arguments)
+    retain_freed_memory()
+    plan, source = load_plan(arguments)
     for warning in (*warnings, *map(str, plan.warnings)):
         log.warning(warning)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(Service(arguments, plan, source)))
+        runner.run(_serve_until_signal(EndpointPicker(arguments, plan, source)))
     return 0
 
 
-def read_plan(arguments: argparse.Namespace) -> tuple[Plan, str]:
+def load_plan(arguments: argparse.Namespace) -> tuple[PickerPlan, str]:
     """The plan of `--config-file` or `--config-text` (a text or a preset's name), and what to call it."""
-    source, text = "preset default", presets.text()
+    source, text = "preset default", presets.read_preset()
     if arguments.config_file:
         source = arguments.config_file
         try:
             text = Path(source).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError([Problem("--config-file", f"{source} cannot be read: {error}")]) from error
-    elif arguments.config_text in presets.names():
-        source, text = f"preset {arguments.config_text}", presets.text(arguments.config_text)
+    elif arguments.config_text in presets.preset_names():
+        source, text = f"preset {arguments.config_text}", presets.read_preset(arguments.config_text)
     elif arguments.config_text:
         source, text = "--config-text", arguments.config_text
-    registry = Registry.load()
-    return loader.load(text, registry, source=source, allow_experimental=arguments.allow_experimental_plugins), source
+    registry = PluginRegistry.load()
+    return loader.load_config(
+        text, registry, source=source, allow_experimental=arguments.allow_experimental_plugins
+    ), source
 
 
-async def _serve(service: Service) -> None:
+async def _serve_until_signal(service: EndpointPicker) -> None:
     """Until the first signal; a second one ends the drain."""
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()

@@ -11,9 +11,9 @@ import uvloop
 
 from epp.clock import SystemClock
 from epp.errors import ConfigError, Problem
-from epp.sim.engine import EngineConfig
-from epp.sim.fleet import Fleet
-from epp.sim.hardware import PRESETS
+from epp.sim.engine import SimEngineConfig
+from epp.sim.fleet import SimFleet
+from epp.sim.hardware import HARDWARE_PRESETS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", default="sim", help="served model name")
     add("--lora", action="append", default=[], metavar="NAME", help="an adapter served beside the model; repeatable")
     add("--max-loras", type=int, default=1, help="adapters in one batch")
-    add("--hardware", choices=sorted(PRESETS), default="h100-8b")
+    add("--hardware", choices=sorted(HARDWARE_PRESETS), default="h100-8b")
     add("--time-scale", type=float, default=1.0, help="2: twice as fast as the hardware")
     add("--block-size", type=int, default=16, help="tokens in a KV cache block")
     add("--num-gpu-blocks", type=int, default=0, help="KV cache blocks (default: what fits)")
@@ -46,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0)
 
 
-def engine_config(args: argparse.Namespace) -> EngineConfig:
+def build_engine_config(args: argparse.Namespace) -> SimEngineConfig:
     """What the options say of each engine; `ConfigError` where they cannot be."""
-    return EngineConfig(
-        hardware=PRESETS[args.hardware],
+    return SimEngineConfig(
+        hardware=HARDWARE_PRESETS[args.hardware],
         block_size=args.block_size,
         num_gpu_blocks=args.num_gpu_blocks,
         max_num_seqs=args.max_num_seqs,
@@ -62,7 +62,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
     )
 
 
-def ports(first: list[int], count: int | None) -> list[int]:
+def assign_ports(first: list[int], count: int | None) -> list[int]:
     """One port for each server."""
     if count is None or count == len(first):
         found = first
@@ -77,24 +77,24 @@ def ports(first: list[int], count: int | None) -> list[int]:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until SIGINT or SIGTERM; prints each server's URL when all are ready. Raises `ConfigError`."""
-    fleet = Fleet(
-        engine_config(args),
+    fleet = SimFleet(
+        build_engine_config(args),
         SystemClock(),
         host=args.host,
-        ports=ports(args.port, args.count),
+        ports=assign_ports(args.port, args.count),
         model=args.model,
         adapters=tuple(args.lora),
         seed=args.seed,
     )
     try:
-        uvloop.run(_serve(fleet))
+        uvloop.run(_serve_fleet(fleet))
     except OSError as error:
         print(f"epp sim: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(fleet: Fleet) -> None:
+async def _serve_fleet(fleet: SimFleet) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -13,11 +13,13 @@ import yaml
 
 from epp.clock import SystemClock
 from epp.errors import ConfigError, Problem
-from epp.gateway.dashboard import View
+from epp.gateway.dashboard import Dashboard
 from epp.gateway.gateway import Gateway
-from epp.gateway.programs import UpSettings
+from epp.gateway.programs import GatewaySettings
 
-NOTHING_TO_SERVE = "give --endpoint HOST:PORT (repeatable), --sim N, --dns NAME:PORT or a --config-file that discovers"
+NO_MODEL_SERVER_ADVICE = (
+    "give --endpoint HOST:PORT (repeatable), --sim N, --dns NAME:PORT or a --config-file that discovers"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     servers.add_argument("--dns", action="append", default=[], metavar="NAME:PORT", help="a name that changes its mind")
     servers.add_argument("--sim", type=int, default=0, metavar="N", help="start N simulated ones")
     servers.add_argument("--sim-flags", default="", metavar="WORDS", help="more flags of `epp sim`, in one word")
-    _gateway_arguments(parser.add_argument_group("gateway"))
+    _add_gateway_arguments(parser.add_argument_group("gateway"))
     picker = parser.add_argument_group("picker")
     picker.add_argument("--config-file", default="", metavar="PATH", help="EndpointPickerConfig")
     picker.add_argument("--config-text", default="", metavar="TEXT", help="the same as text, or a preset's name")
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("serve_flags", nargs="*", metavar="-- FLAG", help="further flags of `epp serve`")
 
 
-def _gateway_arguments(group: argparse._ArgumentGroup) -> None:
+def _add_gateway_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--host", default="127.0.0.1", help="address of the gateway (default 127.0.0.1)")
     add("--port", type=int, default=8081, help="port of the gateway (default 8081)")
@@ -65,14 +67,14 @@ def _gateway_arguments(group: argparse._ArgumentGroup) -> None:
     add("--plain", action="store_true", help="lines instead of the live view")
 
 
-def settings_of(arguments: argparse.Namespace) -> UpSettings:
+def build_settings(arguments: argparse.Namespace) -> GatewaySettings:
     """Raises ConfigError for what cannot be."""
-    if problems := _problems(arguments):
+    if problems := _find_problems(arguments):
         raise ConfigError(problems)
-    return UpSettings(
+    return GatewaySettings(
         endpoints=tuple(arguments.endpoint),
         dns=tuple(arguments.dns),
-        sim=arguments.sim,
+        sim_servers=arguments.sim,
         sim_flags=tuple(arguments.sim_flags.split()),
         host=arguments.host,
         port=arguments.port,
@@ -84,7 +86,7 @@ def settings_of(arguments: argparse.Namespace) -> UpSettings:
         config_text=arguments.config_text,
         picker_flags=tuple(arguments.serve_flags),
         completion=arguments.completion,
-        observe=arguments.observe_responses,
+        observe_responses=arguments.observe_responses,
         transport=arguments.transport,
         round_robin=arguments.round_robin,
         shape=arguments.shape,
@@ -93,13 +95,13 @@ def settings_of(arguments: argparse.Namespace) -> UpSettings:
         idle_timeout=arguments.idle_timeout,
         retries=arguments.retries,
         trust_request_id=arguments.trust_request_id,
-        concurrency=arguments.envoy_workers,
-        envoy=arguments.envoy,
+        envoy_workers=arguments.envoy_workers,
+        envoy_path=arguments.envoy,
         folder=arguments.folder,
     )
 
 
-def _problems(arguments: argparse.Namespace) -> list[Problem]:
+def _find_problems(arguments: argparse.Namespace) -> list[Problem]:
     problems = [
         Problem(f"--{name}", "a port from 0 to 65535, 0 for any free one")
         for name in ("port", "admin-port", "grpc-port", "grpc-health-port", "metrics-port")
@@ -109,7 +111,7 @@ def _problems(arguments: argparse.Namespace) -> list[Problem]:
         problems.append(Problem("--sim", "a number of servers, 0 for none"))
     known = arguments.endpoint or arguments.sim
     if not (known or arguments.dns or arguments.config_file or arguments.config_text):
-        problems.append(Problem("", NOTHING_TO_SERVE))
+        problems.append(Problem("", NO_MODEL_SERVER_ADVICE))
     if arguments.config_file and arguments.config_text:
         problems.append(Problem("--config-file, --config-text", "give one of the two"))
     if arguments.round_robin and not known:
@@ -119,17 +121,17 @@ def _problems(arguments: argparse.Namespace) -> list[Problem]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs until SIGINT or SIGTERM."""
-    settings = settings_of(arguments)
+    settings = build_settings(arguments)
     if arguments.print_envoy:
-        print(yaml.safe_dump(Gateway(settings).planned(), sort_keys=False), end="")
+        print(yaml.safe_dump(Gateway(settings).plan_bootstrap(), sort_keys=False), end="")
         return 0
-    return asyncio.run(_run(settings, live=sys.stdout.isatty() and not arguments.plain))
+    return asyncio.run(_run_gateway(settings, live=sys.stdout.isatty() and not arguments.plain))
 
 
-async def _run(settings: UpSettings, live: bool) -> int:
+async def _run_gateway(settings: GatewaySettings, live: bool) -> int:
     clock = SystemClock()
-    view = View(clock, live=live)
-    gateway = Gateway(settings, clock=clock, say=view.say)
+    view = Dashboard(clock, live=live)
+    gateway = Gateway(settings, clock=clock, say=view.print_line)
     task = asyncio.current_task()
     assert task is not None
     signals = 0
@@ -140,12 +142,12 @@ async def _run(settings: UpSettings, live: bool) -> int:
         if signals == 1:
             task.cancel()
         else:
-            gateway.kill_all()
+            gateway.kill_children()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
         async with gateway:
-            view.welcome(gateway, await gateway.model() or "MODEL")
-            await view.show(gateway)
+            view.print_welcome(gateway, await gateway.fetch_model_name() or "MODEL")
+            await view.run(gateway)
     return 0

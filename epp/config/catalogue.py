@@ -15,11 +15,11 @@ from msgspec import inspect as shapes
 
 from epp.api import (
     AsyncProducer,
+    DataKey,
     DataSource,
     Discovery,
     Extractor,
     Filter,
-    Need,
     Parser,
     Picker,
     Plugin,
@@ -28,11 +28,11 @@ from epp.api import (
     ProfileHandler,
     Scorer,
 )
-from epp.config.registry import Registry
+from epp.config.registry import PluginRegistry
 
-PACKAGE: Final = "endpoint-picker"
-PAGE: Final = Path("docs/plugins.md")
-KINDS: Final[Sequence[tuple[str, str, tuple[type[Plugin], ...]]]] = (
+DISTRIBUTION: Final = "endpoint-picker"
+PAGE_PATH: Final = Path("docs/plugins.md")
+PLUGIN_KINDS: Final[Sequence[tuple[str, str, tuple[type[Plugin], ...]]]] = (
     ("Filters", "filter", (Filter,)),
     ("Scorers", "scorer", (Scorer,)),
     ("Pickers", "picker", (Picker,)),
@@ -44,7 +44,7 @@ KINDS: Final[Sequence[tuple[str, str, tuple[type[Plugin], ...]]]] = (
     ("Discovery", "discovery", (Discovery,)),
     ("Policies", "policy", (Policy,)),
 )
-HEAD: Final = """# Plugins
+PAGE_HEADER: Final = """# Plugins
 
 Every plugin type that comes with the picker, by kind. Generated from the classes by `python -m epp.config.catalogue
 --write`; do not edit. Parameters stand under `plugins[].parameters`; an unknown one is an error, except where it says
@@ -52,55 +52,55 @@ otherwise. Your own plugins appear in `epp plugins` once their package is instal
 """
 
 
-def render(registry: Registry, types: Iterable[str] | None = None) -> str:
+def render_catalogue(registry: PluginRegistry, types: Iterable[str] | None = None) -> str:
     """The catalogue as Markdown; all registered types unless some are named."""
-    classes = {type: registry.find(type) for type in (registry if types is None else types)}
-    parts = [HEAD]
-    for title, _, kinds in KINDS:
+    classes = {type: registry.find_class(type) for type in (registry if types is None else types)}
+    parts = [PAGE_HEADER]
+    for title, _, kinds in PLUGIN_KINDS:
         members = [type for type, found in classes.items() if issubclass(found, kinds)]
         if members:
             parts.append(f"## {title}\n")
-            parts += [entry(type, classes[type]) for type in sorted(members)]
+            parts += [render_entry(type, classes[type]) for type in sorted(members)]
     return "\n".join(parts)
 
 
-def built_in(registry: Registry) -> list[str]:
+def built_in_types(registry: PluginRegistry) -> list[str]:
     """The types of our own package."""
-    return [type for type in registry if registry.origin(type) == PACKAGE]
+    return [type for type in registry if registry.package_of(type) == DISTRIBUTION]
 
 
-def summary(registry: Registry) -> list[tuple[str, str, str, str]]:
+def summarize_types(registry: PluginRegistry) -> list[tuple[str, str, str, str]]:
     """(type, kind, package, first sentence) of every registered type, for a terminal."""
     found = []
     for type in registry:
-        plugin = registry.find(type)
-        kind = next((name for _, name, kinds in KINDS if issubclass(plugin, kinds)), "plugin")
-        found.append((type, kind, registry.origin(type), _text(plugin).partition("\n")[0]))
+        plugin = registry.find_class(type)
+        kind = next((name for _, name, kinds in PLUGIN_KINDS if issubclass(plugin, kinds)), "plugin")
+        found.append((type, kind, registry.package_of(type), _docstring(plugin).partition("\n")[0]))
     return found
 
 
-def entry(type: str, plugin: type[Plugin]) -> str:
+def render_entry(type: str, plugin: type[Plugin]) -> str:
     """One plugin's section."""
-    lines = [f"### `{type}`\n", _text(plugin) + "\n"]
+    lines = [f"### `{type}`\n", _docstring(plugin) + "\n"]
     notes = []
-    if plugin.alpha:
+    if plugin.experimental:
         notes.append("Experimental: needs `--allow-experimental-plugins`.")
-    if plugin.lenient:
+    if plugin.ignore_unknown_parameters:
         notes.append("Ignores unknown parameters, with a warning.")
     if issubclass(plugin, Filter):
-        notes.append(f"If it leaves nothing, the request ends with {plugin.otherwise.status}.")
+        notes.append(f"If it leaves nothing, the request ends with {plugin.rejection.status}.")
     if issubclass(plugin, Parser):
         paths = ", ".join(f"`{path}`" for path in plugin.paths)
         notes.append(f"Paths ending with: {paths}." if paths else "The fallback for paths of no other parser.")
     lines += [" ".join(notes) + "\n"] if notes else []
-    needs = [f"Needs {_needs(plugin.needs)}."] if plugin.needs else []
-    gives = [f"Gives {_needs(plugin.gives)}."] if plugin.gives else []
+    needs = [f"Needs {_format_data_keys(plugin.consumes)}."] if plugin.consumes else []
+    gives = [f"Gives {_format_data_keys(plugin.produces)}."] if plugin.produces else []
     lines += [" ".join(needs + gives) + "\n"] if needs or gives else []
-    lines += _parameters(plugin)
-    return "\n".join([*lines, "```yaml", example(type, plugin).rstrip(), "```\n"])
+    lines += _render_parameters(plugin)
+    return "\n".join([*lines, "```yaml", render_example(type, plugin).rstrip(), "```\n"])
 
 
-def example(type: str, plugin: type[Plugin]) -> str:
+def render_example(type: str, plugin: type[Plugin]) -> str:
     """A configuration (less its two first lines) that uses the plugin with its default parameters."""
     declared: dict[str, Any] = {"type": type}
     parameters = {}
@@ -125,30 +125,30 @@ def example(type: str, plugin: type[Plugin]) -> str:
     return yaml.safe_dump(document, sort_keys=False)
 
 
-def _text(plugin: type[Plugin]) -> str:
+def _docstring(plugin: type[Plugin]) -> str:
     return inspect.cleandoc(plugin.__doc__ or "").strip()
 
 
-def _needs(needs: Sequence[Need]) -> str:
+def _format_data_keys(needs: Sequence[DataKey]) -> str:
     return ", ".join(f"`{need.name}`" + (f" ({need.unit})" if need.unit else "") for need in needs)
 
 
-def _parameters(plugin: type[Plugin]) -> list[str]:
+def _render_parameters(plugin: type[Plugin]) -> list[str]:
     fields = shapes.type_info(plugin).fields  # type: ignore[attr-defined]
     if not fields:
         return []
-    rows = [f"| `{field.encode_name}` | {_shape(field.type)} | {_shown(field)} |" for field in fields]
+    rows = [f"| `{field.encode_name}` | {_describe_type(field.type)} | {_format_default(field)} |" for field in fields]
     return ["| parameter | type | default |", "|---|---|---|", *rows, ""]
 
 
-def _shown(field: shapes.Field) -> str:
+def _format_default(field: shapes.Field) -> str:
     if field.required:
         return "required"
-    value = _default(field)
+    value = _default_value(field)
     return "–" if value in (None, "", [], {}) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def _default(field: shapes.Field) -> Any:
+def _default_value(field: shapes.Field) -> Any:
     if field.default_factory is not msgspec.NODEFAULT:
         return msgspec.to_builtins(field.default_factory())
     return None if field.default is msgspec.NODEFAULT else msgspec.to_builtins(field.default)
@@ -161,17 +161,17 @@ def _example_value(field: shapes.Field) -> Any:
             return examples[0]
         shape = shape.type
     if not field.required:
-        return _default(field)
+        return _default_value(field)
     plain = {shapes.IntType: 1, shapes.FloatType: 1.0, shapes.BoolType: True}
     return plain.get(type(shape), f"<{field.encode_name}>")
 
 
-def _shape(shape: shapes.Type) -> str:
+def _describe_type(shape: shapes.Type) -> str:
     """A type in words; constraints included."""
     match shape:
         case shapes.Metadata():
             said = (shape.extra_json_schema or {}).get("description", "")
-            return _shape(shape.type) + (f": {said}" if said else "")
+            return _describe_type(shape.type) + (f": {said}" if said else "")
         case shapes.BoolType():
             return "true or false"
         case shapes.IntType() | shapes.FloatType():
@@ -183,13 +183,13 @@ def _shape(shape: shapes.Type) -> str:
         case shapes.LiteralType():
             return " or ".join(f"`{value}`" for value in shape.values)
         case shapes.UnionType():
-            return " or ".join(_shape(each) for each in shape.types if not isinstance(each, shapes.NoneType))
+            return " or ".join(_describe_type(each) for each in shape.types if not isinstance(each, shapes.NoneType))
         case shapes.ListType() | shapes.VarTupleType():
-            return f"list of {_shape(shape.item_type)}"
+            return f"list of {_describe_type(shape.item_type)}"
         case shapes.DictType():
-            return f"mapping to {_shape(shape.value_type)}"
+            return f"mapping to {_describe_type(shape.value_type)}"
         case shapes.StructType():
-            return "{" + ", ".join(f"{field.encode_name}: {_shape(field.type)}" for field in shape.fields) + "}"
+            return "{" + ", ".join(f"{field.encode_name}: {_describe_type(field.type)}" for field in shape.fields) + "}"
         case _:
             return "anything"
 
@@ -199,10 +199,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m epp.config.catalogue", description=main.__doc__)
     parser.add_argument("--write", action="store_true", help="write the page")
     parser.add_argument("--check", action="store_true", help="exit with 1 if the page is not what it would be")
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--page", type=Path, default=PAGE_PATH)
     chosen = parser.parse_args(arguments)
-    registry = Registry.load()
-    page = render(registry, built_in(registry))
+    registry = PluginRegistry.load()
+    page = render_catalogue(registry, built_in_types(registry))
     if chosen.write:
         chosen.page.write_text(page, "utf-8")
     elif chosen.check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_NAMES: Final = """
+_TYPE_NAMES: Final = """
 queue-scorer running-requests-size-scorer kv-cache-utilization-scorer prefix-cache-scorer load-aware-scorer
 active-request-scorer token-load-scorer lora-affinity-scorer no-hit-lru-scorer context-length-aware
 precise-prefix-cache-scorer mm-embeddings-cache-scorer latency-scorer session-affinity-scorer
@@ -40,4 +40,4 @@ dcgm-data-source dcgm-extractor k8s-notification-source endpoint-notification-so
 multicluster-metrics-data-source multicluster-metrics-extractor file-discovery multicluster-file-discovery
 """
 
-LLM_D_TYPES: Final = frozenset(_NAMES.split())
+LLMD_PLUGIN_TYPES: Final = frozenset(_TYPE_NAMES.split())

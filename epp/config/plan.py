@@ -17,14 +17,14 @@ from epp.api import (
     Plugin,
     Policy,
     Producer,
-    Profile,
     ProfileHandler,
+    SchedulerProfile,
 )
-from epp.config.schema import API_VERSION, KIND
+from epp.config.schema import API_VERSION, CONFIG_KIND
 from epp.errors import Problem
 
 
-class Source(msgspec.Struct, frozen=True):
+class PlannedDataSource(msgspec.Struct, frozen=True):
     """A data source and what reads it, with their names."""
 
     name: str
@@ -32,89 +32,91 @@ class Source(msgspec.Struct, frozen=True):
     extractors: Sequence[tuple[str, Extractor]] = ()
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class PickerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The effective configuration. Pairs are (name in the configuration, plugin)."""
 
-    profiles: Mapping[str, Profile]
-    handler: tuple[str, ProfileHandler]
+    profiles: Mapping[str, SchedulerProfile]
+    profile_handler: tuple[str, ProfileHandler]
     producers: Sequence[tuple[str, Producer | AsyncProducer]] = ()
     parsers: Sequence[tuple[str, Parser]] = ()
-    sources: Sequence[Source] = ()
+    data_sources: Sequence[PlannedDataSource] = ()
     discovery: tuple[str, Discovery] | None = None
     saturation_detector: tuple[str, Policy] | None = None
     feature_gates: Mapping[str, bool] = {}
-    used: Mapping[str, tuple[str, Plugin]] = {}
+    used_plugins: Mapping[str, tuple[str, Plugin]] = {}
     warnings: Sequence[Problem] = ()
 
-    def plugins(self) -> dict[str, Plugin]:
+    def plugins_by_name(self) -> dict[str, Plugin]:
         """Every plugin that takes part, by name, in order of declaration; those added by default come last."""
-        return {name: plugin for name, (_, plugin) in self.used.items()}
+        return {name: plugin for name, (_, plugin) in self.used_plugins.items()}
 
-    def types(self) -> dict[str, str]:
+    def types_by_name(self) -> dict[str, str]:
         """Name -> type as configured."""
-        return {name: type for name, (type, _) in self.used.items()}
+        return {name: type for name, (type, _) in self.used_plugins.items()}
 
-    def describe(self) -> str:
+    def to_yaml(self) -> str:
         """The effective configuration as YAML; loading it gives the same plan."""
-        document: dict[str, Any] = {"apiVersion": API_VERSION, "kind": KIND}
+        document: dict[str, Any] = {"apiVersion": API_VERSION, "kind": CONFIG_KIND}
         if self.feature_gates:
             document["featureGates"] = [f"{name}={str(on).lower()}" for name, on in self.feature_gates.items()]
-        document["plugins"] = [_described(name, type, plugin) for name, (type, plugin) in self.used.items()]
-        document["schedulingProfiles"] = [_profile(profile) for profile in self.profiles.values()]
+        document["plugins"] = [
+            _plugin_section(name, type, plugin) for name, (type, plugin) in self.used_plugins.items()
+        ]
+        document["schedulingProfiles"] = [_profile_section(profile) for profile in self.profiles.values()]
         document["requestHandler"] = {"parsers": [{"pluginRef": name} for name, _ in self.parsers]}
         if self.saturation_detector is not None:
             document["flowControl"] = {"saturationDetector": {"pluginRef": self.saturation_detector[0]}}
-        document["dataLayer"] = self._data_layer()
+        document["dataLayer"] = self._data_layer_section()
         return yaml.safe_dump(document, sort_keys=False, default_flow_style=False, width=110)
 
-    def _data_layer(self) -> dict[str, Any]:
+    def _data_layer_section(self) -> dict[str, Any]:
         layer: dict[str, Any] = {"injectDefaults": False}
-        if self.sources:
+        if self.data_sources:
             layer["sources"] = [
                 {"pluginRef": item.name, "extractors": [{"pluginRef": name} for name, _ in item.extractors]}
-                for item in self.sources
+                for item in self.data_sources
             ]
         if self.discovery is not None:
             layer["discovery"] = {"pluginRef": self.discovery[0]}
         return layer
 
 
-def parameters_of(plugin: Plugin) -> dict[str, Any]:
+def effective_parameters(plugin: Plugin) -> dict[str, Any]:
     """The parameters in effect, as YAML has them; those that are unset and by default so are left out."""
     values = msgspec.to_builtins(plugin)
     found: dict[str, Any] = {}
     for field in msgspec.structs.fields(plugin):
         value = values[field.encode_name]
-        unset = value is None or (value in ("", [], {}) and (field.required or not _default(field)))
+        unset = value is None or (value in ("", [], {}) and (field.required or not _default_value(field)))
         if not unset:
-            found[field.encode_name] = _plain(value)
+            found[field.encode_name] = _simplify_numbers(value)
     return found
 
 
-def _default(field: msgspec.structs.FieldInfo) -> Any:
+def _default_value(field: msgspec.structs.FieldInfo) -> Any:
     if field.default_factory is not msgspec.NODEFAULT:
         return field.default_factory()
     return None if field.default is msgspec.NODEFAULT else field.default
 
 
-def _described(name: str, type: str, plugin: Plugin) -> dict[str, Any]:
-    parameters = parameters_of(plugin)
+def _plugin_section(name: str, type: str, plugin: Plugin) -> dict[str, Any]:
+    parameters = effective_parameters(plugin)
     described: dict[str, Any] = {"name": name, "type": type}
     if parameters:
         described["parameters"] = parameters
     return described
 
 
-def _plain(value: Any) -> Any:
+def _simplify_numbers(value: Any) -> Any:
     """8192.0 as 8192, which is how people write it."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _simplify_numbers(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_simplify_numbers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _profile(profile: Profile) -> dict[str, Any]:
+def _profile_section(profile: SchedulerProfile) -> dict[str, Any]:
     entries: list[dict[str, Any]] = [{"pluginRef": name} for name, _ in profile.filters]
-    entries += [{"pluginRef": name, "weight": _plain(weight)} for name, weight, _ in profile.scorers]
+    entries += [{"pluginRef": name, "weight": _simplify_numbers(weight)} for name, weight, _ in profile.scorers]
     return {"name": profile.name, "plugins": [*entries, {"pluginRef": profile.picker[0]}]}

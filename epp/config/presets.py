@@ -7,17 +7,17 @@ from importlib.resources import files
 
 from epp.errors import ConfigError, Problem
 
-DEFAULT = "default"
+DEFAULT_PRESET = "default"
 
 
-def names() -> Sequence[str]:
+def preset_names() -> Sequence[str]:
     """What `text` knows."""
     folder = files("epp.config") / "presets"
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-def text(name: str = DEFAULT) -> str:
+def read_preset(name: str = DEFAULT_PRESET) -> str:
     """The preset as configuration text."""
-    if name not in names():
-        raise ConfigError([Problem("", f"no preset named {name!r}; there are: {', '.join(names())}")])
+    if name not in preset_names():
+        raise ConfigError([Problem("", f"no preset named {name!r}; there are: {', '.join(preset_names())}")])
     return (files("epp.config") / "presets" / f"{name}.yaml").read_text("utf-8")

@@ -12,7 +12,7 @@ import msgspec
 
 API_VERSION: Final = "llm-d.ai/v1alpha1"
 LEGACY_API_VERSION: Final = "inference.networking.x-k8s.io/v1alpha1"
-KIND: Final = "EndpointPickerConfig"
+CONFIG_KIND: Final = "EndpointPickerConfig"
 
 Quantity = (
     Annotated[int, msgspec.Meta(ge=0)]
@@ -48,13 +48,13 @@ class PluginSpec(_Section):
     parameters: dict[str, Any] | None = None
 
 
-class Ref(_Section):
+class PluginRef(_Section):
     """A reference by plugin name."""
 
     plugin_ref: str = ""
 
 
-class ProfileEntry(_Section):
+class ProfilePluginRef(_Section):
     """`schedulingProfiles[].plugins[]`: the weight is for scorers."""
 
     plugin_ref: str = ""
@@ -65,28 +65,28 @@ class ProfileSpec(_Section):
     """`schedulingProfiles[]`."""
 
     name: str = ""
-    plugins: list[ProfileEntry] = []
+    plugins: list[ProfilePluginRef] = []
 
 
-class SourceSpec(_Section):
+class DataSourceSpec(_Section):
     """`dataLayer.sources[]`."""
 
     plugin_ref: str = ""
-    extractors: list[Ref] = []
+    extractors: list[PluginRef] = []
 
 
-class DataLayer(_Section):
+class DataLayerConfig(_Section):
     """`dataLayer`."""
 
     inject_defaults: bool = True
-    sources: list[SourceSpec] = []
-    discovery: Ref | None = None
-    peer_discovery: Ref | None = None
+    sources: list[DataSourceSpec] = []
+    discovery: PluginRef | None = None
+    peer_discovery: PluginRef | None = None
     cross_replica_syncer_plugin_ref: str = ""
     cross_replica_sync_interval: Duration | None = None
 
 
-class BandTemplate(_Section):
+class PriorityBandConfig(_Section):
     """`flowControl.defaultPriorityBand` and its negative twin."""
 
     max_bytes: Quantity | None = None
@@ -96,25 +96,25 @@ class BandTemplate(_Section):
     priority: int | None = None
 
 
-class FlowControl(_Section):
+class FlowControlConfig(_Section):
     """`flowControl`."""
 
     max_bytes: Quantity | None = None
     max_requests: Quantity | None = None
     default_request_ttl: Duration | None = msgspec.field(default=None, name="defaultRequestTTL")
     no_endpoint_request_ttl: Duration | None = msgspec.field(default=None, name="noEndpointRequestTTL")
-    default_priority_band: BandTemplate | None = None
-    default_negative_priority_band: BandTemplate | None = None
-    priority_bands: list[BandTemplate] = []
+    default_priority_band: PriorityBandConfig | None = None
+    default_negative_priority_band: PriorityBandConfig | None = None
+    priority_bands: list[PriorityBandConfig] = []
     usage_limit_policy_plugin_ref: str = ""
-    saturation_detector: Ref | None = None
+    saturation_detector: PluginRef | None = None
     enable_eviction: bool = False
 
 
-class RequestHandler(_Section):
+class RequestHandlerConfig(_Section):
     """`requestHandler`."""
 
-    parsers: list[Ref] = []
+    parsers: list[PluginRef] = []
 
 
 class EndpointPickerConfig(_Section):
@@ -125,8 +125,8 @@ class EndpointPickerConfig(_Section):
     feature_gates: list[str] = []
     plugins: list[PluginSpec] = []
     scheduling_profiles: list[ProfileSpec] = []
-    data_layer: DataLayer | None = None
-    flow_control: FlowControl | None = None
-    request_handler: RequestHandler | None = None
-    saturation_detector: Ref | None = None
-    parser: Ref | None = None
+    data_layer: DataLayerConfig | None = None
+    flow_control: FlowControlConfig | None = None
+    request_handler: RequestHandlerConfig | None = None
+    saturation_detector: PluginRef | None = None
+    parser: PluginRef | None = None

@@ -9,10 +9,10 @@ import msgspec
 
 from epp.api import DataSource, Discovery, Extractor, Filter, Parser, Picker, Policy, Scorer
 from epp.config import defaults
-from epp.config.plugin_set import Declarations, Declared
-from epp.config.schema import DataLayer, EndpointPickerConfig, FlowControl, ProfileSpec, Ref
+from epp.config.plugin_set import PluginEntry, PluginSet
+from epp.config.schema import DataLayerConfig, EndpointPickerConfig, FlowControlConfig, PluginRef, ProfileSpec
 
-MOST_WEIGHT: Final = 1e6
+MAX_WEIGHT: Final = 1e6
 """Totals are float32: far larger weights would drown the scores of every other scorer, or overflow."""
 
 FEATURE_GATES: Final[Mapping[str, bool]] = {"flowControl": False, "haPopulateNonLeaderDatastore": True}
@@ -22,50 +22,50 @@ class ProfileDraft(msgspec.Struct):
     """A scheduling profile before its plugins are known to be sound."""
 
     name: str
-    filters: list[Declared] = []
-    scorers: list[tuple[Declared, float]] = []
-    picker: Declared | None = None
+    filters: list[PluginEntry] = []
+    scorers: list[tuple[PluginEntry, float]] = []
+    picker: PluginEntry | None = None
 
 
-def feature_gates(config: EndpointPickerConfig, declarations: Declarations) -> dict[str, bool]:
+def parse_feature_gates(config: EndpointPickerConfig, declarations: PluginSet) -> dict[str, bool]:
     """`name` or `name=true|false`; only those given."""
     found: dict[str, bool] = {}
     for i, gate in enumerate(config.feature_gates):
         name, equals, value = (gate or "").partition("=")
         path = f"featureGates[{i}]"
         if name not in FEATURE_GATES:
-            declarations.problem(path, f"unknown feature gate {name!r}; known: {', '.join(sorted(FEATURE_GATES))}")
+            declarations.add_problem(path, f"unknown feature gate {name!r}; known: {', '.join(sorted(FEATURE_GATES))}")
         elif equals and value not in {"true", "false"}:
-            declarations.problem(path, f"expected {name}=true or {name}=false, got {gate!r}")
+            declarations.add_problem(path, f"expected {name}=true or {name}=false, got {gate!r}")
         else:
             found[name] = value != "false"
             if name == "flowControl" and found[name]:
-                declarations.problem(path, "flow control is not supported yet")
+                declarations.add_problem(path, "flow control is not supported yet")
     return found
 
 
-def profiles(config: EndpointPickerConfig, declarations: Declarations) -> list[ProfileDraft]:
+def parse_profiles(config: EndpointPickerConfig, declarations: PluginSet) -> list[ProfileDraft]:
     """The scheduling profiles; one of everything declared if the section is empty."""
     specs = [spec for spec in config.scheduling_profiles if spec is not None]
     if not specs:
-        specs, path = defaults.default_profiles(declarations), "plugins"
-        return [_profile(spec, path, declarations) for spec in specs]
+        specs, path = defaults.default_profile_specs(declarations), "plugins"
+        return [_parse_profile(spec, path, declarations) for spec in specs]
     found: dict[str, ProfileDraft] = {}
     for i, spec in enumerate(config.scheduling_profiles):
         if spec is None:
             continue
         path = f"schedulingProfiles[{i}]"
-        draft = _profile(spec, path, declarations)
+        draft = _parse_profile(spec, path, declarations)
         if not spec.name:
-            declarations.required(f"{path}.name")
+            declarations.add_required_problem(f"{path}.name")
         elif spec.name in found:
-            declarations.problem(f"{path}.name", f"there is a profile named {spec.name!r} already")
+            declarations.add_problem(f"{path}.name", f"there is a profile named {spec.name!r} already")
         else:
             found[spec.name] = draft
     return list(found.values())
 
 
-def _profile(spec: ProfileSpec, path: str, declarations: Declarations) -> ProfileDraft:
+def _parse_profile(spec: ProfileSpec, path: str, declarations: PluginSet) -> ProfileDraft:
     draft = ProfileDraft(spec.name)
     broken = False
     for i, item in enumerate(spec.plugins):
@@ -73,86 +73,88 @@ def _profile(spec: ProfileSpec, path: str, declarations: Declarations) -> Profil
         if item is None:
             broken = True
             continue
-        entry = declarations.resolve(item.plugin_ref, f"{where}.pluginRef", what="declared plugin")
-        broken = broken or entry is None or entry.kind is None
+        entry = declarations.resolve_reference(item.plugin_ref, f"{where}.pluginRef", what="declared plugin")
+        broken = broken or entry is None or entry.plugin_class is None
         if entry is not None:
-            _place(draft, entry, item.weight, where, declarations)
+            _place_plugin(draft, entry, item.weight, where, declarations)
     if draft.picker is None and not broken:
-        draft.picker = defaults.default_picker(declarations, path)
+        draft.picker = defaults.choose_default_picker(declarations, path)
     if draft.picker is not None:
         draft.picker.used = True
     return draft
 
 
-def _place(draft: ProfileDraft, entry: Declared, weight: float | None, path: str, declarations: Declarations) -> None:
+def _place_plugin(
+    draft: ProfileDraft, entry: PluginEntry, weight: float | None, path: str, declarations: PluginSet
+) -> None:
     placed = False
     if entry.is_a(Filter):
         draft.filters.append(entry)
         placed = True
     if entry.is_a(Scorer):
-        draft.scorers.append((entry, _weight(weight, path, declarations)))
+        draft.scorers.append((entry, _check_weight(weight, path, declarations)))
         placed = True
-    elif weight is not None and entry.kind is not None:
-        declarations.warn(f"{path}.weight", f"has no effect: {entry.name!r} is no scorer")
+    elif weight is not None and entry.plugin_class is not None:
+        declarations.add_warning(f"{path}.weight", f"has no effect: {entry.name!r} is no scorer")
     if entry.is_a(Picker):
         if draft.picker is not None:
             message = f"a second picker, {entry.name!r}; {draft.picker.name!r} is one already"
-            declarations.problem(path, message)
+            declarations.add_problem(path, message)
         draft.picker = entry
         placed = True
     if placed:
         entry.used = True
-    elif entry.kind is not None:
-        declarations.warn(path, f"{entry.name!r} is no filter, scorer or picker: it needs no place in a profile")
+    elif entry.plugin_class is not None:
+        declarations.add_warning(path, f"{entry.name!r} is no filter, scorer or picker: it needs no place in a profile")
 
 
-def _weight(weight: float | None, path: str, declarations: Declarations) -> float:
+def _check_weight(weight: float | None, path: str, declarations: PluginSet) -> float:
     if weight is None:
         return 1.0
-    if not 0 <= weight <= MOST_WEIGHT:  # false for NaN too
-        declarations.problem(f"{path}.weight", f"expected a number from 0 to {MOST_WEIGHT:g}, got {weight:g}")
+    if not 0 <= weight <= MAX_WEIGHT:  # false for NaN too
+        declarations.add_problem(f"{path}.weight", f"expected a number from 0 to {MAX_WEIGHT:g}, got {weight:g}")
     return weight
 
 
-def parsers(config: EndpointPickerConfig, declarations: Declarations) -> list[Declared]:
+def parse_parser_refs(config: EndpointPickerConfig, declarations: PluginSet) -> list[PluginEntry]:
     """The parsers, in order; llm-d's default ones if none is named."""
-    refs: Sequence[Ref | None] = config.request_handler.parsers if config.request_handler else ()
+    refs: Sequence[PluginRef | None] = config.request_handler.parsers if config.request_handler else ()
     path = "requestHandler.parsers[{}].pluginRef"
     if config.parser is not None:
-        declarations.warn("parser", "deprecated: use requestHandler.parsers")
+        declarations.add_warning("parser", "deprecated: use requestHandler.parsers")
         if not refs:
             refs, path = [config.parser], "parser.pluginRef"
-    found: list[Declared] = []
+    found: list[PluginEntry] = []
     for i, ref in enumerate(refs):
         if ref is None:
             continue
         where = path.format(i)
-        entry = declarations.resolve(ref.plugin_ref, where, Parser, what="parser", create=True)
+        entry = declarations.resolve_reference(ref.plugin_ref, where, Parser, what="parser", create=True)
         if entry is not None and any(known.plugin_type == entry.plugin_type for known in found):
-            declarations.warn(where, f"ignored: a parser of type {entry.plugin_type!r} comes before it")
+            declarations.add_warning(where, f"ignored: a parser of type {entry.plugin_type!r} comes before it")
         elif entry is not None:
             found.append(entry)
     if not refs:
         available = [type for type in defaults.DEFAULT_PARSERS if type in declarations.registry]
-        found = [declarations.create(type, "a default parser") for type in available]
+        found = [declarations.create_default(type, "a default parser") for type in available]
     for entry in found:
         entry.used = True
     return found
 
 
-def saturation_detector(config: EndpointPickerConfig, declarations: Declarations) -> Declared | None:
+def parse_saturation_detector(config: EndpointPickerConfig, declarations: PluginSet) -> PluginEntry | None:
     """The detector: honoured with flow control off too, for requests of negative priority."""
     flow = config.flow_control
     ref, path = (flow.saturation_detector if flow else None), "flowControl.saturationDetector.pluginRef"
     if config.saturation_detector is not None:
-        declarations.warn("saturationDetector", "deprecated: use flowControl.saturationDetector")
+        declarations.add_warning("saturationDetector", "deprecated: use flowControl.saturationDetector")
         if ref is None:
             ref, path = config.saturation_detector, "saturationDetector.pluginRef"
     if ref is not None and ref.plugin_ref:
-        own = ref.plugin_ref == defaults.DEFAULT_DETECTOR
-        entry = declarations.resolve(ref.plugin_ref, path, Policy, what="saturation detector", create=own)
-    elif defaults.DEFAULT_DETECTOR in declarations.registry:
-        entry = declarations.create(defaults.DEFAULT_DETECTOR, "the default saturation detector")
+        own = ref.plugin_ref == defaults.DEFAULT_SATURATION_DETECTOR
+        entry = declarations.resolve_reference(ref.plugin_ref, path, Policy, what="saturation detector", create=own)
+    elif defaults.DEFAULT_SATURATION_DETECTOR in declarations.registry:
+        entry = declarations.create_default(defaults.DEFAULT_SATURATION_DETECTOR, "the default saturation detector")
     else:
         return None
     if entry is not None:
@@ -160,38 +162,38 @@ def saturation_detector(config: EndpointPickerConfig, declarations: Declarations
     return entry
 
 
-def flow_control(flow: FlowControl | None, declarations: Declarations) -> None:
+def check_flow_control(flow: FlowControlConfig | None, declarations: PluginSet) -> None:
     """The section without the gate: checked, but without effect, as in llm-d."""
     if flow is None:
         return
     rest = msgspec.structs.replace(flow, saturation_detector=None)
-    if rest != FlowControl():
-        declarations.warn("flowControl", "has no effect while the feature gate flowControl is off")
+    if rest != FlowControlConfig():
+        declarations.add_warning("flowControl", "has no effect while the feature gate flowControl is off")
     priorities: set[int] = set()
     for i, band in enumerate(flow.priority_bands):
         if band is None or band.priority is None:
             continue
         if band.priority in priorities:
-            declarations.problem(
+            declarations.add_problem(
                 f"flowControl.priorityBands[{i}].priority", f"there is a band of priority {band.priority} already"
             )
         priorities.add(band.priority)
 
 
-def data_sources(layer: DataLayer, declarations: Declarations) -> list[tuple[Declared, list[Declared]]]:
+def parse_data_sources(layer: DataLayerConfig, declarations: PluginSet) -> list[tuple[PluginEntry, list[PluginEntry]]]:
     """Sources with their extractors; the metrics of the model servers unless told otherwise."""
-    found: list[tuple[Declared, list[Declared]]] = []
+    found: list[tuple[PluginEntry, list[PluginEntry]]] = []
     for i, spec in enumerate(layer.sources):
         if spec is None:
             continue
         path = f"dataLayer.sources[{i}]"
-        source = declarations.resolve(spec.plugin_ref, f"{path}.pluginRef", DataSource, what="data source")
-        extractors: list[Declared] = []
+        source = declarations.resolve_reference(spec.plugin_ref, f"{path}.pluginRef", DataSource, what="data source")
+        extractors: list[PluginEntry] = []
         for j, ref in enumerate(spec.extractors):
             where = f"{path}.extractors[{j}].pluginRef"
             extractor = None
             if ref is not None:
-                extractor = declarations.resolve(ref.plugin_ref, where, Extractor, what="extractor")
+                extractor = declarations.resolve_reference(ref.plugin_ref, where, Extractor, what="extractor")
             if extractor is not None:
                 extractors.append(extractor)
         if source is not None:
@@ -199,11 +201,11 @@ def data_sources(layer: DataLayer, declarations: Declarations) -> list[tuple[Dec
     named = {spec.plugin_ref for spec in layer.sources if spec is not None}
     if (
         layer.inject_defaults
-        and defaults.DEFAULT_SOURCE not in named
-        and defaults.DEFAULT_SOURCE in declarations.registry
+        and defaults.DEFAULT_DATA_SOURCE not in named
+        and defaults.DEFAULT_DATA_SOURCE in declarations.registry
     ):
-        source = declarations.create(defaults.DEFAULT_SOURCE, "the default data source")
-        extractor = declarations.create(defaults.DEFAULT_EXTRACTOR, "the default extractor")
+        source = declarations.create_default(defaults.DEFAULT_DATA_SOURCE, "the default data source")
+        extractor = declarations.create_default(defaults.DEFAULT_EXTRACTOR, "the default extractor")
         found.append((source, [extractor]))
     for source, extractors in found:
         for entry in (source, *extractors):
@@ -211,19 +213,21 @@ def data_sources(layer: DataLayer, declarations: Declarations) -> list[tuple[Dec
     return found
 
 
-def discovery(layer: DataLayer, declarations: Declarations) -> Declared | None:
+def parse_discovery(layer: DataLayerConfig, declarations: PluginSet) -> PluginEntry | None:
     """Where endpoints come from without a cluster."""
     if layer.peer_discovery is not None:
-        declarations.warn("dataLayer.peerDiscovery", "has no effect, as in llm-d")
+        declarations.add_warning("dataLayer.peerDiscovery", "has no effect, as in llm-d")
     if layer.cross_replica_syncer_plugin_ref:
         path = "dataLayer.crossReplicaSyncerPluginRef"
-        declarations.problem(path, "synchronising replicas is not supported yet")
+        declarations.add_problem(path, "synchronising replicas is not supported yet")
     elif layer.cross_replica_sync_interval is not None:
-        declarations.warn("dataLayer.crossReplicaSyncInterval", "has no effect without crossReplicaSyncerPluginRef")
+        declarations.add_warning(
+            "dataLayer.crossReplicaSyncInterval", "has no effect without crossReplicaSyncerPluginRef"
+        )
     if layer.discovery is None:
         return None
     path = "dataLayer.discovery.pluginRef"
-    entry = declarations.resolve(layer.discovery.plugin_ref, path, Discovery, what="discovery plugin")
+    entry = declarations.resolve_reference(layer.discovery.plugin_ref, path, Discovery, what="discovery plugin")
     if entry is not None:
         entry.used = True
     return entry

@@ -14,13 +14,13 @@ MAX_DEPTH = 64
 MAX_NODES = 100_000
 
 
-class Document(NamedTuple):
+class YamlDocument(NamedTuple):
     """A value and the 1-based line of each path in it."""
 
     value: Any
     lines: Mapping[str, int]
 
-    def line(self, path: str) -> int | None:
+    def line_of(self, path: str) -> int | None:
         """The line of the path, or of what it stands in."""
         while path not in self.lines:
             cut = max(path.rfind("."), path.rfind("["))
@@ -30,16 +30,18 @@ class Document(NamedTuple):
         return self.lines[path]
 
 
-class _Loader(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):
     """SafeLoader that reads scalars as Go's YAML-to-JSON does: dates stay text, `1e3` is a number."""
 
 
-_Loader.yaml_implicit_resolvers = {
+_StrictLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if not tag.endswith((":timestamp", ":float", ":int"))]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+_StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
         r"^(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
@@ -49,16 +51,16 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read(text: str, problems: list[Problem]) -> Document | None:
+def read_yaml(text: str, problems: list[Problem]) -> YamlDocument | None:
     """The one document in the text; None (and a problem) if it cannot be read at all."""
     try:
-        loader = _Loader(text)
+        loader = _StrictLoader(text)
         node = loader.get_single_node()
         if node is None:
             problems.append(Problem("", "the configuration is empty"))
             return None
-        builder = _Builder(loader, problems)
-        return Document(builder.build(node, "", 0), builder.lines)
+        builder = _ValueBuilder(loader, problems)
+        return YamlDocument(builder.build(node, "", 0), builder.lines)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -71,20 +73,20 @@ def read(text: str, problems: list[Problem]) -> Document | None:
     return None
 
 
-class _Builder:
-    def __init__(self, loader: _Loader, problems: list[Problem]) -> None:
+class _ValueBuilder:
+    def __init__(self, loader: _StrictLoader, problems: list[Problem]) -> None:
         self.lines: dict[str, int] = {}
         self._loader = loader
         self._problems = problems
-        self._count = 0
+        self._node_count = 0
 
     def build(self, node: yaml.Node, path: str, depth: int) -> Any:
-        self._count += 1
-        if depth > MAX_DEPTH or self._count > MAX_NODES:  # an alias of itself, or of many
+        self._node_count += 1
+        if depth > MAX_DEPTH or self._node_count > MAX_NODES:  # an alias of itself, or of many
             raise yaml.YAMLError("nested too deep, or too large")
         self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path, depth)
+            return self._build_mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(node.value)]
         try:
@@ -92,7 +94,7 @@ class _Builder:
         except (ValueError, AttributeError) as error:  # an explicit tag on a text that does not suit it
             raise yaml.MarkedYAMLError(problem=f"{node.value!r}: {error}", problem_mark=node.start_mark) from error
 
-    def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Any]:
+    def _build_mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         own = {id(key) for key, _ in node.value}
         self._loader.flatten_mapping(node)

@@ -11,25 +11,25 @@ from typing import Protocol
 from epp.api import Endpoint
 
 
-class Sink(Protocol):
+class EndpointSink(Protocol):
     """Who takes a desired set: the table."""
 
-    def sync(self, endpoints: Iterable[Endpoint]) -> None:
+    def replace_all(self, endpoints: Iterable[Endpoint]) -> None:
         """Makes these the endpoints."""
 
 
-class Membership:
+class EndpointUnion:
     """Joins what sources want. Of two endpoints with one name, that of the source heard of first wins."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: EndpointSink) -> None:
         self._sink = sink
-        self._wanted: dict[str, tuple[Endpoint, ...]] = {}
+        self._desired: dict[str, tuple[Endpoint, ...]] = {}
 
-    def set(self, source: str, endpoints: Iterable[Endpoint]) -> None:
+    def set_endpoints(self, source: str, endpoints: Iterable[Endpoint]) -> None:
         """Replaces the endpoints of one source; those of others stay."""
-        self._wanted[source] = tuple(endpoints)
+        self._desired[source] = tuple(endpoints)
         union: dict[str, Endpoint] = {}
-        for wanted in self._wanted.values():
+        for wanted in self._desired.values():
             for endpoint in wanted:
                 union.setdefault(endpoint.name, endpoint)
-        self._sink.sync(union.values())
+        self._sink.replace_all(union.values())

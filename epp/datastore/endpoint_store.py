@@ -14,23 +14,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from epp.api import NO_ADAPTERS, SCRAPED, Adapters, Column, Endpoint, Snapshot
+from epp.api import NO_LORA_ADAPTERS, SCRAPED_COLUMNS, Column, Endpoint, LoraAdapters, Snapshot
 from epp.clock import Clock
-from epp.datastore.slots import Slots
-from epp.datastore.targets import Targets
+from epp.datastore.slots import SlotAllocator
+from epp.datastore.targets import TargetIndex
 
-FIRST_CAPACITY = 64
+INITIAL_CAPACITY = 64
 
 
-class Spread(NamedTuple):
+class ColumnSummary(NamedTuple):
     """One column over the endpoints that know it; `mean` and `deviation` are NaN if none does."""
 
     endpoints: int
     mean: float
-    deviation: float
+    standard_deviation: float
 
 
-class Table:
+class EndpointStore:
     """Endpoints and their scraped columns. Single writer: the thread of the event loop.
 
     Values whose scrape began more than `staleness` seconds ago are unknown: they become NaN at the next snapshot,
@@ -40,24 +40,24 @@ class Table:
     def __init__(self, clock: Clock, staleness: float = 2.0) -> None:
         self._clock = clock
         self._staleness = staleness
-        self._slots = Slots()
+        self._slots = SlotAllocator()
         self._endpoints: list[Endpoint | None] = []
-        self._adapters: list[Adapters] = []
+        self._adapters: list[LoraAdapters] = []
         self._failures: list[int] = []
-        self._width = FIRST_CAPACITY
+        self._width = INITIAL_CAPACITY
         # Cell (column, slot) is at row * width + slot. `array` items are several times faster to write than numpy's.
-        self._rows: dict[Column, int] = {column: row for row, column in enumerate(SCRAPED)}
-        self._cells = array("f", [nan]) * (len(SCRAPED) * FIRST_CAPACITY)
-        self._times = array("d", [-inf]) * FIRST_CAPACITY
+        self._rows: dict[Column, int] = {column: row for row, column in enumerate(SCRAPED_COLUMNS)}
+        self._cells = array("f", [nan]) * (len(SCRAPED_COLUMNS) * INITIAL_CAPACITY)
+        self._times = array("d", [-inf]) * INITIAL_CAPACITY
         self._cells_view: NDArray[np.float32] = np.frombuffer(self._cells, np.float32)
         self._times_view: NDArray[np.float64] = np.frombuffer(self._times, np.float64)
         # No slot with values turns stale before this moment.
         self._next_stale = inf
-        self._targets: Targets | None = None
-        self._on_put: list[Callable[[int], None]] = []
-        self._on_removed: list[Callable[[int], None]] = []
-        self._on_scraped: list[Callable[[int, float], None]] = []
-        self._published = Snapshot(columns={}, endpoints=(), live=np.empty(0, np.intp))
+        self._targets: TargetIndex | None = None
+        self._upsert_listeners: list[Callable[[int], None]] = []
+        self._remove_listeners: list[Callable[[int], None]] = []
+        self._scrape_listeners: list[Callable[[int, float], None]] = []
+        self._published = Snapshot(columns={}, endpoints=(), live_slots=np.empty(0, np.intp))
         self._members_changed = self._adapters_changed = self._values_changed = True
 
     # Membership
@@ -66,28 +66,28 @@ class Table:
         """Endpoints in the pool."""
         return len(self._slots)
 
-    def put(self, endpoint: Endpoint) -> int:
+    def upsert(self, endpoint: Endpoint) -> int:
         """Adds an endpoint, or replaces the one of that name, and returns its slot.
 
         A name at another address is another server: the old one is removed first, so nothing known of it survives.
         """
-        slot = self._slots.get(endpoint.name)
+        slot = self._slots.find_slot(endpoint.name)
         if slot is not None:
             old = self._endpoints[slot]
             if old == endpoint:
                 return slot
             if old is not None and old.target != endpoint.target:
                 self.remove(endpoint.name)
-        slot = self._slots.take(endpoint.name)
+        slot = self._slots.allocate(endpoint.name)
         if slot == len(self._endpoints):
             self._endpoints.append(None)
-            self._adapters.append(NO_ADAPTERS)
+            self._adapters.append(NO_LORA_ADAPTERS)
             self._failures.append(0)
             if slot >= self._width:
                 self._grow(2 * self._width, len(self._rows))
         self._endpoints[slot] = endpoint
-        self._membership_changed()
-        for callback in self._on_put:
+        self._invalidate_members()
+        for callback in self._upsert_listeners:
             callback(slot)
         return slot
 
@@ -97,68 +97,68 @@ class Table:
             return
         slot = self._slots.free(name)
         self._endpoints[slot] = None
-        self._adapters[slot] = NO_ADAPTERS
+        self._adapters[slot] = NO_LORA_ADAPTERS
         self._failures[slot] = 0
         self._times[slot] = -inf
         for cell in range(slot, len(self._cells), self._width):
             self._cells[cell] = nan
-        self._membership_changed()
-        for callback in self._on_removed:
+        self._invalidate_members()
+        for callback in self._remove_listeners:
             callback(slot)
 
-    def sync(self, endpoints: Iterable[Endpoint]) -> None:
+    def replace_all(self, endpoints: Iterable[Endpoint]) -> None:
         """Makes these the members: level-triggered, so a lost update heals with the next one."""
         wanted = {endpoint.name: endpoint for endpoint in endpoints}
-        for endpoint in self.endpoints():
+        for endpoint in self.list_endpoints():
             if endpoint.name not in wanted:
                 self.remove(endpoint.name)
         for endpoint in wanted.values():
-            self.put(endpoint)
+            self.upsert(endpoint)
 
-    def endpoints(self) -> list[Endpoint]:
+    def list_endpoints(self) -> list[Endpoint]:
         """The members, by slot."""
         return [endpoint for endpoint in self._endpoints if endpoint is not None]
 
-    def endpoint(self, slot: int) -> Endpoint | None:
+    def get_endpoint(self, slot: int) -> Endpoint | None:
         """The member at a slot."""
         return self._endpoints[slot] if slot < len(self._endpoints) else None
 
-    def generation(self, slot: int) -> int:
+    def generation_of(self, slot: int) -> int:
         """What `scraped` and `failed` must be given, read when the scrape begins."""
-        return self._slots.generation(slot)
+        return self._slots.generation_of(slot)
 
-    def slot_of_target(self, target: str) -> int | None:
+    def find_slot(self, target: str) -> int | None:
         """The slot of `ip:port`, brackets around IPv6 in any spelling."""
-        return self._index().slot(target)
+        return self._target_index().find_slot(target)
 
-    def slots_of_hint(self, item: str) -> tuple[int, ...]:
+    def find_subset_slots(self, item: str) -> tuple[int, ...]:
         """The slots that one item of a subset hint names: `ip:port` exactly that one, `ip` every port of it."""
-        return self._index().slots(item)
+        return self._target_index().find_subset_slots(item)
 
     # Listeners
 
-    def on_put(self, callback: Callable[[int], None]) -> None:
+    def on_upsert(self, callback: Callable[[int], None]) -> None:
         """Calls back with the slot of every endpoint added or replaced."""
-        self._on_put.append(callback)
+        self._upsert_listeners.append(callback)
 
     def on_removed(self, callback: Callable[[int], None]) -> None:
         """Calls back with the slot of every endpoint that left, before the slot can be given to another."""
-        self._on_removed.append(callback)
+        self._remove_listeners.append(callback)
 
     def on_scraped(self, callback: Callable[[int, float], None]) -> None:
         """Calls back with slot and start time of every scrape that was taken in."""
-        self._on_scraped.append(callback)
+        self._scrape_listeners.append(callback)
 
     # Values
 
-    def scraped(
-        self, slot: int, generation: int, started: float, values: Mapping[Column, float], adapters: Adapters | None
+    def record_scrape(
+        self, slot: int, generation: int, started: float, values: Mapping[Column, float], adapters: LoraAdapters | None
     ) -> None:
         """Takes in a scrape begun at `started`; columns it does not name become unknown.
 
         A scrape of an endpoint that has left, or older than the newest one, is dropped.
         """
-        if generation != self._slots.generation(slot) or started < self._times[slot]:
+        if generation != self._slots.generation_of(slot) or started < self._times[slot]:
             return
         if not values.keys() <= self._rows.keys():
             for column in values.keys() - self._rows.keys():
@@ -170,24 +170,24 @@ class Table:
         self._failures[slot] = 0
         self._values_changed = True
         self._next_stale = min(self._next_stale, started + self._staleness)
-        adapters = adapters or NO_ADAPTERS
+        adapters = adapters or NO_LORA_ADAPTERS
         known = self._adapters[slot]
         if adapters is not known and adapters != known:
             self._adapters[slot] = adapters
             self._adapters_changed = True
-        for callback in self._on_scraped:
+        for callback in self._scrape_listeners:
             callback(slot, started)
 
-    def failed(self, slot: int, generation: int) -> None:
+    def record_failure(self, slot: int, generation: int) -> None:
         """A scrape failed. The last values stand until they are stale."""
-        if generation == self._slots.generation(slot):
+        if generation == self._slots.generation_of(slot):
             self._failures[slot] += 1
 
-    def failures(self, slot: int) -> int:
+    def failure_count(self, slot: int) -> int:
         """Failed scrapes since the last good one."""
         return self._failures[slot]
 
-    def scraped_at(self, slot: int) -> float:
+    def last_scraped_at(self, slot: int) -> float:
         """When the newest scrape of a slot began, in monotonic seconds; -inf if there was none."""
         return self._times[slot] if slot < self._width else -inf
 
@@ -195,52 +195,52 @@ class Table:
         """The pool now; the same object as before if nothing has changed."""
         now = self._clock.now()
         if now >= self._next_stale:
-            self._age(now)
+            self._expire_stale(now)
         if self._values_changed or self._members_changed or self._adapters_changed:
-            self._published = self._publish(self._published)
+            self._published = self._build_snapshot(self._published)
             self._values_changed = self._members_changed = self._adapters_changed = False
         return self._published
 
-    def spread(self, column: Column, max_age: float = inf) -> Spread:
+    def summarize_column(self, column: Column, max_age: float = inf) -> ColumnSummary:
         """Mean and standard deviation of a column over the endpoints scraped within `max_age` seconds."""
         snapshot = self.snapshot()
         source = snapshot.columns.get(column)
-        if source is None or not len(snapshot.live):
-            return Spread(0, nan, nan)
-        values = source[snapshot.live]
-        values = values[(self._times_view[snapshot.live] > self._clock.now() - max_age) & ~np.isnan(values)]
+        if source is None or not len(snapshot.live_slots):
+            return ColumnSummary(0, nan, nan)
+        values = source[snapshot.live_slots]
+        values = values[(self._times_view[snapshot.live_slots] > self._clock.now() - max_age) & ~np.isnan(values)]
         if not len(values):
-            return Spread(0, nan, nan)
-        return Spread(len(values), float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))
+            return ColumnSummary(0, nan, nan)
+        return ColumnSummary(len(values), float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))
 
-    def _publish(self, before: Snapshot) -> Snapshot:
+    def _build_snapshot(self, before: Snapshot) -> Snapshot:
         # An immutable buffer under the copy makes every row of it read only.
         frame = np.frombuffer(self._cells.tobytes(), np.float32).reshape(-1, self._width)
         return Snapshot(
             columns=dict(zip(self._rows, frame, strict=True)),
             endpoints=tuple(self._endpoints) if self._members_changed else before.endpoints,
-            live=_frozen(self._slots.live()) if self._members_changed else before.live,
+            live_slots=_read_only_slots(self._slots.live_slots()) if self._members_changed else before.live_slots,
             adapters=tuple(self._adapters) if self._adapters_changed or self._members_changed else before.adapters,
         )
 
-    def _age(self, now: float) -> None:
+    def _expire_stale(self, now: float) -> None:
         """Makes stale slots unknown and finds out when the next one is due."""
         limit = now - self._staleness
         times = self._times_view
         stale = times <= limit
         self._cells_view.reshape(-1, self._width)[:, stale] = nan
         for slot in np.flatnonzero(stale[: len(self._adapters)]).tolist():
-            self._adapters[slot] = NO_ADAPTERS
+            self._adapters[slot] = NO_LORA_ADAPTERS
         fresh = times[~stale]
         self._next_stale = float(fresh.min()) + self._staleness if len(fresh) else inf
         self._values_changed = self._adapters_changed = True
 
-    def _index(self) -> Targets:
+    def _target_index(self) -> TargetIndex:
         if self._targets is None:
-            self._targets = Targets((slot, e) for slot, e in enumerate(self._endpoints) if e is not None)
+            self._targets = TargetIndex((slot, e) for slot, e in enumerate(self._endpoints) if e is not None)
         return self._targets
 
-    def _membership_changed(self) -> None:
+    def _invalidate_members(self) -> None:
         self._members_changed = self._values_changed = True
         self._targets = None
 
@@ -261,7 +261,7 @@ class Table:
         self._times_view = np.frombuffer(self._times, np.float64)
 
 
-def _frozen(slots: list[int]) -> NDArray[np.intp]:
+def _read_only_slots(slots: list[int]) -> NDArray[np.intp]:
     live = np.array(slots, np.intp)
     live.flags.writeable = False
     return live

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 
 
-class Slots:
+class SlotAllocator:
     """A slot belongs to one name until freed; then it may be given to another, under the next generation.
 
     The lowest free slot is given first, which keeps the arrays short.
@@ -30,23 +30,23 @@ class Slots:
         """One more than the highest slot ever given."""
         return len(self._names)
 
-    def get(self, name: str) -> int | None:
+    def find_slot(self, name: str) -> int | None:
         """The slot of a name, if it has one."""
         return self._by_name.get(name)
 
-    def name(self, slot: int) -> str | None:
+    def name_at(self, slot: int) -> str | None:
         """The name at a slot; None if the slot is free."""
         return self._names[slot]
 
-    def generation(self, slot: int) -> int:
+    def generation_of(self, slot: int) -> int:
         """How many names have left this slot: work begun for one of them is recognised as late by it."""
         return self._generations[slot]
 
-    def live(self) -> list[int]:
+    def live_slots(self) -> list[int]:
         """The slots in use, ascending."""
         return [slot for slot, name in enumerate(self._names) if name is not None]
 
-    def take(self, name: str) -> int:
+    def allocate(self, name: str) -> int:
         """The slot of a name, a new one if it has none."""
         slot = self._by_name.get(name)
         if slot is not None:

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from epp.api import Endpoint
 
 
-class Targets:
+class TargetIndex:
     """An index of one state of the pool; a changed pool gets a new one."""
 
     __slots__ = ("_by_address", "_by_target")
@@ -17,22 +17,22 @@ class Targets:
         self._by_target: dict[str, int] = {}
         self._by_address: dict[str, list[int]] = {}
         for slot, endpoint in endpoints:
-            self._by_target[canonical(endpoint.target)] = slot
-            self._by_address.setdefault(canonical(endpoint.address), []).append(slot)
+            self._by_target[canonicalize_address(endpoint.target)] = slot
+            self._by_address.setdefault(canonicalize_address(endpoint.address), []).append(slot)
 
-    def slot(self, target: str) -> int | None:
+    def find_slot(self, target: str) -> int | None:
         """The slot of `ip:port`, brackets around IPv6."""
         slot = self._by_target.get(target)
         # Only IPv6 has more than one spelling.
-        return slot if slot is not None or target[:1] != "[" else self._by_target.get(canonical(target))
+        return slot if slot is not None or target[:1] != "[" else self._by_target.get(canonicalize_address(target))
 
-    def slots(self, item: str) -> tuple[int, ...]:
+    def find_subset_slots(self, item: str) -> tuple[int, ...]:
         """The slots that one item of a subset hint names: `ip:port` exactly that one, `ip` every port of it."""
-        slot = self.slot(item)
-        return (slot,) if slot is not None else tuple(self._by_address.get(canonical(item), ()))
+        slot = self.find_slot(item)
+        return (slot,) if slot is not None else tuple(self._by_address.get(canonicalize_address(item), ()))
 
 
-def canonical(target: str) -> str:
+def canonicalize_address(target: str) -> str:
     """`[fd00:0::1]:80` as `[fd00::1]:80`, `[fd00:0::1]` and `fd00:0::1` as `fd00::1`, anything else as it is."""
     host, bracket, port = target.partition("]")
     if ":" not in host or bool(bracket) != host.startswith("["):

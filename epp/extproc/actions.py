@@ -7,77 +7,77 @@ from typing import Final
 
 import msgspec
 
-from epp.requestcontrol.interfaces import Flight, Head
+from epp.requestcontrol.interfaces import RequestHeaders, RoutedRequest
 
 
-class Decide(msgspec.Struct, gc=False):
+class RequestDecision(msgspec.Struct, gc=False):
     """Choose an endpoint, and call `decided` or `rejected`, now or later."""
 
-    head: Head
+    headers: RequestHeaders
     body: bytes
 
 
-class Abandon(msgspec.Struct, gc=False):
+class CancelDecision(msgspec.Struct, gc=False):
     """The choice that was asked for is not needed any more."""
 
 
-class Mute(msgspec.Struct, gc=False):
+class ObservabilityMode(msgspec.Struct, gc=False):
     """The gateway only lets us watch: nothing is sent from now on."""
 
 
-class Told(msgspec.Struct, gc=False):
+class RequestEvent(msgspec.Struct, gc=False):
     """What the flight is told, if there is one."""
 
-    def tell(self, flight: Flight) -> None:
+    def deliver(self, flight: RoutedRequest) -> None:
         raise NotImplementedError
 
 
-class Served(Told, gc=False):
+class EndpointServed(RequestEvent, gc=False):
     """The gateway says which endpoint answered."""
 
     target: str
 
-    def tell(self, flight: Flight) -> None:
-        flight.served(self.target)
+    def deliver(self, flight: RoutedRequest) -> None:
+        flight.on_served_by(self.target)
 
 
-class ResponseStarted(Told, gc=False):
+class ResponseStarted(RequestEvent, gc=False):
     """Response headers came."""
 
     status: int
     headers: Mapping[str, str]
 
-    def tell(self, flight: Flight) -> None:
-        flight.response_started(self.status, self.headers)
+    def deliver(self, flight: RoutedRequest) -> None:
+        flight.on_response_headers(self.status, self.headers)
 
 
-class ResponseData(Told, gc=False):
+class ResponseData(RequestEvent, gc=False):
     """A piece of the response body came."""
 
     data: bytes
 
-    def tell(self, flight: Flight) -> None:
-        flight.response_data(self.data)
+    def deliver(self, flight: RoutedRequest) -> None:
+        flight.on_response_body(self.data)
 
 
-class Over(Told, gc=False):
+class RequestEnded(RequestEvent, gc=False):
     """The request is over; causes as in `epp.api.Ended`."""
 
     cause: str
 
-    def tell(self, flight: Flight) -> None:
-        flight.ended(self.cause)
+    def deliver(self, flight: RoutedRequest) -> None:
+        flight.finalize(self.cause)
 
 
-class Finish(msgspec.Struct, gc=False):
+class FinishStream(msgspec.Struct, gc=False):
     """End the stream, after what was sent."""
 
 
-Effect = bytes | Mute | Decide | Abandon | Told | Finish
+SessionAction = bytes | ObservabilityMode | RequestDecision | CancelDecision | RequestEvent | FinishStream
 
-MUTE: Final = Mute()
-ABANDON: Final = Abandon()
-FINISH: Final = Finish()
-COMPLETED: Final = Over("completed")
-DISCONNECTED: Final = Over("disconnected")
-BROKEN: Final = Over("error")
+OBSERVABILITY_MODE: Final = ObservabilityMode()
+CANCEL_DECISION: Final = CancelDecision()
+FINISH_STREAM: Final = FinishStream()
+COMPLETED: Final = RequestEnded("completed")
+DISCONNECTED: Final = RequestEnded("disconnected")
+FAILED: Final = RequestEnded("error")

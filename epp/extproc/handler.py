@@ -6,21 +6,29 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Coroutine
 
-from epp.errors import DeadlineExceeded, Internal, Reject, Unavailable
-from epp.extproc.actions import Abandon, Decide, Effect, Finish, Mute, Over, Told
-from epp.extproc.session import Limits, Session, State
-from epp.grpc.rpc import Call, Methods
-from epp.requestcontrol.interfaces import REQUEST_ID, Decider, Flight, Head, Route
+from epp.errors import DeadlineExceeded, InternalError, Rejection, ServiceUnavailable
+from epp.extproc.actions import (
+    CancelDecision,
+    FinishStream,
+    ObservabilityMode,
+    RequestDecision,
+    RequestEnded,
+    RequestEvent,
+    SessionAction,
+)
+from epp.extproc.session import RequestLimits, Session, SessionState
+from epp.grpc.rpc import RpcMethods, ServerCall
+from epp.requestcontrol.interfaces import REQUEST_ID, RequestHeaders, RoutedRequest, Router, RoutingDecision
 from epp.tasks import Tasks
 
 log = logging.getLogger("epp.extproc.handler")
 
-PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+PROCESS_METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
-def methods(decider: Decider, tasks: Tasks, limits: Limits, timeout: float) -> Methods:
+def ext_proc_methods(decider: Router, tasks: Tasks, limits: RequestLimits, timeout: float) -> RpcMethods:
     """Process, for every stream of which the decider is asked once; `timeout` in seconds for decisions that wait."""
-    return {PROCESS: lambda call: ExtProcHandler(call, decider, tasks, limits, timeout)}
+    return {PROCESS_METHOD: lambda call: ExtProcHandler(call, decider, tasks, limits, timeout)}
 
 
 class ExtProcHandler:
@@ -29,102 +37,102 @@ class ExtProcHandler:
     No exception leaves it: the transport would make a gRPC error of it, and Envoy a 500 even under fail-open.
     """
 
-    __slots__ = ("_call", "_decider", "_flight", "_session", "_tasks", "_timeout", "_waiting")
+    __slots__ = ("_call", "_decision_task", "_routed_request", "_router", "_session", "_tasks", "_timeout")
 
-    def __init__(self, call: Call, decider: Decider, tasks: Tasks, limits: Limits, timeout: float) -> None:
+    def __init__(self, call: ServerCall, decider: Router, tasks: Tasks, limits: RequestLimits, timeout: float) -> None:
         self._call = call
-        self._decider = decider
+        self._router = decider
         self._tasks = tasks
         self._timeout = timeout
         self._session = Session(limits)
-        self._flight: Flight | None = None
-        self._waiting: asyncio.Task[None] | None = None
+        self._routed_request: RoutedRequest | None = None
+        self._decision_task: asyncio.Task[None] | None = None
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         try:
             effects = self._session.receive(data)
         except Exception:
-            effects = self._session.failed(_unexpected("a message"))
+            effects = self._session.on_failure(_log_internal_error("a message"))
         if effects:
-            self._do(effects)
+            self._execute(effects)
 
-    def half_closed(self) -> None:
-        self._do(self._session.half_closed())
+    def on_half_close(self) -> None:
+        self._execute(self._session.on_half_close())
 
-    def lost(self) -> None:
-        self._do(self._session.lost())
+    def on_cancel(self) -> None:
+        self._execute(self._session.on_cancel())
 
-    def _do(self, effects: list[Effect]) -> None:
+    def _execute(self, effects: list[SessionAction]) -> None:
         for effect in effects:
             if type(effect) is bytes:
                 self._call.send(effect)
-            elif isinstance(effect, Told):
-                if self._flight is not None:
-                    _tell(self._flight, effect)
-            elif type(effect) is Decide:
-                self._decide(effect)
-            elif type(effect) is Finish:
+            elif isinstance(effect, RequestEvent):
+                if self._routed_request is not None:
+                    _deliver_event(self._routed_request, effect)
+            elif type(effect) is RequestDecision:
+                self._request_decision(effect)
+            elif type(effect) is FinishStream:
                 self._call.finish()
-            elif type(effect) is Abandon:
-                if self._waiting is not None:
-                    self._waiting.cancel()
-            elif type(effect) is Mute:
-                self._call = MutedCall(self._call)
+            elif type(effect) is CancelDecision:
+                if self._decision_task is not None:
+                    self._decision_task.cancel()
+            elif type(effect) is ObservabilityMode:
+                self._call = SilentCall(self._call)
 
-    def _decide(self, wanted: Decide) -> None:
+    def _request_decision(self, wanted: RequestDecision) -> None:
         try:
-            route = self._decider.decide(wanted.head, wanted.body)
-        except Reject as reject:
-            self._do(self._session.rejected(reject))
+            route = self._router.route_request(wanted.headers, wanted.body)
+        except Rejection as reject:
+            self._execute(self._session.on_rejection(reject))
         except Exception:
-            self._do(self._session.rejected(_unexpected("a decision", wanted.head)))
+            self._execute(self._session.on_rejection(_log_internal_error("a decision", wanted.headers)))
         else:
-            if isinstance(route, Route):
-                self._routed(route)
+            if isinstance(route, RoutingDecision):
+                self._apply_decision(route)
             else:
-                self._waiting = self._tasks.spawn("decision", self._decide_later(route, wanted.head))
+                self._decision_task = self._tasks.spawn("decision", self._await_decision(route, wanted.headers))
                 # A task that is cancelled before its first step never takes up what it was given.
-                self._waiting.add_done_callback(lambda _: _drop(route))
+                self._decision_task.add_done_callback(lambda _: _discard_awaitable(route))
 
-    async def _decide_later(self, waiting: Awaitable[Route], head: Head) -> None:
+    async def _await_decision(self, waiting: Awaitable[RoutingDecision], head: RequestHeaders) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 route = await waiting
         except TimeoutError:
-            self._do(self._session.rejected(DeadlineExceeded(f"no decision within {self._timeout:g} s")))
-        except Reject as reject:
-            self._do(self._session.rejected(reject))
+            self._execute(self._session.on_rejection(DeadlineExceeded(f"no decision within {self._timeout:g} s")))
+        except Rejection as reject:
+            self._execute(self._session.on_rejection(reject))
         except asyncio.CancelledError:
             # Not by us, or this does nothing: an abandoned decision is not waited for.
-            self._do(self._session.rejected(Unavailable("the decision was cancelled")))
+            self._execute(self._session.on_rejection(ServiceUnavailable("the decision was cancelled")))
             raise
         except Exception:
-            self._do(self._session.rejected(_unexpected("a decision", head)))
+            self._execute(self._session.on_rejection(_log_internal_error("a decision", head)))
         else:
-            self._routed(route)
+            self._apply_decision(route)
         finally:
-            self._waiting = None
+            self._decision_task = None
 
-    def _routed(self, route: Route) -> None:
-        if self._session.state is not State.DECIDING:
-            _tell(route.flight, Over("disconnected"))
+    def _apply_decision(self, route: RoutingDecision) -> None:
+        if self._session.state is not SessionState.DECIDING:
+            _deliver_event(route.request, RequestEnded("disconnected"))
             return
         try:
-            effects = self._session.decided(route)
+            effects = self._session.on_decision(route)
         except Exception:
-            _tell(route.flight, Over("error"))
-            self._do(self._session.rejected(_unexpected("a reply")))
+            _deliver_event(route.request, RequestEnded("error"))
+            self._execute(self._session.on_rejection(_log_internal_error("a reply")))
         else:
-            self._flight = route.flight
-            self._do(effects)
+            self._routed_request = route.request
+            self._execute(effects)
 
 
-class MutedCall:
-    """Implements `rpc.Call` for one who must not speak."""
+class SilentCall:
+    """Implements `rpc.ServerCall` for one who must not speak."""
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: ServerCall) -> None:
         self._call = call
 
     def send(self, message: bytes) -> None:
@@ -134,21 +142,21 @@ class MutedCall:
         self._call.finish(status, message)
 
 
-def _tell(flight: Flight, effect: Told) -> None:
+def _deliver_event(flight: RoutedRequest, effect: RequestEvent) -> None:
     try:
-        effect.tell(flight)
+        effect.deliver(flight)
     except Exception:
         log.exception("a flight failed")
 
 
-def _drop(waiting: Awaitable[Route]) -> None:
+def _discard_awaitable(waiting: Awaitable[RoutingDecision]) -> None:
     if isinstance(waiting, Coroutine):
         waiting.close()
     elif isinstance(waiting, asyncio.Future):
         waiting.cancel()
 
 
-def _unexpected(what: str, head: Head | None = None) -> Internal:
+def _log_internal_error(what: str, head: RequestHeaders | None = None) -> InternalError:
     known = head.headers.get(REQUEST_ID) if head else None
     log.exception("%s failed", what, extra={REQUEST_ID: known} if known else None)
-    return Internal("the endpoint picker failed; its log says why")
+    return InternalError("the endpoint picker failed; its log says why")

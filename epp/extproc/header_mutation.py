@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from epp.extproc.codec import DESTINATION, PLAIN, Mutation
+from epp.extproc.codec import DESTINATION_ENDPOINT, NO_MUTATION, HeaderMutation
 
-INPUTS: Final = frozenset(
+CONTROL_HEADERS: Final = frozenset(
     (
         "x-gateway-inference-fairness-id",
         "x-gateway-inference-objective",
@@ -26,7 +26,7 @@ INPUTS: Final = frozenset(
 )
 """Headers by which clients ask for something; they are for the decision only."""
 
-OUTPUTS: Final = frozenset(
+RESERVED_HEADERS: Final = frozenset(
     (
         "x-gateway-destination-endpoint",
         "x-gateway-destination-endpoint-served",
@@ -40,26 +40,26 @@ OUTPUTS: Final = frozenset(
 )
 """Headers that picker and gateway set; from a client they are forgeries, which not even the decision sees."""
 
-CONTROL: Final = INPUTS | OUTPUTS
+STRIPPED_HEADERS: Final = CONTROL_HEADERS | RESERVED_HEADERS
 
 
-def take_control(headers: dict[str, str]) -> frozenset[str]:
+def extract_control_headers(headers: dict[str, str]) -> frozenset[str]:
     """The control headers that came, none of which may reach a model server; forgeries are taken out."""
-    found = CONTROL.intersection(headers)
-    for name in found & OUTPUTS:
+    found = STRIPPED_HEADERS.intersection(headers)
+    for name in found & RESERVED_HEADERS:
         del headers[name]
     return found
 
 
-def mutation(came: frozenset[str], setting: Mapping[str, str], body: bytes | None) -> Mutation:
+def build_header_mutation(came: frozenset[str], setting: Mapping[str, str], body: bytes | None) -> HeaderMutation:
     """PLAIN itself if nothing but the destination changes; that is set from the choice alone.
 
     `came`: the control headers of the request; `body`: what replaces the request's, if not None.
     """
     if body is None and not setting and not came:
-        return PLAIN
+        return NO_MUTATION
     added = {name.lower(): value for name, value in setting.items()}
-    added.pop(DESTINATION, None)
+    added.pop(DESTINATION_ENDPOINT, None)
     if body is not None:
         added["content-length"] = str(len(body))
-    return Mutation(added, tuple(sorted(came - added.keys() - {DESTINATION})))
+    return HeaderMutation(added, tuple(sorted(came - added.keys() - {DESTINATION_ENDPOINT})))

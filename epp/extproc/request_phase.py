@@ -9,20 +9,20 @@ import msgspec
 
 from epp.errors import HeadersTooLarge, PayloadTooLarge
 from epp.extproc import codec
-from epp.extproc.body import Body, cut, pass_request
-from epp.extproc.codec import Incoming, Mode
-from epp.extproc.header_mutation import mutation, take_control
-from epp.requestcontrol.interfaces import Head, Route
+from epp.extproc.body import BodyBuffer, forward_request_body, split_into_chunks
+from epp.extproc.codec import BodyMode, ProcessingRequest
+from epp.extproc.header_mutation import build_header_mutation, extract_control_headers
+from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision
 
-BUFFERED: Final = (Mode.BUFFERED, Mode.BUFFERED_PARTIAL)
-UNSEEN: Final = (Mode.STREAMED, Mode.NONE, Mode.GRPC)
+BUFFERED_MODES: Final = (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
+UNBUFFERED_MODES: Final = (BodyMode.STREAMED, BodyMode.NONE, BodyMode.GRPC)
 
 
-class Limits(msgspec.Struct, frozen=True):
+class RequestLimits(msgspec.Struct, frozen=True):
     """Bytes that a request may have. `mark_responses`: add llm-d's `x-went-into-resp-headers: true`."""
 
-    body: int = 64 << 20
-    headers: int = 64 << 10
+    max_body_bytes: int = 64 << 20
+    max_header_bytes: int = 64 << 10
     mark_responses: bool = True
 
 
@@ -34,110 +34,128 @@ class RequestPhase:
     for a reply.
     """
 
-    __slots__ = ("_body", "_control", "_limits", "_whole", "at_headers", "early", "ended", "head", "mode", "trailers")
+    __slots__ = (
+        "_body",
+        "_complete_body",
+        "_control_headers",
+        "_limits",
+        "body_mode",
+        "early_replies",
+        "end_of_stream",
+        "has_trailers",
+        "headers",
+        "route_at_headers",
+    )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
-        self._body = Body(limits.body)
-        self._control: frozenset[str] = frozenset()
-        self._whole = b""
-        self.head = Head({})
-        self.mode = Mode.FULL_DUPLEX
-        self.at_headers = False
-        self.early: list[bytes] = []
-        self.ended = False
-        self.trailers = False
+        self._body = BodyBuffer(limits.max_body_bytes)
+        self._control_headers: frozenset[str] = frozenset()
+        self._complete_body = b""
+        self.headers = RequestHeaders({})
+        self.body_mode = BodyMode.FULL_DUPLEX
+        self.route_at_headers = False
+        self.early_replies: list[bytes] = []
+        self.end_of_stream = False
+        self.has_trailers = False
 
-    def begin(self, message: Incoming) -> None:
+    def receive_headers(self, message: ProcessingRequest) -> None:
         """Takes the headers; raises HeadersTooLarge, and PayloadTooLarge if they announce such a body."""
-        if message.modes is not None:
-            self.mode = message.modes[0]
+        if message.body_modes is not None:
+            self.body_mode = message.body_modes[0]
         headers, limits = message.headers or {}, self._limits
         # The message holds metadata besides, perhaps a long subset hint: it is measured if it might be too much.
-        if len(message.data) > limits.headers and (size := codec.headers_size(headers)) > limits.headers:
-            raise HeadersTooLarge(f"request headers of {size} bytes; the limit is {limits.headers}")
-        unseen = not message.end and (self.mode in UNSEEN or _endless(headers))
-        if not message.end and not unseen and not _fits(headers.get("content-length", ""), limits.body):
-            raise self._too_large()
-        self.at_headers = message.end or unseen
-        self._control = take_control(headers)
-        self.head = Head(headers, end_of_stream=message.end, body_unseen=unseen)
-        self.ended = message.end
-        self.hint(message)
+        if (
+            len(message.data) > limits.max_header_bytes
+            and (size := codec.count_header_bytes(headers)) > limits.max_header_bytes
+        ):
+            raise HeadersTooLarge(f"request headers of {size} bytes; the limit is {limits.max_header_bytes}")
+        unseen = not message.end_of_stream and (self.body_mode in UNBUFFERED_MODES or _is_tunnel(headers))
+        if (
+            not message.end_of_stream
+            and not unseen
+            and not _content_length_fits(headers.get("content-length", ""), limits.max_body_bytes)
+        ):
+            raise self._payload_too_large()
+        self.route_at_headers = message.end_of_stream or unseen
+        self._control_headers = extract_control_headers(headers)
+        self.headers = RequestHeaders(headers, end_of_stream=message.end_of_stream, routed_before_body=unseen)
+        self.end_of_stream = message.end_of_stream
+        self.read_subset_hint(message)
 
     @property
-    def passing(self) -> bool:
+    def is_streaming(self) -> bool:
         """The body goes through us unseen, piece by piece, and there is more of it."""
-        return self.at_headers and not self.ended and self.mode is not Mode.NONE
+        return self.route_at_headers and not self.end_of_stream and self.body_mode is not BodyMode.NONE
 
-    def hint(self, message: Incoming) -> None:
+    def read_subset_hint(self, message: ProcessingRequest) -> None:
         """The subset hint may come with any message."""
-        if message.metadata is not None and (subset := codec.subset_hint(message.metadata)) is not None:
-            self.head.subset = subset
+        if message.metadata is not None and (subset := codec.parse_subset_hint(message.metadata)) is not None:
+            self.headers.subset_hint = subset
 
-    def add(self, message: Incoming) -> None:
+    def append_body(self, message: ProcessingRequest) -> None:
         """Takes a piece of the body; raises PayloadTooLarge."""
-        if not self._body.add(message.body):
-            raise self._too_large()
-        self.ended = message.end or self.mode in BUFFERED
-        if self.mode is Mode.BUFFERED_PARTIAL and not message.end:
-            self._body.take()  # Envoy's buffer was full: nobody can read half a body
-            self.head.body_unseen = True
+        if not self._body.append(message.body):
+            raise self._payload_too_large()
+        self.end_of_stream = message.end_of_stream or self.body_mode in BUFFERED_MODES
+        if self.body_mode is BodyMode.BUFFERED_PARTIAL and not message.end_of_stream:
+            self._body.drain()  # Envoy's buffer was full: nobody can read half a body
+            self.headers.routed_before_body = True
 
-    def add_early(self, message: Incoming) -> None:
+    def append_early_body(self, message: ProcessingRequest) -> None:
         """Takes a piece of a body that passes before there is a choice; raises PayloadTooLarge."""
-        if self.mode is not Mode.STREAMED and not self._body.add(message.body):
-            raise self._too_large()
-        self.early += self.passed(message)
+        if self.body_mode is not BodyMode.STREAMED and not self._body.append(message.body):
+            raise self._payload_too_large()
+        self.early_replies += self.forward_body(message)
 
-    def passed(self, message: Incoming) -> list[bytes]:
+    def forward_body(self, message: ProcessingRequest) -> list[bytes]:
         """The replies to a piece of a body that passes."""
-        self.ended = message.end
-        return pass_request(self.mode, message)
+        self.end_of_stream = message.end_of_stream
+        return forward_request_body(self.body_mode, message)
 
-    def whole(self) -> bytes:
+    def take_body(self) -> bytes:
         """The body, complete now."""
-        self._whole = self._body.take()
-        return self._whole
+        self._complete_body = self._body.drain()
+        return self._complete_body
 
-    def forget(self) -> None:
+    def discard_body(self) -> None:
         """The body is of no more use."""
-        self._body.take()
-        self._whole = b""
-        self.early = []
+        self._body.drain()
+        self._complete_body = b""
+        self.early_replies = []
 
-    def replies(self, route: Route) -> list[bytes]:
+    def build_replies(self, route: RoutingDecision) -> list[bytes]:
         """The choice, where the body mode wants it, and all else that Envoy waits for."""
-        body = None if self.at_headers or self.head.body_unseen else route.body
-        changes = mutation(self._control, route.set_headers, body)
-        if self.at_headers:
-            replies = [codec.chosen_at_headers(route.destination, changes, route.scores), *self.early]
-        elif self.mode is Mode.FULL_DUPLEX:
-            replies = [codec.chosen_at_headers(route.destination, changes, route.scores)]
-            replies += self._pieces(self._whole if body is None else body)
-        elif self.trailers and not self.ended:
-            return [codec.chosen_at_trailers(route.destination, route.scores)]
+        body = None if self.route_at_headers or self.headers.routed_before_body else route.body
+        changes = build_header_mutation(self._control_headers, route.set_headers, body)
+        if self.route_at_headers:
+            replies = [codec.route_in_headers(route.destination, changes, route.scores), *self.early_replies]
+        elif self.body_mode is BodyMode.FULL_DUPLEX:
+            replies = [codec.route_in_headers(route.destination, changes, route.scores)]
+            replies += self._body_chunks(self._complete_body if body is None else body)
+        elif self.has_trailers and not self.end_of_stream:
+            return [codec.route_in_trailers(route.destination, route.scores)]
         else:
-            replies = [codec.chosen_at_body(route.destination, changes, route.scores, body)]
-        if self.trailers:
+            replies = [codec.route_in_body(route.destination, changes, route.scores, body)]
+        if self.has_trailers:
             replies.append(codec.CONTINUE_REQUEST_TRAILERS)
         return replies
 
-    def _pieces(self, body: bytes) -> list[bytes]:
+    def _body_chunks(self, body: bytes) -> list[bytes]:
         """Trailers that follow are the end of the stream, and then an empty body is none."""
-        if self.trailers:
-            return [codec.request_piece(piece, False) for piece, _ in cut(body)] if body else []
-        return [codec.request_piece(piece, last) for piece, last in cut(body)]
+        if self.has_trailers:
+            return [codec.request_body_chunk(piece, False) for piece, _ in split_into_chunks(body)] if body else []
+        return [codec.request_body_chunk(piece, last) for piece, last in split_into_chunks(body)]
 
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"request body above the limit of {self._limits.body} bytes")
+    def _payload_too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"request body above the limit of {self._limits.max_body_bytes} bytes")
 
 
-def _fits(content_length: str, limit: int) -> bool:
+def _content_length_fits(content_length: str, limit: int) -> bool:
     return not content_length.isdecimal() or (len(content_length) < 19 and int(content_length) <= limit)
 
 
-def _endless(headers: Mapping[str, str]) -> bool:
+def _is_tunnel(headers: Mapping[str, str]) -> bool:
     """A tunnel, or a change to another protocol: the body ends when the answer does."""
     method = headers.get(":method")
     return method == "CONNECT" or (method == "GET" and "upgrade" in headers)

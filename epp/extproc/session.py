@@ -17,283 +17,302 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum, auto
 from typing import Final
 
-from epp.errors import Internal, NotUnderstood, Reject
+from epp.errors import DecodeError, InternalError, Rejection
 from epp.extproc import codec
 from epp.extproc.actions import (
-    ABANDON,
-    BROKEN,
+    CANCEL_DECISION,
     COMPLETED,
     DISCONNECTED,
-    FINISH,
-    MUTE,
-    Decide,
-    Effect,
-    Over,
+    FAILED,
+    FINISH_STREAM,
+    OBSERVABILITY_MODE,
+    EndpointServed,
+    RequestDecision,
+    RequestEnded,
     ResponseData,
     ResponseStarted,
-    Served,
+    SessionAction,
 )
-from epp.extproc.body import pass_response
-from epp.extproc.codec import Incoming, Kind, Mode
-from epp.extproc.request_phase import BUFFERED, Limits, RequestPhase
-from epp.requestcontrol.interfaces import Route
+from epp.extproc.body import forward_response_body
+from epp.extproc.codec import BodyMode, MessageType, ProcessingRequest
+from epp.extproc.request_phase import BUFFERED_MODES, RequestLimits, RequestPhase
+from epp.requestcontrol.interfaces import RoutingDecision
 
-__all__ = ["AT_HALF_CLOSE", "STEPS", "Limits", "Session", "State"]
+__all__ = ["HALF_CLOSE_TRANSITIONS", "TRANSITIONS", "RequestLimits", "Session", "SessionState"]
 
 
-class State(IntEnum):
+class SessionState(IntEnum):
     """Where the stream is."""
 
     NEW = auto()
-    GATHERING = auto()  # full duplex or buffered: the body is coming
+    BUFFERING = auto()  # full duplex or buffered: the body is coming
     DECIDING = auto()
     FORWARDING = auto()  # streamed: chosen, the request body is still passing
     ROUTED = auto()  # the request phase is answered
     RESPONDING = auto()
-    ENDED = auto()  # the response is over, Envoy has yet to close
+    RESPONSE_COMPLETE = auto()  # the response is over, Envoy has yet to close
     CLOSED = auto()
 
 
 class Session:
     """See the module. Every method but `__init__` returns effects, to be done in order."""
 
-    __slots__ = ("_half_closed", "_mark", "_over", "_request", "_response_mode", "_route", "_told_modes", "state")
+    __slots__ = (
+        "_decision",
+        "_end_reported",
+        "_half_closed",
+        "_mark_responses",
+        "_modes_announced",
+        "_request_phase",
+        "_response_body_mode",
+        "state",
+    )
 
-    def __init__(self, limits: Limits) -> None:
-        self.state = State.NEW
-        self._request = RequestPhase(limits)
-        self._mark = limits.mark_responses
-        self._response_mode = Mode.FULL_DUPLEX
-        self._told_modes = False
-        self._route: Route | None = None
+    def __init__(self, limits: RequestLimits) -> None:
+        self.state = SessionState.NEW
+        self._request_phase = RequestPhase(limits)
+        self._mark_responses = limits.mark_responses
+        self._response_body_mode = BodyMode.FULL_DUPLEX
+        self._modes_announced = False
+        self._decision: RoutingDecision | None = None
         self._half_closed = False
-        self._over = False
+        self._end_reported = False
 
-    def receive(self, data: bytes) -> list[Effect]:
+    def receive(self, data: bytes) -> list[SessionAction]:
         """One message from Envoy."""
         try:
             message = codec.decode(data)
-            step = STEPS.get((self.state, message.kind))
+            step = TRANSITIONS.get((self.state, message.type))
             if step is None:
-                return self._out_of_place(message)
-            if message.modes is not None:
-                self._response_mode = message.modes[1]
-                self._told_modes = True
-            return [MUTE, *step(self, message)] if message.observed else step(self, message)
-        except NotUnderstood as error:
-            return self.failed(Internal(str(error)))
-        except Reject as reject:
-            return [*self._abandoned(), *self.rejected(reject)]
+                return self._fail_on_unexpected_message(message)
+            if message.body_modes is not None:
+                self._response_body_mode = message.body_modes[1]
+                self._modes_announced = True
+            return [OBSERVABILITY_MODE, *step(self, message)] if message.observability_mode else step(self, message)
+        except DecodeError as error:
+            return self.on_failure(InternalError(str(error)))
+        except Rejection as reject:
+            return [*self._cancel_pending_decision(), *self.on_rejection(reject)]
 
-    def decided(self, route: Route) -> list[Effect]:
+    def on_decision(self, route: RoutingDecision) -> list[SessionAction]:
         """The choice has been made; only in state DECIDING."""
-        request = self._request
-        effects: list[Effect] = [*request.replies(route)]
-        request.forget()
-        self._route = route
-        if request.passing and not self._half_closed:
-            self.state = State.FORWARDING
+        request = self._request_phase
+        effects: list[SessionAction] = [*request.build_replies(route)]
+        request.discard_body()
+        self._decision = route
+        if request.is_streaming and not self._half_closed:
+            self.state = SessionState.FORWARDING
             return effects
-        return self._answered(effects)
+        return self._complete_request_phase(effects)
 
-    def rejected(self, reject: Reject) -> list[Effect]:
+    def on_rejection(self, reject: Rejection) -> list[SessionAction]:
         """The client gets an answer from us. Too late once there is a choice, or an answer."""
-        if self.state not in UNDECIDED:
+        if self.state not in UNDECIDED_STATES:
             return []
         self._close()
-        headers = {codec.DROPPED_REASON: reject.dropped} if reject.dropped else {}
+        headers = {codec.REQUEST_DROPPED_REASON: reject.dropped_reason} if reject.dropped_reason else {}
         text = f"inference error: {reject.code} - {reject.message}".encode("utf-8", "replace")
-        return [codec.immediate(reject.status, text, headers, f"epp_{reject.code}"), FINISH]
+        return [codec.immediate_response(reject.status, text, headers, f"epp_{reject.code}"), FINISH_STREAM]
 
-    def failed(self, reject: Reject) -> list[Effect]:
+    def on_failure(self, reject: Rejection) -> list[SessionAction]:
         """Something is broken, here or there. The client gets `reject` if there is time, else we get out of its way.
 
         In the middle of an answer that may cost a piece of it; an error would cost all of it.
         """
-        if self.state is State.CLOSED:
+        if self.state is SessionState.CLOSED:
             return []
-        return [*self._abandoned(), *(self.rejected(reject) or self._finish(BROKEN))]
+        return [*self._cancel_pending_decision(), *(self.on_rejection(reject) or self._finish_stream(FAILED))]
 
-    def half_closed(self) -> list[Effect]:
+    def on_half_close(self) -> list[SessionAction]:
         """Envoy sends no more, but reads on."""
         self._half_closed = True
-        step = AT_HALF_CLOSE.get(self.state)
+        step = HALF_CLOSE_TRANSITIONS.get(self.state)
         return [] if step is None else step(self)
 
-    def lost(self) -> list[Effect]:
+    def on_cancel(self) -> list[SessionAction]:
         """The stream is gone."""
-        if self.state is State.ENDED:  # as it should be, with nothing left to forget
-            self.state = State.CLOSED
+        if self.state is SessionState.RESPONSE_COMPLETE:  # as it should be, with nothing left to forget
+            self.state = SessionState.CLOSED
             return []
-        effects = [*self._abandoned(), *self._end(self._cut_short())]
+        effects = [*self._cancel_pending_decision(), *self._report_end(self._outcome_of_early_end())]
         self._close()
         return effects
 
-    def _out_of_place(self, message: Incoming) -> list[Effect]:
-        kind, state = message.kind.name, self.state.name
-        return self.failed(Internal(f"the gateway sent {kind.lower()} in state {state.lower()}"))
+    def _fail_on_unexpected_message(self, message: ProcessingRequest) -> list[SessionAction]:
+        kind, state = message.type.name, self.state.name
+        return self.on_failure(InternalError(f"the gateway sent {kind.lower()} in state {state.lower()}"))
 
     # The request phase
 
-    def _request_headers(self, message: Incoming) -> list[Effect]:
-        request = self._request
-        request.begin(message)
-        if request.at_headers:
-            return self._decide()
-        self.state = State.GATHERING
-        return [codec.CONTINUE_REQUEST_HEADERS] if request.mode in BUFFERED else []
+    def _on_request_headers(self, message: ProcessingRequest) -> list[SessionAction]:
+        request = self._request_phase
+        request.receive_headers(message)
+        if request.route_at_headers:
+            return self._request_decision()
+        self.state = SessionState.BUFFERING
+        return [codec.CONTINUE_REQUEST_HEADERS] if request.body_mode in BUFFERED_MODES else []
 
-    def _gather(self, message: Incoming) -> list[Effect]:
-        request = self._request
-        request.hint(message)
-        request.add(message)
-        return self._decide() if request.ended else []
+    def _buffer_request_body(self, message: ProcessingRequest) -> list[SessionAction]:
+        request = self._request_phase
+        request.read_subset_hint(message)
+        request.append_body(message)
+        return self._request_decision() if request.end_of_stream else []
 
-    def _gathered_with_trailers(self, message: Incoming) -> list[Effect]:
+    def _end_body_with_trailers(self, message: ProcessingRequest) -> list[SessionAction]:
         """The body has no other end than the trailers."""
-        self._request.hint(message)
-        self._request.trailers = True
-        return self._decide()
+        self._request_phase.read_subset_hint(message)
+        self._request_phase.has_trailers = True
+        return self._request_decision()
 
-    def _decide(self) -> list[Effect]:
-        self.state = State.DECIDING
-        return [Decide(self._request.head, self._request.whole())]
+    def _request_decision(self) -> list[SessionAction]:
+        self.state = SessionState.DECIDING
+        return [RequestDecision(self._request_phase.headers, self._request_phase.take_body())]
 
-    def _body_meanwhile(self, message: Incoming) -> list[Effect]:
+    def _on_request_body_while_deciding(self, message: ProcessingRequest) -> list[SessionAction]:
         """A body that passes need not wait for our reply; of one that we have whole this is a repeated end: dropped."""
-        if self._request.passing:
-            self._request.add_early(message)
+        if self._request_phase.is_streaming:
+            self._request_phase.append_early_body(message)
         return []
 
-    def _trailers_meanwhile(self, message: Incoming) -> list[Effect]:
-        self._request.trailers = self._request.ended = True
+    def _on_request_trailers_while_deciding(self, message: ProcessingRequest) -> list[SessionAction]:
+        self._request_phase.has_trailers = self._request_phase.end_of_stream = True
         return []
 
-    def _pass_request_body(self, message: Incoming) -> list[Effect]:
-        effects: list[Effect] = [*self._request.passed(message)]
-        return self._answered(effects) if message.end else effects
+    def _forward_request_body(self, message: ProcessingRequest) -> list[SessionAction]:
+        effects: list[SessionAction] = [*self._request_phase.forward_body(message)]
+        return self._complete_request_phase(effects) if message.end_of_stream else effects
 
-    def _pass_last_trailers(self, message: Incoming) -> list[Effect]:
-        return self._answered([codec.CONTINUE_REQUEST_TRAILERS])
+    def _forward_request_trailers(self, message: ProcessingRequest) -> list[SessionAction]:
+        return self._complete_request_phase([codec.CONTINUE_REQUEST_TRAILERS])
 
-    def _late_request_body(self, message: Incoming) -> list[Effect]:
+    def _on_request_body_after_routing(self, message: ProcessingRequest) -> list[SessionAction]:
         """The answer came before the end of a body that passes; of any other body this is a repeated end: dropped.
 
         Without a choice the headers have had no reply, and nothing that comes after them may have one.
         """
-        return [*self._request.passed(message)] if self._request.passing and self._route is not None else []
+        return (
+            [*self._request_phase.forward_body(message)]
+            if self._request_phase.is_streaming and self._decision is not None
+            else []
+        )
 
-    def _late_request_trailers(self, message: Incoming) -> list[Effect]:
-        return [] if self._route is None else [codec.CONTINUE_REQUEST_TRAILERS]
+    def _on_request_trailers_after_routing(self, message: ProcessingRequest) -> list[SessionAction]:
+        return [] if self._decision is None else [codec.CONTINUE_REQUEST_TRAILERS]
 
-    def _answered(self, effects: list[Effect]) -> list[Effect]:
+    def _complete_request_phase(self, effects: list[SessionAction]) -> list[SessionAction]:
         """The request phase is over. Closing now is the only safe moment to leave: later, pieces would be lost."""
-        assert self._route is not None, "answered without a route"
-        self.state = State.ROUTED
-        return effects if self._route.observe and not self._half_closed else effects + self._finish()
+        assert self._decision is not None, "answered without a route"
+        self.state = SessionState.ROUTED
+        return effects if self._decision.observe_response and not self._half_closed else effects + self._finish_stream()
 
     # The response phase
 
-    def _response_headers_early(self, message: Incoming) -> list[Effect]:
+    def _on_local_reply(self, message: ProcessingRequest) -> list[SessionAction]:
         """Envoy itself answers (a timeout, a limit) while we wait for the body or the choice."""
-        self._request.forget()
-        return [*self._abandoned(), *self._response_headers(message)]
+        self._request_phase.discard_body()
+        return [*self._cancel_pending_decision(), *self._on_response_headers(message)]
 
-    def _response_headers(self, message: Incoming) -> list[Effect]:
-        self.state = State.RESPONDING
+    def _on_response_headers(self, message: ProcessingRequest) -> list[SessionAction]:
+        self.state = SessionState.RESPONDING
         headers = message.headers or {}
-        effects: list[Effect] = []
-        if message.metadata is not None and (target := codec.served(message.metadata)):
-            effects.append(Served(target))
+        effects: list[SessionAction] = []
+        if message.metadata is not None and (target := codec.parse_served_endpoint(message.metadata)):
+            effects.append(EndpointServed(target))
         status = headers.get(":status") or headers.get("status") or ""
         effects.append(ResponseStarted(int(status) if len(status) == 3 and status.isdecimal() else 0, headers))
-        effects.append(codec.MARK_RESPONSE_HEADERS if self._mark else codec.CONTINUE_RESPONSE_HEADERS)
-        if message.end:
-            effects += self._ended()
+        effects.append(codec.MARK_RESPONSE_HEADERS if self._mark_responses else codec.CONTINUE_RESPONSE_HEADERS)
+        if message.end_of_stream:
+            effects += self._complete_response()
         return effects
 
-    def _response_body(self, message: Incoming) -> list[Effect]:
-        self.state = State.RESPONDING
-        effects: list[Effect] = [*pass_response(self._response_mode, message)]
+    def _on_response_body(self, message: ProcessingRequest) -> list[SessionAction]:
+        self.state = SessionState.RESPONDING
+        effects: list[SessionAction] = [*forward_response_body(self._response_body_mode, message)]
         if message.body:
             effects.append(ResponseData(message.body))
-        if message.end:
-            effects += self._ended()
+        if message.end_of_stream:
+            effects += self._complete_response()
         return effects
 
-    def _response_trailers(self, message: Incoming) -> list[Effect]:
-        return [codec.CONTINUE_RESPONSE_TRAILERS, *self._ended()]
+    def _on_response_trailers(self, message: ProcessingRequest) -> list[SessionAction]:
+        return [codec.CONTINUE_RESPONSE_TRAILERS, *self._complete_response()]
 
-    def _drop(self, message: Incoming) -> list[Effect]:
+    def _ignore_message(self, message: ProcessingRequest) -> list[SessionAction]:
         """Some Envoys repeat the end of a long body (GAIE issue 2988)."""
         return []
 
-    def _ended(self) -> list[Effect]:
-        self.state = State.ENDED
-        return self._end(COMPLETED)
+    def _complete_response(self) -> list[SessionAction]:
+        self.state = SessionState.RESPONSE_COMPLETE
+        return self._report_end(COMPLETED)
 
     # Ends
 
-    def _unfinished(self) -> list[Effect]:
+    def _on_half_close_while_buffering(self) -> list[SessionAction]:
         """Gateways that tell their modes half-close when the client left; of others it may be the end of the body."""
-        return self._finish() if self._told_modes else self._decide()
+        return self._finish_stream() if self._modes_announced else self._request_decision()
 
-    def _cut_short(self) -> Over:
+    def _outcome_of_early_end(self) -> RequestEnded:
         """How a request ends that the gateway leaves now: well, where we would not see the end of the answer."""
-        no_bodies = self._response_mode is Mode.NONE and self.state in (State.ROUTED, State.RESPONDING)
-        no_answers = not self._told_modes and self.state is State.ROUTED
+        no_bodies = self._response_body_mode is BodyMode.NONE and self.state in (
+            SessionState.ROUTED,
+            SessionState.RESPONDING,
+        )
+        no_answers = not self._modes_announced and self.state is SessionState.ROUTED
         return COMPLETED if no_bodies or no_answers else DISCONNECTED
 
-    def _abandoned(self) -> list[Effect]:
-        return [ABANDON] if self.state is State.DECIDING else []
+    def _cancel_pending_decision(self) -> list[SessionAction]:
+        return [CANCEL_DECISION] if self.state is SessionState.DECIDING else []
 
-    def _finish(self, how: Over | None = None) -> list[Effect]:
-        effects = [*self._end(how or self._cut_short()), FINISH]
+    def _finish_stream(self, how: RequestEnded | None = None) -> list[SessionAction]:
+        effects = [*self._report_end(how or self._outcome_of_early_end()), FINISH_STREAM]
         self._close()
         return effects
 
-    def _end(self, how: Over) -> list[Effect]:
+    def _report_end(self, how: RequestEnded) -> list[SessionAction]:
         """Tells how a request ended, once. The end of a route that is not observed is learnt elsewhere."""
-        told = self._over or self._route is None or not self._route.observe
-        self._over = True
+        told = self._end_reported or self._decision is None or not self._decision.observe_response
+        self._end_reported = True
         return [] if told else [how]
 
     def _close(self) -> None:
-        self.state = State.CLOSED
-        self._request.forget()
+        self.state = SessionState.CLOSED
+        self._request_phase.discard_body()
 
 
-UNDECIDED: Final = (State.NEW, State.GATHERING, State.DECIDING)
-ANSWERED: Final = (State.ROUTED, State.RESPONDING, State.ENDED)
+UNDECIDED_STATES: Final = (SessionState.NEW, SessionState.BUFFERING, SessionState.DECIDING)
+ROUTED_STATES: Final = (SessionState.ROUTED, SessionState.RESPONDING, SessionState.RESPONSE_COMPLETE)
 
-Step = Callable[[Session, Incoming], list[Effect]]
+Transition = Callable[[Session, ProcessingRequest], list[SessionAction]]
 
-STEPS: Final[Mapping[tuple[State, Kind], Step]] = {
-    (State.NEW, Kind.REQUEST_HEADERS): Session._request_headers,
-    (State.NEW, Kind.RESPONSE_HEADERS): Session._response_headers,  # a filter before us answered: passed through
-    (State.GATHERING, Kind.REQUEST_BODY): Session._gather,
-    (State.GATHERING, Kind.REQUEST_TRAILERS): Session._gathered_with_trailers,
-    (State.GATHERING, Kind.RESPONSE_HEADERS): Session._response_headers_early,
-    (State.DECIDING, Kind.REQUEST_BODY): Session._body_meanwhile,
-    (State.DECIDING, Kind.REQUEST_TRAILERS): Session._trailers_meanwhile,
-    (State.DECIDING, Kind.RESPONSE_HEADERS): Session._response_headers_early,
-    (State.FORWARDING, Kind.REQUEST_BODY): Session._pass_request_body,
-    (State.FORWARDING, Kind.REQUEST_TRAILERS): Session._pass_last_trailers,
-    (State.FORWARDING, Kind.RESPONSE_HEADERS): Session._response_headers,
-    (State.FORWARDING, Kind.RESPONSE_BODY): Session._response_body,
-    (State.FORWARDING, Kind.RESPONSE_TRAILERS): Session._response_trailers,
-    (State.ROUTED, Kind.RESPONSE_HEADERS): Session._response_headers,
-    (State.ROUTED, Kind.RESPONSE_BODY): Session._response_body,
-    (State.ROUTED, Kind.RESPONSE_TRAILERS): Session._response_trailers,
-    (State.RESPONDING, Kind.RESPONSE_BODY): Session._response_body,
-    (State.RESPONDING, Kind.RESPONSE_TRAILERS): Session._response_trailers,
-    **{(state, Kind.REQUEST_BODY): Session._late_request_body for state in ANSWERED},
-    **{(state, Kind.REQUEST_TRAILERS): Session._late_request_trailers for state in ANSWERED},
-    (State.ENDED, Kind.RESPONSE_BODY): Session._drop,
-    (State.ENDED, Kind.RESPONSE_TRAILERS): Session._response_trailers,
+TRANSITIONS: Final[Mapping[tuple[SessionState, MessageType], Transition]] = {
+    (SessionState.NEW, MessageType.REQUEST_HEADERS): Session._on_request_headers,
+    (
+        SessionState.NEW,
+        MessageType.RESPONSE_HEADERS,
+    ): Session._on_response_headers,  # a filter before us answered: passed through
+    (SessionState.BUFFERING, MessageType.REQUEST_BODY): Session._buffer_request_body,
+    (SessionState.BUFFERING, MessageType.REQUEST_TRAILERS): Session._end_body_with_trailers,
+    (SessionState.BUFFERING, MessageType.RESPONSE_HEADERS): Session._on_local_reply,
+    (SessionState.DECIDING, MessageType.REQUEST_BODY): Session._on_request_body_while_deciding,
+    (SessionState.DECIDING, MessageType.REQUEST_TRAILERS): Session._on_request_trailers_while_deciding,
+    (SessionState.DECIDING, MessageType.RESPONSE_HEADERS): Session._on_local_reply,
+    (SessionState.FORWARDING, MessageType.REQUEST_BODY): Session._forward_request_body,
+    (SessionState.FORWARDING, MessageType.REQUEST_TRAILERS): Session._forward_request_trailers,
+    (SessionState.FORWARDING, MessageType.RESPONSE_HEADERS): Session._on_response_headers,
+    (SessionState.FORWARDING, MessageType.RESPONSE_BODY): Session._on_response_body,
+    (SessionState.FORWARDING, MessageType.RESPONSE_TRAILERS): Session._on_response_trailers,
+    (SessionState.ROUTED, MessageType.RESPONSE_HEADERS): Session._on_response_headers,
+    (SessionState.ROUTED, MessageType.RESPONSE_BODY): Session._on_response_body,
+    (SessionState.ROUTED, MessageType.RESPONSE_TRAILERS): Session._on_response_trailers,
+    (SessionState.RESPONDING, MessageType.RESPONSE_BODY): Session._on_response_body,
+    (SessionState.RESPONDING, MessageType.RESPONSE_TRAILERS): Session._on_response_trailers,
+    **{(state, MessageType.REQUEST_BODY): Session._on_request_body_after_routing for state in ROUTED_STATES},
+    **{(state, MessageType.REQUEST_TRAILERS): Session._on_request_trailers_after_routing for state in ROUTED_STATES},
+    (SessionState.RESPONSE_COMPLETE, MessageType.RESPONSE_BODY): Session._ignore_message,
+    (SessionState.RESPONSE_COMPLETE, MessageType.RESPONSE_TRAILERS): Session._on_response_trailers,
 }
 
-AT_HALF_CLOSE: Final[Mapping[State, Callable[[Session], list[Effect]]]] = {
-    **dict.fromkeys(set(State) - {State.DECIDING, State.CLOSED}, Session._finish),
-    State.GATHERING: Session._unfinished,
+HALF_CLOSE_TRANSITIONS: Final[Mapping[SessionState, Callable[[Session], list[SessionAction]]]] = {
+    **dict.fromkeys(set(SessionState) - {SessionState.DECIDING, SessionState.CLOSED}, Session._finish_stream),
+    SessionState.BUFFERING: Session._on_half_close_while_buffering,
 }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from epp.address import join_address
+from epp.address import join_host_port
 from epp.errors import ConfigError, Problem
 
 
-def split_address(text: str) -> tuple[str, int]:
+def split_host_port(text: str) -> tuple[str, int]:
     """Host without brackets, and port; port 0 if there is none or it is no port."""
     host, colon, port = text.rpartition(":")
     if not colon or (":" in host and not host.startswith("[")):
@@ -18,7 +18,7 @@ def split_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), number if number < 65536 else 0
 
 
-def is_ip(host: str) -> bool:
+def is_ip_address(host: str) -> bool:
     """Whether `host` is an address, not a name."""
     try:
         ipaddress.ip_address(host)
@@ -27,14 +27,14 @@ def is_ip(host: str) -> bool:
     return True
 
 
-def resolve(addresses: list[str]) -> list[str]:
+def resolve_targets(addresses: list[str]) -> list[str]:
     """Each `host:port` as `ip:port`, IPv4 preferred: Envoy and the picker must name an endpoint alike.
 
     Raises ConfigError naming every address that is wrong or unknown.
     """
     found, problems = [], []
     for address in addresses:
-        host, port = split_address(address)
+        host, port = split_host_port(address)
         if not host or not port:
             problems.append(Problem(f"--endpoint {address}", "write HOST:PORT, e.g. 127.0.0.1:8000 or [::1]:8000"))
             continue
@@ -44,7 +44,7 @@ def resolve(addresses: list[str]) -> list[str]:
             problems.append(Problem(f"--endpoint {address}", f"the name cannot be resolved: {error.strerror or error}"))
             continue
         answers.sort(key=lambda answer: answer[0] != socket.AF_INET)
-        found.append(join_address(str(answers[0][4][0]), port))
+        found.append(join_host_port(str(answers[0][4][0]), port))
     if problems:
         raise ConfigError(problems, "endpoints")
     return found

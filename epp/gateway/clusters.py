@@ -5,63 +5,63 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from epp.gateway.address import split_address
+from epp.gateway.address import split_host_port
 
 Json = dict[str, Any]
 
-POOL, PICKER, PICKER_LOG = "pool", "picker", "picker-log"
+POOL_CLUSTER, PICKER_CLUSTER, ACCESS_LOG_CLUSTER = "pool", "picker", "picker-log"
 ENVOY_LB, SUBSET_HINT = "envoy.lb", "envoy.lb.subset_hint"
 DESTINATION = "x-gateway-destination-endpoint"
 EXT_PROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 # Envoy opens the ext_proc stream again and sends its messages once more, the body included as long as that is below
 # 64 KiB: a request whose decision was lost with the picker, or that came while it was away, waits for the next one.
-RETRY: Json = {
+EXT_PROC_RETRY_POLICY: Json = {
     "retry_on": "connect-failure,refused-stream,reset,unavailable",
     "num_retries": 60,
     "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.2s"},
 }
-_POLICIES = "envoy.extensions.load_balancing_policies"
+_LB_POLICIES = "envoy.extensions.load_balancing_policies"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def typed(message: str, **fields: Any) -> Json:
+def pack_any(message: str, **fields: Any) -> Json:
     """A `google.protobuf.Any` in JSON form."""
     return {"@type": f"type.googleapis.com/{message}", **fields}
 
 
-def endpoint_pool(
+def build_static_pool(
     endpoints: Sequence[str], connect_timeout: float, idle_timeout: float, fallback: str, *, override: bool
 ) -> Json:
     """Model servers known to Envoy: the picker's choice by metadata if `override`, else `fallback` alone."""
     message = {"least_request": "LeastRequest", "round_robin": "RoundRobin"}[fallback]
-    policy = _policy(fallback, typed(f"{_POLICIES}.{fallback}.v3.{message}"))
+    policy = _build_lb_policy(fallback, pack_any(f"{_LB_POLICIES}.{fallback}.v3.{message}"))
     if override:
-        choice = typed(
-            f"{_POLICIES}.override_host.v3.OverrideHost",
+        choice = pack_any(
+            f"{_LB_POLICIES}.override_host.v3.OverrideHost",
             override_host_sources=[{"metadata": {"key": ENVOY_LB, "path": [{"key": DESTINATION}]}}],
             selected_host_key={"key": ENVOY_LB, "path": [{"key": f"{DESTINATION}-served"}]},
             fallback_policy=policy,
         )
-        policy = _policy("override_host", choice)
+        policy = _build_lb_policy("override_host", choice)
     return {
-        **_model_servers(connect_timeout, idle_timeout),
+        **_build_pool_settings(connect_timeout, idle_timeout),
         "type": "STATIC",
         "load_balancing_policy": policy,
-        "load_assignment": _assignment(POOL, endpoints),
+        "load_assignment": _build_load_assignment(POOL_CLUSTER, endpoints),
     }
 
 
-def original_dst_pool(connect_timeout: float, idle_timeout: float) -> Json:
+def build_original_dst_pool(connect_timeout: float, idle_timeout: float) -> Json:
     """Model servers known to the picker only: the destination header is the address."""
     return {
-        **_model_servers(connect_timeout, idle_timeout),
+        **_build_pool_settings(connect_timeout, idle_timeout),
         "type": "ORIGINAL_DST",
         "lb_policy": "CLUSTER_PROVIDED",
         "original_dst_lb_config": {"use_http_header": True, "http_header_name": DESTINATION},
     }
 
 
-def picker(address: str, tls: bool, health_interval: float) -> Json:
+def build_picker_cluster(address: str, tls: bool, health_interval: float) -> Json:
     """The picker as ext_proc, health-checked by what it is for."""
     interval = f"{health_interval:.3f}s"
     check = {
@@ -77,54 +77,54 @@ def picker(address: str, tls: bool, health_interval: float) -> Json:
     }
     # Panic would send requests to a dead picker, where they fail after their body has been taken.
     no_panic = {"healthy_panic_threshold": {"value": 0}}
-    return {**_grpc(PICKER, address, tls), "common_lb_config": no_panic, "health_checks": [check]}
+    return {**_build_grpc_cluster(PICKER_CLUSTER, address, tls), "common_lb_config": no_panic, "health_checks": [check]}
 
 
-def picker_log(address: str, tls: bool) -> Json:
+def build_access_log_cluster(address: str, tls: bool) -> Json:
     """The picker as access log, over a connection of its own.
 
     Envoy drops log entries while their connection is blocked, and large bodies on their way to ext_proc block it.
     """
-    return _grpc(PICKER_LOG, address, tls)
+    return _build_grpc_cluster(ACCESS_LOG_CLUSTER, address, tls)
 
 
-def _grpc(name: str, address: str, tls: bool) -> Json:
+def _build_grpc_cluster(name: str, address: str, tls: bool) -> Json:
     windows = {"initial_stream_window_size": 1 << 20, "initial_connection_window_size": 16 << 20}
-    options = typed(_HTTP_OPTIONS, explicit_http_config={"http2_protocol_options": windows})
+    options = pack_any(_HTTP_OPTIONS, explicit_http_config={"http2_protocol_options": windows})
     cluster: Json = {
         "name": name,
         "type": "STATIC",
         "connect_timeout": "0.5s",
-        "circuit_breakers": _no_limits(),
+        "circuit_breakers": _unlimited_circuit_breakers(),
         "typed_extension_protocol_options": {_HTTP_OPTIONS: options},
-        "load_assignment": _assignment(name, [address]),
+        "load_assignment": _build_load_assignment(name, [address]),
     }
     if tls:
         context: Json = {"alpn_protocols": ["h2"], "validation_context": {}}
         cluster["transport_socket"] = {
             "name": "envoy.transport_sockets.tls",
-            "typed_config": typed(
+            "typed_config": pack_any(
                 "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", common_tls_context=context
             ),
         }
     return cluster
 
 
-def _model_servers(connect_timeout: float, idle_timeout: float) -> Json:
-    options = typed(
+def _build_pool_settings(connect_timeout: float, idle_timeout: float) -> Json:
+    options = pack_any(
         _HTTP_OPTIONS,
         common_http_protocol_options={"idle_timeout": f"{idle_timeout:.3f}s"},
         explicit_http_config={"http_protocol_options": {}},
     )
     return {
-        "name": POOL,
+        "name": POOL_CLUSTER,
         "connect_timeout": f"{connect_timeout:.3f}s",
-        "circuit_breakers": _no_limits(),
+        "circuit_breakers": _unlimited_circuit_breakers(),
         "typed_extension_protocol_options": {_HTTP_OPTIONS: options},
     }
 
 
-def _policy(name: str, config: Json) -> Json:
+def _build_lb_policy(name: str, config: Json) -> Json:
     return {
         "policies": [
             {"typed_extension_config": {"name": f"envoy.load_balancing_policies.{name}", "typed_config": config}}
@@ -132,16 +132,16 @@ def _policy(name: str, config: Json) -> Json:
     }
 
 
-def _no_limits() -> Json:
+def _unlimited_circuit_breakers() -> Json:
     """Admission is the picker's business; Envoy's default of 1,024 requests a cluster would reject before it."""
     limit = 1_000_000
     threshold = {"max_connections": limit, "max_pending_requests": limit, "max_requests": limit, "max_retries": 1024}
     return {"thresholds": [threshold]}
 
 
-def _assignment(name: str, endpoints: Sequence[str]) -> Json:
+def _build_load_assignment(name: str, endpoints: Sequence[str]) -> Json:
     members = []
     for endpoint in endpoints:
-        host, port = split_address(endpoint)
+        host, port = split_host_port(endpoint)
         members.append({"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}})
     return {"cluster_name": name, "endpoints": [{"lb_endpoints": members}]}

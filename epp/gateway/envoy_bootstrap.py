@@ -13,28 +13,28 @@ from typing import Any, Literal
 import msgspec
 
 from epp.errors import ConfigError, Problem
-from epp.gateway.address import is_ip, split_address
+from epp.gateway.address import is_ip_address, split_host_port
 from epp.gateway.clusters import (
+    ACCESS_LOG_CLUSTER,
     ENVOY_LB,
-    PICKER,
-    PICKER_LOG,
-    POOL,
-    RETRY,
+    EXT_PROC_RETRY_POLICY,
+    PICKER_CLUSTER,
+    POOL_CLUSTER,
     SUBSET_HINT,
-    endpoint_pool,
-    original_dst_pool,
-    picker,
-    picker_log,
-    typed,
+    build_access_log_cluster,
+    build_original_dst_pool,
+    build_picker_cluster,
+    build_static_pool,
+    pack_any,
 )  # fmt: skip
 
 Json = dict[str, Any]
-Completion = Literal["access-log", "extproc", "scrape"]
-BodyMode = Literal["FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED"]
-Shape = Literal["override_host", "original_dst"]
+CompletionMode = Literal["access-log", "extproc", "scrape"]
+BodyModeName = Literal["FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED"]
+PoolShape = Literal["override_host", "original_dst"]
 
 # Headers with which a client could steer the choice, or make a model server call an address of the client's.
-STRIPPED = (
+STRIPPED_HEADERS = (
     "x-gateway-destination-endpoint",
     "x-gateway-destination-endpoint-served",
     "x-gateway-destination-endpoint-subset",
@@ -45,7 +45,7 @@ STRIPPED = (
     "x-kv-cache-source-host-port",
     "x-llm-d-request-dropped-reason",
 )
-_HTTP = "envoy.extensions.filters.http"
+_HTTP_FILTERS = "envoy.extensions.filters.http"
 
 
 class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,15 +67,15 @@ class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8081
     admin_port: int = 0
-    picker: str = ""
+    picker_address: str = ""
     picker_tls: bool = False
     endpoints: tuple[str, ...] = ()
-    shape: Shape = "override_host"
+    shape: PoolShape = "override_host"
     fallback: Literal["least_request", "round_robin"] = "least_request"
     fail_open: bool = False
-    completion: Completion = "access-log"
-    observe: bool = False
-    body_mode: BodyMode = "FULL_DUPLEX_STREAMED"
+    completion: CompletionMode = "access-log"
+    observe_responses: bool = False
+    body_mode: BodyModeName = "FULL_DUPLEX_STREAMED"
     timeout: float = 3600.0
     idle_timeout: float = 600.0
     connect_timeout: float = 2.0
@@ -89,7 +89,7 @@ class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
     subset_header: str = ""
     trust_request_id: bool = False
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Raises ConfigError listing every contradiction."""
         problems = []
         if self.fail_open and self.shape == "original_dst":
@@ -98,61 +98,61 @@ class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(
                 Problem("fail_open", "with STREAMED, Envoy sends parts of the body twice when it fails open")
             )
-        if not self.picker and self.shape == "original_dst":
+        if not self.picker_address and self.shape == "original_dst":
             problems.append(Problem("shape", "original_dst needs a picker: nobody else knows the endpoints"))
-        for address in (*self.endpoints, *([self.picker] if self.picker else [])):
-            host, port = split_address(address)
-            if not is_ip(host) or not port:
+        for address in (*self.endpoints, *([self.picker_address] if self.picker_address else [])):
+            host, port = split_host_port(address)
+            if not is_ip_address(host) or not port:
                 problems.append(Problem(address, "is not ip:port"))
         if problems:
             raise ConfigError(problems, "gateway")
 
 
-def bootstrap(settings: EnvoySettings) -> Json:
+def build_bootstrap(settings: EnvoySettings) -> Json:
     """The bootstrap as Envoy's JSON form. Raises ConfigError."""
-    settings.check()
+    settings.validate()
     if settings.shape == "original_dst":
-        pool = original_dst_pool(settings.connect_timeout, settings.upstream_idle_timeout)
+        pool = build_original_dst_pool(settings.connect_timeout, settings.upstream_idle_timeout)
     else:
-        pool = endpoint_pool(
+        pool = build_static_pool(
             settings.endpoints,
             settings.connect_timeout,
             settings.upstream_idle_timeout,
-            settings.fallback if settings.picker else "round_robin",
-            override=bool(settings.picker),
+            settings.fallback if settings.picker_address else "round_robin",
+            override=bool(settings.picker_address),
         )
     clusters = [pool]
-    if settings.picker:
-        clusters.append(picker(settings.picker, settings.picker_tls, settings.health_interval))
+    if settings.picker_address:
+        clusters.append(build_picker_cluster(settings.picker_address, settings.picker_tls, settings.health_interval))
         if settings.completion == "access-log":
-            clusters.append(picker_log(settings.picker, settings.picker_tls))
+            clusters.append(build_access_log_cluster(settings.picker_address, settings.picker_tls))
     return {
-        "admin": {"address": _socket("127.0.0.1", settings.admin_port)},
-        "static_resources": {"listeners": [_listener(settings)], "clusters": clusters},
+        "admin": {"address": _socket_address("127.0.0.1", settings.admin_port)},
+        "static_resources": {"listeners": [_build_listener(settings)], "clusters": clusters},
     }
 
 
-def _socket(host: str, port: int) -> Json:
+def _socket_address(host: str, port: int) -> Json:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _seconds(value: float) -> str:
+def _format_duration(value: float) -> str:
     return f"{value:.3f}s"
 
 
-def _listener(settings: EnvoySettings) -> Json:
-    buffered = settings.picker and settings.body_mode == "BUFFERED"
+def _build_listener(settings: EnvoySettings) -> Json:
+    buffered = settings.picker_address and settings.body_mode == "BUFFERED"
     return {
         "name": "gateway",
-        "address": _socket(settings.host, settings.port),
+        "address": _socket_address(settings.host, settings.port),
         # A BUFFERED body above this limit gets 413 from Envoy itself.
         "per_connection_buffer_limit_bytes": settings.retry_buffer if buffered else settings.buffer_limit,
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": _connection_manager(settings)}]}],
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": _build_connection_manager(settings)}]}],
     }
 
 
-def _connection_manager(settings: EnvoySettings) -> Json:
-    manager = typed(
+def _build_connection_manager(settings: EnvoySettings) -> Json:
+    manager = pack_any(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="gateway",
         codec_type="AUTO",
@@ -163,7 +163,7 @@ def _connection_manager(settings: EnvoySettings) -> Json:
         normalize_path=True,
         server_header_transformation="PASS_THROUGH",
         common_http_protocol_options={"idle_timeout": "3600s", "headers_with_underscores_action": "REJECT_REQUEST"},
-        stream_idle_timeout=_seconds(settings.idle_timeout),
+        stream_idle_timeout=_format_duration(settings.idle_timeout),
         request_headers_timeout="30s",
         upgrade_configs=[{"upgrade_type": "websocket"}],
         http2_protocol_options={
@@ -173,20 +173,20 @@ def _connection_manager(settings: EnvoySettings) -> Json:
         },
         route_config={
             "name": "routes",
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_route(settings)]}],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_build_route(settings)]}],
         },
-        http_filters=_filters(settings),
+        http_filters=_build_http_filters(settings),
     )
-    if settings.picker and settings.completion == "access-log":
-        manager["access_log"] = [_access_log(settings)]
+    if settings.picker_address and settings.completion == "access-log":
+        manager["access_log"] = [_build_access_log(settings)]
     return manager
 
 
-def _route(settings: EnvoySettings) -> Json:
+def _build_route(settings: EnvoySettings) -> Json:
     action: Json = {
-        "cluster": POOL,
-        "timeout": _seconds(settings.timeout),
-        "idle_timeout": _seconds(settings.idle_timeout),
+        "cluster": POOL_CLUSTER,
+        "timeout": _format_duration(settings.timeout),
+        "idle_timeout": _format_duration(settings.idle_timeout),
     }
     if settings.retries:
         retry_on = "connect-failure,refused-stream,reset-before-request"
@@ -199,7 +199,7 @@ def _route(settings: EnvoySettings) -> Json:
             policy["retry_host_predicate"] = [
                 {
                     "name": "envoy.retry_host_predicates.previous_hosts",
-                    "typed_config": typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+                    "typed_config": pack_any("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
                 }
             ]
             policy["host_selection_retry_max_attempts"] = 5
@@ -207,22 +207,27 @@ def _route(settings: EnvoySettings) -> Json:
     return {"match": {"prefix": "/"}, "route": action, "request_body_buffer_limit": settings.retry_buffer}
 
 
-def _filters(settings: EnvoySettings) -> list[Json]:
+def _build_http_filters(settings: EnvoySettings) -> list[Json]:
     filters = []
     if settings.subset_header:
-        filters.append(_subset_filter(settings.subset_header))
-    removed = [*STRIPPED, *([settings.subset_header] if settings.subset_header else [])]
+        filters.append(_build_subset_filter(settings.subset_header))
+    removed = [*STRIPPED_HEADERS, *([settings.subset_header] if settings.subset_header else [])]
     mutations = {"request_mutations": [{"remove": name} for name in removed]}
     filters.append(
-        {"name": "strip", "typed_config": typed(f"{_HTTP}.header_mutation.v3.HeaderMutation", mutations=mutations)}
+        {
+            "name": "strip",
+            "typed_config": pack_any(f"{_HTTP_FILTERS}.header_mutation.v3.HeaderMutation", mutations=mutations),
+        }
     )
-    if settings.picker:
-        filters.append({"name": "picker", "typed_config": _ext_proc(settings)})
-    filters.append({"name": "router", "typed_config": typed(f"{_HTTP}.router.v3.Router", suppress_envoy_headers=True)})
+    if settings.picker_address:
+        filters.append({"name": "picker", "typed_config": _build_ext_proc_config(settings)})
+    filters.append(
+        {"name": "router", "typed_config": pack_any(f"{_HTTP_FILTERS}.router.v3.Router", suppress_envoy_headers=True)}
+    )
     return filters
 
 
-def _subset_filter(header: str) -> Json:
+def _build_subset_filter(header: str) -> Json:
     rule = {
         "header": header,
         "on_header_present": {
@@ -231,11 +236,11 @@ def _subset_filter(header: str) -> Json:
             "type": "STRING",
         },
     }
-    config = typed(f"{_HTTP}.header_to_metadata.v3.Config", request_rules=[rule])
+    config = pack_any(f"{_HTTP_FILTERS}.header_to_metadata.v3.Config", request_rules=[rule])
     return {"name": "subset", "typed_config": config}
 
 
-def _ext_proc(settings: EnvoySettings) -> Json:
+def _build_ext_proc_config(settings: EnvoySettings) -> Json:
     duplex = settings.body_mode == "FULL_DUPLEX_STREAMED"
     mode = {
         "request_header_mode": "SEND",
@@ -245,18 +250,18 @@ def _ext_proc(settings: EnvoySettings) -> Json:
         "response_body_mode": "NONE",
         "response_trailer_mode": "SKIP",
     }
-    if settings.completion == "extproc" or settings.observe:
+    if settings.completion == "extproc" or settings.observe_responses:
         mode["response_header_mode"] = "SEND"
         mode["response_body_mode"] = "FULL_DUPLEX_STREAMED" if duplex else "STREAMED"
         mode["response_trailer_mode"] = "SEND" if duplex else "SKIP"
-    return typed(
-        f"{_HTTP}.ext_proc.v3.ExternalProcessor",
-        grpc_service={"envoy_grpc": {"cluster_name": PICKER}, "retry_policy": RETRY},
+    return pack_any(
+        f"{_HTTP_FILTERS}.ext_proc.v3.ExternalProcessor",
+        grpc_service={"envoy_grpc": {"cluster_name": PICKER_CLUSTER}, "retry_policy": EXT_PROC_RETRY_POLICY},
         failure_mode_allow=settings.fail_open,
         status_on_error={"code": "ServiceUnavailable"},
         processing_mode=mode,
         # Not enforced in full duplex; in the other modes the picker's own deadline must win.
-        message_timeout=_seconds(settings.idle_timeout),
+        message_timeout=_format_duration(settings.idle_timeout),
         metadata_options={
             "forwarding_namespaces": {"untyped": [ENVOY_LB, SUBSET_HINT]},
             "receiving_namespaces": {"untyped": [ENVOY_LB]},
@@ -264,16 +269,18 @@ def _ext_proc(settings: EnvoySettings) -> Json:
     )
 
 
-def _access_log(settings: EnvoySettings) -> Json:
+def _build_access_log(settings: EnvoySettings) -> Json:
     common: Mapping[str, Any] = {
         "log_name": "epp",
         "transport_api_version": "V3",
-        "grpc_service": {"envoy_grpc": {"cluster_name": PICKER_LOG}},
-        "buffer_flush_interval": _seconds(settings.log_flush_interval),
+        "grpc_service": {"envoy_grpc": {"cluster_name": ACCESS_LOG_CLUSTER}},
+        "buffer_flush_interval": _format_duration(settings.log_flush_interval),
         # Entries beyond this are dropped when the picker reads slowly; the default, 16 KiB, is some 30 of them.
         "buffer_size_bytes": 1 << 20,
     }
     return {
         "name": "envoy.access_loggers.http_grpc",
-        "typed_config": typed("envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig", common_config=common),
+        "typed_config": pack_any(
+            "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig", common_config=common
+        ),
     }

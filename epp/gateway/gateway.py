@@ -15,25 +15,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from epp.address import join_address
+from epp.address import join_host_port
 from epp.clock import Clock, SystemClock
 from epp.gateway import programs
-from epp.gateway.address import resolve, split_address
-from epp.gateway.clusters import PICKER
-from epp.gateway.envoy_bootstrap import EnvoySettings, Json, bootstrap
-from epp.gateway.net import GatewayError, bound_socket, http_get, listening_socket
-from epp.gateway.programs import LOOPBACK, UpSettings
-from epp.gateway.supervisor import PROBE_SECONDS, START_SECONDS, Child, Say, Supervisor
+from epp.gateway.address import resolve_targets, split_host_port
+from epp.gateway.clusters import PICKER_CLUSTER
+from epp.gateway.envoy_bootstrap import EnvoySettings, Json, build_bootstrap
+from epp.gateway.net import GatewayError, bind_listening_socket, bind_socket, http_get
+from epp.gateway.programs import LOOPBACK, GatewaySettings
+from epp.gateway.supervisor import PROBE_INTERVAL_SECONDS, START_TIMEOUT_SECONDS, ChildProcess, PrintLine, Supervisor
 from epp.tasks import Tasks
 
-PATIENCE_SECONDS = 5.0
-_WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}
+QUEUE_TIMEOUT_SECONDS = 5.0
+_LOOPBACK_FOR_WILDCARD = {"0.0.0.0": LOOPBACK, "::": "::1"}
 
 
 class Gateway:
     """`async with Gateway(settings) as gateway:` serves at `gateway.url` until the end of the block."""
 
-    def __init__(self, settings: UpSettings, *, clock: Clock | None = None, say: Say = lambda _text: None) -> None:
+    def __init__(
+        self, settings: GatewaySettings, *, clock: Clock | None = None, say: PrintLine = lambda _text: None
+    ) -> None:
         self.settings = settings
         self.url = ""
         self.metrics_url = ""
@@ -41,11 +43,11 @@ class Gateway:
         self.endpoints: list[str] = []
         self.folder = Path(settings.folder)
         self._clock = clock or SystemClock()
-        self._say = say
+        self._print_line = say
         self._ports: dict[str, int] = {}
         self._tasks = Tasks("up")
-        self._held: socket.socket | None = None
-        self._kept: list[socket.socket] = []
+        self._picker_socket: socket.socket | None = None
+        self._reserved_sockets: list[socket.socket] = []
         self.supervisor: Supervisor | None = None
 
     async def __aenter__(self) -> Self:
@@ -69,45 +71,45 @@ class Gateway:
         return child.pid if child else 0
 
     @property
-    def serving(self) -> dict[str, bool]:
+    def readiness(self) -> dict[str, bool]:
         """Each child by name: whether it serves."""
         children = self.supervisor.children if self.supervisor else {}
-        return {name: child.serving for name, child in children.items()}
+        return {name: child.ready for name, child in children.items()}
 
-    def kill_picker(self, number: int = 9) -> int:
+    def signal_picker(self, number: int = 9) -> int:
         """Sends the picker a signal; it is started again at once. Returns the pid that got it."""
         assert self.supervisor is not None
-        return self.supervisor.kill("picker", number)
+        return self.supervisor.send_signal("picker", number)
 
-    def kill_all(self) -> None:
+    def kill_children(self) -> None:
         """For those who cannot wait for `close`."""
         for child in self.supervisor.children.values() if self.supervisor else ():
-            child.signal(signal.SIGKILL)
+            child.send_signal(signal.SIGKILL)
 
-    def planned(self) -> Json:
+    def plan_bootstrap(self) -> Json:
         """Envoy's configuration as it would be, without starting anything. Raises like the start."""
-        self.endpoints = resolve(list(self.settings.endpoints))
+        self.endpoints = resolve_targets(list(self.settings.endpoints))
         try:
-            self._choose_ports()
+            self._reserve_ports()
         finally:
             self._release_ports()
-        self._add_simulated()
-        return self.bootstrap()
+        self._add_sim_endpoints()
+        return self.build_bootstrap()
 
-    async def picker_serves(self, other_than: int = 0, seconds: float = 30.0) -> None:
+    async def wait_for_picker(self, other_than: int = 0, seconds: float = 30.0) -> None:
         """Waits until a picker with a pid other than this serves. Raises GatewayError after `seconds`."""
         assert self.supervisor is not None
         child = self.supervisor.children["picker"]
         deadline = self._clock.now() + seconds
-        while not (child.serving and child.pid not in (0, other_than)):
+        while not (child.ready and child.pid not in (0, other_than)):
             if self._clock.now() > deadline:
-                raise GatewayError(f"the picker is not back after {seconds:.0f} s:\n{child.last_lines()}")
+                raise GatewayError(f"the picker is not back after {seconds:.0f} s:\n{child.tail_log()}")
             await asyncio.sleep(0.02)
 
-    async def model(self) -> str:
+    async def fetch_model_name(self) -> str:
         """The first model that the first endpoint offers; empty if it does not tell."""
         for endpoint in self.endpoints[:1]:
-            _, page = await http_get(*split_address(endpoint), "/v1/models")
+            _, page = await http_get(*split_host_port(endpoint), "/v1/models")
             with contextlib.suppress(ValueError, LookupError, TypeError):
                 return str(json.loads(page)["data"][0]["id"])
         return ""
@@ -118,77 +120,81 @@ class Gateway:
         if self.supervisor is not None:
             await self.supervisor.close()
         self._release_ports()
-        if self._held is not None:
-            self._held.close()
+        if self._picker_socket is not None:
+            self._picker_socket.close()
         if self.folder.name and not self.settings.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _start(self) -> None:
         settings = self.settings
-        self.endpoints = resolve(list(settings.endpoints))
-        self._choose_ports()
+        self.endpoints = resolve_targets(list(settings.endpoints))
+        self._reserve_ports()
         if not sys.platform.startswith("linux"):
             self._release_ports()  # elsewhere nobody may listen on a port that another process has bound
         if settings.folder:
             self.folder.mkdir(parents=True, exist_ok=True)
         else:
             self.folder = Path(tempfile.mkdtemp(prefix="epp-up-"))
-        self.supervisor = supervisor = Supervisor(self.folder, self._clock, self._say)
-        if ports := self._add_simulated():
-            await supervisor.start(programs.sim(ports, settings.sim_flags))
+        self.supervisor = supervisor = Supervisor(self.folder, self._clock, self._print_line)
+        if ports := self._add_sim_endpoints():
+            await supervisor.start(programs.build_sim_program(ports, settings.sim_flags))
         if not settings.round_robin:
             await self._start_picker(supervisor)
         path = self.folder / "envoy.json"
-        path.write_text(json.dumps(self.bootstrap(), indent=1))
-        envoy = await supervisor.start(programs.envoy(settings, path, self._ports["admin"]))
+        path.write_text(json.dumps(self.build_bootstrap(), indent=1))
+        envoy = await supervisor.start(programs.build_envoy_program(settings, path, self._ports["admin"]))
         if not settings.round_robin:
-            await self._picker_known(envoy)
-        shown = _WILDCARDS.get(settings.host, settings.host)
-        self.url = f"http://{join_address(shown, self._ports['gateway'])}"
-        self.admin_url = f"http://{join_address(LOOPBACK, self._ports['admin'])}"
+            await self._wait_until_picker_healthy(envoy)
+        shown = _LOOPBACK_FOR_WILDCARD.get(settings.host, settings.host)
+        self.url = f"http://{join_host_port(shown, self._ports['gateway'])}"
+        self.admin_url = f"http://{join_host_port(LOOPBACK, self._ports['admin'])}"
 
     async def _start_picker(self, supervisor: Supervisor) -> None:
         """The picker inherits its listening socket: connections made while it restarts wait in the kernel's queue."""
         if self.settings.transport == "native":
-            self._held = listening_socket(LOOPBACK, self._ports["picker"], "choose another with --grpc-port PORT")
-            self._held.setblocking(False)
-        child = await supervisor.start(programs.picker(self.settings, self._ports, self.endpoints, self._held))
-        if self._held is not None:
-            self._tasks.keep("queue", partial(self._turn_away, child, self._held))
+            self._picker_socket = bind_listening_socket(
+                LOOPBACK, self._ports["picker"], "choose another with --grpc-port PORT"
+            )
+            self._picker_socket.setblocking(False)
+        child = await supervisor.start(
+            programs.build_picker_program(self.settings, self._ports, self.endpoints, self._picker_socket)
+        )
+        if self._picker_socket is not None:
+            self._tasks.supervise("queue", partial(self._reject_queued_connections, child, self._picker_socket))
 
-    async def _picker_known(self, envoy: Child) -> None:
+    async def _wait_until_picker_healthy(self, envoy: ChildProcess) -> None:
         """Waits until Envoy finds the picker healthy: until then a gateway that fails open passes it by."""
-        deadline = self._clock.now() + START_SECONDS
-        query = f"/stats?filter=^cluster.{PICKER}.membership_healthy$"
+        deadline = self._clock.now() + START_TIMEOUT_SECONDS
+        query = f"/stats?filter=^cluster.{PICKER_CLUSTER}.membership_healthy$"
         while b": 1" not in (await http_get(LOOPBACK, self._ports["admin"], query))[1]:
             if self._clock.now() > deadline:
-                raise GatewayError(f"Envoy does not reach the picker; its last lines:\n{envoy.last_lines()}")
-            await asyncio.sleep(PROBE_SECONDS)
+                raise GatewayError(f"Envoy does not reach the picker; its last lines:\n{envoy.tail_log()}")
+            await asyncio.sleep(PROBE_INTERVAL_SECONDS)
 
-    async def _turn_away(self, child: Child, held: socket.socket) -> None:
+    async def _reject_queued_connections(self, child: ChildProcess, held: socket.socket) -> None:
         """Closes connections that wait for a picker which is away for longer than a restart takes."""
         last = self._clock.now()
         while True:
             await asyncio.sleep(0.2)
-            if child.serving:
+            if child.ready:
                 last = self._clock.now()
-            elif self._clock.now() - last > PATIENCE_SECONDS:
+            elif self._clock.now() - last > QUEUE_TIMEOUT_SECONDS:
                 with contextlib.suppress(BlockingIOError):
                     while True:
                         held.accept()[0].close()
 
-    def _add_simulated(self) -> list[int]:
-        ports = [self._ports[f"sim {index}"] for index in range(self.settings.sim)]
-        self.endpoints += [join_address(LOOPBACK, port) for port in ports]
+    def _add_sim_endpoints(self) -> list[int]:
+        ports = [self._ports[f"sim {index}"] for index in range(self.settings.sim_servers)]
+        self.endpoints += [join_host_port(LOOPBACK, port) for port in ports]
         return ports
 
-    def _choose_ports(self) -> None:
+    def _reserve_ports(self) -> None:
         """Every port is chosen, found free, and kept from others before the first process is started."""
         settings = self.settings
         wanted = [
             ("gateway", settings.host, settings.port, "--port"),
             ("admin", LOOPBACK, settings.admin_port, "--admin-port"),
-            *((f"sim {index}", LOOPBACK, 0, "") for index in range(settings.sim)),
+            *((f"sim {index}", LOOPBACK, 0, "") for index in range(settings.sim_servers)),
         ]
         if not settings.round_robin:
             wanted += [
@@ -197,34 +203,34 @@ class Gateway:
                 ("metrics", LOOPBACK, settings.metrics_port, "--metrics-port"),
             ]
         for name, host, port, flag in wanted:
-            sock = bound_socket(host, port, f"stop what listens there, or choose another with {flag} PORT")
-            self._kept.append(sock)
+            sock = bind_socket(host, port, f"stop what listens there, or choose another with {flag} PORT")
+            self._reserved_sockets.append(sock)
             self._ports[name] = int(sock.getsockname()[1])
         if not settings.round_robin:
             self.metrics_url = f"http://{LOOPBACK}:{self._ports['metrics']}"
 
     def _release_ports(self) -> None:
-        while self._kept:
-            self._kept.pop().close()
+        while self._reserved_sockets:
+            self._reserved_sockets.pop().close()
 
-    def bootstrap(self) -> Json:
+    def build_bootstrap(self) -> Json:
         """Envoy's configuration, with the ports that were chosen."""
         settings = self.settings
-        discovered = bool(settings.dns) or programs.discovers(settings.config_file, settings.config_text)
+        discovered = bool(settings.dns) or programs.configures_discovery(settings.config_file, settings.config_text)
         shape = settings.shape or ("original_dst" if discovered else "override_host")
         open_ = shape == "override_host" and not settings.round_robin and settings.body_mode != "STREAMED"
-        return bootstrap(
+        return build_bootstrap(
             EnvoySettings(
                 host=settings.host,
                 port=self._ports["gateway"],
                 admin_port=self._ports["admin"],
-                picker="" if settings.round_robin else join_address(LOOPBACK, self._ports["picker"]),
-                picker_tls=settings.secure,
+                picker_address="" if settings.round_robin else join_host_port(LOOPBACK, self._ports["picker"]),
+                picker_tls=settings.picker_tls,
                 endpoints=tuple(self.endpoints),
                 shape=shape,
                 fail_open=open_ if settings.fail_open is None else settings.fail_open,
                 completion=settings.completion,
-                observe=settings.observe > 0,
+                observe_responses=settings.observe_responses > 0,
                 body_mode=settings.body_mode,
                 timeout=settings.timeout,
                 idle_timeout=settings.idle_timeout,

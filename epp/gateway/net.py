@@ -12,7 +12,7 @@ class GatewayError(EppError):
     """Something of the gateway could not be started; the message tells what and why."""
 
 
-def bound_socket(host: str, port: int, way_out: str) -> socket.socket:
+def bind_socket(host: str, port: int, way_out: str) -> socket.socket:
     """A TCP socket that keeps a port for the program which is going to listen on it: nobody is given it by chance.
 
     Who asks for just this port gets it, as servers do that set SO_REUSEADDR, while this one does not listen.
@@ -29,9 +29,9 @@ def bound_socket(host: str, port: int, way_out: str) -> socket.socket:
     return sock
 
 
-def listening_socket(host: str, port: int, way_out: str) -> socket.socket:
+def bind_listening_socket(host: str, port: int, way_out: str) -> socket.socket:
     """A bound, listening TCP socket. Raises GatewayError naming the port and `way_out` if the address is taken."""
-    sock = bound_socket(host, port, way_out)
+    sock = bind_socket(host, port, way_out)
     try:
         sock.listen(1024)
     except OSError as error:

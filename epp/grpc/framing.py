@@ -12,15 +12,15 @@ from urllib.parse import quote_from_bytes
 
 from hpack.hpack import encode_integer
 
-Field = tuple[bytes, bytes]
+HeaderField = tuple[bytes, bytes]
 
 GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
-MAX_REASON = 1024
+MAX_STATUS_MESSAGE_SIZE = 1024
 # grpc-message leaves the printable ASCII characters but % as they are.
-_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+_UNESCAPED = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
-class Status(IntEnum):
+class StatusCode(IntEnum):
     """The gRPC status codes used by a transport."""
 
     OK = 0
@@ -32,52 +32,60 @@ class Status(IntEnum):
     UNAVAILABLE = 14
 
 
-class CallFault(Exception):
+class RpcError(Exception):
     """The RPC ends with `status`; the connection is sound."""
 
-    def __init__(self, status: Status, reason: str) -> None:
+    def __init__(self, status: StatusCode, reason: str) -> None:
         self.status = status
         self.reason = reason
         super().__init__(f"{status.name}: {reason}")
 
 
-def literal(name: bytes, value: bytes) -> bytes:
+def encode_literal_field(name: bytes, value: bytes) -> bytes:
     """One header field, neither indexed nor compressed (RFC 7541, 6.2.2)."""
     return b"\0" + bytes(encode_integer(len(name), 7)) + name + bytes(encode_integer(len(value), 7)) + value
 
 
-def reply_block(http_status: int, fields: Sequence[Field] = ()) -> bytes:
+def encode_http_response(http_status: int, fields: Sequence[HeaderField] = ()) -> bytes:
     """Header block of an HTTP answer without a body."""
-    return literal(b":status", b"%d" % http_status) + b"".join(literal(*field) for field in fields)
+    return encode_literal_field(b":status", b"%d" % http_status) + b"".join(
+        encode_literal_field(*field) for field in fields
+    )
 
 
-def trailer_block(status: int, reason: str = "") -> bytes:
+def encode_trailers(status: int, reason: str = "") -> bytes:
     """grpc-status, and grpc-message percent-encoded."""
-    block = literal(b"grpc-status", b"%d" % status)
+    block = encode_literal_field(b"grpc-status", b"%d" % status)
     if reason:
-        plain = reason.encode("utf-8", "replace")[:MAX_REASON]
-        block += literal(b"grpc-message", quote_from_bytes(plain, safe=_PLAIN).encode("ascii"))
+        plain = reason.encode("utf-8", "replace")[:MAX_STATUS_MESSAGE_SIZE]
+        block += encode_literal_field(b"grpc-message", quote_from_bytes(plain, safe=_UNESCAPED).encode("ascii"))
     return block
 
 
-def refusal(status: int, reason: str, fields: Sequence[Field] = ()) -> bytes:
+def encode_trailers_only(status: int, reason: str, fields: Sequence[HeaderField] = ()) -> bytes:
     """Header block of an answer that has no message: headers and trailers in one."""
-    return RESPONSE + trailer_block(status, reason) + b"".join(literal(*field) for field in fields)
+    return (
+        RESPONSE_HEADERS_BLOCK
+        + encode_trailers(status, reason)
+        + b"".join(encode_literal_field(*field) for field in fields)
+    )
 
 
-RESPONSE = b"\x88" + literal(b"content-type", b"application/grpc")  # 0x88: `:status: 200` of the static table
-TRAILERS_OK = trailer_block(0)
+RESPONSE_HEADERS_BLOCK = b"\x88" + encode_literal_field(
+    b"content-type", b"application/grpc"
+)  # 0x88: `:status: 200` of the static table
+OK_TRAILERS_BLOCK = encode_trailers(0)
 
 
-def gunzip(data: bytes, limit: int) -> bytes:
+def decompress_gzip(data: bytes, limit: int) -> bytes:
     """The decompressed message; never holds more than `limit` bytes and one."""
     inflater = zlib.decompressobj(GZIP_WINDOW_BITS)
     try:
         plain = inflater.decompress(data, limit + 1)
     except zlib.error as error:
-        raise CallFault(Status.INTERNAL, f"message is not gzip: {error}") from error
+        raise RpcError(StatusCode.INTERNAL, f"message is not gzip: {error}") from error
     if len(plain) > limit:
-        raise CallFault(Status.RESOURCE_EXHAUSTED, f"decompressed message is larger than {limit} bytes")
+        raise RpcError(StatusCode.RESOURCE_EXHAUSTED, f"decompressed message is larger than {limit} bytes")
     if not inflater.eof or inflater.unused_data:
-        raise CallFault(Status.INTERNAL, "message is not one whole gzip member")
+        raise RpcError(StatusCode.INTERNAL, "message is not one whole gzip member")
     return plain

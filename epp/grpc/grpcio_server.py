@@ -13,85 +13,94 @@ import grpc
 import grpc.aio
 
 from epp.clock import Clock
-from epp.grpc.limits import Limits
-from epp.grpc.rpc import Handler, Method, Methods
-from epp.grpc.rpc_stats import StreamEnded, Streams
-from epp.grpc.tls import ServingContext
+from epp.grpc.limits import TransportLimits
+from epp.grpc.rpc import HandlerFactory, RpcHandler, RpcMethods
+from epp.grpc.rpc_stats import OnRpcEnd, RpcStats
+from epp.grpc.tls import ServerTlsContext
 from epp.tasks import Tasks
 
 log = logging.getLogger("epp.extproc.grpcio")
 
-SETTLE_SECONDS = 0.02
+CANCELLATION_WAIT_SECONDS = 0.02
 
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_GRPC_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class GrpcioCall:
     """One RPC: what the handler sends waits here for the writing coroutine."""
 
-    __slots__ = ("_changed", "_limit", "_too_much", "handler", "outgoing", "reason", "status", "waiting")
+    __slots__ = (
+        "_max_queued_bytes",
+        "_on_overflow",
+        "_output_available",
+        "handler",
+        "outgoing_messages",
+        "queued_bytes",
+        "status",
+        "status_message",
+    )
 
     def __init__(self, limit: int, too_much: Callable[[], object]) -> None:
         """`too_much` is called when more than `limit` bytes wait for a peer that does not read."""
-        self.outgoing: deque[bytes] = deque()
-        self.waiting = 0
-        self._limit = limit
-        self._too_much = too_much
+        self.outgoing_messages: deque[bytes] = deque()
+        self.queued_bytes = 0
+        self._max_queued_bytes = limit
+        self._on_overflow = too_much
         self.status: int | None = None
-        self.reason = ""
-        self.handler: Handler | None = None
-        self._changed = asyncio.Event()
+        self.status_message = ""
+        self.handler: RpcHandler | None = None
+        self._output_available = asyncio.Event()
 
     def send(self, message: bytes) -> None:
         """See `Call`."""
         if self.status is None:
-            self.outgoing.append(message)
-            self._changed.set()
-            self.waiting += len(message)
-            if self.waiting > self._limit:
-                self._too_much()
+            self.outgoing_messages.append(message)
+            self._output_available.set()
+            self.queued_bytes += len(message)
+            if self.queued_bytes > self._max_queued_bytes:
+                self._on_overflow()
 
     @property
     def overflowed(self) -> bool:
         """The peer does not read."""
-        return self.waiting > self._limit
+        return self.queued_bytes > self._max_queued_bytes
 
     def finish(self, status: int = 0, message: str = "") -> None:
         """See `Call`."""
         if self.status is None:
-            self.status, self.reason = status, message
+            self.status, self.status_message = status, message
             self.handler = None
-            self._changed.set()
+            self._output_available.set()
 
-    async def write(self, context: Any) -> None:
+    async def write_messages(self, context: Any) -> None:
         """Writes what the handler sends, until it has finished."""
-        while self.outgoing or self.status is None:
-            while self.outgoing:
-                message = self.outgoing.popleft()
+        while self.outgoing_messages or self.status is None:
+            while self.outgoing_messages:
+                message = self.outgoing_messages.popleft()
                 await context.write(message)
-                self.waiting -= len(message)
+                self.queued_bytes -= len(message)
             if self.status is None:
-                self._changed.clear()
-                await self._changed.wait()
+                self._output_available.clear()
+                await self._output_available.wait()
 
-    async def read(self, context: Any) -> None:
+    async def read_messages(self, context: Any) -> None:
         """Hands on what the peer sends, until it half-closes."""
         while (message := await context.read()) is not grpc.aio.EOF:
-            self._deliver(message)
+            self._dispatch(message)
         # A reset looks like a half-close here; only the cancellation of this RPC, which follows, tells them apart.
-        await asyncio.sleep(SETTLE_SECONDS)
-        self._deliver(None)
+        await asyncio.sleep(CANCELLATION_WAIT_SECONDS)
+        self._dispatch(None)
 
-    def _deliver(self, message: bytes | None) -> None:
+    def _dispatch(self, message: bytes | None) -> None:
         """A message, or None for the half-close."""
         handler = self.handler
         if handler is None:
             return
         try:
             if message is None:
-                handler.half_closed()
+                handler.on_half_close()
             else:
-                handler.message(message)
+                handler.on_message(message)
         except Exception:
             log.exception("handler failed")
             self.fail(grpc.StatusCode.INTERNAL.value[0], "internal error")
@@ -102,7 +111,7 @@ class GrpcioCall:
         self.finish(status, reason)
         if handler is not None:
             try:
-                handler.lost()
+                handler.on_cancel()
             except Exception:
                 log.exception("handler failed on the loss of its RPC")
 
@@ -111,11 +120,11 @@ class GrpcioServer:
     """Serves `methods` through grpc.aio, with the surface of NativeServer."""
 
     def __init__(
-        self, methods: Methods, clock: Clock, limits: Limits | None = None, on_end: StreamEnded | None = None
+        self, methods: RpcMethods, clock: Clock, limits: TransportLimits | None = None, on_end: OnRpcEnd | None = None
     ) -> None:
         """`on_end` hears of each RPC's end: method, grpc-status, clock reading of its beginning."""
-        self.limits = limits or Limits()
-        self.streams = Streams(on_end)
+        self.limits = limits or TransportLimits()
+        self.rpc_stats = RpcStats(on_end)
         self._clock = clock
         self._methods = methods
         self._tasks = Tasks("grpcio")
@@ -128,19 +137,19 @@ class GrpcioServer:
         grpc has a TLS of its own: of `ssl`, made by `tls`, it takes the certificate, now and as it changes.
         """
         options = [
-            ("grpc.max_receive_message_length", self.limits.message),
+            ("grpc.max_receive_message_length", self.limits.max_message_size),
             ("grpc.max_send_message_length", -1),
-            ("grpc.max_metadata_size", self.limits.header_list),
+            ("grpc.max_metadata_size", self.limits.max_header_list_size),
             ("grpc.so_reuseport", 0),
         ]
         self._server = grpc.aio.server(options=options)
-        self._server.add_generic_rpc_handlers((_Generic(self._methods, self._serve),))
+        self._server.add_generic_rpc_handlers((_RawBytesHandler(self._methods, self._serve_rpc),))
         address = f"{f'[{host}]' if ':' in host else host}:{port}"
         try:
             if ssl is None:
                 self._port = self._server.add_insecure_port(address)
             else:
-                self._port = self._server.add_secure_port(address, _credentials(ssl))
+                self._port = self._server.add_secure_port(address, _server_credentials(ssl))
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from error
         await self._server.start()
@@ -160,21 +169,21 @@ class GrpcioServer:
         """Ends everything now; handlers hear `lost`."""
         await self.drain(0)
 
-    async def _serve(self, name: str, method: Method, context: Any) -> None:
+    async def _serve_rpc(self, name: str, method: HandlerFactory, context: Any) -> None:
         started = self._clock.now()
         task = asyncio.current_task()
         assert task is not None, "an RPC is a task of grpc's"
-        call = GrpcioCall(self.limits.connection_backlog, task.cancel)
-        self.streams.opened()
+        call = GrpcioCall(self.limits.max_connection_backlog, task.cancel)
+        self.rpc_stats.record_start()
         reader: asyncio.Task[None] | None = None
         try:
             handler = method(call)
             if call.status is None:
                 call.handler = handler
-            reader = self._tasks.spawn(name, call.read(context))
-            await call.write(context)
-            context.set_code(_CODES.get(call.status or 0, grpc.StatusCode.UNKNOWN))
-            context.set_details(call.reason)
+            reader = self._tasks.spawn(name, call.read_messages(context))
+            await call.write_messages(context)
+            context.set_code(_GRPC_STATUS_CODES.get(call.status or 0, grpc.StatusCode.UNKNOWN))
+            context.set_details(call.status_message)
         except asyncio.CancelledError:
             if call.overflowed:
                 call.fail(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "answers wait for a peer that does not read")
@@ -190,13 +199,13 @@ class GrpcioServer:
             call.fail(grpc.StatusCode.CANCELLED.value[0], "")
             if reader is not None:
                 reader.cancel()
-            self.streams.ended(name, call.status or 0, started)
+            self.rpc_stats.record_end(name, call.status or 0, started)
 
 
-class _Generic(grpc.GenericRpcHandler):  # type: ignore[misc]
+class _RawBytesHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Every method as a bidirectional one of raw bytes: unary calls look the same on the wire."""
 
-    def __init__(self, methods: Methods, serve: Callable[[str, Method, Any], Awaitable[None]]) -> None:
+    def __init__(self, methods: RpcMethods, serve: Callable[[str, HandlerFactory, Any], Awaitable[None]]) -> None:
         self._methods = methods
         self._serve = serve
 
@@ -213,10 +222,10 @@ class _Generic(grpc.GenericRpcHandler):  # type: ignore[misc]
         return grpc.stream_stream_rpc_method_handler(behavior)
 
 
-def _credentials(context: SSLContext) -> Any:
-    assert isinstance(context, ServingContext), "a context without its PEM is of no use to grpc"
+def _server_credentials(context: SSLContext) -> Any:
+    assert isinstance(context, ServerTlsContext), "a context without its PEM is of no use to grpc"
 
     def current() -> Any:
-        return grpc.ssl_server_certificate_configuration([(context.key, context.chain)])
+        return grpc.ssl_server_certificate_configuration([(context.private_key, context.certificate_chain)])
 
     return grpc.dynamic_ssl_server_credentials(current(), current)

@@ -5,31 +5,31 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Endable(Protocol):
+class LongLivedRpc(Protocol):
     """A handler that can end its RPC."""
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Finishes well."""
 
 
-class Standing:
+class LongLivedRpcs:
     """Those of one server. Work is done when only they are left; then a drain ends them."""
 
     def __init__(self) -> None:
-        self._handlers: set[Endable] = set()
+        self._rpcs: set[LongLivedRpc] = set()
 
     def __len__(self) -> int:
-        return len(self._handlers)
+        return len(self._rpcs)
 
-    def add(self, handler: Endable) -> None:
+    def add(self, handler: LongLivedRpc) -> None:
         """Its RPC is open."""
-        self._handlers.add(handler)
+        self._rpcs.add(handler)
 
-    def discard(self, handler: Endable) -> None:
+    def discard(self, handler: LongLivedRpc) -> None:
         """Its RPC has ended."""
-        self._handlers.discard(handler)
+        self._rpcs.discard(handler)
 
-    def end(self) -> None:
+    def finish_all(self) -> None:
         """Ends all; clients open them anew elsewhere."""
-        for handler in list(self._handlers):
-            handler.end()
+        for handler in list(self._rpcs):
+            handler.finish()

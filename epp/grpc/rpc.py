@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 
-class Call(Protocol):
+class ServerCall(Protocol):
     """One RPC as the handler sees it."""
 
     def send(self, message: bytes) -> None:
@@ -21,21 +21,21 @@ class Call(Protocol):
         """Ends the RPC with a grpc-status after everything sent so far. Idempotent."""
 
 
-class Handler(Protocol):
+class RpcHandler(Protocol):
     """One RPC as the transport sees it. After `lost` nothing more is called."""
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         """One whole, decompressed request message."""
 
-    def half_closed(self) -> None:
+    def on_half_close(self) -> None:
         """The peer will send no more; it still reads."""
 
-    def lost(self) -> None:
+    def on_cancel(self) -> None:
         """The RPC ended before `finish`: reset, connection gone, or the peer broke the protocol."""
 
 
-Method = Callable[[Call], Handler]
+HandlerFactory = Callable[[ServerCall], RpcHandler]
 """Makes the handler of a new RPC."""
 
-Methods = Mapping[str, Method]
+RpcMethods = Mapping[str, HandlerFactory]
 """By full method name, e.g. `/grpc.health.v1.Health/Check`. Unknown names get grpc-status 12."""

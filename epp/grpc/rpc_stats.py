@@ -6,32 +6,32 @@ from collections.abc import Callable
 from ssl import SSLContext
 from typing import Protocol
 
-StreamEnded = Callable[[str, int, float], None]
+OnRpcEnd = Callable[[str, int, float], None]
 """Hears of each RPC's end: method, grpc-status, clock reading of its beginning."""
 
 
-class Streams:
+class RpcStats:
     """The RPCs of one server: how many are open; each end is told."""
 
-    def __init__(self, on_end: StreamEnded | None = None) -> None:
-        self.open = 0
-        self._on_end = on_end
+    def __init__(self, on_end: OnRpcEnd | None = None) -> None:
+        self.open_rpcs = 0
+        self._on_rpc_end = on_end
 
-    def opened(self) -> None:
+    def record_start(self) -> None:
         """An RPC of a known method began."""
-        self.open += 1
+        self.open_rpcs += 1
 
-    def ended(self, name: str, status: int, started: float) -> None:
+    def record_end(self, name: str, status: int, started: float) -> None:
         """It ended with grpc-status `status`."""
-        self.open -= 1
-        if self._on_end is not None:
-            self._on_end(name, status, started)
+        self.open_rpcs -= 1
+        if self._on_rpc_end is not None:
+            self._on_rpc_end(name, status, started)
 
 
-class Server(Protocol):
+class RpcServer(Protocol):
     """What both transports offer to whoever composes a picker. Only the native one inherits sockets (`fd`)."""
 
-    streams: Streams
+    rpc_stats: RpcStats
 
     @property
     def port(self) -> int:

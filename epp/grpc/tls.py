@@ -23,15 +23,15 @@ from epp.tasks import Tasks
 
 log = logging.getLogger("epp.grpc.tls")
 
-CHAIN, KEY = "tls.crt", "tls.key"
-ORGANIZATION = "Inference Ext"  # llm-d's
-VALIDITY = datetime.timedelta(days=3650)
-SETTLE_MS = 200  # two files are rarely replaced in the same instant
-LOOK_MS = 60_000
+CERTIFICATE_FILE, PRIVATE_KEY_FILE = "tls.crt", "tls.key"
+CERTIFICATE_ORGANIZATION = "Inference Ext"  # llm-d's
+CERTIFICATE_VALIDITY = datetime.timedelta(days=3650)
+WATCH_STEP_MS = 200  # two files are rarely replaced in the same instant
+POLL_INTERVAL_MS = 60_000
 
-_VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
+_TLS_VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
 _TLS13_SUITES = frozenset(("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"))
-_CIPHERS = {
+_OPENSSL_CIPHERS = {
     "AES_128_GCM_SHA256": "AES128-GCM-SHA256",
     "AES_256_GCM_SHA384": "AES256-GCM-SHA384",
     "CHACHA20_POLY1305": "CHACHA20-POLY1305",
@@ -40,7 +40,11 @@ _CIPHERS = {
     "AES_256_CBC_SHA": "AES256-SHA",
     "AES_128_CBC_SHA256": "AES128-SHA256",
 }
-_EXCHANGES = {"TLS_ECDHE_RSA_WITH_": "ECDHE-RSA-", "TLS_ECDHE_ECDSA_WITH_": "ECDHE-ECDSA-", "TLS_RSA_WITH_": ""}
+_OPENSSL_KEY_EXCHANGES = {
+    "TLS_ECDHE_RSA_WITH_": "ECDHE-RSA-",
+    "TLS_ECDHE_ECDSA_WITH_": "ECDHE-ECDSA-",
+    "TLS_RSA_WITH_": "",
+}
 
 
 class TlsFlags(Protocol):
@@ -52,36 +56,36 @@ class TlsFlags(Protocol):
     tls_cipher_suites: list[str]
 
 
-class ServingContext(ssl.SSLContext):
+class ServerTlsContext(ssl.SSLContext):
     """A server's SSL context that also knows its certificate as PEM, for transports with TLS of their own."""
 
-    chain: bytes = b""
-    key: bytes = b""
+    certificate_chain: bytes = b""
+    private_key: bytes = b""
 
-    def use(self, chain: bytes, key: bytes) -> None:
+    def set_certificate(self, chain: bytes, key: bytes) -> None:
         """Serves another certificate from the next handshake on. Raises ssl.SSLError, and then serves the old one."""
         with TemporaryDirectory(prefix="epp-tls-") as folder:
-            chain_file, key_file = Path(folder, CHAIN), Path(folder, KEY)
+            chain_file, key_file = Path(folder, CERTIFICATE_FILE), Path(folder, PRIVATE_KEY_FILE)
             chain_file.write_bytes(chain)
             key_file.write_bytes(key)
             # A chain whose key does not fit would leave a live context with half of each.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain_file, key_file, _no_password)
-            self.load_cert_chain(chain_file, key_file, _no_password)
-        self.chain, self.key = chain, key
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain_file, key_file, _empty_password)
+            self.load_cert_chain(chain_file, key_file, _empty_password)
+        self.certificate_chain, self.private_key = chain, key
 
 
-def server_context(flags: TlsFlags, tasks: Tasks, clock: Clock) -> ServingContext:
+def create_server_context(flags: TlsFlags, tasks: Tasks, clock: Clock) -> ServerTlsContext:
     """The context that the flags ask for; with --enable-cert-reload a task of `tasks` follows the folder.
 
     Raises ConfigError.
     """
-    context = make_context(flags.tls_min_version, flags.tls_cipher_suites)
+    context = create_tls_context(flags.tls_min_version, flags.tls_cipher_suites)
     if not flags.cert_path:
-        context.use(*self_signed(clock))
+        context.set_certificate(*create_self_signed_certificate(clock))
         return context
-    load(context, flags.cert_path)
+    load_certificate(context, flags.cert_path)
     if flags.enable_cert_reload:
-        tasks.keep("certificates", lambda: follow(context, flags.cert_path))
+        tasks.supervise("certificates", lambda: watch_certificate(context, flags.cert_path))
     return context
 
 
@@ -92,12 +96,12 @@ class MetricsTlsFlags(Protocol):
     metrics_client_ca_file: str
 
 
-def metrics_context(flags: MetricsTlsFlags) -> ssl.SSLContext | None:
+def create_metrics_context(flags: MetricsTlsFlags) -> ssl.SSLContext | None:
     """The context of the metrics listener; None serves it in clear. Raises ConfigError."""
     if not flags.metrics_cert_dir:
         return None
-    context = make_context(alpn="http/1.1")
-    load(context, flags.metrics_cert_dir)
+    context = create_tls_context(alpn="http/1.1")
+    load_certificate(context, flags.metrics_cert_dir)
     if flags.metrics_client_ca_file:
         try:
             context.load_verify_locations(flags.metrics_client_ca_file)
@@ -108,20 +112,20 @@ def metrics_context(flags: MetricsTlsFlags) -> ssl.SSLContext | None:
     return context
 
 
-def make_context(min_version: str = "", suites: Sequence[str] = (), alpn: str = "h2") -> ServingContext:
+def create_tls_context(min_version: str = "", suites: Sequence[str] = (), alpn: str = "h2") -> ServerTlsContext:
     """A context without a certificate yet. Raises ConfigError that names every wrong flag."""
     problems: list[Problem] = []
-    context = ServingContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _VERSIONS.get(min_version, ssl.TLSVersion.TLSv1_2)
+    context = ServerTlsContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _TLS_VERSIONS.get(min_version, ssl.TLSVersion.TLSv1_2)
     context.set_alpn_protocols([alpn])
-    if min_version and min_version not in _VERSIONS:
-        problems.append(Problem("--tls-min-version", f"{min_version} is not served; one of {', '.join(_VERSIONS)}"))
+    if min_version and min_version not in _TLS_VERSIONS:
+        problems.append(Problem("--tls-min-version", f"{min_version} is not served; one of {', '.join(_TLS_VERSIONS)}"))
     names = [name for name in suites if name not in _TLS13_SUITES]
-    unknown = [name for name in names if openssl_name(name) is None]
+    unknown = [name for name in names if openssl_cipher_name(name) is None]
     problems += [Problem("--tls-cipher-suites", f"{name} is unknown or insecure; give Go's names") for name in unknown]
     if names and not unknown:
         try:
-            context.set_ciphers(":".join(openssl_name(name) or "" for name in names))
+            context.set_ciphers(":".join(openssl_cipher_name(name) or "" for name in names))
         except ssl.SSLError:
             problems.append(Problem("--tls-cipher-suites", "OpenSSL on this machine allows none of them"))
     if problems:
@@ -129,64 +133,73 @@ def make_context(min_version: str = "", suites: Sequence[str] = (), alpn: str = 
     return context
 
 
-def openssl_name(suite: str) -> str | None:
+def openssl_cipher_name(suite: str) -> str | None:
     """OpenSSL's name of a TLS 1.2 cipher suite that goes by Go's name here; None if there is none."""
-    for prefix, exchange in _EXCHANGES.items():
-        if suite.startswith(prefix) and (cipher := _CIPHERS.get(suite[len(prefix) :])):
+    for prefix, exchange in _OPENSSL_KEY_EXCHANGES.items():
+        if suite.startswith(prefix) and (cipher := _OPENSSL_CIPHERS.get(suite[len(prefix) :])):
             return exchange + cipher
     return None
 
 
-def load(context: ServingContext, folder: str) -> None:
+def load_certificate(context: ServerTlsContext, folder: str) -> None:
     """Serves tls.crt and tls.key of `folder`. Raises ConfigError."""
-    chain, key = read(folder)
+    chain, key = read_certificate_files(folder)
     try:
-        context.use(chain, key)
+        context.set_certificate(chain, key)
     except ssl.SSLError as error:
         mismatch = "KEY_VALUES_MISMATCH" in str(error)
-        advice = f"does not belong to {KEY}" if mismatch else f"or {KEY} is not readable PEM ({error.reason or error})"
-        raise ConfigError([Problem(str(Path(folder, CHAIN)), advice)], "flags") from error
+        advice = (
+            f"does not belong to {PRIVATE_KEY_FILE}"
+            if mismatch
+            else f"or {PRIVATE_KEY_FILE} is not readable PEM ({error.reason or error})"
+        )
+        raise ConfigError([Problem(str(Path(folder, CERTIFICATE_FILE)), advice)], "flags") from error
 
 
-def read(folder: str) -> tuple[bytes, bytes]:
+def read_certificate_files(folder: str) -> tuple[bytes, bytes]:
     """Contents of tls.crt and tls.key. Raises ConfigError."""
     contents = []
-    for name in (CHAIN, KEY):
+    for name in (CERTIFICATE_FILE, PRIVATE_KEY_FILE):
         path = Path(folder, name)
         try:
             contents.append(path.read_bytes())
         except OSError as error:
-            advice = f"{error.strerror}; the folder must hold {CHAIN} and {KEY} in PEM form"
+            advice = f"{error.strerror}; the folder must hold {CERTIFICATE_FILE} and {PRIVATE_KEY_FILE} in PEM form"
             raise ConfigError([Problem(str(path), advice)], "flags") from error
     return contents[0], contents[1]
 
 
-async def follow(context: ServingContext, folder: str) -> None:
+async def watch_certificate(context: ServerTlsContext, folder: str) -> None:
     """Loads the certificate whenever it changes; a broken one is reported and the old one served on.
 
     Looks once a minute too: a change before the watch began, or on a file system without events, is not missed.
     """
-    tried = (context.chain, context.key)
+    tried = (context.certificate_chain, context.private_key)
     watch = awatch(
-        folder, debounce=4 * SETTLE_MS, step=SETTLE_MS, recursive=False, rust_timeout=LOOK_MS, yield_on_timeout=True
+        folder,
+        debounce=4 * WATCH_STEP_MS,
+        step=WATCH_STEP_MS,
+        recursive=False,
+        rust_timeout=POLL_INTERVAL_MS,
+        yield_on_timeout=True,
     )
     async for _ in watch:
         try:
-            found = read(folder)
+            found = read_certificate_files(folder)
             if found == tried:
                 continue
             tried = found
-            load(context, folder)
+            load_certificate(context, folder)
         except ConfigError as error:
             log.error("certificate not reloaded, the old one is served: %s", error)
         else:
             log.info("certificate reloaded from %s", folder)
 
 
-def self_signed(clock: Clock, names: Sequence[str] = ("localhost",)) -> tuple[bytes, bytes]:
+def create_self_signed_certificate(clock: Clock, names: Sequence[str] = ("localhost",)) -> tuple[bytes, bytes]:
     """Certificate and key in PEM form, ECDSA P-256, ten years; gateways are told not to verify it."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION)])
+    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, CERTIFICATE_ORGANIZATION)])
     start = datetime.datetime.fromtimestamp(clock.wall(), datetime.UTC) - datetime.timedelta(hours=1)
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
     alternatives.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
@@ -197,7 +210,7 @@ def self_signed(clock: Clock, names: Sequence[str] = ("localhost",)) -> tuple[by
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + VALIDITY)
+        .not_valid_after(start + CERTIFICATE_VALIDITY)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -209,6 +222,6 @@ def self_signed(clock: Clock, names: Sequence[str] = ("localhost",)) -> tuple[by
     return certificate.public_bytes(serialization.Encoding.PEM), private
 
 
-def _no_password() -> str:
+def _empty_password() -> str:
     """Asked only for an encrypted key, where OpenSSL would prompt on the terminal."""
     return ""

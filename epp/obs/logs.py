@@ -39,7 +39,7 @@ _SHOWN = {
 _OWN_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 
 
-def threshold(verbosity: int = 2, level: str = "") -> int:
+def parse_log_level(verbosity: int = 2, level: str = "") -> int:
     """The standard library's level for `--v` and `--zap-log-level`, which goes first if set."""
     name = level.lower()
     if name in _BY_NAME:
@@ -51,7 +51,7 @@ def threshold(verbosity: int = 2, level: str = "") -> int:
     return _BY_VERBOSITY.get(min(verbosity, 5), logging.INFO)
 
 
-def configure(
+def configure_logging(
     *,
     verbosity: int = 2,
     level: str = "",
@@ -72,7 +72,7 @@ def configure(
     for old in target.handlers[:]:
         target.removeHandler(old)
     target.addHandler(handler)
-    target.setLevel(threshold(max(verbosity, 4) if devel else verbosity, level))
+    target.setLevel(parse_log_level(max(verbosity, 4) if devel else verbosity, level))
     return handler
 
 
@@ -83,7 +83,7 @@ class JsonFormatter(logging.Formatter):
         super().__init__()
         self._time_encoding = time_encoding
 
-    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+    def extra_fields(self, record: logging.LogRecord) -> dict[str, Any]:
         """The extra fields of a record, and its exception."""
         given = {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}
         if record.exc_info and record.exc_info[1] is not None:
@@ -93,39 +93,39 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "level": shown_level(record.levelno),
-            "ts": timestamp(record.created, self._time_encoding),
+            "level": zap_level_name(record.levelno),
+            "ts": format_timestamp(record.created, self._time_encoding),
             "logger": record.name,
             "caller": f"{record.module}.py:{record.lineno}",
             "msg": record.getMessage(),
-            **self.fields(record),
+            **self.extra_fields(record),
         }
-        return encode(line)
+        return encode_json_line(line)
 
 
 class ConsoleFormatter(JsonFormatter):
     """Tab separated: time, level, logger, message, extra fields as JSON; tracebacks below."""
 
     def format(self, record: logging.LogRecord) -> str:
-        given = self.fields(record)
+        given = self.extra_fields(record)
         trace = given.pop("stacktrace", "")
         parts = [
-            str(timestamp(record.created, self._time_encoding)),
-            shown_level(record.levelno).upper(),
+            str(format_timestamp(record.created, self._time_encoding)),
+            zap_level_name(record.levelno).upper(),
             record.name,
             record.getMessage(),
         ]
         if given:
-            parts.append(encode(given))
+            parts.append(encode_json_line(given))
         return "\t".join(parts) + (f"\n{trace}" if trace else "")
 
 
-def shown_level(number: int) -> str:
+def zap_level_name(number: int) -> str:
     """zap's name of a level; those in between take the name below."""
     return _SHOWN.get(number) or next((name for level, name in _SHOWN.items() if level <= number), "trace")
 
 
-def encode(line: dict[str, Any]) -> str:
+def encode_json_line(line: dict[str, Any]) -> str:
     """JSON; what JSON has no form for is shown as text."""
     try:
         return msgspec.json.encode(line, enc_hook=str).decode("utf-8")
@@ -133,7 +133,7 @@ def encode(line: dict[str, Any]) -> str:
         return json.dumps(line, default=str)
 
 
-def timestamp(seconds: float, encoding: str) -> str | float:
+def format_timestamp(seconds: float, encoding: str) -> str | float:
     """A wall-clock time in one of zap's encodings."""
     if encoding == "epoch":
         return seconds

@@ -15,49 +15,49 @@ import msgspec
 from prometheus_client.core import Metric
 from prometheus_client.utils import floatToGoString
 
-OTHER = "other"
+OVERFLOW_LABEL = "other"
 
-Kind = Literal["counter", "gauge", "histogram"]
+MetricType = Literal["counter", "gauge", "histogram"]
 
 
-class Twin(msgspec.Struct, frozen=True):
+class LegacyAlias(msgspec.Struct, frozen=True):
     """An older name of a metric. `labels`: (label of the twin, label it is taken from); the others are summed over."""
 
     name: str
-    labels: tuple[tuple[str, str], ...] = ()
+    label_sources: tuple[tuple[str, str], ...] = ()
 
 
-class Spec(msgspec.Struct, frozen=True):
+class MetricDefinition(msgspec.Struct, frozen=True):
     """One metric: what is exposed, and under which names. `limit`: label combinations before `other` is used."""
 
     name: str
-    kind: Kind
+    type: MetricType
     help: str
-    labels: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    twin: Twin | None = None
-    limit: int = 10_000
+    alias: LegacyAlias | None = None
+    max_label_sets: int = 10_000
 
 
-class Number:
+class ValueCell:
     """A counter or a gauge: add to `value`."""
 
     __slots__ = ("value",)
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: MetricDefinition) -> None:
         self.value = 0.0
 
-    def merged(self, other: Number) -> None:
+    def merge(self, other: ValueCell) -> None:
         """Takes the other's value in."""
         self.value += other.value
 
 
-class Histogram:
+class HistogramCell:
     """Observations counted by bucket; the last count is that of +Inf."""
 
     __slots__ = ("bounds", "counts", "sum")
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: MetricDefinition) -> None:
         self.bounds = spec.buckets
         self.counts = [0] * (len(spec.buckets) + 1)
         self.sum = 0.0
@@ -67,88 +67,88 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    def merged(self, other: Histogram) -> None:
+    def merge(self, other: HistogramCell) -> None:
         """Takes the other's observations in."""
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
 
 
-CellT = TypeVar("CellT", Number, Histogram)
+CellT = TypeVar("CellT", ValueCell, HistogramCell)
 
 
-class Series(Generic[CellT]):
+class MetricVec(Generic[CellT]):
     """All cells of one metric."""
 
-    def __init__(self, spec: Spec, cell: type[CellT]) -> None:
-        self.spec = spec
+    def __init__(self, spec: MetricDefinition, cell: type[CellT]) -> None:
+        self.definition = spec
         self._cell: type[CellT] = cell
         self._cells: dict[tuple[str, ...], CellT] = {}
-        if not spec.labels:
-            self.at()
+        if not spec.label_names:
+            self.labels()
 
-    def at(self, *values: str) -> CellT:
+    def labels(self, *values: str) -> CellT:
         """The cell of these label values, made on first use; `other` everywhere once the limit is reached."""
         found = self._cells.get(values)
         if found is None:
-            if len(values) != len(self.spec.labels):
-                raise ValueError(f"{self.spec.name} has labels {self.spec.labels}, not {values}")
-            if len(self._cells) >= self.spec.limit:
-                values = (OTHER,) * len(values)
-            found = self._cells.setdefault(values, self._cell(self.spec))
+            if len(values) != len(self.definition.label_names):
+                raise ValueError(f"{self.definition.name} has labels {self.definition.label_names}, not {values}")
+            if len(self._cells) >= self.definition.max_label_sets:
+                values = (OVERFLOW_LABEL,) * len(values)
+            found = self._cells.setdefault(values, self._cell(self.definition))
         return found
 
-    def drop(self, label: str, value: str) -> None:
+    def remove_matching(self, label: str, value: str) -> None:
         """Forgets every cell with this label value; what left the pool needs no series."""
-        index = self.spec.labels.index(label)
+        index = self.definition.label_names.index(label)
         for key in [key for key in self._cells if key[index] == value]:
             del self._cells[key]
 
-    def exposed(self) -> list[Metric]:
+    def collect(self) -> list[Metric]:
         """The metric and its twin, if it has one, as of the same moment."""
-        spec = self.spec
-        made = [_metric(spec.name, spec, spec.labels, self._cells.items())]
-        if spec.twin is not None:
-            names = tuple(name for name, _ in spec.twin.labels)
-            made.append(_metric(spec.twin.name, spec, names, self._summed(spec.twin).items()))
+        spec = self.definition
+        made = [_build_metric(spec.name, spec, spec.label_names, self._cells.items())]
+        if spec.alias is not None:
+            names = tuple(name for name, _ in spec.alias.label_sources)
+            made.append(_build_metric(spec.alias.name, spec, names, self._sum_for_alias(spec.alias).items()))
         return made
 
-    def _summed(self, twin: Twin) -> dict[tuple[str, ...], CellT]:
-        places = [self.spec.labels.index(source) for _, source in twin.labels]
+    def _sum_for_alias(self, twin: LegacyAlias) -> dict[tuple[str, ...], CellT]:
+        places = [self.definition.label_names.index(source) for _, source in twin.label_sources]
         groups: dict[tuple[str, ...], CellT] = {}
         for values, cell in self._cells.items():
             key = tuple(values[place] for place in places)
             if key not in groups:
-                groups[key] = self._cell(self.spec)
-            groups[key].merged(cell)
+                groups[key] = self._cell(self.definition)
+            groups[key].merge(cell)
         return groups
 
 
-def exposed(spec: Spec, rows: Iterable[tuple[tuple[str, ...], float]]) -> list[Metric]:
+def collect_values(spec: MetricDefinition, rows: Iterable[tuple[tuple[str, ...], float]]) -> list[Metric]:
     """A counter or gauge whose values are read when asked for, and its twin."""
-    series = Series(spec, Number)
+    series = MetricVec(spec, ValueCell)
     for values, value in rows:
-        series.at(*values).value += value
-    return series.exposed()
+        series.labels(*values).value += value
+    return series.collect()
 
 
-def _metric(
+def _build_metric(
     name: str,
-    spec: Spec,
+    spec: MetricDefinition,
     labels: Sequence[str],
-    cells: Iterable[tuple[tuple[str, ...], Number]] | Iterable[tuple[tuple[str, ...], Histogram]],
+    cells: Iterable[tuple[tuple[str, ...], ValueCell]] | Iterable[tuple[tuple[str, ...], HistogramCell]],
 ) -> Metric:
     """prometheus_client's form; labelled histograms without an observation are left out."""
-    made = Metric(name.removesuffix("_total") if spec.kind == "counter" else name, spec.help, spec.kind)
+    made = Metric(name.removesuffix("_total") if spec.type == "counter" else name, spec.help, spec.type)
     for values, cell in cells:
         tags = dict(zip(labels, values, strict=True))
-        if isinstance(cell, Number):
+        if isinstance(cell, ValueCell):
             made.add_sample(name, tags, cell.value)
         else:
-            _add_buckets(made, tags, cell)
+            _add_histogram_samples(made, tags, cell)
     return made
 
 
-def _add_buckets(made: Metric, tags: dict[str, str], cell: Histogram) -> None:
+def _add_histogram_samples(made: Metric, tags: dict[str, str], cell: HistogramCell) -> None:
     if tags and not any(cell.counts):
         return
     running = 0
@@ -160,7 +160,7 @@ def _add_buckets(made: Metric, tags: dict[str, str], cell: Histogram) -> None:
     made.add_sample(f"{made.name}_sum", tags, cell.sum)
 
 
-class Names:
+class LabelLimiter:
     """Lets a bounded number of distinct values through; the rest become `other`."""
 
     def __init__(self, limit: int) -> None:
@@ -172,6 +172,6 @@ class Names:
         if name in self._known:
             return name
         if len(self._known) >= self._limit:
-            return OTHER
+            return OVERFLOW_LABEL
         self._known.add(name)
         return name

@@ -9,13 +9,13 @@ from typing import Protocol
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from epp.obs.metric_cells import Histogram, Series, exposed
-from epp.obs.metric_table import PREFIX
+from epp.obs.metric_cells import HistogramCell, MetricVec, collect_values
+from epp.obs.metric_table import PREFIX_METRICS
 
-_SIZE, _RATIO, _BYTES = PREFIX
+_SIZE, _RATIO, _BYTES = PREFIX_METRICS
 
 
-class Counted(Protocol):
+class BucketCounts(Protocol):
     """Observations by upper bound."""
 
     sum: float
@@ -31,13 +31,13 @@ class PrefixStats(Protocol):
     def blocks(self) -> int: ...
 
     @property
-    def hit_ratio(self) -> Counted: ...
+    def hit_ratio(self) -> BucketCounts: ...
 
     @property
-    def hit_bytes(self) -> Counted: ...
+    def hit_bytes(self) -> BucketCounts: ...
 
 
-class PrefixView(Collector):
+class PrefixCacheCollector(Collector):
     """Shows the index of each plugin: (configured name, type, its `stats`)."""
 
     def __init__(self, indexes: Sequence[tuple[str, str, Callable[[], PrefixStats]]]) -> None:
@@ -46,15 +46,15 @@ class PrefixView(Collector):
     def collect(self) -> Iterable[Metric]:
         """Size and hits under both names."""
         stats = [((name, type), read()) for name, type, read in self._indexes]
-        yield from exposed(_SIZE, [(at, found.blocks) for at, found in stats])
-        ratios, sizes = Series(_RATIO, Histogram), Series(_BYTES, Histogram)
+        yield from collect_values(_SIZE, [(at, found.blocks) for at, found in stats])
+        ratios, sizes = MetricVec(_RATIO, HistogramCell), MetricVec(_BYTES, HistogramCell)
         for at, found in stats:
-            _fill(ratios.at(*at), found.hit_ratio)
-            _fill(sizes.at(*at), found.hit_bytes)
-        yield from ratios.exposed()
-        yield from sizes.exposed()
+            _fill_histogram(ratios.labels(*at), found.hit_ratio)
+            _fill_histogram(sizes.labels(*at), found.hit_bytes)
+        yield from ratios.collect()
+        yield from sizes.collect()
 
 
-def _fill(cell: Histogram, counted: Counted) -> None:
+def _fill_histogram(cell: HistogramCell, counted: BucketCounts) -> None:
     cell.counts = [upper - lower for lower, upper in pairwise((0, *counted.cumulative()))]
     cell.sum = counted.sum

@@ -13,14 +13,14 @@ from typing import ClassVar, NoReturn
 import msgspec
 from msgspec import Raw
 
-from epp.api import Parsed, Parser, UsageReader
+from epp.api import ParsedRequest, Parser, UsageReader
 from epp.errors import BadRequest
 from epp.parsers import prompts
-from epp.parsers.prompts import MISFIT, NOTHING, Message
+from epp.parsers.prompts import ABSENT, DECODE_ERRORS, ChatMessage
 from epp.parsers.usage import UsageScanner
 
 
-class Common(msgspec.Struct, gc=False):
+class CommonFields(msgspec.Struct, gc=False):
     """Fields that most APIs share."""
 
     model: str | None = None
@@ -29,46 +29,46 @@ class Common(msgspec.Struct, gc=False):
     max_tokens: int | None = None
 
 
-class Chat(Common, gc=False):
+class ChatRequest(CommonFields, gc=False):
     """`chat/completions`."""
 
-    messages: list[Message] = []
+    messages: list[ChatMessage] = []
     max_completion_tokens: int | None = None
-    tools: Raw = NOTHING
+    tools: Raw = ABSENT
 
 
-class Completions(Common, gc=False):
+class CompletionsRequest(CommonFields, gc=False):
     """`completions`, prompt as one string."""
 
     prompt: str = ""
 
 
-REMEMBERED_PATHS = 64
+PATH_CACHE_SIZE = 64
 
 
-class Api(msgspec.Struct, frozen=True):
+class OpenAIApi(msgspec.Struct, frozen=True):
     """How one API names things. `required` is the field with the prompt, `limits` the caps of output, first wins."""
 
     title: str
-    required: str
+    prompt_field: str
     adjective: str = ""
-    limits: tuple[str, ...] = ()
-    usage: bool = True
+    max_output_fields: tuple[str, ...] = ()
+    reports_usage: bool = True
 
-    def refuse(self) -> NoReturn:
+    def reject_missing_prompt(self) -> NoReturn:
         """llm-d's answer to a body without its prompt."""
-        raise BadRequest(f"invalid {self.title} request: must have {self.adjective}{self.required} field")
+        raise BadRequest(f"invalid {self.title} request: must have {self.adjective}{self.prompt_field} field")
 
 
-CHAT = Api("chat completions", "messages", "valid ", ("max_completion_tokens", "max_tokens"))
-COMPLETIONS = Api("completions", "prompt", limits=("max_tokens",))
-RESPONSES = Api("responses", "input", limits=("max_output_tokens",))
-EMBEDDINGS = Api("embeddings", "input")
-CONVERSATIONS = Api("conversations", "items", usage=False)
-IMAGES = Api("images generations", "prompt", usage=False)
+CHAT = OpenAIApi("chat completions", "messages", "valid ", ("max_completion_tokens", "max_tokens"))
+COMPLETIONS = OpenAIApi("completions", "prompt", max_output_fields=("max_tokens",))
+RESPONSES = OpenAIApi("responses", "input", max_output_fields=("max_output_tokens",))
+EMBEDDINGS = OpenAIApi("embeddings", "input")
+CONVERSATIONS = OpenAIApi("conversations", "items", reports_usage=False)
+IMAGES = OpenAIApi("images generations", "prompt", reports_usage=False)
 
 # The longer suffix first where one ends with the other.
-APIS: tuple[tuple[str, Api], ...] = (
+APIS: tuple[tuple[str, OpenAIApi], ...] = (
     ("chat/completions", CHAT),
     ("completions", COMPLETIONS),
     ("responses", RESPONSES),
@@ -79,37 +79,37 @@ APIS: tuple[tuple[str, Api], ...] = (
     ("images/generations", IMAGES),
 )
 
-_chat = msgspec.json.Decoder(Chat)
-_completions = msgspec.json.Decoder(Completions)
-_fields = msgspec.json.Decoder(dict[str, Raw])
-_integer = msgspec.json.Decoder(int, strict=True)
+_chat_decoder = msgspec.json.Decoder(ChatRequest)
+_completions_decoder = msgspec.json.Decoder(CompletionsRequest)
+_object_decoder = msgspec.json.Decoder(dict[str, Raw])
+_int_decoder = msgspec.json.Decoder(int, strict=True)
 
 
 class OpenAIParser(Parser, type="openai-parser"):
     """OpenAI's APIs: chat, completions, responses, embeddings, conversations, images, and vLLM's render variants."""
 
-    lenient: ClassVar[bool] = True
+    ignore_unknown_parameters: ClassVar[bool] = True
     paths: ClassVar[tuple[str, ...]] = tuple(suffix for suffix, _ in APIS)
 
-    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Parsed:
+    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> ParsedRequest:
         """The request; `BadRequest` for what is no JSON object or has no prompt."""
-        api = api_of(path)
+        api = api_for_path(path)
         try:
             if api is CHAT:
-                return _usual_chat(body)
+                return _parse_chat(body)
             if api is COMPLETIONS:
-                return _usual_completions(body)
-        except MISFIT:
+                return _parse_completions(body)
+        except DECODE_ERRORS:
             pass
-        return _field_by_field(api, body)
+        return _parse_field_by_field(api, body)
 
-    def usage_reader(self, path: str, streaming: bool) -> UsageReader | None:
+    def create_usage_reader(self, path: str, streaming: bool) -> UsageReader | None:
         """Chat, completions, responses and embeddings tell what they used."""
-        return UsageScanner() if tells_usage(path) else None
+        return UsageScanner() if reports_usage(path) else None
 
 
-@lru_cache(REMEMBERED_PATHS)
-def api_of(path: str) -> Api:
+@lru_cache(PATH_CACHE_SIZE)
+def api_for_path(path: str) -> OpenAIApi:
     """The API of a request path; completions if none, as llm-d has it."""
     path = path.partition("?")[0]
     for suffix, api in APIS:
@@ -118,80 +118,80 @@ def api_of(path: str) -> Api:
     return COMPLETIONS
 
 
-@lru_cache(REMEMBERED_PATHS)
-def tells_usage(path: str) -> bool:
+@lru_cache(PATH_CACHE_SIZE)
+def reports_usage(path: str) -> bool:
     """Whether answers to requests of this path tell the tokens they used; rendering a prompt uses none."""
-    return api_of(path).usage and not path.endswith("/render")
+    return api_for_path(path).reports_usage and not path.endswith("/render")
 
 
-def _usual_chat(body: bytes) -> Parsed:
-    chat = _chat.decode(body)
+def _parse_chat(body: bytes) -> ParsedRequest:
+    chat = _chat_decoder.decode(body)
     if not chat.messages:
-        CHAT.refuse()
+        CHAT.reject_missing_prompt()
     texts: list[str] = []
-    if chat.tools is not NOTHING:
-        texts.append(prompts.verbatim(chat.tools))
+    if chat.tools is not ABSENT:
+        texts.append(prompts.raw_json_text(chat.tools))
     limit = chat.max_tokens if chat.max_completion_tokens is None else chat.max_completion_tokens
-    prompts.of_messages(chat.messages, texts)
-    return Parsed(chat.model, prompts.joined(texts), b"", chat.cache_salt or "", limit, chat.stream is True)
+    prompts.append_messages(chat.messages, texts)
+    return ParsedRequest(chat.model, prompts.join_texts(texts), b"", chat.cache_salt or "", limit, chat.stream is True)
 
 
-def _usual_completions(body: bytes) -> Parsed:
-    request = _completions.decode(body)
+def _parse_completions(body: bytes) -> ParsedRequest:
+    request = _completions_decoder.decode(body)
     if not request.prompt:
-        COMPLETIONS.refuse()
+        COMPLETIONS.reject_missing_prompt()
     text = request.prompt.encode()
-    return Parsed(request.model, text, b"", request.cache_salt or "", request.max_tokens, request.stream is True)
+    return ParsedRequest(request.model, text, b"", request.cache_salt or "", request.max_tokens, request.stream is True)
 
 
-def _field_by_field(api: Api, body: bytes) -> Parsed:
-    fields = _object(body)
-    text, token_ids = _prompt(api, fields)
-    return Parsed(
-        model=prompts.string(fields.get("model", NOTHING)),
+def _parse_field_by_field(api: OpenAIApi, body: bytes) -> ParsedRequest:
+    fields = _decode_object(body)
+    text, token_ids = _extract_prompt(api, fields)
+    return ParsedRequest(
+        model=prompts.decode_string(fields.get("model", ABSENT)),
         text=text,
         token_ids=token_ids,
-        cache_salt=prompts.string(fields.get("cache_salt", NOTHING)) or "",
+        cache_salt=prompts.decode_string(fields.get("cache_salt", ABSENT)) or "",
         max_output_tokens=next(
-            (n for name in api.limits if (n := _whole(fields.get(name, NOTHING))) is not None), None
+            (n for name in api.max_output_fields if (n := _decode_int(fields.get(name, ABSENT))) is not None), None
         ),
-        streaming=bytes(fields.get("stream", NOTHING)) == b"true",
+        streaming=bytes(fields.get("stream", ABSENT)) == b"true",
     )
 
 
-def _object(body: bytes) -> dict[str, Raw]:
+def _decode_object(body: bytes) -> dict[str, Raw]:
     try:
-        return _fields.decode(body)
+        return _object_decoder.decode(body)
     except msgspec.ValidationError as error:
         raise BadRequest(f"error unmarshaling request bodyMap: {error}") from None
-    except MISFIT as error:
+    except DECODE_ERRORS as error:
         problem = error
     try:
-        return _fields.decode(prompts.mended(body))
-    except MISFIT:
+        return _object_decoder.decode(prompts.replace_lone_surrogates(body))
+    except DECODE_ERRORS:
         detail = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
         raise BadRequest(f"error unmarshaling request bodyMap: {detail}") from None
 
 
-def _prompt(api: Api, fields: Mapping[str, Raw]) -> tuple[bytes, bytes]:
-    raw = fields.get(api.required, NOTHING)
-    if prompts.is_null(raw):
-        api.refuse()
+def _extract_prompt(api: OpenAIApi, fields: Mapping[str, Raw]) -> tuple[bytes, bytes]:
+    raw = fields.get(api.prompt_field, ABSENT)
+    if prompts.is_null_or_absent(raw):
+        api.reject_missing_prompt()
     if api is COMPLETIONS or api is EMBEDDINGS or api is IMAGES:
-        text, token_ids = prompts.of_prompt(raw)
+        text, token_ids = prompts.extract_prompt(raw)
         if not text and not token_ids:
-            api.refuse()
+            api.reject_missing_prompt()
         return text, token_ids
-    if api is not RESPONSES and not prompts.items(raw):
-        api.refuse()
+    if api is not RESPONSES and not prompts.decode_list(raw):
+        api.reject_missing_prompt()
     leading = [fields[name] for name in ("tools", "instructions") if name in fields]
-    texts = [prompts.string(part) or prompts.verbatim(part) for part in leading]
-    prompts.of_items(raw, texts)
-    return prompts.joined(texts), b""
+    texts = [prompts.decode_string(part) or prompts.raw_json_text(part) for part in leading]
+    prompts.append_items(raw, texts)
+    return prompts.join_texts(texts), b""
 
 
-def _whole(raw: Raw) -> int | None:
+def _decode_int(raw: Raw) -> int | None:
     try:
-        return _integer.decode(raw)
-    except MISFIT:
+        return _int_decoder.decode(raw)
+    except DECODE_ERRORS:
         return None

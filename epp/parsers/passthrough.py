@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from epp.api import Parsed, Parser
+from epp.api import ParsedRequest, Parser
 
 
 class PassthroughParser(Parser, type="passthrough-parser"):
     """The fallback for every path: no model, no prompt, no usage; the bytes go through."""
 
-    lenient: ClassVar[bool] = True
+    ignore_unknown_parameters: ClassVar[bool] = True
 
-    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Parsed:
+    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> ParsedRequest:
         """Nothing is read."""
-        return Parsed()
+        return ParsedRequest()

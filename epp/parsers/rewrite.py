@@ -6,52 +6,52 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
-from epp.parsers.prompts import mended
+from epp.parsers.prompts import replace_lone_surrogates
 
 
-class _Model(msgspec.Struct, gc=False):
+class _ModelField(msgspec.Struct, gc=False):
     model: Raw = Raw()
 
 
-_model = msgspec.json.Decoder(_Model)
+_model_decoder = msgspec.json.Decoder(_ModelField)
 
 
-def with_model(body: bytes, model: str) -> bytes:
+def replace_model(body: bytes, model: str) -> bytes:
     """The body with this model: its value replaced, or the member put first where there is none.
 
     Raises `msgspec.MsgspecError` for what is no JSON object.
     """
-    span = model_span(body)
+    span = find_model_span(body)
     if span is not None:
-        return splice(body, span, model)
+        return splice_model(body, span, model)
     at = body.index(b"{") + 1
     comma = b"" if body[at:].lstrip(b" \t\r\n").startswith(b"}") else b","
     return b"".join((body[:at], b'"model":', msgspec.json.encode(model), comma, body[at:]))
 
 
-def splice(body: bytes, span: tuple[int, int], model: str) -> bytes:
+def splice_model(body: bytes, span: tuple[int, int], model: str) -> bytes:
     """The body with the JSON value at `span` replaced by this string."""
     start, end = span
     return b"".join((body[:start], msgspec.json.encode(model), body[end:]))
 
 
-def model_span(body: bytes) -> tuple[int, int] | None:
+def find_model_span(body: bytes) -> tuple[int, int] | None:
     """Where the value of the top-level `model` stands; of several, the one that JSON readers see, the last.
 
     A `msgspec.Raw` is a view into the decoded buffer, so the distance of the two addresses is the offset: nothing of
     the body is read in Python.
     """
     try:
-        value = _model.decode(body).model
+        value = _model_decoder.decode(body).model
     except msgspec.DecodeError:
-        body = mended(body)
-        value = _model.decode(body).model
+        body = replace_lone_surrogates(body)
+        value = _model_decoder.decode(body).model
     length = len(memoryview(value))
     if not length:
         return None
-    start = _address(value) - _address(body)
+    start = _buffer_address(value) - _buffer_address(body)
     return start, start + length
 
 
-def _address(buffer: bytes | Raw) -> int:
+def _buffer_address(buffer: bytes | Raw) -> int:
     return int(np.frombuffer(buffer, np.uint8).ctypes.data)

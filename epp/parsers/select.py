@@ -8,10 +8,10 @@ from functools import lru_cache
 from epp.api import Parser
 from epp.errors import BadRequest
 
-REMEMBERED_PATHS = 64
+PATH_CACHE_SIZE = 64
 
 
-class ParserTable:
+class ParserSelector:
     """Parsers by path suffix. Parsers listed after one without paths are never asked, as in llm-d."""
 
     def __init__(self, parsers: Sequence[tuple[str, Parser]]) -> None:
@@ -24,13 +24,13 @@ class ParserTable:
             for suffix in parser.paths:
                 suffixes.setdefault(suffix, (name, parser))
         self._suffixes = sorted(suffixes.items(), key=lambda item: -len(item[0]))
-        self._remembered = lru_cache(REMEMBERED_PATHS)(self._choose)
+        self._cached_select = lru_cache(PATH_CACHE_SIZE)(self._select_by_suffix)
 
-    def choose(self, path: str) -> tuple[str, Parser]:
+    def select(self, path: str) -> tuple[str, Parser]:
         """(plugin name, parser) for a request path, its query ignored; `BadRequest` if there is none."""
-        return self._remembered(path)
+        return self._cached_select(path)
 
-    def _choose(self, path: str) -> tuple[str, Parser]:
+    def _select_by_suffix(self, path: str) -> tuple[str, Parser]:
         bare = path.partition("?")[0]
         for suffix, entry in self._suffixes:
             if bare.endswith(suffix):

@@ -12,14 +12,14 @@ import re
 
 import msgspec
 
-from epp.api import Usage
+from epp.api import TokenUsage
 
-KEY = b'"usage"'
-LONGEST = 8192
+USAGE_KEY = b'"usage"'
+MAX_HELD_BYTES = 8192
 """Bytes of one usage object that are held back at most, waiting for its end."""
 
-_opening = re.compile(rb'"usage"[ \t\r\n]*(:?)[ \t\r\n]*(\{?)')
-_decode = msgspec.json.Decoder(dict[str, object]).decode
+_usage_opening = re.compile(rb'"usage"[ \t\r\n]*(:?)[ \t\r\n]*(\{?)')
+_decode_object = msgspec.json.Decoder(dict[str, object]).decode
 
 
 class UsageScanner(msgspec.Struct, eq=False, gc=False):
@@ -35,55 +35,55 @@ class UsageScanner(msgspec.Struct, eq=False, gc=False):
         if self._held:
             data = self._held + data
             self._held = b""
-        at = data.find(KEY)
+        at = data.find(USAGE_KEY)
         if at >= 0:
-            at = self._scan(data, at)
+            at = self._scan_objects(data, at)
             if at >= 0:
-                self._held = data[at:] if len(data) - at <= LONGEST else b""
+                self._held = data[at:] if len(data) - at <= MAX_HELD_BYTES else b""
                 return
         if data[-1:] != b"\n":  # a key may have begun; one byte more, to see whether a backslash stands before it
-            self._held = data[-len(KEY) :]
+            self._held = data[-len(USAGE_KEY) :]
 
-    def usage(self) -> Usage:
+    def usage(self) -> TokenUsage:
         """What is known so far."""
-        return Usage(self._prompt, self._output, self._cached)
+        return TokenUsage(self._prompt, self._output, self._cached)
 
-    def _scan(self, data: bytes, at: int) -> int:
+    def _scan_objects(self, data: bytes, at: int) -> int:
         """Reads every complete usage object from `at` on; returns where an incomplete one begins, or -1."""
         while at >= 0:
             start = at
-            at += len(KEY)
+            at += len(USAGE_KEY)
             if start and data[start - 1] == 0x5C:
-                at = data.find(KEY, at)
+                at = data.find(USAGE_KEY, at)
                 continue
-            opening = _opening.match(data, start)
+            opening = _usage_opening.match(data, start)
             assert opening is not None, "the key was found here"
             if opening[2]:
-                end = _end_of_object(data, opening.start(2))
+                end = _find_object_end(data, opening.start(2))
                 if end < 0:
                     return start
-                self._take(data[opening.start(2) : end])
+                self._record_usage(data[opening.start(2) : end])
                 at = end
             elif opening.end() == len(data):
                 return start
-            at = data.find(KEY, at)
+            at = data.find(USAGE_KEY, at)
         return -1
 
-    def _take(self, value: bytes) -> None:
+    def _record_usage(self, value: bytes) -> None:
         try:
-            usage = _decode(value)
+            usage = _decode_object(value)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
-        prompt = _count(usage, "prompt_tokens", "input_tokens")
-        output = _count(usage, "completion_tokens", "output_tokens")
+        prompt = _first_count(usage, "prompt_tokens", "input_tokens")
+        output = _first_count(usage, "completion_tokens", "output_tokens")
         details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-        cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
+        cached = _first_count(details, "cached_tokens") if isinstance(details, dict) else None
         self._prompt = self._prompt if prompt is None else prompt
         self._output = self._output if output is None else output
         self._cached = self._cached if cached is None else cached
 
 
-def _end_of_object(data: bytes, start: int) -> int:
+def _find_object_end(data: bytes, start: int) -> int:
     """The end of the object that begins at `start`, or -1. Usage objects hold numbers: no braces within strings."""
     depth = 0
     while end := data.find(b"}", start) + 1:
@@ -94,7 +94,7 @@ def _end_of_object(data: bytes, start: int) -> int:
     return -1
 
 
-def _count(values: dict[str, object], *names: str) -> int | None:
+def _first_count(values: dict[str, object], *names: str) -> int | None:
     for name in names:
         value = values.get(name)
         if type(value) is int and value >= 0:

@@ -10,60 +10,60 @@ import msgspec
 
 from epp.api import (
     PROMPT,
-    Charge,
     Endpoints,
-    Observer,
+    LoadEstimate,
     Plugin,
     ProfileHandler,
-    Prompt,
     Request,
+    RequestHooks,
+    TokenizedPrompt,
 )
 from epp.clock import Clock
-from epp.config.plan import Plan
-from epp.datastore.endpoint_store import Table
+from epp.config.plan import PickerPlan
+from epp.datastore.endpoint_store import EndpointStore
 from epp.datastore.ledger import Ledger
-from epp.errors import Internal, NoEndpoints, Reject
+from epp.errors import InternalError, NoEndpoints, Rejection
 from epp.requestcontrol.completion import Completion
-from epp.requestcontrol.inflight_request import InFlight
-from epp.requestcontrol.interfaces import REQUEST_ID, Head, Recorder, Route
-from epp.requestcontrol.request_parser import DEFAULT_FLOW, Intake, Reading
+from epp.requestcontrol.inflight_request import InflightDependencies, InflightRequest
+from epp.requestcontrol.interfaces import REQUEST_ID, RequestHeaders, RoutingDecision, SchedulingMetrics
+from epp.requestcontrol.request_parser import DEFAULT_FAIRNESS_ID, RequestContext, RequestParser
 from epp.scheduling import producers, profile_run
-from epp.scheduling.plugin_errors import Faults
-from epp.scheduling.plugin_timing import Sampler
-from epp.scheduling.pool_view import Pool
-from epp.scheduling.profile_run import Timer
-from epp.scheduling.result import Verdict
+from epp.scheduling.plugin_errors import PluginErrorReporter
+from epp.scheduling.plugin_timing import TimingSampler
+from epp.scheduling.pool_view import PoolView
+from epp.scheduling.profile_run import PluginTimer
+from epp.scheduling.result import ProfileRunResult
 
 NO_CANDIDATES = "failed to find endpoint candidates for serving the request"
 FILTERED_OUT = "no endpoints available for the given request"
 
 
-class Decided(msgspec.Struct, gc=False):
+class DecisionRecord(msgspec.Struct, gc=False):
     """One finished decision, kept for `epp explain`.
 
     `seconds`: from the whole request to the answer, parsing included. `refusal` is empty if a route was found.
     """
 
-    wall: float
+    wall_time: float
     request_id: str
     model: str
     path: str
     seconds: float
-    verdicts: Mapping[str, Verdict]
+    results: Mapping[str, ProfileRunResult]
     destination: str = ""
-    refusal: str = ""
+    rejection: str = ""
 
 
-class Settings(msgspec.Struct, frozen=True):
+class DirectorOptions(msgspec.Struct, frozen=True):
     """How the director behaves besides the plan.
 
     `scraped_load`: scrapes replace reservations (completion by scrape). `timeout`: seconds for awaited producers.
     """
 
-    use_subset: bool = True
+    use_subset_hint: bool = True
     emit_scores: bool = False
-    timeout: float = 2.0
-    scraped_load: bool = False
+    producer_timeout: float = 2.0
+    use_scraped_load: bool = False
 
 
 class Director:
@@ -71,201 +71,243 @@ class Director:
 
     def __init__(
         self,
-        plan: Plan,
-        table: Table,
+        plan: PickerPlan,
+        table: EndpointStore,
         ledger: Ledger,
         completion: Completion,
-        recorder: Recorder,
+        recorder: SchedulingMetrics,
         clock: Clock,
         rng: Random,
-        settings: Settings,
-        on_decided: Callable[[Decided], None],
+        settings: DirectorOptions,
+        on_decided: Callable[[DecisionRecord], None],
     ) -> None:
-        self.clock = clock
-        self.ledger = ledger
-        self.recorder = recorder
-        self.slot_of_target: Callable[[str], int | None] = table.slot_of_target
-        self.on_done: Callable[[InFlight], None] = completion.done
-        plugins: dict[str, Plugin] = plan.plugins()
-        self.observers: tuple[Observer, ...] = _having(plugins, "ended")
-        self._told_of_picks = _having(plugins, "picked")
-        self._charger = next(iter(_having(plugins, "charge")), None)
-        self._names = {id(plugin): name for name, plugin in plugins.items()}
+        plugins: dict[str, Plugin] = plan.plugins_by_name()
+        self._clock = clock
+        self._ledger = ledger
+        self._metrics = recorder
+        self._inflight_dependencies = InflightDependencies(
+            clock,
+            ledger,
+            request_hooks=_plugins_with(plugins, "response_complete"),
+            find_slot=table.find_slot,
+            untrack=completion.untrack,
+            report_hook_error=self._report_hook_error,
+        )
+        self._pre_request_hooks = _plugins_with(plugins, "pre_request")
+        self._load_estimator = next(iter(_plugins_with(plugins, "estimate_load")), None)
+        self._plugin_names = {id(plugin): name for name, plugin in plugins.items()}
         self._plan = plan
-        self._pool = Pool(table, ledger, settings.scraped_load)
+        self._pool = PoolView(table, ledger, settings.use_scraped_load)
         self._completion = completion
         self._rng = rng
         self._settings = settings
-        self._on_decided = on_decided
-        self._intake = Intake(plan.parsers, rng)
-        self._faults = Faults(clock, recorder)
-        self._timers = Sampler(clock, recorder)
-        self._awaits = producers.needs_await(plan.producers)
+        self._on_decision = on_decided
+        self._request_parser = RequestParser(plan.parsers, rng)
+        self._report_plugin_error = PluginErrorReporter(clock, recorder)
+        self._timing_sampler = TimingSampler(clock, recorder)
+        self._has_async_producer = producers.has_async_producer(plan.producers)
         self._profile_names = tuple(plan.profiles)
-        self._adds_headers = type(plan.handler[1]).headers is not ProfileHandler.headers
-        for plugin in _having(plugins, "forgotten"):
-            table.on_removed(plugin.forgotten)
+        self._adds_headers = type(plan.profile_handler[1]).request_headers is not ProfileHandler.request_headers
+        for plugin in _plugins_with(plugins, "endpoint_removed"):
+            table.on_removed(plugin.endpoint_removed)
 
-    def observer_failed(self, observer: Observer) -> None:
-        self._faults(self._names.get(id(observer), type(observer).__name__), "observer")
+    def _report_hook_error(self, observer: RequestHooks) -> None:
+        self._report_plugin_error(self._plugin_names.get(id(observer), type(observer).__name__), "observer")
 
-    def decide(self, head: Head, body: bytes) -> Route | Awaitable[Route]:
+    def route_request(self, head: RequestHeaders, body: bytes) -> RoutingDecision | Awaitable[RoutingDecision]:
         """A route, or an awaitable of it; raises `Reject`."""
-        started = self.clock.now()
+        started = self._clock.now()
         try:
-            reading = self._intake.read(head, body)
-        except Reject as reject:
-            self._unreadable(head, reject, started)
+            reading = self._request_parser.parse(head, body)
+        except Rejection as reject:
+            self._record_parse_rejection(head, reject, started)
             raise
         try:
-            endpoints = self._candidates(head.subset)
-            if self._awaits:
-                return self._decide_later(reading, endpoints, started)
-            timer = self._timers.next()
-            producers.run_now(self._plan.producers, reading.request, endpoints, self._faults, timer)
-            return self._route(reading, endpoints, started, timer)
-        except Reject as reject:
-            self._refused(reading, reject, started)
-            raise
-
-    async def _decide_later(self, reading: Reading, endpoints: Endpoints, started: float) -> Route:
-        timer = self._timers.next()
-        try:
-            await producers.run(
-                self._plan.producers, reading.request, endpoints, self._settings.timeout, self._faults, timer
+            endpoints = self._find_candidates(head.subset_hint)
+            if self._has_async_producer:
+                return self._route_after_awaiting(reading, endpoints, started)
+            timer = self._timing_sampler.next_timer()
+            producers.run_sync_producers(
+                self._plan.producers, reading.request, endpoints, self._report_plugin_error, timer
             )
-            return self._route(reading, _some(endpoints.rebased(self._pool.snapshot())), started, timer)
-        except Reject as reject:
-            self._refused(reading, reject, started)
+            return self._schedule(reading, endpoints, started, timer)
+        except Rejection as reject:
+            self._record_rejection(reading, reject, started)
             raise
 
-    def _candidates(self, subset: tuple[str, ...] | None) -> Endpoints:
-        snapshot = self._pool.snapshot()
-        slots = snapshot.live
-        if subset is not None and self._settings.use_subset:
-            slots = self._pool.hinted(subset)
-        return _some(Endpoints(snapshot, slots))
+    async def _route_after_awaiting(
+        self, reading: RequestContext, endpoints: Endpoints, started: float
+    ) -> RoutingDecision:
+        timer = self._timing_sampler.next_timer()
+        try:
+            await producers.run_producers(
+                self._plan.producers,
+                reading.request,
+                endpoints,
+                self._settings.producer_timeout,
+                self._report_plugin_error,
+                timer,
+            )
+            return self._schedule(
+                reading, _require_candidates(endpoints.with_snapshot(self._pool.snapshot())), started, timer
+            )
+        except Rejection as reject:
+            self._record_rejection(reading, reject, started)
+            raise
 
-    def _route(self, reading: Reading, endpoints: Endpoints, started: float, timer: Timer | None) -> Route:
+    def _find_candidates(self, subset: tuple[str, ...] | None) -> Endpoints:
+        snapshot = self._pool.snapshot()
+        slots = snapshot.live_slots
+        if subset is not None and self._settings.use_subset_hint:
+            slots = self._pool.slots_in_subset(subset)
+        return _require_candidates(Endpoints(snapshot, slots))
+
+    def _schedule(
+        self, reading: RequestContext, endpoints: Endpoints, started: float, timer: PluginTimer | None
+    ) -> RoutingDecision:
         request = reading.request
-        verdicts = reading.verdicts
+        verdicts = reading.results
         found = self._run_profiles(request, endpoints, timer, verdicts)
-        primary = self._plan.handler[1].primary(request, found)
+        primary = self._plan.profile_handler[1].primary_profile(request, found)
         if primary not in verdicts:
-            raise Internal("the profile handler named a primary profile that did not run")
+            raise InternalError("the profile handler named a primary profile that did not run")
         if len(verdicts) > 1:
             verdicts = {primary: verdicts[primary], **verdicts}
         verdict = verdicts[primary]
-        if verdict.first < 0:
-            raise verdict.rejection(FILTERED_OUT)
-        first = verdict.endpoints.at(verdict.first)
+        if verdict.first_position < 0:
+            raise verdict.build_rejection(FILTERED_OUT)
+        first = verdict.endpoints.endpoint_at(verdict.first_position)
         destination = first.target
         if len(verdict.order) > 1:
-            destination = ",".join([verdict.endpoints.at(position).target for position in verdict.order.tolist()])
+            destination = ",".join(
+                [verdict.endpoints.endpoint_at(position).target for position in verdict.order.tolist()]
+            )
         flight = self._reserve(reading, verdict, verdicts)
-        seconds = self.clock.now() - started
-        self.recorder.scheduled(seconds, request.target_model, first.pod or first.name, first.namespace, first.port)
-        wall = self.clock.wall()
-        self._on_decided(Decided(wall, request.id, request.model, request.path, seconds, verdicts, destination))
-        return self._answer(reading, flight, destination, verdict, verdicts)
+        seconds = self._clock.now() - started
+        self._metrics.record_scheduling_attempt(
+            seconds, request.target_model, first.pod or first.name, first.namespace, first.port
+        )
+        wall = self._clock.wall()
+        self._on_decision(DecisionRecord(wall, request.id, request.model, request.path, seconds, verdicts, destination))
+        return self._build_decision(reading, flight, destination, verdict, verdicts)
 
     def _run_profiles(
-        self, request: Request, endpoints: Endpoints, timer: Timer | None, verdicts: dict[str, Verdict]
+        self, request: Request, endpoints: Endpoints, timer: PluginTimer | None, verdicts: dict[str, ProfileRunResult]
     ) -> dict[str, bool]:
         """Fills `verdicts`; tells which profiles found an endpoint."""
-        handler = self._plan.handler[1]
+        handler = self._plan.profile_handler[1]
         found: dict[str, bool] = {}
-        while names := handler.profiles(request, self._profile_names, found):
+        while names := handler.pick_profiles(request, self._profile_names, found):
             for name in names:
-                verdict = profile_run.run(self._plan.profiles[name], request, endpoints, self._rng, self._faults, timer)
+                verdict = profile_run.run_profile(
+                    self._plan.profiles[name], request, endpoints, self._rng, self._report_plugin_error, timer
+                )
                 verdicts[name] = verdict
-                found[name] = verdict.first >= 0
+                found[name] = verdict.first_position >= 0
         return found
 
-    def _reserve(self, reading: Reading, verdict: Verdict, verdicts: Mapping[str, Verdict]) -> InFlight:
-        request, slot = reading.request, verdict.endpoints.slots.item(verdict.first)
-        prompt: Prompt | None = request.facts.get(PROMPT)
-        tokens = 0 if prompt is None else prompt.tokens
-        charge = self._charge(request, verdict.endpoints, verdict.first) or Charge(float(tokens))
-        ticket = self.ledger.reserve(slot, charge.prompt_tokens, charge.output_tokens)
-        account = self.recorder.routed(
+    def _reserve(
+        self, reading: RequestContext, verdict: ProfileRunResult, verdicts: Mapping[str, ProfileRunResult]
+    ) -> InflightRequest:
+        request, slot = reading.request, verdict.endpoints.slots.item(verdict.first_position)
+        prompt: TokenizedPrompt | None = request.attributes.get(PROMPT)
+        tokens = 0 if prompt is None else prompt.token_count
+        charge = self._estimate_load(request, verdict.endpoints, verdict.first_position) or LoadEstimate(float(tokens))
+        ticket = self._ledger.reserve(slot, charge.prompt_tokens, charge.output_tokens)
+        account = self._metrics.record_routed_request(
             request.model, request.target_model, request.fairness_id, request.priority, len(request.body), tokens
         )
-        if self._told_of_picks:
-            self._tell_of_picks(request, {verdict.profile.name: slot}, verdicts)
-        observed = self._completion.observe()
-        reader = reading.usage_reader() if observed else None
-        flight = InFlight(self, request, ticket, charge.prompt_tokens, reader, account)
+        if self._pre_request_hooks:
+            self._notify_pre_request(request, {verdict.profile.name: slot}, verdicts)
+        observed = self._completion.should_observe()
+        reader = reading.create_usage_reader() if observed else None
+        flight = InflightRequest(self._inflight_dependencies, request, ticket, charge.prompt_tokens, reader, account)
         if not observed:
-            flight.followed = True
-            self._completion.follow(flight)
+            flight.tracked = True
+            self._completion.track(flight)
         return flight
 
-    def _charge(self, request: Request, endpoints: Endpoints, position: int) -> Charge | None:
+    def _estimate_load(self, request: Request, endpoints: Endpoints, position: int) -> LoadEstimate | None:
         """What the charging producer says, if there is one and it works."""
-        if self._charger is None:
+        if self._load_estimator is None:
             return None
         try:
-            charge: Charge = self._charger.charge(request, endpoints, position)
+            charge: LoadEstimate = self._load_estimator.estimate_load(request, endpoints, position)
             return charge
         except Exception:
-            self.observer_failed(self._charger)
+            self._report_hook_error(self._load_estimator)
             return None
 
-    def _tell_of_picks(self, request: Request, slots: dict[str, int], verdicts: Mapping[str, Verdict]) -> None:
+    def _notify_pre_request(
+        self, request: Request, slots: dict[str, int], verdicts: Mapping[str, ProfileRunResult]
+    ) -> None:
         if len(verdicts) > 1:  # the primary profile's comes first
-            slots |= {name: v.endpoints.slots.item(v.first) for name, v in verdicts.items() if v.first >= 0}
-        for plugin in self._told_of_picks:
+            slots |= {
+                name: v.endpoints.slots.item(v.first_position) for name, v in verdicts.items() if v.first_position >= 0
+            }
+        for plugin in self._pre_request_hooks:
             try:
-                plugin.picked(request, slots)
+                plugin.pre_request(request, slots)
             except Exception:
-                self.observer_failed(plugin)
+                self._report_hook_error(plugin)
 
-    def _answer(
+    def _build_decision(
         self,
-        reading: Reading,
-        flight: InFlight,
+        reading: RequestContext,
+        flight: InflightRequest,
         destination: str,
-        verdict: Verdict,
-        verdicts: Mapping[str, Verdict],
-    ) -> Route:
+        verdict: ProfileRunResult,
+        verdicts: Mapping[str, ProfileRunResult],
+    ) -> RoutingDecision:
         request = reading.request
         headers: dict[str, str] = {}
         if self._adds_headers:
-            chosen = {name: v.endpoints.at(v.first) for name, v in verdicts.items() if v.first >= 0}
-            headers.update(self._plan.handler[1].headers(request, chosen))
-        if reading.minted_id:
+            chosen = {
+                name: v.endpoints.endpoint_at(v.first_position) for name, v in verdicts.items() if v.first_position >= 0
+            }
+            headers.update(self._plan.profile_handler[1].request_headers(request, chosen))
+        if reading.generated_id:
             headers[REQUEST_ID] = request.id
         scores = None
         if self._settings.emit_scores:
             totals = zip(verdict.endpoints, verdict.totals.tolist(), strict=True)
             scores = {endpoint.target: total for endpoint, total in totals}
-        request.lighten()
-        return Route(destination, flight, not flight.followed, headers, reading.body, scores)
+        request.release_payload()
+        return RoutingDecision(destination, flight, not flight.tracked, headers, reading.body, scores)
 
-    def _unreadable(self, head: Head, reject: Reject, started: float) -> None:
-        self.recorder.rejected("", "", DEFAULT_FLOW, 0, reject.code)
-        self._show_refusal(head.headers.get(REQUEST_ID, ""), "", head.path, reject, started, {})
+    def _record_parse_rejection(self, head: RequestHeaders, reject: Rejection, started: float) -> None:
+        self._metrics.record_rejection("", "", DEFAULT_FAIRNESS_ID, 0, reject.code)
+        self._publish_rejection(head.headers.get(REQUEST_ID, ""), "", head.path, reject, started, {})
 
-    def _refused(self, reading: Reading, reject: Reject, started: float) -> None:
+    def _record_rejection(self, reading: RequestContext, reject: Rejection, started: float) -> None:
         request = reading.request
-        self.recorder.scheduled(self.clock.now() - started, request.target_model, "", "", 0)
-        self.recorder.rejected(request.model, request.target_model, request.fairness_id, request.priority, reject.code)
-        self._show_refusal(request.id, request.model, request.path, reject, started, reading.verdicts)
+        self._metrics.record_scheduling_attempt(self._clock.now() - started, request.target_model, "", "", 0)
+        self._metrics.record_rejection(
+            request.model, request.target_model, request.fairness_id, request.priority, reject.code
+        )
+        self._publish_rejection(request.id, request.model, request.path, reject, started, reading.results)
 
-    def _show_refusal(
-        self, request_id: str, model: str, path: str, reject: Reject, started: float, verdicts: Mapping[str, Verdict]
+    def _publish_rejection(
+        self,
+        request_id: str,
+        model: str,
+        path: str,
+        reject: Rejection,
+        started: float,
+        verdicts: Mapping[str, ProfileRunResult],
     ) -> None:
-        seconds = self.clock.now() - started
+        seconds = self._clock.now() - started
         refusal = f"{reject.code} - {reject.message}"
-        self._on_decided(Decided(self.clock.wall(), request_id, model, path, seconds, verdicts, refusal=refusal))
+        self._on_decision(
+            DecisionRecord(self._clock.wall(), request_id, model, path, seconds, verdicts, rejection=refusal)
+        )
 
 
-def _some(endpoints: Endpoints) -> Endpoints:
+def _require_candidates(endpoints: Endpoints) -> Endpoints:
     if not len(endpoints.slots):
         raise NoEndpoints(NO_CANDIDATES)
     return endpoints
 
 
-def _having(plugins: Mapping[str, Plugin], method: str) -> tuple[Any, ...]:
+def _plugins_with(plugins: Mapping[str, Plugin], method: str) -> tuple[Any, ...]:
     return tuple(plugin for plugin in plugins.values() if hasattr(plugin, method))

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
-from epp.api import Ended, Observer, Request, Usage, UsageReader
+import msgspec
+
+from epp.api import Request, RequestHooks, RequestOutcome, TokenUsage, UsageReader
 from epp.clock import Clock
-from epp.datastore.ledger import Ledger, Ticket
-from epp.requestcontrol.interfaces import Account, LogEntry
+from epp.datastore.ledger import Ledger, Reservation
+from epp.requestcontrol.interfaces import AccessLogEntry, RequestMetrics
 
-NO_USAGE = Usage()
-TOUCH_EVERY = 16  # chunks between two signs of life to the ledger
+NO_USAGE = TokenUsage()
+TOUCH_EVERY_CHUNKS = 16  # chunks between two signs of life to the ledger
 
 
-class Crew(Protocol):
-    """What all flights of one pool share."""
+class InflightDependencies(msgspec.Struct, frozen=True):
+    """What all in-flight requests of one director share; built once.
+
+    `report_hook_error` is called while the exception of a hook is being handled.
+    """
 
     clock: Clock
     ledger: Ledger
-    observers: tuple[Observer, ...]
-    slot_of_target: Callable[[str], int | None]
-    on_done: Callable[[InFlight], None]
-
-    def observer_failed(self, observer: Observer) -> None:
-        """An observer raised."""
+    request_hooks: tuple[RequestHooks, ...]
+    find_slot: Callable[[str], int | None]
+    untrack: Callable[[InflightRequest], None]
+    report_hook_error: Callable[[RequestHooks], None]
 
 
-class InFlight:
+class InflightRequest:
     """One routed request. Whoever learns of its end calls `ended`; only the first call counts.
 
     `followed`: its stream is closed, a completion source will learn of the end.
@@ -44,21 +46,21 @@ class InFlight:
         "_reader",
         "_response_bytes",
         "_status",
-        "followed",
         "prompt_tokens",
         "request",
+        "reservation",
         "routed_at",
-        "ticket",
+        "tracked",
     )
 
     def __init__(
         self,
-        crew: Crew,
+        crew: InflightDependencies,
         request: Request,
-        ticket: Ticket,
+        ticket: Reservation,
         prompt_tokens: float,
         reader: UsageReader | None,
-        account: Account,
+        account: RequestMetrics,
     ) -> None:
         self._crew = crew
         self._account = account
@@ -70,79 +72,79 @@ class InFlight:
         self._over = False
         self._chunks = 0
         self._response_bytes = 0
-        self.followed = False
+        self.tracked = False
         self.request = request
-        self.ticket = ticket
+        self.reservation = ticket
         self.prompt_tokens = prompt_tokens
         self.routed_at = ticket.reserved_at
         ticket.owner = self
 
-    def served(self, target: str) -> None:
+    def on_served_by(self, target: str) -> None:
         """Envoy may have gone on to a fallback: the reservation follows."""
-        slot = self._crew.slot_of_target(target)
-        if slot is not None and slot != self.ticket.slot:
-            self._crew.ledger.move(self.ticket, slot)
+        slot = self._crew.find_slot(target)
+        if slot is not None and slot != self.reservation.slot:
+            self._crew.ledger.move(self.reservation, slot)
 
-    def response_started(self, status: int, headers: Mapping[str, str]) -> None:
+    def on_response_headers(self, status: int, headers: Mapping[str, str]) -> None:
         """Response headers; streaming answers are recognised by their content type whatever the request asked for."""
         self._status = status
         if "text/event-stream" in headers.get("content-type", ""):
             self.request.streaming = True
-            self._gap = self._account.gap
+            self._gap = self._account.record_inter_token_latency
 
-    def response_data(self, data: bytes) -> None:
+    def on_response_body(self, data: bytes) -> None:
         """A piece of the body; the first one marks the first byte."""
         if self._first_byte_at is None:
             self._first_byte_at = self._last_piece_at = self._crew.clock.now()
-            self.first_byte()
+            self.on_first_byte()
         elif self._gap is not None:
             before, self._last_piece_at = self._last_piece_at, self._crew.clock.now()
             self._gap(self._last_piece_at - before)
         self._response_bytes += len(data)
         self._chunks += 1
-        if not self._chunks % TOUCH_EVERY:
-            self._crew.ledger.touch(self.ticket)
+        if not self._chunks % TOUCH_EVERY_CHUNKS:
+            self._crew.ledger.touch(self.reservation)
         if self._reader is not None:
             self._reader.feed(data)
 
-    def first_byte(self) -> None:
+    def on_first_byte(self) -> None:
         """The answer has begun, seen or forecast."""
         if not self._over:
-            self._crew.ledger.first_byte(self.ticket)
+            self._crew.ledger.record_first_byte(self.reservation)
 
-    def logged(self, entry: LogEntry) -> None:
+    def on_log_entry(self, entry: AccessLogEntry) -> None:
         """The access log's line about this request: all of the response phase at once."""
         if entry.upstream:
-            self.served(entry.upstream)
+            self.on_served_by(entry.upstream)
         self._status = entry.status
         self._response_bytes = entry.response_bytes
         if entry.ttfb_seconds is not None:
             self._first_byte_at = self.routed_at + entry.ttfb_seconds
-        self.ended("disconnected" if entry.disconnected else "completed")
+        self.finalize("disconnected" if entry.disconnected else "completed")
 
-    def ended(self, cause: str) -> None:
+    def finalize(self, cause: str) -> None:
         """Over. The reservation is given back and everybody is told, once."""
         if self._over:
             return
         self._over = True
         crew, request = self._crew, self.request
-        crew.ledger.release(self.ticket)
-        self.ticket.owner = None
+        crew.ledger.release(self.reservation)
+        self.reservation.owner = None
         usage = self._reader.usage() if self._reader is not None else NO_USAGE
         ttft = None if self._first_byte_at is None else self._first_byte_at - self.routed_at
-        how = Ended(
+        how = RequestOutcome(
             cause=cause,
             status=self._status,
-            seconds=crew.clock.now() - self.routed_at,
+            duration_seconds=crew.clock.now() - self.routed_at,
             ttft_seconds=ttft,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
             output_tokens=usage.output_tokens,
         )
-        self._account.ended(request.streaming, self._response_bytes, how)
-        for observer in crew.observers:
+        self._account.record_end(request.streaming, self._response_bytes, how)
+        for observer in crew.request_hooks:
             try:
-                observer.ended(request, self.ticket.slot, how)
+                observer.response_complete(request, self.reservation.slot, how)
             except Exception:
-                crew.observer_failed(observer)
-        crew.on_done(self)
+                crew.report_hook_error(observer)
+        crew.untrack(self)

@@ -7,13 +7,13 @@ from typing import Protocol
 
 import msgspec
 
-from epp.api import Ended
+from epp.api import RequestOutcome
 from epp.scheduling.plugin_timing import PluginRecorder
 
 REQUEST_ID = "x-request-id"
 
 
-class Head(msgspec.Struct):
+class RequestHeaders(msgspec.Struct):
     """The request line and headers.
 
     `headers` has lower-case names, pseudo-headers too; repeated values are joined by ", ".
@@ -22,32 +22,32 @@ class Head(msgspec.Struct):
     """
 
     headers: Mapping[str, str]
-    subset: tuple[str, ...] | None = None
+    subset_hint: tuple[str, ...] | None = None
     end_of_stream: bool = False
-    body_unseen: bool = False
+    routed_before_body: bool = False
 
     @property
     def path(self) -> str:
         return self.headers.get(":path", "")
 
 
-class Flight(Protocol):
+class RoutedRequest(Protocol):
     """A routed request that is not over. Told once of its end, by whoever learns of it first."""
 
-    def served(self, target: str) -> None:
+    def on_served_by(self, target: str) -> None:
         """The endpoint that really answered, as `ip:port`."""
 
-    def response_started(self, status: int, headers: Mapping[str, str]) -> None:
+    def on_response_headers(self, status: int, headers: Mapping[str, str]) -> None:
         """Response headers came."""
 
-    def response_data(self, data: bytes) -> None:
+    def on_response_body(self, data: bytes) -> None:
         """A piece of the response body, as it came."""
 
-    def ended(self, cause: str) -> None:
+    def finalize(self, cause: str) -> None:
         """Over; `cause` as in `epp.api.Ended`. Idempotent."""
 
 
-class Route(msgspec.Struct):
+class RoutingDecision(msgspec.Struct):
     """The answer to a request that goes somewhere.
 
     `destination` is `ip:port[,ip:port…]`. `set_headers` are added for the model server, `body` replaces the body if
@@ -56,47 +56,49 @@ class Route(msgspec.Struct):
     """
 
     destination: str
-    flight: Flight
-    observe: bool = True
+    request: RoutedRequest
+    observe_response: bool = True
     set_headers: Mapping[str, str] = {}
     body: bytes | None = None
     scores: Mapping[str, float] | None = None
 
 
-class Decider(Protocol):
+class Router(Protocol):
     """Turns a complete request into a route."""
 
-    def decide(self, head: Head, body: bytes) -> Route | Awaitable[Route]:
+    def route_request(self, head: RequestHeaders, body: bytes) -> RoutingDecision | Awaitable[RoutingDecision]:
         """A route at once when no producer needs I/O, else an awaitable of it; `Reject` is raised by either."""
 
 
-class Account(Protocol):
+class RequestMetrics(Protocol):
     """Where one routed request leaves its numbers."""
 
-    def gap(self, seconds: float) -> None:
+    def record_inter_token_latency(self, seconds: float) -> None:
         """Between two pieces of its streamed answer."""
 
-    def ended(self, streaming: bool, response_bytes: int, how: Ended) -> None:
+    def record_end(self, streaming: bool, response_bytes: int, how: RequestOutcome) -> None:
         """It is over; called once."""
 
 
-class Recorder(PluginRecorder, Protocol):
+class SchedulingMetrics(PluginRecorder, Protocol):
     """Where the deciding side leaves numbers; implemented by the metrics."""
 
-    def routed(
+    def record_routed_request(
         self, model: str, target_model: str, fairness_id: str, priority: int, body_bytes: int, prompt_tokens: int
-    ) -> Account:
+    ) -> RequestMetrics:
         """A request was accepted and routed."""
         ...
 
-    def rejected(self, model: str, target_model: str, fairness_id: str, priority: int, code: str) -> None:
+    def record_rejection(self, model: str, target_model: str, fairness_id: str, priority: int, code: str) -> None:
         """A request got an error from us; `code` as in llm-d's `error_code`."""
 
-    def scheduled(self, seconds: float, target_model: str, endpoint: str, namespace: str, port: int) -> None:
+    def record_scheduling_attempt(
+        self, seconds: float, target_model: str, endpoint: str, namespace: str, port: int
+    ) -> None:
         """A scheduling cycle ended; an empty `endpoint` is a failure."""
 
 
-class LogEntry(msgspec.Struct, gc=False):
+class AccessLogEntry(msgspec.Struct, gc=False):
     """One line of Envoy's access log: a request that is over.
 
     `upstream` is the `ip:port` that answered, empty if nobody did; `started` is wall-clock seconds; `seconds` the whole
@@ -107,11 +109,11 @@ class LogEntry(msgspec.Struct, gc=False):
     request_id: str
     status: int
     upstream: str
-    started: float
-    seconds: float
+    started_at: float
+    duration_seconds: float
     ttfb_seconds: float | None = None
     response_bytes: int = 0
     disconnected: bool = False
 
 
-LogSink = Callable[[LogEntry], None]
+AccessLogSink = Callable[[AccessLogEntry], None]

@@ -8,21 +8,21 @@ from uuid import UUID
 
 import msgspec
 
-from epp.api import Parsed, Parser, Request, UsageReader
+from epp.api import ParsedRequest, Parser, Request, UsageReader
 from epp.errors import BadRequest
 from epp.parsers import rewrite
-from epp.parsers.select import ParserTable
-from epp.requestcontrol.interfaces import REQUEST_ID, Head
-from epp.scheduling.result import Verdict
+from epp.parsers.select import ParserSelector
+from epp.requestcontrol.interfaces import REQUEST_ID, RequestHeaders
+from epp.scheduling.result import ProfileRunResult
 
 MODEL_REWRITE = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
 FAIRNESS_ID = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
-LONGEST_CONTROL_VALUE = 256
-DEFAULT_FLOW = "default-flow"
-NOTHING_READ = Parsed()
+MAX_CONTROL_VALUE_LENGTH = 256
+DEFAULT_FAIRNESS_ID = "default-flow"
+EMPTY_PARSED = ParsedRequest()
 
 
-class Reading(msgspec.Struct, gc=False):
+class RequestContext(msgspec.Struct, gc=False):
     """A request on its way to a route.
 
     `body` is the rewritten body or None; `minted_id`: the request came without an id; `verdicts`: profile by profile.
@@ -31,35 +31,37 @@ class Reading(msgspec.Struct, gc=False):
     request: Request
     parser: Parser | None = None
     body: bytes | None = None
-    minted_id: bool = False
-    verdicts: dict[str, Verdict] = {}
+    generated_id: bool = False
+    results: dict[str, ProfileRunResult] = {}
 
-    def usage_reader(self) -> UsageReader | None:
+    def create_usage_reader(self) -> UsageReader | None:
         """Reads token usage from the answer."""
-        return None if self.parser is None else self.parser.usage_reader(self.request.path, self.request.streaming)
+        return (
+            None if self.parser is None else self.parser.create_usage_reader(self.request.path, self.request.streaming)
+        )
 
 
-class Intake:
+class RequestParser:
     """Reads requests with the configured parsers."""
 
     def __init__(self, parsers: Sequence[tuple[str, Parser]], rng: Random) -> None:
-        self._parsers = ParserTable(parsers)
+        self._parsers = ParserSelector(parsers)
         self._rng = rng
 
-    def read(self, head: Head, body: bytes) -> Reading:
+    def parse(self, head: RequestHeaders, body: bytes) -> RequestContext:
         """The request, or `BadRequest`. Without a body, or before it is seen, nothing is parsed."""
         headers = head.headers
-        path = routed_path(headers)
-        fairness_id = control(headers, FAIRNESS_ID) or DEFAULT_FLOW
+        path = resolve_path(headers)
+        fairness_id = read_control_header(headers, FAIRNESS_ID) or DEFAULT_FAIRNESS_ID
         request_id = headers.get(REQUEST_ID)
-        parser, parsed = None, NOTHING_READ
-        if not head.end_of_stream and not head.body_unseen:
-            _, parser = self._parsers.choose(path)
+        parser, parsed = None, EMPTY_PARSED
+        if not head.end_of_stream and not head.routed_before_body:
+            _, parser = self._parsers.select(path)
             parsed = parser.parse(path, headers, body)
         model = target = parsed.model or ""
         # The fallback parser, without paths, knows no model: nothing to rewrite, nothing to miss.
         if parser is not None and parser.paths:
-            target = control(headers, MODEL_REWRITE) or model
+            target = read_control_header(headers, MODEL_REWRITE) or model
             if not target:
                 raise BadRequest("model not found in request body")
         request = Request(
@@ -76,22 +78,24 @@ class Intake:
             streaming=parsed.streaming,
             fairness_id=fairness_id,
         )
-        return Reading(request, parser, None if target == model else rewrite.with_model(body, target), not request_id)
+        return RequestContext(
+            request, parser, None if target == model else rewrite.replace_model(body, target), not request_id
+        )
 
 
-def routed_path(headers: Mapping[str, str]) -> str:
+def resolve_path(headers: Mapping[str, str]) -> str:
     """The path that decides the API, in llm-d's order."""
     return (
         headers.get(":path") or headers.get("x-original-path") or headers.get("x-forwarded-path") or "/v1/completions"
     )
 
 
-def control(headers: Mapping[str, str], names: Sequence[str]) -> str:
+def read_control_header(headers: Mapping[str, str], names: Sequence[str]) -> str:
     """A control header under its new or old name; a value no metric label or model name can be is refused."""
     for name in names:
         value = headers.get(name)
         if value:
-            if len(value) > LONGEST_CONTROL_VALUE or not value.isprintable():
-                raise BadRequest(f"header {name} must be printable and at most {LONGEST_CONTROL_VALUE} characters")
+            if len(value) > MAX_CONTROL_VALUE_LENGTH or not value.isprintable():
+                raise BadRequest(f"header {name} must be printable and at most {MAX_CONTROL_VALUE_LENGTH} characters")
             return value
     return ""

@@ -9,11 +9,11 @@ from epp.scheduling.plugin_timing import PluginRecorder
 
 log = logging.getLogger("epp.plugins")
 
-LOG_EVERY_SECONDS = 30.0
-QUIET = ("unknown",)  # stale endpoints score NaN at every decision: no fault of the plugin's author
+LOG_INTERVAL_SECONDS = 30.0
+UNLOGGED_KINDS = ("unknown",)  # stale endpoints score NaN at every decision: no fault of the plugin's author
 
 
-class Faults:
+class PluginErrorReporter:
     """Called with (plugin name, kind); an exception being handled is logged with its traceback."""
 
     def __init__(self, clock: Clock, recorder: PluginRecorder) -> None:
@@ -22,10 +22,10 @@ class Faults:
         self._logged: dict[tuple[str, str], float] = {}
 
     def __call__(self, plugin: str, kind: str) -> None:
-        self._recorder.fault(plugin, kind)
-        if kind in QUIET:
+        self._recorder.record_plugin_error(plugin, kind)
+        if kind in UNLOGGED_KINDS:
             return
         now = self._clock.now()
-        if now - self._logged.get((plugin, kind), -LOG_EVERY_SECONDS) >= LOG_EVERY_SECONDS:
+        if now - self._logged.get((plugin, kind), -LOG_INTERVAL_SECONDS) >= LOG_INTERVAL_SECONDS:
             self._logged[plugin, kind] = now
             log.warning("plugin %s broke its contract (%s)", plugin, kind, exc_info=kind in ("raised", "observer"))

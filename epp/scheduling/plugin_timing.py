@@ -10,34 +10,34 @@ from epp.clock import Clock
 class PluginRecorder(Protocol):
     """Where plugins leave numbers; implemented by the metrics."""
 
-    def plugin(self, extension_point: str, type: str, name: str, seconds: float) -> None:
+    def record_plugin_duration(self, extension_point: str, type: str, name: str, seconds: float) -> None:
         """One plugin call took this long (sampled)."""
 
-    def fault(self, plugin: str, kind: str) -> None:
+    def record_plugin_error(self, plugin: str, kind: str) -> None:
         """A plugin broke its contract."""
 
 
-class PluginTimer:
+class RecordingPluginTimer:
     """A `pipeline.Timer` that writes to the recorder."""
 
-    __slots__ = ("now", "took")
+    __slots__ = ("now", "record")
 
     def __init__(self, clock: Clock, recorder: PluginRecorder) -> None:
         self.now = clock.now
-        self.took = recorder.plugin
+        self.record = recorder.record_plugin_duration
 
 
-class Sampler:
+class TimingSampler:
     """Hands out the timer once every `every` decisions, the first included; else None."""
 
     __slots__ = ("_count", "_every", "_timer")
 
     def __init__(self, clock: Clock, recorder: PluginRecorder, every: int = 64) -> None:
-        self._timer = PluginTimer(clock, recorder)
+        self._timer = RecordingPluginTimer(clock, recorder)
         self._every = every
         self._count = 0
 
-    def next(self) -> PluginTimer | None:
+    def next_timer(self) -> RecordingPluginTimer | None:
         """To be asked once a decision."""
         self._count -= 1
         if self._count >= 0:

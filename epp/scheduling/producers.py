@@ -12,50 +12,54 @@ from typing import Any
 
 import numpy as np
 
-from epp.api import AsyncProducer, Endpoints, Fact, Need, Produced, Producer, Request, Values
-from epp.scheduling.profile_run import Faults, Timer
+from epp.api import AsyncProducer, DataKey, Endpoints, ProducedData, Producer, Request, RequestAttribute, Values
+from epp.scheduling.profile_run import PluginTimer, ReportPluginError
 
 Producers = Sequence[tuple[str, Producer | AsyncProducer]]
 
 
-def needs_await(producers: Producers) -> bool:
+def has_async_producer(producers: Producers) -> bool:
     """Whether some producer does I/O, so that the decision cannot be made in one call."""
     return any(isinstance(producer, AsyncProducer) for _, producer in producers)
 
 
-def run_now(
-    producers: Producers, request: Request, endpoints: Endpoints, faults: Faults, timer: Timer | None = None
+def run_sync_producers(
+    producers: Producers,
+    request: Request,
+    endpoints: Endpoints,
+    faults: ReportPluginError,
+    timer: PluginTimer | None = None,
 ) -> None:
     """Adds columns to the endpoints and facts to the request. Synchronous producers only."""
     for name, producer in producers:
         assert isinstance(producer, Producer), "see needs_await"
-        _produce(name, producer, request, endpoints, faults, timer)
+        _run_producer(name, producer, request, endpoints, faults, timer)
 
 
-async def run(
+async def run_producers(
     producers: Producers,
     request: Request,
     endpoints: Endpoints,
     deadline_seconds: float,
-    faults: Faults,
-    timer: Timer | None = None,
+    faults: ReportPluginError,
+    timer: PluginTimer | None = None,
 ) -> None:
     """As `run_now`, waiting for I/O until one deadline; neighbours that do not need each other run at once."""
     until = asyncio.get_running_loop().time() + deadline_seconds
-    for batch in _batches(producers):
+    for batch in _batch_independent(producers):
         name, producer = batch[0]
         if isinstance(producer, Producer):
-            _produce(name, producer, request, endpoints, faults, timer)
+            _run_producer(name, producer, request, endpoints, faults, timer)
             continue
-        waits = [_awaited(name, waiting, request, endpoints, until, faults, timer) for name, waiting in batch]
+        waits = [_await_producer(name, waiting, request, endpoints, until, faults, timer) for name, waiting in batch]
         results = [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
         for (name, _), produced in zip(batch, results, strict=True):
-            _take(name, produced, request, endpoints, faults)
+            _store_outputs(name, produced, request, endpoints, faults)
 
 
-def _batches(producers: Producers) -> list[list[tuple[str, Any]]]:
+def _batch_independent(producers: Producers) -> list[list[tuple[str, Any]]]:
     batches: list[list[tuple[str, Any]]] = []
-    given: set[Need] = set()
+    given: set[DataKey] = set()
     waited = False
     for name, producer in producers:
         waits = isinstance(producer, AsyncProducer)
@@ -64,13 +68,18 @@ def _batches(producers: Producers) -> list[list[tuple[str, Any]]]:
         else:
             batches.append([(name, producer)])
             given.clear()
-        given.update(producer.gives)
+        given.update(producer.produces)
         waited = waits
     return batches
 
 
-def _produce(
-    name: str, producer: Producer, request: Request, endpoints: Endpoints, faults: Faults, timer: Timer | None
+def _run_producer(
+    name: str,
+    producer: Producer,
+    request: Request,
+    endpoints: Endpoints,
+    faults: ReportPluginError,
+    timer: PluginTimer | None,
 ) -> None:
     started = timer.now() if timer else 0.0
     try:
@@ -79,19 +88,19 @@ def _produce(
         faults(name, "raised")
         return
     if timer:
-        timer.took("DataProducer", producer.type, name, timer.now() - started)
-    _take(name, produced, request, endpoints, faults)
+        timer.record("DataProducer", producer.type, name, timer.now() - started)
+    _store_outputs(name, produced, request, endpoints, faults)
 
 
-async def _awaited(
+async def _await_producer(
     name: str,
     producer: AsyncProducer,
     request: Request,
     endpoints: Endpoints,
     until: float,
-    faults: Faults,
-    timer: Timer | None,
-) -> Produced:
+    faults: ReportPluginError,
+    timer: PluginTimer | None,
+) -> ProducedData:
     started = timer.now() if timer else 0.0
     try:
         async with asyncio.timeout_at(until) as limit:
@@ -100,19 +109,21 @@ async def _awaited(
         faults(name, "late" if limit.expired() else "raised")
         return {}
     if timer:
-        timer.took("DataProducer", producer.type, name, timer.now() - started)
+        timer.record("DataProducer", producer.type, name, timer.now() - started)
     return produced
 
 
-def _take(name: str, produced: Produced, request: Request, endpoints: Endpoints, faults: Faults) -> None:
+def _store_outputs(
+    name: str, produced: ProducedData, request: Request, endpoints: Endpoints, faults: ReportPluginError
+) -> None:
     try:
         for key, value in produced.items():
-            if isinstance(key, Fact):
-                request.facts[key] = value
+            if isinstance(key, RequestAttribute):
+                request.attributes[key] = value
                 continue
             values: Values = np.asarray(value, np.float32)
             if values.shape == endpoints.slots.shape:
-                endpoints.add(key, values)
+                endpoints.add_column(key, values)
             else:
                 faults(name, "shape")
     except Exception:

@@ -5,40 +5,40 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from epp.errors import NotUnderstood
-from epp.grpc.long_lived import Standing
-from epp.grpc.rpc import Call, Methods
-from epp.requestcontrol.interfaces import REQUEST_ID, LogSink
+from epp.errors import DecodeError
+from epp.grpc.long_lived import LongLivedRpcs
+from epp.grpc.rpc import RpcMethods, ServerCall
+from epp.requestcontrol.interfaces import REQUEST_ID, AccessLogSink
 from epp.services import codec
 
 log = logging.getLogger("epp.services.access_log")
 
 INVALID_ARGUMENT: Final = 3
-STREAM: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+STREAM_ACCESS_LOGS_METHOD: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
 
-def methods(sink: LogSink, standing: Standing | None = None) -> Methods:
+def access_log_methods(sink: AccessLogSink, standing: LongLivedRpcs | None = None) -> RpcMethods:
     """StreamAccessLogs, every entry of which goes to the sink; open streams stand in `standing`."""
-    stand = Standing() if standing is None else standing
-    return {STREAM: lambda call: AccessLogHandler(call, sink, stand)}
+    stand = LongLivedRpcs() if standing is None else standing
+    return {STREAM_ACCESS_LOGS_METHOD: lambda call: AccessLogHandler(call, sink, stand)}
 
 
 class AccessLogHandler:
     """Implements `rpc.Handler`."""
 
-    __slots__ = ("_call", "_sink", "_standing")
+    __slots__ = ("_call", "_long_lived_rpcs", "_sink")
 
-    def __init__(self, call: Call, sink: LogSink, standing: Standing) -> None:
+    def __init__(self, call: ServerCall, sink: AccessLogSink, standing: LongLivedRpcs) -> None:
         self._call = call
         self._sink = sink
-        self._standing = standing
+        self._long_lived_rpcs = standing
         standing.add(self)
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         try:
-            entries = codec.log_entries(data)
-        except NotUnderstood as error:
-            self.end(INVALID_ARGUMENT, str(error))
+            entries = codec.decode_log_entries(data)
+        except DecodeError as error:
+            self.finish(INVALID_ARGUMENT, str(error))
             return
         for entry in entries:
             try:
@@ -46,14 +46,14 @@ class AccessLogHandler:
             except Exception:
                 log.exception("an access log entry failed", extra={REQUEST_ID: entry.request_id})
 
-    def half_closed(self) -> None:
-        self.end()
+    def on_half_close(self) -> None:
+        self.finish()
 
-    def lost(self) -> None:
+    def on_cancel(self) -> None:
         """Envoy opens another; entries in between expire."""
-        self._standing.discard(self)
+        self._long_lived_rpcs.discard(self)
 
-    def end(self, status: int = 0, reason: str = "") -> None:
+    def finish(self, status: int = 0, reason: str = "") -> None:
         """Finishes the RPC."""
-        self._standing.discard(self)
+        self._long_lived_rpcs.discard(self)
         self._call.finish(status, reason)

@@ -10,113 +10,118 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from epp.errors import NotUnderstood
-from epp.grpc.long_lived import Standing
-from epp.grpc.rpc import Call, Methods
+from epp.errors import DecodeError
+from epp.grpc.long_lived import LongLivedRpcs
+from epp.grpc.rpc import RpcMethods, ServerCall
 from epp.services import codec
 from epp.tasks import Tasks
 
 LIVENESS: Final = "liveness"
-NAMES: Final = ("", LIVENESS, "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")
+SERVICE_NAMES: Final = ("", LIVENESS, "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")
 INVALID_ARGUMENT: Final = 3
 
-Ready = Callable[[], bool]
+IsReady = Callable[[], bool]
 
 
-def methods(
-    ready: Ready, tasks: Tasks | None = None, standing: Standing | None = None, *, interval: float = 0.5
-) -> Methods:
+def health_methods(
+    ready: IsReady, tasks: Tasks | None = None, standing: LongLivedRpcs | None = None, *, interval: float = 0.5
+) -> RpcMethods:
     """Check and List; and Watch, looking every `interval` seconds, if there are `tasks` to do so."""
-    stand = Standing() if standing is None else standing
+    stand = LongLivedRpcs() if standing is None else standing
     served = {
-        "/grpc.health.v1.Health/Check": lambda call: UnaryHandler(call, lambda data: _check(data, ready)),
-        "/grpc.health.v1.Health/List": lambda call: UnaryHandler(call, lambda data: _list(ready)),
+        "/grpc.health.v1.Health/Check": lambda call: UnaryHealthHandler(call, lambda data: _answer_check(data, ready)),
+        "/grpc.health.v1.Health/List": lambda call: UnaryHealthHandler(call, lambda data: _answer_list(ready)),
     }
     if tasks is None:
         return served
-    return {**served, "/grpc.health.v1.Health/Watch": lambda call: WatchHandler(call, ready, tasks, stand, interval)}
+    return {
+        **served,
+        "/grpc.health.v1.Health/Watch": lambda call: HealthWatchHandler(call, ready, tasks, stand, interval),
+    }
 
 
-def serving(name: str, ready: Ready) -> bool:
+def is_serving(name: str, ready: IsReady) -> bool:
     """The answer for one service name."""
     return name == LIVENESS or ready()
 
 
-def _check(data: bytes, ready: Ready) -> bytes:
-    return codec.health_status(serving(codec.health_service(data), ready))
+def _answer_check(data: bytes, ready: IsReady) -> bytes:
+    return codec.encode_health_status(is_serving(codec.decode_health_check(data), ready))
 
 
-def _list(ready: Ready) -> bytes:
-    return codec.health_list({name: serving(name, ready) for name in NAMES})
+def _answer_list(ready: IsReady) -> bytes:
+    return codec.encode_health_list({name: is_serving(name, ready) for name in SERVICE_NAMES})
 
 
-class UnaryHandler:
+class UnaryHealthHandler:
     """Implements `rpc.Handler`: one message in, one out."""
 
     __slots__ = ("_answer", "_call")
 
-    def __init__(self, call: Call, answer: Callable[[bytes], bytes]) -> None:
+    def __init__(self, call: ServerCall, answer: Callable[[bytes], bytes]) -> None:
         self._call = call
         self._answer = answer
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         try:
             self._call.send(self._answer(data))
-        except NotUnderstood as error:
+        except DecodeError as error:
             self._call.finish(INVALID_ARGUMENT, str(error))
         else:
             self._call.finish()
 
-    def half_closed(self) -> None:
+    def on_half_close(self) -> None:
         """After a message all is said already."""
         self._call.finish(INVALID_ARGUMENT, "no request")
 
-    def lost(self) -> None:
+    def on_cancel(self) -> None:
         """Nothing is kept."""
 
 
-class WatchHandler:
+class HealthWatchHandler:
     """Implements `rpc.Handler`: the status at once, then whenever it changes, until the client leaves."""
 
-    __slots__ = ("_call", "_interval", "_ready", "_standing", "_tasks", "_watching")
+    __slots__ = ("_call", "_interval", "_is_ready", "_long_lived_rpcs", "_tasks", "_watch_task")
 
-    def __init__(self, call: Call, ready: Ready, tasks: Tasks, standing: Standing, interval: float) -> None:
+    def __init__(
+        self, call: ServerCall, ready: IsReady, tasks: Tasks, standing: LongLivedRpcs, interval: float
+    ) -> None:
         self._call = call
-        self._ready = ready
+        self._is_ready = ready
         self._tasks = tasks
-        self._standing = standing
+        self._long_lived_rpcs = standing
         self._interval = interval
-        self._watching: asyncio.Task[None] | None = None
+        self._watch_task: asyncio.Task[None] | None = None
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         try:
-            name = codec.health_service(data)
-        except NotUnderstood as error:
+            name = codec.decode_health_check(data)
+        except DecodeError as error:
             self._call.finish(INVALID_ARGUMENT, str(error))
             return
-        if self._watching is None:
-            self._standing.add(self)
-            self._watching = self._tasks.spawn("health watch", self._watch(name))
+        if self._watch_task is None:
+            self._long_lived_rpcs.add(self)
+            self._watch_task = self._tasks.spawn("health watch", self._send_status_changes(name))
 
-    def half_closed(self) -> None:
+    def on_half_close(self) -> None:
         """The client has asked, and listens; or will never ask."""
-        if self._watching is None:
+        if self._watch_task is None:
             self._call.finish(INVALID_ARGUMENT, "no request")
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Finishes the RPC."""
-        self.lost()
+        self.on_cancel()
         self._call.finish()
 
-    def lost(self) -> None:
-        self._standing.discard(self)
-        if self._watching is not None:
-            self._watching.cancel()
+    def on_cancel(self) -> None:
+        self._long_lived_rpcs.discard(self)
+        if self._watch_task is not None:
+            self._watch_task.cancel()
 
-    async def _watch(self, name: str) -> None:
+    async def _send_status_changes(self, name: str) -> None:
         told: bool | None = None
         while True:
-            if (now := serving(name, self._ready)) is not told:
-                self._call.send(codec.health_status(now))
+            if (now := is_serving(name, self._is_ready)) is not told:
+                self._call.send(codec.encode_health_status(now))
                 told = now
             await asyncio.sleep(self._interval)

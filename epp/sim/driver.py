@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from epp.clock import Clock
-from epp.sim.engine import Engine
-from epp.sim.sequence import Sequence
+from epp.sim.engine import SimEngine
+from epp.sim.sequence import SimRequest
 
 
-class Feed:
+class ProgressSignal:
     """Lets one coroutine wait for the next progress of its sequence."""
 
     def __init__(self) -> None:
         self._waiter: asyncio.Future[None] | None = None
 
-    def progressed(self) -> None:
+    def on_progress(self) -> None:
         """Called by the driver."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -27,31 +27,31 @@ class Feed:
         await self._waiter
 
 
-class Driver:
+class EngineDriver:
     """The only one who touches `engine` while it serves."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: SimEngine, clock: Clock) -> None:
         self.engine = engine
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
 
-    async def run(self, sequence: Sequence) -> AsyncGenerator[int, None]:
+    async def generate(self, sequence: SimRequest) -> AsyncGenerator[int, None]:
         """Yields how many tokens the answer has, whenever that has grown, until it ends. Leaving early aborts."""
-        feed = Feed()
+        feed = ProgressSignal()
         sequence.listener = feed
-        self._catch_up()  # a late timer must not let the newcomer into a step that should have begun before
-        self.engine.add(sequence, self._clock.now())
-        self._arm()
+        self._advance_to_now()  # a late timer must not let the newcomer into a step that should have begun before
+        self.engine.add_request(sequence, self._clock.now())
+        self._schedule_timer()
         try:
             told = 0
-            while not sequence.finish:
-                if sequence.generated == told:
+            while not sequence.finish_reason:
+                if sequence.output_tokens == told:
                     await feed.wait()
-                if sequence.generated > told:
-                    told = sequence.generated
+                if sequence.output_tokens > told:
+                    told = sequence.output_tokens
                     yield told
         finally:
-            self.engine.abort(sequence, self._clock.now())
+            self.engine.abort_request(sequence, self._clock.now())
 
     def close(self) -> None:
         """Stops the clockwork; sequences in flight stay where they are."""
@@ -59,19 +59,19 @@ class Driver:
             self._timer.cancel()
             self._timer = None
 
-    def _arm(self) -> None:
-        if self._timer is None and self.engine.due is not None:
-            delay = max(0.0, self.engine.due - self._clock.now())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
+    def _schedule_timer(self) -> None:
+        if self._timer is None and self.engine.step_ends_at is not None:
+            delay = max(0.0, self.engine.step_ends_at - self._clock.now())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
-    def _fire(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        self._catch_up()
-        self._arm()
+        self._advance_to_now()
+        self._schedule_timer()
 
-    def _catch_up(self) -> None:
+    def _advance_to_now(self) -> None:
         now = self._clock.now()
-        while self.engine.due is not None and self.engine.due <= now:
-            for sequence in self.engine.advance():
+        while self.engine.step_ends_at is not None and self.engine.step_ends_at <= now:
+            for sequence in self.engine.complete_step():
                 if sequence.listener is not None:
-                    sequence.listener.progressed()
+                    sequence.listener.on_progress()

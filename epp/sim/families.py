@@ -8,114 +8,114 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from epp.sim.engine import Engine
-from epp.sim.stats import Histogram
+from epp.sim.engine import SimEngine
+from epp.sim.stats import SimHistogram
 
-Number = Callable[[Engine], float]
+ReadValue = Callable[[SimEngine], float]
 Label = tuple[str, str]
 
-ZERO: Number = lambda engine: 0.0  # noqa: E731
-ONE: Number = lambda engine: 1.0  # noqa: E731
+ZERO: ReadValue = lambda engine: 0.0  # noqa: E731
+ONE: ReadValue = lambda engine: 1.0  # noqa: E731
 
 
-class Gauge(NamedTuple):
+class ScalarFamily(NamedTuple):
     """Series of numbers, each with at most one label besides the common ones."""
 
     name: str
     help: str
-    series: tuple[tuple[Label | None, Number], ...]
-    kind: str = "gauge"
+    series: tuple[tuple[Label | None, ReadValue], ...]
+    type: str = "gauge"
     engine_label: bool = True
 
 
-class Buckets(NamedTuple):
+class HistogramFamily(NamedTuple):
     """One histogram."""
 
     name: str
     help: str
-    histogram: Callable[[Engine], Histogram]
+    histogram: Callable[[SimEngine], SimHistogram]
 
 
-def _one(number: Number) -> tuple[tuple[Label | None, Number], ...]:
+def _single_series(number: ReadValue) -> tuple[tuple[Label | None, ReadValue], ...]:
     return ((None, number),)
 
 
-def _by(label: str, **numbers: Number) -> tuple[tuple[Label | None, Number], ...]:
+def _series_by_label(label: str, **numbers: ReadValue) -> tuple[tuple[Label | None, ReadValue], ...]:
     return tuple(((label, value), number) for value, number in numbers.items())
 
 
-def _counter(name: str, text: str, number: Number = ZERO) -> Gauge:
-    return Gauge(name, text, _one(number), "counter")
+def _counter_family(name: str, text: str, number: ReadValue = ZERO) -> ScalarFamily:
+    return ScalarFamily(name, text, _single_series(number), "counter")
 
 
-def _finished(reason: str) -> Number:
-    return lambda engine: engine.stats.finished[reason]
+def _count_finished(reason: str) -> ReadValue:
+    return lambda engine: engine.stats.finished_requests[reason]
 
 
 _FLOPS = "per GPU (for Model Flops Utilization calculations)."
 _EXTERNAL = "from KV connector cross-instance cache sharing, in terms of number of"
 _SAMPLED = "Sampled metrics (controlled by --kv-cache-metrics-sample)."
 
-NUMBERS: tuple[Gauge, ...] = (
-    _counter("estimated_flops_per_gpu", f"Estimated number of floating point operations {_FLOPS}"),
-    _counter("estimated_read_bytes_per_gpu", f"Estimated number of bytes read from memory {_FLOPS}"),
-    _counter("estimated_write_bytes_per_gpu", f"Estimated number of bytes written to memory {_FLOPS}"),
-    Gauge(
+SCALAR_FAMILIES: tuple[ScalarFamily, ...] = (
+    _counter_family("estimated_flops_per_gpu", f"Estimated number of floating point operations {_FLOPS}"),
+    _counter_family("estimated_read_bytes_per_gpu", f"Estimated number of bytes read from memory {_FLOPS}"),
+    _counter_family("estimated_write_bytes_per_gpu", f"Estimated number of bytes written to memory {_FLOPS}"),
+    ScalarFamily(
         "num_requests_running",
         "Number of requests in model execution batches.",
-        _one(lambda engine: len(engine.running)),
+        _single_series(lambda engine: len(engine.running)),
     ),
-    Gauge(
+    ScalarFamily(
         "num_requests_waiting",
         "Number of requests waiting to be processed.",
-        _one(lambda engine: len(engine.waiting)),
+        _single_series(lambda engine: len(engine.waiting)),
     ),
-    Gauge(
+    ScalarFamily(
         "num_requests_waiting_by_reason",
         "Number of waiting requests by reason. Reason labels: 'capacity' = waiting for scheduling capacity; 'deferred'"
         " = deferred by transient constraints (LoRA budget, KV transfer, blocked status). Sum of all reasons equals"
         " vllm:num_requests_waiting.",
-        _by(
+        _series_by_label(
             "reason",
-            capacity=lambda engine: len(engine.waiting) - engine.deferred,
-            deferred=lambda engine: engine.deferred,
+            capacity=lambda engine: len(engine.waiting) - engine.deferred_count,
+            deferred=lambda engine: engine.deferred_count,
         ),
     ),
-    Gauge(
+    ScalarFamily(
         "engine_sleep_state",
         "Engine sleep state; awake = 0 means engine is sleeping; awake = 1 means engine is awake; weights_offloaded = 1"
         " means sleep level 1; discard_all = 1 means sleep level 2.",
-        _by("sleep_state", awake=ONE, weights_offloaded=ZERO, discard_all=ZERO),
+        _series_by_label("sleep_state", awake=ONE, weights_offloaded=ZERO, discard_all=ZERO),
     ),
-    Gauge(
+    ScalarFamily(
         "kv_cache_usage_perc",
         "KV-cache usage. 1 means 100 percent usage.",
-        _one(lambda engine: engine.pool.usage),
+        _single_series(lambda engine: engine.block_pool.usage),
     ),
-    _counter(
+    _counter_family(
         "prefix_cache_queries",
         "Prefix cache queries, in terms of number of queried tokens.",
         lambda engine: engine.stats.prefix_queries,
     ),
-    _counter(
+    _counter_family(
         "prefix_cache_hits",
         "Prefix cache hits, in terms of number of cached tokens.",
         lambda engine: engine.stats.prefix_hits,
     ),
-    _counter("external_prefix_cache_queries", f"External prefix cache queries {_EXTERNAL} queried tokens."),
-    _counter("external_prefix_cache_hits", f"External prefix cache hits {_EXTERNAL} cached tokens."),
-    _counter("mm_cache_queries", "Multi-modal cache queries, in terms of number of queried items."),
-    _counter("mm_cache_hits", "Multi-modal cache hits, in terms of number of cached items."),
-    _counter(
+    _counter_family("external_prefix_cache_queries", f"External prefix cache queries {_EXTERNAL} queried tokens."),
+    _counter_family("external_prefix_cache_hits", f"External prefix cache hits {_EXTERNAL} cached tokens."),
+    _counter_family("mm_cache_queries", "Multi-modal cache queries, in terms of number of queried items."),
+    _counter_family("mm_cache_hits", "Multi-modal cache hits, in terms of number of cached items."),
+    _counter_family(
         "num_preemptions",
         "Cumulative number of preemption from the engine.",
         lambda engine: engine.stats.preemptions,
     ),
-    _counter("prompt_tokens", "Number of prefill tokens processed.", lambda engine: engine.stats.prompt_tokens),
-    Gauge(
+    _counter_family("prompt_tokens", "Number of prefill tokens processed.", lambda engine: engine.stats.prompt_tokens),
+    ScalarFamily(
         "prompt_tokens_by_source",
         "Number of prompt tokens by source.",
-        _by(
+        _series_by_label(
             "source",
             local_compute=lambda engine: engine.stats.prompt_tokens - engine.stats.cached_tokens,
             local_cache_hit=lambda engine: engine.stats.cached_tokens,
@@ -123,17 +123,17 @@ NUMBERS: tuple[Gauge, ...] = (
         ),
         "counter",
     ),
-    _counter(
+    _counter_family(
         "prompt_tokens_cached",
         "Number of cached prompt tokens (local + external).",
         lambda engine: engine.stats.cached_tokens,
     ),
-    Gauge(
+    ScalarFamily(
         "prompt_tokens_cached_by_source",
         "Prefix-cache hit tokens by the cache tier that supplied them: device (local HBM), host (offloaded to DRAM),"
         " disk, p2p (transferred from another vLLM instance) or external_unspecified. Counted at admission; sums to"
         " vllm:prefix_cache_hits + vllm:external_prefix_cache_hits.",
-        _by(
+        _series_by_label(
             "source",
             device=lambda engine: engine.stats.prefix_hits,
             host=ZERO,
@@ -143,106 +143,118 @@ NUMBERS: tuple[Gauge, ...] = (
         ),
         "counter",
     ),
-    _counter(
+    _counter_family(
         "generation_tokens",
         "Number of generation tokens processed.",
         lambda engine: engine.stats.generation_tokens,
     ),
-    Gauge(
+    ScalarFamily(
         "request_success",
         "Count of successfully processed requests.",
         tuple(
-            (("finished_reason", reason), _finished(reason))
+            (("finished_reason", reason), _count_finished(reason))
             for reason in ("stop", "length", "abort", "error", "repetition")
         ),
         "counter",
     ),
-    Gauge(
+    ScalarFamily(
         "admission_rejections",
         "Number of admission attempts rejected by a queue limit, by reason.",
-        _by("reason", max_num_queued_reqs=lambda engine: engine.stats.rejected, max_num_queued_tokens=ZERO),
+        _series_by_label(
+            "reason", max_num_queued_reqs=lambda engine: engine.stats.admission_rejections, max_num_queued_tokens=ZERO
+        ),
         "counter",
         engine_label=False,
     ),
 )
 
-HISTOGRAMS: tuple[Buckets, ...] = (
-    Buckets("request_prompt_tokens", "Number of prefill tokens processed.", lambda e: e.stats.prompt_size),
-    Buckets("request_generation_tokens", "Number of generation tokens processed.", lambda e: e.stats.generation_size),
-    Buckets(
+HISTOGRAM_FAMILIES: tuple[HistogramFamily, ...] = (
+    HistogramFamily(
+        "request_prompt_tokens", "Number of prefill tokens processed.", lambda e: e.stats.request_prompt_tokens
+    ),
+    HistogramFamily(
+        "request_generation_tokens",
+        "Number of generation tokens processed.",
+        lambda e: e.stats.request_generation_tokens,
+    ),
+    HistogramFamily(
         "iteration_tokens_total", "Histogram of number of tokens per engine_step.", lambda e: e.stats.iteration_tokens
     ),
-    Buckets(
+    HistogramFamily(
         "request_max_num_generation_tokens",
         "Histogram of maximum number of requested generation tokens.",
-        lambda e: e.stats.max_generation_size,
+        lambda e: e.stats.request_max_generation_tokens,
     ),
-    Buckets("request_params_n", "Histogram of the n request parameter.", lambda e: e.stats.params_n),
-    Buckets(
+    HistogramFamily("request_params_n", "Histogram of the n request parameter.", lambda e: e.stats.request_params_n),
+    HistogramFamily(
         "request_params_max_tokens",
         "Histogram of the max_tokens request parameter.",
-        lambda e: e.stats.params_max_tokens,
+        lambda e: e.stats.request_params_max_tokens,
     ),
-    Buckets(
+    HistogramFamily(
         "time_to_first_token_seconds",
         "Histogram of time to first token in seconds.",
-        lambda e: e.stats.first_token,
+        lambda e: e.stats.time_to_first_token,
     ),
-    Buckets(
+    HistogramFamily(
         "inter_token_latency_seconds",
         "Histogram of inter-token latency in seconds.",
-        lambda e: e.stats.token_gap,
+        lambda e: e.stats.inter_token_latency,
     ),
-    Buckets(
+    HistogramFamily(
         "request_time_per_output_token_seconds",
         "Histogram of time_per_output_token_seconds per request.",
-        lambda e: e.stats.time_per_token,
+        lambda e: e.stats.time_per_output_token,
     ),
-    Buckets("e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", lambda e: e.stats.latency),
-    Buckets(
+    HistogramFamily(
+        "e2e_request_latency_seconds",
+        "Histogram of e2e request latency in seconds.",
+        lambda e: e.stats.e2e_request_latency,
+    ),
+    HistogramFamily(
         "request_queue_time_seconds",
         "Histogram of time spent in WAITING phase for request.",
-        lambda e: e.stats.queue_time,
+        lambda e: e.stats.request_queue_time,
     ),
-    Buckets(
+    HistogramFamily(
         "request_inference_time_seconds",
         "Histogram of time spent in RUNNING phase for request.",
-        lambda e: e.stats.inference_time,
+        lambda e: e.stats.request_inference_time,
     ),
-    Buckets(
+    HistogramFamily(
         "request_prefill_time_seconds",
         "Histogram of time spent in PREFILL phase for request.",
-        lambda e: e.stats.prefill_time,
+        lambda e: e.stats.request_prefill_time,
     ),
-    Buckets(
+    HistogramFamily(
         "request_decode_time_seconds",
         "Histogram of time spent in DECODE phase for request.",
-        lambda e: e.stats.decode_time,
+        lambda e: e.stats.request_decode_time,
     ),
-    Buckets(
+    HistogramFamily(
         "request_num_preemptions",
         "Histogram of the number of times a request was preempted.",
-        lambda e: e.stats.preemptions_each,
+        lambda e: e.stats.request_preemptions,
     ),
-    Buckets(
+    HistogramFamily(
         "request_prefill_kv_computed_tokens",
         "Histogram of new KV tokens computed during prefill (excluding cached tokens).",
-        lambda e: e.stats.computed_prompt,
+        lambda e: e.stats.prefill_computed_tokens,
     ),
-    Buckets(
+    HistogramFamily(
         "kv_block_lifetime_seconds",
         f"Histogram of KV cache block lifetime from allocation to eviction. {_SAMPLED}",
-        lambda e: e.stats.block_age,
+        lambda e: e.stats.kv_block_age,
     ),
-    Buckets(
+    HistogramFamily(
         "kv_block_idle_before_evict_seconds",
         f"Histogram of idle time before KV cache block eviction. {_SAMPLED}",
-        lambda e: e.stats.block_age,
+        lambda e: e.stats.kv_block_age,
     ),
-    Buckets(
+    HistogramFamily(
         "kv_block_reuse_gap_seconds",
         "Histogram of time gaps between consecutive KV cache block accesses. Only the most recent accesses are recorded"
         f" (ring buffer). {_SAMPLED}",
-        lambda e: e.stats.block_age,
+        lambda e: e.stats.kv_block_age,
     ),
 )

@@ -9,21 +9,21 @@ from types import TracebackType
 
 from aiohttp import web
 
-from epp.address import join_address
+from epp.address import join_host_port
 from epp.clock import Clock
 from epp.sim.api import ModelServer
-from epp.sim.engine import EngineConfig
+from epp.sim.engine import SimEngineConfig
 
 SHUTDOWN_SECONDS = 0.2
 """How long open answers may go on after `close`; aiohttp waits up to three times that."""
 
 
-class Fleet:
+class SimFleet:
     """Alike servers; `async with` starts and stops them."""
 
     def __init__(
         self,
-        config: EngineConfig,
+        config: SimEngineConfig,
         clock: Clock,
         *,
         ports: Sequence[int],
@@ -51,7 +51,7 @@ class Fleet:
             self._runners.append(runner)
             await web.TCPSite(runner, self._host, port).start()
             host, bound = runner.addresses[0][:2]
-            self.targets.append(join_address(host, bound))
+            self.targets.append(join_host_port(host, bound))
 
     async def close(self) -> None:
         """Stops listening, gives open answers a moment, stops the engines."""
@@ -59,7 +59,7 @@ class Fleet:
         for server in self.servers:
             server.close()
 
-    async def __aenter__(self) -> Fleet:
+    async def __aenter__(self) -> SimFleet:
         try:
             await self.start()
         except BaseException:

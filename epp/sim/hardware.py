@@ -55,14 +55,14 @@ class Gpu:
     flops: float
     bandwidth: float
     memory: float
-    linear: float
-    weights: float
-    attention: float
-    context: float
+    linear_efficiency: float
+    weight_efficiency: float
+    attention_efficiency: float
+    context_efficiency: float
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class TransformerModel:
     """A dense transformer in bf16; `kv_bytes` a token, over all layers."""
 
     parameters: float
@@ -71,34 +71,50 @@ class Model:
     kv_bytes: int
 
 
-H100 = Gpu(989e12, 3.35e12, 80e9, linear=0.478, weights=0.60, attention=0.31, context=0.48)
-A100 = Gpu(312e12, 2.04e12, 80e9, linear=0.62, weights=0.65, attention=0.50, context=0.48)
-LLAMA_3_8B = Model(8.03e9, layers=32, hidden=4096, kv_bytes=131_072)
-LLAMA_2_70B = Model(69e9, layers=80, hidden=8192, kv_bytes=327_680)
+H100 = Gpu(
+    989e12,
+    3.35e12,
+    80e9,
+    linear_efficiency=0.478,
+    weight_efficiency=0.60,
+    attention_efficiency=0.31,
+    context_efficiency=0.48,
+)
+A100 = Gpu(
+    312e12,
+    2.04e12,
+    80e9,
+    linear_efficiency=0.62,
+    weight_efficiency=0.65,
+    attention_efficiency=0.50,
+    context_efficiency=0.48,
+)
+LLAMA_3_8B = TransformerModel(8.03e9, layers=32, hidden=4096, kv_bytes=131_072)
+LLAMA_2_70B = TransformerModel(69e9, layers=80, hidden=8192, kv_bytes=327_680)
 
-BYTES_A_WEIGHT = 2
-MEMORY_SHARE = 0.9
+BYTES_PER_WEIGHT = 2
+GPU_MEMORY_UTILIZATION = 0.9
 """vLLM's `--gpu-memory-utilization` in its long-lived default."""
 WORKSPACE_BYTES = 3e9
 """Activations and CUDA graphs a GPU; an assumption."""
 
 
-def on(
-    name: str, gpu: Gpu, model: Model, *, gpus: int = 1, overhead: float = 0.002, sequence: float = 25e-6
+def build_hardware(
+    name: str, gpu: Gpu, model: TransformerModel, *, gpus: int = 1, overhead: float = 0.002, sequence: float = 25e-6
 ) -> Hardware:
     """`model` spread evenly over `gpus`; their communication is inside the measured efficiencies.
 
     `overhead` is the fit's remainder at batch 1. `sequence` is an assumption for V1's scheduler and sampler; the
     measured 2023 stack took 0.28 ms.
     """
-    weights = model.parameters * BYTES_A_WEIGHT
-    memory = gpus * (gpu.memory * MEMORY_SHARE - WORKSPACE_BYTES) - weights
+    weights = model.parameters * BYTES_PER_WEIGHT
+    memory = gpus * (gpu.memory * GPU_MEMORY_UTILIZATION - WORKSPACE_BYTES) - weights
     return Hardware(
         name=name,
-        token_seconds=2 * model.parameters / (gpus * gpu.flops * gpu.linear),
-        weight_seconds=weights / (gpus * gpu.bandwidth * gpu.weights),
-        pair_seconds=4 * model.hidden * model.layers / (gpus * gpu.flops * gpu.attention),
-        context_seconds=model.kv_bytes / (gpus * gpu.bandwidth * gpu.context),
+        token_seconds=2 * model.parameters / (gpus * gpu.flops * gpu.linear_efficiency),
+        weight_seconds=weights / (gpus * gpu.bandwidth * gpu.weight_efficiency),
+        pair_seconds=4 * model.hidden * model.layers / (gpus * gpu.flops * gpu.attention_efficiency),
+        context_seconds=model.kv_bytes / (gpus * gpu.bandwidth * gpu.context_efficiency),
         sequence_seconds=sequence,
         overhead_seconds=overhead,
         kv_tokens=int(memory / model.kv_bytes),
@@ -108,14 +124,14 @@ def on(
 FAST = Hardware("fast", 1e-6, 2e-4, 0.0, 0.0, 1e-6, 1e-4, 65_536)
 """No real machine: for tests that want answers at once."""
 
-PRESETS: Mapping[str, Hardware] = MappingProxyType(
+HARDWARE_PRESETS: Mapping[str, Hardware] = MappingProxyType(
     {
         hardware.name: hardware
         for hardware in (
-            on("h100-8b", H100, LLAMA_3_8B),
-            on("a100-8b", A100, LLAMA_3_8B),
-            on("4xh100-70b", H100, LLAMA_2_70B, gpus=4),
-            on("4xa100-70b", A100, LLAMA_2_70B, gpus=4),
+            build_hardware("h100-8b", H100, LLAMA_3_8B),
+            build_hardware("a100-8b", A100, LLAMA_3_8B),
+            build_hardware("4xh100-70b", H100, LLAMA_2_70B, gpus=4),
+            build_hardware("4xa100-70b", A100, LLAMA_2_70B, gpus=4),
             FAST,
         )
     }

@@ -17,18 +17,18 @@ TIMEOUT_SECONDS = 120.0
 
 
 @dataclass(slots=True)
-class Timing:
+class RequestTiming:
     """One request: when it was sent, in seconds from the start, and how its answer came.
 
     `ttft` and `gaps` (between pieces) are about text only: headers and the opening event with the role do not count.
     `error` is empty for an answer that came to its end.
     """
 
-    sent: float
+    sent_at: float
     group: int
-    ttft: float = 0.0
-    total: float = 0.0
-    gaps: list[float] = field(default_factory=list)
+    ttft_seconds: float = 0.0
+    total_seconds: float = 0.0
+    chunk_gap_seconds: list[float] = field(default_factory=list)
     prompt_tokens: int = 0
     output_tokens: int = 0
     text: str = ""
@@ -53,7 +53,7 @@ class _Event(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class Player:
+class ConversationPlayer:
     """Plays conversations against `base_url` (with or without `/v1`, as given by whoever runs the gateway)."""
 
     def __init__(self, base_url: str, model: str, answer_tokens: int, clock: Clock) -> None:
@@ -61,27 +61,29 @@ class Player:
         self._model = model
         self._answer_tokens = answer_tokens
         self._clock = clock
-        self._events = msgspec.json.Decoder(_Event)
+        self._event_decoder = msgspec.json.Decoder(_Event)
 
-    async def play(self, conversations: Sequence[Conversation]) -> list[Timing]:
+    async def play_conversations(self, conversations: Sequence[Conversation]) -> list[RequestTiming]:
         """All of them, each at its time whatever became of the others; the timings in order of sending."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http:
             start = self._clock.now()
-            played = await asyncio.gather(*(self._converse(http, each, start) for each in conversations))
-        return sorted((timing for timings in played for timing in timings), key=lambda timing: timing.sent)
+            played = await asyncio.gather(*(self._play_conversation(http, each, start) for each in conversations))
+        return sorted((timing for timings in played for timing in timings), key=lambda timing: timing.sent_at)
 
-    async def _converse(self, http: aiohttp.ClientSession, it: Conversation, start: float) -> list[Timing]:
-        await asyncio.sleep(max(0.0, start + it.at - self._clock.now()))
+    async def _play_conversation(
+        self, http: aiohttp.ClientSession, it: Conversation, start: float
+    ) -> list[RequestTiming]:
+        await asyncio.sleep(max(0.0, start + it.starts_at - self._clock.now()))
         messages = [{"role": "system", "content": it.system}]
-        timings: list[Timing] = []
+        timings: list[RequestTiming] = []
         for question, pause in zip(it.questions, it.pauses, strict=True):
             await asyncio.sleep(pause)
             messages.append({"role": "user", "content": question})
-            timing = Timing(self._clock.now() - start, it.group)
+            timing = RequestTiming(self._clock.now() - start, it.group)
             timings.append(timing)
             try:
-                await self._ask(http, messages, timing)
+                await self._send_request(http, messages, timing)
             except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
                 timing.error = f"{type(error).__name__}: {error}"
             if timing.error:
@@ -89,7 +91,9 @@ class Player:
             messages.append({"role": "assistant", "content": timing.text})
         return timings
 
-    async def _ask(self, http: aiohttp.ClientSession, messages: list[dict[str, str]], timing: Timing) -> None:
+    async def _send_request(
+        self, http: aiohttp.ClientSession, messages: list[dict[str, str]], timing: RequestTiming
+    ) -> None:
         body: dict[str, Any] = {
             "model": self._model,
             "messages": messages,
@@ -112,20 +116,20 @@ class Player:
                     done = True
                     break
                 now = self._clock.now()
-                if piece := self._read(line[6:], timing):
+                if piece := self._decode_event(line[6:], timing):
                     if pieces:
-                        timing.gaps.append(now - last)
+                        timing.chunk_gap_seconds.append(now - last)
                     else:
-                        timing.ttft = now - begin
+                        timing.ttft_seconds = now - begin
                     pieces.append(piece)
                     last = now
-        timing.total = last - begin
+        timing.total_seconds = last - begin
         timing.text = "".join(pieces)
         if not done:
             timing.error = "the answer was cut off"
 
-    def _read(self, data: bytes, timing: Timing) -> str:
-        event = self._events.decode(data)
+    def _decode_event(self, data: bytes, timing: RequestTiming) -> str:
+        event = self._event_decoder.decode(data)
         if event.usage is not None:
             timing.prompt_tokens = event.usage.prompt_tokens
             timing.output_tokens = event.usage.completion_tokens

@@ -12,9 +12,9 @@ from itertools import accumulate
 from prometheus_client.utils import floatToGoString
 
 from epp.clock import Clock
-from epp.sim.engine import Engine
-from epp.sim.families import HISTOGRAMS, NUMBERS, ZERO, Buckets, Gauge, Label
-from epp.sim.stats import Histogram
+from epp.sim.engine import SimEngine
+from epp.sim.families import HISTOGRAM_FAMILIES, SCALAR_FAMILIES, ZERO, HistogramFamily, Label, ScalarFamily
+from epp.sim.stats import SimHistogram
 
 CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 
@@ -54,85 +54,88 @@ _CACHE_CONFIG = {
 }
 
 
-def _go(value: float) -> str:
+def _format_go_float(value: float) -> str:
     return str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     # Go writes 1e+06 where repr writes 1000000.0; below that they agree and repr is cheap
-    return repr(float(value)) if abs(value) < 1e6 else _go(value)
+    return repr(float(value)) if abs(value) < 1e6 else _format_go_float(value)
 
 
-def _labels(pairs: list[Label]) -> str:
+def _format_labels(pairs: list[Label]) -> str:
     return "{" + ",".join(f'{name}="{value}"' for name, value in sorted(pairs)) + "}"
 
 
-class Page:
+class MetricsPage:
     """Renders the page of `engine`, whose base model is called `model`. `lora`: adapters can be loaded."""
 
-    def __init__(self, engine: Engine, model: str, clock: Clock, *, lora: bool = False) -> None:
+    def __init__(self, engine: SimEngine, model: str, clock: Clock, *, lora: bool = False) -> None:
         self._engine = engine
         self._clock = clock
-        self._created = _go(clock.wall())
-        self._common: list[Label] = [("engine", "0"), ("model_name", _escape(model))]
-        parts = [self._numbers(family) for family in NUMBERS]
-        parts += [self._buckets(family) for family in HISTOGRAMS]
+        self._created = _format_go_float(clock.wall())
+        self._common_labels: list[Label] = [("engine", "0"), ("model_name", _escape_label_value(model))]
+        parts = [self._scalar_renderer(family) for family in SCALAR_FAMILIES]
+        parts += [self._histogram_renderer(family) for family in HISTOGRAM_FAMILIES]
         if lora:
-            parts.append(self._adapters)
-        self._parts: list[Callable[[], str]] = [*parts, self._cache_config()]
-        self._seen: tuple[float, ...] = ()
+            parts.append(self._render_lora_info)
+        self._renderers: list[Callable[[], str]] = [*parts, self._cache_config_renderer()]
+        self._rendered_version: tuple[float, ...] = ()
         self._page = b""
 
     def render(self) -> bytes:
         """The page as of now."""
-        seen = self._state()
-        if seen != self._seen:
-            self._page = "".join([part() for part in self._parts]).encode()
-            self._seen = seen
+        seen = self._current_version()
+        if seen != self._rendered_version:
+            self._page = "".join([part() for part in self._renderers]).encode()
+            self._rendered_version = seen
         return self._page
 
-    def _state(self) -> tuple[float, ...]:
+    def _current_version(self) -> tuple[float, ...]:
         """Differs whenever something on the page does: steps count iterations, the rest changes between steps."""
         engine, stats = self._engine, self._engine.stats
         return (
             stats.iteration_tokens.count,
             len(engine.running),
             len(engine.waiting),
-            engine.pool.used,
+            engine.block_pool.used_count,
             stats.prefix_queries,
-            stats.finished["abort"],
-            stats.rejected,
-            max(stats.adapters.values(), default=0.0),
+            stats.finished_requests["abort"],
+            stats.admission_rejections,
+            max(stats.lora_states.values(), default=0.0),
         )
 
-    def _numbers(self, family: Gauge) -> Callable[[], str]:
-        counter = family.kind == "counter"
+    def _scalar_renderer(self, family: ScalarFamily) -> Callable[[], str]:
+        counter = family.type == "counter"
         name = f"vllm:{family.name}"
-        common = self._common if family.engine_label else self._common[1:]
-        labels = [_labels([*common, label] if label else common) for label, _ in family.series]
-        head, tail = _head(name + "_total" * counter, family.help, family.kind), ""
+        common = self._common_labels if family.engine_label else self._common_labels[1:]
+        labels = [_format_labels([*common, label] if label else common) for label, _ in family.series]
+        head, tail = _format_header(name + "_total" * counter, family.help, family.type), ""
         if counter:
-            tail = _head(f"{name}_created", family.help, "gauge")
+            tail = _format_header(f"{name}_created", family.help, "gauge")
             tail += "".join(f"{name}_created{each} {self._created}\n" for each in labels)
             name += "_total"
         lines = [(f"{name}{each} ", number) for each, (_, number) in zip(labels, family.series, strict=True)]
         engine = self._engine
 
         def render() -> str:
-            return head + "".join([f"{line}{_number(number(engine))}\n" for line, number in lines]) + tail
+            return head + "".join([f"{line}{_format_number(number(engine))}\n" for line, number in lines]) + tail
 
         if all(number is ZERO for _, number in lines):
             constant = render()
             return lambda: constant
         return render
 
-    def _buckets(self, family: Buckets) -> Callable[[], str]:
+    def _histogram_renderer(self, family: HistogramFamily) -> Callable[[], str]:
         name = f"vllm:{family.name}"
         histogram = family.histogram(self._engine)
-        labels = _labels(self._common)
-        head = _head(name, family.help, "histogram")
-        tail = _head(f"{name}_created", family.help, "gauge") + f"{name}_created{labels} {self._created}\n"
-        lines = [f"{name}_bucket{_labels([*self._common, ('le', _go(bound))])} " for bound in histogram.bounds]
+        labels = _format_labels(self._common_labels)
+        head = _format_header(name, family.help, "histogram")
+        tail = _format_header(f"{name}_created", family.help, "gauge") + f"{name}_created{labels} {self._created}\n"
+        lines = [
+            f"{name}_bucket{_format_labels([*self._common_labels, ('le', _format_go_float(bound))])} "
+            for bound in histogram.bounds
+        ]
         version, text = -1, ""
 
         def render() -> str:
@@ -140,46 +143,49 @@ class Page:
             if version != histogram.version:
                 version = histogram.version
                 counts = [f"{line}{count}.0\n" for line, count in zip(lines, accumulate(histogram.counts), strict=True)]
-                text = f"{head}{''.join(counts)}{_totals(name, labels, histogram)}{tail}"
+                text = f"{head}{''.join(counts)}{_format_totals(name, labels, histogram)}{tail}"
             return text
 
         return render
 
-    def _adapters(self) -> str:
+    def _render_lora_info(self) -> str:
         """One series per combination ever seen; the one with the greatest value is the present one."""
         offset = self._clock.wall() - self._clock.now()
         name = "vllm:lora_requests_info"
         maximum = ("max_lora", str(self._engine.config.max_loras))
-        lines = [_head(name, "Running stats on lora requests.", "gauge")]
-        for (running, waiting), seen in self._engine.stats.adapters.items():
+        lines = [_format_header(name, "Running stats on lora requests.", "gauge")]
+        for (running, waiting), seen in self._engine.stats.lora_states.items():
             pairs = [maximum, ("running_lora_adapters", running), ("waiting_lora_adapters", waiting)]
-            lines.append(f"{name}{_labels(pairs)} {_go(seen + offset)}\n")
+            lines.append(f"{name}{_format_labels(pairs)} {_format_go_float(seen + offset)}\n")
         return "".join(lines)
 
-    def _cache_config(self) -> Callable[[], str]:
+    def _cache_config_renderer(self) -> Callable[[], str]:
         config = self._engine.config
-        tokens = config.blocks * config.block_size
+        tokens = config.total_blocks * config.block_size
         known = {
             "block_size": config.block_size,
             "effective_attention_block_size": config.block_size,
             "enable_prefix_caching": config.enable_prefix_caching,
-            "kv_cache_max_concurrency": tokens / config.context,
+            "kv_cache_max_concurrency": tokens / config.context_tokens,
             "kv_cache_size_tokens": tokens,
-            "num_gpu_blocks": config.blocks,
+            "num_gpu_blocks": config.total_blocks,
         }
         pairs = [(key, str(value)) for key, value in {**_CACHE_CONFIG, **known}.items()]
         name = "vllm:cache_config_info"
-        text = _head(name, "Information of the LLMEngine CacheConfig", "gauge") + f"{name}{_labels(pairs)} 1.0\n"
+        text = (
+            _format_header(name, "Information of the LLMEngine CacheConfig", "gauge")
+            + f"{name}{_format_labels(pairs)} 1.0\n"
+        )
         return lambda: text
 
 
-def _escape(value: str) -> str:
+def _escape_label_value(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _head(name: str, text: str, kind: str) -> str:
+def _format_header(name: str, text: str, kind: str) -> str:
     return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
 
 
-def _totals(name: str, labels: str, histogram: Histogram) -> str:
-    return f"{name}_count{labels} {histogram.count}.0\n{name}_sum{labels} {_number(histogram.sum)}\n"
+def _format_totals(name: str, labels: str, histogram: SimHistogram) -> str:
+    return f"{name}_count{labels} {histogram.count}.0\n{name}_sum{labels} {_format_number(histogram.sum)}\n"

@@ -7,13 +7,13 @@ from typing import Protocol
 from epp.sim import blocks, tokens
 
 
-class Listener(Protocol):
+class ProgressListener(Protocol):
     """Who wants to know that a sequence got a token or ended. Must not block."""
 
-    def progressed(self) -> None: ...
+    def on_progress(self) -> None: ...
 
 
-class Sequence:
+class SimRequest:
     """What the engine knows of a request; made by the client, changed by the engine only.
 
     `hashes` are those of the full blocks so far, prompt and answer; `tail` holds the tokens after them. `stop_at` is
@@ -23,27 +23,27 @@ class Sequence:
     """
 
     __slots__ = (
-        "adapter",
         "arrived_at",
+        "block_hashes",
         "blocks",
+        "cached_blocks",
         "cached_tokens",
-        "computed",
-        "finish",
+        "computed_tokens",
+        "finish_reason",
         "first_token_at",
-        "generated",
-        "hashes",
-        "id",
         "last_token_at",
         "listener",
+        "lora_name",
         "max_tokens",
-        "preemptions",
+        "output_tokens",
+        "partial_block",
+        "preemption_count",
         "prompt_tokens",
-        "root",
+        "request_id",
+        "root_hash",
         "scheduled_at",
         "seed",
-        "stop_at",
-        "stored",
-        "tail",
+        "stop_length",
     )
 
     def __init__(
@@ -57,33 +57,33 @@ class Sequence:
         stop_at: int | None = None,
         seed: int = 0,
         adapter: str = "",
-        root: int = blocks.ROOT,
-        listener: Listener | None = None,
+        root: int = blocks.ROOT_HASH,
+        listener: ProgressListener | None = None,
     ) -> None:
-        self.id = id
+        self.request_id = id
         self.prompt_tokens = prompt_tokens
-        self.hashes = hashes
-        self.tail = bytearray(tail)
+        self.block_hashes = hashes
+        self.partial_block = bytearray(tail)
         self.max_tokens = max_tokens
-        self.stop_at = max_tokens if stop_at is None else min(stop_at, max_tokens)
+        self.stop_length = max_tokens if stop_at is None else min(stop_at, max_tokens)
         self.seed = seed
-        self.adapter = adapter
-        self.root = root
+        self.lora_name = adapter
+        self.root_hash = root
         self.listener = listener
         self.blocks: list[int] = []
-        self.stored = 0  # leading blocks that others can find
-        self.computed = 0  # tokens whose KV exists
-        self.generated = 0
+        self.cached_blocks = 0  # leading blocks that others can find
+        self.computed_tokens = 0  # tokens whose KV exists
+        self.output_tokens = 0
         self.cached_tokens = 0
-        self.preemptions = 0
-        self.finish = ""
+        self.preemption_count = 0
+        self.finish_reason = ""
         self.arrived_at = 0.0
         self.scheduled_at: float | None = None
         self.first_token_at: float | None = None
         self.last_token_at: float | None = None
 
     @classmethod
-    def of_prompt(
+    def from_prompt(
         cls,
         prompt: bytes,
         block_size: int,
@@ -94,15 +94,15 @@ class Sequence:
         seed: int = 0,
         adapter: str = "",
         salt: str = "",
-        listener: Listener | None = None,
-    ) -> Sequence:
+        listener: ProgressListener | None = None,
+    ) -> SimRequest:
         """From prompt tokens as `epp.sim.tokens` makes them."""
-        width = block_size * tokens.WIDTH
-        root = blocks.root(adapter, salt)
-        hashes = blocks.chained(prompt, width, root)
+        width = block_size * tokens.TOKEN_BYTES
+        root = blocks.root_hash(adapter, salt)
+        hashes = blocks.hash_full_blocks(prompt, width, root)
         return cls(
             id=id,
-            prompt_tokens=tokens.count(prompt),
+            prompt_tokens=tokens.count_tokens(prompt),
             hashes=hashes,
             tail=prompt[len(hashes) * width :],
             max_tokens=max_tokens,
@@ -114,15 +114,15 @@ class Sequence:
         )
 
     @property
-    def tokens(self) -> int:
+    def total_tokens(self) -> int:
         """Prompt and answer so far."""
-        return self.prompt_tokens + self.generated
+        return self.prompt_tokens + self.output_tokens
 
-    def grow(self, block_bytes: int) -> None:
+    def append_token(self, block_bytes: int) -> None:
         """The next token of the answer; closes a block when it fills one."""
-        self.tail += tokens.piece(self.seed, self.generated).encode()
-        self.generated += 1
-        if len(self.tail) >= block_bytes:
-            parent = self.hashes[-1] if self.hashes else self.root
-            self.hashes.append(blocks.chain(parent, bytes(self.tail)))
-            self.tail.clear()
+        self.partial_block += tokens.answer_token(self.seed, self.output_tokens).encode()
+        self.output_tokens += 1
+        if len(self.partial_block) >= block_bytes:
+            parent = self.block_hashes[-1] if self.block_hashes else self.root_hash
+            self.block_hashes.append(blocks.hash_block(parent, bytes(self.partial_block)))
+            self.partial_block.clear()

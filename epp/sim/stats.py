@@ -5,26 +5,26 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence as Values
 
-from epp.sim.sequence import Sequence
+from epp.sim.sequence import SimRequest
 
 INFINITY = float("inf")
 
 
-def _bounds(text: str) -> tuple[float, ...]:
+def _parse_bounds(text: str) -> tuple[float, ...]:
     return tuple(float(bound) for bound in text.split())
 
 
-TOKENS = _bounds("1 2 5 10 20 50 100 200 500 1000 2000")
-ITERATION = _bounds("1 8 16 32 64 128 256 512 1024 2048 4096 8192 16384")
-FIRST_TOKEN = _bounds(".001 .005 .01 .02 .04 .06 .08 .1 .25 .5 .75 1 2.5 5 7.5 10 20 40 80 160 640 2560")
-TOKEN_GAP = _bounds(".01 .025 .05 .075 .1 .15 .2 .3 .4 .5 .75 1 2.5 5 7.5 10 20 40 80")
-LATENCY = _bounds(".3 .5 .8 1 1.5 2 2.5 5 10 15 20 30 40 50 60 120 240 480 960 1920 7680")
-BLOCK_AGE = _bounds(".001 .002 .005 .01 .02 .05 .1 .2 .5 1 2 5 10 20 30 60 120 300 600 1200 1800")
-FEW = _bounds("1 2 5 10 20")
-PREEMPTIONS = _bounds("1 2 3 4 5 10 20")
+TOKEN_COUNT_BOUNDS = _parse_bounds("1 2 5 10 20 50 100 200 500 1000 2000")
+ITERATION_TOKEN_BOUNDS = _parse_bounds("1 8 16 32 64 128 256 512 1024 2048 4096 8192 16384")
+TTFT_BOUNDS = _parse_bounds(".001 .005 .01 .02 .04 .06 .08 .1 .25 .5 .75 1 2.5 5 7.5 10 20 40 80 160 640 2560")
+INTER_TOKEN_BOUNDS = _parse_bounds(".01 .025 .05 .075 .1 .15 .2 .3 .4 .5 .75 1 2.5 5 7.5 10 20 40 80")
+REQUEST_LATENCY_BOUNDS = _parse_bounds(".3 .5 .8 1 1.5 2 2.5 5 10 15 20 30 40 50 60 120 240 480 960 1920 7680")
+BLOCK_AGE_BOUNDS = _parse_bounds(".001 .002 .005 .01 .02 .05 .1 .2 .5 1 2 5 10 20 30 60 120 300 600 1200 1800")
+SMALL_COUNT_BOUNDS = _parse_bounds("1 2 5 10 20")
+PREEMPTION_BOUNDS = _parse_bounds("1 2 3 4 5 10 20")
 
 
-class Histogram:
+class SimHistogram:
     """Counts per bucket; `version` changes with every observation."""
 
     __slots__ = ("bounds", "counts", "sum", "version")
@@ -45,7 +45,7 @@ class Histogram:
         return self.version
 
 
-class Stats:
+class EngineStats:
     """Everything counted since the engine started. Token counters follow vLLM 0.32 (`vllm/v1/metrics`):
 
     prefix queries and hits are counted at first admission and not again after a preemption; prompt tokens when the
@@ -59,58 +59,58 @@ class Stats:
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.generation_tokens = 0
-        self.rejected = 0
-        self.finished = {"stop": 0, "length": 0, "abort": 0, "error": 0, "repetition": 0}
-        self.adapters: dict[tuple[str, str], float] = {}  # running, waiting, as vLLM writes them -> when last so
-        self.iteration_tokens = Histogram(ITERATION)
-        self.prompt_size = Histogram(TOKENS)
-        self.generation_size = Histogram(TOKENS)
-        self.max_generation_size = Histogram(TOKENS)
-        self.params_n = Histogram(FEW)
-        self.params_max_tokens = Histogram(TOKENS)
-        self.first_token = Histogram(FIRST_TOKEN)
-        self.token_gap = Histogram(TOKEN_GAP)
-        self.time_per_token = Histogram(TOKEN_GAP)
-        self.latency = Histogram(LATENCY)
-        self.queue_time = Histogram(LATENCY)
-        self.inference_time = Histogram(LATENCY)
-        self.prefill_time = Histogram(LATENCY)
-        self.decode_time = Histogram(LATENCY)
-        self.preemptions_each = Histogram(PREEMPTIONS)
-        self.computed_prompt = Histogram(TOKENS)
-        self.block_age = Histogram(BLOCK_AGE)  # stays empty, as without `--kv-cache-metrics`
+        self.admission_rejections = 0
+        self.finished_requests = {"stop": 0, "length": 0, "abort": 0, "error": 0, "repetition": 0}
+        self.lora_states: dict[tuple[str, str], float] = {}  # running, waiting, as vLLM writes them -> when last so
+        self.iteration_tokens = SimHistogram(ITERATION_TOKEN_BOUNDS)
+        self.request_prompt_tokens = SimHistogram(TOKEN_COUNT_BOUNDS)
+        self.request_generation_tokens = SimHistogram(TOKEN_COUNT_BOUNDS)
+        self.request_max_generation_tokens = SimHistogram(TOKEN_COUNT_BOUNDS)
+        self.request_params_n = SimHistogram(SMALL_COUNT_BOUNDS)
+        self.request_params_max_tokens = SimHistogram(TOKEN_COUNT_BOUNDS)
+        self.time_to_first_token = SimHistogram(TTFT_BOUNDS)
+        self.inter_token_latency = SimHistogram(INTER_TOKEN_BOUNDS)
+        self.time_per_output_token = SimHistogram(INTER_TOKEN_BOUNDS)
+        self.e2e_request_latency = SimHistogram(REQUEST_LATENCY_BOUNDS)
+        self.request_queue_time = SimHistogram(REQUEST_LATENCY_BOUNDS)
+        self.request_inference_time = SimHistogram(REQUEST_LATENCY_BOUNDS)
+        self.request_prefill_time = SimHistogram(REQUEST_LATENCY_BOUNDS)
+        self.request_decode_time = SimHistogram(REQUEST_LATENCY_BOUNDS)
+        self.request_preemptions = SimHistogram(PREEMPTION_BOUNDS)
+        self.prefill_computed_tokens = SimHistogram(TOKEN_COUNT_BOUNDS)
+        self.kv_block_age = SimHistogram(BLOCK_AGE_BOUNDS)  # stays empty, as without `--kv-cache-metrics`
 
-    def admitted(self, sequence: Sequence) -> None:
+    def record_admission(self, sequence: SimRequest) -> None:
         """First admission: the prefix was looked up."""
         self.prefix_queries += sequence.prompt_tokens
         self.prefix_hits += sequence.cached_tokens
 
-    def token(self, sequence: Sequence, now: float) -> None:
+    def record_token(self, sequence: SimRequest, now: float) -> None:
         """One more token of an answer, before the sequence's own times change."""
         self.generation_tokens += 1
         if sequence.last_token_at is None:
-            self.first_token.observe(now - sequence.arrived_at)
+            self.time_to_first_token.observe(now - sequence.arrived_at)
             self.prompt_tokens += sequence.prompt_tokens
             self.cached_tokens += sequence.cached_tokens
         else:
-            self.token_gap.observe(now - sequence.last_token_at)
+            self.inter_token_latency.observe(now - sequence.last_token_at)
 
-    def ended(self, sequence: Sequence, now: float) -> None:
+    def record_finish(self, sequence: SimRequest, now: float) -> None:
         """A sequence is over; aborted ones are counted and not measured."""
-        self.finished[sequence.finish] += 1
+        self.finished_requests[sequence.finish_reason] += 1
         scheduled, first, last = sequence.scheduled_at, sequence.first_token_at, sequence.last_token_at
-        if sequence.finish == "abort" or scheduled is None or first is None or last is None:
+        if sequence.finish_reason == "abort" or scheduled is None or first is None or last is None:
             return
-        self.prompt_size.observe(sequence.prompt_tokens)
-        self.generation_size.observe(sequence.generated)
-        self.max_generation_size.observe(sequence.generated)
-        self.params_n.observe(1)
-        self.params_max_tokens.observe(sequence.max_tokens)
-        self.time_per_token.observe((last - first) / max(1, sequence.generated - 1))
-        self.latency.observe(now - sequence.arrived_at)
-        self.queue_time.observe(scheduled - sequence.arrived_at)
-        self.inference_time.observe(last - scheduled)
-        self.prefill_time.observe(first - scheduled)
-        self.decode_time.observe(last - first)
-        self.preemptions_each.observe(sequence.preemptions)
-        self.computed_prompt.observe(sequence.prompt_tokens - sequence.cached_tokens)
+        self.request_prompt_tokens.observe(sequence.prompt_tokens)
+        self.request_generation_tokens.observe(sequence.output_tokens)
+        self.request_max_generation_tokens.observe(sequence.output_tokens)
+        self.request_params_n.observe(1)
+        self.request_params_max_tokens.observe(sequence.max_tokens)
+        self.time_per_output_token.observe((last - first) / max(1, sequence.output_tokens - 1))
+        self.e2e_request_latency.observe(now - sequence.arrived_at)
+        self.request_queue_time.observe(scheduled - sequence.arrived_at)
+        self.request_inference_time.observe(last - scheduled)
+        self.request_prefill_time.observe(first - scheduled)
+        self.request_decode_time.observe(last - first)
+        self.request_preemptions.observe(sequence.preemption_count)
+        self.prefill_computed_tokens.observe(sequence.prompt_tokens - sequence.cached_tokens)

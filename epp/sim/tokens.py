@@ -15,90 +15,94 @@ from typing import Any
 
 import xxhash
 
-WIDTH = 4
+TOKEN_BYTES = 4
 IMAGE_TOKENS = 576
 """Tokens of an image or other media item: LLaVA-1.5's patch count."""
 
 _CONSONANTS = "bdfgklmnprstvz"
 _VOWELS = "aeiou"
-_STARTS = tuple(f" {a}{b}{c}" for a in _CONSONANTS for b in _VOWELS for c in "nrlst")
-_REST = tuple(f"{a}{b}{c}{d}" for a in _CONSONANTS for b in _VOWELS for c in "lmnrst" for d in _VOWELS)
-_PIECES = _STARTS * 3 + _REST
+_WORD_STARTS = tuple(f" {a}{b}{c}" for a in _CONSONANTS for b in _VOWELS for c in "nrlst")
+_WORD_CONTINUATIONS = tuple(f"{a}{b}{c}{d}" for a in _CONSONANTS for b in _VOWELS for c in "lmnrst" for d in _VOWELS)
+_VOCABULARY = _WORD_STARTS * 3 + _WORD_CONTINUATIONS
 
 
-def encode(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
     """Text as tokens; the last one is padded."""
     data = text.encode("utf-8", "replace")
-    return data + b"\0" * (-len(data) % WIDTH)
+    return data + b"\0" * (-len(data) % TOKEN_BYTES)
 
 
-def from_ids(ids: Iterable[int]) -> bytes:
+def pack_token_ids(ids: Iterable[int]) -> bytes:
     """Token ids that the client counted itself, one token each."""
     values = list(ids)
     return struct.pack(f"<{len(values)}I", *(value & 0xFFFFFFFF for value in values))
 
 
-def count(data: bytes) -> int:
+def count_tokens(data: bytes) -> int:
     """How many tokens that is."""
-    return len(data) // WIDTH
+    return len(data) // TOKEN_BYTES
 
 
-def ids(data: bytes) -> list[int]:
+def unpack_token_ids(data: bytes) -> list[int]:
     """Tokens as integers, for `/tokenize`."""
-    return list(struct.unpack(f"<{count(data)}I", data))
+    return list(struct.unpack(f"<{count_tokens(data)}I", data))
 
 
-def chat(messages: Iterable[Mapping[str, Any]], tools: Any = None) -> bytes:
+def encode_chat(messages: Iterable[Mapping[str, Any]], tools: Any = None) -> bytes:
     """A conversation under a ChatML-like template, ending where the assistant is to speak.
 
     The tokens of a conversation start with the tokens of every earlier state of it.
     """
     parts = []
     if tools:
-        parts += [encode("<|im_start|>tools\n"), encode(json.dumps(tools, sort_keys=True)), encode("<|im_end|>\n")]
+        parts += [
+            encode_text("<|im_start|>tools\n"),
+            encode_text(json.dumps(tools, sort_keys=True)),
+            encode_text("<|im_end|>\n"),
+        ]
     for message in messages:
-        parts.append(encode(f"<|im_start|>{message.get('role', 'user')}\n"))
-        parts.append(_content(message.get("content")))
+        parts.append(encode_text(f"<|im_start|>{message.get('role', 'user')}\n"))
+        parts.append(_encode_content(message.get("content")))
         if calls := message.get("tool_calls"):
-            parts.append(encode(json.dumps(calls, sort_keys=True)))
-        parts.append(encode("<|im_end|>\n"))
-    parts.append(encode("<|im_start|>assistant\n"))
+            parts.append(encode_text(json.dumps(calls, sort_keys=True)))
+        parts.append(encode_text("<|im_end|>\n"))
+    parts.append(encode_text("<|im_start|>assistant\n"))
     return b"".join(parts)
 
 
-def _content(content: Any) -> bytes:
+def _encode_content(content: Any) -> bytes:
     if isinstance(content, str):
-        return encode(content)
+        return encode_text(content)
     if not isinstance(content, list):
         return b""
     return b"".join(
-        encode(str(part.get("text", ""))) if part.get("type") == "text" else _media(part)
+        encode_text(str(part.get("text", ""))) if part.get("type") == "text" else _encode_media(part)
         for part in content
         if isinstance(part, dict)
     )
 
 
-def _media(part: Mapping[str, Any]) -> bytes:
+def _encode_media(part: Mapping[str, Any]) -> bytes:
     digest = xxhash.xxh32_digest(json.dumps(part, sort_keys=True).encode())
     return digest * IMAGE_TOKENS
 
 
-def piece(seed: int, index: int) -> str:
+def answer_token(seed: int, index: int) -> str:
     """The token at `index` of the answer that belongs to `seed`: `WIDTH` ASCII letters of pseudo-language."""
     mixed = ((seed ^ (index + 1) * 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    return _PIECES[(mixed >> 33) % len(_PIECES)]
+    return _VOCABULARY[(mixed >> 33) % len(_VOCABULARY)]
 
 
-def answer(seed: int, start: int, end: int) -> str:
+def answer_text(seed: int, start: int, end: int) -> str:
     """The tokens `start` to `end` of an answer, as text."""
-    return "".join([piece(seed, index) for index in range(start, end)])
+    return "".join([answer_token(seed, index) for index in range(start, end)])
 
 
-def natural_length(seed: int, mean: int = 128) -> int:
+def natural_answer_length(seed: int, mean: int = 128) -> int:
     """How long an answer is that nobody limits: between half and one and a half of `mean`, fixed by `seed`."""
     return mean // 2 + seed % mean
 
 
-def seed(prompt: bytes) -> int:
+def answer_seed(prompt: bytes) -> int:
     """What fixes the answer to a prompt: the same everywhere, every time."""
     return int(xxhash.xxh3_64_intdigest(prompt))

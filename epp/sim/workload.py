@@ -9,7 +9,7 @@ from epp.sim import tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class WorkloadProfile:
     """`groups` system prompts of `system_tokens`; conversations begin at `rate` a second (Poisson), each in a group by
     chance, and take `turns` turns of `question_tokens`, answered with `answer_tokens`, a mean of `think_seconds` apart
     (exponential). Token counts are those of `epp.sim.tokens`, the chat template's own not counted.
@@ -29,27 +29,27 @@ class Profile:
 class Conversation:
     """When it begins, in seconds from the start; who speaks; what is asked, with the pause before each question."""
 
-    at: float
+    starts_at: float
     group: int
     system: str
     questions: tuple[str, ...]
     pauses: tuple[float, ...]
 
 
-def conversations(profile: Profile, rng: Random) -> list[Conversation]:
+def generate_conversations(profile: WorkloadProfile, rng: Random) -> list[Conversation]:
     """The workload, in order of beginning; equal seeds give equal workloads."""
-    systems = [_text(profile.system_tokens, rng) for _ in range(profile.groups)]
+    systems = [_generate_text(profile.system_tokens, rng) for _ in range(profile.groups)]
     made = []
     at = 0.0
     for _ in range(profile.conversations):
         at += rng.expovariate(profile.rate)
         group = rng.randrange(profile.groups)
-        questions = tuple(_text(profile.question_tokens, rng) for _ in range(profile.turns))
+        questions = tuple(_generate_text(profile.question_tokens, rng) for _ in range(profile.turns))
         pauses = (0.0, *(rng.expovariate(1 / profile.think_seconds) for _ in range(profile.turns - 1)))
         made.append(Conversation(at, group, systems[group], questions, pauses))
     return made
 
 
-def _text(count: int, rng: Random) -> str:
+def _generate_text(count: int, rng: Random) -> str:
     """Pseudo-language of `count` tokens."""
-    return tokens.answer(rng.getrandbits(64), 0, count)
+    return tokens.answer_text(rng.getrandbits(64), 0, count)

@@ -3,7 +3,15 @@
 Imports no test framework.
 """
 
-from epp.testing.builders import endpoint, endpoints, request
+from epp.testing.builders import build_endpoint, build_endpoints, build_request
 from epp.testing.contracts import check_filter, check_picker, check_producer, check_scorer
 
-__all__ = ["check_filter", "check_picker", "check_producer", "check_scorer", "endpoint", "endpoints", "request"]
+__all__ = [
+    "check_filter",
+    "check_picker",
+    "check_producer",
+    "check_scorer",
+    "build_endpoint",
+    "build_endpoints",
+    "build_request",
+]

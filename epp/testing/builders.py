@@ -12,38 +12,38 @@ from typing import Any, Final
 import numpy as np
 
 from epp.api import (
-    COUNTED,
-    NO_ADAPTERS,
-    PREFIX_BLOCKS,
-    SCRAPED,
+    LEDGER_COLUMNS,
+    NO_LORA_ADAPTERS,
+    PREFIX_MATCH_BLOCKS,
+    SCRAPED_COLUMNS,
     UNCACHED_TOKENS,
-    Adapters,
     Column,
     Endpoint,
     Endpoints,
-    Fact,
+    LoraAdapters,
     Request,
+    RequestAttribute,
     Snapshot,
     Values,
 )
 
-COLUMNS: Final[Mapping[str, Column]] = {
-    column.name: column for column in (*SCRAPED, *COUNTED, PREFIX_BLOCKS, UNCACHED_TOKENS)
+COLUMNS_BY_NAME: Final[Mapping[str, Column]] = {
+    column.name: column for column in (*SCRAPED_COLUMNS, *LEDGER_COLUMNS, PREFIX_MATCH_BLOCKS, UNCACHED_TOKENS)
 }
 """What `endpoints` accepts by name; others go into `columns`."""
 
 
-def endpoint(position: int, labels: Mapping[str, str] | None = None) -> Endpoint:
+def build_endpoint(position: int, labels: Mapping[str, str] | None = None) -> Endpoint:
     """The endpoint `e<position>` at 10.0.x.y:8000."""
     address = f"10.0.{position // 250}.{position % 250 + 1}"
     return Endpoint(name=f"e{position}", address=address, port=8000, labels=labels or {}, pod=f"e{position}")
 
 
-def endpoints(
+def build_endpoints(
     count: int | None = None,
     *,
     labels: Sequence[Mapping[str, str]] | None = None,
-    adapters: Sequence[Adapters] | None = None,
+    adapters: Sequence[LoraAdapters] | None = None,
     columns: Mapping[Column, Sequence[float] | Values] | None = None,
     **values: Sequence[float] | Values,
 ) -> Endpoints:
@@ -51,10 +51,12 @@ def endpoints(
 
     Raises `TypeError` for a column that does not exist and `ValueError` for lengths that differ.
     """
-    unknown = set(values) - set(COLUMNS)
+    unknown = set(values) - set(COLUMNS_BY_NAME)
     if unknown:
-        raise TypeError(f"no column {', '.join(sorted(unknown))}; there are {', '.join(COLUMNS)}, others by `columns`")
-    given = {**{COLUMNS[name]: found for name, found in values.items()}, **(columns or {})}
+        raise TypeError(
+            f"no column {', '.join(sorted(unknown))}; there are {', '.join(COLUMNS_BY_NAME)}, others by `columns`"
+        )
+    given = {**{COLUMNS_BY_NAME[name]: found for name, found in values.items()}, **(columns or {})}
     lengths = {len(found) for found in (*given.values(), *(each for each in (labels, adapters) if each is not None))}
     lengths |= {count} if count is not None else set()
     if len(lengths) > 1:
@@ -62,22 +64,22 @@ def endpoints(
     n = lengths.pop() if lengths else 0
     snapshot = Snapshot(
         columns={column: np.array(found, np.float32) for column, found in given.items()},
-        endpoints=[endpoint(i, labels[i] if labels is not None else None) for i in range(n)],
-        live=np.arange(n),
-        adapters=adapters if adapters is not None else [NO_ADAPTERS] * n,
+        endpoints=[build_endpoint(i, labels[i] if labels is not None else None) for i in range(n)],
+        live_slots=np.arange(n),
+        adapters=adapters if adapters is not None else [NO_LORA_ADAPTERS] * n,
     )
-    return Endpoints(snapshot, snapshot.live)
+    return Endpoints(snapshot, snapshot.live_slots)
 
 
-def request(
+def build_request(
     *,
     text: str | bytes = b"",
     model: str = "",
     headers: Mapping[str, str] | None = None,
-    facts: Mapping[Fact, Any] | None = None,
+    facts: Mapping[RequestAttribute, Any] | None = None,
     **rest: Any,
 ) -> Request:
     """A request; `facts` as producers would have left them, `rest` as in `epp.api.Request`."""
     found = Request(text=text.encode() if isinstance(text, str) else text, model=model, headers=headers or {}, **rest)
-    found.facts.update(facts or {})
+    found.attributes.update(facts or {})
     return found

@@ -20,31 +20,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epp.api import (
-    PREFIX_INFO,
+    PREFIX_MATCH_INFO,
     PROMPT,
     AsyncProducer,
     Column,
     Endpoint,
     Endpoints,
-    Fact,
     Filter,
     Picker,
     Plugin,
-    PrefixInfo,
+    PrefixMatchInfo,
     Producer,
-    Prompt,
     Request,
+    RequestAttribute,
     Scorer,
     Snapshot,
+    TokenizedPrompt,
 )
-from epp.testing.builders import COLUMNS, endpoint
+from epp.testing.builders import COLUMNS_BY_NAME, build_endpoint
 
-SIZES: Final = (0, 1, 2, 7, 40)
-FACTS: Final[Mapping[Fact, Any]] = {
-    PREFIX_INFO: PrefixInfo(total=32, block_tokens=64),
-    PROMPT: Prompt(data=bytes(range(256)) * 32, tokens=2048),
+POOL_SIZES: Final = (0, 1, 2, 7, 40)
+DEFAULT_ATTRIBUTES: Final[Mapping[RequestAttribute, Any]] = {
+    PREFIX_MATCH_INFO: PrefixMatchInfo(total_blocks=32, block_size_tokens=64),
+    PROMPT: TokenizedPrompt(data=bytes(range(256)) * 32, token_count=2048),
 }
-ROLES: Final[Sequence[Mapping[str, str]]] = (
+DEFAULT_LABELS: Final[Sequence[Mapping[str, str]]] = (
     {},
     {"llm-d.ai/role": "decode"},
     {"llm-d.ai/role": "prefill"},
@@ -53,174 +53,187 @@ ROLES: Final[Sequence[Mapping[str, str]]] = (
 Labels = Sequence[Mapping[str, str]]
 
 
-def check_scorer(scorer: Scorer, *, facts: Mapping[Fact, Any] | None = None, labels: Labels = ROLES) -> None:
+def check_scorer(
+    scorer: Scorer, *, facts: Mapping[RequestAttribute, Any] | None = None, labels: Labels = DEFAULT_LABELS
+) -> None:
     """float32[n] in [0, 1] or NaN, the same whatever the order; one unknown value spoils no other score."""
-    trial = _Trial(scorer, facts, labels)
+    trial = _ContractCheck(scorer, facts, labels)
 
     def call(pool: Endpoints, request: Request) -> Any:
         return scorer.score(request, pool)
 
-    for n in SIZES:
-        scores = trial.call(call, trial.pool(n))
+    for n in POOL_SIZES:
+        scores = trial.run_plugin(call, trial.build_pool(n))
         _check_scores(trial, scores, n)
-        trial.same("scores", scores, trial.call(call, trial.pool(n)))
-        order = trial.shuffled(n)
-        trial.same("scores of reordered endpoints", scores[order], trial.call(call, trial.pool(n, order=order)))
-    for column in _columns(scorer):
-        scores = trial.call(call, trial.pool(7, unknown=(column, 3)))
+        trial.require_equal("scores", scores, trial.run_plugin(call, trial.build_pool(n)))
+        order = trial.random_order(n)
+        trial.require_equal(
+            "scores of reordered endpoints", scores[order], trial.run_plugin(call, trial.build_pool(n, order=order))
+        )
+    for column in _consumed_columns(scorer):
+        scores = trial.run_plugin(call, trial.build_pool(7, unknown=(column, 3)))
         others = np.delete(scores, 3)
-        trial.expect(
+        trial.require(
             bool(np.isfinite(others).all()),
             f"one endpoint's unknown {column.name} spoils the scores of others: {others}",
         )
-        _check_scores(trial, trial.call(call, trial.pool(7, unknown=(column, slice(None)))), 7)
-    _check_scores(trial, trial.call(call, trial.pool(7), facts={}), 7)
+        _check_scores(trial, trial.run_plugin(call, trial.build_pool(7, unknown=(column, slice(None)))), 7)
+    _check_scores(trial, trial.run_plugin(call, trial.build_pool(7), facts={}), 7)
 
 
-def check_filter(filter: Filter, *, facts: Mapping[Fact, Any] | None = None, labels: Labels = ROLES) -> None:
+def check_filter(
+    filter: Filter, *, facts: Mapping[RequestAttribute, Any] | None = None, labels: Labels = DEFAULT_LABELS
+) -> None:
     """bool[n], the same for the same input, whatever the order; unknown values raise nothing."""
-    trial = _Trial(filter, facts, labels)
+    trial = _ContractCheck(filter, facts, labels)
 
     def call(pool: Endpoints, request: Request) -> Any:
-        return filter.keep(request, pool)
+        return filter.filter(request, pool)
 
-    for n in SIZES:
-        mask = trial.call(call, trial.pool(n))
-        trial.array("mask", mask, n, "b")
-        trial.same("mask", mask, trial.call(call, trial.pool(n)))
-        order = trial.shuffled(n)
-        trial.same("mask of reordered endpoints", mask[order], trial.call(call, trial.pool(n, order=order)))
-    for column in _columns(filter):
-        trial.array("mask", trial.call(call, trial.pool(7, unknown=(column, slice(None)))), 7, "b")
-    trial.array("mask", trial.call(call, trial.pool(7), facts={}), 7, "b")
+    for n in POOL_SIZES:
+        mask = trial.run_plugin(call, trial.build_pool(n))
+        trial.require_array("mask", mask, n, "b")
+        trial.require_equal("mask", mask, trial.run_plugin(call, trial.build_pool(n)))
+        order = trial.random_order(n)
+        trial.require_equal(
+            "mask of reordered endpoints", mask[order], trial.run_plugin(call, trial.build_pool(n, order=order))
+        )
+    for column in _consumed_columns(filter):
+        trial.require_array("mask", trial.run_plugin(call, trial.build_pool(7, unknown=(column, slice(None)))), 7, "b")
+    trial.require_array("mask", trial.run_plugin(call, trial.build_pool(7), facts={}), 7, "b")
 
 
-def check_picker(picker: Picker, *, facts: Mapping[Fact, Any] | None = None) -> None:
+def check_picker(picker: Picker, *, facts: Mapping[RequestAttribute, Any] | None = None) -> None:
     """Positions in range, each once, as many as asked for and there are; the same for the same seed."""
-    trial = _Trial(picker, facts, ROLES)
-    for n in SIZES:
-        for totals in (trial.random(n, 3.0), np.zeros(n, np.float32), np.full(n, 2.5, np.float32)):
+    trial = _ContractCheck(picker, facts, DEFAULT_LABELS)
+    for n in POOL_SIZES:
+        for totals in (trial.random_totals(n, 3.0), np.zeros(n, np.float32), np.full(n, 2.5, np.float32)):
             before = totals.copy()
             totals.flags.writeable = False
 
             def call(pool: Endpoints, request: Request, totals: NDArray[np.float32] = totals) -> Any:
                 return picker.pick(request, pool, totals, Random(7))
 
-            order = trial.call(call, trial.pool(n))
-            trial.expect(isinstance(order, np.ndarray) and order.dtype.kind == "i", f"order is {order!r}, not Order")
+            order = trial.run_plugin(call, trial.build_pool(n))
+            trial.require(isinstance(order, np.ndarray) and order.dtype.kind == "i", f"order is {order!r}, not Order")
             positions = order.tolist()
             wanted = min(n, picker.max_num_of_endpoints)
-            trial.expect(len(positions) == wanted, f"{len(positions)} of {n} endpoints picked, not {wanted}")
-            trial.expect(all(0 <= each < n for each in positions), f"{positions} is out of range for {n} endpoints")
-            trial.expect(len(set(positions)) == len(positions), f"{positions} names an endpoint twice")
-            trial.same("order with the same seed", order, trial.call(call, trial.pool(n)))
-            trial.same("totals afterwards", totals, before)
+            trial.require(len(positions) == wanted, f"{len(positions)} of {n} endpoints picked, not {wanted}")
+            trial.require(all(0 <= each < n for each in positions), f"{positions} is out of range for {n} endpoints")
+            trial.require(len(set(positions)) == len(positions), f"{positions} names an endpoint twice")
+            trial.require_equal("order with the same seed", order, trial.run_plugin(call, trial.build_pool(n)))
+            trial.require_equal("totals afterwards", totals, before)
 
 
 def check_producer(
-    producer: Producer | AsyncProducer, *, facts: Mapping[Fact, Any] | None = None, labels: Labels = ROLES
+    producer: Producer | AsyncProducer,
+    *,
+    facts: Mapping[RequestAttribute, Any] | None = None,
+    labels: Labels = DEFAULT_LABELS,
 ) -> None:
     """Nothing but what `gives` promises; columns float32[n], the same whatever the order. Asynchronous ones too."""
-    trial = _Trial(producer, facts, labels)
+    trial = _ContractCheck(producer, facts, labels)
 
     def call(pool: Endpoints, request: Request) -> Any:
         produced: Any = producer.produce(request, pool)
-        return asyncio.run(_awaited(produced)) if inspect.isawaitable(produced) else produced
+        return asyncio.run(_await_result(produced)) if inspect.isawaitable(produced) else produced
 
-    for n in SIZES:
-        produced = trial.call(call, trial.pool(n))
-        extra = set(produced) - set(producer.gives)
-        trial.expect(not extra, f"gives {extra}, which `gives` does not promise")
-        order = trial.shuffled(n)
-        again = trial.call(call, trial.pool(n, order=order))
+    for n in POOL_SIZES:
+        produced = trial.run_plugin(call, trial.build_pool(n))
+        extra = set(produced) - set(producer.produces)
+        trial.require(not extra, f"gives {extra}, which `gives` does not promise")
+        order = trial.random_order(n)
+        again = trial.run_plugin(call, trial.build_pool(n, order=order))
         for key, value in produced.items():
             if isinstance(key, Column):
-                trial.array(key.name, value, n, "f")
-                trial.same(f"{key.name} of reordered endpoints", value[order], again[key])
-    for column in _columns(producer):
-        trial.call(call, trial.pool(7, unknown=(column, slice(None))))
-    trial.call(call, trial.pool(7), facts={})
+                trial.require_array(key.name, value, n, "f")
+                trial.require_equal(f"{key.name} of reordered endpoints", value[order], again[key])
+    for column in _consumed_columns(producer):
+        trial.run_plugin(call, trial.build_pool(7, unknown=(column, slice(None))))
+    trial.run_plugin(call, trial.build_pool(7), facts={})
 
 
-async def _awaited(produced: Any) -> Any:
+async def _await_result(produced: Any) -> Any:
     return await produced
 
 
-def _check_scores(trial: _Trial, scores: Any, n: int) -> None:
-    trial.array("scores", scores, n, "f")
+def _check_scores(trial: _ContractCheck, scores: Any, n: int) -> None:
+    trial.require_array("scores", scores, n, "f")
     known = scores[~np.isnan(scores)]
-    trial.expect(bool(((known >= 0) & (known <= 1)).all()), f"scores outside [0, 1]: {known}")
+    trial.require(bool(((known >= 0) & (known <= 1)).all()), f"scores outside [0, 1]: {known}")
 
 
-def _columns(plugin: Plugin) -> list[Column]:
+def _consumed_columns(plugin: Plugin) -> list[Column]:
     return [need for need in plugin.wants() if isinstance(need, Column)]
 
 
-class _Watched(Endpoints):
+class _RecordingEndpoints(Endpoints):
     """Endpoints that note which columns are read."""
 
-    __slots__ = ("read",)
+    __slots__ = ("read_keys",)
 
     def __init__(self, snapshot: Snapshot, slots: NDArray[np.intp]) -> None:
         super().__init__(snapshot, slots)
-        self.read: set[Column | Fact] = set()
+        self.read_keys: set[Column | RequestAttribute] = set()
 
     def __getitem__(self, column: Column) -> NDArray[np.float32]:
-        self.read.add(column)
+        self.read_keys.add(column)
         return super().__getitem__(column)
 
 
-class _WatchedRequest(Request):
+class _RecordingRequest(Request):
     """A request that notes which facts are read."""
 
-    read: set[Column | Fact] = msgspec.field(default_factory=set)
+    read_keys: set[Column | RequestAttribute] = msgspec.field(default_factory=set)
 
     @classmethod
-    def of(cls, facts: Mapping[Fact, Any]) -> _WatchedRequest:
-        return cls(id="r", path="/v1/completions", model="m", text=b"once upon a time", body=b"{}", facts=dict(facts))
+    def with_attributes(cls, facts: Mapping[RequestAttribute, Any]) -> _RecordingRequest:
+        return cls(
+            id="r", path="/v1/completions", model="m", text=b"once upon a time", body=b"{}", attributes=dict(facts)
+        )
 
-    def __getitem__(self, fact: Fact) -> Any:
-        self.read.add(fact)
+    def __getitem__(self, fact: RequestAttribute) -> Any:
+        self.read_keys.add(fact)
         return super().__getitem__(fact)
 
 
-class _Trial:
+class _ContractCheck:
     """One plugin under examination. Endpoints sit at scattered slots, so that slot and position cannot be confused."""
 
-    def __init__(self, plugin: Plugin, facts: Mapping[Fact, Any] | None, labels: Labels) -> None:
+    def __init__(self, plugin: Plugin, facts: Mapping[RequestAttribute, Any] | None, labels: Labels) -> None:
         self._plugin = plugin
-        self._facts = {**FACTS, **(facts or {})}
+        self._attributes = {**DEFAULT_ATTRIBUTES, **(facts or {})}
         self._labels = labels
         self._rng = np.random.default_rng(11)
 
-    def expect(self, holds: bool, message: str) -> None:
+    def require(self, holds: bool, message: str) -> None:
         if not holds:
             raise AssertionError(f"{type(self._plugin).__name__} ({self._plugin.type or 'no type'}): {message}")
 
-    def array(self, what: str, value: Any, n: int, kind: str) -> None:
-        self.expect(isinstance(value, np.ndarray), f"{what}: {type(value).__name__}, not an array")
-        self.expect(value.shape == (n,), f"{what}: shape {value.shape}, not ({n},)")
-        self.expect(value.dtype.kind == kind, f"{what}: dtype {value.dtype}")
+    def require_array(self, what: str, value: Any, n: int, kind: str) -> None:
+        self.require(isinstance(value, np.ndarray), f"{what}: {type(value).__name__}, not an array")
+        self.require(value.shape == (n,), f"{what}: shape {value.shape}, not ({n},)")
+        self.require(value.dtype.kind == kind, f"{what}: dtype {value.dtype}")
 
-    def same(self, what: str, one: Any, other: Any) -> None:
+    def require_equal(self, what: str, one: Any, other: Any) -> None:
         alike = one.shape == other.shape and np.allclose(one, other, rtol=1e-6, equal_nan=one.dtype.kind == "f")
-        self.expect(bool(alike), f"{what} differ: {one} and {other}")
+        self.require(bool(alike), f"{what} differ: {one} and {other}")
 
-    def random(self, n: int, high: float) -> NDArray[np.float32]:
+    def random_totals(self, n: int, high: float) -> NDArray[np.float32]:
         return np.random.default_rng(n).uniform(0, high, n).astype(np.float32)
 
-    def shuffled(self, n: int) -> NDArray[np.intp]:
+    def random_order(self, n: int) -> NDArray[np.intp]:
         return self._rng.permutation(n)
 
-    def pool(
+    def build_pool(
         self, n: int, *, order: NDArray[np.intp] | None = None, unknown: tuple[Column, int | slice] | None = None
-    ) -> _Watched:
+    ) -> _RecordingEndpoints:
         slots = np.arange(n) * 2 + 1
         known: list[Endpoint | None] = [None] * (2 * n + 1)
         for i, slot in enumerate(slots.tolist()):
-            known[slot] = endpoint(i, self._labels[i % len(self._labels)])
+            known[slot] = build_endpoint(i, self._labels[i % len(self._labels)])
         columns = {}
-        for column in {*COLUMNS.values(), *_columns(self._plugin)}:
+        for column in {*COLUMNS_BY_NAME.values(), *_consumed_columns(self._plugin)}:
             values = np.full(2 * n + 1, np.nan, np.float32)
             fresh = np.random.default_rng([n, *column.name.encode()]).uniform(0, 1, n)
             values[slots] = fresh if column.unit == "fraction" else np.floor(fresh * 32)
@@ -228,12 +241,15 @@ class _Trial:
                 values[slots[unknown[1]]] = np.nan
             values.flags.writeable = False
             columns[column] = values
-        return _Watched(Snapshot(columns, known, slots), slots if order is None else slots[order])
+        return _RecordingEndpoints(Snapshot(columns, known, slots), slots if order is None else slots[order])
 
-    def call(
-        self, run: Callable[[Endpoints, Request], Any], pool: _Watched, facts: Mapping[Fact, Any] | None = None
+    def run_plugin(
+        self,
+        run: Callable[[Endpoints, Request], Any],
+        pool: _RecordingEndpoints,
+        facts: Mapping[RequestAttribute, Any] | None = None,
     ) -> Any:
-        request = _WatchedRequest.of(self._facts if facts is None else facts)
+        request = _RecordingRequest.with_attributes(self._attributes if facts is None else facts)
         before = {column: values.copy() for column, values in pool._snapshot.columns.items()}
         try:
             with warnings.catch_warnings():
@@ -245,10 +261,10 @@ class _Trial:
             ) from error
         for column, values in before.items():
             untouched = np.array_equal(values, pool._snapshot.columns[column], equal_nan=True)
-            self.expect(untouched, f"writes to the column {column.name}")
-        undeclared = (pool.read | request.read) - set(self._plugin.wants())
+            self.require(untouched, f"writes to the column {column.name}")
+        undeclared = (pool.read_keys | request.read_keys) - set(self._plugin.wants())
         names = ", ".join(sorted(each.name for each in undeclared))
-        self.expect(not undeclared, f"reads {names} without naming it in `needs`")
+        self.require(not undeclared, f"reads {names} without naming it in `needs`")
         return found
 
 

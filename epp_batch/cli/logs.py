@@ -11,62 +11,62 @@ from epp_batch.cli.lib import run_target, source_flags
 from epp_batch.errors import InputError
 
 if TYPE_CHECKING:
-    from epp_batch.kube.client import Client
+    from epp_batch.kube.client import ApiClient
 
 HELP = "the log of one recording's worker, or of all that run"
-AT_ONCE = 32
+MAX_STREAMS = 32
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    run_target.add_run(parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    run_target.add_run_flags(parser)
     parser.add_argument("--of", metavar="NAME", help="output name, source or Job (default: all that run)")
     parser.add_argument(
         "--follow", "-f", action="store_true", help="go on until the Job has ended, through preemptions"
     )
-    parser.add_argument("--tail", type=source_flags.positive, metavar="N", help="the last N lines only")
+    parser.add_argument("--tail", type=source_flags.parse_positive_int, metavar="N", help="the last N lines only")
 
 
 def run(args: argparse.Namespace) -> int:
-    return run_target.on_cluster(args, lambda client: _logs(args, client))
+    return run_target.run_on_cluster(args, lambda client: _stream_logs(args, client))
 
 
-async def _logs(args: argparse.Namespace, client: Client) -> int:
+async def _stream_logs(args: argparse.Namespace, client: ApiClient) -> int:
     from epp_batch.controller import logs
 
-    target = run_target.target(args, client)
-    units = await _chosen(args, client, target)
+    target = run_target.resolve_target(args, client)
+    units = await _select_units(args, client, target)
     prefixed = len(units) > 1
     shows = [
-        logs.show(
+        logs.stream_unit_log(
             client,
             target.namespace,
             unit,
-            _speaker(name if prefixed else ""),
+            _line_printer(name if prefixed else ""),
             follow=args.follow,
             tail=args.tail,
         )
-        for unit, name in list(units.items())[:AT_ONCE]
+        for unit, name in list(units.items())[:MAX_STREAMS]
     ]
     await asyncio.gather(*shows)
     return 0
 
 
-async def _chosen(args: argparse.Namespace, client: Client, target: run_target.Target) -> dict[str, str]:
+async def _select_units(args: argparse.Namespace, client: ApiClient, target: run_target.RunTarget) -> dict[str, str]:
     """Units to show, each with the name for its lines."""
     from epp_batch.controller import run_status
-    from epp_batch.controller.unit_status import state
+    from epp_batch.controller.unit_status import derive_unit_status
 
     names = {unit.name: unit.tasks[0].stem for unit in target.run.units} if target.run is not None else {}
     if args.of is not None:
-        return {_unit(args.of, target): args.of}
-    facts = await run_status.facts(client, await client.kueue(), target.namespace, target.name)
-    running = [name for name, one in facts.items() if state(one).phase == "running"]
+        return {_find_unit(args.of, target): args.of}
+    facts = await run_status.list_run_objects(client, await client.discover_kueue(), target.namespace, target.name)
+    running = [name for name, one in facts.items() if derive_unit_status(one).phase == "running"]
     if not running:
         raise InputError(f"{target.name}: nothing runs now", remedy="name a recording with --of")
     return {name: names.get(name, name) for name in sorted(running)}
 
 
-def _unit(name: str, target: run_target.Target) -> str:
+def _find_unit(name: str, target: run_target.RunTarget) -> str:
     """The unit that a stem, source or Job name means."""
     for unit in target.run.units if target.run is not None else ():
         called = {unit.name}
@@ -81,6 +81,6 @@ def _unit(name: str, target: run_target.Target) -> str:
     )
 
 
-def _speaker(name: str) -> Callable[[str], None]:
+def _line_printer(name: str) -> Callable[[str], None]:
     prefix = f"{name}: " if name else ""
     return lambda line: print(prefix + line, flush=True)

@@ -11,8 +11,8 @@ from epp_batch.cli.lib import job_flags, source_flags
 from epp_batch.errors import InputError
 
 if TYPE_CHECKING:
-    from epp_batch.kube.client import Client
-    from epp_batch.manifests.queues import Settings
+    from epp_batch.kube.client import ApiClient
+    from epp_batch.manifests.queues import KueueSetup
 
 HELP = "print, or make, the queues that Jobs wait in"
 EXAMPLES = """\
@@ -25,17 +25,19 @@ examples:
 """
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    from epp_batch.manifests.queues import PRESETS, SLICES
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from epp_batch.manifests.queues import GPU_MODELS, QUEUE_PRESETS
 
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
-    about = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="paper-a", help=f"{about} (default %(default)s)")
-    job_flags.add_connection(parser)
+    about = "; ".join(f"{name}: {preset.description}" for name, preset in QUEUE_PRESETS.items())
+    parser.add_argument(
+        "--preset", choices=tuple(QUEUE_PRESETS), default="paper-a", help=f"{about} (default %(default)s)"
+    )
+    job_flags.add_connection_flags(parser)
     group = parser.add_argument_group("what there is to share")
     add = group.add_argument
-    add("--gpus", type=source_flags.positive, default=8, metavar="N", help="in all (default %(default)s)")
-    add("--gpu", choices=tuple(SLICES), default="A100-40", help="what they are, for slices (default %(default)s)")
+    add("--gpus", type=source_flags.parse_positive_int, default=8, metavar="N", help="in all (default %(default)s)")
+    add("--gpu", choices=tuple(GPU_MODELS), default="A100-40", help="what they are, for slices (default %(default)s)")
     add("--flavor", metavar="NAME", help="of the ResourceFlavor (default: the preset's)")
     add("--node-label", action="append", default=[], metavar="LABEL=VALUE", help="of the flavor's nodes; repeatable")
     add(
@@ -64,54 +66,56 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0; the manager's configuration, where one is needed, is named on stderr."""
-    from epp_batch.cli.lib.dry_run import stream
-    from epp_batch.manifests.queues import configuration, objects
+    from epp_batch.cli.lib.dry_run import dump_yaml_stream
+    from epp_batch.manifests.queues import build_kueue_objects, build_manager_configuration
 
     if args.configuration and args.apply:
         raise InputError("--apply with --configuration", remedy="the manager's configuration is its administrator's")
     if args.apply:
-        return asyncio.run(_apply(args))
-    settings = _settings(args, args.namespace or "default")
+        return asyncio.run(_apply_queues(args))
+    settings = _build_settings(args, args.namespace or "default")
     if args.configuration:
-        needed = configuration(settings)
-        print(stream([needed]) if needed else "# this preset needs nothing of Kueue's configuration\n", end="")
+        needed = build_manager_configuration(settings)
+        print(
+            dump_yaml_stream([needed]) if needed else "# this preset needs nothing of Kueue's configuration\n", end=""
+        )
         return 0
-    print(stream(objects(settings)), end="")
-    _remind(args, settings)
+    print(dump_yaml_stream(build_kueue_objects(settings)), end="")
+    _print_configuration_hint(args, settings)
     return 0
 
 
-def _settings(args: argparse.Namespace, namespace: str) -> Settings:
+def _build_settings(args: argparse.Namespace, namespace: str) -> KueueSetup:
     import msgspec
 
-    from epp_batch.manifests.quantities import quantity
-    from epp_batch.manifests.queues import preset
+    from epp_batch.manifests.quantities import parse_quantity
+    from epp_batch.manifests.queues import build_preset
 
-    settings = preset(args.preset, namespace, args.gpus, args.gpu)
-    cover = source_flags.per_model("--cover", args.cover)
+    settings = build_preset(args.preset, namespace, args.gpus, args.gpu)
+    cover = source_flags.parse_per_model("--cover", args.cover)
     for name, amount in cover.items():
         if name == "*":
             raise InputError(f"--cover {amount}", remedy="give RESOURCE=QUOTA, as cpu=64")
-        quantity(amount)
-    changes: dict[str, Any] = {"cover": cover, "tolerations": tuple(map(_toleration, args.toleration))}
+        parse_quantity(amount)
+    changes: dict[str, Any] = {"extra_quotas": cover, "tolerations": tuple(map(_parse_toleration, args.toleration))}
     if args.flavor:
         changes["flavor"] = args.flavor
     if args.node_label:
-        changes["node_labels"] = job_flags.labels("--node-label", args.node_label)
-    return msgspec.structs.replace(settings, **changes).prefixed(args.prefix)
+        changes["node_labels"] = job_flags.parse_labels("--node-label", args.node_label)
+    return msgspec.structs.replace(settings, **changes).with_prefix(args.prefix)
 
 
-def _toleration(text: str) -> dict[str, str]:
+def _parse_toleration(text: str) -> dict[str, str]:
     key, sign, value = text.partition("=")
     if not key:
         raise InputError(f"--toleration {text!r}", remedy="give KEY or KEY=VALUE")
     return {"key": key} | ({"operator": "Equal", "value": value} if sign else {"operator": "Exists"})
 
 
-def _remind(args: argparse.Namespace, settings: Settings) -> None:
-    from epp_batch.manifests.queues import configuration
+def _print_configuration_hint(args: argparse.Namespace, settings: KueueSetup) -> None:
+    from epp_batch.manifests.queues import build_manager_configuration
 
-    if configuration(settings):
+    if build_manager_configuration(settings):
         flags = f"--preset {args.preset} --gpu {args.gpu}"
         print(
             f"epp-batch queues: Kueue's manager needs what epp-batch queues {flags} --configuration prints",
@@ -119,23 +123,23 @@ def _remind(args: argparse.Namespace, settings: Settings) -> None:
         )
 
 
-async def _apply(args: argparse.Namespace) -> int:
-    from epp_batch.kube.client import connect
-    from epp_batch.manifests.queues import objects
+async def _apply_queues(args: argparse.Namespace) -> int:
+    from epp_batch.kube.client import open_client
+    from epp_batch.manifests.queues import build_kueue_objects
 
-    async with connect(args.kubeconfig, args.context) as client:
-        kueue = await client.kueue()
+    async with open_client(args.kubeconfig, args.context) as client:
+        kueue = await client.discover_kueue()
         if kueue.version != "v1beta2":
             raise InputError(f"{client.server} serves Kueue's {kueue.version}", remedy="Kueue 0.15 or newer is needed")
-        settings = _settings(args, args.namespace or client.namespace)
-        for one in objects(settings):
-            what = await _applied(client, one)
+        settings = _build_settings(args, args.namespace or client.namespace)
+        for one in build_kueue_objects(settings):
+            what = await _apply_object(client, one)
             print(f"{one['kind']} {one['metadata']['name']} {what}")
-    _remind(args, settings)
+    _print_configuration_hint(args, settings)
     return 0
 
 
-async def _applied(client: Client, one: dict[str, Any]) -> str:
+async def _apply_object(client: ApiClient, one: dict[str, Any]) -> str:
     """Creates one object, or changes the one that is there to be as described."""
     from epp_batch.kube.errors import Conflict
     from epp_batch.kube.resources import Resource

@@ -14,29 +14,29 @@ from typing import Literal
 
 import msgspec
 
-from epp_batch.output_folder import Folder, load, save
+from epp_batch.output_folder import OutputFolder, load_struct, save_struct
 
-State = Literal["go", "paused", "cancelled"]
+ControlState = Literal["go", "paused", "cancelled"]
 
 
-class Control(msgspec.Struct, frozen=True, kw_only=True):
+class RunControl(msgspec.Struct, frozen=True, kw_only=True):
     """What holds until it is changed."""
 
-    state: State = "go"
+    state: ControlState = "go"
     at: float = 0.0
     """Wall seconds since 1970."""
 
 
-def read(folder: Folder) -> Control:
-    return load(folder.run_file.with_name("control.json"), Control) or Control()
+def read_control(folder: OutputFolder) -> RunControl:
+    return load_struct(folder.run_file.with_name("control.json"), RunControl) or RunControl()
 
 
-def write(folder: Folder, control: Control) -> None:
-    save(folder.run_file.with_name("control.json"), control)
+def write_control(folder: OutputFolder, control: RunControl) -> None:
+    save_struct(folder.run_file.with_name("control.json"), control)
 
 
 @contextlib.contextmanager
-def lock(folder: Folder) -> Iterator[bool]:
+def lock_folder(folder: OutputFolder) -> Iterator[bool]:
     """True inside for the one driver of a folder; False while another lives. A disk without locks says True."""
     path = folder.run_file.with_name("lock")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,44 +12,44 @@ from typing import NamedTuple
 from epp.clock import Clock
 from epp.tasks import Tasks
 from epp_batch.controller import control
-from epp_batch.controller.controller import Driver
-from epp_batch.controller.event_recorder import OnDone, Teller
+from epp_batch.controller.controller import RunController
+from epp_batch.controller.event_recorder import EventRecorder, OnTranscript
 from epp_batch.errors import ClusterError, InputError
-from epp_batch.kube.client import Client
-from epp_batch.output_folder import Failure, Folder, Result
-from epp_batch.progress_view import View
+from epp_batch.kube.client import ApiClient
+from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult
+from epp_batch.progress_view import ProgressView
 from epp_batch.spec import Run, Task
 from epp_batch.timeline import Journal
 
 
-class Outcome(NamedTuple):
+class RunOutcome(NamedTuple):
     """How a run ended."""
 
-    done: dict[str, Result]
+    done: dict[str, TranscriptionResult]
     """By stem; also what was there before."""
-    failed: list[Failure]
+    failed: list[TaskFailure]
     cancelled: list[str]
     """Sources."""
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         """The command's exit code."""
         return 1 if self.failed or self.cancelled else 0
 
 
-async def drive(
+async def drive_run(
     run: Run,
-    folder: Folder,
+    folder: OutputFolder,
     *,
-    connection: Client,
+    connection: ApiClient,
     clock: Clock,
     tasks: Tasks,
-    view: View,
-    on_done: OnDone | None = None,
+    view: ProgressView,
+    on_done: OnTranscript | None = None,
     create: bool = True,
     retry_failed: bool = False,
     dice: random.Random | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Until every recording has an end; `on_done` gets each transcript, those that were there before at once.
 
     With `create`, Jobs that are missing are made, and no other driver may be there: ClusterError if one is. Without,
@@ -58,30 +58,30 @@ async def drive(
     """
     if run.cluster is None:
         raise InputError(f"run {run.name} is not for a cluster", remedy="go on with `epp-batch transcribe`")
-    with control.lock(folder) as alone:
+    with control.lock_folder(folder) as alone:
         if create:
-            _claim(folder, clock, alone)
+            _claim_folder(folder, clock, alone)
         journal = Journal(folder.events_file) if alone else None
-        teller = Teller(run, folder, journal, view, on_done or _nobody)
-        driver = Driver(run, folder, connection, clock, view, teller, alone=alone)
+        teller = EventRecorder(run, folder, journal, view, on_done or _ignore_transcript)
+        driver = RunController(run, folder, connection, clock, view, teller, alone=alone)
         try:
             await driver.run(tasks, dice or random.Random(), create=create, retry=retry_failed)
         finally:
             await driver.close()
             if journal is not None:
                 journal.close()
-    books = driver.books
-    cancelled = [task.recording.source for task in run.tasks() if task.stem in books.cancelled]
-    return Outcome(books.done, list(books.failed.values()), cancelled)
+    books = driver.task_tracker
+    cancelled = [task.recording.source for task in run.list_tasks() if task.stem in books.cancelled]
+    return RunOutcome(books.done, list(books.failed.values()), cancelled)
 
 
-def _claim(folder: Folder, clock: Clock, alone: bool) -> None:
+def _claim_folder(folder: OutputFolder, clock: Clock, alone: bool) -> None:
     """Takes the folder; what was cancelled before is wanted again."""
     if not alone:
         raise ClusterError(f"{folder.root}: another driver is at work", remedy="look on with `epp-batch watch`")
-    if control.read(folder).state == "cancelled":
-        control.write(folder, control.Control(at=clock.wall()))
+    if control.read_control(folder).state == "cancelled":
+        control.write_control(folder, control.RunControl(at=clock.wall()))
 
 
-def _nobody(_task: Task, _result: Result) -> None:
+def _ignore_transcript(_task: Task, _result: TranscriptionResult) -> None:
     """Nobody waits for transcripts."""

@@ -4,58 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from epp_batch.controller.event_dedup import Chronicle
-from epp_batch.controller.unit_status import Facts
-from epp_batch.output_folder import Failure, Folder, Result
-from epp_batch.progress_view import Tracker, View
+from epp_batch.controller.event_dedup import EventDeduplicator
+from epp_batch.controller.unit_status import UnitObjects
+from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult
+from epp_batch.progress_view import ProgressView, RunTracker
 from epp_batch.spec import Run, Task, Unit
-from epp_batch.timeline import Event, EventKind, Journal, read
+from epp_batch.timeline import EventKind, Journal, TimelineEvent, read_events
 
-OnDone = Callable[[Task, Result], None]
+OnTranscript = Callable[[Task, TranscriptionResult], None]
 
 
-class Teller:
+class EventRecorder:
     """One run's chronicle, journal, counts and view. Without a journal another process keeps it."""
 
-    def __init__(self, run: Run, folder: Folder, journal: Journal | None, view: View, on_done: OnDone) -> None:
-        events = read(folder.events_file)
-        self.tracker = Tracker(run)
+    def __init__(
+        self, run: Run, folder: OutputFolder, journal: Journal | None, view: ProgressView, on_done: OnTranscript
+    ) -> None:
+        events = read_events(folder.events_file)
+        self.tracker = RunTracker(run)
         self.tracker.replay(events)
-        self.chronicle = Chronicle(events)
-        self._journal, self._view, self._on_done = journal, view, on_done
+        self.deduplicator = EventDeduplicator(events)
+        self._journal, self._view, self._on_transcript = journal, view, on_done
 
-    def news(self, unit: str, facts: Facts, now: float) -> None:
+    def record_milestones(self, unit: str, facts: UnitObjects, now: float) -> None:
         """What the objects tell that was not told before."""
-        for event in self.chronicle.news(unit, facts, now):
-            self.event(event)
+        for event in self.deduplicator.collect_new_events(unit, facts, now):
+            self.record_event(event)
 
-    def event(self, event: Event) -> None:
+    def record_event(self, event: TimelineEvent) -> None:
         if self._journal is not None:
-            self._journal.write(event)
-        self.tracker.apply(event)
-        self._view.event(event)
+            self._journal.append(event)
+        self.tracker.apply_event(event)
+        self._view.on_event(event)
 
-    def done(self, task: Task, result: Result) -> None:
+    def record_transcript(self, task: Task, result: TranscriptionResult) -> None:
         """A transcript is there."""
-        self.tracker.done(task.stem, result)
-        self._on_done(task, result)
+        self.tracker.record_result(task.stem, result)
+        self._on_transcript(task, result)
 
-    def failed(self, task: Task, failure: Failure) -> None:
+    def record_failure(self, task: Task, failure: TaskFailure) -> None:
         """A recording failed for good."""
-        self.tracker.failed(task.stem)
-        self._view.failure(failure)
+        self.tracker.record_failure(task.stem)
+        self._view.on_failure(failure)
 
-    def progress(self, unit: str, audio_seconds: float) -> None:
-        self.tracker.progress(unit, audio_seconds)
-        self._view.progress(unit, audio_seconds)
+    def record_progress(self, unit: str, audio_seconds: float) -> None:
+        self.tracker.record_progress(unit, audio_seconds)
+        self._view.on_progress(unit, audio_seconds)
 
-    def part(self, unit: Unit, facts: Facts, task: Task, kind: EventKind, now: float) -> None:
+    def record_task_end(self, unit: Unit, facts: UnitObjects, task: Task, kind: EventKind, now: float) -> None:
         """One task of a shard has ended; a unit of one task ends as a whole."""
         if len(unit.tasks) > 1:
-            self.event(self.chronicle.end(unit.name, facts, kind, now, stem=task.stem))
+            self.record_event(self.deduplicator.record_end(unit.name, facts, kind, now, stem=task.stem))
 
-    def end(
-        self, unit: Unit, facts: Facts, kind: EventKind, now: float, *, detail: str = "", at: float | None = None
+    def record_unit_end(
+        self, unit: Unit, facts: UnitObjects, kind: EventKind, now: float, *, detail: str = "", at: float | None = None
     ) -> None:
         """A unit has ended."""
-        self.event(self.chronicle.end(unit.name, facts, kind, now, detail=detail, at=at))
+        self.record_event(self.deduplicator.record_end(unit.name, facts, kind, now, detail=detail, at=at))

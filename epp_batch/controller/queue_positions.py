@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from epp_batch.errors import ClusterError, Unreachable
-from epp_batch.kube.client import Client
-from epp_batch.kube.resources import Kueue
+from epp_batch.errors import ApiServerUnreachable, ClusterError
+from epp_batch.kube.client import ApiClient
+from epp_batch.kube.resources import KueueResources
 
 
-async def positions(client: Client, kueue: Kueue, namespace: str, queue: str) -> dict[str, int] | None:
+async def request_queue_positions(
+    client: ApiClient, kueue: KueueResources, namespace: str, queue: str
+) -> dict[str, int] | None:
     """By Workload name, the position in LocalQueue `queue`, from 1; None where nobody tells.
 
     The API is an aggregated one that many clusters do not have, and few users may read.
     """
     try:
-        answer = await client.get(kueue.pending(namespace, queue))
-    except Unreachable:
+        answer = await client.get(kueue.pending_workloads_path(namespace, queue))
+    except ApiServerUnreachable:
         return {}
     except ClusterError:
         return None

@@ -8,97 +8,97 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epp_batch.controller.unit_status import Facts, State, state
+from epp_batch.controller.unit_status import UnitObjects, UnitStatus, derive_unit_status
 from epp_batch.manifests.jobs import HASH_ANNOTATION
 
-HOPELESS_SECONDS = 30.0
+INADMISSIBLE_GRACE_SECONDS = 30.0
 """A queue that was made just now, or whose quota is being changed, gets so long to be seen."""
 
 
-class Want(NamedTuple):
+class DesiredState(NamedTuple):
     """What one unit should come to."""
 
-    open: bool
+    has_open_tasks: bool
     """Some task has neither a transcript nor a failure that is final."""
-    create: bool = True
+    may_create: bool = True
     """Jobs may be made."""
-    retry: bool = False
+    recreate: bool = False
     """Its Job had ended before we came, without what is wanted, and is made again."""
-    gone: bool = False
+    deleted_externally: bool = False
     """Its Job was there and somebody else deleted it before it ended."""
-    hold: bool = False
+    paused: bool = False
     """The run is paused: what waits is to wait."""
     spec_hash: str = ""
     """Of the Job as it would be made now."""
-    waited: float = 0.0
+    state_seconds: float = 0.0
     """Seconds since its state last changed."""
 
 
-class Create(NamedTuple):
+class CreateJob(NamedTuple):
     """Make its Job."""
 
 
-class Delete(NamedTuple):
+class DeleteJob(NamedTuple):
     """Delete the Job of this uid, so that another can be made."""
 
     uid: str
 
 
-class Settle(NamedTuple):
+class CollectResults(NamedTuple):
     """Its Job has ended: see what it left."""
 
-    state: State
+    status: UnitStatus
 
 
-class GiveUp(NamedTuple):
+class Fail(NamedTuple):
     """It can never run: say why; who makes Jobs deletes the one of this uid."""
 
-    state: State
+    status: UnitStatus
     uid: str
 
 
-class Hold(NamedTuple):
+class Deactivate(NamedTuple):
     """Take its Workload, of this name, out of the queue."""
 
-    workload: str
+    workload_name: str
 
 
-class Cancelled(NamedTuple):
+class JobDeletedExternally(NamedTuple):
     """Somebody does not want it."""
 
 
-Action = Create | Delete | Settle | GiveUp | Hold | Cancelled | None
+Action = CreateJob | DeleteJob | CollectResults | Fail | Deactivate | JobDeletedExternally | None
 
 
-def action(want: Want, facts: Facts) -> Action:
+def next_action(want: DesiredState, facts: UnitObjects) -> Action:
     """The one next thing to do about a unit; None to wait."""
-    if not want.open:
+    if not want.has_open_tasks:
         return None
-    now = state(facts)
+    now = derive_unit_status(facts)
     if facts.job is None:
-        return _without_job(want)
+        return _action_without_job(want)
     uid = facts.job.metadata.uid
     match now.phase:
         case "succeeded" | "failed":
-            return Delete(uid) if want.retry else Settle(now)
+            return DeleteJob(uid) if want.recreate else CollectResults(now)
         case "deactivated":
-            return Delete(uid) if want.retry else GiveUp(now, uid)
-        case "queued" | "unknown-to-kueue" | "paused" if want.create and _other(want, facts):
-            return Delete(uid)
-        case "queued" if want.create and now.hopeless and want.waited > HOPELESS_SECONDS:
-            return GiveUp(now, uid)
-        case "queued" if want.hold and facts.workload is not None:
-            return Hold(facts.workload.metadata.name)
+            return DeleteJob(uid) if want.recreate else Fail(now, uid)
+        case "queued" | "unknown-to-kueue" | "paused" if want.may_create and _has_other_spec(want, facts):
+            return DeleteJob(uid)
+        case "queued" if want.may_create and now.never_admissible and want.state_seconds > INADMISSIBLE_GRACE_SECONDS:
+            return Fail(now, uid)
+        case "queued" if want.paused and facts.workload is not None:
+            return Deactivate(facts.workload.metadata.name)
     return None
 
 
-def _without_job(want: Want) -> Action:
-    if want.gone:
-        return Cancelled()
-    return Create() if want.create and not want.hold else None
+def _action_without_job(want: DesiredState) -> Action:
+    if want.deleted_externally:
+        return JobDeletedExternally()
+    return CreateJob() if want.may_create and not want.paused else None
 
 
-def _other(want: Want, facts: Facts) -> bool:
+def _has_other_spec(want: DesiredState, facts: UnitObjects) -> bool:
     """Its Job waits with other settings than it would be made with now."""
     assert facts.job is not None
     had = facts.job.metadata.annotations.get(HASH_ANNOTATION, want.spec_hash)

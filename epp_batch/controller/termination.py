@@ -10,17 +10,17 @@ from collections.abc import Iterable
 
 import msgspec
 
-from epp_batch.controller.unit_status import Facts, State, why_pod_failed
-from epp_batch.errors import Kind, Stage
+from epp_batch.controller.unit_status import UnitObjects, UnitStatus, describe_pod_failure
+from epp_batch.errors import FailureKind, TaskStage
 from epp_batch.kube.objects import Pod
-from epp_batch.manifests.jobs import FORGIVEN_CONDITION
-from epp_batch.output_folder import Failure, Result
-from epp_batch.spec import Options, Task
+from epp_batch.manifests.jobs import IGNORED_POD_CONDITION
+from epp_batch.output_folder import TaskFailure, TranscriptionResult
+from epp_batch.spec import Task, TranscriptionOptions
 
-_OUT_OF_TIME = ("MaximumExecutionTimeExceeded", "DeadlineExceeded")
+_TIMEOUT_REASONS = ("MaximumExecutionTimeExceeded", "DeadlineExceeded")
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class TaskTermination(msgspec.Struct, frozen=True, kw_only=True):
     """One task in a worker's note. With `kind` it failed."""
 
     stem: str
@@ -34,31 +34,33 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
-class _Note(msgspec.Struct):
-    tasks: list[Entry] = []
+class TerminationMessage(msgspec.Struct):
+    tasks: list[TaskTermination] = []
 
 
-_notes = msgspec.json.Decoder(_Note)
+_message_decoder = msgspec.json.Decoder(TerminationMessage)
 
 
-def notes(pods: Iterable[Pod]) -> dict[str, Entry]:
+def parse_termination_messages(pods: Iterable[Pod]) -> dict[str, TaskTermination]:
     """By task key, what the pods' termination messages say; a success counts more than a failure of another attempt."""
-    found: dict[str, Entry] = {}
+    found: dict[str, TaskTermination] = {}
     for pod in pods:
-        ended = pod.container.terminated
+        ended = pod.container_state.terminated
         if ended is None or not ended.message:
             continue
         with contextlib.suppress(msgspec.DecodeError):  # the tail of a log, where the worker left no note
-            for entry in _notes.decode(ended.message).tasks:
+            for entry in _message_decoder.decode(ended.message).tasks:
                 if entry.key not in found or not entry.kind:
                     found[entry.key] = entry
     return found
 
 
-def result(task: Task, options: Options, entry: Entry, host: str = "") -> Result:
+def result_from_message(
+    task: Task, options: TranscriptionOptions, entry: TaskTermination, host: str = ""
+) -> TranscriptionResult:
     """A task's result as far as a note tells it: no files are counted, since nobody here sees them."""
     spent = entry.timings.get("transcribe", 0.0)
-    return Result(
+    return TranscriptionResult(
         key=entry.key,
         source=task.recording.source,
         sha256=task.recording.sha256,
@@ -73,41 +75,43 @@ def result(task: Task, options: Options, entry: Entry, host: str = "") -> Result
     )
 
 
-def of_note(task: Task, entry: Entry) -> Failure:
+def failure_from_message(task: Task, entry: TaskTermination) -> TaskFailure:
     """The failure that a worker told of."""
-    kind = Kind.__members__.get(entry.kind.upper(), Kind.INTERNAL)
-    return _failure(task, entry.key, kind, entry.stage or Stage.TRANSCRIBE.value, entry.message, entry.finished)
+    kind = FailureKind.__members__.get(entry.kind.upper(), FailureKind.INTERNAL)
+    return _build_failure(
+        task, entry.key, kind, entry.stage or TaskStage.TRANSCRIBE.value, entry.message, entry.finished
+    )
 
 
-def explain(task: Task, key: str, state: State, facts: Facts, at: float) -> Failure:
+def explain_failure(task: Task, key: str, state: UnitStatus, facts: UnitObjects, at: float) -> TaskFailure:
     """Why a task has no transcript although its Job has ended, as the cluster tells it; wall second `at`."""
-    if state.reason in _OUT_OF_TIME:
-        return _failure(task, key, Kind.TIMEOUT, Stage.POD.value, state.message or state.reason, at)
+    if state.reason in _TIMEOUT_REASONS:
+        return _build_failure(task, key, FailureKind.TIMEOUT, TaskStage.POD.value, state.message or state.reason, at)
     if state.phase in ("queued", "deactivated"):
-        return _failure(task, key, Kind.REFUSED, Stage.QUEUE.value, state.message or state.reason, at)
+        return _build_failure(task, key, FailureKind.REFUSED, TaskStage.QUEUE.value, state.message or state.reason, at)
     if state.phase == "succeeded":
         message = "its Job succeeded, but the transcript is not in the output folder"
-        return _failure(task, key, Kind.MISSING, Stage.WRITE.value, message, at)
-    pod = facts.pod
+        return _build_failure(task, key, FailureKind.MISSING, TaskStage.WRITE.value, message, at)
+    pod = facts.newest_pod
     if pod is None:
         message = f"its Job failed ({state.reason}: {state.message}), and its pod is gone"
-        return _failure(task, key, Kind.INTERNAL, Stage.POD.value, message, at)
-    tries = len([one for one in facts.pods if one.ended])
-    message = why_pod_failed(pod) + (f", after {tries} pods" if tries > 1 else "")
-    return _failure(task, key, _kind(pod), Stage.POD.value, message, at)
+        return _build_failure(task, key, FailureKind.INTERNAL, TaskStage.POD.value, message, at)
+    tries = len([one for one in facts.pods if one.is_terminal])
+    message = describe_pod_failure(pod) + (f", after {tries} pods" if tries > 1 else "")
+    return _build_failure(task, key, _failure_kind(pod), TaskStage.POD.value, message, at)
 
 
-def _kind(pod: Pod) -> Kind:
-    ended = pod.container.terminated
-    if pod.condition(FORGIVEN_CONDITION) is not None:
-        return Kind.STOPPED
+def _failure_kind(pod: Pod) -> FailureKind:
+    ended = pod.container_state.terminated
+    if pod.true_condition(IGNORED_POD_CONDITION) is not None:
+        return FailureKind.STOPPED
     if ended is None:
-        return Kind.INTERNAL
-    return Kind.KILLED if ended.reason == "OOMKilled" else Kind.of_code(ended.exit_code)
+        return FailureKind.INTERNAL
+    return FailureKind.KILLED if ended.reason == "OOMKilled" else FailureKind.from_exit_code(ended.exit_code)
 
 
-def _failure(task: Task, key: str, kind: Kind, stage: str, message: str, at: float) -> Failure:
-    return Failure(
+def _build_failure(task: Task, key: str, kind: FailureKind, stage: str, message: str, at: float) -> TaskFailure:
+    return TaskFailure(
         key=key,
         source=task.recording.source,
         stage=stage,
@@ -116,5 +120,5 @@ def _failure(task: Task, key: str, kind: Kind, stage: str, message: str, at: flo
         remedy=kind.remedy,
         permanent=kind.permanent,
         at=at,
-        exit_code=kind.code,
+        exit_code=kind.exit_code,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Call(NamedTuple):
+class DemoTalk(NamedTuple):
     """One talk: its file name, espeak-ng's voice, the text."""
 
     name: str
@@ -13,8 +13,8 @@ class Call(NamedTuple):
     text: str
 
 
-CALLS = (
-    Call(
+DEMO_TALKS = (
+    DemoTalk(
         "harbour-lights",
         "en-us",
         "Good morning, and welcome to the third quarter call of Harbour Lights. Revenue rose by twelve percent to four "
@@ -22,7 +22,7 @@ CALLS = (
         "Fuel costs fell for the second quarter in a row. We raise our outlook for the full year, and we plan to open "
         "two new routes in the spring.",
     ),
-    Call(
+    DemoTalk(
         "northern-grain",
         "en-us",
         "Thank you for joining the call of Northern Grain. The harvest was late this year, and sales fell by three "
@@ -30,14 +30,14 @@ CALLS = (
         "land. The money pays for a new storage site near the railway. We expect a better second half, if the weather "
         "helps.",
     ),
-    Call(
+    DemoTalk(
         "clearwater-software",
         "en-gb",
         "Hello everyone. Clearwater Software had a strong quarter. Subscriptions now make up nine tenths of our sales. "
         "We welcomed two hundred new customers, and fewer old ones left than ever before. We hired forty engineers, so "
         "our margin is a little lower. Cash flow was positive. Questions, please.",
     ),
-    Call(
+    DemoTalk(
         "meridian-steel",
         "en-us",
         "This is the annual call of Meridian Steel. Demand for steel was weak in Europe, and strong in Asia. We shut "

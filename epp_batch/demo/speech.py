@@ -10,24 +10,24 @@ import wave
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from epp_batch.demo.calls import Call
+from epp_batch.demo.calls import DemoTalk
 from epp_batch.errors import InputError
 
-_SYNCHRONOUS = 2
-_DONT_EXIT = 0x8000
-_UTF8, _CHARACTER, _RATE = 1, 1, 1
+_AUDIO_OUTPUT_SYNCHRONOUS = 2
+_INITIALIZE_DONT_EXIT = 0x8000
+_CHARS_UTF8, _POS_CHARACTER, _PARAMETER_RATE = 1, 1, 1
 WORDS_PER_MINUTE = 160
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def speak(calls: Sequence[Call], audio: Path, references: Path) -> None:
+def synthesize_talks(calls: Sequence[DemoTalk], audio: Path, references: Path) -> None:
     """Each call as NAME.wav, and what is said as NAME.txt. Raises InputError where espeak-ng cannot be loaded."""
     for call in calls:
-        synthesize(call.text, audio / f"{call.name}.wav", voice=call.voice)
+        synthesize_speech(call.text, audio / f"{call.name}.wav", voice=call.voice)
         (references / f"{call.name}.txt").write_text(call.text + "\n", encoding="utf-8")
 
 
-def people(audio: Path, references: Path, environment: Mapping[str, str]) -> int:
+def copy_librivox(audio: Path, references: Path, environment: Mapping[str, str]) -> int:
     """Copies the recordings of people that the cache holds beside their texts; how many there were."""
     cache = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epp" / "speech" / "librivox"
     count = 0
@@ -41,9 +41,9 @@ def people(audio: Path, references: Path, environment: Mapping[str, str]) -> int
     return count
 
 
-def synthesize(text: str, path: Path, *, voice: str = "en-us", words_per_minute: int = WORDS_PER_MINUTE) -> None:
+def synthesize_speech(text: str, path: Path, *, voice: str = "en-us", words_per_minute: int = WORDS_PER_MINUTE) -> None:
     """Speaks `text` into a mono WAV file of 16 bits. Raises InputError where espeak-ng cannot be loaded."""
-    library, rate = _espeak()
+    library, rate = _load_espeak()
     pieces: list[bytes] = []
 
     def take(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None) -> int:
@@ -51,12 +51,12 @@ def synthesize(text: str, path: Path, *, voice: str = "en-us", words_per_minute:
             pieces.append(ctypes.string_at(samples, 2 * count))
         return 0
 
-    callback = _Callback(take)
+    callback = _SynthCallback(take)
     library.espeak_SetSynthCallback(callback)
     library.espeak_SetVoiceByName(voice.encode())
-    library.espeak_SetParameter(_RATE, words_per_minute, 0)
+    library.espeak_SetParameter(_PARAMETER_RATE, words_per_minute, 0)
     data = text.encode()
-    library.espeak_Synth(data, len(data) + 1, 0, _CHARACTER, 0, _UTF8, None, None)
+    library.espeak_Synth(data, len(data) + 1, 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
     library.espeak_Synchronize()
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
@@ -64,7 +64,7 @@ def synthesize(text: str, path: Path, *, voice: str = "en-us", words_per_minute:
 
 
 @functools.cache
-def _espeak() -> tuple[ctypes.CDLL, int]:
+def _load_espeak() -> tuple[ctypes.CDLL, int]:
     """The library, which a process can start once, and its samples a second."""
     try:
         import espeakng_loader
@@ -74,7 +74,7 @@ def _espeak() -> tuple[ctypes.CDLL, int]:
         remedy = "install the extra batch-demo, or give recordings of your own: epp-batch demo FILE…"
         raise InputError(f"espeak-ng cannot be loaded: {error}", remedy=remedy) from error
     data = os.fspath(espeakng_loader.get_data_path()).encode()
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT)
+    rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data, _INITIALIZE_DONT_EXIT)
     if rate <= 0:
         raise InputError("espeak-ng does not find its voices", remedy="install espeakng-loader again")
     return library, rate

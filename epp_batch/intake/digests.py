@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from epp_batch.errors import FolderError, Kind, Stage, WorkError
-from epp_batch.intake.media import probe
-from epp_batch.output_folder import load, save
+from epp_batch.errors import FailureKind, FolderError, TaskError, TaskStage
+from epp_batch.intake.media import probe_duration
+from epp_batch.output_folder import load_struct, save_struct
 
 
-class Known(msgspec.Struct, frozen=True):
+class FileDigest(msgspec.Struct, frozen=True):
     """One file as it was when it was read."""
 
     size: int
@@ -25,47 +25,47 @@ class Known(msgspec.Struct, frozen=True):
     probed: bool
 
 
-class Digests:
+class DigestCache:
     """`digests.json`: by absolute path. A cache: losing it costs time, nothing else."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._before = load(path, dict[str, Known]) or {}
-        self._now: dict[str, Known] = {}
+        self._cached = load_struct(path, dict[str, FileDigest]) or {}
+        self._used: dict[str, FileDigest] = {}
 
-    def read(self, path: str, *, lengths: bool) -> Known:
+    def digest_file(self, path: str, *, lengths: bool) -> FileDigest:
         """The file's hash, and its length if `lengths`; WorkError where it cannot be read or is no audio."""
         try:
             status = os.stat(path)
         except OSError as error:
-            raise WorkError(Kind.MISSING, Stage.PROBE, path, _why(error)) from error
-        known = self._before.get(path)
+            raise TaskError(FailureKind.MISSING, TaskStage.PROBE, path, _describe_os_error(error)) from error
+        known = self._cached.get(path)
         if known is None or (known.size, known.mtime) != (status.st_size, status.st_mtime_ns):
-            seconds = probe(path) if lengths else None
-            known = Known(status.st_size, status.st_mtime_ns, digest(path), seconds, lengths)
+            seconds = probe_duration(path) if lengths else None
+            known = FileDigest(status.st_size, status.st_mtime_ns, hash_file(path), seconds, lengths)
         elif lengths and not known.probed:
-            known = msgspec.structs.replace(known, seconds=probe(path), probed=True)
-        self._now[path] = known
+            known = msgspec.structs.replace(known, seconds=probe_duration(path), probed=True)
+        self._used[path] = known
         return known
 
     def save(self) -> None:
         """Keeps what was read for the next time; does nothing where the folder cannot be written."""
-        if self._now != self._before:
+        if self._used != self._cached:
             with contextlib.suppress(FolderError, OSError):
-                save(self._path, self._before | self._now)
+                save_struct(self._path, self._cached | self._used)
 
 
-def digest(path: str) -> str:
+def hash_file(path: str) -> str:
     """sha256 of the file's bytes, in hex; WorkError where it cannot be read or is empty."""
     try:
         with open(path, "rb") as file:
             value = hashlib.file_digest(file, "sha256").hexdigest()
             if file.tell() == 0:
-                raise WorkError(Kind.CORRUPT, Stage.PROBE, path, "the file is empty")
+                raise TaskError(FailureKind.CORRUPT, TaskStage.PROBE, path, "the file is empty")
             return value
     except OSError as error:
-        raise WorkError(Kind.MISSING, Stage.PROBE, path, _why(error)) from error
+        raise TaskError(FailureKind.MISSING, TaskStage.PROBE, path, _describe_os_error(error)) from error
 
 
-def _why(error: OSError) -> str:
+def _describe_os_error(error: OSError) -> str:
     return "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)

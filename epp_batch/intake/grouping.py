@@ -10,21 +10,21 @@ from typing import Literal
 import msgspec
 
 from epp_batch.errors import InputError
-from epp_batch.intake.rules import Rules
-from epp_batch.spec import Options, Recording, Task, Unit
+from epp_batch.intake.rules import ModelRules
+from epp_batch.spec import Recording, Task, TranscriptionOptions, Unit
 
-Order = Literal["submission", "longest", "slots"]
-SHARD_BYTES = 65_536
+UnitOrder = Literal["submission", "longest", "slots"]
+MAX_SHARD_BYTES = 65_536
 """Of a shard's tasks as JSON: Linux refuses environment variables above 128 KiB."""
 
 
-def units(
+def build_units(
     recordings: Sequence[Recording],
-    rules: Rules,
-    options: Options,
+    rules: ModelRules,
+    options: TranscriptionOptions,
     *,
     run: str,
-    order: Order = "submission",
+    order: UnitOrder = "submission",
     shard_seconds: float | None = None,
     before: Sequence[Unit] = (),
     arrange: Callable[[list[Unit]], list[Unit]] | None = None,
@@ -35,11 +35,11 @@ def units(
     `shard_seconds` units whose tasks are all still wanted stay as they are, since they may be at work. "slots" takes
     its order from `arrange`.
     """
-    tasks = _distinct(recordings, rules, options, before)
-    shards = _shards(tasks, options, shard_seconds, before)
-    made = [_unit(run, shard, options) for shard in shards]
+    tasks = _build_tasks(recordings, rules, options, before)
+    shards = _build_shards(tasks, options, shard_seconds, before)
+    made = [_build_unit(run, shard, options) for shard in shards]
     if order == "longest":
-        return _longest_first(made)
+        return _sort_longest_first(made)
     if order == "slots":
         if arrange is None:
             raise InputError("order by slots needs accelerators", remedy="--order longest")
@@ -47,19 +47,21 @@ def units(
     return made
 
 
-def _distinct(recordings: Iterable[Recording], rules: Rules, options: Options, before: Sequence[Unit]) -> list[Task]:
+def _build_tasks(
+    recordings: Iterable[Recording], rules: ModelRules, options: TranscriptionOptions, before: Sequence[Unit]
+) -> list[Task]:
     """One task for each content and model, with all output names; the name it had before stays first."""
     tasks: dict[str, Task] = {}
     for recording in recordings:
-        task = Task(recording=recording, model=rules.model(recording))
+        task = Task(recording=recording, model=rules.select_model(recording))
         key = task.key(options)
-        tasks[key] = _together(tasks[key], recording) if key in tasks else task
+        tasks[key] = _merge_recordings(tasks[key], recording) if key in tasks else task
     taken = {stem.casefold() for task in tasks.values() for stem in task.recording.stems}
     names = {task.key(options): task.stem for unit in before for task in unit.tasks}
-    return [_named_as(names[key], task, taken) if key in names else task for key, task in tasks.items()]
+    return [_keep_previous_stem(names[key], task, taken) if key in names else task for key, task in tasks.items()]
 
 
-def _named_as(old: str, task: Task, taken: set[str]) -> Task:
+def _keep_previous_stem(old: str, task: Task, taken: set[str]) -> Task:
     """With its old name first, unless that is another recording's now."""
     recording = task.recording
     if old not in recording.stems and old.casefold() in taken:
@@ -68,7 +70,7 @@ def _named_as(old: str, task: Task, taken: set[str]) -> Task:
     return Task(recording=msgspec.structs.replace(recording, stems=stems), model=task.model)
 
 
-def _together(task: Task, twin: Recording) -> Task:
+def _merge_recordings(task: Task, twin: Recording) -> Task:
     first = task.recording
     stems = tuple(dict.fromkeys((*first.stems, *twin.stems)))
     recording = msgspec.structs.replace(
@@ -78,7 +80,7 @@ def _together(task: Task, twin: Recording) -> Task:
 
 
 @dataclass
-class _Open:
+class _OpenShard:
     """A shard that still takes tasks."""
 
     tasks: list[Task]
@@ -86,7 +88,9 @@ class _Open:
     size: int
 
 
-def _shards(tasks: list[Task], options: Options, limit: float | None, before: Sequence[Unit]) -> list[tuple[Task, ...]]:
+def _build_shards(
+    tasks: list[Task], options: TranscriptionOptions, limit: float | None, before: Sequence[Unit]
+) -> list[tuple[Task, ...]]:
     """Neighbours of one model together up to `limit` audio seconds, in the order of their first tasks."""
     by_key = {task.key(options): task for task in tasks}
     kept: dict[str, tuple[str, ...]] = {}
@@ -95,7 +99,7 @@ def _shards(tasks: list[Task], options: Options, limit: float | None, before: Se
         if all(key in by_key for key in keys):
             kept.update(dict.fromkeys(keys, keys))
     shards: dict[int, list[Task]] = {}
-    running: dict[str, _Open] = {}
+    running: dict[str, _OpenShard] = {}
     done: set[str] = set()
     for place, (key, task) in enumerate(by_key.items()):
         if key in kept:
@@ -108,23 +112,23 @@ def _shards(tasks: list[Task], options: Options, limit: float | None, before: Se
             shards[place] = [task]
             continue
         room = running.get(task.model)
-        if room is not None and room.seconds + seconds <= limit and room.size + size <= SHARD_BYTES:
+        if room is not None and room.seconds + seconds <= limit and room.size + size <= MAX_SHARD_BYTES:
             room.tasks.append(task)
             room.seconds += seconds
             room.size += size
         else:
-            running[task.model] = _Open([task], seconds, size)
+            running[task.model] = _OpenShard([task], seconds, size)
             shards[place] = running[task.model].tasks
     return [tuple(shards[place]) for place in sorted(shards)]
 
 
-def _unit(run: str, tasks: tuple[Task, ...], options: Options) -> Unit:
+def _build_unit(run: str, tasks: tuple[Task, ...], options: TranscriptionOptions) -> Unit:
     keys = [task.key(options) for task in tasks]
     joined = keys[0] if len(keys) == 1 else hashlib.sha256("\0".join(keys).encode()).hexdigest()[:12]
     return Unit(name=f"{run}-{joined}", tasks=tasks)
 
 
-def _longest_first(made: list[Unit]) -> list[Unit]:
+def _sort_longest_first(made: list[Unit]) -> list[Unit]:
     """Unknown lengths count as the mean of the known ones."""
     known = [unit.seconds for unit in made if unit.seconds is not None]
     mean = sum(known) / len(known) if known else 0.0

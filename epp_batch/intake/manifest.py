@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from epp_batch.errors import InputError
-from epp_batch.intake.sources import MANIFESTS, Found, is_url, of_path, of_url
+from epp_batch.intake.sources import MANIFEST_SUFFIXES, AudioSource, is_url, source_from_path, source_from_url
 
 COLUMNS = {
     "source": "source", "path": "source", "file": "source", "url": "source", "audio": "source",
@@ -26,14 +26,14 @@ COLUMNS = {
 
 
 def is_manifest(source: str) -> bool:
-    return Path(source).suffix.lower() in MANIFESTS and Path(source).is_file()
+    return Path(source).suffix.lower() in MANIFEST_SUFFIXES and Path(source).is_file()
 
 
-def read(path: Path) -> list[Found]:
+def read_manifest(path: Path) -> list[AudioSource]:
     """All rows; InputError names the manifest and the line of the first wrong one."""
-    rows = _tables(path) if path.suffix.lower() in {".csv", ".tsv"} else _objects(path)
+    rows = _read_csv_rows(path) if path.suffix.lower() in {".csv", ".tsv"} else _read_json_rows(path)
     try:
-        found = [_found(path, line, row) for line, row in rows]
+        found = [_parse_row(path, line, row) for line, row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: {error}", remedy="give a CSV, TSV or JSON-lines file in UTF-8") from error
     if not found:
@@ -41,7 +41,7 @@ def read(path: Path) -> list[Found]:
     return found
 
 
-def _tables(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         head = file.readline()
         delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
@@ -54,7 +54,7 @@ def _tables(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield reader.line_num, row
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig") as file:
         for line, text in enumerate(file, 1):
             if text.strip():
@@ -81,7 +81,7 @@ def _check_columns(path: Path, names: list[str]) -> None:
         raise InputError(f"{path}: no column source", remedy="or one of path, file, url, audio, audio_filepath")
 
 
-def _found(path: Path, line: int, row: dict[str, Any]) -> Found:
+def _parse_row(path: Path, line: int, row: dict[str, Any]) -> AudioSource:
     cells: dict[str, str] = {}
     for name, value in row.items():
         column = COLUMNS.get(name.strip().lower())
@@ -91,16 +91,16 @@ def _found(path: Path, line: int, row: dict[str, Any]) -> Found:
     if not source:
         raise InputError(f"{path}:{line}: no source", remedy="give a path or URL in every row")
     reference = cells.get("reference")
-    found = of_url(source) if is_url(source) else of_path(path.parent / source, path.parent)
+    found = source_from_url(source) if is_url(source) else source_from_path(path.parent / source, path.parent)
     return found._replace(
         model=cells.get("model"),
         stem=cells.get("stem"),
         reference=str((path.parent / reference).absolute()) if reference else None,
-        seconds=_seconds(path, line, cells.get("seconds")),
+        seconds=_parse_seconds(path, line, cells.get("seconds")),
     )
 
 
-def _seconds(path: Path, line: int, text: str | None) -> float | None:
+def _parse_seconds(path: Path, line: int, text: str | None) -> float | None:
     if text is None:
         return None
     try:

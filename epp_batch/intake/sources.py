@@ -13,21 +13,21 @@ from urllib.parse import unquote, urlsplit
 from epp_batch.errors import InputError
 
 # fmt: off
-AUDIO = frozenset({
+AUDIO_SUFFIXES = frozenset({
     ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".au", ".avi", ".caf", ".flac", ".flv", ".m4a", ".m4b", ".m4v",
     ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpeg", ".mpg", ".mpga", ".oga", ".ogg", ".opus", ".ra", ".sph",
     ".spx", ".ts", ".wav", ".webm", ".wma", ".wmv",
 })
 # fmt: on
-MANIFESTS = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
+MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 
 
-class Found(NamedTuple):
+class AudioSource(NamedTuple):
     """One recording that was asked for. Nothing has been opened yet."""
 
     source: str
     """Absolute path, or http(s) URL."""
-    name: tuple[str, ...]
+    name_parts: tuple[str, ...]
     """Parts of the output name that it should have, without suffix."""
     model: str | None = None
     stem: str | None = None
@@ -40,67 +40,67 @@ def is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def expand(sources: Sequence[str], skip: Path) -> list[Found]:
+def expand_sources(sources: Sequence[str], skip: Path) -> list[AudioSource]:
     """Everything that `sources` name, each once, in order; folders are walked in order of their paths.
 
     `skip` is the output folder: what lies there is no input. Manifests are left to `manifest.read`. Raises InputError
     for a source that names nothing.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, AudioSource] = {}
     for source in sources:
-        for one in _expand(source, skip.absolute()):
+        for one in _expand_source(source, skip.absolute()):
             found.setdefault(one.source, one)
     return list(found.values())
 
 
-def _expand(source: str, skip: Path) -> Iterator[Found]:
+def _expand_source(source: str, skip: Path) -> Iterator[AudioSource]:
     if is_url(source):
-        yield of_url(source)
+        yield source_from_url(source)
     elif "://" in source and not source.startswith("file://"):
         scheme = source.partition("://")[0]
         raise InputError(f"{source}: {scheme}:// is not supported", remedy="mount it, or give signed https URLs")
     else:
-        yield from _local(source, skip)
+        yield from _expand_path(source, skip)
 
 
-def _local(source: str, skip: Path) -> Iterator[Found]:
+def _expand_path(source: str, skip: Path) -> Iterator[AudioSource]:
     path = Path(unquote(urlsplit(source).path) if source.startswith("file://") else source).expanduser()
     if path.is_dir():
-        yield from _folder(path, path, skip, source)
+        yield from _expand_folder(path, path, skip, source)
     elif path.exists():
-        yield of_path(path, path.parent)
+        yield source_from_path(path, path.parent)
     elif glob.has_magic(source):
-        yield from _glob(source, skip)
+        yield from _expand_glob(source, skip)
     else:
         raise InputError(f"{source}: no such file or folder", remedy="check the path")
 
 
-def of_path(path: Path, base: Path) -> Found:
+def source_from_path(path: Path, base: Path) -> AudioSource:
     """A file, named by where it lies below `base`; by its last part where it lies elsewhere."""
     absolute = Path(os.path.abspath(path))
     try:
         relative = absolute.relative_to(os.path.abspath(base))
     except ValueError:
         relative = Path(absolute.name)
-    return Found(str(absolute), (*relative.parts[:-1], relative.stem))
+    return AudioSource(str(absolute), (*relative.parts[:-1], relative.stem))
 
 
-def of_url(url: str) -> Found:
+def source_from_url(url: str) -> AudioSource:
     """A URL, named by the last part of its path."""
     parts = urlsplit(url)
     if not parts.hostname:
         raise InputError(f"{url}: a URL without a host", remedy="as https://host/path/call.mp3")
     last = PurePosixPath(unquote(parts.path)).name
-    return Found(url, (PurePosixPath(last).stem if last else parts.hostname,))
+    return AudioSource(url, (PurePosixPath(last).stem if last else parts.hostname,))
 
 
-def _folder(folder: Path, base: Path, skip: Path, source: str) -> Iterator[Found]:
+def _expand_folder(folder: Path, base: Path, skip: Path, source: str) -> Iterator[AudioSource]:
     others = 0
     empty = True
-    for path in _walk(folder, skip):
-        if path.suffix.lower() in AUDIO:
+    for path in _walk_files(folder, skip):
+        if path.suffix.lower() in AUDIO_SUFFIXES:
             empty = False
-            yield of_path(path, base)
+            yield source_from_path(path, base)
         else:
             others += 1
     if empty:
@@ -108,7 +108,7 @@ def _folder(folder: Path, base: Path, skip: Path, source: str) -> Iterator[Found
         raise InputError(f"{source}: no audio in this folder{other}", remedy="name files or a glob for other suffixes")
 
 
-def _walk(folder: Path, skip: Path) -> Iterator[Path]:
+def _walk_files(folder: Path, skip: Path) -> Iterator[Path]:
     """Files below `folder`, in order of their paths, without hidden ones and without the output folder."""
 
     def refuse(error: OSError) -> None:
@@ -121,24 +121,24 @@ def _walk(folder: Path, skip: Path) -> Iterator[Path]:
         yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
 
 
-def _glob(pattern: str, skip: Path) -> Iterator[Found]:
+def _expand_glob(pattern: str, skip: Path) -> Iterator[AudioSource]:
     """Files of audio suffixes, or of the suffix that the pattern spells out; folders are walked."""
-    base = _fixed(pattern)
+    base = _glob_base(pattern)
     apart = skip not in (base.absolute(), *base.absolute().parents)
     spelled = PurePosixPath(pattern).suffix.lower()
-    wanted = AUDIO if not spelled or glob.has_magic(spelled) else AUDIO | {spelled}
+    wanted = AUDIO_SUFFIXES if not spelled or glob.has_magic(spelled) else AUDIO_SUFFIXES | {spelled}
     everything = pattern.rstrip("/").endswith("**")
     none = True
     for path in map(Path, sorted(glob.glob(os.path.expanduser(pattern), recursive=True))):
-        for file in _walk(path, skip) if path.is_dir() and not everything else [path]:
+        for file in _walk_files(path, skip) if path.is_dir() and not everything else [path]:
             if file.suffix.lower() in wanted and file.is_file() and not (apart and skip in file.absolute().parents):
                 none = False
-                yield of_path(file, base)
+                yield source_from_path(file, base)
     if none:
         raise InputError(f"{pattern}: no audio matches", remedy="check the pattern, and that it is in quotes")
 
 
-def _fixed(pattern: str) -> Path:
+def _glob_base(pattern: str) -> Path:
     """The folders before the first wildcard."""
     fixed = re.split(r"[*?\[]", os.path.expanduser(pattern), maxsplit=1)[0]
     return Path(fixed if fixed.endswith("/") else os.path.dirname(fixed) or ".")

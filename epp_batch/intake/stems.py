@@ -10,15 +10,15 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from epp_batch.errors import InputError
-from epp_batch.intake.sources import Found, is_url
+from epp_batch.intake.sources import AudioSource, is_url
 
-RESERVED = frozenset({".done", ".failed", ".partial", ".summary"})
+RESERVED_SUFFIXES = frozenset({".done", ".failed", ".partial", ".summary"})
 """`call.done` would write its transcript where the sidecar of `call` lies."""
-LONGEST = 180
+MAX_PART_BYTES = 180
 """Bytes of one part: file systems allow 255, and suffixes and temporary names come on top."""
 
 
-def assign(found: Sequence[Found], before: Mapping[str, str]) -> list[str]:
+def assign_stems(found: Sequence[AudioSource], before: Mapping[str, str]) -> list[str]:
     """A stem for each; `before` has the stems of an earlier submission by source, which stay.
 
     What a manifest asks for comes first, then what was before. Of the others, those who want the same name get the
@@ -28,7 +28,7 @@ def assign(found: Sequence[Found], before: Mapping[str, str]) -> list[str]:
     taken: dict[str, str] = {}
     for index, one in enumerate(found):
         if one.stem is not None:
-            stems[index] = _explicit(one, taken)
+            stems[index] = _reserve_requested_stem(one, taken)
     wishes: dict[str, list[int]] = defaultdict(list)
     for index, one in enumerate(found):
         if stems[index] is None:
@@ -37,33 +37,33 @@ def assign(found: Sequence[Found], before: Mapping[str, str]) -> list[str]:
                 stems[index] = old
                 taken[old.casefold()] = one.source
             else:
-                wishes["/".join(map(clean, one.name)).casefold()].append(index)
+                wishes["/".join(map(sanitize_path_part, one.name_parts)).casefold()].append(index)
     for wish, indices in sorted(wishes.items()):
-        names = _apart([found[index] for index in indices], alone=wish not in taken)
+        names = _disambiguate_names([found[index] for index in indices], alone=wish not in taken)
         for index, name in zip(indices, names, strict=True):
-            stem = name if name.casefold() not in taken else f"{name}-{_hash(found[index])}"
+            stem = name if name.casefold() not in taken else f"{name}-{_hash_source(found[index])}"
             stems[index] = stem
             taken[stem.casefold()] = found[index].source
     return [stem for stem in stems if stem is not None]
 
 
-def clean(part: str) -> str:
+def sanitize_path_part(part: str) -> str:
     """One part of a path that can stand in a file name everywhere."""
     part = re.sub(r"[\x00-\x1f\x7f/\\\ud800-\udfff]", "_", part).strip() or "_"
     if part in {".", ".."}:
         part = "_"
-    if PurePosixPath(part).suffix in RESERVED:
+    if PurePosixPath(part).suffix in RESERVED_SUFFIXES:
         part += "_"
-    if len(part.encode()) > LONGEST:
+    if len(part.encode()) > MAX_PART_BYTES:
         tail = hashlib.sha256(part.encode()).hexdigest()[:8]
-        part = part.encode()[: LONGEST - 9].decode(errors="ignore") + "-" + tail
+        part = part.encode()[: MAX_PART_BYTES - 9].decode(errors="ignore") + "-" + tail
     return part
 
 
-def _explicit(one: Found, taken: dict[str, str]) -> str:
+def _reserve_requested_stem(one: AudioSource, taken: dict[str, str]) -> str:
     stem = one.stem or ""
     parts = stem.split("/")
-    if any(clean(part) != part for part in parts) or parts[0] == ".epp-batch":
+    if any(sanitize_path_part(part) != part for part in parts) or parts[0] == ".epp-batch":
         raise InputError(f"{one.source}: stem {stem!r} cannot be an output name", remedy="a relative path, no suffix")
     if stem.casefold() in taken:
         raise InputError(f"stem {stem!r} of {taken[stem.casefold()]} and of {one.source}", remedy="one name each")
@@ -71,43 +71,51 @@ def _explicit(one: Found, taken: dict[str, str]) -> str:
     return stem
 
 
-def _apart(group: list[Found], *, alone: bool) -> list[str]:
+def _disambiguate_names(group: list[AudioSource], *, alone: bool) -> list[str]:
     """Names for recordings that all want the same one."""
-    plain = ["/".join(map(clean, one.name)) for one in group]
+    plain = ["/".join(map(sanitize_path_part, one.name_parts)) for one in group]
     if len(group) == 1 and alone:
         return plain
-    wheres = [_parents(one) for one in group]
+    wheres = [_parent_folders(one) for one in group]
     if len(group) > 1 and len(set(wheres)) == 1:
-        names = ["/".join((*map(clean, one.name[:-1]), clean(one.name[-1] + _suffix(one)))) for one in group]
-        return names if _distinct(names) else _hashed(plain, group)
+        names = [
+            "/".join(
+                (
+                    *map(sanitize_path_part, one.name_parts[:-1]),
+                    sanitize_path_part(one.name_parts[-1] + _source_suffix(one)),
+                )
+            )
+            for one in group
+        ]
+        return names if _are_distinct(names) else _append_hashes(plain, group)
     for depth in range(1, max(map(len, wheres)) + 1):
         names = ["/".join((*where[-depth:], name)) for where, name in zip(wheres, plain, strict=True)]
-        if _distinct(names):
+        if _are_distinct(names):
             return names
-    return _hashed(plain, group)
+    return _append_hashes(plain, group)
 
 
-def _parents(one: Found) -> tuple[str, ...]:
+def _parent_folders(one: AudioSource) -> tuple[str, ...]:
     """Folders above the name that it has already."""
     if is_url(one.source):
         url = urlsplit(one.source)
         whole = (url.netloc, *PurePosixPath(unquote(url.path)).parts[1:-1])
     else:
         whole = PurePosixPath(one.source).parts[1:-1]
-    return tuple(map(clean, whole[: len(whole) - len(one.name) + 1]))
+    return tuple(map(sanitize_path_part, whole[: len(whole) - len(one.name_parts) + 1]))
 
 
-def _suffix(one: Found) -> str:
+def _source_suffix(one: AudioSource) -> str:
     return PurePosixPath(urlsplit(one.source).path if is_url(one.source) else one.source).suffix
 
 
-def _distinct(names: list[str]) -> bool:
+def _are_distinct(names: list[str]) -> bool:
     return len({name.casefold() for name in names}) == len(names)
 
 
-def _hashed(names: list[str], group: list[Found]) -> list[str]:
-    return [f"{name}-{_hash(one)}" for name, one in zip(names, group, strict=True)]
+def _append_hashes(names: list[str], group: list[AudioSource]) -> list[str]:
+    return [f"{name}-{_hash_source(one)}" for name, one in zip(names, group, strict=True)]
 
 
-def _hash(one: Found) -> str:
+def _hash_source(one: AudioSource) -> str:
     return hashlib.sha256(f"{one.source}\0{one.model or ''}".encode(errors="surrogateescape")).hexdigest()[:8]

@@ -20,19 +20,19 @@ from epp_batch.errors import ClusterError
 _REMEDY = "give --kubeconfig and --context"
 
 
-class Login(NamedTuple):
+class Credentials(NamedTuple):
     """One way in. `headers` is asked before every request, since tokens are renewed."""
 
     server: str
     configuration: Configuration
     namespace: str
 
-    async def headers(self) -> dict[str, str]:
+    async def auth_headers(self) -> dict[str, str]:
         """The Authorization header, if the credentials are a token or a password."""
         settings = await self.configuration.auth_settings()
         return {auth["key"]: auth["value"] for auth in settings.values()}
 
-    def session(self) -> aiohttp.ClientSession:
+    def create_session(self) -> aiohttp.ClientSession:
         """Connections with the cluster's CA and our client certificate, over the configured proxy."""
         conf = self.configuration
         context = ssl.create_default_context(cafile=conf.ssl_ca_cert)
@@ -43,14 +43,14 @@ class Login(NamedTuple):
             context.verify_mode = ssl.CERT_NONE
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=64),
-            trust_env=not conf.proxy and not _loopback(self.server),
+            trust_env=not conf.proxy and not _is_loopback(self.server),
             proxy=conf.proxy or None,
             read_bufsize=2**21,
             auto_decompress=True,
         )
 
 
-async def load(kubeconfig: str | None = None, context: str | None = None) -> Login:
+async def load_credentials(kubeconfig: str | None = None, context: str | None = None) -> Credentials:
     """Credentials from `kubeconfig`, else $KUBECONFIG, else ~/.kube/config, else the pod's service account.
 
     ClusterError tells which file is missing or wrong.
@@ -60,7 +60,7 @@ async def load(kubeconfig: str | None = None, context: str | None = None) -> Log
     configuration = type.__call__(Configuration)  # not Configuration(): that would copy a process-wide default
     if not present:
         if kubeconfig is None and SERVICE_HOST_ENV_NAME in os.environ:
-            return _of_pod(configuration)
+            return _in_cluster_credentials(configuration)
         raise ClusterError(f"{paths}: no such kubeconfig", remedy=_REMEDY)
     try:
         loader = await load_kube_config(
@@ -71,28 +71,28 @@ async def load(kubeconfig: str | None = None, context: str | None = None) -> Log
         )
         chosen = (loader.current_context or {})["context"]
     except (ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise ClusterError(f"{paths}: {_cause(error, context)}", remedy=_REMEDY) from error
-    return Login(str(configuration.host).rstrip("/"), configuration, chosen.get("namespace") or "default")
+        raise ClusterError(f"{paths}: {_describe_error(error, context)}", remedy=_REMEDY) from error
+    return Credentials(str(configuration.host).rstrip("/"), configuration, chosen.get("namespace") or "default")
 
 
-def _of_pod(configuration: Configuration) -> Login:
+def _in_cluster_credentials(configuration: Configuration) -> Credentials:
     try:
         load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except ConfigException as error:
         raise ClusterError(f"in-cluster credentials: {error}", remedy=_REMEDY) from error
     namespace = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-    return Login(
+    return Credentials(
         str(configuration.host), configuration, namespace.read_text().strip() if namespace.exists() else "default"
     )
 
 
-def _cause(error: Exception, context: str | None) -> str:
+def _describe_error(error: Exception, context: str | None) -> str:
     if context is not None and context in str(error):
         return f"no context {context!r}"
     return " ".join(str(error).split()) or f"not a usable kubeconfig ({type(error).__name__})"
 
 
-def _loopback(server: str) -> bool:
+def _is_loopback(server: str) -> bool:
     """Proxies of the environment are never asked for this machine, as in Go's clients."""
     host = urlsplit(server).hostname or ""
     try:

@@ -16,7 +16,7 @@ import contextlib
 
 import msgspec
 
-from epp_batch.errors import ClusterError, Unreachable
+from epp_batch.errors import ApiServerUnreachable, ClusterError
 
 
 class NotFound(ClusterError):
@@ -39,15 +39,15 @@ class Invalid(ClusterError):
     """The object breaks a rule of the API, or an admission webhook refused it."""
 
 
-class Busy(Unreachable):
+class TooManyRequests(ApiServerUnreachable):
     """The server sheds load."""
 
     def __init__(self, message: str, *, seconds: float = 1.0) -> None:
-        self.seconds = seconds
+        self.retry_after_seconds = seconds
         super().__init__(message)
 
 
-class Status(msgspec.Struct, frozen=True):
+class ApiStatus(msgspec.Struct, frozen=True):
     """The part of a `Status` object that is read."""
 
     message: str = ""
@@ -55,9 +55,9 @@ class Status(msgspec.Struct, frozen=True):
     code: int = 0
 
 
-def refusal(call: str, status: int, body: bytes, retry_after: str = "") -> ClusterError:
+def error_from_response(call: str, status: int, body: bytes, retry_after: str = "") -> ClusterError:
     """The exception that an answer of `status` stands for."""
-    text = f"{call}: {status} {_message(body)}".rstrip()
+    text = f"{call}: {status} {_status_message(body)}".rstrip()
     match status:
         case 404:
             return NotFound(text)
@@ -70,26 +70,26 @@ def refusal(call: str, status: int, body: bytes, retry_after: str = "") -> Clust
         case 401:
             return Forbidden(text, remedy="log in again, or give other credentials with --kubeconfig and --context")
         case 403 if "exceeded quota" in text:
-            return Busy(text, seconds=5.0)
+            return TooManyRequests(text, seconds=5.0)
         case 403:
             return Forbidden(text, remedy="ask for a Role that allows it; deploy/kueue has one for batch users")
         case 400 | 422:
             return Invalid(text)
         case 429:
-            return Busy(text, seconds=_seconds(retry_after))
+            return TooManyRequests(text, seconds=_parse_retry_after(retry_after))
         case _ if status >= 500:
-            return Unreachable(text)
+            return ApiServerUnreachable(text)
     return ClusterError(text)
 
 
-def _message(body: bytes) -> str:
+def _status_message(body: bytes) -> str:
     try:
-        return msgspec.json.decode(body, type=Status).message
+        return msgspec.json.decode(body, type=ApiStatus).message
     except msgspec.DecodeError:
         return body[:300].decode(errors="replace").strip()
 
 
-def _seconds(text: str) -> float:
+def _parse_retry_after(text: str) -> float:
     with contextlib.suppress(ValueError):
         return max(0.1, float(text))
     return 1.0

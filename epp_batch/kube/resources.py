@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-KUEUE = "kueue.x-k8s.io"
+KUEUE_GROUP = "kueue.x-k8s.io"
 PAUSED_ANNOTATION = "epp-batch/paused"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-TRACKING_FINALIZER = "batch.kubernetes.io/job-tracking"
+JOB_TRACKING_FINALIZER = "batch.kubernetes.io/job-tracking"
 
 
 class Resource(NamedTuple):
     """A collection: `v1` or `GROUP/VERSION`, and the plural name."""
 
-    version: str
+    group_version: str
     plural: str
     namespaced: bool = True
 
     def path(self, namespace: str = "", name: str = "", sub: str = "") -> str:
         """The collection, one object, or a subresource of it; all namespaces when none is given."""
-        parts = ["/apis" if "/" in self.version else "/api", self.version]
+        parts = ["/apis" if "/" in self.group_version else "/api", self.group_version]
         if self.namespaced and namespace:
             parts += ["namespaces", namespace]
         return "/".join([*parts, self.plural, *filter(None, (name, sub))])
@@ -28,41 +28,40 @@ class Resource(NamedTuple):
 PODS = Resource("v1", "pods")
 NODES = Resource("v1", "nodes", namespaced=False)
 JOBS = Resource("batch/v1", "jobs")
-CLAIM_TEMPLATES = Resource("resource.k8s.io/v1", "resourceclaimtemplates")
-CLAIMS = Resource("resource.k8s.io/v1", "resourceclaims")
+RESOURCE_CLAIM_TEMPLATES = Resource("resource.k8s.io/v1", "resourceclaimtemplates")
+RESOURCE_CLAIMS = Resource("resource.k8s.io/v1", "resourceclaims")
 DEVICE_CLASSES = Resource("resource.k8s.io/v1", "deviceclasses", namespaced=False)
 
 
-class Kueue(NamedTuple):
+class KueueResources(NamedTuple):
     """Kueue's collections in the version that the cluster serves."""
 
     version: str
 
-    def _of(self, plural: str, namespaced: bool = True) -> Resource:
-        return Resource(f"{KUEUE}/{self.version}", plural, namespaced)
+    def _resource(self, plural: str, namespaced: bool = True) -> Resource:
+        return Resource(f"{KUEUE_GROUP}/{self.version}", plural, namespaced)
 
     @property
     def workloads(self) -> Resource:
-        return self._of("workloads")
+        return self._resource("workloads")
 
     @property
     def local_queues(self) -> Resource:
-        return self._of("localqueues")
+        return self._resource("localqueues")
 
     @property
     def cluster_queues(self) -> Resource:
-        return self._of("clusterqueues", namespaced=False)
+        return self._resource("clusterqueues", namespaced=False)
 
     @property
-    def flavors(self) -> Resource:
-        return self._of("resourceflavors", namespaced=False)
+    def resource_flavors(self) -> Resource:
+        return self._resource("resourceflavors", namespaced=False)
 
     @property
-    def priority_classes(self) -> Resource:
-        return self._of("workloadpriorityclasses", namespaced=False)
+    def workload_priority_classes(self) -> Resource:
+        return self._resource("workloadpriorityclasses", namespaced=False)
 
-    def pending(self, namespace: str, local_queue: str) -> str:
+    def pending_workloads_path(self, namespace: str, local_queue: str) -> str:
         """The path of a LocalQueue's waiting workloads, in order; an aggregated API that may be absent."""
-        return (
-            f"/apis/visibility.{KUEUE}/{self.version}/namespaces/{namespace}/localqueues/{local_queue}/pendingworkloads"
-        )
+        queues = f"/apis/visibility.{KUEUE_GROUP}/{self.version}/namespaces/{namespace}/localqueues"
+        return f"{queues}/{local_queue}/pendingworkloads"

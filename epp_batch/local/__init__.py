@@ -3,6 +3,6 @@
 A process that dies takes one recording with it; the others go on, and another process takes its place.
 """
 
-from epp_batch.local.pool import Outcome, Pool
+from epp_batch.local.pool import LocalRunOutcome, WorkerPool
 
-__all__ = ["Outcome", "Pool"]
+__all__ = ["LocalRunOutcome", "WorkerPool"]

@@ -14,39 +14,39 @@ from pathlib import Path
 import msgspec
 
 from epp.clock import Clock
-from epp_batch.errors import BatchError, Kind
-from epp_batch.spec import Order
-from epp_batch.worker.lines import Line
+from epp_batch.errors import BatchError, FailureKind
+from epp_batch.spec import WorkOrder
+from epp_batch.worker.lines import WorkerMessage
 
-LINE_BYTES = 1 << 20
-OVERDUE = 60.0
+MAX_LINE_BYTES = 1 << 20
+HANG_SECONDS = 60.0
 """Seconds after an order's own limit when a process that does not come back from C++ is killed."""
-GRACE = 15.0
+STOP_GRACE_SECONDS = 15.0
 """Seconds between SIGTERM and SIGKILL; the worker itself leaves after 10."""
 
 
-class Died(BatchError):
+class WorkerDied(BatchError):
     """The process is gone in the middle of an order; the pool fails one recording and goes on."""
 
-    def __init__(self, kind: Kind, message: str) -> None:
+    def __init__(self, kind: FailureKind, message: str) -> None:
         self.kind, self.message = kind, message
         super().__init__(message)
 
 
-class Worker:
+class WorkerProcess:
     """A process that is started when the first order comes, and again after it died."""
 
     def __init__(self, number: int, log: Path, environment: Mapping[str, str], clock: Clock) -> None:
         self.number = number
         self.place = f"local/worker-{number}"
-        self.model = ""
+        self.loaded_model = ""
         """That it has loaded."""
         self._log = log
         self._environment = {**os.environ, **environment}
         self._clock = clock
         self._process: Process | None = None
 
-    async def lines(self, order: Order) -> AsyncGenerator[Line, None]:
+    async def run_order(self, order: WorkOrder) -> AsyncGenerator[WorkerMessage, None]:
         """Gives the order and yields what the worker says until every task has come to its end. Raises Died.
 
         A process that was gone before it heard of the order is replaced, once: the order is not to blame.
@@ -54,19 +54,19 @@ class Worker:
         while True:
             fresh, said = self._process is None, False
             try:
-                async with contextlib.aclosing(self._listen(order)) as lines:
+                async with contextlib.aclosing(self._exchange(order)) as lines:
                     async for line in lines:
                         said = True
                         yield line
                 return
-            except Died:
+            except WorkerDied:
                 if fresh or said:
                     raise
 
-    async def _listen(self, order: Order) -> AsyncGenerator[Line, None]:
-        process = self._process or await self._spawn()
-        self.model = order.tasks[0].model
-        limit = None if order.max_seconds is None else order.max_seconds * len(order.tasks) + OVERDUE
+    async def _exchange(self, order: WorkOrder) -> AsyncGenerator[WorkerMessage, None]:
+        process = self._process or await self._start_process()
+        self.loaded_model = order.tasks[0].model
+        limit = None if order.max_seconds is None else order.max_seconds * len(order.tasks) + HANG_SECONDS
         end = None if limit is None else self._clock.now() + limit
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError):  # the answer says why it is gone
@@ -75,40 +75,41 @@ class Worker:
         ended = 0
         while ended < len(order.tasks):
             try:
-                line = msgspec.json.decode(await self._next(process, end), type=Line)
+                line = msgspec.json.decode(await self._read_line(process, end), type=WorkerMessage)
             except msgspec.DecodeError:  # a library's print
                 continue
             ended += line.result is not None or line.failure is not None
             yield line
 
-    async def _next(self, process: Process, end: float | None) -> bytes:
+    async def _read_line(self, process: Process, end: float | None) -> bytes:
         assert process.stdout is not None
         try:
             async with asyncio.timeout(None if end is None else max(0.0, end - self._clock.now())):
                 text = await process.stdout.readline()
         except TimeoutError:
             process.kill()
-            await self._reap(process)
-            raise Died(Kind.TIMEOUT, "the worker hung and was killed") from None
+            await self._wait_for_exit(process)
+            raise WorkerDied(FailureKind.TIMEOUT, "the worker hung and was killed") from None
         if not text.endswith(b"\n"):
-            raise await self._death(process)
+            raise await self._explain_exit(process)
         return text
 
-    async def _death(self, process: Process) -> Died:
-        code = await self._reap(process)
+    async def _explain_exit(self, process: Process) -> WorkerDied:
+        code = await self._wait_for_exit(process)
         if code < 0:
-            return Died(Kind.KILLED, f"the worker was killed by {signal.Signals(-code).name}")
-        kind = Kind.of_code(code)
-        last = self._last_words()
-        return Died(kind, f"the worker ended with code {code}" + (f": {last}" if last else ""))
+            return WorkerDied(FailureKind.KILLED, f"the worker was killed by {signal.Signals(-code).name}")
+        kind = FailureKind.from_exit_code(code)
+        last = self._read_last_log_line()
+        return WorkerDied(kind, f"the worker ended with code {code}" + (f": {last}" if last else ""))
 
-    async def _spawn(self) -> Process:
+    async def _start_process(self) -> Process:
         """In a session of its own, so that Ctrl-C reaches us first and only us."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "epp_batch", "worker", "--orders", "-",
-                stdin=PIPE, stdout=PIPE, stderr=log, limit=LINE_BYTES, env=self._environment, start_new_session=True,
+                stdin=PIPE, stdout=PIPE, stderr=log, limit=MAX_LINE_BYTES, env=self._environment,
+                start_new_session=True,
             )  # fmt: skip
         return self._process
 
@@ -122,20 +123,20 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            async with asyncio.timeout(GRACE):
+            async with asyncio.timeout(STOP_GRACE_SECONDS):
                 await process.wait()
         except TimeoutError:
             process.kill()
-        await self._reap(process)
+        await self._wait_for_exit(process)
 
-    async def _reap(self, process: Process) -> int:
+    async def _wait_for_exit(self, process: Process) -> int:
         code = await process.wait()
         if self._process is process:
             self._process = None
-            self.model = ""
+            self.loaded_model = ""
         return code
 
-    def _last_words(self) -> str:
+    def _read_last_log_line(self) -> str:
         """The last line of its log that says something."""
         try:
             lines = self._log.read_bytes()[-4096:].decode(errors="replace").splitlines()

@@ -15,21 +15,21 @@ from typing import Any
 
 from epp_batch.errors import InputError
 
-GPU = "nvidia.com/gpu"
-SLOTS = "epp-batch/mig-slots"
+GPU_RESOURCE = "nvidia.com/gpu"
+MIG_SLOTS_RESOURCE = "epp-batch/mig-slots"
 """Quota in eighths of a GPU: what transformations turn slices into."""
-MEMORY = "epp-batch/gpu-memory"
+GPU_MEMORY_RESOURCE = "epp-batch/gpu-memory"
 """Quota in bytes of GPU memory: what claims are charged, by the `memory` counter of NVIDIA's driver."""
-DRIVER = "gpu.nvidia.com"
+DRA_DRIVER = "gpu.nvidia.com"
 """Of DRA."""
-CLAIM = "gpu"
+CLAIM_NAME = "gpu"
 """Name of the claim within a pod."""
 _PROFILE = re.compile(r"(\d+)g\.(\d+)gb(\+me)?")
-_DOUBLE = frozenset({20, 24, 35, 45})
+_DOUBLE_MEMORY = frozenset({20, 24, 35, 45})
 """GB of 1g profiles with twice the memory, which take two slots: of 80, 94-96, 141 and 180 GB GPUs."""
-_A30 = {"1g.6gb": 2, "2g.12gb": 4, "4g.24gb": 8}
+_A30_SLOTS = {"1g.6gb": 2, "2g.12gb": 4, "4g.24gb": 8}
 """It has four slots, which count double."""
-KINDS = "gpu, gpu:N, mig:PROFILE, dra:PROFILE, dra-gpu or cpu"
+ACCELERATOR_KINDS = "gpu, gpu:N, mig:PROFILE, dra:PROFILE, dra-gpu or cpu"
 
 
 class Accelerator(ABC):
@@ -37,29 +37,29 @@ class Accelerator(ABC):
 
     @property
     @abstractmethod
-    def text(self) -> str:
+    def flag_value(self) -> str:
         """As `parse` reads it."""
 
-    def resources(self) -> dict[str, str]:
+    def container_resources(self) -> dict[str, str]:
         """Requests and limits of the container."""
         return {}
 
-    def claims(self) -> list[dict[str, Any]]:
+    def resource_claims(self) -> list[dict[str, Any]]:
         """`spec.resourceClaims` of the pod."""
         return []
 
-    def templates(self) -> list[dict[str, Any]]:
+    def claim_templates(self) -> list[dict[str, Any]]:
         """ResourceClaimTemplates that the claims name, without a namespace."""
         return []
 
-    def charges(self) -> list[dict[str, int]]:
+    def possible_usage(self) -> list[dict[str, int]]:
         """What Kueue charges, by resource, most likely first: one of these has to be covered by the queue."""
         return []
 
     @property
     def quota_resource(self) -> str:
         """What the queue's quota is most likely counted in."""
-        return next(iter(self.charges()[0]), "cpu") if self.charges() else "cpu"
+        return next(iter(self.possible_usage()[0]), "cpu") if self.possible_usage() else "cpu"
 
     @property
     def node_resource(self) -> tuple[str, int] | None:
@@ -77,11 +77,11 @@ class Accelerator(ABC):
 
 
 @dataclass(frozen=True)
-class Cpu(Accelerator):
+class CpuOnly(Accelerator):
     """No GPU."""
 
     @property
-    def text(self) -> str:
+    def flag_value(self) -> str:
         return "cpu"
 
 
@@ -92,18 +92,18 @@ class WholeGpu(Accelerator):
     count: int = 1
 
     @property
-    def text(self) -> str:
+    def flag_value(self) -> str:
         return "gpu" if self.count == 1 else f"gpu:{self.count}"
 
-    def resources(self) -> dict[str, str]:
-        return {GPU: str(self.count)}
+    def container_resources(self) -> dict[str, str]:
+        return {GPU_RESOURCE: str(self.count)}
 
-    def charges(self) -> list[dict[str, int]]:
-        return [{GPU: self.count}, {SLOTS: self.slots}]
+    def possible_usage(self) -> list[dict[str, int]]:
+        return [{GPU_RESOURCE: self.count}, {MIG_SLOTS_RESOURCE: self.slots}]
 
     @property
     def node_resource(self) -> tuple[str, int]:
-        return GPU, self.count
+        return GPU_RESOURCE, self.count
 
     @property
     def slots(self) -> int:
@@ -117,18 +117,18 @@ class MigSlice(Accelerator):
     profile: str
 
     @property
-    def text(self) -> str:
+    def flag_value(self) -> str:
         return f"mig:{self.profile}"
 
     @property
     def resource(self) -> str:
         return f"nvidia.com/mig-{self.profile.replace('+', '.')}"
 
-    def resources(self) -> dict[str, str]:
+    def container_resources(self) -> dict[str, str]:
         return {self.resource: "1"}
 
-    def charges(self) -> list[dict[str, int]]:
-        return [{self.resource: 1}, {SLOTS: self.slots}]
+    def possible_usage(self) -> list[dict[str, int]]:
+        return [{self.resource: 1}, {MIG_SLOTS_RESOURCE: self.slots}]
 
     @property
     def node_resource(self) -> tuple[str, int]:
@@ -140,46 +140,46 @@ class MigSlice(Accelerator):
 
 
 @dataclass(frozen=True)
-class Claimed(Accelerator):
+class DraDevice(Accelerator):
     """A device by dynamic resource allocation: a slice of a profile, or a whole GPU where there is none."""
 
     profile: str | None = None
 
     @property
-    def text(self) -> str:
+    def flag_value(self) -> str:
         return f"dra:{self.profile}" if self.profile else "dra-gpu"
 
     @property
-    def template(self) -> str:
+    def template_name(self) -> str:
         """Name of the ResourceClaimTemplate; its content follows from its name, so runs may share it."""
         return f"epp-batch-mig-{self.profile.replace('+', '.')}" if self.profile else "epp-batch-gpu"
 
     @property
     def device_class(self) -> str:
-        return "mig.nvidia.com" if self.profile else DRIVER
+        return "mig.nvidia.com" if self.profile else DRA_DRIVER
 
-    def claims(self) -> list[dict[str, Any]]:
-        return [{"name": CLAIM, "resourceClaimTemplateName": self.template}]
+    def resource_claims(self) -> list[dict[str, Any]]:
+        return [{"name": CLAIM_NAME, "resourceClaimTemplateName": self.template_name}]
 
-    def templates(self) -> list[dict[str, Any]]:
+    def claim_templates(self) -> list[dict[str, Any]]:
         exactly: dict[str, Any] = {"deviceClassName": self.device_class, "allocationMode": "ExactCount", "count": 1}
         if self.profile:
-            where = f"device.attributes['{DRIVER}'].profile == '{self.profile}'"
+            where = f"device.attributes['{DRA_DRIVER}'].profile == '{self.profile}'"
             exactly["selectors"] = [{"cel": {"expression": where}}]
         return [
             {
                 "apiVersion": "resource.k8s.io/v1",
                 "kind": "ResourceClaimTemplate",
-                "metadata": {"name": self.template, "labels": {"app.kubernetes.io/managed-by": "epp-batch"}},
-                "spec": {"spec": {"devices": {"requests": [{"name": CLAIM, "exactly": exactly}]}}},
+                "metadata": {"name": self.template_name, "labels": {"app.kubernetes.io/managed-by": "epp-batch"}},
+                "spec": {"spec": {"devices": {"requests": [{"name": CLAIM_NAME, "exactly": exactly}]}}},
             }
         ]
 
-    def charges(self) -> list[dict[str, int]]:
-        return [{MEMORY: self.memory}]
+    def possible_usage(self) -> list[dict[str, int]]:
+        return [{GPU_MEMORY_RESOURCE: self.memory_bytes}]
 
     @property
-    def memory(self) -> int:
+    def memory_bytes(self) -> int:
         """Bytes that the counter charges, rounded up; 1 for a whole GPU, whose size its name does not tell."""
         match = _PROFILE.fullmatch(self.profile or "")
         return int(match[2]) * 2**30 if match else 1
@@ -189,17 +189,17 @@ class Claimed(Accelerator):
         return profile_slots(self.profile) if self.profile else 8
 
 
-def parse(text: str) -> Accelerator:
+def parse_accelerator(text: str) -> Accelerator:
     """One of KINDS; raises InputError for anything else."""
     kind, sign, rest = text.strip().lower().partition(":")
     if kind == "gpu" and (not sign or (rest.isdecimal() and int(rest) > 0)):
         return WholeGpu(int(rest or 1))
     if kind in {"mig", "dra"} and rest:
         profile_slots(rest)
-        return MigSlice(rest) if kind == "mig" else Claimed(rest)
+        return MigSlice(rest) if kind == "mig" else DraDevice(rest)
     if not sign and kind in {"dra-gpu", "cpu"}:
-        return Claimed() if kind == "dra-gpu" else Cpu()
-    raise InputError(f"accelerator {text!r} is none of {KINDS}", remedy="a profile is as 1g.5gb or 3g.40gb")
+        return DraDevice() if kind == "dra-gpu" else CpuOnly()
+    raise InputError(f"accelerator {text!r} is none of {ACCELERATOR_KINDS}", remedy="a profile is as 1g.5gb or 3g.40gb")
 
 
 def profile_slots(profile: str) -> int:
@@ -210,19 +210,19 @@ def profile_slots(profile: str) -> int:
     match = _PROFILE.fullmatch(profile)
     if match is None or int(match[1]) not in {1, 2, 3, 4, 7}:
         raise InputError(f"{profile!r} is no MIG profile", remedy="as 1g.5gb, 2g.20gb, 3g.40gb, 7g.80gb")
-    if profile in _A30:
-        return _A30[profile]
+    if profile in _A30_SLOTS:
+        return _A30_SLOTS[profile]
     compute, memory = int(match[1]), int(match[2])
-    return {1: 2 if memory in _DOUBLE else 1, 2: 2, 3: 4, 4: 4, 7: 8}[compute]
+    return {1: 2 if memory in _DOUBLE_MEMORY else 1, 2: 2, 3: 4, 4: 4, 7: 8}[compute]
 
 
-def transformations(profiles: Iterable[str]) -> list[dict[str, Any]]:
+def build_transformations(profiles: Iterable[str]) -> list[dict[str, Any]]:
     """Kueue's `resources.transformations` that charge slices as slots, so that all profiles share one quota."""
     return [
         {
             "input": MigSlice(profile).resource,
             "strategy": "Replace",
-            "outputs": {SLOTS: str(profile_slots(profile))},
+            "outputs": {MIG_SLOTS_RESOURCE: str(profile_slots(profile))},
         }
         for profile in profiles
     ]

@@ -7,27 +7,27 @@ from fractions import Fraction
 
 from epp_batch.errors import InputError
 
-_SCALE = {
+_SUFFIX_FACTORS = {
     "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000), "": Fraction(1),
     "k": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9), "T": Fraction(10**12), "P": Fraction(10**15),
     "E": Fraction(10**18), "Ki": Fraction(2**10), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "Ti": Fraction(2**40),
     "Pi": Fraction(2**50), "Ei": Fraction(2**60),
 }  # fmt: skip
-_FORM = re.compile(r"([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)(?:([eE][+-]?\d+)|([numkMGTPE]|[KMGTPE]i)?)")
+_QUANTITY = re.compile(r"([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)(?:([eE][+-]?\d+)|([numkMGTPE]|[KMGTPE]i)?)")
 
 
-def quantity(text: str | int | float) -> Fraction:
+def parse_quantity(text: str | int | float) -> Fraction:
     """The number that a quantity stands for, exactly; InputError for what is none."""
-    match = _FORM.fullmatch(str(text).strip())
+    match = _QUANTITY.fullmatch(str(text).strip())
     if match is None:
         raise InputError(f"{text!r} is no quantity", remedy="as 2, 500m or 8Gi")
-    return Fraction(match[1] + (match[2] or "")) * _SCALE[match[3] or ""]
+    return Fraction(match[1] + (match[2] or "")) * _SUFFIX_FACTORS[match[3] or ""]
 
 
-def show(value: Fraction) -> str:
+def format_quantity(value: Fraction) -> str:
     """The shortest of 3, 0.5 and 8Gi."""
     for unit in ("Ti", "Gi", "Mi"):
-        scaled = value / _SCALE[unit]
+        scaled = value / _SUFFIX_FACTORS[unit]
         if scaled >= 1 and scaled.denominator == 1:
             return f"{scaled}{unit}"
     return str(value) if value.denominator == 1 else f"{float(value):g}"

@@ -13,11 +13,16 @@ from typing import Any
 import msgspec
 
 from epp_batch.errors import InputError
-from epp_batch.manifests.accelerators import GPU, MEMORY, SLOTS, transformations
-from epp_batch.manifests.quantities import quantity, show
+from epp_batch.manifests.accelerators import (
+    GPU_MEMORY_RESOURCE,
+    GPU_RESOURCE,
+    MIG_SLOTS_RESOURCE,
+    build_transformations,
+)
+from epp_batch.manifests.quantities import format_quantity, parse_quantity
 
-VERSION = "kueue.x-k8s.io/v1beta2"
-SLICES = {
+KUEUE_API_VERSION = "kueue.x-k8s.io/v1beta2"
+GPU_MODELS = {
     "A100-40": (40, ("1g.5gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb")),
     "A100-80": (80, ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")),
     "H100-80": (80, ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")),
@@ -30,81 +35,86 @@ SLICES = {
 that of an 80 GB GPU's single slot."""
 
 
-class Quota(msgspec.Struct, frozen=True, kw_only=True):
+class ResourceQuotaSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Of one resource in one flavor."""
 
     nominal: str
-    borrowing: str | None = None
+    borrowing_limit: str | None = None
     """Most that may be borrowed; None for no limit. Needs a cohort."""
-    lending: str | None = None
+    lending_limit: str | None = None
 
 
-class Queue(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterQueueSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One ClusterQueue with the LocalQueues in front of it."""
 
     name: str
-    local: tuple[str, ...]
-    quotas: dict[str, Quota]
+    local_queues: tuple[str, ...]
+    quotas: dict[str, ResourceQuotaSpec]
     preemption: dict[str, Any] = {}
-    strategy: str = "BestEffortFIFO"
+    queueing_strategy: str = "BestEffortFIFO"
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class KueueSetup(msgspec.Struct, frozen=True, kw_only=True):
     """What `objects` makes."""
 
     namespace: str
     flavor: str = "gpu-flavor"
     node_labels: dict[str, str] = msgspec.field(default_factory=lambda: {"nvidia.com/gpu.present": "true"})
     tolerations: tuple[dict[str, str], ...] = ()
-    queues: tuple[Queue, ...]
+    queues: tuple[ClusterQueueSpec, ...]
     cohort: str | None = None
-    priorities: dict[str, int] = {}
-    profiles: tuple[str, ...] = ()
+    priority_classes: dict[str, int] = {}
+    mig_profiles: tuple[str, ...] = ()
     """Slices that are charged as slots."""
-    claims: bool = False
+    charge_gpu_memory: bool = False
     """Device classes are charged by GPU memory."""
-    cover: dict[str, str] = {}
+    extra_quotas: dict[str, str] = {}
     """Further resources of every queue, as cpu or memory, with their quotas."""
 
-    def prefixed(self, prefix: str) -> Settings:
+    def with_prefix(self, prefix: str) -> KueueSetup:
         """The same with `prefix` before every name that the whole cluster shares."""
         rename = msgspec.structs.replace
         return rename(
             self,
             flavor=prefix + self.flavor,
             cohort=prefix + self.cohort if self.cohort else None,
-            priorities={prefix + name: value for name, value in self.priorities.items()},
+            priority_classes={prefix + name: value for name, value in self.priority_classes.items()},
             queues=tuple(rename(queue, name=prefix + queue.name) for queue in self.queues),
         )
 
 
-def objects(settings: Settings) -> list[dict[str, Any]]:
+def build_kueue_objects(settings: KueueSetup) -> list[dict[str, Any]]:
     """ResourceFlavor, Cohort, WorkloadPriorityClasses, ClusterQueues and LocalQueues, in an order to make them in."""
-    made = [_flavor(settings)]
+    made = [_build_flavor(settings)]
     if settings.cohort:
-        made.append(_object("Cohort", settings.cohort, {}))
-    for name, value in settings.priorities.items():
+        made.append(_build_object("Cohort", settings.cohort, {}))
+    for name, value in settings.priority_classes.items():
         made.append(
-            {"apiVersion": VERSION, "kind": "WorkloadPriorityClass", "metadata": {"name": name}, "value": value}
+            {
+                "apiVersion": KUEUE_API_VERSION,
+                "kind": "WorkloadPriorityClass",
+                "metadata": {"name": name},
+                "value": value,
+            }
         )
-    made += [_cluster_queue(queue, settings) for queue in settings.queues]
+    made += [_build_cluster_queue(queue, settings) for queue in settings.queues]
     for queue in settings.queues:
-        for name in queue.local:
-            local = _object("LocalQueue", name, {"clusterQueue": queue.name})
+        for name in queue.local_queues:
+            local = _build_object("LocalQueue", name, {"clusterQueue": queue.name})
             local["metadata"]["namespace"] = settings.namespace
             made.append(local)
     return made
 
 
-def configuration(settings: Settings) -> dict[str, Any]:
+def build_manager_configuration(settings: KueueSetup) -> dict[str, Any]:
     """What the Kueue manager's own configuration needs for these queues; empty where it needs nothing.
 
     `waitForPodsReady` takes quota back from a pod whose slice does not exist: quota counts slots, not holes.
     """
     resources: dict[str, Any] = {}
-    if settings.profiles:
-        resources["transformations"] = transformations(settings.profiles)
-    if settings.claims:
+    if settings.mig_profiles:
+        resources["transformations"] = build_transformations(settings.mig_profiles)
+    if settings.charge_gpu_memory:
         counter = {
             "name": "memory",
             "driver": "gpu.nvidia.com",
@@ -112,7 +122,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         }
         classes = ["mig.nvidia.com", "gpu.nvidia.com"]
         resources["deviceClassMappings"] = [
-            {"name": MEMORY, "deviceClassNames": classes, "sources": [{"counter": counter}]}
+            {"name": GPU_MEMORY_RESOURCE, "deviceClassNames": classes, "sources": [{"counter": counter}]}
         ]
     if not resources:
         return {}
@@ -124,23 +134,23 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+def _build_object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": KUEUE_API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def _flavor(settings: Settings) -> dict[str, Any]:
+def _build_flavor(settings: KueueSetup) -> dict[str, Any]:
     spec: dict[str, Any] = {"nodeLabels": dict(settings.node_labels)} if settings.node_labels else {}
     if settings.tolerations:
         spec["tolerations"] = [dict(toleration) for toleration in settings.tolerations]
-    return _object("ResourceFlavor", settings.flavor, spec)
+    return _build_object("ResourceFlavor", settings.flavor, spec)
 
 
-def _cluster_queue(queue: Queue, settings: Settings) -> dict[str, Any]:
-    quotas = queue.quotas | {name: Quota(nominal=amount) for name, amount in settings.cover.items()}
-    resources = [_quota(name, quota, settings.cohort) for name, quota in quotas.items()]
+def _build_cluster_queue(queue: ClusterQueueSpec, settings: KueueSetup) -> dict[str, Any]:
+    quotas = queue.quotas | {name: ResourceQuotaSpec(nominal=amount) for name, amount in settings.extra_quotas.items()}
+    resources = [_build_quota(name, quota, settings.cohort) for name, quota in quotas.items()]
     spec: dict[str, Any] = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
-        "queueingStrategy": queue.strategy,
+        "queueingStrategy": queue.queueing_strategy,
         "resourceGroups": [
             {"coveredResources": list(quotas), "flavors": [{"name": settings.flavor, "resources": resources}]}
         ],
@@ -149,78 +159,94 @@ def _cluster_queue(queue: Queue, settings: Settings) -> dict[str, Any]:
         spec["cohortName"] = settings.cohort
     if queue.preemption:
         spec["preemption"] = dict(queue.preemption)
-    return _object("ClusterQueue", queue.name, spec)
+    return _build_object("ClusterQueue", queue.name, spec)
 
 
-def _quota(name: str, quota: Quota, cohort: str | None) -> dict[str, Any]:
-    limits = {"borrowingLimit": quota.borrowing, "lendingLimit": quota.lending} if cohort else {}
+def _build_quota(name: str, quota: ResourceQuotaSpec, cohort: str | None) -> dict[str, Any]:
+    limits = {"borrowingLimit": quota.borrowing_limit, "lendingLimit": quota.lending_limit} if cohort else {}
     return {"name": name, "nominalQuota": quota.nominal} | {key: at for key, at in limits.items() if at is not None}
 
 
 # -- presets --------------------------------------------------------------------------------------------------
 
 
-class Preset(msgspec.Struct, frozen=True):
+class QueuePreset(msgspec.Struct, frozen=True):
     """A configuration by name."""
 
-    about: str
-    make: Callable[[str, int, str], Settings]
+    description: str
+    build: Callable[[str, int, str], KueueSetup]
     """From namespace, number of GPUs and their kind (a key of SLICES)."""
 
 
-def preset(name: str, namespace: str, gpus: int, gpu: str = "A100-40") -> Settings:
+def build_preset(name: str, namespace: str, gpus: int, gpu: str = "A100-40") -> KueueSetup:
     """A preset's settings; InputError for an unknown name or GPU."""
-    if name not in PRESETS:
-        raise InputError(f"preset {name!r} is unknown", remedy=f"one of {', '.join(PRESETS)}")
-    if gpu not in SLICES:
-        raise InputError(f"GPU {gpu!r} is unknown", remedy=f"one of {', '.join(SLICES)}")
-    return PRESETS[name].make(namespace, gpus, gpu)
+    if name not in QUEUE_PRESETS:
+        raise InputError(f"preset {name!r} is unknown", remedy=f"one of {', '.join(QUEUE_PRESETS)}")
+    if gpu not in GPU_MODELS:
+        raise InputError(f"GPU {gpu!r} is unknown", remedy=f"one of {', '.join(GPU_MODELS)}")
+    return QUEUE_PRESETS[name].build(namespace, gpus, gpu)
 
 
-def _one_queue(namespace: str, gpus: int, _: str) -> Settings:
-    queue = Queue(name="cluster-queue", local=PAPER_LOCAL, quotas={GPU: Quota(nominal=str(gpus))})
-    return Settings(namespace=namespace, queues=(queue,))
+def _build_one_queue(namespace: str, gpus: int, _: str) -> KueueSetup:
+    queue = ClusterQueueSpec(
+        name="cluster-queue",
+        local_queues=PAPER_LOCAL_QUEUES,
+        quotas={GPU_RESOURCE: ResourceQuotaSpec(nominal=str(gpus))},
+    )
+    return KueueSetup(namespace=namespace, queues=(queue,))
 
 
-def _two_queues(namespace: str, gpus: int, _: str) -> Settings:
+def _build_two_queues(namespace: str, gpus: int, _: str) -> KueueSetup:
     half = gpus // 2
-    medium = Quota(nominal=str(half), borrowing="0", lending=str(half))
-    large = Quota(nominal=str(gpus - half))
-    return Settings(
+    medium = ResourceQuotaSpec(nominal=str(half), borrowing_limit="0", lending_limit=str(half))
+    large = ResourceQuotaSpec(nominal=str(gpus - half))
+    return KueueSetup(
         namespace=namespace,
         cohort="gpu-cohort",
         queues=(
-            Queue(name="cluster-queue-medium", local=PAPER_LOCAL[:1], quotas={GPU: medium}),
-            Queue(name="cluster-queue-large", local=PAPER_LOCAL[1:], quotas={GPU: large}),
+            ClusterQueueSpec(
+                name="cluster-queue-medium", local_queues=PAPER_LOCAL_QUEUES[:1], quotas={GPU_RESOURCE: medium}
+            ),
+            ClusterQueueSpec(
+                name="cluster-queue-large", local_queues=PAPER_LOCAL_QUEUES[1:], quotas={GPU_RESOURCE: large}
+            ),
         ),
     )
 
 
-def _priorities(namespace: str, gpus: int, gpu: str) -> Settings:
-    one = _one_queue(namespace, gpus, gpu)
+def _build_priorities(namespace: str, gpus: int, gpu: str) -> KueueSetup:
+    one = _build_one_queue(namespace, gpus, gpu)
     queue = msgspec.structs.replace(one.queues[0], preemption={"withinClusterQueue": "LowerPriority"})
-    return msgspec.structs.replace(one, queues=(queue,), priorities={"high-priority": 10_000})
+    return msgspec.structs.replace(one, queues=(queue,), priority_classes={"high-priority": 10_000})
 
 
-def _slots(namespace: str, gpus: int, gpu: str) -> Settings:
-    queue = Queue(name="mig-slots", local=("whisper",), quotas={SLOTS: Quota(nominal=str(8 * gpus))})
+def _build_mig_slots(namespace: str, gpus: int, gpu: str) -> KueueSetup:
+    queue = ClusterQueueSpec(
+        name="mig-slots",
+        local_queues=("whisper",),
+        quotas={MIG_SLOTS_RESOURCE: ResourceQuotaSpec(nominal=str(8 * gpus))},
+    )
     labels = {"nvidia.com/mig.capable": "true"}
-    return Settings(
-        namespace=namespace, flavor="mig-flavor", node_labels=labels, queues=(queue,), profiles=SLICES[gpu][1]
+    return KueueSetup(
+        namespace=namespace, flavor="mig-flavor", node_labels=labels, queues=(queue,), mig_profiles=GPU_MODELS[gpu][1]
     )
 
 
-def _claims(namespace: str, gpus: int, gpu: str) -> Settings:
-    memory = show(quantity(f"{gpus * SLICES[gpu][0]}Gi"))
-    queue = Queue(name="dra", local=("whisper",), quotas={MEMORY: Quota(nominal=memory)})
-    return Settings(namespace=namespace, flavor="dra-flavor", node_labels={}, queues=(queue,), claims=True)
+def _build_dra(namespace: str, gpus: int, gpu: str) -> KueueSetup:
+    memory = format_quantity(parse_quantity(f"{gpus * GPU_MODELS[gpu][0]}Gi"))
+    queue = ClusterQueueSpec(
+        name="dra", local_queues=("whisper",), quotas={GPU_MEMORY_RESOURCE: ResourceQuotaSpec(nominal=memory)}
+    )
+    return KueueSetup(namespace=namespace, flavor="dra-flavor", node_labels={}, queues=(queue,), charge_gpu_memory=True)
 
 
-PAPER_LOCAL = ("local-queue-medium", "local-queue-large")
-PRESETS: dict[str, Preset] = {
-    "paper-a": Preset("one queue over all GPUs, first come first served", _one_queue),
-    "paper-b": Preset("a queue a model in one cohort: medium lends and never borrows, large borrows", _two_queues),
-    "paper-c": Preset("one queue, and a class of priority 10000 that preempts", _priorities),
-    "slots": Preset("MIG slices of all profiles share one quota of slots, eight a GPU", _slots),
-    "dra": Preset("DRA claims of slices and GPUs share one quota of GPU memory", _claims),
+PAPER_LOCAL_QUEUES = ("local-queue-medium", "local-queue-large")
+QUEUE_PRESETS: dict[str, QueuePreset] = {
+    "paper-a": QueuePreset("one queue over all GPUs, first come first served", _build_one_queue),
+    "paper-b": QueuePreset(
+        "a queue a model in one cohort: medium lends and never borrows, large borrows", _build_two_queues
+    ),
+    "paper-c": QueuePreset("one queue, and a class of priority 10000 that preempts", _build_priorities),
+    "slots": QueuePreset("MIG slices of all profiles share one quota of slots, eight a GPU", _build_mig_slots),
+    "dra": QueuePreset("DRA claims of slices and GPUs share one quota of GPU memory", _build_dra),
 }

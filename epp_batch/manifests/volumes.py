@@ -11,10 +11,10 @@ from typing import Any
 from epp_batch.errors import InputError
 from epp_batch.spec import Volume
 
-GRAMMAR = "pvc/NAME=LOCAL[:MOUNT][:ro], host/PATH=LOCAL[:MOUNT][:ro], or image/REFERENCE=:MOUNT"
+VOLUME_GRAMMAR = "pvc/NAME=LOCAL[:MOUNT][:ro], host/PATH=LOCAL[:MOUNT][:ro], or image/REFERENCE=:MOUNT"
 
 
-def parse(text: str) -> Volume:
+def parse_volume(text: str) -> Volume:
     """One `--volume`: what it is in the cluster, where it lies here, where the pods shall see it.
 
     MOUNT is LOCAL where it is left out; LOCAL may be empty for storage that this machine does not have.
@@ -22,7 +22,7 @@ def parse(text: str) -> Volume:
     source, sign, rest = text.partition("=")
     kind, slash, name = source.partition("/")
     if kind not in {"pvc", "host", "image"} or not slash or not name:
-        raise InputError(f"--volume {text!r} is no volume", remedy=GRAMMAR)
+        raise InputError(f"--volume {text!r} is no volume", remedy=VOLUME_GRAMMAR)
     read_only = rest.endswith(":ro") or kind == "image"
     local, _, mount = rest.removesuffix(":ro").partition(":")
     if kind == "host":
@@ -32,33 +32,33 @@ def parse(text: str) -> Volume:
     local = os.path.abspath(os.path.expanduser(local)) if local else ""
     mount = os.path.normpath(mount or local) if mount or local else ""
     if not mount.startswith("/") or mount == "/":
-        raise InputError(f"--volume {text!r} does not say where the pods shall see it", remedy=GRAMMAR)
+        raise InputError(f"--volume {text!r} does not say where the pods shall see it", remedy=VOLUME_GRAMMAR)
     if not re.fullmatch(r"[^:]+", mount):
-        raise InputError(f"--volume {text!r}: a mount cannot have a colon", remedy=GRAMMAR)
+        raise InputError(f"--volume {text!r}: a mount cannot have a colon", remedy=VOLUME_GRAMMAR)
     return Volume(source=source, mount=mount, local=local or None, read_only=read_only)
 
 
-def translate(path: str, volumes: Sequence[Volume]) -> str | None:
+def translate_path(path: str, volumes: Sequence[Volume]) -> str | None:
     """A path of this machine as the pods see it, by the volume that lies closest; None where no volume has it.
 
     Symbolic links are followed where the path as it is written lies in no volume.
     """
-    return _translate(path, volumes) or _translate(os.path.realpath(path), volumes)
+    return _translate_as_written(path, volumes) or _translate_as_written(os.path.realpath(path), volumes)
 
 
-def read_only(path: str, volumes: Sequence[Volume]) -> bool:
+def is_read_only(path: str, volumes: Sequence[Volume]) -> bool:
     """Whether the volume that holds a path of this machine is mounted read-only."""
-    volume = _holder(path, volumes) or _holder(os.path.realpath(path), volumes)
+    volume = _find_volume(path, volumes) or _find_volume(os.path.realpath(path), volumes)
     return volume is not None and volume.read_only
 
 
-def _holder(path: str, volumes: Iterable[Volume]) -> Volume | None:
+def _find_volume(path: str, volumes: Iterable[Volume]) -> Volume | None:
     """The volume closest to a path of this machine."""
-    inside = [volume for volume in volumes if volume.local is not None and _below(path, volume.local)]
+    inside = [volume for volume in volumes if volume.local is not None and _is_below(path, volume.local)]
     return max(inside, key=lambda volume: len(volume.local or ""), default=None)
 
 
-def pod_volumes(volumes: Sequence[Volume]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def build_pod_volumes(volumes: Sequence[Volume]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """`volumes` of the pod and `volumeMounts` of its container; one volume for one source, however many mounts."""
     names: dict[str, str] = {}
     made: list[dict[str, Any]] = []
@@ -67,33 +67,35 @@ def pod_volumes(volumes: Sequence[Volume]) -> tuple[list[dict[str, Any]], list[d
         if volume.source not in names:
             names[volume.source] = f"shared-{len(names)}"
             every = all(other.read_only for other in volumes if other.source == volume.source)
-            made.append({"name": names[volume.source], **_source(volume, read_only=every)})
+            made.append({"name": names[volume.source], **_build_volume_source(volume, read_only=every)})
         mount: dict[str, Any] = {"name": names[volume.source], "mountPath": volume.mount}
         mounts.append(mount | ({"readOnly": True} if volume.read_only else {}))
     return made, mounts
 
 
-def check(volumes: Sequence[Volume]) -> None:
+def check_volumes(volumes: Sequence[Volume]) -> None:
     """InputError for two volumes in one place."""
     seen: dict[str, Volume] = {}
     for volume in volumes:
         if (other := seen.setdefault(volume.mount, volume)) is not volume:
-            raise InputError(f"--volume: {other.source} and {volume.source} both at {volume.mount}", remedy=GRAMMAR)
+            raise InputError(
+                f"--volume: {other.source} and {volume.source} both at {volume.mount}", remedy=VOLUME_GRAMMAR
+            )
 
 
-def _translate(path: str, volumes: Sequence[Volume]) -> str | None:
-    volume = _holder(path, volumes)
+def _translate_as_written(path: str, volumes: Sequence[Volume]) -> str | None:
+    volume = _find_volume(path, volumes)
     if volume is None or volume.local is None:
         return None
     relative = os.path.relpath(path, volume.local)
     return volume.mount if relative == "." else str(PurePosixPath(volume.mount, relative))
 
 
-def _below(path: str, folder: str) -> bool:
+def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def _source(volume: Volume, *, read_only: bool) -> dict[str, Any]:
+def _build_volume_source(volume: Volume, *, read_only: bool) -> dict[str, Any]:
     kind, _, name = volume.source.partition("/")
     if kind == "pvc":
         return {"persistentVolumeClaim": {"claimName": name} | ({"readOnly": True} if read_only else {})}

@@ -8,42 +8,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epp_batch.planner.demand import Demand, demands
-from epp_batch.planner.outcome import Outcome, bound, outcome
-from epp_batch.planner.policies import POLICIES, Aim, Policy, Search, arrange
+from epp_batch.planner.demand import PlannedJob, build_planned_jobs
+from epp_batch.planner.outcome import TimelineStats, compute_makespan_bound, compute_timeline_stats
+from epp_batch.planner.policies import (
+    SUBMISSION_POLICIES,
+    SearchObjective,
+    SearchOptions,
+    SubmissionPolicy,
+    arrange_jobs,
+)
 from epp_batch.planner.simulation import Simulation
-from epp_batch.planner.speed import FASTER, PAPER, Speeds
-from epp_batch.planner.world import Delays, Kueue, Node, Sharing, World, machine
-from epp_batch.spec import Cluster, Unit
-from epp_batch.timeline import Event
+from epp_batch.planner.speed import FASTER_WHISPER_SPEEDS, PAPER_SPEEDS, SpeedModel
+from epp_batch.planner.world import ClusterModel, ControlPlaneDelays, GpuNode, GpuSharing, KueueObjects, build_gpu_nodes
+from epp_batch.spec import ClusterOptions, Unit
+from epp_batch.timeline import TimelineEvent
 
 __all__ = [
-    "FASTER", "PAPER", "POLICIES", "Aim", "Delays", "Demand", "Kueue", "Node", "Outcome", "Policy", "Search", "Sharing",
-    "Speeds", "World", "arrange", "bound", "demands", "in_order", "machine", "outcome", "predict", "run",
+    "FASTER_WHISPER_SPEEDS", "PAPER_SPEEDS", "SUBMISSION_POLICIES", "ClusterModel", "ControlPlaneDelays", "GpuNode",
+    "GpuSharing", "KueueObjects", "PlannedJob", "SearchObjective", "SearchOptions", "SpeedModel", "SubmissionPolicy",
+    "TimelineStats", "arrange_jobs", "build_gpu_nodes", "build_planned_jobs", "compute_makespan_bound",
+    "compute_timeline_stats", "order_units", "predict_timeline", "simulate_jobs",
 ]  # fmt: skip
 
 
-def run(world: World, demands: Sequence[Demand], arrivals: Sequence[float] | None = None) -> list[Event]:
+def simulate_jobs(
+    world: ClusterModel, demands: Sequence[PlannedJob], arrivals: Sequence[float] | None = None
+) -> list[TimelineEvent]:
     """The timeline of demands in this order, in seconds from the first; `arrivals` where they do not come at once."""
     return Simulation(world, demands, arrivals).run()
 
 
-def predict(
-    units: Sequence[Unit], cluster: Cluster, world: World, *, speeds: Speeds = FASTER, policy: Policy = "submission"
-) -> list[Event]:
+def predict_timeline(
+    units: Sequence[Unit],
+    cluster: ClusterOptions,
+    world: ClusterModel,
+    *,
+    speeds: SpeedModel = FASTER_WHISPER_SPEEDS,
+    policy: SubmissionPolicy = "submission",
+) -> list[TimelineEvent]:
     """The timeline of these units on that cluster, in seconds from the first submission.
 
     A unit that could never run ends as `failed` with the reason. Raises InputError where a length, a speed or a slice
     is not known.
     """
-    wanted = demands(units, cluster, speeds, world)
-    return run(world, arrange(policy, wanted, world, speeds))
+    wanted = build_planned_jobs(units, cluster, speeds, world)
+    return simulate_jobs(world, arrange_jobs(policy, wanted, world, speeds))
 
 
-def in_order(
-    units: Sequence[Unit], cluster: Cluster, world: World, *, speeds: Speeds = FASTER, search: Search | None = None
+def order_units(
+    units: Sequence[Unit],
+    cluster: ClusterOptions,
+    world: ClusterModel,
+    *,
+    speeds: SpeedModel = FASTER_WHISPER_SPEEDS,
+    search: SearchOptions | None = None,
 ) -> list[Unit]:
     """The units in the order in which to submit them onto slices; for `intake.units(arrange=…)`."""
     by_name = {unit.name: unit for unit in units}
-    found = arrange("slots", demands(units, cluster, speeds, world), world, speeds, search)
+    found = arrange_jobs("slots", build_planned_jobs(units, cluster, speeds, world), world, speeds, search)
     return [by_name[demand.unit] for demand in found]

@@ -11,86 +11,88 @@ import msgspec
 
 from epp_batch.errors import InputError
 from epp_batch.planner import mig_slots
-from epp_batch.planner.mig_slots import SLOTS
-from epp_batch.planner.speed import Speeds
-from epp_batch.planner.world import Amounts, World
-from epp_batch.spec import Cluster, Unit
+from epp_batch.planner.mig_slots import SLOTS_PER_GPU
+from epp_batch.planner.speed import SpeedModel
+from epp_batch.planner.world import ClusterModel, ResourceList
+from epp_batch.spec import ClusterOptions, Unit
 
-GPU = "nvidia.com/gpu"
-MIG = "nvidia.com/mig-"
-CLASS = "deviceclass/"
+GPU_RESOURCE = "nvidia.com/gpu"
+MIG_RESOURCE_PREFIX = "nvidia.com/mig-"
+DEVICE_CLASS_PREFIX = "deviceclass/"
 """Before the name of a DeviceClass: a claim, in the place where other requests have a resource."""
 
 
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
+class AcceleratorRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The accelerator part of a demand: whole GPUs, or one slice, or neither."""
 
-    gpus: int = 0
-    profile: str = ""
-    claim: bool = False
+    gpu_count: int = 0
+    mig_profile: str = ""
+    uses_claim: bool = False
     """Asked for by a ResourceClaim rather than by an extended resource."""
 
     @property
-    def compute(self) -> int | None:
+    def compute_slices(self) -> int | None:
         """Sevenths of a GPU, from the profile's name; None for whole GPUs and for the CPU."""
-        found = re.match(r"(\d+)g\.", self.profile)
+        found = re.match(r"(\d+)g\.", self.mig_profile)
         return int(found[1]) if found else None
 
-    def requests(self) -> Amounts:
+    def resource_requests(self) -> ResourceList:
         """As a Job would ask for it."""
-        if self.claim:
-            return {CLASS + ("mig.nvidia.com" if self.profile else "gpu.nvidia.com"): self.gpus or 1}
-        if self.profile:
-            return {MIG + self.profile: 1}
-        return {GPU: self.gpus} if self.gpus else {}
+        if self.uses_claim:
+            return {
+                DEVICE_CLASS_PREFIX + ("mig.nvidia.com" if self.mig_profile else "gpu.nvidia.com"): self.gpu_count or 1
+            }
+        if self.mig_profile:
+            return {MIG_RESOURCE_PREFIX + self.mig_profile: 1}
+        return {GPU_RESOURCE: self.gpu_count} if self.gpu_count else {}
 
 
-class Demand(msgspec.Struct, frozen=True, kw_only=True):
+class PlannedJob(msgspec.Struct, frozen=True, kw_only=True):
     """One unit to be placed."""
 
     unit: str
     model: str
-    queue: str
+    local_queue: str
     """LocalQueue."""
     priority: int = 0
-    shape: Shape
-    slots: int
+    accelerator: AcceleratorRequest
+    gpu_slots: int
     """Eighths of a GPU."""
-    memory: int = 0
+    gpu_memory: int = 0
     """Bytes of GPU memory: what its name says, or all that the smallest GPU model has."""
-    requests: Amounts
+    requests: ResourceList
     """Everything its pod asks for."""
-    startup: float
+    startup_seconds: float
     """Seconds before the work; paid again after every preemption."""
-    work: float
+    work_seconds: float
     """Seconds of the work itself on that shape."""
 
     @property
-    def seconds(self) -> float:
+    def duration_seconds(self) -> float:
         """Of an undisturbed run."""
-        return self.startup + self.work
+        return self.startup_seconds + self.work_seconds
 
 
-def shape(accelerator: str) -> Shape:
+def parse_accelerator_request(accelerator: str) -> AcceleratorRequest:
     """`gpu`, `gpu:2`, `mig:1g.5gb`, `dra:3g.20gb`, `dra-gpu`, `cpu`; InputError for anything else."""
     kind, _, detail = accelerator.partition(":")
     if kind in {"gpu", "dra-gpu"} and (not detail or detail.isdigit()):
-        return Shape(gpus=int(detail or 1), claim=kind == "dra-gpu")
+        return AcceleratorRequest(gpu_count=int(detail or 1), uses_claim=kind == "dra-gpu")
     if kind in {"mig", "dra"} and detail:
-        return Shape(profile=detail, claim=kind == "dra")
+        return AcceleratorRequest(mig_profile=detail, uses_claim=kind == "dra")
     if accelerator == "cpu":
-        return Shape()
+        return AcceleratorRequest()
     raise InputError(
         f"accelerator {accelerator!r} is none that is known",
         remedy="use gpu, gpu:N, mig:PROFILE, dra:PROFILE, dra-gpu or cpu",
     )
 
 
-_SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
-_SUFFIXES |= {f"{letter}i": 1024**power for power, letter in enumerate("KMGTP", 1)}
+_QUANTITY_SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+_QUANTITY_SUFFIXES |= {f"{letter}i": 1024**power for power, letter in enumerate("KMGTP", 1)}
 
 
-def quantity(text: str | int | float, resource: str = "") -> int:
+def parse_resource_quantity(text: str | int | float, resource: str = "") -> int:
     """A Kubernetes quantity as the planner counts: thousandths for `cpu`, units for the rest, rounded up."""
     found = re.fullmatch(r"([0-9.eE+-]+)(m|k|[KMGTP]i?)?", str(text).strip())
     try:
@@ -100,13 +102,15 @@ def quantity(text: str | int | float, resource: str = "") -> int:
     if found is None or number is None:
         raise InputError(f"{text!r} is no quantity", remedy="write it as Kubernetes does: 500m, 4, 16Gi")
     suffix = found[2] or ""
-    scaled = number / 1000 if suffix == "m" else number * _SUFFIXES[suffix]
+    scaled = number / 1000 if suffix == "m" else number * _QUANTITY_SUFFIXES[suffix]
     if resource == "cpu":
         scaled *= 1000
     return int(-(-scaled // 1))
 
 
-def demands(units: Sequence[Unit], cluster: Cluster, speeds: Speeds, world: World) -> list[Demand]:
+def build_planned_jobs(
+    units: Sequence[Unit], cluster: ClusterOptions, speeds: SpeedModel, world: ClusterModel
+) -> list[PlannedJob]:
     """What the units of a run ask of the world, in their order.
 
     A unit of unknown length counts as long as the mean of the others of its model, or of all; InputError when no
@@ -117,71 +121,75 @@ def demands(units: Sequence[Unit], cluster: Cluster, speeds: Speeds, world: Worl
         raise InputError(
             "no recording's length is known", remedy="let the files be probed, or give a manifest with seconds"
         )
-    return [_demand(unit, _length(unit, units, known), cluster, speeds, world) for unit in units]
+    return [_build_planned_job(unit, _audio_seconds(unit, units, known), cluster, speeds, world) for unit in units]
 
 
-def _length(unit: Unit, units: Sequence[Unit], known: dict[str, float]) -> float:
+def _audio_seconds(unit: Unit, units: Sequence[Unit], known: dict[str, float]) -> float:
     if unit.name in known:
         return known[unit.name]
     same = [known[other.name] for other in units if other.model == unit.model and other.name in known]
     return statistics.fmean(same or known.values())
 
 
-def _demand(unit: Unit, audio: float, cluster: Cluster, speeds: Speeds, world: World) -> Demand:
-    placement = cluster.placement(unit.model)
-    wanted = shape(placement.accelerator)
-    requests = wanted.requests()
+def _build_planned_job(
+    unit: Unit, audio: float, cluster: ClusterOptions, speeds: SpeedModel, world: ClusterModel
+) -> PlannedJob:
+    placement = cluster.placement_for(unit.model)
+    wanted = parse_accelerator_request(placement.accelerator)
+    requests = wanted.resource_requests()
     for resource, amount in (("cpu", placement.cpu), ("memory", placement.memory)):
         if amount:
-            requests[resource] = quantity(amount, resource)
-    priorities = world.kueue.priorities if world.kueue else {}
-    return Demand(
+            requests[resource] = parse_resource_quantity(amount, resource)
+    priorities = world.kueue.priority_classes if world.kueue else {}
+    return PlannedJob(
         unit=unit.name,
         model=unit.model,
-        queue=placement.queue or cluster.queue,
+        local_queue=placement.queue or cluster.queue,
         priority=priorities.get(placement.priority_class or "", 0),
-        shape=wanted,
-        slots=_slots(wanted, world),
-        memory=_memory(wanted, world),
+        accelerator=wanted,
+        gpu_slots=_gpu_slots(wanted, world),
+        gpu_memory=_gpu_memory(wanted, world),
         requests=requests,
-        startup=speeds.startup,
-        work=speeds.seconds(unit.model, audio, wanted.compute),
+        startup_seconds=speeds.startup_seconds,
+        work_seconds=speeds.transcription_seconds(unit.model, audio, wanted.compute_slices),
     )
 
 
-def widest(demand: Demand, world: World, slowdown: float) -> Demand | None:
+def widen_to_whole_gpu(demand: PlannedJob, world: ClusterModel, slowdown: float) -> PlannedJob | None:
     """The same on the slice that is all of a GPU, where some node has one; `slowdown` is that of its slice now."""
-    for gpu in sorted({node.gpu for node in world.nodes if node.sharing in {"das", "dra"}}):
-        for profile in mig_slots.PROFILES.get(gpu, {}).values():
-            if profile.size == SLOTS and demand.shape.profile and demand.slots < SLOTS:
-                wanted = msgspec.structs.replace(demand.shape, profile=profile.name)
+    for gpu in sorted({node.gpu_model for node in world.nodes if node.gpu_sharing in {"das", "dra"}}):
+        for profile in mig_slots.MIG_PROFILES.get(gpu, {}).values():
+            if profile.size == SLOTS_PER_GPU and demand.accelerator.mig_profile and demand.gpu_slots < SLOTS_PER_GPU:
+                wanted = msgspec.structs.replace(demand.accelerator, mig_profile=profile.name)
                 kept = {name: amount for name, amount in demand.requests.items() if name in {"cpu", "memory"}}
                 return msgspec.structs.replace(
                     demand,
-                    shape=wanted,
-                    slots=SLOTS,
-                    memory=_memory(wanted, world),
-                    requests=wanted.requests() | kept,
-                    work=demand.work / slowdown,
+                    accelerator=wanted,
+                    gpu_slots=SLOTS_PER_GPU,
+                    gpu_memory=_gpu_memory(wanted, world),
+                    requests=wanted.resource_requests() | kept,
+                    work_seconds=demand.work_seconds / slowdown,
                 )
     return None
 
 
-def _memory(wanted: Shape, world: World) -> int:
-    named = re.search(r"(\d+)gb", wanted.profile)
+def _gpu_memory(wanted: AcceleratorRequest, world: ClusterModel) -> int:
+    named = re.search(r"(\d+)gb", wanted.mig_profile)
     if named:
         return int(named[1]) << 30
-    sizes = [int(found[0]) for node in world.nodes if (found := re.findall(r"-(\d+)$", node.gpu))]
-    return wanted.gpus * min(sizes, default=0) << 30
+    sizes = [int(found[0]) for node in world.nodes if (found := re.findall(r"-(\d+)$", node.gpu_model))]
+    return wanted.gpu_count * min(sizes, default=0) << 30
 
 
-def _slots(wanted: Shape, world: World) -> int:
+def _gpu_slots(wanted: AcceleratorRequest, world: ClusterModel) -> int:
     """The same slice may take more slots on one GPU model than on another: the least of those there are."""
-    if not wanted.profile:
-        return SLOTS * wanted.gpus
-    models = sorted({node.gpu for node in world.nodes if node.sharing != "whole"})
-    found = [profile.size for gpu in models if (profile := mig_slots.find(gpu, wanted.profile))]
+    if not wanted.mig_profile:
+        return SLOTS_PER_GPU * wanted.gpu_count
+    models = sorted({node.gpu_model for node in world.nodes if node.gpu_sharing != "whole"})
+    found = [profile.size for gpu in models if (profile := mig_slots.find_profile(gpu, wanted.mig_profile))]
     if not found:
         have = ", ".join(models) or "no GPU that is shared in slices"
-        raise InputError(f"no node has a slice {wanted.profile}: there is {have}", remedy="name another --accelerator")
+        raise InputError(
+            f"no node has a slice {wanted.mig_profile}: there is {have}", remedy="name another --accelerator"
+        )
     return min(found)

@@ -6,18 +6,18 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from epp_batch.planner import preemption
-from epp_batch.planner.demand import CLASS
-from epp_batch.planner.preemption import State, Target
-from epp_batch.planner.quota_tree import NONE, Cell, Usage
-from epp_batch.planner.workload import Workload
-from epp_batch.planner.world import ClusterQueue, Group
+from epp_batch.planner.demand import DEVICE_CLASS_PREFIX
+from epp_batch.planner.preemption import PreemptionTarget, QuotaSnapshot
+from epp_batch.planner.quota_tree import NO_QUOTA, FlavorResource, FlavorResourceQuantities
+from epp_batch.planner.workload import WorkloadInfo
+from epp_batch.planner.world import ClusterQueue, ResourceGroup
 
 
-class Mode(IntEnum):
+class PreemptionMode(IntEnum):
     """Kueue's granular modes, from worst to best."""
 
     NO_FIT = 0
-    NO_CANDIDATES = 1
+    NO_PREEMPTION_CANDIDATES = 1
     """Preemption would be allowed, but there is nobody to preempt."""
     PREEMPT = 2
     RECLAIM = 3
@@ -25,109 +25,119 @@ class Mode(IntEnum):
     FIT = 4
 
 
-class Choice(NamedTuple):
+class Assignment(NamedTuple):
     """One way to serve a workload."""
 
-    mode: Mode
-    distance: int
+    representative_mode: PreemptionMode
+    borrowing: int
     """How far up the tree the quota comes from; 0 is its own."""
-    usage: Usage
-    short: set[Cell]
+    usage: FlavorResourceQuantities
+    frs_need_preemption: set[FlavorResource]
     """Cells with too little free."""
-    targets: list[Target]
-    why: str = ""
-    never: bool = False
+    preemption_targets: list[PreemptionTarget]
+    message: str = ""
+    never_fits: bool = False
     """No preemption and no waiting would help."""
 
 
-def choose(state: State, workload: Workload) -> Choice:
+def assign_flavors(state: QuotaSnapshot, workload: WorkloadInfo) -> Assignment:
     """The flavors that Kueue would pick now."""
-    spec = state.specs[workload.queue]
-    usage: Usage = {}
-    short: set[Cell] = set()
-    mode, distance, left = Mode.FIT, 0, set(workload.requests)
-    for group in spec.groups:
-        wanted = {resource: workload.requests[resource] for resource in group.covered if resource in left}
+    spec = state.cluster_queues[workload.cluster_queue]
+    usage: FlavorResourceQuantities = {}
+    short: set[FlavorResource] = set()
+    mode, distance, left = PreemptionMode.FIT, 0, set(workload.total_requests)
+    for group in spec.resource_groups:
+        wanted = {
+            resource: workload.total_requests[resource] for resource in group.covered_resources if resource in left
+        }
         if not wanted:
             continue
         left -= wanted.keys()
-        found = _group(state, workload, spec, group, wanted)
-        if found.mode is Mode.NO_FIT:
+        found = _find_flavor_for_pod_sets(state, workload, spec, group, wanted)
+        if found.representative_mode is PreemptionMode.NO_FIT:
             return found
         usage |= found.usage
-        short |= found.short
-        mode, distance = min(mode, found.mode), max(distance, found.distance)
+        short |= found.frs_need_preemption
+        mode, distance = min(mode, found.representative_mode), max(distance, found.borrowing)
     if left:
-        return Choice(Mode.NO_FIT, 0, {}, set(), [], _uncovered(min(left), spec), True)
-    victims = preemption.targets(state, workload, usage, short) if mode is not Mode.FIT else []
-    return Choice(mode, distance, usage, short, victims)
+        return Assignment(PreemptionMode.NO_FIT, 0, {}, set(), [], _uncovered_resource_message(min(left), spec), True)
+    victims = preemption.get_targets(state, workload, usage, short) if mode is not PreemptionMode.FIT else []
+    return Assignment(mode, distance, usage, short, victims)
 
 
-def _uncovered(resource: str, spec: ClusterQueue) -> str:
-    if resource.startswith(CLASS):
-        name = resource.removeprefix(CLASS)
+def _uncovered_resource_message(resource: str, spec: ClusterQueue) -> str:
+    if resource.startswith(DEVICE_CLASS_PREFIX):
+        name = resource.removeprefix(DEVICE_CLASS_PREFIX)
         return f"DeviceClass {name} is in no deviceClassMappings of Kueue's Configuration"
     return f"{resource} is not covered by ClusterQueue {spec.name}"
 
 
-def _group(state: State, workload: Workload, spec: ClusterQueue, group: Group, wanted: dict[str, int]) -> Choice:
+def _find_flavor_for_pod_sets(
+    state: QuotaSnapshot, workload: WorkloadInfo, spec: ClusterQueue, group: ResourceGroup, wanted: dict[str, int]
+) -> Assignment:
     """The best flavor of one group, in the order and with the stops of spec.flavorFungibility."""
-    best: Choice | None = None
+    best: Assignment | None = None
     why, never = "", True
-    for offer in group.offers:
+    for offer in group.flavors:
         usage = {(offer.flavor, resource): amount for resource, amount in wanted.items()}
-        found = _flavor(state, workload, spec, usage)
-        why, never = found.why or why, never and found.never
-        if not _try_next(found, spec):
+        found = _check_flavor_quota(state, workload, spec, usage)
+        why, never = found.message or why, never and found.never_fits
+        if not _should_try_next_flavor(found, spec):
             return found
-        if found.mode is not Mode.NO_FIT and (best is None or _rank(found) > _rank(best)):
+        if found.representative_mode is not PreemptionMode.NO_FIT and (
+            best is None or _preference(found) > _preference(best)
+        ):
             best = found
-    return best or Choice(Mode.NO_FIT, 0, {}, set(), [], why, never)
+    return best or Assignment(PreemptionMode.NO_FIT, 0, {}, set(), [], why, never)
 
 
-def _rank(choice: Choice) -> tuple[int, int]:
-    return choice.mode, -choice.distance
+def _preference(choice: Assignment) -> tuple[int, int]:
+    return choice.representative_mode, -choice.borrowing
 
 
-def _try_next(choice: Choice, spec: ClusterQueue) -> bool:
-    if choice.mode in (Mode.NO_FIT, Mode.NO_CANDIDATES):
+def _should_try_next_flavor(choice: Assignment, spec: ClusterQueue) -> bool:
+    if choice.representative_mode in (PreemptionMode.NO_FIT, PreemptionMode.NO_PREEMPTION_CANDIDATES):
         return True
-    if choice.mode is not Mode.FIT and spec.when_can_preempt == "TryNextFlavor":
+    if choice.representative_mode is not PreemptionMode.FIT and spec.when_can_preempt == "TryNextFlavor":
         return True
-    return choice.distance > 0 and spec.when_can_borrow == "TryNextFlavor"
+    return choice.borrowing > 0 and spec.when_can_borrow == "TryNextFlavor"
 
 
-def _flavor(state: State, workload: Workload, spec: ClusterQueue, usage: Usage) -> Choice:
-    mode, distance, short = Mode.FIT, 0, set()
+def _check_flavor_quota(
+    state: QuotaSnapshot, workload: WorkloadInfo, spec: ClusterQueue, usage: FlavorResourceQuantities
+) -> Assignment:
+    mode, distance, short = PreemptionMode.FIT, 0, set()
     for cell, amount in usage.items():
-        found, far = _cell(state, workload, spec, cell, amount)
-        if found is Mode.NO_FIT:
-            most = state.nodes[spec.name].potential(cell)
+        found, far = _fits_resource_quota(state, workload, spec, cell, amount)
+        if found is PreemptionMode.NO_FIT:
+            most = state.resource_nodes[spec.name].potential_available(cell)
             why = f"{cell[1]}: {amount} asked for, but flavor {cell[0]} of ClusterQueue {spec.name} has {max(0, most)}"
-            return Choice(Mode.NO_FIT, 0, {}, set(), [], why if amount > most else "", amount > most)
-        if found is not Mode.FIT:
+            return Assignment(PreemptionMode.NO_FIT, 0, {}, set(), [], why if amount > most else "", amount > most)
+        if found is not PreemptionMode.FIT:
             short.add(cell)
         mode, distance = min(mode, found), max(distance, far)
-    return Choice(mode, distance, dict(usage), short, [])
+    return Assignment(mode, distance, dict(usage), short, [])
 
 
-def _cell(state: State, workload: Workload, spec: ClusterQueue, cell: Cell, amount: int) -> tuple[Mode, int]:
-    node = state.nodes[spec.name]
-    if amount > node.potential(cell):
-        return Mode.NO_FIT, 0
-    distance, reclaimable = node.distance(cell, amount)
+def _fits_resource_quota(
+    state: QuotaSnapshot, workload: WorkloadInfo, spec: ClusterQueue, cell: FlavorResource, amount: int
+) -> tuple[PreemptionMode, int]:
+    node = state.resource_nodes[spec.name]
+    if amount > node.potential_available(cell):
+        return PreemptionMode.NO_FIT, 0
+    distance, reclaimable = node.find_height_of_lowest_subtree_that_fits(cell, amount)
     if amount <= node.available(cell):
-        return Mode.FIT, distance
-    enough = node.quotas.get(cell, NONE).nominal >= amount
-    if not (enough or reclaimable or spec.preemption.borrow != "Never"):
-        return Mode.NO_FIT, distance
-    victims = preemption.targets(state, workload, {cell: amount}, {cell})
+        return PreemptionMode.FIT, distance
+    enough = node.quotas.get(cell, NO_QUOTA).nominal >= amount
+    if not (enough or reclaimable or spec.preemption.borrow_within_cohort != "Never"):
+        return PreemptionMode.NO_FIT, distance
+    victims = preemption.get_targets(state, workload, {cell: amount}, {cell})
     if not victims:
-        return Mode.NO_CANDIDATES, distance
+        return PreemptionMode.NO_PREEMPTION_CANDIDATES, distance
     for target in victims:
-        preemption.take(state, target.workload)
-    distance, _ = node.distance(cell, amount)
+        preemption.remove_workload(state, target.workload)
+    distance, _ = node.find_height_of_lowest_subtree_that_fits(cell, amount)
     for target in victims:
-        preemption.give(state, target.workload)
-    own = any(target.workload.queue == spec.name for target in victims)
-    return (Mode.PREEMPT if own else Mode.RECLAIM), distance
+        preemption.add_workload(state, target.workload)
+    own = any(target.workload.cluster_queue == spec.name for target in victims)
+    return (PreemptionMode.PREEMPT if own else PreemptionMode.RECLAIM), distance

@@ -15,28 +15,28 @@ import yaml
 
 from epp_batch.errors import InputError
 from epp_batch.planner import mig_slots
-from epp_batch.planner.demand import GPU, MIG, quantity
+from epp_batch.planner.demand import GPU_RESOURCE, MIG_RESOURCE_PREFIX, parse_resource_quantity
 from epp_batch.planner.world import (
+    ClusterModel,
     ClusterQueue,
+    ClusterQueuePreemption,
     Cohort,
-    DeviceClass,
-    Group,
-    Kueue,
-    Node,
-    Offer,
-    PodsReady,
-    Preemption,
-    Quota,
-    Sharing,
-    Transformation,
-    World,
+    DeviceClassMapping,
+    FlavorQuotas,
+    GpuNode,
+    GpuSharing,
+    KueueObjects,
+    ResourceGroup,
+    ResourceQuota,
+    ResourceTransformation,
+    WaitForPodsReady,
 )
 
-DAS = "mig.das.com/"
-Object = Mapping[str, Any]
+DAS_RESOURCE_PREFIX = "mig.das.com/"
+KubeManifest = Mapping[str, Any]
 
 
-def read(text: str, source: str) -> list[dict[str, Any]]:
+def parse_objects(text: str, source: str) -> list[dict[str, Any]]:
     """The objects of a YAML stream, Lists opened; InputError with the file's name when it is not YAML."""
     try:
         documents = [document for document in yaml.safe_load_all(text) if document]
@@ -52,48 +52,50 @@ def read(text: str, source: str) -> list[dict[str, Any]]:
     return out
 
 
-def world(objects: Iterable[Object], *, sharing: Sharing | None = None, nodes: tuple[Node, ...] = ()) -> World:
+def build_cluster_model(
+    objects: Iterable[KubeManifest], *, sharing: GpuSharing | None = None, nodes: tuple[GpuNode, ...] = ()
+) -> ClusterModel:
     """The cluster that these objects describe; `nodes` where they have none, `sharing` against what nodes show.
 
     Raises InputError where a field is not what Kubernetes would take.
     """
-    kinds: dict[str, list[Object]] = defaultdict(list)
+    kinds: dict[str, list[KubeManifest]] = defaultdict(list)
     for entry in objects:
         kinds[entry["kind"]].append(entry)
     try:
         claimed = {slice_["spec"].get("nodeName") for slice_ in kinds["ResourceSlice"]}
-        found = tuple(_node(entry, sharing, entry["metadata"]["name"] in claimed) for entry in kinds["Node"])
-        return World(nodes=found or nodes, kueue=_kueue(kinds) if kinds["ClusterQueue"] else None)
+        found = tuple(_parse_node(entry, sharing, entry["metadata"]["name"] in claimed) for entry in kinds["Node"])
+        return ClusterModel(nodes=found or nodes, kueue=_parse_kueue_objects(kinds) if kinds["ClusterQueue"] else None)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"an object is not as Kubernetes has it: {error!r}", remedy="check the file") from error
 
 
-def _kueue(kinds: Mapping[str, list[Object]]) -> Kueue:
-    settings = _settings(kinds)
+def _parse_kueue_objects(kinds: Mapping[str, list[KubeManifest]]) -> KueueObjects:
+    settings = _find_configuration(kinds)
     resources = settings.get("resources") or {}
-    return Kueue(
-        queues=tuple(_queue(entry) for entry in kinds["ClusterQueue"]),
-        local={entry["metadata"]["name"]: entry["spec"]["clusterQueue"] for entry in kinds["LocalQueue"]},
-        cohorts=tuple(_cohort(entry) for entry in kinds["Cohort"]),
-        priorities={entry["metadata"]["name"]: int(entry["value"]) for entry in kinds["WorkloadPriorityClass"]},
-        flavors={
+    return KueueObjects(
+        cluster_queues=tuple(_parse_cluster_queue(entry) for entry in kinds["ClusterQueue"]),
+        local_queues={entry["metadata"]["name"]: entry["spec"]["clusterQueue"] for entry in kinds["LocalQueue"]},
+        cohorts=tuple(_parse_cohort(entry) for entry in kinds["Cohort"]),
+        priority_classes={entry["metadata"]["name"]: int(entry["value"]) for entry in kinds["WorkloadPriorityClass"]},
+        flavor_node_labels={
             entry["metadata"]["name"]: dict((entry.get("spec") or {}).get("nodeLabels") or {})
             for entry in kinds["ResourceFlavor"]
         },
-        transformations=tuple(_transformation(entry) for entry in resources.get("transformations") or ()),
-        device_classes={
-            name: DeviceClass(
+        transformations=tuple(_parse_transformation(entry) for entry in resources.get("transformations") or ()),
+        device_class_mappings={
+            name: DeviceClassMapping(
                 entry["name"],
                 any(source.get("counter", {}).get("name") == "memory" for source in entry.get("sources") or ()),
             )
             for entry in resources.get("deviceClassMappings") or ()
             for name in entry["deviceClassNames"]
         },
-        pods_ready=_pods_ready(settings.get("waitForPodsReady")),
+        wait_for_pods_ready=_parse_wait_for_pods_ready(settings.get("waitForPodsReady")),
     )
 
 
-def _settings(kinds: Mapping[str, list[Object]]) -> Mapping[str, Any]:
+def _find_configuration(kinds: Mapping[str, list[KubeManifest]]) -> Mapping[str, Any]:
     """The manager's Configuration, wherever it is."""
     for entry in kinds["Configuration"]:
         return entry
@@ -105,41 +107,41 @@ def _settings(kinds: Mapping[str, list[Object]]) -> Mapping[str, Any]:
     return {}
 
 
-def _queue(entry: Object) -> ClusterQueue:
+def _parse_cluster_queue(entry: KubeManifest) -> ClusterQueue:
     spec = entry["spec"]
     preemption, fungibility = spec.get("preemption") or {}, spec.get("flavorFungibility") or {}
     borrow = preemption.get("borrowWithinCohort") or {}
     return ClusterQueue(
         name=entry["metadata"]["name"],
-        groups=_groups(spec),
-        cohort=spec.get("cohortName") or spec.get("cohort") or "",
-        strict=spec.get("queueingStrategy") == "StrictFIFO",
-        preemption=Preemption(
-            within=preemption.get("withinClusterQueue", "Never"),
-            reclaim=preemption.get("reclaimWithinCohort", "Never"),
-            borrow=borrow.get("policy", "Never"),
-            threshold=borrow.get("maxPriorityThreshold"),
+        resource_groups=_parse_resource_groups(spec),
+        cohort_name=spec.get("cohortName") or spec.get("cohort") or "",
+        is_strict_fifo=spec.get("queueingStrategy") == "StrictFIFO",
+        preemption=ClusterQueuePreemption(
+            within_cluster_queue=preemption.get("withinClusterQueue", "Never"),
+            reclaim_within_cohort=preemption.get("reclaimWithinCohort", "Never"),
+            borrow_within_cohort=borrow.get("policy", "Never"),
+            max_priority_threshold=borrow.get("maxPriorityThreshold"),
         ),
         when_can_borrow="TryNextFlavor" if fungibility.get("whenCanBorrow") == "TryNextFlavor" else "MayStopSearch",
         when_can_preempt=(
             "MayStopSearch" if fungibility.get("whenCanPreempt") in ("MayStopSearch", "Preempt") else "TryNextFlavor"
         ),
-        stopped=spec.get("stopPolicy", "None") != "None",
+        is_stopped=spec.get("stopPolicy", "None") != "None",
     )
 
 
-def _cohort(entry: Object) -> Cohort:
+def _parse_cohort(entry: KubeManifest) -> Cohort:
     spec = entry.get("spec") or {}
     parent = spec.get("parentName") or spec.get("parent") or ""
-    return Cohort(name=entry["metadata"]["name"], parent=parent, groups=_groups(spec))
+    return Cohort(name=entry["metadata"]["name"], parent_name=parent, resource_groups=_parse_resource_groups(spec))
 
 
-def _groups(spec: Mapping[str, Any]) -> tuple[Group, ...]:
+def _parse_resource_groups(spec: Mapping[str, Any]) -> tuple[ResourceGroup, ...]:
     return tuple(
-        Group(
+        ResourceGroup(
             tuple(group["coveredResources"]),
             tuple(
-                Offer(flavor["name"], {r["name"]: _quota(r) for r in flavor["resources"]})
+                FlavorQuotas(flavor["name"], {r["name"]: _parse_quota(r) for r in flavor["resources"]})
                 for flavor in group["flavors"]
             ),
         )
@@ -147,67 +149,77 @@ def _groups(spec: Mapping[str, Any]) -> tuple[Group, ...]:
     )
 
 
-def _quota(entry: Mapping[str, Any]) -> Quota:
+def _parse_quota(entry: Mapping[str, Any]) -> ResourceQuota:
     def of(field: str) -> int | None:
         value = entry.get(field)
-        return None if value is None else quantity(value, entry["name"])
+        return None if value is None else parse_resource_quantity(value, entry["name"])
 
-    return Quota(of("nominalQuota") or 0, of("borrowingLimit"), of("lendingLimit"))
+    return ResourceQuota(of("nominalQuota") or 0, of("borrowingLimit"), of("lendingLimit"))
 
 
-def _transformation(entry: Mapping[str, Any]) -> Transformation:
-    return Transformation(
+def _parse_transformation(entry: Mapping[str, Any]) -> ResourceTransformation:
+    return ResourceTransformation(
         input=entry["input"],
         replace=entry.get("strategy") == "Replace",
-        outputs={name: float(quantity(amount, name)) for name, amount in (entry.get("outputs") or {}).items()},
+        outputs={
+            name: float(parse_resource_quantity(amount, name)) for name, amount in (entry.get("outputs") or {}).items()
+        },
     )
 
 
-def _pods_ready(entry: Mapping[str, Any] | None) -> PodsReady | None:
+def _parse_wait_for_pods_ready(entry: Mapping[str, Any] | None) -> WaitForPodsReady | None:
     if not entry or entry.get("enable") is False:
         return None
     again = entry.get("requeuingStrategy") or {}
-    return PodsReady(
-        timeout=_seconds(entry.get("timeout", "30m")),
-        backoff_base=float(again.get("backoffBaseSeconds", 60)),
-        backoff_max=float(again.get("backoffMaxSeconds", 3600)),
-        backoff_limit=again.get("backoffLimitCount"),
-        by_eviction=again.get("timestamp", "Eviction") == "Eviction",
+    return WaitForPodsReady(
+        timeout=_parse_go_duration(entry.get("timeout", "30m")),
+        backoff_base_seconds=float(again.get("backoffBaseSeconds", 60)),
+        backoff_max_seconds=float(again.get("backoffMaxSeconds", 3600)),
+        backoff_limit_count=again.get("backoffLimitCount"),
+        requeues_by_eviction_time=again.get("timestamp", "Eviction") == "Eviction",
     )
 
 
-def _seconds(text: str | float) -> float:
+def _parse_go_duration(text: str | float) -> float:
     """Go's durations: `5m`, `1h30m`, `90s`."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", str(text))
     return sum(float(number) * {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}[unit] for number, unit in parts)
 
 
-def _node(entry: Object, sharing: Sharing | None, claimed: bool) -> Node:
+def _parse_node(entry: KubeManifest, sharing: GpuSharing | None, claimed: bool) -> GpuNode:
     metadata, status = entry["metadata"], entry.get("status") or {}
     labels = dict(metadata.get("labels") or {})
     there = status.get("allocatable") or status.get("capacity") or {}
-    allocatable = {name: quantity(amount, name) for name, amount in there.items()}
-    return Node(
+    allocatable = {name: parse_resource_quantity(amount, name) for name, amount in there.items()}
+    return GpuNode(
         name=metadata["name"],
-        gpus=_gpus(labels, allocatable),
-        gpu=mig_slots.model_of(labels.get("nvidia.com/gpu.product", "")),
-        sharing=sharing or _shared(allocatable, claimed),
+        gpu_count=_count_gpus(labels, allocatable),
+        gpu_model=mig_slots.gpu_model_from_product(labels.get("nvidia.com/gpu.product", "")),
+        gpu_sharing=sharing or _detect_gpu_sharing(allocatable, claimed),
         labels=labels,
         allocatable=allocatable,
     )
 
 
-def _shared(allocatable: Mapping[str, int], claimed: bool) -> Sharing:
-    if any(name.startswith(DAS) for name in allocatable):
+def _detect_gpu_sharing(allocatable: Mapping[str, int], claimed: bool) -> GpuSharing:
+    if any(name.startswith(DAS_RESOURCE_PREFIX) for name in allocatable):
         return "das"
-    if claimed and not allocatable.get(GPU):
+    if claimed and not allocatable.get(GPU_RESOURCE):
         return "dra"
-    return "static" if any(name.startswith(MIG) and count for name, count in allocatable.items()) else "whole"
+    return (
+        "static"
+        if any(name.startswith(MIG_RESOURCE_PREFIX) and count for name, count in allocatable.items())
+        else "whole"
+    )
 
 
-def _gpus(labels: Mapping[str, str], allocatable: Mapping[str, int]) -> int:
+def _count_gpus(labels: Mapping[str, str], allocatable: Mapping[str, int]) -> int:
     """By label, as GPU feature discovery writes it; by the device plugin; by the whole-GPU slices that DAS counts."""
     if labels.get("nvidia.com/gpu.count", "").isdigit():
         return int(labels["nvidia.com/gpu.count"])
-    whole = [count for name, count in allocatable.items() if name.startswith((DAS + "mig-7g", DAS + "mig-4g.24"))]
-    return allocatable.get(GPU) or (whole[0] if whole else 0)
+    whole = [
+        count
+        for name, count in allocatable.items()
+        if name.startswith((DAS_RESOURCE_PREFIX + "mig-7g", DAS_RESOURCE_PREFIX + "mig-4g.24"))
+    ]
+    return allocatable.get(GPU_RESOURCE) or (whole[0] if whole else 0)

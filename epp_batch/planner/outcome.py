@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from epp_batch.planner.demand import Demand
-from epp_batch.planner.mig_slots import SLOTS
-from epp_batch.planner.world import Node
-from epp_batch.timeline import Event
+from epp_batch.planner.demand import PlannedJob
+from epp_batch.planner.mig_slots import SLOTS_PER_GPU
+from epp_batch.planner.world import GpuNode
+from epp_batch.timeline import TimelineEvent
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class TimelineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of one run; seconds. Completion is counted from the creation of each Job, as kube-burner does."""
 
     units: int
@@ -31,12 +31,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Most units that ran at once."""
     preemptions: int
 
-    def cost(self, makespan: float, mean: float) -> float:
+    def weighted_cost(self, makespan: float, mean: float) -> float:
         """For choosing between runs of the same units: seconds, weighted; what failed counts a million."""
         return makespan * self.makespan + mean * self.mean + 1e6 * self.failed
 
 
-def outcome(events: Iterable[Event]) -> Outcome:
+def compute_timeline_stats(events: Iterable[TimelineEvent]) -> TimelineStats:
     """The figures of a timeline, simulated or real."""
     created: dict[str, float] = {}
     started: dict[str, float] = {}
@@ -62,30 +62,30 @@ def outcome(events: Iterable[Event]) -> Outcome:
             case _:
                 pass
     spans = sorted(finished[unit] - created[unit] for unit in finished)
-    return Outcome(
+    return TimelineStats(
         units=len(created),
         failed=failed,
         makespan=max(finished.values(), default=0.0) - min(created.values(), default=0.0),
         mean=statistics.fmean(spans) if spans else 0.0,
-        p50=percentile(spans, 50),
-        p95=percentile(spans, 95),
-        p99=percentile(spans, 99),
+        p50=nearest_rank_percentile(spans, 50),
+        p95=nearest_rank_percentile(spans, 95),
+        p99=nearest_rank_percentile(spans, 99),
         wait=statistics.fmean(started[unit] - created[unit] for unit in started) if started else 0.0,
         peak=peak,
         preemptions=preemptions,
     )
 
 
-def percentile(ordered: Sequence[float], share: float) -> float:
+def nearest_rank_percentile(ordered: Sequence[float], share: float) -> float:
     """Nearest rank, of values in order; 0 for none."""
     return ordered[max(0, math.ceil(share / 100 * len(ordered)) - 1)] if ordered else 0.0
 
 
-def bound(demands: Sequence[Demand], nodes: Sequence[Node]) -> float:
+def compute_makespan_bound(demands: Sequence[PlannedJob], nodes: Sequence[GpuNode]) -> float:
     """Seconds below which no order can come: the longest unit, or all work spread evenly over all slots.
 
     It leaves out that slices fit in some places only, so it may be below what can be reached.
     """
-    capacity = SLOTS * sum(node.gpus for node in nodes)
-    area = sum(demand.seconds * demand.slots for demand in demands)
-    return max(area / capacity if capacity else 0.0, max((demand.seconds for demand in demands), default=0.0))
+    capacity = SLOTS_PER_GPU * sum(node.gpu_count for node in nodes)
+    area = sum(demand.duration_seconds * demand.gpu_slots for demand in demands)
+    return max(area / capacity if capacity else 0.0, max((demand.duration_seconds for demand in demands), default=0.0))

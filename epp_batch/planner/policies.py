@@ -19,93 +19,105 @@ from typing import Literal
 
 import msgspec
 
-from epp_batch.planner.demand import Demand, widest
-from epp_batch.planner.outcome import Outcome, bound, outcome
+from epp_batch.planner.demand import PlannedJob, widen_to_whole_gpu
+from epp_batch.planner.outcome import TimelineStats, compute_makespan_bound, compute_timeline_stats
 from epp_batch.planner.simulation import Simulation
-from epp_batch.planner.speed import PAPER, Speeds
-from epp_batch.planner.world import World
+from epp_batch.planner.speed import PAPER_SPEEDS, SpeedModel
+from epp_batch.planner.world import ClusterModel
 
-Policy = Literal["submission", "longest", "slots", "mixed"]
-POLICIES: tuple[Policy, ...] = ("submission", "longest", "slots", "mixed")
-WIDENED = 8
+SubmissionPolicy = Literal["submission", "longest", "slots", "mixed"]
+SUBMISSION_POLICIES: tuple[SubmissionPolicy, ...] = ("submission", "longest", "slots", "mixed")
+MAX_WIDENED_JOBS = 8
 """Most units that `mixed` tries to give whole GPUs to."""
 
 
-class Aim(msgspec.Struct, frozen=True, kw_only=True):
+class SearchObjective(msgspec.Struct, frozen=True, kw_only=True):
     """What the search makes small: both in units of what a lower bound says, weighted."""
 
-    makespan: float = 1.0
-    mean: float = 1.0
+    makespan_weight: float = 1.0
+    mean_weight: float = 1.0
 
 
-class Search(msgspec.Struct, frozen=True, kw_only=True):
+class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How hard to look."""
 
-    aim: Aim = Aim()
+    objective: SearchObjective = SearchObjective()
     evaluations: int = 4000
     """Simulations; fewer for many units, so that the work stays about the same."""
     seed: int = 1
 
 
-def arrange(
-    policy: Policy, demands: Sequence[Demand], world: World, speeds: Speeds = PAPER, search: Search | None = None
-) -> list[Demand]:
+def arrange_jobs(
+    policy: SubmissionPolicy,
+    demands: Sequence[PlannedJob],
+    world: ClusterModel,
+    speeds: SpeedModel = PAPER_SPEEDS,
+    search: SearchOptions | None = None,
+) -> list[PlannedJob]:
     """The demands in the order of a policy; `mixed` returns some of them on other slices."""
     if policy == "longest":
-        return sorted(demands, key=lambda demand: -demand.seconds)
+        return sorted(demands, key=lambda demand: -demand.duration_seconds)
     if policy == "slots":
-        return _search(list(demands), world, search or Search())
+        return _search_order(list(demands), world, search or SearchOptions())
     if policy == "mixed":
-        return _mixed(demands, world, speeds, search or Search())
+        return _arrange_mixed(demands, world, speeds, search or SearchOptions())
     return list(demands)
 
 
-def starts(demands: Sequence[Demand]) -> list[list[Demand]]:
+def initial_orders(demands: Sequence[PlannedJob]) -> list[list[PlannedJob]]:
     """Orders that are good for something: as given, longest, shortest, widest and narrowest first, by area."""
-    keys: tuple[Callable[[Demand], tuple[float, ...]], ...] = (
-        lambda demand: (-demand.seconds,),
-        lambda demand: (demand.seconds,),
-        lambda demand: (-demand.slots, -demand.seconds),
-        lambda demand: (demand.slots, -demand.seconds),
-        lambda demand: (-demand.slots * demand.seconds,),
-        lambda demand: (demand.slots * demand.seconds,),
+    keys: tuple[Callable[[PlannedJob], tuple[float, ...]], ...] = (
+        lambda demand: (-demand.duration_seconds,),
+        lambda demand: (demand.duration_seconds,),
+        lambda demand: (-demand.gpu_slots, -demand.duration_seconds),
+        lambda demand: (demand.gpu_slots, -demand.duration_seconds),
+        lambda demand: (-demand.gpu_slots * demand.duration_seconds,),
+        lambda demand: (demand.gpu_slots * demand.duration_seconds,),
     )
     return [list(demands), *(sorted(demands, key=key) for key in keys)]
 
 
-def _search(demands: list[Demand], world: World, search: Search) -> list[Demand]:
+def _search_order(demands: list[PlannedJob], world: ClusterModel, search: SearchOptions) -> list[PlannedJob]:
     if len(demands) < 2:
         return demands
-    judge = _Judge(demands, world, search.aim)
-    order = min(starts(demands), key=judge)
+    judge = _CostModel(demands, world, search.objective)
+    order = min(initial_orders(demands), key=judge)
     cost = judge(order)
     chance = random.Random(search.seed)
     for _ in range(min(search.evaluations, search.evaluations * 64 // len(demands))):
-        tried = _neighbour(order, chance)
+        tried = _random_neighbour(order, chance)
         found = judge(tried)
         if found <= cost:
             order, cost = tried, found
     return order
 
 
-def _mixed(demands: Sequence[Demand], world: World, speeds: Speeds, search: Search) -> list[Demand]:
+def _arrange_mixed(
+    demands: Sequence[PlannedJob], world: ClusterModel, speeds: SpeedModel, search: SearchOptions
+) -> list[PlannedJob]:
     """The number of wide units by the known good orders, then the search for the best number."""
-    judge = _Judge(demands, world, search.aim)
-    tries = [widened(demands, world, speeds, count) for count in range(min(WIDENED, len(demands)) + 1)]
-    best = min(tries, key=lambda tried: min(judge(order) for order in starts(tried)))
-    return _search(best, world, search)
+    judge = _CostModel(demands, world, search.objective)
+    tries = [
+        widen_longest_jobs(demands, world, speeds, count) for count in range(min(MAX_WIDENED_JOBS, len(demands)) + 1)
+    ]
+    best = min(tries, key=lambda tried: min(judge(order) for order in initial_orders(tried)))
+    return _search_order(best, world, search)
 
 
-def widened(demands: Sequence[Demand], world: World, speeds: Speeds, count: int) -> list[Demand]:
+def widen_longest_jobs(
+    demands: Sequence[PlannedJob], world: ClusterModel, speeds: SpeedModel, count: int
+) -> list[PlannedJob]:
     """The `count` longest on whole GPUs, where nodes can give them as slices."""
-    longest = {demand.unit for demand in sorted(demands, key=lambda demand: -demand.seconds)[:count]}
+    longest = {demand.unit for demand in sorted(demands, key=lambda demand: -demand.duration_seconds)[:count]}
     return [
-        widest(demand, world, speeds.slowdown(demand.shape.compute)) or demand if demand.unit in longest else demand
+        widen_to_whole_gpu(demand, world, speeds.slowdown_on_slice(demand.accelerator.compute_slices)) or demand
+        if demand.unit in longest
+        else demand
         for demand in demands
     ]
 
 
-def _neighbour(order: list[Demand], chance: random.Random) -> list[Demand]:
+def _random_neighbour(order: list[PlannedJob], chance: random.Random) -> list[PlannedJob]:
     """One unit moved, or two exchanged."""
     tried = list(order)
     i, j = chance.sample(range(len(tried)), 2)
@@ -116,16 +128,18 @@ def _neighbour(order: list[Demand], chance: random.Random) -> list[Demand]:
     return tried
 
 
-class _Judge:
+class _CostModel:
     """What an order costs."""
 
-    def __init__(self, demands: Sequence[Demand], world: World, aim: Aim) -> None:
-        self.world, self.aim = world, aim
-        self.least = max(bound(demands, world.nodes), 1e-9)
-        self.shortest = max(sum(demand.seconds for demand in demands) / len(demands), 1e-9)
+    def __init__(self, demands: Sequence[PlannedJob], world: ClusterModel, aim: SearchObjective) -> None:
+        self.cluster_model, self.objective = world, aim
+        self.makespan_bound = max(compute_makespan_bound(demands, world.nodes), 1e-9)
+        self.mean_duration = max(sum(demand.duration_seconds for demand in demands) / len(demands), 1e-9)
 
-    def __call__(self, order: Sequence[Demand]) -> float:
-        found: Outcome = outcome(Simulation(self.world, order).run())
+    def __call__(self, order: Sequence[PlannedJob]) -> float:
+        found: TimelineStats = compute_timeline_stats(Simulation(self.cluster_model, order).run())
         return (
-            self.aim.makespan * found.makespan / self.least + self.aim.mean * found.mean / self.shortest + found.failed
+            self.objective.makespan_weight * found.makespan / self.makespan_bound
+            + self.objective.mean_weight * found.mean / self.mean_duration
+            + found.failed
         )

@@ -11,233 +11,248 @@ import heapq
 from typing import NamedTuple
 
 from epp_batch.planner import preemption
-from epp_batch.planner.demand import Demand
-from epp_batch.planner.flavor_assigner import Choice, Mode, choose
-from epp_batch.planner.preemption import State
-from epp_batch.planner.quota_tree import NONE, Cell, QuotaNode, Usage, tree
-from epp_batch.planner.workload import Workload, charged
-from epp_batch.planner.world import ClusterQueue, Kueue
+from epp_batch.planner.demand import PlannedJob
+from epp_batch.planner.flavor_assigner import Assignment, PreemptionMode, assign_flavors
+from epp_batch.planner.preemption import QuotaSnapshot
+from epp_batch.planner.quota_tree import (
+    NO_QUOTA,
+    FlavorResource,
+    FlavorResourceQuantities,
+    ResourceNode,
+    build_quota_tree,
+)
+from epp_batch.planner.workload import WorkloadInfo, compute_total_requests
+from epp_batch.planner.world import ClusterQueue, KueueObjects
 
-Rank = tuple[float, float, int]
-Shape = tuple[object, ...]
+QueueOrder = tuple[float, float, int]
+EquivalenceHash = tuple[object, ...]
 
 
-class Change(NamedTuple):
+class AdmissionDecision(NamedTuple):
     """What Kueue decided about one workload: admitted, or to be evicted for a reason."""
 
-    workload: Workload
-    evicted: str = ""
-    why: str = ""
+    workload: WorkloadInfo
+    eviction_reason: str = ""
+    preemption_reason: str = ""
     """Of a preemption: InClusterQueue, InCohortReclamation or InCohortReclaimWhileBorrowing."""
 
 
-class Pending:
+class PendingWorkloads:
     """The workloads of one ClusterQueue that wait, in a heap for each shape: alike fit or do not fit alike."""
 
     def __init__(self, spec: ClusterQueue) -> None:
-        self.spec = spec
-        self.heaps: dict[Shape, list[tuple[Rank, Workload]]] = {}
-        self.parked: set[Shape] = set()
+        self.cluster_queue = spec
+        self.heaps: dict[EquivalenceHash, list[tuple[QueueOrder, WorkloadInfo]]] = {}
+        self.inadmissible_hashes: set[EquivalenceHash] = set()
         """What was found not to fit since quota was last freed; its like is not tried either."""
-        self.later: list[Workload] = []
+        self.in_backoff: list[WorkloadInfo] = []
         """Must wait for a time of their own."""
-        self.sticky: Workload | None = None
+        self.preemptor_workload: WorkloadInfo | None = None
         """Waits for its victims to go, ahead of everybody."""
 
-    def push(self, workload: Workload, now: float) -> None:
-        if now < workload.not_before:
-            self.later.append(workload)
+    def push_workload(self, workload: WorkloadInfo, now: float) -> None:
+        if now < workload.requeue_at:
+            self.in_backoff.append(workload)
         else:
-            heapq.heappush(self.heaps.setdefault(workload.alike, []), (workload.rank, workload))
+            heapq.heappush(self.heaps.setdefault(workload.scheduling_hash, []), (workload.queue_order, workload))
 
-    def pop(self) -> Workload | None:
-        if self.sticky is not None:
-            workload, self.sticky = self.sticky, None
+    def pop_head(self) -> WorkloadInfo | None:
+        if self.preemptor_workload is not None:
+            workload, self.preemptor_workload = self.preemptor_workload, None
             return workload
-        heaps = [heap for shape, heap in self.heaps.items() if heap and shape not in self.parked]
+        heaps = [heap for shape, heap in self.heaps.items() if heap and shape not in self.inadmissible_hashes]
         return heapq.heappop(min(heaps))[1] if heaps else None
 
-    def park(self, workload: Workload, now: float) -> None:
+    def requeue_inadmissible(self, workload: WorkloadInfo, now: float) -> None:
         """Sets it aside with its like; a StrictFIFO queue keeps its head where it is, and so blocks."""
-        self.push(workload, now)
-        if not self.spec.strict:
-            self.parked.add(workload.alike)
+        self.push_workload(workload, now)
+        if not self.cluster_queue.is_strict_fifo:
+            self.inadmissible_hashes.add(workload.scheduling_hash)
 
-    def retry(self, now: float) -> None:
+    def queue_inadmissible_workloads(self, now: float) -> None:
         """Quota was freed: everybody is tried again, but for those who must wait longer."""
-        self.parked.clear()
-        later, self.later = self.later, []
+        self.inadmissible_hashes.clear()
+        later, self.in_backoff = self.in_backoff, []
         for workload in later:
-            self.push(workload, now)
+            self.push_workload(workload, now)
 
 
-class Queues:
+class KueueScheduler:
     """All of Kueue's state."""
 
-    def __init__(self, kueue: Kueue) -> None:
-        self.kueue = kueue
-        self.specs = {spec.name: spec for spec in kueue.queues}
-        self.nodes = tree(kueue)
-        self.pending = {name: Pending(spec) for name, spec in self.specs.items()}
-        self.holding: dict[str, list[Workload]] = {name: [] for name in self.specs}
-        self._numbers = 0
-        self._stirred = False
+    def __init__(self, kueue: KueueObjects) -> None:
+        self.kueue_objects = kueue
+        self.cluster_queues = {spec.name: spec for spec in kueue.cluster_queues}
+        self.resource_nodes = build_quota_tree(kueue)
+        self.pending = {name: PendingWorkloads(spec) for name, spec in self.cluster_queues.items()}
+        self.workloads: dict[str, list[WorkloadInfo]] = {name: [] for name in self.cluster_queues}
+        self._workload_count = 0
+        self._needs_cycle = False
         """Somebody was put where a cycle would find them."""
 
-    def submit(self, demand: Demand, now: float) -> Workload | None:
+    def submit_job(self, demand: PlannedJob, now: float) -> WorkloadInfo | None:
         """A new workload; None when its LocalQueue leads nowhere."""
-        queue = self.kueue.local.get(demand.queue, "")
-        if queue not in self.specs:
+        queue = self.kueue_objects.local_queues.get(demand.local_queue, "")
+        if queue not in self.cluster_queues:
             return None
-        self._numbers += 1
-        workload = Workload(demand, queue, charged(demand, self.kueue), now, self._numbers)
-        self.pending[queue].push(workload, now)
-        self._stirred = True
+        self._workload_count += 1
+        workload = WorkloadInfo(
+            demand, queue, compute_total_requests(demand, self.kueue_objects), now, self._workload_count
+        )
+        self.pending[queue].push_workload(workload, now)
+        self._needs_cycle = True
         return workload
 
-    def settle(self, now: float) -> list[Change]:
+    def run_cycles(self, now: float) -> list[AdmissionDecision]:
         """Cycles until nothing changes; what was decided, in order."""
-        changes: list[Change] = []
-        if not self._stirred:
+        changes: list[AdmissionDecision] = []
+        if not self._needs_cycle:
             return changes
-        self._stirred = False
+        self._needs_cycle = False
         while True:
-            progress, made = self._cycle(now)
+            progress, made = self._schedule(now)
             changes += made
             if not progress:
                 return changes
 
-    def release(self, workload: Workload, now: float, *, again: bool) -> QuotaNode:
+    def release_quota(self, workload: WorkloadInfo, now: float, *, again: bool) -> ResourceNode:
         """Its pods are gone, the quota is free; with `again` it queues once more. Returns the root that may retry."""
-        preemption.take(self._state(now), workload)
-        self.holding[workload.queue].remove(workload)
-        workload.usage, workload.evicting = {}, False
-        self._stirred = True
+        preemption.remove_workload(self._snapshot(now), workload)
+        self.workloads[workload.cluster_queue].remove(workload)
+        workload.usage, workload.is_evicted = {}, False
+        self._needs_cycle = True
         if again:
-            self.pending[workload.queue].push(workload, now)
-        return self.nodes[workload.queue].root()
+            self.pending[workload.cluster_queue].push_workload(workload, now)
+        return self.resource_nodes[workload.cluster_queue].root()
 
-    def retry(self, root: QuotaNode, now: float) -> None:
+    def requeue_cohort_workloads(self, root: ResourceNode, now: float) -> None:
         """Quota was freed somewhere under `root`."""
-        self._stirred = True
-        for name, node in self.nodes.items():
+        self._needs_cycle = True
+        for name, node in self.resource_nodes.items():
             if node.root() is root:
-                self.pending[name].retry(now)
+                self.pending[name].queue_inadmissible_workloads(now)
 
-    def why(self, workload: Workload) -> str:
+    def explain_inadmissible(self, workload: WorkloadInfo) -> str:
         """Why it is not admitted, for people; empty when it only has to wait its turn."""
-        if self.specs[workload.queue].stopped:
-            return f"ClusterQueue {workload.queue} is stopped"
-        choice = choose(self._state(workload.created), workload)
-        return choice.why if choice.never else ""
+        if self.cluster_queues[workload.cluster_queue].is_stopped:
+            return f"ClusterQueue {workload.cluster_queue} is stopped"
+        choice = assign_flavors(self._snapshot(workload.created_at), workload)
+        return choice.message if choice.never_fits else ""
 
-    def _state(self, now: float) -> State:
-        return State(self.specs, self.nodes, self.holding, now)
+    def _snapshot(self, now: float) -> QuotaSnapshot:
+        return QuotaSnapshot(self.cluster_queues, self.resource_nodes, self.workloads, now)
 
-    def _cycle(self, now: float) -> tuple[bool, list[Change]]:
+    def _schedule(self, now: float) -> tuple[bool, list[AdmissionDecision]]:
         """One cycle: whether anything moved, and what was decided."""
-        state = self._state(now)
-        active = [pending for pending in self.pending.values() if not pending.spec.stopped]
-        heads = [head for pending in active if (head := pending.pop()) is not None]
-        chosen = [(head, choose(state, head)) for head in heads]
-        chosen.sort(key=lambda entry: (entry[1].distance, *entry[0].rank))
-        cycle = _Cycle(state)
+        state = self._snapshot(now)
+        active = [pending for pending in self.pending.values() if not pending.cluster_queue.is_stopped]
+        heads = [head for pending in active if (head := pending.pop_head()) is not None]
+        chosen = [(head, assign_flavors(state, head)) for head in heads]
+        chosen.sort(key=lambda entry: (entry[1].borrowing, *entry[0].queue_order))
+        cycle = _SchedulingCycle(state)
         for head, choice in chosen:
-            cycle.decide(head, choice)
-        cycle.undo()
-        progress = bool(cycle.changes)
-        for head in cycle.back:
-            progress |= self._back(head, cycle)
-        return progress, cycle.changes
+            cycle.process_entry(head, choice)
+        cycle.revert_usage()
+        progress = bool(cycle.decisions)
+        for head in cycle.not_admitted:
+            progress |= self._requeue_head(head, cycle)
+        return progress, cycle.decisions
 
-    def _back(self, head: Workload, cycle: _Cycle) -> bool:
+    def _requeue_head(self, head: WorkloadInfo, cycle: _SchedulingCycle) -> bool:
         """Returns a head that was not admitted to its queue; whether that lets others be tried."""
-        pending = self.pending[head.queue]
-        if head in cycle.preempting:
-            if pending.spec.strict:
-                pending.push(head, cycle.state.now)
+        pending = self.pending[head.cluster_queue]
+        if head in cycle.pending_preemption:
+            if pending.cluster_queue.is_strict_fifo:
+                pending.push_workload(head, cycle.snapshot.now)
             else:
-                pending.sticky = head
+                pending.preemptor_workload = head
             return False
-        if head in cycle.outrun:
-            pending.push(head, cycle.state.now)
-            return bool(cycle.changes)
-        pending.park(head, cycle.state.now)
-        return not pending.spec.strict
+        if head in cycle.skipped:
+            pending.push_workload(head, cycle.snapshot.now)
+            return bool(cycle.decisions)
+        pending.requeue_inadmissible(head, cycle.snapshot.now)
+        return not pending.cluster_queue.is_strict_fifo
 
 
-class _Cycle:
+class _SchedulingCycle:
     """What happens to the heads, one after the other, each seeing what those before it took."""
 
-    def __init__(self, state: State) -> None:
-        self.state = state
-        self.changes: list[Change] = []
-        self.back: list[Workload] = []
-        self.preempting: set[Workload] = set()
-        self.outrun: set[Workload] = set()
+    def __init__(self, state: QuotaSnapshot) -> None:
+        self.snapshot = state
+        self.decisions: list[AdmissionDecision] = []
+        self.not_admitted: list[WorkloadInfo] = []
+        self.pending_preemption: set[WorkloadInfo] = set()
+        self.skipped: set[WorkloadInfo] = set()
         """Fitted at the start of the cycle, but not after what others took."""
-        self._victims: list[Workload] = []
-        self._reserved: list[tuple[QuotaNode, Usage]] = []
+        self._preempted_workloads: list[WorkloadInfo] = []
+        self._assumed_usage: list[tuple[ResourceNode, FlavorResourceQuantities]] = []
 
-    def decide(self, head: Workload, choice: Choice) -> None:
-        node = self.state.nodes[head.queue]
-        if choice.mode is Mode.FIT:
+    def process_entry(self, head: WorkloadInfo, choice: Assignment) -> None:
+        node = self.snapshot.resource_nodes[head.cluster_queue]
+        if choice.representative_mode is PreemptionMode.FIT:
             if self._fits(node, choice):
-                self._admit(head, choice, node)
+                self._admit_head(head, choice, node)
                 return
-            self.outrun.add(head)
-        elif choice.targets:
-            overlap = any(target.workload in self._victims for target in choice.targets)
+            self.skipped.add(head)
+        elif choice.preemption_targets:
+            overlap = any(target.workload in self._preempted_workloads for target in choice.preemption_targets)
             if not overlap and self._fits(node, choice):
-                self._preempt(head, choice, node)
+                self._issue_preemptions(head, choice, node)
             else:
-                self.outrun.add(head)
-        elif choice.mode is not Mode.NO_FIT and self.state.specs[head.queue].preemption.reclaim != "Any":
-            self._reserve(node, {cell: self._own_part(node, cell, choice) for cell in choice.usage})
-        self.back.append(head)
+                self.skipped.add(head)
+        elif (
+            choice.representative_mode is not PreemptionMode.NO_FIT
+            and self.snapshot.cluster_queues[head.cluster_queue].preemption.reclaim_within_cohort != "Any"
+        ):
+            self._add_usage(node, {cell: self._quota_to_reserve(node, cell, choice) for cell in choice.usage})
+        self.not_admitted.append(head)
 
-    def undo(self) -> None:
+    def revert_usage(self) -> None:
         """Ends the cycle: what was only set aside for waiting preemptors is free again."""
-        for node, usage in self._reserved:
+        for node, usage in self._assumed_usage:
             for cell, amount in usage.items():
-                node.remove(cell, amount)
+                node.remove_usage(cell, amount)
 
-    def _fits(self, node: QuotaNode, choice: Choice) -> bool:
+    def _fits(self, node: ResourceNode, choice: Assignment) -> bool:
         """As it would be with all victims of this cycle and its own gone."""
-        gone = {id(w): w for w in [*self._victims, *(target.workload for target in choice.targets)]}
+        gone = {
+            id(w): w for w in [*self._preempted_workloads, *(target.workload for target in choice.preemption_targets)]
+        }
         for workload in gone.values():
-            preemption.take(self.state, workload)
+            preemption.remove_workload(self.snapshot, workload)
         fits = all(amount <= node.available(cell) for cell, amount in choice.usage.items())
         for workload in gone.values():
-            preemption.give(self.state, workload)
+            preemption.add_workload(self.snapshot, workload)
         return fits
 
-    def _admit(self, head: Workload, choice: Choice, node: QuotaNode) -> None:
+    def _admit_head(self, head: WorkloadInfo, choice: Assignment, node: ResourceNode) -> None:
         head.usage = dict(choice.usage)
         for cell, amount in head.usage.items():
-            node.add(cell, amount)
-        head.reserved_at = self.state.now
-        self.state.holding[head.queue].append(head)
-        self.changes.append(Change(head))
+            node.add_usage(cell, amount)
+        head.quota_reserved_at = self.snapshot.now
+        self.snapshot.workloads[head.cluster_queue].append(head)
+        self.decisions.append(AdmissionDecision(head))
 
-    def _preempt(self, head: Workload, choice: Choice, node: QuotaNode) -> None:
-        self.preempting.add(head)
-        self._reserve(node, choice.usage)
-        for target in choice.targets:
-            self._victims.append(target.workload)
-            if not target.workload.evicting:
-                target.workload.evicting = True
-                self.changes.append(Change(target.workload, "Preempted", target.reason))
+    def _issue_preemptions(self, head: WorkloadInfo, choice: Assignment, node: ResourceNode) -> None:
+        self.pending_preemption.add(head)
+        self._add_usage(node, choice.usage)
+        for target in choice.preemption_targets:
+            self._preempted_workloads.append(target.workload)
+            if not target.workload.is_evicted:
+                target.workload.is_evicted = True
+                self.decisions.append(AdmissionDecision(target.workload, "Preempted", target.reason))
 
-    def _reserve(self, node: QuotaNode, usage: Usage) -> None:
-        self._reserved.append((node, dict(usage)))
+    def _add_usage(self, node: ResourceNode, usage: FlavorResourceQuantities) -> None:
+        self._assumed_usage.append((node, dict(usage)))
         for cell, amount in usage.items():
-            node.add(cell, amount)
+            node.add_usage(cell, amount)
 
     @staticmethod
-    def _own_part(node: QuotaNode, cell: Cell, choice: Choice) -> int:
+    def _quota_to_reserve(node: ResourceNode, cell: FlavorResource, choice: Assignment) -> int:
         """What a queue that cannot always reclaim keeps from being lent away in this cycle."""
-        quota, amount, used = node.quotas.get(cell, NONE), choice.usage[cell], node.used(cell)
-        if choice.distance > 0:
-            return amount if quota.borrowing is None else min(amount, quota.nominal + quota.borrowing - used)
+        quota, amount, used = node.quotas.get(cell, NO_QUOTA), choice.usage[cell], node.usage_of(cell)
+        if choice.borrowing > 0:
+            return (
+                amount if quota.borrowing_limit is None else min(amount, quota.nominal + quota.borrowing_limit - used)
+            )
         return max(0, min(amount, quota.nominal - used))

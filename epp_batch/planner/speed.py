@@ -20,57 +20,57 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from epp_batch.errors import InputError
-from epp_batch.output_folder import Result
+from epp_batch.output_folder import TranscriptionResult
 
-RELATIVE = {"tiny": 10.0, "base": 7.0, "small": 4.0, "medium": 2.0, "large": 1.0, "turbo": 8.0}
+RELATIVE_SPEED = {"tiny": 10.0, "base": 7.0, "small": 4.0, "medium": 2.0, "large": 1.0, "turbo": 8.0}
 """Speed of each size over that of large; openai/whisper's README, English on an A100."""
 
-LARGE = 0.266
+LARGE_RTF = 0.266
 """Real-time factor of openai/whisper large on a whole A100; the fit above."""
 
-SLICE = 1.44
-BATCHED = 143 / 17
+SLICE_SLOWDOWN = 1.44
+BATCHED_SPEEDUP = 143 / 17
 
 
-class Speeds(msgspec.Struct, frozen=True, kw_only=True):
+class SpeedModel(msgspec.Struct, frozen=True, kw_only=True):
     """Real-time factors by model, and what comes on top."""
 
     name: str
     source: str
     """Where the numbers are from, for people."""
-    rtf: dict[str, float]
+    rtf_by_model: dict[str, float]
     """Processing seconds per audio second on a whole GPU, by model size."""
-    startup: float = 60.0
+    startup_seconds: float = 60.0
     """Seconds before the first audio second: image, weights, loading."""
-    slice_slowdown: float = SLICE
+    slice_slowdown: float = SLICE_SLOWDOWN
     """Factor on every slice smaller than the GPU."""
-    sm_share: bool = False
+    scales_with_sm_share: bool = False
     """Instead, slow down by 7 / sevenths of the multiprocessors."""
 
-    def factor(self, model: str) -> float:
+    def real_time_factor(self, model: str) -> float:
         """Real-time factor of a model; `large-v3`, `medium.en` or a path count as the size in their name."""
-        if model in self.rtf:
-            return self.rtf[model]
-        name = size(model)
-        if name not in self.rtf:
+        if model in self.rtf_by_model:
+            return self.rtf_by_model[model]
+        name = model_size(model)
+        if name not in self.rtf_by_model:
             raise InputError(
                 f"no speed is known for the model {model!r}",
-                remedy=f"give one with --rtf {model}=FACTOR; known are {', '.join(self.rtf)}",
+                remedy=f"give one with --rtf {model}=FACTOR; known are {', '.join(self.rtf_by_model)}",
             )
-        return self.rtf[name]
+        return self.rtf_by_model[name]
 
-    def slowdown(self, compute: int | None) -> float:
+    def slowdown_on_slice(self, compute: int | None) -> float:
         """By how much a slice with so many sevenths of the GPU is slower; None is a whole GPU."""
         if compute is None or compute >= 7:
             return 1.0
-        return 7 / compute if self.sm_share else self.slice_slowdown
+        return 7 / compute if self.scales_with_sm_share else self.slice_slowdown
 
-    def seconds(self, model: str, audio: float, compute: int | None = None) -> float:
+    def transcription_seconds(self, model: str, audio: float, compute: int | None = None) -> float:
         """Wall seconds of the work itself, without the start-up."""
-        return audio * self.factor(model) * self.slowdown(compute)
+        return audio * self.real_time_factor(model) * self.slowdown_on_slice(compute)
 
 
-def size(model: str) -> str:
+def model_size(model: str) -> str:
     """The size in a model's name: tiny, base, small, medium, turbo or large; the name itself where there is none."""
     bare = model.rstrip("/").rsplit("/", 1)[-1].lower()
     for name in ("turbo", "tiny", "base", "small", "medium", "large"):
@@ -79,29 +79,31 @@ def size(model: str) -> str:
     return model
 
 
-PAPER = Speeds(
+PAPER_SPEEDS = SpeedModel(
     name="openai-whisper",
     source="openai/whisper on an A100-40GB, fitted to the means of arXiv 2602.04900",
-    rtf={name: LARGE / relative for name, relative in RELATIVE.items()},
+    rtf_by_model={name: LARGE_RTF / relative for name, relative in RELATIVE_SPEED.items()},
 )
-FASTER = Speeds(
+FASTER_WHISPER_SPEEDS = SpeedModel(
     name="faster-whisper",
     source="openai/whisper's fit / 8.3 (README of faster-whisper: large-v2, batch 8, RTX 3070 Ti); slices by their "
     "share of multiprocessors, since batches compute more than they wait",
-    rtf={name: LARGE / relative / BATCHED for name, relative in RELATIVE.items()},
-    sm_share=True,
+    rtf_by_model={name: LARGE_RTF / relative / BATCHED_SPEEDUP for name, relative in RELATIVE_SPEED.items()},
+    scales_with_sm_share=True,
 )
-PRESETS = {speeds.name: speeds for speeds in (PAPER, FASTER)}
+SPEED_PRESETS = {speeds.name: speeds for speeds in (PAPER_SPEEDS, FASTER_WHISPER_SPEEDS)}
 
 
-def with_factors(speeds: Speeds, factors: Mapping[str, float], startup: float | None = None) -> Speeds:
+def override_speeds(speeds: SpeedModel, factors: Mapping[str, float], startup: float | None = None) -> SpeedModel:
     """The same with some factors, and perhaps the start-up, of one's own."""
     return msgspec.structs.replace(
-        speeds, rtf={**speeds.rtf, **factors}, startup=speeds.startup if startup is None else startup
+        speeds,
+        rtf_by_model={**speeds.rtf_by_model, **factors},
+        startup_seconds=speeds.startup_seconds if startup is None else startup,
     )
 
 
-def measured(results: Iterable[Result], base: Speeds) -> Speeds:
+def measure_speeds(results: Iterable[TranscriptionResult], base: SpeedModel) -> SpeedModel:
     """Speeds from what was really measured: the median factor of each model, the median of everything but transcribing.
 
     Models that were not measured keep the factor of `base`. Raises InputError when there is no result to learn from.
@@ -114,11 +116,11 @@ def measured(results: Iterable[Result], base: Speeds) -> Speeds:
             startups.append(sum(took for what, took in result.timings.items() if what != "transcribe"))
     if not factors:
         raise InputError("no finished transcript to learn speeds from", remedy="name a folder with *.done.json files")
-    return Speeds(
+    return SpeedModel(
         name="measured",
         source=f"medians of {len(startups)} transcripts",
-        rtf={**base.rtf, **{model: statistics.median(found) for model, found in factors.items()}},
-        startup=statistics.median(startups),
+        rtf_by_model={**base.rtf_by_model, **{model: statistics.median(found) for model, found in factors.items()}},
+        startup_seconds=statistics.median(startups),
         slice_slowdown=base.slice_slowdown,
-        sm_share=base.sm_share,
+        scales_with_sm_share=base.scales_with_sm_share,
     )

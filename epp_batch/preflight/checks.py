@@ -9,18 +9,18 @@ from typing import Any
 from epp.errors import Problem
 from epp_batch.errors import InputError
 from epp_batch.manifests import accelerators
-from epp_batch.manifests.quantities import show
+from epp_batch.manifests.quantities import format_quantity
 from epp_batch.preflight import quota
-from epp_batch.preflight.nodes import tolerated, why_no_device, why_no_node
-from epp_batch.spec import Cluster, Placement, Run
+from epp_batch.preflight.nodes import check_dra_devices, check_node_capacity, is_tolerated
+from epp_batch.spec import ClusterOptions, Placement, Run
 
 Object = dict[str, Any]
 Objects = Sequence[Object]
-STOPPED = {"Hold", "HoldAndDrain"}
+STOPPING_POLICIES = {"Hold", "HoldAndDrain"}
 
 
 @dataclass(frozen=True)
-class Seen:
+class ClusterInventory:
     """What the API server had. None where one may not look, which is then not judged."""
 
     local_queues: Objects
@@ -41,7 +41,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Ask:
+class PlacementRequest:
     """What all Jobs of some models ask for."""
 
     models: tuple[str, ...]
@@ -49,15 +49,15 @@ class Ask:
     placement: Placement = field(default_factory=Placement)
 
 
-def asks(run: Run) -> list[Ask]:
+def list_placement_requests(run: Run) -> list[PlacementRequest]:
     """Each distinct request of the run, with the models that make it."""
     if run.cluster is None:
         raise InputError(f"run {run.name} is not for a cluster", remedy="epp-batch transcribe goes on with it")
     by_placement: dict[Placement, list[str]] = {}
     for model in dict.fromkeys(unit.model for unit in run.units):
-        by_placement.setdefault(run.cluster.placement(model), []).append(model)
+        by_placement.setdefault(run.cluster.placement_for(model), []).append(model)
     return [
-        Ask(tuple(models), placement.queue or run.cluster.queue, placement)
+        PlacementRequest(tuple(models), placement.queue or run.cluster.queue, placement)
         for placement, models in by_placement.items()
     ]
 
@@ -77,23 +77,23 @@ def preflight(
 
     None stands for what may not be read. `more` are the other fields of `Seen`.
     """
-    seen = Seen(local_queues, cluster_queues, flavors, priority_classes, device_classes, nodes, **more)
-    return judge(run, seen)
+    seen = ClusterInventory(local_queues, cluster_queues, flavors, priority_classes, device_classes, nodes, **more)
+    return find_problems(run, seen)
 
 
-def judge(run: Run, seen: Seen) -> list[Problem]:
+def find_problems(run: Run, seen: ClusterInventory) -> list[Problem]:
     """`preflight` over what was seen."""
     if not seen.namespace_exists and run.cluster is not None:
         return [Problem(f"Namespace {run.cluster.namespace}", "does not exist; make it, or --namespace NAME")]
     problems: list[Problem] = []
-    for ask in asks(run):
-        problems += _queue_problems(run, ask, seen)
-        problems += _class_problems(ask, seen)
-    problems += _storage_problems(run, seen)
+    for ask in list_placement_requests(run):
+        problems += _check_local_queue(run, ask, seen)
+        problems += _check_classes(ask, seen)
+    problems += _check_volume_claims(run, seen)
     return list(dict.fromkeys(problems))
 
 
-def _queue_problems(run: Run, ask: Ask, seen: Seen) -> Iterator[Problem]:
+def _check_local_queue(run: Run, ask: PlacementRequest, seen: ClusterInventory) -> Iterator[Problem]:
     assert run.cluster is not None
     path = f"LocalQueue {run.cluster.namespace}/{ask.queue}"
     by_name = {queue["metadata"]["name"]: queue for queue in seen.local_queues}
@@ -106,7 +106,7 @@ def _queue_problems(run: Run, ask: Ask, seen: Seen) -> Iterator[Problem]:
             path, f"does not exist in this namespace; {there}: --queue NAME, or make one with epp-batch queues"
         )
         return
-    if local["spec"].get("stopPolicy") in STOPPED:
+    if local["spec"].get("stopPolicy") in STOPPING_POLICIES:
         yield Problem(path, f"is stopped (stopPolicy {local['spec']['stopPolicy']}); its owner has to set it to None")
     if seen.cluster_queues is None:
         return
@@ -115,23 +115,25 @@ def _queue_problems(run: Run, ask: Ask, seen: Seen) -> Iterator[Problem]:
     if found is None:
         yield Problem(path, f"belongs to ClusterQueue {name}, which does not exist; make it with epp-batch queues")
         return
-    yield from _cluster_queue_problems(run.cluster, found, seen)
-    yield from _fit_problems(run.cluster, ask, found, seen)
+    yield from _check_cluster_queue(run.cluster, found, seen)
+    yield from _check_request(run.cluster, ask, found, seen)
 
 
-def _cluster_queue_problems(cluster: Cluster, queue: Object, seen: Seen) -> Iterator[Problem]:
+def _check_cluster_queue(cluster: ClusterOptions, queue: Object, seen: ClusterInventory) -> Iterator[Problem]:
     path = f"ClusterQueue {queue['metadata']['name']}"
     spec = queue["spec"]
-    if spec.get("stopPolicy") in STOPPED:
+    if spec.get("stopPolicy") in STOPPING_POLICIES:
         yield Problem(path, f"is stopped (stopPolicy {spec['stopPolicy']}); its owner has to set it to None")
         return
-    if not _selects(spec.get("namespaceSelector"), cluster.namespace):
+    if not _may_select_namespace(spec.get("namespaceSelector"), cluster.namespace):
         yield Problem(
             path, f"does not take namespace {cluster.namespace}; widen its namespaceSelector ({{}} takes all)"
         )
     if seen.flavors is not None:
         known = {flavor["metadata"]["name"] for flavor in seen.flavors}
-        offered = dict.fromkeys(offer["name"] for group in quota.groups(queue) for offer in group.get("flavors", ()))
+        offered = dict.fromkeys(
+            offer["name"] for group in quota.resource_groups(queue) for offer in group.get("flavors", ())
+        )
         missing = [name for name in offered if name not in known]
         for name in missing:
             yield Problem(path, f"names ResourceFlavor {name}, which does not exist; make it with epp-batch queues")
@@ -146,7 +148,7 @@ def _cluster_queue_problems(cluster: Cluster, queue: Object, seen: Seen) -> Iter
         )
 
 
-def _selects(selector: Object | None, namespace: str) -> bool:
+def _may_select_namespace(selector: Object | None, namespace: str) -> bool:
     """Whether a namespace with no labels but its name may pass; what depends on other labels may."""
     if selector is None:
         return False
@@ -160,68 +162,74 @@ def _selects(selector: Object | None, namespace: str) -> bool:
     return True
 
 
-def _fit_problems(cluster: Cluster, ask: Ask, queue: Object, seen: Seen) -> Iterator[Problem]:
+def _check_request(
+    cluster: ClusterOptions, ask: PlacementRequest, queue: Object, seen: ClusterInventory
+) -> Iterator[Problem]:
     """Resources that the queue does not cover, requests above all it could ever have, and nodes too small."""
     path = f"ClusterQueue {queue['metadata']['name']}"
-    wanted = quota.charges(ask.placement, queue, seen.configuration)
-    covers = quota.covered(queue)
+    wanted = quota.compute_pod_usage(ask.placement, queue, seen.configuration)
+    covers = quota.covered_resources(queue)
     whose = f"{'model' if len(ask.models) == 1 else 'models'} {', '.join(ask.models)}"
     uncovered = [name for name in wanted if name not in covers]
     for name in uncovered:
-        yield Problem(path, f"does not cover {name}, which {whose} asks for; {_cover(ask, name, covers)}")
+        yield Problem(path, f"does not cover {name}, which {whose} asks for; {_suggest_coverage(ask, name, covers)}")
     if uncovered:
         return
-    if not all(_known(offer["name"], seen) for group in quota.groups(queue) for offer in group.get("flavors", ())):
+    if not all(
+        _is_known_flavor(offer["name"], seen)
+        for group in quota.resource_groups(queue)
+        for offer in group.get("flavors", ())
+    ):
         return
     usable: list[Object] = []
-    for group in quota.groups(queue):
+    for group in quota.resource_groups(queue):
         part = {name: amount for name, amount in wanted.items() if name in group.get("coveredResources", ())}
         if not part:
             continue
-        fitting, reasons = _fitting(cluster, queue, group, part, seen)
+        fitting, reasons = _find_usable_flavors(cluster, queue, group, part, seen)
         if not fitting:
             yield Problem(path, f"can never admit {whose}: {'; '.join(reasons)}")
         usable += fitting
     checked = bool((queue["spec"].get("admissionChecksStrategy") or {}).get("admissionChecks"))
     if seen.nodes is not None and usable and not checked:
-        yield from why_no_node(cluster, ask.placement, usable, seen.nodes, whose)
+        yield from check_node_capacity(cluster, ask.placement, usable, seen.nodes, whose)
     if seen.slices is not None and not checked:
-        yield from why_no_device(ask.placement, seen.slices, whose)
+        yield from check_dra_devices(ask.placement, seen.slices, whose)
 
 
-def _known(flavor: str, seen: Seen) -> bool:
+def _is_known_flavor(flavor: str, seen: ClusterInventory) -> bool:
     return seen.flavors is None or any(one["metadata"]["name"] == flavor for one in seen.flavors)
 
 
-def _fitting(
-    cluster: Cluster, queue: Object, group: Object, wanted: quota.Charge, seen: Seen
+def _find_usable_flavors(
+    cluster: ClusterOptions, queue: Object, group: Object, wanted: quota.ResourceUsage, seen: ClusterInventory
 ) -> tuple[list[Object], list[str]]:
     """Flavors of a group that could hold all that is wanted of it, and why the others cannot."""
-    quotas = quota.Quotas(seen.cluster_queues or (), seen.cohorts)
+    quotas = quota.CohortQuotas(seen.cluster_queues or (), seen.cohorts)
     known = {flavor["metadata"]["name"]: flavor for flavor in seen.flavors or ()}
     fitting, reasons = [], []
     for offer in group.get("flavors", ()):
         name = offer["name"]
         flavor = known.get(name, {"metadata": {"name": name}, "spec": {}})
         above = [
-            f"{show(amount)} {resource} of at most {show(most)}"
+            f"{format_quantity(amount)} {resource} of at most {format_quantity(most)}"
             for resource, amount in wanted.items()
-            if amount > (most := quotas.potential(queue["metadata"]["name"], name, resource))
+            if amount > (most := quotas.potential_available(queue["metadata"]["name"], name, resource))
         ]
         if above:
             reasons.append(f"flavor {name} would need {', '.join(above)}: raise nominalQuota or ask for less")
-        elif why := _unusable(cluster, flavor):
+        elif why := _explain_unusable(cluster, flavor):
             reasons.append(f"flavor {name} {why}")
         else:
             fitting.append(flavor)
     return fitting, reasons
 
 
-def _unusable(cluster: Cluster, flavor: Object) -> str:
+def _explain_unusable(cluster: ClusterOptions, flavor: Object) -> str:
     """Why Kueue would pass over a flavor that has room; empty if it would not."""
     spec = flavor.get("spec") or {}
     for taint in spec.get("nodeTaints") or ():
-        if taint["effect"] != "PreferNoSchedule" and not tolerated(taint, spec.get("tolerations") or ()):
+        if taint["effect"] != "PreferNoSchedule" and not is_tolerated(taint, spec.get("tolerations") or ()):
             return f"has taint {taint['key']}, which nothing tolerates: add the toleration to the flavor"
     for label, value in cluster.node_selector.items():
         if (offered := (spec.get("nodeLabels") or {}).get(label, value)) != value:
@@ -229,27 +237,27 @@ def _unusable(cluster: Cluster, flavor: Object) -> str:
     return ""
 
 
-def _cover(ask: Ask, name: str, covers: set[str]) -> str:
+def _suggest_coverage(ask: PlacementRequest, name: str, covers: set[str]) -> str:
     if name in {"cpu", "memory"}:
         return f"leave out --{name}, or have the queue cover it (epp-batch queues --cover {name}=…)"
     has = f"it covers {', '.join(sorted(covers))}" if covers else "it covers nothing"
     return f"{has}: another --accelerator than {ask.placement.accelerator}, another --queue, or epp-batch queues"
 
 
-def _class_problems(ask: Ask, seen: Seen) -> Iterator[Problem]:
+def _check_classes(ask: PlacementRequest, seen: ClusterInventory) -> Iterator[Problem]:
     wanted = ask.placement.priority_class
     if wanted and seen.priority_classes is not None:
         there = sorted(one["metadata"]["name"] for one in seen.priority_classes)
         if wanted not in there:
             also = f"there {'are' if len(there) > 1 else 'is'} {', '.join(there)}" if there else "there is none"
             yield Problem(f"WorkloadPriorityClass {wanted}", f"does not exist; {also}: --priority-class NAME")
-    device = accelerators.parse(ask.placement.accelerator).device_class
+    device = accelerators.parse_accelerator(ask.placement.accelerator).device_class
     classes = {one["metadata"]["name"] for one in seen.device_classes or ()}
     if device and seen.device_classes is not None and device not in classes:
         yield Problem(f"DeviceClass {device}", "does not exist; install NVIDIA's DRA driver, or --accelerator gpu")
 
 
-def _storage_problems(run: Run, seen: Seen) -> Iterator[Problem]:
+def _check_volume_claims(run: Run, seen: ClusterInventory) -> Iterator[Problem]:
     if seen.volume_claims is None or run.cluster is None:
         return
     claims = {claim["metadata"]["name"]: claim for claim in seen.volume_claims}

@@ -8,24 +8,24 @@ from typing import Any
 
 from epp.errors import Problem
 from epp_batch.manifests import accelerators
-from epp_batch.manifests.quantities import quantity, show
-from epp_batch.spec import Cluster, Placement
+from epp_batch.manifests.quantities import format_quantity, parse_quantity
+from epp_batch.spec import ClusterOptions, Placement
 
 Object = dict[str, Any]
 
 
-def why_no_node(
-    cluster: Cluster, placement: Placement, flavors: Sequence[Object], nodes: Sequence[Object], whose: str
+def check_node_capacity(
+    cluster: ClusterOptions, placement: Placement, flavors: Sequence[Object], nodes: Sequence[Object], whose: str
 ) -> Iterator[Problem]:
     """One problem when no node fits any of the flavors; nothing otherwise."""
-    wanted = _wanted(placement)
+    wanted = _build_node_requests(placement)
     reasons: list[str] = []
     for flavor in flavors:
         spec = flavor.get("spec") or {}
         labels = {**(spec.get("nodeLabels") or {}), **cluster.node_selector}
         if spec.get("topologyName"):
             return
-        reason = _why(nodes, labels, spec.get("tolerations") or (), wanted)
+        reason = _explain_no_node(nodes, labels, spec.get("tolerations") or (), wanted)
         if reason is None:
             return
         reasons.append(f"flavor {flavor['metadata']['name']}: {reason}")
@@ -33,16 +33,16 @@ def why_no_node(
     yield Problem("nodes", f"none can run {whose} ({'; '.join(reasons)}); {way}")
 
 
-def why_no_device(placement: Placement, slices: Sequence[Object], whose: str) -> Iterator[Problem]:
+def check_dra_devices(placement: Placement, slices: Sequence[Object], whose: str) -> Iterator[Problem]:
     """One problem when a claim is made for devices that no node publishes."""
-    accelerator = accelerators.parse(placement.accelerator)
-    if not isinstance(accelerator, accelerators.Claimed):
+    accelerator = accelerators.parse_accelerator(placement.accelerator)
+    if not isinstance(accelerator, accelerators.DraDevice):
         return
     profiles: set[str] = set()
     for one in slices:
-        for device in one["spec"].get("devices") or () if one["spec"]["driver"] == accelerators.DRIVER else ():
+        for device in one["spec"].get("devices") or () if one["spec"]["driver"] == accelerators.DRA_DRIVER else ():
             attributes = device.get("attributes") or {}
-            profile = attributes.get("profile") or attributes.get(f"{accelerators.DRIVER}/profile") or {}
+            profile = attributes.get("profile") or attributes.get(f"{accelerators.DRA_DRIVER}/profile") or {}
             profiles.add(profile.get("string", ""))
     if (accelerator.profile or "") not in profiles:
         wanted = accelerator.profile or "whole GPU"
@@ -51,7 +51,7 @@ def why_no_device(placement: Placement, slices: Sequence[Object], whose: str) ->
         yield Problem("ResourceSlices", f"no node publishes a {wanted} for {whose}; there is {there}: {way}")
 
 
-def tolerated(taint: Object, tolerations: Iterable[Object]) -> bool:
+def is_tolerated(taint: Object, tolerations: Iterable[Object]) -> bool:
     """By the scheduler's rules: key and effect match or are left out, and the value does or `Exists`."""
     return any(
         toleration.get("key") in {None, "", taint["key"]}
@@ -61,53 +61,55 @@ def tolerated(taint: Object, tolerations: Iterable[Object]) -> bool:
     )
 
 
-def _wanted(placement: Placement) -> dict[str, Fraction]:
-    wanted = {name: quantity(text) for name, text in (("cpu", placement.cpu), ("memory", placement.memory)) if text}
-    if resource := accelerators.parse(placement.accelerator).node_resource:
+def _build_node_requests(placement: Placement) -> dict[str, Fraction]:
+    wanted = {
+        name: parse_quantity(text) for name, text in (("cpu", placement.cpu), ("memory", placement.memory)) if text
+    }
+    if resource := accelerators.parse_accelerator(placement.accelerator).node_resource:
         wanted[resource[0]] = Fraction(resource[1])
     return wanted
 
 
-def _why(
+def _explain_no_node(
     nodes: Sequence[Object], labels: dict[str, str], tolerations: Sequence[Object], wanted: dict[str, Fraction]
 ) -> str | None:
     """None when a node fits."""
-    labelled = [node for node in nodes if _has(node, labels)]
+    labelled = [node for node in nodes if _has_labels(node, labels)]
     if not nodes:
         return "there are no nodes"
     if not labelled:
         return f"no node has {', '.join(f'{name}={value}' for name, value in labels.items())}"
-    open_nodes = [node for node in labelled if not _closed(node, tolerations)]
+    open_nodes = [node for node in labelled if not _is_closed(node, tolerations)]
     if not open_nodes:
         return "all its nodes are cordoned or tainted"
-    if any(_holds(node, wanted) for node in open_nodes):
+    if any(_has_capacity(node, wanted) for node in open_nodes):
         return None
     most = {name: max(_allocatable(node, name) for node in open_nodes) for name in wanted}
-    return "a node has at most " + ", ".join(f"{show(amount)} {name}" for name, amount in most.items())
+    return "a node has at most " + ", ".join(f"{format_quantity(amount)} {name}" for name, amount in most.items())
 
 
-def _has(node: Object, labels: dict[str, str]) -> bool:
+def _has_labels(node: Object, labels: dict[str, str]) -> bool:
     there = node["metadata"].get("labels") or {}
     return all(there.get(name) == value for name, value in labels.items())
 
 
-def _closed(node: Object, tolerations: Sequence[Object]) -> bool:
+def _is_closed(node: Object, tolerations: Sequence[Object]) -> bool:
     """A taint that comes and goes with the node's health is not counted: it says nothing about for ever."""
     spec = node.get("spec") or {}
     return bool(spec.get("unschedulable")) or any(
         taint.get("effect") in {"NoSchedule", "NoExecute"}
         and not taint["key"].startswith("node.kubernetes.io/")
-        and not tolerated(taint, tolerations)
+        and not is_tolerated(taint, tolerations)
         for taint in spec.get("taints") or ()
     )
 
 
-def _holds(node: Object, wanted: dict[str, Fraction]) -> bool:
+def _has_capacity(node: Object, wanted: dict[str, Fraction]) -> bool:
     return all(_allocatable(node, name) >= amount for name, amount in wanted.items())
 
 
 def _allocatable(node: Object, name: str) -> Fraction:
     """What the node advertises; the Dynamic Accelerator Slicer has names of its own for what pods ask of it."""
     there = (node.get("status") or {}).get("allocatable") or {}
-    own = quantity(there.get(name, 0))
-    return max(own, quantity(there.get(name.replace("nvidia.com/", "mig.das.com/", 1), 0)))
+    own = parse_quantity(there.get(name, 0))
+    return max(own, parse_quantity(there.get(name.replace("nvidia.com/", "mig.das.com/", 1), 0)))

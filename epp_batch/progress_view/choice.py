@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from epp_batch.progress_view.plain import Json, Lines
-from epp_batch.progress_view.protocol import View
+from epp_batch.progress_view.plain import JsonLinesView, LineView
+from epp_batch.progress_view.protocol import ProgressView
 from epp_batch.spec import Run
 
 
-def choose(stream: TextIO, json: bool = False, errors: TextIO | None = None, *, run: Run | None = None) -> View:
+def choose_view(
+    stream: TextIO, json: bool = False, errors: TextIO | None = None, *, run: Run | None = None
+) -> ProgressView:
     """JSON lines when asked for, a live table on a terminal, plain lines elsewhere. Failures also go to `errors`.
 
     With `run`, units of one recording are called by its output name.
@@ -18,9 +20,9 @@ def choose(stream: TextIO, json: bool = False, errors: TextIO | None = None, *, 
     names = {unit.name: unit.tasks[0].stem for unit in run.units if len(unit.tasks) == 1} if run is not None else {}
     failures = errors or sys.stderr
     if json:
-        return Json(stream, failures)
+        return JsonLinesView(stream, failures)
     if stream.isatty():
         from epp_batch.progress_view.live_table import LiveTable
 
         return LiveTable(stream, failures, names)
-    return Lines(stream, failures, names)
+    return LineView(stream, failures, names)

@@ -12,16 +12,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from epp_batch.output_folder import Failure
+from epp_batch.output_folder import TaskFailure
 from epp_batch.progress_view import words
-from epp_batch.progress_view.plain import say
-from epp_batch.progress_view.run_tracker import PHASES, Running, Standing
-from epp_batch.timeline import Event
+from epp_batch.progress_view.plain import print_line
+from epp_batch.progress_view.run_tracker import RECORDING_PHASES, RunningUnit, RunStatus
+from epp_batch.timeline import TimelineEvent
 
-SHOWN = 12
+MAX_RUNNING_ROWS = 12
 """Running units in the table; more are counted."""
 _STYLES = {"done": "green", "failed": "red", "running": "cyan", "paused": "yellow", "cancelled": "dim"}
-_TOLD = ("evicted", "retried", "cancelled")
+_PRINTED_KINDS = ("evicted", "retried", "cancelled")
 
 
 class LiveTable:
@@ -33,39 +33,41 @@ class LiveTable:
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._live.start()
 
-    def event(self, event: Event) -> None:
-        if event.kind in _TOLD:
-            self._console.print(Text(words.event_line(event, self._names), style="yellow"))
+    def on_event(self, event: TimelineEvent) -> None:
+        if event.kind in _PRINTED_KINDS:
+            self._console.print(Text(words.format_event(event, self._names), style="yellow"))
 
-    def progress(self, unit: str, audio_seconds: float) -> None:
+    def on_progress(self, unit: str, audio_seconds: float) -> None:
         """Part of the next tick."""
 
-    def failure(self, failure: Failure) -> None:
+    def on_failure(self, failure: TaskFailure) -> None:
         if self._errors.isatty():
-            self._console.print(Text(words.line(failure), style="red"), soft_wrap=True)
+            self._console.print(Text(words.format_failure(failure), style="red"), soft_wrap=True)
         else:
-            say(self._errors, words.line(failure))
+            print_line(self._errors, words.format_failure(failure))
 
-    def tick(self, state: Standing) -> None:
-        self._live.update(picture(state), refresh=True)
+    def on_status(self, state: RunStatus) -> None:
+        self._live.update(render_status(state), refresh=True)
 
     def close(self) -> None:
         self._live.stop()
 
 
-def picture(state: Standing) -> Group:
+def render_status(state: RunStatus) -> Group:
     """The table of one look."""
-    parts: list[RenderableType] = [_phases(state), _bar(state), Text(words.audio(state))]
+    parts: list[RenderableType] = [_render_phases(state), _render_bar(state), Text(words.format_audio(state))]
     if state.running:
-        parts.append(_running(state))
+        parts.append(_render_running(state))
     parts += [Text(trouble, style="yellow") for trouble in state.troubles]
     return Group(*parts)
 
 
-def _phases(state: Standing) -> Table:
+def _render_phases(state: RunStatus) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     shown = [
-        phase for phase in PHASES if state.count(phase) or phase in ("queued", "admitted", "running", "done", "failed")
+        phase
+        for phase in RECORDING_PHASES
+        if state.count(phase) or phase in ("queued", "admitted", "running", "done", "failed")
     ]
     for phase in shown:
         table.add_column(phase, justify="right", style=_STYLES.get(phase, ""))
@@ -77,27 +79,29 @@ def _phases(state: Standing) -> Table:
     return table
 
 
-def _bar(state: Standing) -> Table:
+def _render_bar(state: RunStatus) -> Table:
     line = Table.grid()  # a bar alone would not end its line
-    line.add_row(_progress(state))
+    line.add_row(_build_progress_bar(state))
     return line
 
 
-def _progress(state: Standing) -> ProgressBar:
+def _build_progress_bar(state: RunStatus) -> ProgressBar:
     if state.unknown_lengths or not state.audio_total:
         return ProgressBar(total=max(1, state.recordings), completed=state.count("done"), width=60)
     return ProgressBar(total=state.audio_total, completed=state.audio_done, width=60)
 
 
-def _running(state: Standing) -> Table:
+def _render_running(state: RunStatus) -> Table:
     table = Table("running", "on", "since", "audio", box=None, pad_edge=False, header_style="bold")
-    for unit in sorted(state.running, key=lambda unit: unit.since)[:SHOWN]:
-        table.add_row(Text(unit.stem), Text(unit.place), words.duration(state.at - unit.since), _audio(unit))
-    if len(state.running) > SHOWN:
-        table.add_row(f"and {len(state.running) - SHOWN} more", "", "", "")
+    for unit in sorted(state.running, key=lambda unit: unit.since)[:MAX_RUNNING_ROWS]:
+        table.add_row(
+            Text(unit.stem), Text(unit.place), words.format_duration(state.at - unit.since), _format_unit_audio(unit)
+        )
+    if len(state.running) > MAX_RUNNING_ROWS:
+        table.add_row(f"and {len(state.running) - MAX_RUNNING_ROWS} more", "", "", "")
     return table
 
 
-def _audio(unit: Running) -> str:
-    done = words.duration(unit.audio_done) if unit.audio_done else "-"
-    return f"{done} of {words.duration(unit.audio_total)}" if unit.audio_total is not None else done
+def _format_unit_audio(unit: RunningUnit) -> str:
+    done = words.format_duration(unit.audio_done) if unit.audio_done else "-"
+    return f"{done} of {words.format_duration(unit.audio_total)}" if unit.audio_total is not None else done

@@ -9,82 +9,84 @@ from typing import TextIO
 
 import msgspec
 
-from epp_batch.output_folder import Failure
+from epp_batch.output_folder import TaskFailure
 from epp_batch.progress_view import words
-from epp_batch.progress_view.run_tracker import Standing
-from epp_batch.timeline import Event
+from epp_batch.progress_view.run_tracker import RunStatus
+from epp_batch.timeline import TimelineEvent
 
-QUIET_SECONDS = 10.0
-_TOLD = ("finished", "evicted", "retried", "cancelled", "refused", "summarized", "unsummarized")
+STATUS_INTERVAL_SECONDS = 10.0
+_PRINTED_KINDS = ("finished", "evicted", "retried", "cancelled", "refused", "summarized", "unsummarized")
 
 
-class Lines:
+class LineView:
     """Ends, evictions and retries as they come; how the run stands at most every ten seconds, and at the end."""
 
     def __init__(self, out: TextIO, errors: TextIO, names: Mapping[str, str] = MappingProxyType({})) -> None:
         self._out, self._errors, self._names = out, errors, names
-        self._said, self._said_at = "", float("-inf")
-        self._troubles: set[str] = set()
+        self._last_line, self._last_status_at = "", float("-inf")
+        self._shown_causes: set[str] = set()
 
-    def event(self, event: Event) -> None:
-        if event.kind in _TOLD:
-            say(self._out, words.event_line(event, self._names))
+    def on_event(self, event: TimelineEvent) -> None:
+        if event.kind in _PRINTED_KINDS:
+            print_line(self._out, words.format_event(event, self._names))
 
-    def progress(self, unit: str, audio_seconds: float) -> None:
+    def on_progress(self, unit: str, audio_seconds: float) -> None:
         """Part of the line every ten seconds."""
 
-    def failure(self, failure: Failure) -> None:
-        say(self._errors, words.line(failure))
+    def on_failure(self, failure: TaskFailure) -> None:
+        print_line(self._errors, words.format_failure(failure))
 
-    def tick(self, state: Standing) -> None:
+    def on_status(self, state: RunStatus) -> None:
         for trouble in state.troubles:
-            if _cause(trouble) not in self._troubles:
-                say(self._out, trouble)
-        self._troubles = {_cause(trouble) for trouble in state.troubles}
-        line = words.counts(state)
-        if line != self._said and (state.over or state.at - self._said_at >= QUIET_SECONDS):
-            self._said, self._said_at = line, state.at
-            say(self._out, words.summary(state))
+            if _without_job_count(trouble) not in self._shown_causes:
+                print_line(self._out, trouble)
+        self._shown_causes = {_without_job_count(trouble) for trouble in state.troubles}
+        line = words.format_counts(state)
+        if line != self._last_line and (
+            state.is_complete or state.at - self._last_status_at >= STATUS_INTERVAL_SECONDS
+        ):
+            self._last_line, self._last_status_at = line, state.at
+            print_line(self._out, words.format_status(state))
 
     def close(self) -> None:
         """Nothing is held back."""
 
 
-class Json:
+class JsonLinesView:
     """One object a line, by what it is about: `event`, `progress`, `failure`, `state`."""
 
     def __init__(self, out: TextIO, errors: TextIO) -> None:
         self._out, self._errors = out, errors
-        self._said = float("-inf")
+        self._last_status_at = float("-inf")
 
-    def event(self, event: Event) -> None:
-        self._say({"event": event})
+    def on_event(self, event: TimelineEvent) -> None:
+        self._print_json({"event": event})
 
-    def progress(self, unit: str, audio_seconds: float) -> None:
-        self._say({"progress": {"unit": unit, "audio_seconds": audio_seconds}})
+    def on_progress(self, unit: str, audio_seconds: float) -> None:
+        self._print_json({"progress": {"unit": unit, "audio_seconds": audio_seconds}})
 
-    def failure(self, failure: Failure) -> None:
-        self._say({"failure": failure})
-        say(self._errors, words.line(failure))
+    def on_failure(self, failure: TaskFailure) -> None:
+        self._print_json({"failure": failure})
+        print_line(self._errors, words.format_failure(failure))
 
-    def tick(self, state: Standing) -> None:
-        if state.over or state.at - self._said >= QUIET_SECONDS:
-            self._said = state.at
-            self._say({"state": state})
+    def on_status(self, state: RunStatus) -> None:
+        if state.is_complete or state.at - self._last_status_at >= STATUS_INTERVAL_SECONDS:
+            self._last_status_at = state.at
+            self._print_json({"state": state})
 
     def close(self) -> None:
         """Nothing is held back."""
 
-    def _say(self, value: object) -> None:
-        say(self._out, msgspec.json.encode(value).decode())
+    def _print_json(self, value: object) -> None:
+        print_line(self._out, msgspec.json.encode(value).decode())
 
 
-def _cause(trouble: str) -> str:
+def _without_job_count(trouble: str) -> str:
     """Without the number of Jobs in brackets, which is news to nobody."""
     return trouble.rpartition(" (")[0] or trouble
 
 
-def say(stream: TextIO, text: str) -> None:
+def print_line(stream: TextIO, text: str) -> None:
     """One line at once; a reader that has gone away stops no run."""
     with contextlib.suppress(BrokenPipeError, ValueError):
         print(text, file=stream, flush=True)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from epp_batch.output_folder import Failure
-from epp_batch.progress_view.run_tracker import Standing
-from epp_batch.timeline import Event
+from epp_batch.output_folder import TaskFailure
+from epp_batch.progress_view.run_tracker import RunStatus
+from epp_batch.timeline import TimelineEvent
 
 
-class View(Protocol):
+class ProgressView(Protocol):
     """Calls come from one thread, in the order things happened; none of them blocks or raises."""
 
-    def event(self, event: Event) -> None:
+    def on_event(self, event: TimelineEvent) -> None:
         """Something changed."""
         ...
 
-    def progress(self, unit: str, audio_seconds: float) -> None:
+    def on_progress(self, unit: str, audio_seconds: float) -> None:
         """A unit's worker has got so far in its audio."""
         ...
 
-    def failure(self, failure: Failure) -> None:
+    def on_failure(self, failure: TaskFailure) -> None:
         """A recording failed for good: one line on standard error."""
         ...
 
-    def tick(self, state: Standing) -> None:
+    def on_status(self, state: RunStatus) -> None:
         """Where the run stands; about once a second, and once at the end."""
         ...
 

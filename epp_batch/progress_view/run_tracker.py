@@ -7,14 +7,23 @@ from typing import Literal
 
 import msgspec
 
-from epp_batch.output_folder import Result
+from epp_batch.output_folder import TranscriptionResult
 from epp_batch.spec import Run, Task
-from epp_batch.timeline import Event, EventKind
+from epp_batch.timeline import EventKind, TimelineEvent
 
-Phase = Literal["planned", "queued", "admitted", "running", "paused", "done", "failed", "cancelled"]
-PHASES: tuple[Phase, ...] = ("planned", "queued", "admitted", "running", "paused", "done", "failed", "cancelled")
+RecordingPhase = Literal["planned", "queued", "admitted", "running", "paused", "done", "failed", "cancelled"]
+RECORDING_PHASES: tuple[RecordingPhase, ...] = (
+    "planned",
+    "queued",
+    "admitted",
+    "running",
+    "paused",
+    "done",
+    "failed",
+    "cancelled",
+)
 
-_PHASE_AFTER: dict[EventKind, Phase] = {
+_PHASE_AFTER_EVENT: dict[EventKind, RecordingPhase] = {
     "created": "queued",
     "queued": "queued",
     "reserved": "admitted",
@@ -29,10 +38,10 @@ _PHASE_AFTER: dict[EventKind, Phase] = {
     "paused": "paused",
     "resumed": "queued",
 }
-_ENDED: tuple[Phase, ...] = ("done", "failed")
+_FINISHED_PHASES: tuple[RecordingPhase, ...] = ("done", "failed")
 
 
-class Running(msgspec.Struct, frozen=True, kw_only=True):
+class RunningUnit(msgspec.Struct, frozen=True, kw_only=True):
     """One unit whose container runs now."""
 
     unit: str
@@ -45,14 +54,14 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     audio_total: float | None
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One look at a run. Recordings are counted, not Jobs: a shard of ten counts ten."""
 
     run: str
     at: float
     """Wall seconds since 1970."""
     recordings: int
-    phases: dict[Phase, int]
+    phases: dict[RecordingPhase, int]
     preempted: int
     """How often Kueue took quota away for another workload, all units together."""
     evicted: int
@@ -71,42 +80,42 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds until the end at this speed."""
     position: int | None = None
     """Of the run's first waiting Job in its LocalQueue, counted from 1; None where nobody tells."""
-    running: tuple[Running, ...] = ()
+    running: tuple[RunningUnit, ...] = ()
     troubles: tuple[str, ...] = ()
     """Why nothing moves, in words; why the cluster is not seen."""
 
-    def count(self, phase: Phase) -> int:
+    def count(self, phase: RecordingPhase) -> int:
         return self.phases.get(phase, 0)
 
     @property
-    def over(self) -> bool:
+    def is_complete(self) -> bool:
         """Every recording has come to an end."""
         return self.count("done") + self.count("failed") + self.count("cancelled") == self.recordings
 
 
-class Tracker:
+class RunTracker:
     """Follows one run. Feed it the journal first, then what happens."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._units: dict[str, tuple[Task, ...]] = {unit.name: unit.tasks for unit in run.units}
-        self._phase: dict[str, Phase] = {task.stem: "planned" for task in run.tasks()}
-        self._lengths: dict[str, float | None] = {task.stem: task.recording.seconds for task in run.tasks()}
+        self._phases: dict[str, RecordingPhase] = {task.stem: "planned" for task in run.list_tasks()}
+        self._audio_seconds: dict[str, float | None] = {task.stem: task.recording.seconds for task in run.list_tasks()}
         self._progress: dict[str, float] = {}
-        self._places: dict[str, tuple[str, float]] = {}
+        self._running_places: dict[str, tuple[str, float]] = {}
         self._counts = {"preempted": 0, "evicted": 0, "retried": 0}
-        self._began: float | None = None
-        self._before = 0.0
+        self._started_at: float | None = None
+        self._audio_done_before = 0.0
 
-    def replay(self, events: Iterable[Event]) -> None:
+    def replay(self, events: Iterable[TimelineEvent]) -> None:
         """What happened before this process; the speed does not count it."""
         for event in events:
-            self.apply(event)
-        self._began, self._before = None, self._audio_done()
+            self.apply_event(event)
+        self._started_at, self._audio_done_before = None, self._sum_audio_done()
 
-    def apply(self, event: Event) -> None:
+    def apply_event(self, event: TimelineEvent) -> None:
         """One event; what it says of a unit or stem that the run does not have is left aside."""
-        phase = _PHASE_AFTER.get(event.kind)
+        phase = _PHASE_AFTER_EVENT.get(event.kind)
         tasks = self._units.get(event.unit)
         if phase is None or tasks is None:
             return
@@ -115,88 +124,90 @@ class Tracker:
         if event.kind == "evicted" and event.detail.startswith("Preempted"):
             self._counts["preempted"] += 1
         if phase == "running":
-            self._places[event.unit] = (event.place, event.at)
-            self._began = self._began or event.at
+            self._running_places[event.unit] = (event.place, event.at)
+            self._started_at = self._started_at or event.at
         elif not event.stem:
-            self._places.pop(event.unit, None)
+            self._running_places.pop(event.unit, None)
         for task in tasks:
-            if event.stem in ("", task.stem) and (event.stem or self._phase[task.stem] not in _ENDED):
-                self._phase[task.stem] = phase
+            if event.stem in ("", task.stem) and (event.stem or self._phases[task.stem] not in _FINISHED_PHASES):
+                self._phases[task.stem] = phase
 
-    def done(self, stem: str, result: Result) -> None:
+    def record_result(self, stem: str, result: TranscriptionResult) -> None:
         """A task's transcript is there; its true length is known now."""
-        if stem in self._phase:
-            self._phase[stem] = "done"
-            self._lengths[stem] = result.audio_seconds
+        if stem in self._phases:
+            self._phases[stem] = "done"
+            self._audio_seconds[stem] = result.audio_seconds
 
-    def failed(self, stem: str) -> None:
+    def record_failure(self, stem: str) -> None:
         """A task failed for good."""
-        if stem in self._phase:
-            self._phase[stem] = "failed"
+        if stem in self._phases:
+            self._phases[stem] = "failed"
 
-    def progress(self, unit: str, audio_seconds: float) -> None:
+    def record_progress(self, unit: str, audio_seconds: float) -> None:
         """A unit's worker has got so far, in seconds of all its audio together."""
         self._progress[unit] = audio_seconds
 
-    def started(self) -> None:
+    def reset_speed_baseline(self) -> None:
         """Work done so far was there before; the speed counts from here."""
-        self._before = self._audio_done()
+        self._audio_done_before = self._sum_audio_done()
 
-    def phase(self, stem: str) -> Phase:
-        return self._phase[stem]
+    def recording_phase(self, stem: str) -> RecordingPhase:
+        return self._phases[stem]
 
-    def look(self, now: float, *, position: int | None = None, troubles: Iterable[str] = ()) -> Standing:
+    def status(self, now: float, *, position: int | None = None, troubles: Iterable[str] = ()) -> RunStatus:
         """The state at wall second `now`."""
-        phases = list(self._phase.values())
-        running = tuple(self._running())
-        total = sum(length or 0.0 for stem, length in self._lengths.items() if self._phase[stem] != "cancelled")
-        done = self._audio_done() + sum(unit.audio_done for unit in running)
-        elapsed = max(0.0, now - self._began) if self._began is not None else 0.0
-        gained = done - self._before
+        phases = list(self._phases.values())
+        running = tuple(self._list_running())
+        total = sum(length or 0.0 for stem, length in self._audio_seconds.items() if self._phases[stem] != "cancelled")
+        done = self._sum_audio_done() + sum(unit.audio_done for unit in running)
+        elapsed = max(0.0, now - self._started_at) if self._started_at is not None else 0.0
+        gained = done - self._audio_done_before
         speed = gained / elapsed if elapsed > 0 and gained > 0 else None
-        return Standing(
+        return RunStatus(
             run=self._run.name,
             at=now,
             recordings=len(phases),
-            phases={phase: phases.count(phase) for phase in PHASES},
+            phases={phase: phases.count(phase) for phase in RECORDING_PHASES},
             **self._counts,
             audio_total=total,
             audio_done=done,
-            unknown_lengths=sum(length is None for length in self._lengths.values()),
+            unknown_lengths=sum(length is None for length in self._audio_seconds.values()),
             elapsed=elapsed,
             speed=speed,
-            eta=self._eta(total - done, speed),
+            eta=self._estimate_remaining(total - done, speed),
             position=position,
             running=running,
             troubles=tuple(troubles),
         )
 
-    def _eta(self, remaining: float, speed: float | None) -> float | None:
+    def _estimate_remaining(self, remaining: float, speed: float | None) -> float | None:
         """None without a speed, and while a length is missing from the sum."""
-        open_lengths = (self._lengths[stem] for stem, phase in self._phase.items() if phase not in _ENDED)
+        open_lengths = (
+            self._audio_seconds[stem] for stem, phase in self._phases.items() if phase not in _FINISHED_PHASES
+        )
         return None if speed is None or None in open_lengths else max(0.0, remaining) / speed
 
-    def _audio_done(self) -> float:
-        return sum(self._lengths[stem] or 0.0 for stem, phase in self._phase.items() if phase == "done")
+    def _sum_audio_done(self) -> float:
+        return sum(self._audio_seconds[stem] or 0.0 for stem, phase in self._phases.items() if phase == "done")
 
-    def _running(self) -> Iterable[Running]:
-        for name, (place, since) in self._places.items():
-            open_tasks = [task for task in self._units[name] if self._phase[task.stem] not in _ENDED]
+    def _list_running(self) -> Iterable[RunningUnit]:
+        for name, (place, since) in self._running_places.items():
+            open_tasks = [task for task in self._units[name] if self._phases[task.stem] not in _FINISHED_PHASES]
             if not open_tasks:
                 continue
-            lengths = [self._lengths[task.stem] for task in open_tasks]
+            lengths = [self._audio_seconds[task.stem] for task in open_tasks]
             total = None if None in lengths else sum(length for length in lengths if length is not None)
-            yield Running(
+            yield RunningUnit(
                 unit=name,
                 stem=open_tasks[0].stem,
                 place=place,
                 since=since,
-                audio_done=self._ahead(name, total),
+                audio_done=self._partial_audio(name, total),
                 audio_total=total,
             )
 
-    def _ahead(self, unit: str, open_total: float | None) -> float:
+    def _partial_audio(self, unit: str, open_total: float | None) -> float:
         """Audio seconds done of the tasks that are not finished yet."""
-        finished = sum(self._lengths[t.stem] or 0.0 for t in self._units[unit] if self._phase[t.stem] == "done")
+        finished = sum(self._audio_seconds[t.stem] or 0.0 for t in self._units[unit] if self._phases[t.stem] == "done")
         ahead = max(0.0, self._progress.get(unit, 0.0) - finished)
         return ahead if open_total is None else min(ahead, open_total)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from epp_batch.output_folder import Failure
-from epp_batch.progress_view.run_tracker import Phase, Standing
-from epp_batch.timeline import Event
+from epp_batch.output_folder import TaskFailure
+from epp_batch.progress_view.run_tracker import RecordingPhase, RunStatus
+from epp_batch.timeline import TimelineEvent
 
-_ORDER: tuple[Phase, ...] = ("running", "admitted", "queued", "paused", "planned", "failed", "cancelled")
+_PHASE_ORDER: tuple[RecordingPhase, ...] = ("running", "admitted", "queued", "paused", "planned", "failed", "cancelled")
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`42 s`, `7 min 05 s`, `2 h 13 min`."""
     whole = round(seconds)
     if whole < 60:
@@ -22,28 +22,28 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
-def jobs(count: int) -> str:
+def format_job_count(count: int) -> str:
     """`1 Job`, `3 Jobs`."""
     return "1 Job" if count == 1 else f"{count} Jobs"
 
 
-def line(failure: Failure) -> str:
+def format_failure(failure: TaskFailure) -> str:
     """`<source>: <stage>: <message>; <remedy>`."""
     text = f"{failure.source}: {failure.stage}: {failure.message}"
     return f"{text}; {failure.remedy}" if failure.remedy else text
 
 
-def event_line(event: Event, names: Mapping[str, str] = MappingProxyType({})) -> str:
+def format_event(event: TimelineEvent, names: Mapping[str, str] = MappingProxyType({})) -> str:
     """One event on one line; a unit by its name in `names` if it has one."""
     place = f" on {event.place}" if event.place else ""
     detail = f" ({event.detail})" if event.detail else ""
     return f"{event.stem or names.get(event.unit, event.unit)}: {event.kind}{place}{detail}"
 
 
-def counts(state: Standing) -> str:
+def format_counts(state: RunStatus) -> str:
     """`12 of 40 done, 8 running, 20 queued`; what is zero is left out."""
     parts = [f"{state.count('done')} of {state.recordings} done"]
-    parts += [f"{state.count(name)} {name}" for name in _ORDER if state.count(name)]
+    parts += [f"{state.count(name)} {name}" for name in _PHASE_ORDER if state.count(name)]
     if state.evicted:
         others = state.evicted - state.preempted
         parts.append(f"{state.preempted} preempted" + (f" and {others} evicted" if others else ""))
@@ -52,19 +52,19 @@ def counts(state: Standing) -> str:
     return ", ".join(parts)
 
 
-def audio(state: Standing) -> str:
+def format_audio(state: RunStatus) -> str:
     """`1 h 10 min of 9 h 40 min of audio, 31.0x real time, 16 min left`."""
-    done, total = duration(state.audio_done), duration(state.audio_total)
+    done, total = format_duration(state.audio_done), format_duration(state.audio_total)
     parts = [f"{done} of {total}{' or more' if state.unknown_lengths else ''} of audio"]
     if state.speed is not None:
         parts.append(f"{state.speed:.1f}x real time")
-    if state.eta is not None and not state.over:
-        parts.append(f"{duration(state.eta)} left")
+    if state.eta is not None and not state.is_complete:
+        parts.append(f"{format_duration(state.eta)} left")
     if state.position is not None:
         parts.append(f"next one is number {state.position} in its queue")
     return ", ".join(parts)
 
 
-def summary(state: Standing) -> str:
+def format_status(state: RunStatus) -> str:
     """A run on one line."""
-    return f"{counts(state)}; {audio(state)}"
+    return f"{format_counts(state)}; {format_audio(state)}"

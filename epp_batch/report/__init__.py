@@ -5,16 +5,16 @@
 `terminal.show`.
 """
 
-from epp_batch.report.assemble import build
-from epp_batch.report.compare import changes
-from epp_batch.report.cost import Prices
-from epp_batch.report.model import Report, Words
-from epp_batch.report.read import folder_report, planned_report
-from epp_batch.report.render.files import csv, json, markdown
-from epp_batch.report.render.gantt import svg
-from epp_batch.report.render.html import html
+from epp_batch.report.assemble import build_report
+from epp_batch.report.compare import compare_reports
+from epp_batch.report.cost import DevicePrices
+from epp_batch.report.model import Report, WordErrors
+from epp_batch.report.read import build_folder_report, build_planned_report
+from epp_batch.report.render.files import render_csv, render_json, render_markdown
+from epp_batch.report.render.gantt import render_svg
+from epp_batch.report.render.html import render_html
 
 __all__ = [
-    "Prices", "Report", "Words", "build", "changes", "csv", "folder_report", "html", "json", "markdown",
-    "planned_report", "svg",
+    "DevicePrices", "Report", "WordErrors", "build_folder_report", "build_planned_report", "build_report",
+    "compare_reports", "render_csv", "render_html", "render_json", "render_markdown", "render_svg",
 ]  # fmt: skip

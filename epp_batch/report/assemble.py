@@ -8,37 +8,37 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from epp_batch.output_folder import Failure, Result
+from epp_batch.output_folder import TaskFailure, TranscriptionResult
 from epp_batch.report import rows as by_recording
-from epp_batch.report.axis import Axis
-from epp_batch.report.cost import Prices, cost, uses
+from epp_batch.report.axis import TimeAxis
+from epp_batch.report.cost import DevicePrices, compute_cost, measure_device_usage
 from epp_batch.report.model import (
     Concurrency,
+    RecordingFailure,
+    RecordingRow,
+    RecordingStatus,
     Report,
-    Row,
-    Status,
-    Trouble,
-    Words,
+    WordErrors,
 )
-from epp_batch.report.run_timeline import Course
-from epp_batch.report.stats import Distribution, distribution
-from epp_batch.report.step_function import area, curve, peak, union
+from epp_batch.report.run_timeline import RunTimeline
+from epp_batch.report.stats import Distribution, describe_distribution
+from epp_batch.report.step_function import build_step_function, integrate_steps, merge_intervals, peak_level
 from epp_batch.spec import Run
-from epp_batch.timeline import Event
+from epp_batch.timeline import TimelineEvent
 
-_SINCE_1970 = 1e8
+_EARLIEST_WALL_TIME = 1e8
 """Smaller times are virtual."""
 
 
-def build(
+def build_report(
     run: Run,
-    events: Iterable[Event],
-    results: Mapping[str, Result],
-    failures: Iterable[Failure],
-    prices: Prices | None = None,
+    events: Iterable[TimelineEvent],
+    results: Mapping[str, TranscriptionResult],
+    failures: Iterable[TaskFailure],
+    prices: DevicePrices | None = None,
     *,
     shares: Mapping[str, float] | None = None,
-    words: Mapping[str, Words] | None = None,
+    words: Mapping[str, WordErrors] | None = None,
     normaliser: str = "",
 ) -> Report:
     """Measures one run, finished or not.
@@ -47,25 +47,31 @@ def build(
     CPU, where places do not name the slots of a slice; one if it is not said, none for a run without a cluster.
     `words` are errors against references by stem. A failure without a key is of a source that never became a task.
     """
-    prices, failures = prices or Prices(), list(failures)
-    course = Course.of(run, list(events), results, shares or {})
-    rows = by_recording.rows(run, course, results, prices, words or {}) + by_recording.unread(failures)
-    transcribed = _transcribed(run, results)
-    report = _measured(run, course, rows, prices, transcribed)
-    return replace(report, normaliser=normaliser, troubles=_troubles(run, rows, failures, course))
+    prices, failures = prices or DevicePrices(), list(failures)
+    course = RunTimeline.from_events(run, list(events), results, shares or {})
+    rows = by_recording.build_recording_rows(
+        run, course, results, prices, words or {}
+    ) + by_recording.build_unread_rows(failures)
+    transcribed = _transcription_seconds(run, results)
+    report = _measure_run(run, course, rows, prices, transcribed)
+    return replace(report, normaliser=normaliser, troubles=_collect_failures(run, rows, failures, course))
 
 
-def _measured(
-    run: Run, course: Course, rows: tuple[Row, ...], prices: Prices, transcribed: Mapping[str, float]
+def _measure_run(
+    run: Run,
+    course: RunTimeline,
+    rows: tuple[RecordingRow, ...],
+    prices: DevicePrices,
+    transcribed: Mapping[str, float],
 ) -> Report:
     """Everything but words about it. `transcribed` is the workers' seconds by unit."""
     audio = sum(row.audio_seconds or 0.0 for row in rows if row.status == "done" and not row.reused)
-    counts, units = _counts(rows), course.histories.values()
-    errors = sum((row.words for row in rows if row.words), Words(reference=0))
+    counts, units = _count_statuses(rows), course.histories.values()
+    errors = sum((row.words for row in rows if row.words), WordErrors(reference=0))
     return Report(
         run=run.name,
-        kind=_kind(run, course.axis),
-        began=course.axis.began,
+        kind=_run_kind(run, course.axis),
+        began=course.axis.start_time,
         makespan=course.makespan,
         length=course.axis.length,
         complete=not counts["running"] and not counts["waiting"],
@@ -73,72 +79,77 @@ def _measured(
         reused=sum(row.reused for row in rows),
         audio_seconds=audio,
         speed=audio / course.makespan if course.makespan and audio else None,
-        latencies=_latencies(course, rows),
-        concurrency=_concurrency(course),
+        latencies=_measure_latencies(course, rows),
+        concurrency=_measure_concurrency(course),
         evictions=sum(unit.evictions for unit in units),
         preemptions=sum(unit.preemptions for unit in units),
         retries=sum(unit.retries for unit in units),
-        models=by_recording.models(rows, course.spans, prices),
-        uses=uses(course.spans, transcribed, course.makespan, prices),
-        cost=cost(course.spans, prices),
+        models=by_recording.build_model_rows(rows, course.spans, prices),
+        uses=measure_device_usage(course.spans, transcribed, course.makespan, prices),
+        cost=compute_cost(course.spans, prices),
         currency=prices.currency,
         words=errors if errors.reference else None,
         wer=errors.rate,
         rows=rows,
         spans=course.spans,
         summaries=course.summaries,
-        cuts=tuple(course.axis.cuts()),
+        cuts=tuple(course.axis.idle_cuts()),
     )
 
 
-def _counts(rows: Sequence[Row]) -> dict[Status, int]:
-    counts: dict[Status, int] = {"done": 0, "failed": 0, "cancelled": 0, "running": 0, "waiting": 0}
+def _count_statuses(rows: Sequence[RecordingRow]) -> dict[RecordingStatus, int]:
+    counts: dict[RecordingStatus, int] = {"done": 0, "failed": 0, "cancelled": 0, "running": 0, "waiting": 0}
     for row in rows:
         counts[row.status] += 1
     return counts
 
 
-def _kind(run: Run, axis: Axis) -> Literal["cluster", "local", "virtual"]:
-    if axis.length and axis.began < _SINCE_1970:
+def _run_kind(run: Run, axis: TimeAxis) -> Literal["cluster", "local", "virtual"]:
+    if axis.length and axis.start_time < _EARLIEST_WALL_TIME:
         return "virtual"
     return "local" if run.cluster is None else "cluster"
 
 
-def _latencies(course: Course, rows: Sequence[Row]) -> dict[str, Distribution]:
+def _measure_latencies(course: RunTimeline, rows: Sequence[RecordingRow]) -> dict[str, Distribution]:
     ended = [history for history in course.histories.values() if history.state == "finished"]
     done = {span.stem: span for span in course.summaries if span.ending == "summarized"}
     finished = {row.stem: row.finished for row in rows if row.finished is not None}
     found = {
-        "wait": [history.wait for history in course.histories.values() if history.wait is not None],
-        "start": [history.running - history.created for history in ended if history.running is not None],
+        "wait": [history.queue_wait for history in course.histories.values() if history.queue_wait is not None],
+        "start": [history.first_running - history.created for history in ended if history.first_running is not None],
         "completion": [history.end.at - history.created for history in ended if history.end is not None],
-        "service": [course.service[history.unit] for history in ended if history.unit in course.service],
+        "service": [
+            course.service_seconds[history.unit] for history in ended if history.unit in course.service_seconds
+        ],
         "ttft": [span.first_token - span.asked for span in done.values() if span.first_token is not None],
         "summary": [span.ended - span.sent for span in done.values()],
         "handoff": [span.ended - finished[stem] for stem, span in done.items() if stem in finished],
     }
-    made = {name: distribution(values) for name, values in found.items()}
+    made = {name: describe_distribution(values) for name, values in found.items()}
     return {name: one for name, one in made.items() if one is not None}
 
 
-def _concurrency(course: Course) -> Concurrency:
+def _measure_concurrency(course: RunTimeline) -> Concurrency:
     ran: dict[str, list[tuple[float, float]]] = {}
     for span in course.spans:
         if span.running is not None:
             ran.setdefault(span.unit, []).append((span.running, span.ended))
-    running = curve(interval for intervals in ran.values() for interval in intervals)
+    running = build_step_function(interval for intervals in ran.values() for interval in intervals)
     waits = [
-        gap for unit, lives in course.lives.items() for life in lives for gap in _gaps(life, union(ran.get(unit, ())))
+        gap
+        for unit, lives in course.lifetimes.items()
+        for life in lives
+        for gap in _subtract_intervals(life, merge_intervals(ran.get(unit, ())))
     ]
     return Concurrency(
-        peak=peak(running),
-        mean=area(running) / course.makespan if course.makespan else 0.0,
+        peak=peak_level(running),
+        mean=integrate_steps(running) / course.makespan if course.makespan else 0.0,
         running=tuple(running),
-        waiting=tuple(curve(waits)),
+        waiting=tuple(build_step_function(waits)),
     )
 
 
-def _gaps(life: tuple[float, float], taken: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _subtract_intervals(life: tuple[float, float], taken: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """What is left of `life` without `taken`, which is in order and does not overlap."""
     begin, end = life
     left = []
@@ -149,7 +160,7 @@ def _gaps(life: tuple[float, float], taken: Sequence[tuple[float, float]]) -> li
     return [*left, (begin, max(begin, end))]
 
 
-def _transcribed(run: Run, results: Mapping[str, Result]) -> dict[str, float]:
+def _transcription_seconds(run: Run, results: Mapping[str, TranscriptionResult]) -> dict[str, float]:
     """The workers' seconds of transcribing, by unit."""
     seconds: defaultdict[str, float] = defaultdict(float)
     for unit in run.units:
@@ -160,16 +171,18 @@ def _transcribed(run: Run, results: Mapping[str, Result]) -> dict[str, float]:
     return dict(seconds)
 
 
-def _troubles(run: Run, rows: Sequence[Row], failures: Iterable[Failure], course: Course) -> tuple[Trouble, ...]:
+def _collect_failures(
+    run: Run, rows: Sequence[RecordingRow], failures: Iterable[TaskFailure], course: RunTimeline
+) -> tuple[RecordingFailure, ...]:
     """The failures given; of failed recordings without one, what the events say."""
     given = tuple(
-        Trouble(source=one.source, stage=one.stage, message=one.message, remedy=one.remedy) for one in failures
+        RecordingFailure(source=one.source, stage=one.stage, message=one.message, remedy=one.remedy) for one in failures
     )
     known = {trouble.source for trouble in given if trouble.stage != "summary"}
     rest = []
     for row in rows:
         if row.status == "failed" and row.source not in known:
-            said = course.reason(row.unit, row.stem) or "failed; nobody told why"
+            said = course.end_reason(row.unit, row.stem) or "failed; nobody told why"
             remedy = "the worker's log has more: epp-batch logs" if run.cluster else ""
-            rest.append(Trouble(source=row.source, stage="", message=said, remedy=remedy))
+            rest.append(RecordingFailure(source=row.source, stage="", message=said, remedy=remedy))
     return given + tuple(rest)

@@ -12,84 +12,90 @@ from itertools import accumulate
 
 import msgspec
 
-from epp_batch.report.model import Device, Span, Use
-from epp_batch.report.places import parse
+from epp_batch.report.model import AttemptSpan, DeviceKind, DeviceUsage
+from epp_batch.report.places import parse_place
 
-HOUR = 3600.0
+SECONDS_PER_HOUR = 3600.0
 
 
-class Prices(msgspec.Struct, frozen=True, kw_only=True):
+class DevicePrices(msgspec.Struct, frozen=True, kw_only=True):
     """Per hour of a whole device; None where nobody said."""
 
-    gpu: float | None = None
-    worker: float | None = None
+    gpu_hour: float | None = None
+    worker_hour: float | None = None
     """Of one worker process without a GPU."""
-    models: dict[str, float] = {}
+    gpu_hour_by_model: dict[str, float] = {}
     """Of a GPU, for models that run on other ones."""
     currency: str = "USD"
 
-    def of(self, span: Span) -> float | None:
+    def price_of(self, span: AttemptSpan) -> float | None:
         """The price of an hour of the span's device."""
-        return self.worker if span.device == "worker" else self.models.get(span.model, self.gpu)
+        return self.worker_hour if span.device == "worker" else self.gpu_hour_by_model.get(span.model, self.gpu_hour)
 
 
-def weight(span: Span) -> float:
+def devices_held(span: AttemptSpan) -> float:
     """Devices held."""
     return span.share if span.device == "gpu" else 1.0
 
 
-def hours(span: Span) -> float:
+def device_hours(span: AttemptSpan) -> float:
     """Hours of a whole device."""
-    return span.seconds * weight(span) / HOUR
+    return span.seconds * devices_held(span) / SECONDS_PER_HOUR
 
 
-def cost(spans: Sequence[Span], prices: Prices) -> float | None:
+def compute_cost(spans: Sequence[AttemptSpan], prices: DevicePrices) -> float | None:
     """Of all spans; None as soon as one has no price."""
     total = 0.0
     for span in spans:
-        price = prices.of(span)
+        price = prices.price_of(span)
         if price is None:
             return None
-        total += hours(span) * price
+        total += device_hours(span) * price
     return total if spans else None
 
 
-def uses(spans: Sequence[Span], transcribed: Mapping[str, float], makespan: float, prices: Prices) -> tuple[Use, ...]:
+def measure_device_usage(
+    spans: Sequence[AttemptSpan], transcribed: Mapping[str, float], makespan: float, prices: DevicePrices
+) -> tuple[DeviceUsage, ...]:
     """One line for each kind of device that was held; `transcribed` is the worker's seconds by unit."""
-    kinds: dict[Device, list[Span]] = {}
+    kinds: dict[DeviceKind, list[AttemptSpan]] = {}
     for span in spans:
         kinds.setdefault(span.device, []).append(span)
-    return tuple(_use(device, kinds[device], transcribed, makespan, prices) for device in sorted(kinds))
+    return tuple(_measure_usage(device, kinds[device], transcribed, makespan, prices) for device in sorted(kinds))
 
 
-def _peak(spans: Sequence[Span]) -> float:
+def _peak_devices_held(spans: Sequence[AttemptSpan]) -> float:
     """The most that was held at once; what is given back in an instant can be taken in it."""
     changes = sorted(
-        [(span.allocated, weight(span)) for span in spans] + [(span.ended, -weight(span)) for span in spans]
+        [(span.allocated, devices_held(span)) for span in spans] + [(span.ended, -devices_held(span)) for span in spans]
     )
     return max(accumulate(change for _, change in changes), default=0.0)
 
 
-def _use(
-    device: Device, spans: Sequence[Span], transcribed: Mapping[str, float], makespan: float, prices: Prices
-) -> Use:
-    places = [parse(span.place) for span in spans]
+def _measure_usage(
+    device: DeviceKind,
+    spans: Sequence[AttemptSpan],
+    transcribed: Mapping[str, float],
+    makespan: float,
+    prices: DevicePrices,
+) -> DeviceUsage:
+    places = [parse_place(span.place) for span in spans]
     told = device == "worker" or all(place.is_gpu for place in places)
     count = len({place.device for place in places}) if told else 0
-    held = sum(map(hours, spans))
-    weights = {span.unit: weight(span) for span in spans}
+    held = sum(map(device_hours, spans))
+    weights = {span.unit: devices_held(span) for span in spans}
     seconds = [transcribed[unit] * share for unit, share in weights.items() if unit in transcribed]
-    total = cost(spans, prices)
+    total = compute_cost(spans, prices)
     starting = ((span.ended if span.running is None else span.running) - span.allocated for span in spans)
-    return Use(
+    return DeviceUsage(
         device=device,
         count=count,
-        peak=_peak(spans),
+        peak=_peak_devices_held(spans),
         allocated=held,
-        used=sum(seconds) / HOUR if seconds else None,
-        starting=sum(gap * weight(span) for gap, span in zip(starting, spans, strict=True)) / HOUR,
-        evicted=sum(hours(span) for span in spans if span.ending not in ("finished", "cancelled", "open")),
-        share=held * HOUR / (count * makespan) if count and makespan else None,
+        used=sum(seconds) / SECONDS_PER_HOUR if seconds else None,
+        starting=sum(gap * devices_held(span) for gap, span in zip(starting, spans, strict=True)) / SECONDS_PER_HOUR,
+        evicted=sum(device_hours(span) for span in spans if span.ending not in ("finished", "cancelled", "open")),
+        share=held * SECONDS_PER_HOUR / (count * makespan) if count and makespan else None,
         price=total / held if total is not None and held else None,
         cost=total,
     )

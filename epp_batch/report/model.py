@@ -10,14 +10,14 @@ from typing import Literal
 
 import msgspec
 
-from epp_batch.report.axis import Cut
+from epp_batch.report.axis import IdleCut
 from epp_batch.report.stats import Distribution
 from epp_batch.report.step_function import Step
-from epp_batch.report.unit_history import Ending, State
+from epp_batch.report.unit_history import AttemptEnding, UnitState
 
-Status = Literal["done", "failed", "cancelled", "running", "waiting"]
-Device = Literal["gpu", "worker"]
-STATUS: dict[State, Status] = {
+RecordingStatus = Literal["done", "failed", "cancelled", "running", "waiting"]
+DeviceKind = Literal["gpu", "worker"]
+STATUS_OF_STATE: dict[UnitState, RecordingStatus] = {
     "finished": "done",
     "failed": "failed",
     "cancelled": "cancelled",
@@ -25,7 +25,7 @@ STATUS: dict[State, Status] = {
     "waiting": "waiting",
 }
 
-LATENCIES = {
+LATENCY_DESCRIPTIONS = {
     "wait": "created until admitted by the queue, or until running where nothing admits",
     "start": "created until the container runs for the first time",
     "completion": "created until finished",
@@ -37,7 +37,7 @@ LATENCIES = {
 """Name -> what is measured."""
 
 
-class Words(msgspec.Struct, frozen=True, kw_only=True):
+class WordErrors(msgspec.Struct, frozen=True, kw_only=True):
     """Word errors of one transcript or of many together, after normalisation."""
 
     reference: int
@@ -52,8 +52,8 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         errors = self.substitutions + self.deletions + self.insertions
         return errors / self.reference if self.reference else None
 
-    def __add__(self, other: Words) -> Words:
-        return Words(
+    def __add__(self, other: WordErrors) -> WordErrors:
+        return WordErrors(
             reference=self.reference + other.reference,
             substitutions=self.substitutions + other.substitutions,
             deletions=self.deletions + other.deletions,
@@ -61,7 +61,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptSpan(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt: a bar of the chart."""
 
     unit: str
@@ -76,9 +76,9 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     """When its container ran."""
     ended: float
     """The end of what is known, where `ending` is open."""
-    ending: Ending
+    ending: AttemptEnding
     detail: str
-    device: Device
+    device: DeviceKind
     share: float
     """Of a GPU: 1 is a whole one, a slice has its slots of 8; 0 of a worker process."""
 
@@ -100,14 +100,14 @@ class SummarySpan(msgspec.Struct, frozen=True, kw_only=True):
     ending: Literal["summarized", "unsummarized", "open"]
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class RecordingRow(msgspec.Struct, frozen=True, kw_only=True):
     """One recording."""
 
     stem: str
     source: str
     model: str
     unit: str
-    status: Status
+    status: RecordingStatus
     reused: bool = False
     """Was finished before; nothing was done for it."""
     audio_seconds: float | None = None
@@ -129,7 +129,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     device_hours: float = 0.0
     """GPU-hours held, weighted by slice, or worker hours; a shard's are divided by length of audio."""
     cost: float | None = None
-    words: Words | None = None
+    words: WordErrors | None = None
     wer: float | None = None
     ttft: float | None = None
     summary: float | None = None
@@ -150,14 +150,14 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     completion: Distribution | None
     device_hours: float
     cost: float | None
-    words: Words | None
+    words: WordErrors | None
     wer: float | None
 
 
-class Use(msgspec.Struct, frozen=True, kw_only=True):
+class DeviceUsage(msgspec.Struct, frozen=True, kw_only=True):
     """Device time of one kind, in hours of a whole device."""
 
-    device: Device
+    device: DeviceKind
     count: int
     """Devices seen; 0 where places do not tell GPUs apart."""
     peak: float
@@ -188,7 +188,7 @@ class Concurrency(msgspec.Struct, frozen=True, kw_only=True):
     """Created and not running."""
 
 
-class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+class RecordingFailure(msgspec.Struct, frozen=True, kw_only=True):
     """Why one recording did not end well."""
 
     source: str
@@ -213,7 +213,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The same with summaries."""
     complete: bool
     """Every recording has come to an end."""
-    counts: dict[Status, int]
+    counts: dict[RecordingStatus, int]
     """Of recordings."""
     reused: int
     audio_seconds: float
@@ -227,25 +227,25 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int
     retries: int
     models: tuple[ModelRow, ...]
-    uses: tuple[Use, ...]
+    uses: tuple[DeviceUsage, ...]
     cost: float | None
     currency: str
-    words: Words | None
+    words: WordErrors | None
     wer: float | None
     normaliser: str = ""
     """What was done to words before they were compared; "" where none were."""
-    troubles: tuple[Trouble, ...] = ()
-    rows: tuple[Row, ...]
-    spans: tuple[Span, ...]
+    troubles: tuple[RecordingFailure, ...] = ()
+    rows: tuple[RecordingRow, ...]
+    spans: tuple[AttemptSpan, ...]
     summaries: tuple[SummarySpan, ...]
-    cuts: tuple[Cut, ...]
+    cuts: tuple[IdleCut, ...]
     version: Literal[1] = 1
 
     @property
-    def recordings(self) -> int:
+    def recording_count(self) -> int:
         return sum(self.counts.values())
 
-    def handed_off(self) -> tuple[float, float] | None:
+    def handoff_times(self) -> tuple[float, float] | None:
         """When the first summary was complete, and when the last transcript was; None without either."""
         ends = [span.ended for span in self.summaries if span.ending == "summarized"]
         transcripts = [row.finished for row in self.rows if row.finished is not None]

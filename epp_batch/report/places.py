@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-SLOTS = 8
+SLOTS_PER_GPU = 8
 """Of a whole GPU, as MIG counts them on A100, H100 and H200."""
-_SLOTS = re.compile(r"(.+)/(\d+)-(\d+)|(.+/gpu-\d+)/(\d+)")
-_PARTS = re.compile(r"(\d+)")
+_SLICE_PLACE = re.compile(r"(.+)/(\d+)-(\d+)|(.+/gpu-\d+)/(\d+)")
+_DIGITS = re.compile(r"(\d+)")
 
 
-class Place(NamedTuple):
+class DevicePlace(NamedTuple):
     """A device, and the slots of a slice of it; slots are None for the whole of it."""
 
     device: str
@@ -26,24 +26,24 @@ class Place(NamedTuple):
         return self.device.startswith("local/")
 
 
-def parse(place: str) -> Place:
+def parse_place(place: str) -> DevicePlace:
     """Never fails: what has another form is a device of that name."""
-    found = _SLOTS.fullmatch(place)
+    found = _SLICE_PLACE.fullmatch(place)
     if found is None:
-        return Place(place, None)
+        return DevicePlace(place, None)
     device, first, last = found[1] or found[4], int(found[2] or found[5]), int(found[3] or found[5])
-    return Place(device, (first, last)) if first <= last else Place(place, None)
+    return DevicePlace(device, (first, last)) if first <= last else DevicePlace(place, None)
 
 
-def share(place: str) -> float | None:
+def gpu_share_of_place(place: str) -> float | None:
     """Which part of a GPU; None where the place does not tell."""
-    found = parse(place)
+    found = parse_place(place)
     if found.is_local:
         return 0.0
-    return None if found.slots is None else (found.slots[1] - found.slots[0] + 1) / SLOTS
+    return None if found.slots is None else (found.slots[1] - found.slots[0] + 1) / SLOTS_PER_GPU
 
 
-def natural(text: str) -> tuple[tuple[int, int | str], ...]:
+def natural_sort_key(text: str) -> tuple[tuple[int, int | str], ...]:
     """A sort key with gpu-2 before gpu-10."""
-    parts = _PARTS.split(text)
+    parts = _DIGITS.split(text)
     return tuple((0, int(part)) if index % 2 else (1, part) for index, part in enumerate(parts))

@@ -9,17 +9,17 @@ import msgspec
 
 from epp_batch import timeline
 from epp_batch.errors import InputError
-from epp_batch.output_folder import Failure, Folder, Result, load
+from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult, load_struct
 from epp_batch.report import wer
-from epp_batch.report.assemble import build
-from epp_batch.report.cost import Prices
-from epp_batch.report.model import Report, Words
+from epp_batch.report.assemble import build_report
+from epp_batch.report.cost import DevicePrices
+from epp_batch.report.model import Report, WordErrors
 from epp_batch.spec import Run
 
 
-def folder_report(
+def build_folder_report(
     root: str | Path,
-    prices: Prices | None = None,
+    prices: DevicePrices | None = None,
     *,
     shares: Mapping[str, float] | None = None,
     references: bool = True,
@@ -28,59 +28,67 @@ def folder_report(
 
     `references=False` leaves word error rates out, which need time where recordings are long.
     """
-    folder = Folder(root)
-    run = folder.run()
-    results = found(run, folder)
-    words: dict[str, Words] = {}
+    folder = OutputFolder(root)
+    run = folder.load_run()
+    results = load_results(run, folder)
+    words: dict[str, WordErrors] = {}
     normaliser = ""
     missing: list[str] = []
     if references:
-        words, normaliser, missing = wer.measure(run.tasks(), folder, results)
-    events = timeline.read(folder.events_file)
-    report = build(run, events, results, failed(run, folder), prices, shares=shares, words=words, normaliser=normaliser)
+        words, normaliser, missing = wer.measure_word_errors(run.list_tasks(), folder, results)
+    events = timeline.read_events(folder.events_file)
+    report = build_report(
+        run, events, results, load_failures(run, folder), prices, shares=shares, words=words, normaliser=normaliser
+    )
     return report, missing
 
 
-def planned_report(
-    root: str | Path, events: str | Path, prices: Prices | None = None, *, shares: Mapping[str, float] | None = None
+def build_planned_report(
+    root: str | Path,
+    events: str | Path,
+    prices: DevicePrices | None = None,
+    *,
+    shares: Mapping[str, float] | None = None,
 ) -> Report:
     """The folder's run as another timeline of its units tells it, e.g. that of `plan --run OUTPUT --events FILE`.
 
     Raises InputError where the file has no event of the run.
     """
-    run = Folder(root).run()
+    run = OutputFolder(root).load_run()
     units = {unit.name for unit in run.units}
-    told = [event for event in timeline.read(Path(events)) if event.unit in units]
+    told = [event for event in timeline.read_events(Path(events)) if event.unit in units]
     if not told:
         raise InputError(
             f"{events}: no events of {run.name}", remedy=f"make them with epp-batch plan --run {root} --events {events}"
         )
-    return build(msgspec.structs.replace(run, name=f"{run.name} as planned"), told, {}, [], prices, shares=shares)
+    return build_report(
+        msgspec.structs.replace(run, name=f"{run.name} as planned"), told, {}, [], prices, shares=shares
+    )
 
 
-def found(run: Run, folder: Folder) -> dict[str, Result]:
+def load_results(run: Run, folder: OutputFolder) -> dict[str, TranscriptionResult]:
     """Results of these very tasks, by stem."""
-    results = {task.stem: folder.finished(task, run.options) for task in run.tasks()}
+    results = {task.stem: folder.find_finished_result(task, run.options) for task in run.list_tasks()}
     return {stem: result for stem, result in results.items() if result is not None}
 
 
-def failed(run: Run, folder: Folder) -> list[Failure]:
+def load_failures(run: Run, folder: OutputFolder) -> list[TaskFailure]:
     """Failures of these very tasks, summaries included, and of sources of which no task could be made."""
-    failures = _unread(run, folder)
-    for task in run.tasks():
-        failure = folder.failure(task.stem)
+    failures = _load_unread_failures(run, folder)
+    for task in run.list_tasks():
+        failure = folder.load_failure(task.stem)
         if failure is not None and failure.key == task.key(run.options):
             failures.append(failure)
     return failures
 
 
-def _unread(run: Run, folder: Folder) -> list[Failure]:
+def _load_unread_failures(run: Run, folder: OutputFolder) -> list[TaskFailure]:
     """Written by the invocation that wrote the run: an older one may speak of sources that nobody asks for any more."""
-    known = {task.stem for task in run.tasks()}
+    known = {task.stem for task in run.list_tasks()}
     found = []
     for path in sorted(folder.root.rglob("*.failed.json")):
         if str(path.relative_to(folder.root)).removesuffix(".failed.json") not in known:
-            failure = load(path, Failure)
+            failure = load_struct(path, TaskFailure)
             if failure is not None and not failure.key and failure.at >= run.created:
                 found.append(failure)
     return found

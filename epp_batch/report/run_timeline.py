@@ -8,53 +8,57 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from epp_batch.output_folder import Result
+from epp_batch.output_folder import TranscriptionResult
 from epp_batch.report import places
-from epp_batch.report.axis import Axis
-from epp_batch.report.model import Device, Span, SummarySpan
-from epp_batch.report.summary_spans import Sending, sendings
-from epp_batch.report.unit_history import Attempt, History, histories
+from epp_batch.report.axis import TimeAxis
+from epp_batch.report.model import AttemptSpan, DeviceKind, SummarySpan
+from epp_batch.report.summary_spans import SummaryHistory, build_summary_histories
+from epp_batch.report.unit_history import UnitAttempt, UnitHistory, build_unit_histories
 from epp_batch.spec import Run, Unit
-from epp_batch.timeline import Event
+from epp_batch.timeline import TimelineEvent
 
 Interval = tuple[float, float]
-_ONE_GPU = re.compile(r"GPU-([0-9a-f]{8})[0-9a-f-]*|(\d+)")
+_VISIBLE_GPU = re.compile(r"GPU-([0-9a-f]{8})[0-9a-f-]*|(\d+)")
 """NVIDIA_VISIBLE_DEVICES with one whole GPU, by UUID or index."""
 
 
-class Course(msgspec.Struct, frozen=True, kw_only=True):
+class RunTimeline(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that events tell."""
 
-    axis: Axis
+    axis: TimeAxis
     makespan: float
-    histories: dict[str, History]
-    lives: dict[str, list[Interval]]
+    histories: dict[str, UnitHistory]
+    lifetimes: dict[str, list[Interval]]
     """By unit: from creation to end, of every life."""
-    spans: tuple[Span, ...]
+    spans: tuple[AttemptSpan, ...]
     summaries: tuple[SummarySpan, ...]
-    service: dict[str, float]
+    service_seconds: dict[str, float]
     """Seconds on a device by unit, all attempts together."""
 
     @classmethod
-    def of(
-        cls, run: Run, events: Sequence[Event], results: Mapping[str, Result], shares: Mapping[str, float]
-    ) -> Course:
+    def from_events(
+        cls,
+        run: Run,
+        events: Sequence[TimelineEvent],
+        results: Mapping[str, TranscriptionResult],
+        shares: Mapping[str, float],
+    ) -> RunTimeline:
         """Of the run's own units; without any event, what results tell of their attempts."""
         units = {unit.name: unit for unit in run.units}
-        own = [event for event in events if event.unit in units] or _from_results(run, results)
+        own = [event for event in events if event.unit in units] or _events_from_results(run, results)
         sizes = {name: len(unit.tasks) for name, unit in units.items()}
-        raw = histories(own, sizes, restarts=run.cluster is None)
-        if unseen := _unseen_ends(raw, units, results):
-            raw = histories([*own, *unseen], sizes, restarts=run.cluster is None)
-        sent = sendings(events, {task.stem for task in run.tasks()})
-        until = max([event.at for event in own] + [one.ended or one.asked for one in sent], default=0.0)
-        lived = [life for history in raw.values() for life in history.lives(until)]
-        axis = Axis([*lived, *((one.sent, one.ended or until) for one in sent)])
-        moved = {name: history.moved(axis) for name, history in raw.items()}
+        raw = build_unit_histories(own, sizes, restarts=run.cluster is None)
+        if unseen := _infer_missing_ends(raw, units, results):
+            raw = build_unit_histories([*own, *unseen], sizes, restarts=run.cluster is None)
+        sent = build_summary_histories(events, {task.stem for task in run.list_tasks()})
+        until = max([event.at for event in own] + [one.ended or one.last_sent for one in sent], default=0.0)
+        lived = [life for history in raw.values() for life in history.lifetimes(until)]
+        axis = TimeAxis([*lived, *((one.first_sent, one.ended or until) for one in sent)])
+        moved = {name: history.with_times(axis) for name, history in raw.items()}
         for name, history in moved.items():
-            _place_last(history, units[name], results)
+            _locate_last_attempt(history, units[name], results)
         spans = [
-            _span(units[name], attempt, axis(until), _share(run, units[name], attempt, shares))
+            _build_attempt_span(units[name], attempt, axis(until), _gpu_share(run, units[name], attempt, shares))
             for name, history in moved.items()
             for attempt in history.attempts
         ]
@@ -63,37 +67,37 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
             service[span.unit] += span.seconds
         return cls(
             axis=axis,
-            makespan=Axis(lived).length,
+            makespan=TimeAxis(lived).length,
             histories=moved,
-            lives={name: history.lives(axis(until)) for name, history in moved.items()},
+            lifetimes={name: history.lifetimes(axis(until)) for name, history in moved.items()},
             spans=tuple(sorted(spans, key=lambda span: span.allocated)),
-            summaries=tuple(_summary(axis, one, until) for one in sent),
-            service=dict(service),
+            summaries=tuple(_build_summary_span(axis, one, until) for one in sent),
+            service_seconds=dict(service),
         )
 
-    def reason(self, unit: str, stem: str) -> str:
+    def end_reason(self, unit: str, stem: str) -> str:
         """What events say of an end; "" when they are silent."""
         history = self.histories.get(unit)
         if history is None:
             return ""
-        end = history.stems.get(stem) or history.end
+        end = history.task_ends.get(stem) or history.end
         return end.detail if end is not None else ""
 
 
-def _place_last(history: History, unit: Unit, results: Mapping[str, Result]) -> None:
+def _locate_last_attempt(history: UnitHistory, unit: Unit, results: Mapping[str, TranscriptionResult]) -> None:
     """The GPU of the attempt that finished, where only its node is told: its worker knows."""
     last = history.attempts[-1] if history.attempts else None
     told = {results[task.stem].devices for task in unit.tasks if task.stem in results}
     if last is not None and last.ending == "finished" and last.place and "/" not in last.place and len(told) == 1:
-        found = _ONE_GPU.fullmatch(told.pop())
+        found = _VISIBLE_GPU.fullmatch(told.pop())
         if found:
             last.place = f"{last.place}/gpu-{found[1] or found[2]}"
 
 
-def _span(unit: Unit, attempt: Attempt, until: float, share: float) -> Span:
+def _build_attempt_span(unit: Unit, attempt: UnitAttempt, until: float, share: float) -> AttemptSpan:
     more = len(unit.tasks) - 1
-    device: Device = "gpu" if share else "worker"
-    return Span(
+    device: DeviceKind = "gpu" if share else "worker"
+    return AttemptSpan(
         unit=unit.name,
         label=unit.tasks[0].stem + (f" +{more}" if more else ""),
         model=unit.model,
@@ -109,43 +113,45 @@ def _span(unit: Unit, attempt: Attempt, until: float, share: float) -> Span:
     )
 
 
-def _share(run: Run, unit: Unit, attempt: Attempt, shares: Mapping[str, float]) -> float:
-    told = places.share(attempt.place)
+def _gpu_share(run: Run, unit: Unit, attempt: UnitAttempt, shares: Mapping[str, float]) -> float:
+    told = places.gpu_share_of_place(attempt.place)
     if told is not None:
         return told
-    if run.cluster is None and not places.parse(attempt.place).is_gpu:
+    if run.cluster is None and not places.parse_place(attempt.place).is_gpu:
         return 0.0
     return shares.get(unit.model, 1.0)
 
 
-def _summary(axis: Axis, sending: Sending, until: float) -> SummarySpan:
+def _build_summary_span(axis: TimeAxis, sending: SummaryHistory, until: float) -> SummarySpan:
     return SummarySpan(
         stem=sending.stem,
-        sent=axis(sending.sent),
-        asked=axis(sending.asked),
+        sent=axis(sending.first_sent),
+        asked=axis(sending.last_sent),
         first_token=None if sending.first_token is None else axis(sending.first_token),
         ended=axis(until if sending.ended is None else sending.ended),
         ending=sending.ending,
     )
 
 
-def _unseen_ends(raw: Mapping[str, History], units: Mapping[str, Unit], results: Mapping[str, Result]) -> list[Event]:
+def _infer_missing_ends(
+    raw: Mapping[str, UnitHistory], units: Mapping[str, Unit], results: Mapping[str, TranscriptionResult]
+) -> list[TimelineEvent]:
     """Of units whose transcripts are all there though nobody wrote that they ended: the driver died in between."""
     ends = []
     for name, history in raw.items():
         done = [results.get(task.stem) for task in units[name].tasks]
         if history.end is None and all(done):
             at = max(one.finished for one in done if one is not None)
-            ends.append(Event(at=at, unit=name, kind="finished"))
+            ends.append(TimelineEvent(at=at, unit=name, kind="finished"))
     return ends
 
 
-def _from_results(run: Run, results: Mapping[str, Result]) -> list[Event]:
+def _events_from_results(run: Run, results: Mapping[str, TranscriptionResult]) -> list[TimelineEvent]:
     """A journal that was lost, as far as sidecars remember: when the last attempts ran, and on which host."""
     events = []
     for unit in run.units:
         done = [(task.stem, results[task.stem]) for task in unit.tasks if task.stem in results]
         for stem, result in sorted(done, key=lambda pair: pair[1].started):
-            events.append(Event(at=result.started, unit=unit.name, kind="running", place=result.host))
-            events.append(Event(at=result.finished, unit=unit.name, kind="finished", stem=stem))
+            events.append(TimelineEvent(at=result.started, unit=unit.name, kind="running", place=result.host))
+            events.append(TimelineEvent(at=result.finished, unit=unit.name, kind="finished", stem=stem))
     return events

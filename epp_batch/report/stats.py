@@ -23,7 +23,7 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     """Of the population: the units are all there are."""
 
 
-def distribution(values: Iterable[float]) -> Distribution | None:
+def describe_distribution(values: Iterable[float]) -> Distribution | None:
     """None of nothing."""
     known = sorted(values)
     if not known:
@@ -31,16 +31,16 @@ def distribution(values: Iterable[float]) -> Distribution | None:
     return Distribution(
         count=len(known),
         mean=fmean(known),
-        median=percentile(known, 50),
-        p95=percentile(known, 95),
-        p99=percentile(known, 99),
+        median=interpolated_percentile(known, 50),
+        p95=interpolated_percentile(known, 95),
+        p99=interpolated_percentile(known, 99),
         max=known[-1],
         min=known[0],
         std=pstdev(known),
     )
 
 
-def percentile(ordered: Sequence[float], percent: float) -> float:
+def interpolated_percentile(ordered: Sequence[float], percent: float) -> float:
     """Linear between the two nearest ranks (numpy's default); `ordered` is sorted and not empty."""
     place = (len(ordered) - 1) * percent / 100
     below = math.floor(place)

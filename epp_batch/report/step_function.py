@@ -10,7 +10,7 @@ Step = tuple[float, int]
 """From this second on so many; until the next step."""
 
 
-def curve(intervals: Iterable[tuple[float, float]]) -> list[Step]:
+def build_step_function(intervals: Iterable[tuple[float, float]]) -> list[Step]:
     """Steps of the number of open intervals; empty ones count for nothing. The last step is 0."""
     changes: Counter[float] = Counter()
     for begin, end in intervals:
@@ -26,16 +26,16 @@ def curve(intervals: Iterable[tuple[float, float]]) -> list[Step]:
     return steps
 
 
-def area(steps: Sequence[Step]) -> float:
+def integrate_steps(steps: Sequence[Step]) -> float:
     """The integral: seconds times number."""
     return sum(level * (after - at) for (at, level), (after, _) in pairwise(steps))
 
 
-def peak(steps: Sequence[Step]) -> int:
+def peak_level(steps: Sequence[Step]) -> int:
     return max((level for _, level in steps), default=0)
 
 
-def union(intervals: Iterable[tuple[float, float]], gap: float = 0.0) -> list[tuple[float, float]]:
+def merge_intervals(intervals: Iterable[tuple[float, float]], gap: float = 0.0) -> list[tuple[float, float]]:
     """The same time without overlaps, in order; intervals at most `gap` apart are one."""
     merged: list[tuple[float, float]] = []
     for begin, end in sorted(intervals):

@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 
 from epp_batch.report.model import Report
 
-DASH = "–"
+UNKNOWN = "–"
 
 
-def lasting(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """A duration with two parts at most: `0.42 s`, `45 s`, `12 min 30 s`, `1 h 05 min`, `3 d 4 h`."""
     if seconds is None:
-        return DASH
+        return UNKNOWN
     if seconds < 0:
-        return "-" + lasting(-seconds)
+        return "-" + format_duration(-seconds)
     if seconds < 9.995:
         return f"{seconds:.2f} s"
     if seconds < 99.95:
@@ -27,41 +27,41 @@ def lasting(seconds: float | None) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    return DASH if value is None else f"{value:,.{digits}f}"
+def format_number(value: float | None, digits: int = 2) -> str:
+    return UNKNOWN if value is None else f"{value:,.{digits}f}"
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    return DASH if value is None else f"{value * 100:.{digits}f} %"
+def format_percent(value: float | None, digits: int = 1) -> str:
+    return UNKNOWN if value is None else f"{value * 100:.{digits}f} %"
 
 
-def hours(seconds: float | None, digits: int = 1) -> str:
+def format_hours(seconds: float | None, digits: int = 1) -> str:
     """A sum of many lengths: in hours, if it is one."""
     if seconds is None or seconds < 3600:
-        return lasting(seconds)
+        return format_duration(seconds)
     return f"{seconds / 3600:,.{digits}f} h"
 
 
-def ratio(value: float | None) -> str:
+def format_ratio(value: float | None) -> str:
     """A real-time factor, three significant digits."""
-    return DASH if value is None else f"{value:.3g}"
+    return UNKNOWN if value is None else f"{value:.3g}"
 
 
-def money(value: float | None, currency: str) -> str:
+def format_money(value: float | None, currency: str) -> str:
     """Two decimals; below a tenth, two digits that say something."""
     if value is None:
-        return DASH
+        return UNKNOWN
     if 0 < value < 0.0001:
         return f"< 0.0001 {currency}"
     return f"{value:,.2f} {currency}" if value >= 0.1 or not value else f"{value:.2g} {currency}"
 
 
-def count(amount: int, one: str, many: str = "") -> str:
+def format_count(amount: int, one: str, many: str = "") -> str:
     """`1 recording`, `2 recordings`."""
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"
 
 
-def when(report: Report) -> str:
+def describe_when(report: Report) -> str:
     """Where and when it ran."""
     place = {"cluster": "on the cluster", "local": "on this machine", "virtual": "simulated, in virtual time"}[
         report.kind
@@ -71,14 +71,14 @@ def when(report: Report) -> str:
     return f"{datetime.fromtimestamp(report.began, UTC):%Y-%m-%d %H:%M:%S} UTC, {place}"
 
 
-def verdict(report: Report) -> str:
+def summarize_report(report: Report) -> str:
     """The run in a few sentences."""
-    counts, total = report.counts, report.recordings
-    text = [f"{counts['done']:,} of {count(total, 'recording')} transcribed"]
+    counts, total = report.counts, report.recording_count
+    text = [f"{counts['done']:,} of {format_count(total, 'recording')} transcribed"]
     if report.makespan:
-        text.append(f" in {lasting(report.makespan)}")
+        text.append(f" in {format_duration(report.makespan)}")
     if report.audio_seconds and report.speed is not None:
-        text.append(f": {hours(report.audio_seconds)} of audio, {report.speed:.3g} times as fast as it plays")
+        text.append(f": {format_hours(report.audio_seconds)} of audio, {report.speed:.3g} times as fast as it plays")
     parts = ["".join(text) + "."]
     if report.reused:
         parts.append(f"{report.reused:,} had been finished before.")
@@ -89,23 +89,23 @@ def verdict(report: Report) -> str:
     if ends:
         parts.append(f"{' and '.join(ends)}.".capitalize())
     if report.evictions:
-        parts.append(f"{_evictions(report)}.")
-    return " ".join([*parts, *_summaries(report)])
+        parts.append(f"{_describe_evictions(report)}.")
+    return " ".join([*parts, *_describe_summaries(report)])
 
 
-def _evictions(report: Report) -> str:
-    text = count(report.evictions, "eviction")
+def _describe_evictions(report: Report) -> str:
+    text = format_count(report.evictions, "eviction")
     if not report.preemptions:
         return text
     return f"{text}, {'all' if report.preemptions == report.evictions > 1 else f'{report.preemptions:,}'} by preemption"
 
 
-def _summaries(report: Report) -> list[str]:
+def _describe_summaries(report: Report) -> list[str]:
     done = sum(span.ending == "summarized" for span in report.summaries)
     if not done:
         return []
-    text = f"{count(done, 'summary', 'summaries')}"
-    pair = report.handed_off()
+    text = f"{format_count(done, 'summary', 'summaries')}"
+    pair = report.handoff_times()
     if pair and pair[0] < pair[1]:
-        text += f", the first {lasting(pair[1] - pair[0])} before the last transcript"
+        text += f", the first {format_duration(pair[1] - pair[0])} before the last transcript"
     return [f"{text}."]

@@ -13,130 +13,134 @@ from openai.types.chat import ChatCompletionChunk
 from epp.clock import Clock
 from epp_batch.errors import BatchError, InputError
 from epp_batch.summaries import retry
-from epp_batch.summaries.settings import Settings
+from epp_batch.summaries.settings import SummarySettings
 
 CONNECT_SECONDS = 10.0
-ASK_SECONDS = 30.0
+SMALL_REQUEST_SECONDS = 30.0
 """For the small questions: which models, how many tokens."""
 
 
-class Refused(BatchError):
+class AttemptFailed(BatchError):
     """One attempt brought no answer, or half of one."""
 
-    def __init__(self, refusal: retry.Refusal) -> None:
-        self.refusal = refusal
+    def __init__(self, refusal: retry.AttemptFailure) -> None:
+        self.failure = refusal
         super().__init__(str(refusal))
 
 
-class Answer(msgspec.Struct, kw_only=True):
+class ChatAnswer(msgspec.Struct, kw_only=True):
     """A whole answer. Times on the monotonic clock, in seconds."""
 
     url: str
     """Who gave it."""
     model: str
     text: str = ""
-    finish: str = ""
+    finish_reason: str = ""
     request_id: str = ""
-    first_token: float = 0.0
+    first_token_at: float = 0.0
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
 
 
-class Model(msgspec.Struct, frozen=True):
+class ServedModel(msgspec.Struct, frozen=True):
     """One served model; `context` in tokens, None where the server does not say."""
 
     name: str
-    context: int | None = None
+    context_tokens: int | None = None
 
 
-class Client:
+class GatewayClient:
     """Asks the first of `urls` until told to go elsewhere."""
 
-    def __init__(self, urls: Sequence[str], api_key: str | None, settings: Settings, clock: Clock) -> None:
-        self._urls = [base_url(url) for url in urls]
+    def __init__(self, urls: Sequence[str], api_key: str | None, settings: SummarySettings, clock: Clock) -> None:
+        self._urls = [normalize_base_url(url) for url in urls]
         self._api_key = api_key or "none"  # the library insists on one, vLLM ignores it
         self._settings = settings
         self._clock = clock
-        self.turn = 0
+        self.connection_generation = 0
         """Counts how often it went elsewhere."""
-        self._current: openai.AsyncOpenAI | None = None
-        self._all: list[openai.AsyncOpenAI] = []
+        self._connection: openai.AsyncOpenAI | None = None
+        self._connections: list[openai.AsyncOpenAI] = []
 
     @property
     def url(self) -> str:
         """Where the next request goes."""
-        return self._urls[self.turn % len(self._urls)]
+        return self._urls[self.connection_generation % len(self._urls)]
 
     async def close(self) -> None:
         """Closes all connections."""
-        for api in self._all:
+        for api in self._connections:
             await api.close()
 
-    def elsewhere(self, turn: int) -> None:
+    def reconnect(self, turn: int) -> None:
         """The next requests use new connections, to the next URL if there are several.
 
         `turn` is that of the refused request: those that are refused together go elsewhere once.
         """
-        if turn == self.turn:
-            self.turn += 1
-            self._current = None
+        if turn == self.connection_generation:
+            self.connection_generation += 1
+            self._connection = None
 
-    async def models(self) -> list[Model]:
+    async def list_models(self) -> list[ServedModel]:
         """What is served; raises Refused."""
         try:
-            page: Any = await self._api().get("/models", cast_to=object, options={"timeout": ASK_SECONDS})
+            page: Any = await self._get_connection().get(
+                "/models", cast_to=object, options={"timeout": SMALL_REQUEST_SECONDS}
+            )
         except (openai.OpenAIError, ValueError) as error:
-            raise self._refused(error) from error
+            raise self._build_attempt_failed(error) from error
         cards = page.get("data") if isinstance(page, dict) else None
         if not isinstance(cards, list):
-            raise Refused(self._no_api())
+            raise AttemptFailed(self._build_no_api_failure())
         named = {str(card["id"]): card for card in cards if isinstance(card, dict) and "id" in card}
-        contexts = {name: _integer(card.get("max_model_len")) for name, card in named.items()}
+        contexts = {name: _as_positive_integer(card.get("max_model_len")) for name, card in named.items()}
         # vLLM gives an adapter no length of its own: its parent's holds.
-        return [Model(name, contexts[name] or contexts.get(str(card.get("parent")))) for name, card in named.items()]
+        return [
+            ServedModel(name, contexts[name] or contexts.get(str(card.get("parent")))) for name, card in named.items()
+        ]
 
-    async def count(self, prompt: str, model: str) -> int | None:
+    async def count_tokens(self, prompt: str, model: str) -> int | None:
         """Tokens of the prompt under the chat template by vLLM's /tokenize; None where there is no such thing."""
         root = self.url.removesuffix("/v1")
-        body = {"model": model, "messages": _messages(prompt)}
+        body = {"model": model, "messages": _build_messages(prompt)}
         try:
-            api = self._api()
+            api = self._get_connection()
             answer: Any = await api.post(
-                f"{root}/tokenize", cast_to=object, body=body, options={"timeout": ASK_SECONDS}
+                f"{root}/tokenize", cast_to=object, body=body, options={"timeout": SMALL_REQUEST_SECONDS}
             )
         except (openai.OpenAIError, ValueError):
             return None
-        return _integer(answer.get("count")) if isinstance(answer, dict) else None
+        return _as_positive_integer(answer.get("count")) if isinstance(answer, dict) else None
 
-    async def ask(self, prompt: str, model: str, on_first_token: Callable[[], None]) -> Answer:
+    async def stream_completion(self, prompt: str, model: str, on_first_token: Callable[[], None]) -> ChatAnswer:
         """One streamed answer. Raises Refused, also for an answer that breaks off or says nothing."""
-        answer = Answer(url=self.url, model=model)
+        answer = ChatAnswer(url=self.url, model=model)
         parts: list[str] = []
         try:
-            stream = await self._create(prompt, model)
+            stream = await self._create_stream(prompt, model)
             async with stream:
                 headers = stream.response.headers
                 answer.request_id = headers.get("x-request-id", "")
                 if not headers.get("content-type", "").startswith("text/event-stream"):
-                    raise Refused(self._no_api())
+                    raise AttemptFailed(self._build_no_api_failure())
                 async for chunk in stream:
-                    if _read(chunk, answer, parts) and not answer.first_token:
-                        answer.first_token = self._clock.now()
+                    if _apply_chunk(chunk, answer, parts) and not answer.first_token_at:
+                        answer.first_token_at = self._clock.now()
                         on_first_token()
         except (openai.OpenAIError, ValueError) as error:
-            raise self._refused(error) from error
-        answer.text = _without_thoughts("".join(parts))
-        if not answer.finish:
-            raise Refused(retry.Refusal(message="the answer broke off"))
+            raise self._build_attempt_failed(error) from error
+        answer.text = _strip_reasoning("".join(parts))
+        if not answer.finish_reason:
+            raise AttemptFailed(retry.AttemptFailure(message="the answer broke off"))
         if not answer.text:
-            message = f"the answer is empty (finish_reason {answer.finish})"
-            raise Refused(retry.Refusal(message=message, permanent=True))
+            message = f"the answer is empty (finish_reason {answer.finish_reason})"
+            raise AttemptFailed(retry.AttemptFailure(message=message, permanent=True))
         return answer
 
-    async def _create(self, prompt: str, model: str) -> openai.AsyncStream[ChatCompletionChunk]:
+    async def _create_stream(self, prompt: str, model: str) -> openai.AsyncStream[ChatCompletionChunk]:
         settings = self._settings
-        return await self._api().chat.completions.create(
+        return await self._get_connection().chat.completions.create(
             model=model,
             messages=[{"role": "user", "content": prompt}],
             max_tokens=settings.max_tokens,
@@ -146,38 +150,38 @@ class Client:
             extra_body=settings.extra or None,
         )
 
-    def _api(self) -> openai.AsyncOpenAI:
-        if self._current is None:
+    def _get_connection(self) -> openai.AsyncOpenAI:
+        if self._connection is None:
             timeout = openai.Timeout(self._settings.silence_seconds, connect=CONNECT_SECONDS)
-            self._current = openai.AsyncOpenAI(
+            self._connection = openai.AsyncOpenAI(
                 base_url=self.url,
                 api_key=self._api_key,
                 default_headers=self._settings.headers,
                 timeout=timeout,
                 max_retries=0,  # the library would retry without knowing the picker's reasons
             )
-            self._all.append(self._current)
-        return self._current
+            self._connections.append(self._connection)
+        return self._connection
 
-    def _no_api(self) -> retry.Refusal:
-        return retry.Refusal(message=f"{self.url} does not answer as an OpenAI API does", permanent=True)
+    def _build_no_api_failure(self) -> retry.AttemptFailure:
+        return retry.AttemptFailure(message=f"{self.url} does not answer as an OpenAI API does", permanent=True)
 
-    def _refused(self, error: Exception) -> Refused:
+    def _build_attempt_failed(self, error: Exception) -> AttemptFailed:
         if isinstance(error, openai.APIStatusError):
             headers = error.response.headers
-            return Refused(
-                retry.Refusal(
+            return AttemptFailed(
+                retry.AttemptFailure(
                     status=error.status_code,
-                    reason=headers.get(retry.DROPPED, ""),
-                    retry_after=retry.retry_after(headers, self._clock.wall()),
-                    message=_message(error),
+                    reason=headers.get(retry.DROPPED_REASON_HEADER, ""),
+                    retry_after=retry.parse_retry_after(headers, self._clock.wall()),
+                    message=_extract_error_message(error),
                 )
             )
         text = f"{error}: {error.__cause__}" if error.__cause__ is not None and str(error.__cause__) else str(error)
-        return Refused(retry.Refusal(message=f"{text} ({self.url})"))
+        return AttemptFailed(retry.AttemptFailure(message=f"{text} ({self.url})"))
 
 
-def base_url(url: str) -> str:
+def normalize_base_url(url: str) -> str:
     """A gateway's address as the base of the API: a bare host gets `/v1`. InputError for what is no address."""
     url = url.rstrip("/")
     if not re.match(r"https?://[^/]", url):
@@ -185,11 +189,11 @@ def base_url(url: str) -> str:
     return url if url.count("/") > 2 else f"{url}/v1"
 
 
-def _messages(prompt: str) -> list[dict[str, str]]:
+def _build_messages(prompt: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": prompt}]
 
 
-def _read(chunk: ChatCompletionChunk, answer: Answer, parts: list[str]) -> bool:
+def _apply_chunk(chunk: ChatCompletionChunk, answer: ChatAnswer, parts: list[str]) -> bool:
     """Takes over what one chunk says; whether it carried a token, of the answer or of thoughts before it."""
     answer.model = chunk.model or answer.model
     # vLLM does not return the request's id, but makes the answer's of it.
@@ -202,21 +206,21 @@ def _read(chunk: ChatCompletionChunk, answer: Answer, parts: list[str]) -> bool:
     if not chunk.choices:
         return False
     choice = chunk.choices[0]
-    answer.finish = choice.finish_reason or answer.finish
+    answer.finish_reason = choice.finish_reason or answer.finish_reason
     if choice.delta.content:
         parts.append(choice.delta.content)
     thought = getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None)
     return bool(choice.delta.content or thought)
 
 
-def _without_thoughts(text: str) -> str:
+def _strip_reasoning(text: str) -> str:
     """Without the `<think>` block that reasoning models begin with where the server does not take it out."""
     if text.lstrip().startswith("<think>"):
         text = text.partition("</think>")[2]
     return text.strip()
 
 
-def _message(error: openai.APIStatusError) -> str:
+def _extract_error_message(error: openai.APIStatusError) -> str:
     """The server's own words: OpenAI's error object, or the first line of a plain body."""
     body = error.body
     if isinstance(body, dict) and isinstance(message := body.get("message"), str):
@@ -225,5 +229,5 @@ def _message(error: openai.APIStatusError) -> str:
     return lines[0][:300] if lines else ""
 
 
-def _integer(value: object) -> int | None:
+def _as_positive_integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

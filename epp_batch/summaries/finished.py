@@ -4,46 +4,46 @@ from __future__ import annotations
 
 from epp_batch import output_folder as files
 from epp_batch.errors import FolderError
-from epp_batch.output_folder import Folder, Result
+from epp_batch.output_folder import OutputFolder, TranscriptionResult
 from epp_batch.spec import Recording, Run, Task
 
 _DONE = ".done.json"
 
 
-def finished(folder: Folder) -> list[tuple[Task, Result]]:
+def list_finished_tasks(folder: OutputFolder) -> list[tuple[Task, TranscriptionResult]]:
     """Finished tasks of the folder's run in its order; of a folder without a run, all that lies there."""
-    run = _run(folder)
+    run = _load_run(folder)
     if run is None:
-        return _found(folder)
-    pairs = ((task, folder.finished(task, run.options)) for task in run.tasks())
+        return _list_by_sidecars(folder)
+    pairs = ((task, folder.find_finished_result(task, run.options)) for task in run.list_tasks())
     return [(task, result) for task, result in pairs if result is not None]
 
 
-def waiting(folder: Folder) -> bool:
+def has_unfinished_tasks(folder: OutputFolder) -> bool:
     """Whether tasks of the folder's run are neither finished nor failed for good."""
-    run = _run(folder)
+    run = _load_run(folder)
     if run is None:
         return False
-    for task in run.tasks():
-        failure = folder.failure(task.stem)
+    for task in run.list_tasks():
+        failure = folder.load_failure(task.stem)
         given_up = failure is not None and failure.permanent and failure.key == task.key(run.options)
-        if not given_up and folder.finished(task, run.options) is None:
+        if not given_up and folder.find_finished_result(task, run.options) is None:
             return True
     return False
 
 
-def _run(folder: Folder) -> Run | None:
+def _load_run(folder: OutputFolder) -> Run | None:
     try:
-        return folder.run()
+        return folder.load_run()
     except FolderError:
         return None
 
 
-def _found(folder: Folder) -> list[tuple[Task, Result]]:
+def _list_by_sidecars(folder: OutputFolder) -> list[tuple[Task, TranscriptionResult]]:
     """By sidecars; names of one recording are told from each other by nothing, so each gets a summary."""
     pairs = []
     for path in sorted(folder.root.rglob(f"*{_DONE}")):
-        result = files.load(path, Result)
+        result = files.load_struct(path, TranscriptionResult)
         if result is not None:
             stem = path.relative_to(folder.root).as_posix().removesuffix(_DONE)
             recording = Recording(source=result.source, stems=(stem,), sha256=result.sha256)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import msgspec
 
-DROPPED = "x-llm-d-request-dropped-reason"
+DROPPED_REASON_HEADER = "x-llm-d-request-dropped-reason"
 SATURATED, NO_ENDPOINTS, SHUTTING_DOWN = "rejected-saturated", "rejected-no-endpoints", "rejected-shutting-down"
-_PASSING = frozenset({408, 409, 425, 429})
+_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptFailure(msgspec.Struct, frozen=True, kw_only=True):
     """Why one attempt brought no summary."""
 
     status: int = 0
@@ -37,12 +37,12 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
         return self.reason or (f"HTTP {self.status}" if self.status else "no answer")
 
     @property
-    def passing(self) -> bool:
+    def is_retryable(self) -> bool:
         """Whether the same request may be answered later."""
-        return not self.permanent and (self.status == 0 or self.status in _PASSING or self.status >= 500)
+        return not self.permanent and (self.status == 0 or self.status in _RETRYABLE_STATUSES or self.status >= 500)
 
 
-class Pause(NamedTuple):
+class Backoff(NamedTuple):
     """Seconds that double with every refusal of the same kind, from `_SECOND` on where the first pause is none.
 
     `elsewhere`: not over the same connection.
@@ -50,39 +50,39 @@ class Pause(NamedTuple):
 
     first: float
     longest: float
-    elsewhere: bool = False
+    reconnect: bool = False
 
 
-_SECOND = 0.5
-_PAUSES = {
-    SATURATED: Pause(0.5, 15.0),
-    NO_ENDPOINTS: Pause(5.0, 60.0),  # servers start in minutes, not in seconds
-    SHUTTING_DOWN: Pause(0.0, 5.0, elsewhere=True),
+_SECOND_PAUSE = 0.5
+_BACKOFFS = {
+    SATURATED: Backoff(0.5, 15.0),
+    NO_ENDPOINTS: Backoff(5.0, 60.0),  # servers start in minutes, not in seconds
+    SHUTTING_DOWN: Backoff(0.0, 5.0, reconnect=True),
 }
-_BUSY = Pause(1.0, 30.0)
-_NO_ANSWER = Pause(1.0, 30.0, elsewhere=True)
+_BUSY_BACKOFF = Backoff(1.0, 30.0)
+_NO_ANSWER_BACKOFF = Backoff(1.0, 30.0, reconnect=True)
 
 
-class Wait(NamedTuple):
+class RetryDelay(NamedTuple):
     """Try again after `seconds`."""
 
     seconds: float
-    elsewhere: bool
+    reconnect: bool
 
 
-def wait(refusal: Refusal, before: int, rng: Random) -> Wait:
+def compute_retry_delay(refusal: AttemptFailure, before: int, rng: Random) -> RetryDelay:
     """How long after a refusal, when `before` of the same kind came right before it.
 
     A server's Retry-After is a lower bound. Up to a quarter is added at random, so that those refused together do not
     come back together. The first refusal by a picker that shuts down costs no wait: another one is there already.
     """
-    pause = _PAUSES.get(refusal.reason) or (_NO_ANSWER if refusal.status == 0 else _BUSY)
-    doublings, first = (before, pause.first) if pause.first else (before - 1, _SECOND)
+    pause = _BACKOFFS.get(refusal.reason) or (_NO_ANSWER_BACKOFF if refusal.status == 0 else _BUSY_BACKOFF)
+    doublings, first = (before, pause.first) if pause.first else (before - 1, _SECOND_PAUSE)
     seconds = min(pause.longest, first * 2.0 ** min(doublings, 10)) if doublings >= 0 else 0.0
-    return Wait(max(seconds, refusal.retry_after or 0.0) * rng.uniform(1.0, 1.25), pause.elsewhere)
+    return RetryDelay(max(seconds, refusal.retry_after or 0.0) * rng.uniform(1.0, 1.25), pause.reconnect)
 
 
-class Outage:
+class OutageTimer:
     """How long nobody was answered: what fails for one of many waiting requests fails for all of them.
 
     A refusal after `memory` seconds without any begins a new outage.
@@ -92,11 +92,11 @@ class Outage:
         self._memory = memory
         self._since = self._last = float("-inf")
 
-    def answered(self) -> None:
+    def record_answer(self) -> None:
         """It is over."""
         self._last = float("-inf")
 
-    def refused(self, now: float) -> float:
+    def record_failure(self, now: float) -> float:
         """Seconds from the first refusal of the outage to this one, at monotonic time `now`."""
         if now - self._last > self._memory:
             self._since = now
@@ -104,7 +104,7 @@ class Outage:
         return now - self._since
 
 
-def retry_after(headers: Mapping[str, str], wall: float) -> float | None:
+def parse_retry_after(headers: Mapping[str, str], wall: float) -> float | None:
     """Seconds from now, of `retry-after-ms` or `Retry-After` in either form; None if there is none that can be read."""
     try:
         if milliseconds := headers.get("retry-after-ms"):

@@ -9,21 +9,21 @@ import msgspec
 
 from epp_batch.errors import InputError
 
-PLACE = "{transcript}"
-TEMPLATE = f"Summarize this company earnings call audio transcript: [{PLACE}]"
+TRANSCRIPT_PLACEHOLDER = "{transcript}"
+DEFAULT_TEMPLATE = f"Summarize this company earnings call audio transcript: [{TRANSCRIPT_PLACEHOLDER}]"
 """The prompt of arXiv 2602.04900's online stage."""
-Keep = Literal["start", "ends"]
+KeptPart = Literal["start", "ends"]
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class SummarySettings(msgspec.Struct, frozen=True, kw_only=True):
     """How summaries are made. The first group decides what a summary says, and so whether one is still good."""
 
-    template: str = TEMPLATE
+    template: str = DEFAULT_TEMPLATE
     max_tokens: int = 512
     """The longest answer; the paper's."""
     max_prompt_tokens: int | None = None
     """Longer prompts are trimmed; None: what the model's context leaves. The paper's prompts had about 8,500."""
-    keep: Keep = "start"
+    keep: KeptPart = "start"
     """What stays of a transcript that is too long: its start, or its start and end in equal parts."""
     temperature: float | None = None
     """None: the server's default."""
@@ -37,10 +37,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     patience_seconds: float = 900.0
     """How long one summary is asked for, and how long an outage is waited out by all of them together."""
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Raises InputError for what cannot work."""
-        if PLACE not in self.template:
-            raise InputError(f"the prompt does not say where the transcript goes: {self.template!r}", remedy=_WHERE)
+        if TRANSCRIPT_PLACEHOLDER not in self.template:
+            raise InputError(
+                f"the prompt does not say where the transcript goes: {self.template!r}", remedy=_PLACEHOLDER_REMEDY
+            )
         if self.max_tokens < 1:
             raise InputError(f"an answer of {self.max_tokens} tokens", remedy="give --max-tokens 1 or more")
         if self.max_prompt_tokens is not None and self.max_prompt_tokens < 1:
@@ -55,4 +57,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-_WHERE = f"write {PLACE} where it belongs"
+_PLACEHOLDER_REMEDY = f"write {TRANSCRIPT_PLACEHOLDER} where it belongs"

@@ -13,25 +13,32 @@ import msgspec
 
 from epp.clock import Clock
 from epp.tasks import Tasks
-from epp_batch.errors import FolderError, InputError, Kind
-from epp_batch.output_folder import Failure, Folder, Result
+from epp_batch.errors import FailureKind, FolderError, InputError
+from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult
 from epp_batch.spec import Task
-from epp_batch.summaries.client import Client, Refused
-from epp_batch.summaries.requester import Asking, Sleep, Told
-from epp_batch.summaries.settings import Settings
-from epp_batch.summaries.summary import STAGE, Unsummarized, existing, save, save_failure, transcript
-from epp_batch.timeline import Event, EventKind, Journal
+from epp_batch.summaries.client import AttemptFailed, GatewayClient
+from epp_batch.summaries.requester import AttemptEvent, Sleep, SummaryRequester
+from epp_batch.summaries.settings import SummarySettings
+from epp_batch.summaries.summary import (
+    SUMMARY_STAGE,
+    SummaryError,
+    find_current_summary,
+    load_transcript,
+    save_summary,
+    save_summary_failure,
+)
+from epp_batch.timeline import EventKind, Journal, TimelineEvent
 
 log = logging.getLogger("epp_batch.summaries")
 
 
-class Outcome(msgspec.Struct, kw_only=True):
+class SummariesOutcome(msgspec.Struct, kw_only=True):
     """What came of the tasks offered."""
 
     done: int = 0
     skipped: int = 0
     """Summaries that were there already."""
-    failed: list[Failure] = []
+    failed: list[TaskFailure] = []
 
 
 class Summarizer:
@@ -46,62 +53,62 @@ class Summarizer:
         self,
         url: str | Sequence[str],
         model: str,
-        folder: Folder,
+        folder: OutputFolder,
         *,
         api_key: str | None,
         concurrency: int,
         clock: Clock,
         tasks: Tasks,
         journal: Journal | None,
-        settings: Settings,
+        settings: SummarySettings,
         rng: Random | None = None,
         sleep: Sleep = asyncio.sleep,
         units: Callable[[str], str] = str,
-        on_event: Callable[[Event], None] = lambda event: None,
-        on_failure: Callable[[Failure], None] = lambda failure: None,
+        on_event: Callable[[TimelineEvent], None] = lambda event: None,
+        on_failure: Callable[[TaskFailure], None] = lambda failure: None,
     ) -> None:
-        settings.check()
+        settings.validate()
         if concurrency < 1:
             raise InputError(f"{concurrency} summaries at once", remedy="give 1 or more")
-        self._client = Client([url] if isinstance(url, str) else url, api_key, settings, clock)
-        self._asking = Asking(self._client, model, settings, clock, rng or Random(), sleep)
-        self._folder, self._settings, self._named = folder, settings, model
+        self._client = GatewayClient([url] if isinstance(url, str) else url, api_key, settings, clock)
+        self._requester = SummaryRequester(self._client, model, settings, clock, rng or Random(), sleep)
+        self._folder, self._settings, self._requested_model = folder, settings, model
         self._slots = asyncio.Semaphore(concurrency)
         self._clock, self._tasks, self._journal = clock, tasks, journal
         self._units, self._on_event, self._on_failure = units, on_event, on_failure
         self._running: set[asyncio.Task[None]] = set()
-        self._offered: set[str] = set()
-        self.outcome = Outcome()
+        self._submitted_stems: set[str] = set()
+        self.outcome = SummariesOutcome()
 
     @property
     def pending(self) -> int:
         """Tasks that were offered and are not through."""
         return len(self._running)
 
-    async def check(self) -> str:
+    async def check_gateway(self) -> str:
         """Asks the gateway before there is anything to do; a warning, or "" where all is well.
 
         Raises InputError where it will never let us in. That nobody answers yet is only a warning.
         """
         try:
-            return await self._asking.look()
-        except Refused as refused:
-            if refused.refusal.status in (401, 403):
-                raise InputError(f"{self._client.url}: {refused}", remedy=KEY) from refused
-            if refused.refusal.permanent:
+            return await self._requester.discover_model()
+        except AttemptFailed as refused:
+            if refused.failure.status in (401, 403):
+                raise InputError(f"{self._client.url}: {refused}", remedy=API_KEY_REMEDY) from refused
+            if refused.failure.permanent:
                 raise InputError(str(refused), remedy="give the address of the gateway's API") from refused
             return f"the gateway does not answer yet: {refused}"
 
-    def offer(self, task: Task, result: Result) -> None:
+    def submit(self, task: Task, result: TranscriptionResult) -> None:
         """Summarises this transcript as soon as its turn comes; a task that was offered before is not taken again."""
-        if task.stem in self._offered:
+        if task.stem in self._submitted_stems:
             return
-        self._offered.add(task.stem)
-        running = self._tasks.spawn(f"summary/{task.stem}", self._one(task, result))
+        self._submitted_stems.add(task.stem)
+        running = self._tasks.spawn(f"summary/{task.stem}", self._process_task(task, result))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
 
-    async def drain(self) -> Outcome:
+    async def drain(self) -> SummariesOutcome:
         """Returns when all that was offered is summarised, or failed for good."""
         while self._running:
             await asyncio.wait(self._running)
@@ -115,67 +122,67 @@ class Summarizer:
         await asyncio.gather(*running, return_exceptions=True)
         await self._client.close()
 
-    async def _one(self, task: Task, result: Result) -> None:
+    async def _process_task(self, task: Task, result: TranscriptionResult) -> None:
         async with self._slots:
             try:
-                await self._summarise(task, result)
-            except Unsummarized as error:
-                self._failed(task, result, error)
+                await self._summarize_task(task, result)
+            except SummaryError as error:
+                self._record_failure(task, result, error)
             except (FolderError, OSError) as error:
-                self._failed(task, result, _unwritten(task, error))
+                self._record_failure(task, result, _build_write_error(task, error))
             except Exception as error:
                 log.exception("summary of %s", task.stem)
-                remedy = Kind.INTERNAL.remedy
+                remedy = FailureKind.INTERNAL.remedy
                 message = f"{type(error).__name__}: {error}"
-                wrong = Unsummarized(task.recording.source, message, remedy, kind="internal")
-                self._failed(task, result, wrong)
+                wrong = SummaryError(task.recording.source, message, remedy, kind="internal")
+                self._record_failure(task, result, wrong)
 
-    async def _summarise(self, task: Task, result: Result) -> None:
+    async def _summarize_task(self, task: Task, result: TranscriptionResult) -> None:
         key = partial(self._settings.key, result.key)
-        if existing(self._folder, task, key, self._named):
+        if find_current_summary(self._folder, task, key, self._requested_model):
             self.outcome.skipped += 1
             return
-        text, source = transcript(self._folder, task), task.recording.source
+        text, source = load_transcript(self._folder, task), task.recording.source
 
-        def tell(told: Told, detail: str) -> None:
-            self._event(told, task, detail)
+        def tell(told: AttemptEvent, detail: str) -> None:
+            self._record_event(told, task, detail)
 
-        model = await self._asking.model(source, tell)
-        answer, summary = await self._asking.ask(source, text, key(model.name), tell)
-        save(self._folder, task, answer, summary)
+        model = await self._requester.resolve_model(source, tell)
+        answer, summary = await self._requester.request_summary(source, text, key(model.name), tell)
+        save_summary(self._folder, task, answer, summary)
         self.outcome.done += 1
         detail = f"{summary.completion_tokens or '?'} tokens, the first after {summary.ttft:.2f} s"
-        self._event("summarized", task, detail, summary.finished)
+        self._record_event("summarized", task, detail, summary.finished)
 
-    def _failed(self, task: Task, result: Result, error: Unsummarized) -> None:
-        failure = Failure(
+    def _record_failure(self, task: Task, result: TranscriptionResult, error: SummaryError) -> None:
+        failure = TaskFailure(
             key=result.key,
             source=error.source,
-            stage=STAGE,
+            stage=SUMMARY_STAGE,
             kind=error.kind,
             message=error.message,
             remedy=error.remedy,
             permanent=False,  # of the recording, whose transcript is there; every run asks again
             at=self._clock.wall(),
         )
-        save_failure(self._folder, task, failure)
+        save_summary_failure(self._folder, task, failure)
         self.outcome.failed.append(failure)
-        self._event("unsummarized", task, failure.message, failure.at)
+        self._record_event("unsummarized", task, failure.message, failure.at)
         self._on_failure(failure)
 
-    def _event(self, kind: EventKind, task: Task, detail: str, at: float | None = None) -> None:
+    def _record_event(self, kind: EventKind, task: Task, detail: str, at: float | None = None) -> None:
         at = self._clock.wall() if at is None else at
-        event = Event(at=at, unit=self._units(task.stem), kind=kind, stem=task.stem, detail=detail)
+        event = TimelineEvent(at=at, unit=self._units(task.stem), kind=kind, stem=task.stem, detail=detail)
         if self._journal is not None:
-            self._journal.write(event)
+            self._journal.append(event)
         self._on_event(event)
 
 
-KEY = "give the gateway's key in OPENAI_API_KEY"
+API_KEY_REMEDY = "give the gateway's key in OPENAI_API_KEY"
 
 
-def _unwritten(task: Task, error: FolderError | OSError) -> Unsummarized:
+def _build_write_error(task: Task, error: FolderError | OSError) -> SummaryError:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    kind = Kind.DISK_FULL if full else Kind.UNWRITABLE
+    kind = FailureKind.DISK_FULL if full else FailureKind.UNWRITABLE
     message = str(error).removesuffix(f"; {error.remedy}") if isinstance(error, FolderError) else str(error.strerror)
-    return Unsummarized(task.recording.source, message, kind.remedy, kind=kind.name.lower())
+    return SummaryError(task.recording.source, message, kind.remedy, kind=kind.name.lower())

@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-from epp_batch.output_folder import Failure, Result
+from epp_batch.output_folder import TaskFailure, TranscriptionResult
 
-NOTE_BYTES = 4000
+MAX_TERMINATION_MESSAGE_BYTES = 4000
 """Kubernetes cuts a termination message at 4,096 bytes, which would break its JSON."""
-MESSAGE_CHARACTERS = 200
+MAX_FAILURE_TEXT = 200
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happened to one task; exactly one of progress, result and failure is set."""
 
     stem: str = ""
@@ -24,38 +24,38 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Audio seconds that are transcribed."""
     of: float | None = None
     """Audio seconds there are; None before the recording is decoded."""
-    result: Result | None = None
-    failure: Failure | None = None
+    result: TranscriptionResult | None = None
+    failure: TaskFailure | None = None
 
 
-Say = Callable[[Line], None]
+ProgressSink = Callable[[WorkerMessage], None]
 
 
-def note(lines: list[Line]) -> bytes:
+def encode_termination_message(lines: list[WorkerMessage]) -> bytes:
     """The ends of all tasks as compact JSON; what does not fit is counted, earliest first."""
-    tasks = [_entry(line) for line in lines if line.result or line.failure]
+    tasks = [_build_task_entry(line) for line in lines if line.result or line.failure]
     left_out = 0
     while True:
         body: dict[str, Any] = {"tasks": tasks[left_out:]}
         if left_out:
             body["left_out"] = left_out
         encoded = msgspec.json.encode(body)
-        if len(encoded) <= NOTE_BYTES or left_out == len(tasks):
+        if len(encoded) <= MAX_TERMINATION_MESSAGE_BYTES or left_out == len(tasks):
             return encoded
         left_out += 1
 
 
-def leave_note(lines: list[Line]) -> None:
+def write_termination_message(lines: list[WorkerMessage]) -> None:
     """Writes the note to $TERMINATION_LOG, or where Kubernetes looks for it if that is there."""
     place = os.environ.get("TERMINATION_LOG", "/dev/termination-log")
     if "TERMINATION_LOG" in os.environ or Path(place).exists():
         try:
-            Path(place).write_bytes(note(lines))
+            Path(place).write_bytes(encode_termination_message(lines))
         except OSError:
             return  # the same stands in the output folder
 
 
-def _entry(line: Line) -> dict[str, Any]:
+def _build_task_entry(line: WorkerMessage) -> dict[str, Any]:
     if line.result is not None:
         result = line.result
         return {
@@ -73,6 +73,6 @@ def _entry(line: Line) -> dict[str, Any]:
         "key": failure.key,
         "kind": failure.kind,
         "stage": failure.stage,
-        "message": failure.message[:MESSAGE_CHARACTERS],
+        "message": failure.message[:MAX_FAILURE_TEXT],
         "finished": round(failure.at, 3),
     }

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
-def cores(limit: Path = CPU_MAX) -> int:
+def count_usable_cores(limit: Path = CGROUP_CPU_MAX) -> int:
     """Cores that we may keep busy, at least 1: those we may run on, or fewer where a container has a quota."""
     usable = len(os.sched_getaffinity(0))
     try:
@@ -18,7 +18,7 @@ def cores(limit: Path = CPU_MAX) -> int:
         return usable
 
 
-def gpus() -> list[str]:
+def list_visible_gpus() -> list[str]:
     """Names for CUDA_VISIBLE_DEVICES, one a GPU that we may use; empty without any."""
     import ctranslate2
 

@@ -16,25 +16,25 @@ import msgspec
 
 from epp.clock import Clock
 from epp_batch.errors import FolderError
-from epp_batch.worker.failures import FULL
+from epp_batch.worker.failures import DISK_FULL_ERRNOS
 from epp_batch.worker.segments import Segment
-from epp_batch.worker.windows import Window
+from epp_batch.worker.windows import SpeechWindow
 
 SYNC_SECONDS = 5.0
 """How much of the work a node that loses its power may lose; a killed process loses the batch under way only."""
 
 
-class Plan(msgspec.Struct, frozen=True, tag="plan"):
+class PlanRecord(msgspec.Struct, frozen=True, tag="plan"):
     """The first line."""
 
     key: str
-    windows: list[Window] | None = None
+    windows: list[SpeechWindow] | None = None
     """Detected speech; None in sequence."""
     spent: float = 0.0
     """Wall seconds of the detection."""
 
 
-class Attempt(msgspec.Struct, frozen=True, tag="attempt"):
+class AttemptRecord(msgspec.Struct, frozen=True, tag="attempt"):
     """A worker began."""
 
     started: float
@@ -44,7 +44,7 @@ class Attempt(msgspec.Struct, frozen=True, tag="attempt"):
     """download, load and decode, in seconds."""
 
 
-class Batch(msgspec.Struct, frozen=True, tag="batch"):
+class BatchRecord(msgspec.Struct, frozen=True, tag="batch"):
     """Some more is transcribed."""
 
     at: float
@@ -57,46 +57,46 @@ class Batch(msgspec.Struct, frozen=True, tag="batch"):
     language: str = ""
 
 
-Record = Plan | Attempt | Batch
-_decoder = msgspec.json.Decoder(Record)
+PartialRecord = PlanRecord | AttemptRecord | BatchRecord
+_decoder = msgspec.json.Decoder(PartialRecord)
 _encoder = msgspec.json.Encoder()
 
 
-class Progress:
+class PartialProgress:
     """All that the file says."""
 
-    def __init__(self, records: list[Record]) -> None:
-        self.plan = next((record for record in records if isinstance(record, Plan)), None)
+    def __init__(self, records: list[PartialRecord]) -> None:
+        self.plan = next((record for record in records if isinstance(record, PlanRecord)), None)
         self.segments: list[Segment] = []
         self.attempts = 0
-        self.at = 0.0
-        self.windows = 0
+        self.audio_seconds = 0.0
+        self.windows_done = 0
         self.language = ""
         self.timings: dict[str, float] = {}
         for record in records:
             self.add(record)
 
-    def add(self, record: Record) -> None:
-        if isinstance(record, Attempt):
+    def add(self, record: PartialRecord) -> None:
+        if isinstance(record, AttemptRecord):
             self.attempts += 1
             for name, seconds in record.timings.items():
-                self._spend(name, seconds)
-        elif isinstance(record, Batch):
-            self.at, self.windows = record.at, record.windows
+                self._add_timing(name, seconds)
+        elif isinstance(record, BatchRecord):
+            self.audio_seconds, self.windows_done = record.at, record.windows
             self.language = record.language or self.language
             self.segments += [
                 msgspec.structs.replace(segment, id=number)
                 for number, segment in enumerate(record.segments, len(self.segments))
             ]
-            self._spend("transcribe", record.spent)
+            self._add_timing("transcribe", record.spent)
         else:
-            self._spend("transcribe", record.spent)
+            self._add_timing("transcribe", record.spent)
 
-    def _spend(self, name: str, seconds: float) -> None:
+    def _add_timing(self, name: str, seconds: float) -> None:
         self.timings[name] = self.timings.get(name, 0.0) + seconds
 
 
-class Partial:
+class PartialFile:
     """The open file: one writer at a time, and what it said when it was opened."""
 
     def __init__(self, path: Path, key: str, clock: Clock) -> None:
@@ -104,25 +104,25 @@ class Partial:
         self.path = path
         self._clock = clock
         self._synced = clock.now()
-        self._file = _open(path)
+        self._file = _open_for_append(path)
         try:
-            _lock(self._file, path)
-            records, length = _read(path)
-            progress = Progress(records)
+            _lock_exclusively(self._file, path)
+            records, length = _read_records(path)
+            progress = PartialProgress(records)
             if progress.plan is None or progress.plan.key != key:
-                progress, length = Progress([]), 0
+                progress, length = PartialProgress([]), 0
             self._file.truncate(length)
         except BaseException:
             self._file.close()
             raise
         self.progress = progress
 
-    def append(self, record: Record) -> None:
+    def append(self, record: PartialRecord) -> None:
         """Written when this returns; on the disk a few seconds later at most. OSError when the disk is full."""
         self._file.write(_encoder.encode(record) + b"\n")
         self._file.flush()
         self.progress.add(record)
-        if isinstance(record, Plan):
+        if isinstance(record, PlanRecord):
             self.progress.plan = record
         if self._clock.now() - self._synced >= SYNC_SECONDS:
             self.sync()
@@ -147,18 +147,18 @@ class Partial:
         self.close()
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open_for_append(path: Path) -> IO[bytes]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("ab")
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL_ERRNOS:
             raise
         remedy = "give an output folder that can be written"
         raise FolderError(f"{path}: {error.strerror}", remedy=remedy) from error
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
+def _lock_exclusively(file: IO[bytes], path: Path) -> None:
     """One worker a recording, where the file system knows locks. The one before may just have removed the file."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,9 +174,9 @@ def _lock(file: IO[bytes], path: Path) -> None:
         raise BlockingIOError(f"{path} was replaced")
 
 
-def _read(path: Path) -> tuple[list[Record], int]:
+def _read_records(path: Path) -> tuple[list[PartialRecord], int]:
     """All records up to the first line that is torn or is none, and how many bytes they take."""
-    records: list[Record] = []
+    records: list[PartialRecord] = []
     length = 0
     for line in path.read_bytes().splitlines(keepends=True):
         try:

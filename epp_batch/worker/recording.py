@@ -9,158 +9,171 @@ import resource
 from collections.abc import Callable
 
 from epp.clock import Clock
-from epp_batch.errors import Kind, Stage, WorkError
-from epp_batch.output_folder import Folder, Result
-from epp_batch.spec import Order, Task
+from epp_batch.errors import FailureKind, TaskError, TaskStage
+from epp_batch.output_folder import OutputFolder, TranscriptionResult
+from epp_batch.spec import Task, WorkOrder
 from epp_batch.worker import audio, outputs, sources
-from epp_batch.worker.audio import RATE, Samples
-from epp_batch.worker.failures import Leash, at, out_of_memory
+from epp_batch.worker.audio import SAMPLE_RATE, Samples
+from epp_batch.worker.failures import Deadline, find_out_of_memory, raise_as_task_error
 from epp_batch.worker.formats import Transcript
-from epp_batch.worker.lines import Line, Say
-from epp_batch.worker.partial import Attempt, Batch, Partial, Plan
-from epp_batch.worker.whisper import Whisper, speech
+from epp_batch.worker.lines import ProgressSink, WorkerMessage
+from epp_batch.worker.partial import AttemptRecord, BatchRecord, PartialFile, PlanRecord
+from epp_batch.worker.whisper import LoadedWhisper, detect_speech
 
-LOCKED_PAUSE = 0.5
+LOCK_POLL_SECONDS = 0.5
 """Seconds between two looks at a recording that another worker has."""
-SEQUENCE_SECONDS = 5.0
+SEQUENTIAL_RECORD_SECONDS = 5.0
 """Wall seconds of segments that one line of the partial file gathers in sequence."""
 
-Models = Callable[[Task], Whisper]
+ModelProvider = Callable[[Task], LoadedWhisper]
 """Gives the loaded model of a task; WorkError where there is none."""
 
 
-class Work:
+class TranscriptionTask:
     """One task of an order."""
 
-    def __init__(self, task: Task, order: Order, models: Models, clock: Clock, leash: Leash, say: Say) -> None:
+    def __init__(
+        self, task: Task, order: WorkOrder, models: ModelProvider, clock: Clock, leash: Deadline, say: ProgressSink
+    ) -> None:
         self.task, self.order, self.options = task, order, order.options
         self.source = task.recording.source
         self.key = task.key(order.options)
-        self.folder = Folder(order.output)
+        self.folder = OutputFolder(order.output)
         self._models, self._clock, self._leash, self._say = models, clock, leash, say
 
-    def do(self) -> Result:
+    def run(self) -> TranscriptionResult:
         """The result, at once where the task is finished already. Raises WorkError."""
-        with at(Stage.WRITE, self.source):
-            partial = self._claim()
+        with raise_as_task_error(TaskStage.WRITE, self.source):
+            partial = self._open_partial_file()
             if partial is None:
-                return self._finished()
+                return self._reuse_finished_result()
         try:
             return self._transcribe(partial)
-        except WorkError as error:
+        except TaskError as error:
             if error.kind.permanent and not partial.progress.segments:
                 partial.remove()
             raise
         finally:
             partial.close()
 
-    def _claim(self) -> Partial | None:
+    def _open_partial_file(self) -> PartialFile | None:
         """The partial file for us alone; None when the task is finished, be it while we waited for another worker."""
         while True:
-            if self.folder.finished(self.task, self.options) is not None:
+            if self.folder.find_finished_result(self.task, self.options) is not None:
                 return None
             try:
-                return Partial(self.folder.path(self.task.stem, "partial.jsonl"), self.key, self._clock)
+                return PartialFile(self.folder.path(self.task.stem, "partial.jsonl"), self.key, self._clock)
             except BlockingIOError:
-                self._leash.wait(LOCKED_PAUSE, Stage.QUEUE)
+                self._leash.wait(LOCK_POLL_SECONDS, TaskStage.QUEUE)
 
-    def _finished(self) -> Result:
-        result = self.folder.finished(self.task, self.options)
+    def _reuse_finished_result(self) -> TranscriptionResult:
+        result = self.folder.find_finished_result(self.task, self.options)
         assert result is not None
-        outputs.spread(self.folder, self.task, result)
+        outputs.link_further_names(self.folder, self.task, result)
         return result
 
-    def _transcribe(self, partial: Partial) -> Result:
-        self._leash.check(Stage.QUEUE)
+    def _transcribe(self, partial: PartialFile) -> TranscriptionResult:
+        self._leash.check(TaskStage.QUEUE)
         started = self._clock.wall()
-        samples, sha256, timings = self._samples()
-        self._leash.check(Stage.LOAD)
+        samples, sha256, timings = self._decode_recording()
+        self._leash.check(TaskStage.LOAD)
         begun = self._clock.now()
         whisper = self._models(self.task)
         timings["load"] = self._clock.now() - begun
-        attempt = Attempt(started, partial.progress.at, sha256, timings)
-        with at(Stage.TRANSCRIBE, self.source):
-            self._plan(partial, samples, attempt)
-            self._progress(partial, samples)
+        attempt = AttemptRecord(started, partial.progress.audio_seconds, sha256, timings)
+        with raise_as_task_error(TaskStage.TRANSCRIBE, self.source):
+            self._plan_windows(partial, samples, attempt)
+            self._report_progress(partial, samples)
             if partial.progress.plan is not None and partial.progress.plan.windows is not None:
-                self._batches(partial, samples, whisper)
+                self._transcribe_batched(partial, samples, whisper)
             else:
-                self._sequence(partial, samples, whisper)
+                self._transcribe_sequentially(partial, samples, whisper)
         if not partial.progress.segments:
-            raise WorkError(Kind.SILENT, Stage.TRANSCRIBE, self.source, "Whisper hears no words")
-        with at(Stage.WRITE, self.source):
-            return self._publish(partial, samples, whisper, attempt)
+            raise TaskError(FailureKind.SILENT, TaskStage.TRANSCRIBE, self.source, "Whisper hears no words")
+        with raise_as_task_error(TaskStage.WRITE, self.source):
+            return self._write_outputs(partial, samples, whisper, attempt)
 
-    def _samples(self) -> tuple[Samples, str, dict[str, float]]:
+    def _decode_recording(self) -> tuple[Samples, str, dict[str, float]]:
         """The recording, decoded; the digest of its bytes; how long that took."""
         begun = self._clock.now()
-        with at(Stage.DOWNLOAD, self.source), sources.local(self.task.recording, self._leash) as path:
+        with (
+            raise_as_task_error(TaskStage.DOWNLOAD, self.source),
+            sources.open_local_file(self.task.recording, self._leash) as path,
+        ):
             fetched = self._clock.now()
-            with at(Stage.DECODE, self.source):
-                audio.readable(path, self.source)
-                sha256 = sources.verify(path, self.task.recording)
-                samples = audio.decode(path, self.source, lambda: self._leash.check(Stage.DECODE))
+            with raise_as_task_error(TaskStage.DECODE, self.source):
+                audio.require_readable(path, self.source)
+                sha256 = sources.verify_digest(path, self.task.recording)
+                samples = audio.decode_audio(path, self.source, lambda: self._leash.check(TaskStage.DECODE))
             return samples, sha256, {"download": fetched - begun, "decode": self._clock.now() - fetched}
 
-    def _plan(self, partial: Partial, samples: Samples, attempt: Attempt) -> None:
+    def _plan_windows(self, partial: PartialFile, samples: Samples, attempt: AttemptRecord) -> None:
         if partial.progress.plan is None:
             batched = self.options.vad and self.options.batch_size > 1
             begun = self._clock.now()
-            windows = speech(samples, lambda: self._leash.check(Stage.TRANSCRIBE)) if batched else None
+            windows = detect_speech(samples, lambda: self._leash.check(TaskStage.TRANSCRIBE)) if batched else None
             if windows == []:
-                raise WorkError(Kind.SILENT, Stage.TRANSCRIBE, self.source, "the detector hears no speech")
-            partial.append(Plan(self.key, windows, self._clock.now() - begun))
+                raise TaskError(FailureKind.SILENT, TaskStage.TRANSCRIBE, self.source, "the detector hears no speech")
+            partial.append(PlanRecord(self.key, windows, self._clock.now() - begun))
         partial.append(attempt)
 
-    def _batches(self, partial: Partial, samples: Samples, whisper: Whisper) -> None:
+    def _transcribe_batched(self, partial: PartialFile, samples: Samples, whisper: LoadedWhisper) -> None:
         """All windows that are left, as many at once as asked for, or as memory allows."""
         progress = partial.progress
         assert progress.plan is not None
         windows = progress.plan.windows or []
         size = self.options.batch_size
-        while progress.windows < len(windows):
-            self._leash.check(Stage.TRANSCRIBE)
-            batch = windows[progress.windows : progress.windows + size]
+        while progress.windows_done < len(windows):
+            self._leash.check(TaskStage.TRANSCRIBE)
+            batch = windows[progress.windows_done : progress.windows_done + size]
             begun = self._clock.now()
             language = self.options.language or progress.language or None
             try:
-                segments, language = whisper.batch(samples, batch, self.options, language)
+                segments, language = whisper.transcribe_batch(samples, batch, self.options, language)
             except RuntimeError as error:
-                if size == 1 or not out_of_memory(error):
+                if size == 1 or not find_out_of_memory(error):
                     raise
                 size = (size + 1) // 2
                 continue
             spent = self._clock.now() - begun
-            partial.append(Batch(batch[-1].end, spent, segments, progress.windows + len(batch), language))
-            self._progress(partial, samples)
+            partial.append(BatchRecord(batch[-1].end, spent, segments, progress.windows_done + len(batch), language))
+            self._report_progress(partial, samples)
 
-    def _sequence(self, partial: Partial, samples: Samples, whisper: Whisper) -> None:
+    def _transcribe_sequentially(self, partial: PartialFile, samples: Samples, whisper: LoadedWhisper) -> None:
         """The rest of the recording after the last segment that is done, a few segments a line of the partial file."""
         progress = partial.progress
-        seconds = len(samples) / RATE
+        seconds = len(samples) / SAMPLE_RATE
         said = " ".join(segment.text.strip() for segment in progress.segments[-20:])
         language = self.options.language or progress.language or None
         begun, pending = self._clock.now(), []
-        if progress.at >= seconds:
+        if progress.audio_seconds >= seconds:
             return
-        for segment, found in whisper.sequence(samples, progress.at, self.options, language, said):
+        for segment, found in whisper.transcribe_sequentially(
+            samples, progress.audio_seconds, self.options, language, said
+        ):
             pending.append(segment)
             language = found
             spent = self._clock.now() - begun
-            if spent >= SEQUENCE_SECONDS or self._leash.taut:
-                partial.append(Batch(segment.end, spent, pending, language=language))
+            if spent >= SEQUENTIAL_RECORD_SECONDS or self._leash.expired:
+                partial.append(BatchRecord(segment.end, spent, pending, language=language))
                 begun, pending = self._clock.now(), []
-                self._progress(partial, samples)
-                self._leash.check(Stage.TRANSCRIBE)
-        partial.append(Batch(seconds, self._clock.now() - begun, pending, language=language or ""))
-        self._progress(partial, samples)
+                self._report_progress(partial, samples)
+                self._leash.check(TaskStage.TRANSCRIBE)
+        partial.append(BatchRecord(seconds, self._clock.now() - begun, pending, language=language or ""))
+        self._report_progress(partial, samples)
 
-    def _progress(self, partial: Partial, samples: Samples) -> None:
-        self._say(Line(stem=self.task.stem, progress=round(partial.progress.at, 3), of=len(samples) / RATE))
+    def _report_progress(self, partial: PartialFile, samples: Samples) -> None:
+        self._say(
+            WorkerMessage(
+                stem=self.task.stem, progress=round(partial.progress.audio_seconds, 3), of=len(samples) / SAMPLE_RATE
+            )
+        )
 
-    def _publish(self, partial: Partial, samples: Samples, whisper: Whisper, attempt: Attempt) -> Result:
+    def _write_outputs(
+        self, partial: PartialFile, samples: Samples, whisper: LoadedWhisper, attempt: AttemptRecord
+    ) -> TranscriptionResult:
         progress = partial.progress
-        seconds = len(samples) / RATE
+        seconds = len(samples) / SAMPLE_RATE
         transcript = Transcript(
             text="".join(segment.text for segment in progress.segments),
             segments=progress.segments,
@@ -168,9 +181,9 @@ class Work:
             duration=seconds,
         )
         begun = self._clock.now()
-        files = outputs.publish(self.folder, self.task, transcript, self.options.formats)
+        files = outputs.write_transcript(self.folder, self.task, transcript, self.options.formats)
         timings = progress.timings | {"write": self._clock.now() - begun}
-        result = Result(
+        result = TranscriptionResult(
             key=self.key,
             source=self.source,
             sha256=attempt.sha256,
@@ -188,25 +201,25 @@ class Work:
             attempts=progress.attempts,
             rtf=timings.get("transcribe", 0.0) / seconds,
             host=os.environ.get("NODE_NAME") or platform.node(),
-            devices=devices(whisper),
-            worker=versions(whisper),
+            devices=describe_devices(whisper),
+            worker=describe_versions(whisper),
             peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
-        outputs.finish(self.folder, self.task, result)
+        outputs.write_result(self.folder, self.task, result)
         if result.attempts > 1:
-            outputs.sweep(self.folder, self.task.stem)
+            outputs.remove_stale_temporaries(self.folder, self.task.stem)
         partial.remove()
         return result
 
 
-def devices(whisper: Whisper) -> str:
+def describe_devices(whisper: LoadedWhisper) -> str:
     """What the container was given; `cpu` where that is what ran."""
     return os.environ.get("NVIDIA_VISIBLE_DEVICES", "cuda") if whisper.device == "cuda" else "cpu"
 
 
-def versions(whisper: Whisper) -> str:
+def describe_versions(whisper: LoadedWhisper) -> str:
     """The worker, its library and the numbers it computed with."""
     library = importlib.metadata.version("faster-whisper")
     engine = importlib.metadata.version("ctranslate2")
     ours = importlib.metadata.version("endpoint-picker")
-    return f"epp-batch {ours}, faster-whisper {library}, ctranslate2 {engine}, {whisper.device} {whisper.compute}"
+    return f"epp-batch {ours}, faster-whisper {library}, ctranslate2 {engine}, {whisper.device} {whisper.compute_type}"

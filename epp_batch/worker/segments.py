@@ -33,16 +33,16 @@ class Segment(msgspec.Struct, frozen=True):
     words: list[Word] | None = None
 
 
-SENTENCE = tuple(".?!。？！…")
-CLAUSE = tuple(",;:，、；：—")
-PAUSE = 0.8
+SENTENCE_ENDS = tuple(".?!。？！…")
+CLAUSE_ENDS = tuple(",;:，、；：—")
+PAUSE_SECONDS = 0.8
 """Seconds of silence that always end a line."""
-SHORT, LINE, LONG = 20, 84, 120
+MIN_SENTENCE_LENGTH, CLAUSE_LINE_LENGTH, MAX_LINE_LENGTH = 20, 84, 120
 """Characters: below the first a full stop does not end a line (`Mr.`); from the second, two subtitle lines, a comma
 does; at the third any word does."""
 
 
-def lines(words: list[Word]) -> Iterator[list[Word]]:
+def split_into_lines(words: list[Word]) -> Iterator[list[Word]]:
     """Words in groups that end where a reader expects it: at a pause, a sentence, then a clause.
 
     Batched decoding gives one segment for a window of up to 30 s; nobody reads a subtitle that long.
@@ -50,7 +50,7 @@ def lines(words: list[Word]) -> Iterator[list[Word]]:
     line: list[Word] = []
     length = 0
     for word in words:
-        if line and _ends(line[-1], length, word):
+        if line and _is_line_end(line[-1], length, word):
             yield line
             line, length = [], 0
         line.append(word)
@@ -59,11 +59,11 @@ def lines(words: list[Word]) -> Iterator[list[Word]]:
         yield line
 
 
-def _ends(last: Word, length: int, following: Word) -> bool:
+def _is_line_end(last: Word, length: int, following: Word) -> bool:
     text = last.word.rstrip("\"'”’)")
     return (
-        following.start - last.end >= PAUSE
-        or (length >= SHORT and text.endswith(SENTENCE))
-        or (length >= LINE and text.endswith(CLAUSE))
-        or length + len(following.word) > LONG
+        following.start - last.end >= PAUSE_SECONDS
+        or (length >= MIN_SENTENCE_LENGTH and text.endswith(SENTENCE_ENDS))
+        or (length >= CLAUSE_LINE_LENGTH and text.endswith(CLAUSE_ENDS))
+        or length + len(following.word) > MAX_LINE_LENGTH
     )

@@ -13,64 +13,64 @@ import faster_whisper
 import numpy as np
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
-from epp_batch.spec import Options
-from epp_batch.worker.audio import RATE, Samples
-from epp_batch.worker.segments import Segment, Word, lines
-from epp_batch.worker.windows import LIMIT, Window, pack
+from epp_batch.spec import TranscriptionOptions
+from epp_batch.worker.audio import SAMPLE_RATE, Samples
+from epp_batch.worker.segments import Segment, Word, split_into_lines
+from epp_batch.worker.windows import MAX_WINDOW_SECONDS, SpeechWindow, pack_windows
 
 logging.getLogger("faster_whisper").setLevel(logging.ERROR)
 
-GARBLED, UNSURE, NO_SPEECH = 2.4, -1.0, 0.6
+COMPRESSION_RATIO_THRESHOLD, LOGPROB_THRESHOLD, NO_SPEECH_THRESHOLD = 2.4, -1.0, 0.6
 """OpenAI's thresholds: the compression ratio above which a text repeats itself, the mean log probability below which
 the model guessed, the probability of silence above which it means it."""
-BLOCK = 600.0
+VAD_BLOCK_SECONDS = 600.0
 """Seconds of audio that the detector hears at once."""
 
 
-def device() -> str:
+def detect_device() -> str:
     return "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
 
 
-def compute_type(wanted: str) -> str:
+def resolve_compute_type(wanted: str) -> str:
     """`default` is 16 bits on a GPU and 8 on a CPU, where that is several times as fast as 32."""
     if wanted != "default":
         return wanted
-    return "float16" if device() == "cuda" else "int8"
+    return "float16" if detect_device() == "cuda" else "int8"
 
 
-def speech(samples: Samples, check: Callable[[], None], block: float = BLOCK) -> list[Window]:
+def detect_speech(samples: Samples, check: Callable[[], None], block: float = VAD_BLOCK_SECONDS) -> list[SpeechWindow]:
     """Where somebody speaks, by Silero's detector, packed into windows. Empty when nobody does.
 
     Works on `block` seconds at a time, since the detector takes several times the memory of what it hears, and calls
     `check` before each, which may raise. A stretch that the end of a block may have cut begins the next block.
     """
-    options = VadOptions(max_speech_duration_s=LIMIT, min_silence_duration_ms=160)
+    options = VadOptions(max_speech_duration_s=MAX_WINDOW_SECONDS, min_silence_duration_ms=160)
     spans: list[tuple[float, float]] = []
     begin = 0
     while begin < len(samples):
         check()
-        end = min(begin + round(block * RATE), len(samples))
-        found = [(begin + part["start"], begin + part["end"]) for part in _detect(samples[begin:end], options)]
-        if end < len(samples) and found and found[-1][1] > end - RATE and found[-1][0] > begin:
+        end = min(begin + round(block * SAMPLE_RATE), len(samples))
+        found = [(begin + part["start"], begin + part["end"]) for part in _run_vad(samples[begin:end], options)]
+        if end < len(samples) and found and found[-1][1] > end - SAMPLE_RATE and found[-1][0] > begin:
             end, _ = found.pop()
-        spans += [(start / RATE, stop / RATE) for start, stop in found]
+        spans += [(start / SAMPLE_RATE, stop / SAMPLE_RATE) for start, stop in found]
         begin = end
-    return pack(spans)
+    return pack_windows(spans)
 
 
-def _detect(samples: Samples, options: VadOptions) -> list[dict[str, int]]:
+def _run_vad(samples: Samples, options: VadOptions) -> list[dict[str, int]]:
     return get_speech_timestamps(samples, options)  # type: ignore[no-any-return]
 
 
-class Whisper:
+class LoadedWhisper:
     """One loaded model."""
 
     def __init__(self, folder: Path, compute: str, threads: int) -> None:
         self.folder = folder
-        self.compute = compute_type(compute)
-        self.device = device()
+        self.compute_type = resolve_compute_type(compute)
+        self.device = detect_device()
         self._model: Any = faster_whisper.WhisperModel(
-            str(folder), device=self.device, compute_type=self.compute, cpu_threads=threads, local_files_only=True
+            str(folder), device=self.device, compute_type=self.compute_type, cpu_threads=threads, local_files_only=True
         )
         self._batched: Any = faster_whisper.BatchedInferencePipeline(self._model)
 
@@ -78,39 +78,42 @@ class Whisper:
     def multilingual(self) -> bool:
         return bool(self._model.model.is_multilingual)
 
-    def batch(
-        self, samples: Samples, windows: Sequence[Window], options: Options, language: str | None
+    def transcribe_batch(
+        self, samples: Samples, windows: Sequence[SpeechWindow], options: TranscriptionOptions, language: str | None
     ) -> tuple[list[Segment], str]:
         """Segments of these windows, and the language, which the first batch detects for all that follow."""
-        joined, clips = _join(samples, windows)
+        joined, clips = _join_windows(samples, windows)
         found, info = self._batched.transcribe(
             joined, language=language, clip_timestamps=clips, batch_size=len(windows), without_timestamps=True,
-            **self._settings(options),
+            **self._build_arguments(options),
         )  # fmt: skip
         segments: list[Segment] = []
         starts = [clip["start"] for clip in clips]
         for raw in found:
-            index = _window_of(raw, starts)
+            index = _find_window(raw, starts)
             clip = clips[index]
-            for better in self._again(raw, joined, clip, options, info.language):
-                segments += self._lines(better, windows[index], clip["start"])
+            for better in self._retry_doubtful(raw, joined, clip, options, info.language):
+                segments += self._split_segment(better, windows[index], clip["start"])
         return segments, str(info.language)
 
-    def sequence(
-        self, samples: Samples, start: float, options: Options, language: str | None, said: str
+    def transcribe_sequentially(
+        self, samples: Samples, start: float, options: TranscriptionOptions, language: str | None, said: str
     ) -> Iterator[tuple[Segment, str]]:
         """Segments from second `start` on, each with the language; what was `said` before is the model's context."""
-        settings = self._settings(options)
+        settings = self._build_arguments(options)
         settings["initial_prompt"] = " ".join(filter(None, (options.initial_prompt, said))) or None
         found, info = self._model.transcribe(
-            samples[round(start * RATE) :], language=language, vad_filter=options.vad, **settings
+            samples[round(start * SAMPLE_RATE) :], language=language, vad_filter=options.vad, **settings
         )
         for raw in found:
             if raw.text.strip():
-                words = [_word(word, word.start + start, word.end + start) for word in raw.words or []]
-                yield _segment(raw, words or None, span=(raw.start + start, raw.end + start)), str(info.language)
+                words = [_convert_word(word, word.start + start, word.end + start) for word in raw.words or []]
+                yield (
+                    _convert_segment(raw, words or None, span=(raw.start + start, raw.end + start)),
+                    str(info.language),
+                )
 
-    def _settings(self, options: Options) -> dict[str, Any]:
+    def _build_arguments(self, options: TranscriptionOptions) -> dict[str, Any]:
         return {
             "task": options.task,
             "beam_size": options.beam_size,
@@ -118,51 +121,53 @@ class Whisper:
             "initial_prompt": options.initial_prompt,
         }
 
-    def _again(
-        self, raw: Any, joined: Samples, clip: dict[str, float], options: Options, language: str
+    def _retry_doubtful(
+        self, raw: Any, joined: Samples, clip: dict[str, float], options: TranscriptionOptions, language: str
     ) -> Iterable[Any]:
         """A garbled window once more in sequence, where warmer temperatures are tried; batches have but one."""
-        if not doubtful(raw):
+        if not is_doubtful(raw):
             return [raw]
-        part = joined[round(clip["start"] * RATE) : round(clip["end"] * RATE)]
+        part = joined[round(clip["start"] * SAMPLE_RATE) : round(clip["end"] * SAMPLE_RATE)]
         found, _ = self._model.transcribe(
-            part, language=language, condition_on_previous_text=False, **self._settings(options)
+            part, language=language, condition_on_previous_text=False, **self._build_arguments(options)
         )
-        return better(raw, [_moved(segment, clip["start"]) for segment in found])
+        return choose_decoding(raw, [_shift_segment(segment, clip["start"]) for segment in found])
 
-    def _lines(self, raw: Any, window: Window, offset: float) -> Iterator[Segment]:
+    def _split_segment(self, raw: Any, window: SpeechWindow, offset: float) -> Iterator[Segment]:
         """A window's segment in lines, at the times of the recording; as it is where words have no times."""
         if not raw.text.strip():
             return
         if not raw.words:
-            yield _segment(raw, None, span=(window.spans[0][0], window.end))
+            yield _convert_segment(raw, None, span=(window.spans[0][0], window.end))
             return
-        words = [_word(word, *window.restore(word.start - offset, word.end - offset)) for word in raw.words]
-        for line in lines(words):
+        words = [
+            _convert_word(word, *window.restore_span(word.start - offset, word.end - offset)) for word in raw.words
+        ]
+        for line in split_into_lines(words):
             text = "".join(word.word for word in line)
             tokens = self._model.hf_tokenizer.encode(text, add_special_tokens=False).ids
-            yield _segment(raw, line, span=(line[0].start, line[-1].end), text=text, tokens=tokens)
+            yield _convert_segment(raw, line, span=(line[0].start, line[-1].end), text=text, tokens=tokens)
 
 
-def doubtful(raw: Any) -> bool:
+def is_doubtful(raw: Any) -> bool:
     """Whether a decoded window repeats itself or is a guess."""
-    return bool(raw.compression_ratio > GARBLED or raw.avg_logprob < UNSURE)
+    return bool(raw.compression_ratio > COMPRESSION_RATIO_THRESHOLD or raw.avg_logprob < LOGPROB_THRESHOLD)
 
 
-def better(first: Any, second: list[Any]) -> list[Any]:
+def choose_decoding(first: Any, second: list[Any]) -> list[Any]:
     """Which of two decodings of one window is kept.
 
     The second, unless it is as doubtful. Where it is empty, nobody spoke if the first said so too; else the first is
     kept: people do say `no` twenty times.
     """
     if not second:
-        return [] if first.no_speech_prob > NO_SPEECH else [first]
-    if first.compression_ratio > GARBLED:
+        return [] if first.no_speech_prob > NO_SPEECH_THRESHOLD else [first]
+    if first.compression_ratio > COMPRESSION_RATIO_THRESHOLD:
         return second if max(part.compression_ratio for part in second) < first.compression_ratio else [first]
     return second if min(part.avg_logprob for part in second) > first.avg_logprob else [first]
 
 
-def _join(samples: Samples, windows: Sequence[Window]) -> tuple[Samples, list[dict[str, float]]]:
+def _join_windows(samples: Samples, windows: Sequence[SpeechWindow]) -> tuple[Samples, list[dict[str, float]]]:
     """The windows' speech end to end, and where each window lies on that line."""
     parts: list[Samples] = []
     clips: list[dict[str, float]] = []
@@ -170,29 +175,29 @@ def _join(samples: Samples, windows: Sequence[Window]) -> tuple[Samples, list[di
     for window in windows:
         first = length
         for start, end in window.spans:
-            part = samples[round(start * RATE) : round(end * RATE)]
+            part = samples[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
             parts.append(part)
             length += len(part)
-        clips.append({"start": first / RATE, "end": length / RATE})
+        clips.append({"start": first / SAMPLE_RATE, "end": length / SAMPLE_RATE})
     return np.concatenate(parts), clips
 
 
-def _window_of(raw: Any, starts: list[float]) -> int:
+def _find_window(raw: Any, starts: list[float]) -> int:
     """Which window a segment came from: `seek` is the frame where its window begins."""
     return min(range(len(starts)), key=lambda index: abs(starts[index] * 100 - raw.seek))
 
 
-def _moved(raw: Any, offset: float) -> Any:
+def _shift_segment(raw: Any, offset: float) -> Any:
     words = [replace(word, start=word.start + offset, end=word.end + offset) for word in raw.words or []]
     return replace(raw, start=raw.start + offset, end=raw.end + offset, words=words or None)
 
 
-def _word(raw: Any, start: float, end: float) -> Word:
+def _convert_word(raw: Any, start: float, end: float) -> Word:
     """The library's numbers are numpy's in places."""
     return Word(round(float(start), 3), round(float(end), 3), raw.word, round(float(raw.probability), 4))
 
 
-def _segment(
+def _convert_segment(
     raw: Any, words: list[Word] | None, *, span: tuple[float, float], text: str | None = None, tokens: Any = None
 ) -> Segment:
     """Our segment from the library's; numbered later, when it is known how many came before."""

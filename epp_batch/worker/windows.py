@@ -12,11 +12,11 @@ from itertools import accumulate
 
 import msgspec
 
-LIMIT = 30.0
+MAX_WINDOW_SECONDS = 30.0
 """Seconds that fit into one window."""
 
 
-class Window(msgspec.Struct, frozen=True, array_like=True):
+class SpeechWindow(msgspec.Struct, frozen=True, array_like=True):
     """Stretches of speech (start, end) in seconds of the recording, decoded together."""
 
     spans: tuple[tuple[float, float], ...]
@@ -30,7 +30,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True):
     def end(self) -> float:
         return self.spans[-1][1]
 
-    def restore(self, start: float, end: float) -> tuple[float, float]:
+    def restore_span(self, start: float, end: float) -> tuple[float, float]:
         """A time span on the joined line in seconds of the recording; it stays within the stretch of its middle."""
         edges = list(accumulate((stop - begin for begin, stop in self.spans), initial=0.0))
         index = min(bisect_right(edges, (start + end) / 2), len(self.spans)) - 1
@@ -40,23 +40,23 @@ class Window(msgspec.Struct, frozen=True, array_like=True):
         return round(clamped, 3), round(min(max(end + shift, clamped), last), 3)
 
 
-def pack(spans: Iterable[Sequence[float]], limit: float = LIMIT) -> list[Window]:
+def pack_windows(spans: Iterable[Sequence[float]], limit: float = MAX_WINDOW_SECONDS) -> list[SpeechWindow]:
     """Stretches of speech, in order, into as few windows as fit; a stretch longer than the limit is cut."""
-    windows: list[Window] = []
+    windows: list[SpeechWindow] = []
     current: list[tuple[float, float]] = []
     filled = 0.0
-    for start, end in _cut(spans, limit):
+    for start, end in _split_long_spans(spans, limit):
         if current and filled + end - start > limit:
-            windows.append(Window(tuple(current)))
+            windows.append(SpeechWindow(tuple(current)))
             current, filled = [], 0.0
         current.append((start, end))
         filled += end - start
     if current:
-        windows.append(Window(tuple(current)))
+        windows.append(SpeechWindow(tuple(current)))
     return windows
 
 
-def _cut(spans: Iterable[Sequence[float]], limit: float) -> Iterable[tuple[float, float]]:
+def _split_long_spans(spans: Iterable[Sequence[float]], limit: float) -> Iterable[tuple[float, float]]:
     for start, end in spans:
         while end - start > limit:
             yield start, start + limit

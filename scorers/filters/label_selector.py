@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from epp.api import Endpoint, Endpoints, Filter, Mark, Mask, Request
+from epp.api import Endpoint, EndpointPredicate, Endpoints, Filter, Mask, Request
 
 
-class Requirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+class LabelSelectorRequirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """One item of `matchExpressions`."""
 
     key: str
@@ -23,7 +23,7 @@ class Requirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         if self.operator in {"Exists", "DoesNotExist"} and self.values:
             raise ValueError(f"`values` must be empty with operator {self.operator}")
 
-    def holds(self, labels: Mapping[str, str]) -> bool:
+    def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether labels satisfy it; a missing key satisfies NotIn, as in Kubernetes."""
         value = labels.get(self.key)
         match self.operator:
@@ -37,22 +37,22 @@ class Requirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
                 return value is None
 
 
-class LabelSelector(Filter, type="label-selector-filter"):
+class LabelSelectorFilter(Filter, type="label-selector-filter"):
     """Keep endpoints whose labels match a Kubernetes label selector; an empty selector keeps all."""
 
     match_labels: Annotated[dict[str, str], msgspec.Meta(examples=[{"zone": "a"}])] = msgspec.field(
         default_factory=dict
     )
-    match_expressions: list[Requirement] = msgspec.field(default_factory=list)
+    match_expressions: list[LabelSelectorRequirement] = msgspec.field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._mark = Mark(self._matches)
+        self._predicate = EndpointPredicate(self._matches)
 
-    def keep(self, request: Request, endpoints: Endpoints) -> Mask:
-        return self._mark(endpoints)
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
+        return self._predicate(endpoints)
 
     def _matches(self, endpoint: Endpoint) -> bool:
         labels = endpoint.labels
         return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
-            requirement.holds(labels) for requirement in self.match_expressions
+            requirement.matches(labels) for requirement in self.match_expressions
         )

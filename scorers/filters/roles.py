@@ -2,53 +2,53 @@
 
 from __future__ import annotations
 
-from epp.api import Endpoint, Endpoints, Filter, Mark, Mask, Request
+from epp.api import Endpoint, EndpointPredicate, Endpoints, Filter, Mask, Request
 
-ROLE = "llm-d.ai/role"
+ROLE_LABEL = "llm-d.ai/role"
 
 
-def _having(roles: frozenset[str], *, unlabelled: bool = False) -> Mark:
+def _role_predicate(roles: frozenset[str], *, unlabelled: bool = False) -> EndpointPredicate:
     def test(endpoint: Endpoint) -> bool:
-        role = endpoint.labels.get(ROLE)
+        role = endpoint.labels.get(ROLE_LABEL)
         return unlabelled if role is None else role in roles
 
-    return Mark(test)
+    return EndpointPredicate(test)
 
 
-class DecodeRole(Filter, type="decode-filter"):
+class DecodeFilter(Filter, type="decode-filter"):
     """Keep endpoints that decode: role decode, prefill-decode, both, encode-prefill-decode, or no role label."""
 
-    lenient = True
+    ignore_unknown_parameters = True
 
     def __post_init__(self) -> None:
         roles = frozenset({"decode", "prefill-decode", "both", "encode-prefill-decode"})
-        self._mark = _having(roles, unlabelled=True)
+        self._predicate = _role_predicate(roles, unlabelled=True)
 
-    def keep(self, request: Request, endpoints: Endpoints) -> Mask:
-        return self._mark(endpoints)
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
+        return self._predicate(endpoints)
 
 
-class PrefillRole(Filter, type="prefill-filter"):
+class PrefillFilter(Filter, type="prefill-filter"):
     """Keep endpoints that prefill: role prefill, encode-prefill, prefill-decode, both or encode-prefill-decode."""
 
-    lenient = True
+    ignore_unknown_parameters = True
 
     def __post_init__(self) -> None:
-        self._mark = _having(
+        self._predicate = _role_predicate(
             frozenset({"prefill", "encode-prefill", "prefill-decode", "both", "encode-prefill-decode"})
         )
 
-    def keep(self, request: Request, endpoints: Endpoints) -> Mask:
-        return self._mark(endpoints)
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
+        return self._predicate(endpoints)
 
 
-class EncodeRole(Filter, type="encode-filter"):
+class EncodeFilter(Filter, type="encode-filter"):
     """Keep endpoints that encode: role encode, encode-prefill or encode-prefill-decode."""
 
-    lenient = True
+    ignore_unknown_parameters = True
 
     def __post_init__(self) -> None:
-        self._mark = _having(frozenset({"encode", "encode-prefill", "encode-prefill-decode"}))
+        self._predicate = _role_predicate(frozenset({"encode", "encode-prefill", "encode-prefill-decode"}))
 
-    def keep(self, request: Request, endpoints: Endpoints) -> Mask:
-        return self._mark(endpoints)
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
+        return self._predicate(endpoints)

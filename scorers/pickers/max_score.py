@@ -6,25 +6,25 @@ from random import Random
 
 import numpy as np
 
-from epp.api import Endpoints, Order, Picker, Request, Values
+from epp.api import Endpoints, Picker, Positions, Request, Values
 
-FEW = 32
-_POSITIONS = np.arange(FEW)
+SMALL_POOL = 32
+_POSITIONS = np.arange(SMALL_POOL)
 _POSITIONS.setflags(write=False)
 
 
-class MaxScore(Picker, type="max-score-picker"):
+class MaxScorePicker(Picker, type="max-score-picker"):
     """Choose the endpoints with the highest total, best first; equals in random order."""
 
-    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Order:
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
         if self.max_num_of_endpoints == 1 and len(totals):
-            if len(totals) <= FEW:  # of few, Python's own functions are several times faster
+            if len(totals) <= SMALL_POOL:  # of few, Python's own functions are several times faster
                 values = totals.tolist()
                 highest = max(values)
                 if values.count(highest) == 1:
                     first = values.index(highest)
                     return _POSITIONS[first : first + 1]
-            best: Order = (totals == totals[totals.argmax()]).nonzero()[0]
+            best: Positions = (totals == totals[totals.argmax()]).nonzero()[0]
             chosen = rng.randrange(len(best)) if len(best) > 1 else 0
             return best[chosen : chosen + 1]
         noise = np.frombuffer(rng.randbytes(4 * len(totals)), np.uint32)

@@ -6,12 +6,12 @@ from random import Random
 
 import numpy as np
 
-from epp.api import Endpoints, Order, Picker, Request, Values
+from epp.api import Endpoints, Picker, Positions, Request, Values
 
 
-class RandomChoice(Picker, type="random-picker"):
+class RandomPicker(Picker, type="random-picker"):
     """Choose endpoints uniformly at random, whatever their scores."""
 
-    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Order:
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
         count = min(self.max_num_of_endpoints, len(totals))
         return np.array(rng.sample(range(len(totals)), count), np.intp)

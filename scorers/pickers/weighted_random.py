@@ -6,17 +6,17 @@ from random import Random
 
 import numpy as np
 
-from epp.api import Endpoints, Order, Picker, Request, Values
+from epp.api import Endpoints, Picker, Positions, Request, Values
 
 
-class WeightedRandom(Picker, type="weighted-random-picker"):
+class WeightedRandomPicker(Picker, type="weighted-random-picker"):
     """Choose endpoints at random with probability proportional to their totals.
 
     A-Res reservoir sampling (Efraimidis and Spirakis 2006): the largest keys U^(1/total) win; a total of 0 comes
     after all others, and when all are 0 the choice is uniform.
     """
 
-    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Order:
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
         noise = np.frombuffer(rng.randbytes(4 * len(totals)), np.uint32)
         uniform = (noise + 0.5) / 2**32
         weights = totals.astype(np.float64)

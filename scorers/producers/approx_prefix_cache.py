@@ -11,33 +11,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epp.api import (
-    BLOCK_COUNT,
-    BLOCK_SIZE,
-    PREFIX_BLOCKS,
-    PREFIX_INFO,
+    KV_BLOCK_COUNT,
+    KV_BLOCK_SIZE,
+    PREFIX_MATCH_BLOCKS,
+    PREFIX_MATCH_INFO,
     PROMPT,
     Count,
+    DataKey,
     Endpoints,
-    Fact,
-    Need,
     PositiveCount,
-    PrefixInfo,
-    Produced,
+    PrefixMatchInfo,
+    ProducedData,
     Producer,
-    Prompt,
     Request,
+    RequestAttribute,
+    TokenizedPrompt,
 )
-from scorers.producers.prefix_index import Chain, PrefixIndex, chain
+from scorers.producers.prefix_index import BlockHashes, PrefixIndex, hash_prompt_blocks
 
-SMALLEST_BLOCK = 64
+MIN_BLOCK_TOKENS = 64
 """Tokens; llm-d raises every smaller block size to this, and so a block is a few of the engine's."""
 
-PREFILL = "prefill"
+PREFILL_PROFILE = "prefill"
 RATIO_BOUNDS = tuple(tenth / 10 for tenth in range(11))
 BYTES_BOUNDS = (0, *(16 << power for power in range(13)))
 
 
-class Histogram:
+class BucketHistogram:
     """Counts of observations by upper bound, as Prometheus has them."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -55,15 +55,15 @@ class Histogram:
         return list(accumulate(self._counts))
 
 
-class PrefixStats(msgspec.Struct, frozen=True):
+class PrefixCacheStats(msgspec.Struct, frozen=True):
     """For metrics. `blocks`: how many are indexed; the others: of each routed prompt, the part held where it went."""
 
     blocks: int
-    hit_ratio: Histogram
-    hit_bytes: Histogram
+    hit_ratio: BucketHistogram
+    hit_bytes: BucketHistogram
 
 
-class ApproxPrefixCache(Producer, type="approx-prefix-cache-producer"):
+class ApproxPrefixCacheProducer(Producer, type="approx-prefix-cache-producer"):
     """How many leading blocks of the prompt each endpoint holds, assuming that it holds what we sent it last.
 
     Blocks are of `blockSizeTokens`, or with `autoTune` of the size that most endpoints report, never below 64 tokens;
@@ -72,8 +72,8 @@ class ApproxPrefixCache(Producer, type="approx-prefix-cache-producer"):
     (`autoTune`), else `lruCapacityPerServer` blocks. `blockSize` is an old name of `blockSizeTokens`.
     """
 
-    needs = (PROMPT, BLOCK_SIZE, BLOCK_COUNT)
-    gives = (PREFIX_BLOCKS, PREFIX_INFO)
+    consumes = (PROMPT, KV_BLOCK_SIZE, KV_BLOCK_COUNT)
+    produces = (PREFIX_MATCH_BLOCKS, PREFIX_MATCH_INFO)
 
     auto_tune: bool = True
     block_size_tokens: Count = 16
@@ -84,105 +84,109 @@ class ApproxPrefixCache(Producer, type="approx-prefix-cache-producer"):
 
     def __post_init__(self) -> None:
         self._index = PrefixIndex()
-        self._hashed = Fact("approx_prefix_chain", "blocks", "index and block hashes, from produce to picked")
-        self._sizes = np.zeros(0, np.float32)
-        self._counts = np.zeros(0, np.float32)
+        self._hashes_key = RequestAttribute(
+            "approx_prefix_chain", "blocks", "index and block hashes, from produce to picked"
+        )
+        self._block_sizes = np.zeros(0, np.float32)
+        self._block_counts = np.zeros(0, np.float32)
         self._capacities: dict[int, int] = {}
-        self._seen = b""
-        self._hit_ratio = Histogram(RATIO_BOUNDS)
-        self._hit_bytes = Histogram(BYTES_BOUNDS)
-        self._use_block(max(self.block_size_tokens, self.block_size))
+        self._last_reported = b""
+        self._hit_ratio = BucketHistogram(RATIO_BOUNDS)
+        self._hit_bytes = BucketHistogram(BYTES_BOUNDS)
+        self._set_block_tokens(max(self.block_size_tokens, self.block_size))
 
-    def wants(self) -> tuple[Need, ...]:
-        return self.needs if self.auto_tune else (PROMPT,)
+    def wants(self) -> tuple[DataKey, ...]:
+        return self.consumes if self.auto_tune else (PROMPT,)
 
-    def produce(self, request: Request, endpoints: Endpoints) -> Produced:
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         if self.auto_tune:
-            self._learn(endpoints)
-        prompt: Prompt | None = request[PROMPT]
-        hashes: Chain = []
+            self._update_block_geometry(endpoints)
+        prompt: TokenizedPrompt | None = request[PROMPT]
+        hashes: BlockHashes = []
         if prompt is not None:
-            block_bytes = self._block * prompt.width
-            hashes = chain(prompt.data, block_bytes, self._most, request.target_model, request.cache_salt)
-        request.facts[self._hashed] = (self._index, hashes)
+            block_bytes = self._block_tokens * prompt.bytes_per_token
+            hashes = hash_prompt_blocks(
+                prompt.data, block_bytes, self._max_blocks, request.target_model, request.cache_salt
+            )
+        request.attributes[self._hashes_key] = (self._index, hashes)
         return {
-            PREFIX_BLOCKS: self._index.matches(hashes, endpoints.slots),
-            PREFIX_INFO: PrefixInfo(len(hashes), self._block),
+            PREFIX_MATCH_BLOCKS: self._index.match_lengths(hashes, endpoints.slots),
+            PREFIX_MATCH_INFO: PrefixMatchInfo(len(hashes), self._block_tokens),
         }
 
-    def picked(self, request: Request, chosen: Mapping[str, int]) -> None:
+    def pre_request(self, request: Request, chosen: Mapping[str, int]) -> None:
         """The first profile's endpoint (the primary one) and the prefill profile's will hold the prompt."""
-        index, hashes = request.facts.get(self._hashed, (self._index, ()))
+        index, hashes = request.attributes.get(self._hashes_key, (self._index, ()))
         if not hashes or not chosen:
             return
         primary = next(iter(chosen.values()))
-        matched = index.touch(primary, hashes, self._capacity(primary))
-        prompt: Prompt = request.facts[PROMPT]
+        matched = index.touch(primary, hashes, self._capacity_of(primary))
+        prompt: TokenizedPrompt = request.attributes[PROMPT]
         self._hit_ratio.observe(matched / len(hashes))
-        self._hit_bytes.observe(min(matched * self._block * prompt.width, len(prompt.data)))
-        prefill = chosen.get(PREFILL, primary)
+        self._hit_bytes.observe(min(matched * self._block_tokens * prompt.bytes_per_token, len(prompt.data)))
+        prefill = chosen.get(PREFILL_PROFILE, primary)
         if prefill != primary:
-            index.touch(prefill, hashes, self._capacity(prefill))
+            index.touch(prefill, hashes, self._capacity_of(prefill))
 
-    def forgotten(self, slot: int) -> None:
+    def endpoint_removed(self, slot: int) -> None:
         """The endpoint at this slot left the pool."""
-        self._index.forget(slot)
-        self._seen = b""
+        self._index.remove_slot(slot)
+        self._last_reported = b""
         self._capacities.clear()
-        if slot < len(self._sizes):
-            self._sizes[slot] = self._counts[slot] = 0
+        if slot < len(self._block_sizes):
+            self._block_sizes[slot] = self._block_counts[slot] = 0
 
-    def stats(self) -> PrefixStats:
+    def stats(self) -> PrefixCacheStats:
         """Numbers for metrics; the histograms are live."""
-        return PrefixStats(len(self._index), self._hit_ratio, self._hit_bytes)
+        return PrefixCacheStats(len(self._index), self._hit_ratio, self._hit_bytes)
 
-    def _use_block(self, tokens: int) -> None:
-        self._block = max(tokens, SMALLEST_BLOCK)
-        by_tokens = self.max_prefix_tokens_to_match // self._block
-        self._most = by_tokens if self.max_prefix_tokens_to_match else self.max_prefix_blocks_to_match
+    def _set_block_tokens(self, tokens: int) -> None:
+        self._block_tokens = max(tokens, MIN_BLOCK_TOKENS)
+        by_tokens = self.max_prefix_tokens_to_match // self._block_tokens
+        self._max_blocks = by_tokens if self.max_prefix_tokens_to_match else self.max_prefix_blocks_to_match
 
-    def _capacity(self, slot: int) -> int:
+    def _capacity_of(self, slot: int) -> int:
         capacity = self._capacities.get(slot)
         if capacity is None:
-            capacity = self._capacities[slot] = self._counted_capacity(slot)
+            capacity = self._capacities[slot] = self._compute_capacity(slot)
         return capacity
 
-    def _counted_capacity(self, slot: int) -> int:
-        if slot < len(self._sizes):
-            tokens = float(self._sizes[slot]) * float(self._counts[slot])
+    def _compute_capacity(self, slot: int) -> int:
+        if slot < len(self._block_sizes):
+            tokens = float(self._block_sizes[slot]) * float(self._block_counts[slot])
             if tokens > 0:
-                return max(int(tokens) // self._block, 1)
+                return max(int(tokens) // self._block_tokens, 1)
         return self.lru_capacity_per_server
 
-    def _learn(self, endpoints: Endpoints) -> None:
+    def _update_block_geometry(self, endpoints: Endpoints) -> None:
         """Block sizes and counts as reported; those of endpoints not seen at present are remembered."""
         memo = endpoints.memo
         if memo is not None:
             if self in memo:
                 return
-            memo[self] = endpoints[BLOCK_SIZE]
-        slots, sizes, counts = endpoints.slots, endpoints[BLOCK_SIZE], endpoints[BLOCK_COUNT]
+            memo[self] = endpoints[KV_BLOCK_SIZE]
+        slots, sizes, counts = endpoints.slots, endpoints[KV_BLOCK_SIZE], endpoints[KV_BLOCK_COUNT]
         seen = slots.tobytes() + sizes.tobytes() + counts.tobytes()
-        if seen == self._seen:
+        if seen == self._last_reported:
             return
-        self._seen = seen
+        self._last_reported = seen
         self._capacities.clear()
-        self._remember(int(slots.max(initial=-1)) + 1)
+        self._grow_to(int(slots.max(initial=-1)) + 1)
         known = counts > 0
-        self._counts[slots[known]] = counts[known]
+        self._block_counts[slots[known]] = counts[known]
         known = sizes > 0
-        before: NDArray[np.float32] = self._sizes[slots[known]]
+        before: NDArray[np.float32] = self._block_sizes[slots[known]]
         if np.array_equal(before, sizes[known]):
             return
-        self._sizes[slots[known]] = sizes[known]
-        reported, votes = np.unique(self._sizes[self._sizes > 0], return_counts=True)
-        block = self._block
-        self._use_block(int(reported[np.argmax(votes)]))
-        if self._block != block:
+        self._block_sizes[slots[known]] = sizes[known]
+        reported, votes = np.unique(self._block_sizes[self._block_sizes > 0], return_counts=True)
+        block = self._block_tokens
+        self._set_block_tokens(int(reported[np.argmax(votes)]))
+        if self._block_tokens != block:
             self._index = PrefixIndex()
 
-    def _remember(self, slots: int) -> None:
-        more = slots - len(self._sizes)
+    def _grow_to(self, slots: int) -> None:
+        more = slots - len(self._block_sizes)
         if more > 0:
-            self._sizes = np.concatenate((self._sizes, np.zeros(more, np.float32)))
-            self._counts = np.concatenate((self._counts, np.zeros(more, np.float32)))
+            self._block_sizes = np.concatenate((self._block_sizes, np.zeros(more, np.float32)))
+            self._block_counts = np.concatenate((self._block_counts, np.zeros(more, np.float32)))

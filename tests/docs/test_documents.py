@@ -10,7 +10,7 @@ import pytest
 
 from epp.api import Scorer
 from epp.cli.flags import LLM_D_FLAGS, OWN_FLAGS, add_arguments
-from epp.testing import check_scorer, endpoints, request
+from epp.testing import build_endpoints, build_request, check_scorer
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,7 +32,7 @@ def test_the_scorer_of_the_readme_works_as_shown() -> None:
     shown: dict[str, type[Scorer]] = {}
     exec(source[1], shown)
     scorer = shown["ShortQueue"]()
-    assert scorer.score(request(), endpoints(waiting=[0, 4, 8])).tolist() == [1.0, 0.5, 0.0]
+    assert scorer.score(build_request(), build_endpoints(waiting=[0, 4, 8])).tolist() == [1.0, 0.5, 0.0]
     check_scorer(scorer)
 
 

@@ -17,13 +17,13 @@ import pytest
 import pytest_asyncio
 
 from epp.clock import SystemClock
-from epp.gateway.net import bound_socket
+from epp.gateway.net import bind_socket
 from epp.pb import ext_proc_pb2 as pb
 from epp.pb import health_pb2
 from epp.pb.core_pb2 import HeaderMap, HeaderValue
-from epp.sim.engine import EngineConfig
-from epp.sim.fleet import Fleet
-from epp.sim.hardware import PRESETS
+from epp.sim.engine import SimEngineConfig
+from epp.sim.fleet import SimFleet
+from epp.sim.hardware import HARDWARE_PRESETS
 from tests.speech import librivox
 from tests.transcribing import joined
 
@@ -35,7 +35,7 @@ class Picker:
     """One `epp serve` process; `async with` ends it."""
 
     def __init__(self, folder: Path, *flags: str, tls: ssl.SSLContext | None = None) -> None:
-        self._kept = [bound_socket("127.0.0.1", 0, "") for _ in range(3)]
+        self._kept = [bind_socket("127.0.0.1", 0, "") for _ in range(3)]
         self.grpc, self.health, self.metrics = (sock.getsockname()[1] for sock in self._kept)
         self.log = folder / f"epp-{self.grpc}.log"
         ports = [f"--grpc-port={self.grpc}", f"--grpc-health-port={self.health}", f"--metrics-port={self.metrics}"]
@@ -153,10 +153,10 @@ async def health_of(port: int, service: str) -> int:
 
 
 @pytest_asyncio.fixture
-async def fleet() -> AsyncIterator[Fleet]:
+async def fleet() -> AsyncIterator[SimFleet]:
     """Three simulated model servers."""
-    config = EngineConfig(hardware=PRESETS["fast"], num_gpu_blocks=500)
-    async with Fleet(config, SystemClock(), ports=[0, 0, 0]) as running:
+    config = SimEngineConfig(hardware=HARDWARE_PRESETS["fast"], num_gpu_blocks=500)
+    async with SimFleet(config, SystemClock(), ports=[0, 0, 0]) as running:
         yield running
 
 

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from epp_batch import timeline
-from epp_batch.output_folder import Folder
+from epp_batch.output_folder import OutputFolder
 from epp_batch.report import Report
 from tests.speech import librivox, silence
 
@@ -62,7 +62,7 @@ def test_a_run_from_audio_to_its_report(audio, tmp_path):
     assert process.wait(PATIENCE) == 1
 
     found = msgspec.json.decode(report(output, "--format", "json", "--price", "worker=0.5"), type=Report)
-    assert (found.kind, found.complete, found.recordings, found.counts["done"]) == ("local", True, 7, 5)
+    assert (found.kind, found.complete, found.recording_count, found.counts["done"]) == ("local", True, 7, 5)
     assert {trouble.stage for trouble in found.troubles} == {"probe", "transcribe"}
     assert found.audio_seconds == pytest.approx(24.7, abs=0.1)
     assert found.concurrency.peak == 2
@@ -73,7 +73,7 @@ def test_a_run_from_audio_to_its_report(audio, tmp_path):
     assert (use.device, use.count) == ("worker", 2)
     assert 0 < use.used < use.allocated
     assert use.cost == pytest.approx(use.allocated * 0.5)
-    events = timeline.read(Folder(output).events_file)
+    events = timeline.read_events(OutputFolder(output).events_file)
     assert found.makespan == pytest.approx(max(one.at for one in events) - min(one.at for one in events))
 
     told = report(output)
@@ -89,9 +89,9 @@ def test_a_run_that_was_killed_and_started_again(audio, tmp_path):
     output = tmp_path / "out"
     (audio / "quiet.wav").unlink()
     first = transcribing(audio, output)
-    events = Folder(output).events_file
+    events = OutputFolder(output).events_file
     end = time.monotonic() + PATIENCE
-    while not any(event.kind == "finished" for event in timeline.read(events)):
+    while not any(event.kind == "finished" for event in timeline.read_events(events)):
         assert time.monotonic() < end
         assert first.poll() is None
         time.sleep(0.02)
@@ -99,7 +99,7 @@ def test_a_run_that_was_killed_and_started_again(audio, tmp_path):
     first.wait(PATIENCE)
     assert transcribing(audio, output).wait(PATIENCE) == 1
     found = msgspec.json.decode(report(output, "--format", "json"), type=Report)
-    ran = Counter(event.unit for event in timeline.read(events) if event.kind == "running")
+    ran = Counter(event.unit for event in timeline.read_events(events) if event.kind == "running")
     cut = {unit for unit, times in ran.items() if times > 1}  # a worker may have finished without its parent
     assert found.complete
     assert found.counts["done"] == 5

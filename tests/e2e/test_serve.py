@@ -16,7 +16,7 @@ import pytest
 
 from epp.clock import SystemClock
 from epp.grpc import tls
-from epp.sim.fleet import Fleet
+from epp.sim.fleet import SimFleet
 
 CHAT = json.dumps({"model": "sim", "messages": [{"role": "user", "content": "hello " * 50}]}).encode()
 
@@ -64,7 +64,7 @@ def endpoint_file(targets: list[str], roles: list[str]) -> str:
 
 
 async def test_an_llm_d_configuration_scrapes_scores_and_picks_as_it_says(
-    tools: Any, fleet: Fleet, tmp_path: Path
+    tools: Any, fleet: SimFleet, tmp_path: Path
 ) -> None:
     targets = list(fleet.targets)
     endpoints, config = tmp_path / "endpoints.yaml", tmp_path / "config.yaml"
@@ -114,7 +114,7 @@ async def until_running(picker: Any, name: str, count: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_sigterm_lets_open_streams_end(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+async def test_sigterm_lets_open_streams_end(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", *(f"--endpoint={target}" for target in fleet.targets)]
     async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
         stream = tools.Stream(channel)
@@ -134,7 +134,7 @@ async def test_sigterm_lets_open_streams_end(tools: Any, fleet: Fleet, tmp_path:
 
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
 async def test_tls_with_a_certificate_of_its_own_is_the_default(
-    tools: Any, fleet: Fleet, tmp_path: Path, transport: str
+    tools: Any, fleet: SimFleet, tmp_path: Path, transport: str
 ) -> None:
     flags = [f"--transport={transport}", *(f"--endpoint={target}" for target in fleet.targets)]
     async with tools.Picker(tmp_path, *flags) as picker, await picker.secure_channel() as channel:
@@ -144,7 +144,7 @@ async def test_tls_with_a_certificate_of_its_own_is_the_default(
         assert await stream.close() is grpc.StatusCode.OK
 
 
-async def test_a_scrape_replaces_reservations(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+async def test_a_scrape_replaces_reservations(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", "--completion=scrape", *(f"--endpoint={target}" for target in fleet.targets)]
     async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
         stream = tools.Stream(channel)
@@ -157,7 +157,7 @@ async def test_a_scrape_replaces_reservations(tools: Any, fleet: Fleet, tmp_path
     assert 'llm_d_epp_request_running{fairness_id="default-flow",model_name="sim"' in page
 
 
-async def test_a_share_of_responses_is_observed(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+async def test_a_share_of_responses_is_observed(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", "--completion=access-log", "--observe-responses=1"]
     async with (
         tools.Picker(tmp_path, *flags, *(f"--endpoint={target}" for target in fleet.targets)) as picker,
@@ -199,7 +199,7 @@ async def test_no_way_to_find_endpoints_is_told_with_the_way_out() -> None:
     assert "Kubernetes" in told
 
 
-async def test_a_port_that_is_taken_is_named(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+async def test_a_port_that_is_taken_is_named(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
     taken = fleet.targets[0].rpartition(":")[2]
     code, told = await run(
         "serve",
@@ -213,7 +213,7 @@ async def test_a_port_that_is_taken_is_named(tools: Any, fleet: Fleet, tmp_path:
     assert f"--metrics-port: cannot listen on port {taken}" in told
 
 
-async def test_explain_tells_why(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
+async def test_explain_tells_why(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", *(f"--endpoint={target}" for target in fleet.targets)]
     async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
         target = tools.destination(await tools.Stream(channel).request(CHAT, **{"x-request-id": "why-1"}))
@@ -223,8 +223,10 @@ async def test_explain_tells_why(tools: Any, fleet: Fleet, tmp_path: Path) -> No
     assert "prefix-cache-scorer" in told
 
 
-async def test_the_metrics_port_speaks_tls_when_given_a_certificate(tools: Any, fleet: Fleet, tmp_path: Path) -> None:
-    chain, key = tls.self_signed(SystemClock())
+async def test_the_metrics_port_speaks_tls_when_given_a_certificate(
+    tools: Any, fleet: SimFleet, tmp_path: Path
+) -> None:
+    chain, key = tls.create_self_signed_certificate(SystemClock())
     (tmp_path / "tls.crt").write_bytes(chain)
     (tmp_path / "tls.key").write_bytes(key)
     flags = ["--secure-serving=false", f"--metrics-cert-dir={tmp_path}", f"--endpoint={fleet.targets[0]}"]
@@ -235,7 +237,7 @@ async def test_the_metrics_port_speaks_tls_when_given_a_certificate(tools: Any, 
 
 
 async def test_a_reservation_whose_end_is_lost_goes_when_the_server_is_idle(
-    tools: Any, fleet: Fleet, tmp_path: Path
+    tools: Any, fleet: SimFleet, tmp_path: Path
 ) -> None:
     flags = ["--secure-serving=false", "--completion=access-log", *(f"--endpoint={target}" for target in fleet.targets)]
     async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:

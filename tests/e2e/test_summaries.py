@@ -16,10 +16,10 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from epp_batch.output_folder import Folder, Result, load, save, write
-from epp_batch.spec import Options, Recording, Run, Task, Unit
+from epp_batch.output_folder import OutputFolder, TranscriptionResult, load_struct, save_struct, write_atomically
+from epp_batch.spec import Recording, Run, Task, TranscriptionOptions, Unit
 from epp_batch.summaries import Summary
-from epp_batch.timeline import Event, read
+from epp_batch.timeline import TimelineEvent, read_events
 from tests.gateway import epp_up, started
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(180)]
@@ -40,16 +40,16 @@ dataLayer: {{discovery: {{pluginRef: file-discovery}}}}
 """
 
 
-def transcripts(root: Path, count: int, words: int = 50) -> Folder:
+def transcripts(root: Path, count: int, words: int = 50) -> OutputFolder:
     """A folder that a run was transcribed into."""
-    folder, options, units = Folder(root), Options(), []
+    folder, options, units = OutputFolder(root), TranscriptionOptions(), []
     for number in range(count):
         name = f"call{number}"
         task = Task(recording=Recording(source=f"{name}.mp3", stems=(name,), sha256=name), model="tiny.en")
         units.append(Unit(name=f"run-{number}", tasks=(task,)))
         text = f"In quarter {number} revenue rose again. " * words
-        write(folder.path(name, "txt"), text.encode())
-        result = Result(
+        write_atomically(folder.path(name, "txt"), text.encode())
+        result = TranscriptionResult(
             key=task.key(options),
             source=task.recording.source,
             sha256=name,
@@ -58,7 +58,7 @@ def transcripts(root: Path, count: int, words: int = 50) -> Folder:
             audio_seconds=1.0,
             files={"txt": len(text)},
         )
-        save(folder.path(name, "done.json"), result)
+        save_struct(folder.path(name, "done.json"), result)
     folder.save_run(Run(name="run", output=str(root), options=options, units=tuple(units)))
     return folder
 
@@ -69,14 +69,14 @@ async def command(*words: str) -> Process:
     )
 
 
-async def events(process: Process) -> AsyncIterator[Event]:
+async def events(process: Process) -> AsyncIterator[TimelineEvent]:
     assert process.stdout is not None
     async for line in process.stdout:
-        yield msgspec.json.decode(line, type=Event)
+        yield msgspec.json.decode(line, type=TimelineEvent)
 
 
-def summary(folder: Folder, stem: str) -> Summary:
-    found = load(folder.path(stem, "summary.json"), Summary)
+def summary(folder: OutputFolder, stem: str) -> Summary:
+    found = load_struct(folder.path(stem, "summary.json"), Summary)
     assert found is not None
     return found
 
@@ -98,7 +98,7 @@ async def test_a_folder_is_summarised_once_through_the_gateway(tmp_path: Path) -
         assert made.trim is not None
         assert made.trim.to_tokens == made.prompt_tokens <= 4096 - 16 < made.trim.from_tokens
         assert UUID(made.request_id), "the gateway's own, for epp explain"
-    kinds = [event.kind for event in read(folder.events_file)]
+    kinds = [event.kind for event in read_events(folder.events_file)]
     assert sorted(set(kinds)) == ["first-token", "summarized", "summarizing"]
     assert kinds.count("summarized") == 12
 
@@ -166,12 +166,12 @@ async def test_the_demo_goes_from_speech_to_a_report(tmp_path: Path) -> None:
     process = await command("demo", f"--output={tmp_path}", "--max-tokens=24")
     output, errors = await process.communicate()
     assert process.returncode == 0, output.decode() + errors.decode()
-    folder = Folder(tmp_path / "transcripts")
-    run = folder.run()
-    for task in run.tasks():
-        assert folder.finished(task, run.options) is not None
+    folder = OutputFolder(tmp_path / "transcripts")
+    run = folder.load_run()
+    for task in run.list_tasks():
+        assert folder.find_finished_result(task, run.options) is not None
         assert summary(folder, task.stem).completion_tokens == 24
-    told = read(folder.events_file)
+    told = read_events(folder.events_file)
     assert min(e.at for e in told if e.kind == "summarized") < max(e.at for e in told if e.kind == "finished")
     words = set(re.findall(r"\w+", folder.path("meridian-steel", "txt").read_text().lower()))
     assert {"steel", "furnace", "dividend", "europe"} <= words

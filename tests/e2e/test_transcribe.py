@@ -16,10 +16,10 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from epp.clock import SystemClock
 from epp_batch import timeline
-from epp_batch.errors import Kind
-from epp_batch.local.worker_process import Worker
-from epp_batch.output_folder import Folder
-from epp_batch.spec import ORDER_VARIABLE, Order
+from epp_batch.errors import FailureKind
+from epp_batch.local.worker_process import WorkerProcess
+from epp_batch.output_folder import OutputFolder
+from epp_batch.spec import WORK_ORDER_VARIABLE, WorkOrder
 from tests.speech import librivox, silence
 from tests.transcribing import COMMAND, FAST, PATIENCE, children, lines, order, running, transcribe, under_way, until
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(400)
 @pytest.fixture(scope="module")
 def whole(long, tmp_path_factory):
     """Its transcript, made in one go."""
-    folder = Folder(tmp_path_factory.mktemp("whole") / "out")
+    folder = OutputFolder(tmp_path_factory.mktemp("whole") / "out")
     with running("worker", env=order(folder, long)) as process:
         assert process.wait(PATIENCE) == 0
     return folder
@@ -50,14 +50,14 @@ def audio(tmp_path):
 
 
 def test_a_folder_of_speech_good_and_bad(audio, tmp_path):
-    folder = Folder(tmp_path / "out")
+    folder = OutputFolder(tmp_path / "out")
     first = transcribe(audio, "-o", folder.root)
     assert first.returncode == 1
     for name, stage in (("quiet.wav", "transcribe"), ("noise.mp3", "probe"), ("empty.wav", "probe")):
         told = [line for line in first.stderr.splitlines() if line.startswith(f"{audio / name}: {stage}: ")]
         assert len(told) == 1
         assert "; " in told[0]
-        assert folder.failure(name.split(".")[0]).permanent
+        assert folder.load_failure(name.split(".")[0]).permanent
     normal = EnglishTextNormalizer()
     said = {source.stem: normal(text) for source, text in librivox()}
     heard = {stem: normal(folder.path(stem, "txt").read_text()) for stem in said}
@@ -69,7 +69,7 @@ def test_a_folder_of_speech_good_and_bad(audio, tmp_path):
     assert second.returncode == 1
     assert second.stderr.splitlines()[-3:] == first.stderr.splitlines()[-3:]
     assert {path: path.stat().st_mtime_ns for path in folder.root.glob("*.done.json")} == before
-    events = timeline.read(folder.events_file)
+    events = timeline.read_events(folder.events_file)
     assert [event.kind for event in events if event.unit == events[-1].unit] == [
         "created", "admitted", "running", events[-1].kind,
     ]  # fmt: skip
@@ -77,7 +77,7 @@ def test_a_folder_of_speech_good_and_bad(audio, tmp_path):
 
 def test_a_worker_hears_a_signal_that_another_of_its_threads_takes(long, tmp_path):
     """As the kernel gives it to any of them when the process was stopped as it came."""
-    folder = Folder(tmp_path / "out")
+    folder = OutputFolder(tmp_path / "out")
     with running("worker", env=order(folder, long)) as process:
         until(lambda: under_way(folder, "long"), "a first batch")
         other = max(int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir())
@@ -87,7 +87,7 @@ def test_a_worker_hears_a_signal_that_another_of_its_threads_takes(long, tmp_pat
 
 
 def test_a_worker_that_is_told_twice_leaves_at_once(long, tmp_path):
-    folder = Folder(tmp_path / "out")
+    folder = OutputFolder(tmp_path / "out")
     with running("worker", env=order(folder, long)) as process:
         until(lambda: under_way(folder, "long"), "a first batch")
         process.send_signal(signal.SIGINT)
@@ -99,17 +99,17 @@ def test_a_worker_that_is_told_twice_leaves_at_once(long, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_worker_that_is_ended_halfway_goes_on_where_it_was(long, whole, tmp_path, number, code):
-    halved = Folder(tmp_path / "halved")
+    halved = OutputFolder(tmp_path / "halved")
     with running("worker", env=order(halved, long)) as process:
         until(lambda: under_way(halved, "long"), "a first batch")
         process.send_signal(number)
         assert process.wait(PATIENCE) == code
         assert "result" not in process.stdout.read()
-    assert halved.failure("long") is None
+    assert halved.load_failure("long") is None
     with running("worker", env=order(halved, long)) as process:
         assert process.wait(PATIENCE) == 0
         said = lines(process.stdout.read())
-    result = halved.result("long")
+    result = halved.load_result("long")
     assert result.attempts == 2
     assert 0 < result.resumed_at < result.audio_seconds
     assert said[1]["progress"] == pytest.approx(result.resumed_at, abs=0.001)
@@ -121,7 +121,7 @@ def test_a_worker_that_is_ended_halfway_goes_on_where_it_was(long, whole, tmp_pa
 
 
 def test_a_process_that_dies_takes_one_recording_with_it(long, tmp_path):
-    folder = Folder(tmp_path / "out")
+    folder = OutputFolder(tmp_path / "out")
     short = librivox()[1][0]
     arguments = ("transcribe", long, short, "-o", folder.root, *FAST, "--processes", 1)
     with running(*arguments) as process:
@@ -130,29 +130,31 @@ def test_a_process_that_dies_takes_one_recording_with_it(long, tmp_path):
         os.kill(child, signal.SIGKILL)
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
-    assert f"{long}: transcribe: the worker was killed by SIGKILL; {Kind.KILLED.remedy}" in errors.splitlines()
-    assert folder.failure("long").kind == "killed"
-    assert folder.result(short.stem) is not None
+    assert f"{long}: transcribe: the worker was killed by SIGKILL; {FailureKind.KILLED.remedy}" in errors.splitlines()
+    assert folder.load_failure("long").kind == "killed"
+    assert folder.load_result(short.stem) is not None
     assert transcribe(*arguments[1:]).returncode == 0
-    assert folder.result("long").attempts == 2
-    assert folder.result("long").resumed_at > 0
-    assert folder.failure("long") is None
+    assert folder.load_result("long").attempts == 2
+    assert folder.load_result("long").resumed_at > 0
+    assert folder.load_failure("long") is None
 
 
 def test_a_failure_beside_it_fails_no_good_recording(tmp_path):
     quiet, speech = silence(3, tmp_path / "quiet.wav"), librivox()[0][0]
     done = transcribe(quiet, speech, "--output", tmp_path / "out", "--processes", 2, "--order", "submission", *FAST)
     assert done.returncode == 1, done.stderr
-    ends = {event.unit: event.kind for event in timeline.read(Folder(tmp_path / "out").events_file)}
+    ends = {event.unit: event.kind for event in timeline.read_events(OutputFolder(tmp_path / "out").events_file)}
     assert sorted(ends.values()) == ["failed", "finished"]
 
 
 async def test_a_process_that_died_idle_is_replaced(tmp_path):
-    folder, worker = Folder(tmp_path / "out"), Worker(0, tmp_path / "worker.log", {}, SystemClock())
-    orders = [msgspec.json.decode(order(folder, source)[ORDER_VARIABLE], type=Order) for source, _ in librivox()[1:3]]
+    folder, worker = OutputFolder(tmp_path / "out"), WorkerProcess(0, tmp_path / "worker.log", {}, SystemClock())
+    orders = [
+        msgspec.json.decode(order(folder, source)[WORK_ORDER_VARIABLE], type=WorkOrder) for source, _ in librivox()[1:3]
+    ]
     results, before = [], set(children(os.getpid()))
     for wanted in orders:
-        results += [line.result async for line in worker.lines(wanted) if line.result is not None]
+        results += [line.result async for line in worker.run_order(wanted) if line.result is not None]
         (child,) = set(children(os.getpid())) - before
         os.kill(child, signal.SIGKILL)
     await worker.close()
@@ -160,7 +162,7 @@ async def test_a_process_that_died_idle_is_replaced(tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_done(long, tmp_path):
-    folder = Folder(tmp_path / "out")
+    folder = OutputFolder(tmp_path / "out")
     arguments = ("transcribe", long, "-o", folder.root, *FAST)
     with running(*arguments) as process:
         until(lambda: under_way(folder, "long"), "a first batch")
@@ -170,24 +172,24 @@ def test_ctrl_c_keeps_what_is_done(long, tmp_path):
         assert process.returncode == 130
     assert errors.splitlines()[-1] == "epp-batch transcribe: stopped; the same command goes on"
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-    assert timeline.read(folder.events_file)[-1].kind == "cancelled"
+    assert timeline.read_events(folder.events_file)[-1].kind == "cancelled"
     assert transcribe(*arguments[1:]).returncode == 0
-    assert folder.result("long").resumed_at > 0
+    assert folder.load_result("long").resumed_at > 0
 
 
 def test_workers_do_not_outlive_their_command(long, tmp_path):
-    folder = Folder(tmp_path / "out")
+    folder = OutputFolder(tmp_path / "out")
     with running("transcribe", long, "-o", folder.root, *FAST) as process:
         until(lambda: under_way(folder, "long"), "a first batch")
         (child,) = children(process.pid)
         process.kill()
         process.wait()
     until(lambda: not Path(f"/proc/{child}").exists(), "the end of the worker")
-    assert folder.failure("long") is None
+    assert folder.load_failure("long") is None
 
 
 def test_a_second_command_in_the_same_folder_waits_for_no_one(long, tmp_path):
-    folder = Folder(tmp_path / "out")
+    folder = OutputFolder(tmp_path / "out")
     with running("transcribe", long, "-o", folder.root) as process:
         until(folder.run_file.exists, "the first command's run")
         second = transcribe(long, "-o", folder.root)
@@ -204,7 +206,7 @@ def test_a_worker_without_its_order():
 
 
 def test_an_order_of_another_version(tmp_path):
-    environment = {**os.environ, ORDER_VARIABLE: '{"run": "r"}'}
+    environment = {**os.environ, WORK_ORDER_VARIABLE: '{"run": "r"}'}
     ended = subprocess.run(
         (*COMMAND, "worker"), capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment
     )

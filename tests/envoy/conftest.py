@@ -16,12 +16,12 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from epp.address import join_address
+from epp.address import join_host_port
 from epp.clock import SystemClock
 from epp.gateway import programs
-from epp.gateway.envoy_bootstrap import EnvoySettings, bootstrap
-from epp.gateway.gateway import Gateway, UpSettings
-from epp.gateway.net import bound_socket
+from epp.gateway.envoy_bootstrap import EnvoySettings, build_bootstrap
+from epp.gateway.gateway import Gateway, GatewaySettings
+from epp.gateway.net import bind_socket
 from epp.gateway.supervisor import Supervisor
 
 
@@ -52,7 +52,7 @@ class Backend:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, 0).start()
-        self.target = join_address(host, self._runner.addresses[0][1])
+        self.target = join_host_port(host, self._runner.addresses[0][1])
 
     async def close(self) -> None:
         if self._runner is not None:
@@ -114,10 +114,10 @@ class Lab:
         return started
 
     async def gateway(self, *backends: Backend, **settings: Any) -> Gateway:
-        """`epp up` in front of these backends, on free ports; settings are those of `UpSettings`."""
+        """`epp up` in front of these backends, on free ports; settings are those of `GatewaySettings`."""
         known = tuple(backend.target for backend in backends)
         chosen = {"port": 0, "metrics_port": 0, "endpoints": known, **settings}
-        return await self._stack.enter_async_context(Gateway(UpSettings(**chosen)))
+        return await self._stack.enter_async_context(Gateway(GatewaySettings(**chosen)))
 
     async def discovering(self, *backends: Backend, **settings: Any) -> tuple[Gateway, Callable[..., None]]:
         """A gateway whose endpoints only the picker knows, from a file; and what rewrites that file."""
@@ -146,15 +146,15 @@ class Lab:
         """An Envoy whose picker is not there; its url, with the admin page's address after a blank."""
         ports = []
         for _ in range(3):
-            sock = self._stack.enter_context(bound_socket("127.0.0.1", 0, ""))
+            sock = self._stack.enter_context(bind_socket("127.0.0.1", 0, ""))
             ports.append(sock.getsockname()[1])
         known = tuple(backend.target for backend in backends)
-        chosen = {"port": ports[0], "admin_port": ports[1], "picker": f"127.0.0.1:{ports[2]}", "endpoints": known}
+        addresses = {"port": ports[0], "admin_port": ports[1], "picker_address": f"127.0.0.1:{ports[2]}"}
         path = self._folder / f"envoy-{ports[0]}.json"
-        path.write_text(json.dumps(bootstrap(EnvoySettings(**{**chosen, **settings}))))
+        path.write_text(json.dumps(build_bootstrap(EnvoySettings(**{**addresses, "endpoints": known, **settings}))))
         supervisor = Supervisor(self._folder, SystemClock(), print)
         self._stack.push_async_callback(supervisor.close)
-        await supervisor.start(programs.envoy(UpSettings(), path, ports[1]))
+        await supervisor.start(programs.build_envoy_program(GatewaySettings(), path, ports[1]))
         return f"http://127.0.0.1:{ports[0]} 127.0.0.1:{ports[1]}"
 
     async def complete(self, gateway: Gateway | str, body: Any = None, **headers: str) -> tuple[int, Any]:

@@ -16,14 +16,14 @@ from aiohttp import web
 
 from epp.clock import SystemClock
 from epp.extproc import handler
-from epp.extproc.session import Limits
+from epp.extproc.session import RequestLimits
 from epp.gateway import programs
-from epp.gateway.envoy_bootstrap import EnvoySettings, bootstrap
-from epp.gateway.gateway import UpSettings
-from epp.gateway.net import bound_socket
+from epp.gateway.envoy_bootstrap import EnvoySettings, build_bootstrap
+from epp.gateway.gateway import GatewaySettings
+from epp.gateway.net import bind_socket
 from epp.gateway.supervisor import Supervisor
-from epp.grpc.server import NativeServer
-from epp.requestcontrol.interfaces import Head, Route
+from epp.grpc.server import GrpcServer
+from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision
 from epp.tasks import Tasks
 
 ALL = {
@@ -43,30 +43,30 @@ class Picker:
     target: str
     observe: bool = True
     delay: float = 0.0
-    asked: list[tuple[Head, bytes]] = field(default_factory=list)
+    asked: list[tuple[RequestHeaders, bytes]] = field(default_factory=list)
     data: bytes = b""
     statuses: list[int] = field(default_factory=list)
     ends: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
-    def decide(self, head: Head, body: bytes) -> Any:
+    def route_request(self, head: RequestHeaders, body: bytes) -> Any:
         self.asked.append((head, body))
-        route = Route(self.target, self, self.observe)
+        route = RoutingDecision(self.target, self, self.observe)
         return self._later(route) if self.delay else route
 
-    async def _later(self, route: Route) -> Route:
+    async def _later(self, route: RoutingDecision) -> RoutingDecision:
         await asyncio.sleep(self.delay)
         return route
 
-    def served(self, target: str) -> None:
+    def on_served_by(self, target: str) -> None:
         assert target == self.target
 
-    def response_started(self, status: int, headers: Mapping[str, str]) -> None:
+    def on_response_headers(self, status: int, headers: Mapping[str, str]) -> None:
         self.statuses.append(status)
 
-    def response_data(self, data: bytes) -> None:
+    def on_response_body(self, data: bytes) -> None:
         self.data += data
 
-    def ended(self, cause: str) -> None:
+    def finalize(self, cause: str) -> None:
         self.ends.put_nowait(cause)
 
     async def end(self) -> str:
@@ -80,11 +80,11 @@ class Edge:
 
     url: str
     picker: Picker
-    server: NativeServer
+    server: GrpcServer
 
     async def streaming(self) -> None:
         """A stream is open."""
-        await self._until(lambda: self.server.streams.open > 0, "no stream is opened")
+        await self._until(lambda: self.server.rpc_stats.open_rpcs > 0, "no stream is opened")
 
     async def asked(self) -> None:
         """The picker has been asked."""
@@ -92,7 +92,7 @@ class Edge:
 
     async def quiet(self) -> None:
         """No stream is open."""
-        await self._until(lambda: not self.server.streams.open, "streams stay open")
+        await self._until(lambda: not self.server.rpc_stats.open_rpcs, "streams stay open")
 
     async def _until(self, holds: Callable[[], bool], otherwise: str) -> None:
         for _ in range(400):
@@ -134,7 +134,7 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
 @asynccontextmanager
 async def edge(
     folder: Path, *, observe: bool = True, delay: float = 0.0, change: Callable[[dict[str, Any]], None] | None = None,
-    limits: Limits | None = None, **modes: str,
+    limits: RequestLimits | None = None, **modes: str,
 ) -> AsyncIterator[Edge]:  # fmt: skip
     """Envoy with these processing modes; `change` gets the configuration of the connection manager."""
     app = web.Application(client_max_size=1 << 30)
@@ -142,14 +142,18 @@ async def edge(
     tasks = Tasks("edge")
     async with serving(app) as target:
         picker = Picker(target, observe, delay)
-        server = NativeServer(handler.methods(picker, tasks, limits or Limits(), 10.0), SystemClock())
+        server = GrpcServer(handler.ext_proc_methods(picker, tasks, limits or RequestLimits(), 10.0), SystemClock())
         await server.start("127.0.0.1", 0)
-        kept = [bound_socket("127.0.0.1", 0, "") for _ in range(2)]
+        kept = [bind_socket("127.0.0.1", 0, "") for _ in range(2)]
         port, admin = (sock.getsockname()[1] for sock in kept)
         settings = EnvoySettings(
-            port=port, admin_port=admin, picker=f"127.0.0.1:{server.port}", endpoints=(target,), completion="extproc"
+            port=port,
+            admin_port=admin,
+            picker_address=f"127.0.0.1:{server.port}",
+            endpoints=(target,),
+            completion="extproc",
         )
-        config = bootstrap(settings)
+        config = build_bootstrap(settings)
         # no health checks: what is served here is one method
         config["static_resources"]["clusters"][1].pop("health_checks")
         (chain,) = config["static_resources"]["listeners"][0]["filter_chains"]
@@ -165,7 +169,7 @@ async def edge(
         path.write_text(json.dumps(config))
         supervisor = Supervisor(folder, SystemClock(), print)
         try:
-            await supervisor.start(programs.envoy(UpSettings(), path, admin))
+            await supervisor.start(programs.build_envoy_program(GatewaySettings(), path, admin))
             yield Edge(f"http://127.0.0.1:{port}", picker, server)
         finally:
             await supervisor.close()

@@ -47,7 +47,7 @@ async def test_observed_events_pass_one_by_one(lab, mode, shape):
 @pytest.mark.parametrize("share", [0.0, 0.5])
 async def test_answers_arrive_whole_and_are_counted_whether_observed_or_not(lab, share):
     backends = await lab.backends(2)
-    gateway = await lab.gateway(*backends, completion="access-log", observe=share)
+    gateway = await lab.gateway(*backends, completion="access-log", observe_responses=share)
     bodies = [json.dumps({"model": "m", "prompt": "p" * size}).encode() for size in (10, 5_000, 150_000) * 60]
     answers = await asyncio.gather(*(lab.complete(gateway, body) for body in bodies))
     digests = [hashlib.sha256(body).hexdigest() for body in bodies]

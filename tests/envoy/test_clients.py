@@ -10,8 +10,8 @@ from aiohttp import web
 
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
 async def test_the_openai_client_streams_through_the_gateway(lab, transport):
-    gateway = await lab.gateway(sim=2, transport=transport)
-    assert await gateway.model() == "sim"
+    gateway = await lab.gateway(sim_servers=2, transport=transport)
+    assert await gateway.fetch_model_name() == "sim"
     async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0) as client:
         assert [model.id async for model in client.models.list()] == ["sim"]
         stream = await client.chat.completions.create(
@@ -26,7 +26,7 @@ async def test_the_openai_client_streams_through_the_gateway(lab, transport):
         assert any(chunk.choices and chunk.choices[0].finish_reason == "length" for chunk in chunks)
         whole = await client.completions.create(model="sim", prompt="Once upon a time", max_tokens=5)
         assert whole.usage.completion_tokens == 5
-    assert gateway.serving == {"sim": True, "picker": True, "envoy": True}
+    assert gateway.readiness == {"sim": True, "picker": True, "envoy": True}
 
 
 async def test_a_websocket_goes_to_one_server_and_back(lab):

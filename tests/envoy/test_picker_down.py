@@ -20,8 +20,8 @@ async def test_killing_the_picker_truncates_none_of_100_open_answers(lab, shape)
         backend.let_go.clear()
     answers = [await lab.stream(gateway) for _ in range(STREAMS)]
     await asyncio.gather(*(answer.content.readline() for answer in answers))
-    killed = gateway.kill_picker()
-    await gateway.picker_serves(other_than=killed)
+    killed = gateway.signal_picker()
+    await gateway.wait_for_picker(other_than=killed)
     for backend in backends:
         backend.let_go.set()
     texts = await asyncio.gather(*(answer.text() for answer in answers))
@@ -34,7 +34,7 @@ async def test_with_completion_by_extproc_a_killed_picker_truncates_what_it_watc
     backend.let_go.clear()
     async with lab.stream(gateway) as answer:
         await answer.content.readline()
-        await gateway.picker_serves(other_than=gateway.kill_picker())
+        await gateway.wait_for_picker(other_than=gateway.signal_picker())
         backend.let_go.set()
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.text()
@@ -44,7 +44,7 @@ async def test_with_completion_by_extproc_a_killed_picker_truncates_what_it_watc
 async def test_requests_that_come_while_the_picker_restarts_wait_for_it(lab, shape):
     backends = await lab.backends(2)
     gateway = await lab.gateway(*backends, shape=shape)
-    killed = gateway.kill_picker()
+    killed = gateway.signal_picker()
     small = [lab.complete(gateway, {"model": "m", "prompt": "p" * size}) for size in (10, 1_000, 50_000)]
     asked = [asyncio.create_task(one) for one in small]
 
@@ -55,7 +55,7 @@ async def test_requests_that_come_while_the_picker_restarts_wait_for_it(lab, sha
     # Envoy cannot replay these: one that is at the picker when it dies is lost, one that comes later is not.
     large = [lab.complete(gateway, {"model": "m", "prompt": "p" * 400_000}) for _ in range(20)]
     asked += [asyncio.create_task(one) for one in large]
-    await gateway.picker_serves(other_than=killed)
+    await gateway.wait_for_picker(other_than=killed)
     answers = await asyncio.gather(*asked)
     assert {status for status, _ in answers} == {200}
     assert all(seen["headers"]["x-gateway-destination-endpoint"] == seen["who"] for _, seen in answers)
@@ -63,7 +63,7 @@ async def test_requests_that_come_while_the_picker_restarts_wait_for_it(lab, sha
 
 async def test_a_picker_that_hangs_is_bounded_by_the_idle_timeout(lab):
     gateway = await lab.gateway(*await lab.backends(1), idle_timeout=1.0)
-    gateway.kill_picker(signal.SIGSTOP)
+    gateway.signal_picker(signal.SIGSTOP)
     status, text = await lab.complete(gateway)
     assert (status, text) == (504, "stream timeout")
 

@@ -9,15 +9,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from epp.extproc.session import Limits
-from epp.gateway.envoy_bootstrap import typed
+from epp.extproc.session import RequestLimits
+from epp.gateway.envoy_bootstrap import pack_any
 
 from .edge import edge, post
 
 MODES = ["NONE", "STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "FULL_DUPLEX_STREAMED"]
 ABORT = {
     "name": "abort",
-    "typed_config": typed(
+    "typed_config": pack_any(
         "envoy.extensions.filters.http.fault.v3.HTTPFault",
         abort={"header_abort": {}, "percentage": {"numerator": 100}},
     ),
@@ -120,7 +120,7 @@ async def test_a_client_that_leaves_while_the_answer_is_awaited(tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_body_above_the_limit(tmp_path, mode):
-    async with edge(tmp_path, limits=Limits(body=100_000), request_body_mode=mode) as at:
+    async with edge(tmp_path, limits=RequestLimits(max_body_bytes=100_000), request_body_mode=mode) as at:
 
         async def pieces() -> AsyncIterator[bytes]:
             for _ in range(30):

@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
 async def test_the_picker_may_be_reached_by_tls(lab, transport):
     (backend,) = await lab.backends(1)
-    gateway = await lab.gateway(backend, secure=True, transport=transport)
+    gateway = await lab.gateway(backend, picker_tls=True, transport=transport)
     status, seen = await lab.complete(gateway)
     assert (status, seen["headers"]["x-gateway-destination-endpoint"]) == (200, backend.target)
 
@@ -26,7 +26,7 @@ async def test_with_completion_by_scrapes_reservations_end_with_the_next_scrape(
 
 @pytest.mark.parametrize("completion", ["access-log", "scrape"])
 async def test_observed_answers_fill_the_token_histograms(lab, completion):
-    gateway = await lab.gateway(sim=1, completion=completion, observe=1.0)
+    gateway = await lab.gateway(sim_servers=1, completion=completion, observe_responses=1.0)
     for _ in range(4):
         status, _ = await lab.complete(gateway, {"model": "sim", "prompt": "Once upon a time", "max_tokens": 3})
         assert status == 200

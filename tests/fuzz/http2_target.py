@@ -9,12 +9,18 @@ import hpack
 from epp.clock import ManualClock
 from epp.grpc.http2 import frames as h2
 from epp.grpc.http2.connection import Connection
-from epp.grpc.limits import Limits
-from epp.grpc.rpc import Call
-from epp.grpc.rpc_stats import Streams
+from epp.grpc.limits import TransportLimits
+from epp.grpc.rpc import ServerCall
+from epp.grpc.rpc_stats import RpcStats
 
-LIMITS = Limits(
-    streams=8, message=10_000, header_list=1_000, window=5_000, stream_backlog=500, connection_backlog=20_000, resets=50
+LIMITS = TransportLimits(
+    max_concurrent_streams=8,
+    max_message_size=10_000,
+    max_header_list_size=1_000,
+    stream_window=5_000,
+    max_stream_backlog=500,
+    max_connection_backlog=20_000,
+    reset_burst=50,
 )
 KNOWN = frozenset((h2.DATA, h2.HEADERS, h2.RST_STREAM, h2.SETTINGS, h2.PING, h2.GOAWAY, h2.WINDOW_UPDATE))
 
@@ -22,24 +28,24 @@ KNOWN = frozenset((h2.DATA, h2.HEADERS, h2.RST_STREAM, h2.SETTINGS, h2.PING, h2.
 class Echo:
     """Checks the promises of `Handler` while it answers."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: ServerCall) -> None:
         self.call = call
         self.over = False
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         assert not self.over
-        assert len(data) <= LIMITS.message
+        assert len(data) <= LIMITS.max_message_size
         self.call.send(data)
         if data[:1] == b"!":
             self.over = True
             self.call.finish(3, "as told")
 
-    def half_closed(self) -> None:
+    def on_half_close(self) -> None:
         assert not self.over
         self.over = True
         self.call.finish()
 
-    def lost(self) -> None:
+    def on_cancel(self) -> None:
         assert not self.over
         self.over = True
 
@@ -47,27 +53,29 @@ class Echo:
 def check(data: bytes) -> None:
     """The first octet says how the rest is cut."""
     wakes: list[int] = []
-    streams = Streams()
+    streams = RpcStats()
     connection = Connection({"/t/Echo": Echo}, ManualClock(), LIMITS, streams, lambda: wakes.append(1))
     step = data[0] * 4 + 1 if data else 1
-    written = connection.take()
+    written = connection.data_to_send()
     for start in range(1, len(data), step):
-        connection.receive(data[start : start + step])
-        written = whole_frames(written + connection.take())
-        assert streams.open == len(connection.streams) <= LIMITS.streams
-        assert 0 <= connection._out.backlog <= LIMITS.connection_backlog + LIMITS.message + 5
-        assert connection._out.window >= 0
-    connection.lost()
-    assert streams.open == connection._out.backlog == 0
+        connection.receive_data(data[start : start + step])
+        written = whole_frames(written + connection.data_to_send())
+        assert streams.open_rpcs == len(connection.streams) <= LIMITS.max_concurrent_streams
+        assert (
+            0 <= connection._send_buffer.buffered_bytes <= LIMITS.max_connection_backlog + LIMITS.max_message_size + 5
+        )
+        assert connection._send_buffer.send_window >= 0
+    connection.connection_lost()
+    assert streams.open_rpcs == connection._send_buffer.buffered_bytes == 0
     assert not wakes
     assert not written
 
 
 def whole_frames(data: bytes) -> bytes:
     while data:
-        word, _flags, _stream = h2.FRAME.unpack_from(data)
+        word, _flags, _stream = h2.FRAME_HEADER.unpack_from(data)
         assert word & 0xFF in KNOWN
-        assert word >> 8 <= h2.LARGEST_FRAME
+        assert word >> 8 <= h2.LARGEST_MAX_FRAME_SIZE
         assert len(data) >= 9 + (word >> 8)
         data = data[9 + (word >> 8) :]
     return data
@@ -79,28 +87,28 @@ def _request(stream: int, encoder: hpack.Encoder, *messages: bytes, **fields: st
     }  # fmt: skip
     request |= {name.replace("_", "-"): value for name, value in fields.items()}
     flag = bytes(["grpc_encoding" in fields])
-    frames = [h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(request))]
-    frames += [h2.frame(h2.DATA, 0, stream, flag + len(m).to_bytes(4, "big") + m) for m in messages]
-    return b"".join(frames) + h2.frame(h2.DATA, h2.END_STREAM, stream)
+    frames = [h2.encode_frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(request))]
+    frames += [h2.encode_frame(h2.DATA, 0, stream, flag + len(m).to_bytes(4, "big") + m) for m in messages]
+    return b"".join(frames) + h2.encode_frame(h2.DATA, h2.END_STREAM, stream)
 
 
 def _seeds() -> list[bytes]:
     one, two = hpack.Encoder(), hpack.Encoder()
-    greeting = h2.PREFACE + h2.settings({h2.SETTING_WINDOW: 100})
+    greeting = h2.CONNECTION_PREFACE + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 100})
     plain = _request(1, one, b"hello", b"", b"x" * 300) + _request(3, one, b"!bye", b"more")
     packed = _request(1, two, gzip.compress(b"a" * 2000), grpc_encoding="gzip")
     block = two.encode([(":method", "POST"), (":scheme", "http"), (":path", "/t/Echo"), ("x-y", "z" * 50)])
-    cut = h2.frame(h2.HEADERS, 0, 5, block[:7]) + h2.frame(h2.CONTINUATION, h2.END_HEADERS, 5, block[7:])
+    cut = h2.encode_frame(h2.HEADERS, 0, 5, block[:7]) + h2.encode_frame(h2.CONTINUATION, h2.END_HEADERS, 5, block[7:])
     control = (
-        h2.frame(h2.PING, 0, 0, b"12345678")
-        + h2.window_update(0, 1000)
-        + h2.window_update(1, 1000)
-        + h2.settings({h2.SETTING_WINDOW: 5, h2.SETTING_FRAME: 20_000})
-        + h2.frame(h2.PRIORITY, 0, 1, bytes(5))
-        + h2.reset(3, h2.Code.CANCEL)
-        + h2.goaway(0, h2.Code.NO_ERROR)
+        h2.encode_frame(h2.PING, 0, 0, b"12345678")
+        + h2.encode_window_update(0, 1000)
+        + h2.encode_window_update(1, 1000)
+        + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 5, h2.SETTINGS_MAX_FRAME_SIZE: 20_000})
+        + h2.encode_frame(h2.PRIORITY, 0, 1, bytes(5))
+        + h2.encode_rst_stream(3, h2.ErrorCode.CANCEL)
+        + h2.encode_goaway(0, h2.ErrorCode.NO_ERROR)
     )
-    padded = h2.frame(h2.DATA, h2.PADDED, 1, b"\x02\0\0\0\0\x01x\0\0")
+    padded = h2.encode_frame(h2.DATA, h2.PADDED, 1, b"\x02\0\0\0\0\x01x\0\0")
     return [
         b"\xff" + greeting + plain + control,
         b"\x00" + greeting + packed + cut + control,

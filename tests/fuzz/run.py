@@ -21,16 +21,16 @@ from types import ModuleType
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-ROUND = 200  # examples between two looks at the clock
+EXAMPLES_PER_ROUND = 200  # examples between two looks at the clock
 PHASES = (Phase.generate, Phase.shrink)
 
 
-def targets() -> dict[str, Path]:
+def find_targets() -> dict[str, Path]:
     """Target modules by name."""
     return {path.stem.removesuffix("_target"): path for path in sorted(Path(__file__).parent.glob("*_target.py"))}
 
 
-def load(path: Path) -> ModuleType:
+def load_target(path: Path) -> ModuleType:
     """Imports a target."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
@@ -41,7 +41,7 @@ def load(path: Path) -> ModuleType:
 
 
 @st.composite
-def mutations(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
+def mutated_seeds(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
     """A seed with a few octets replaced, inserted, removed, repeated, or a piece of another seed in it."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, 6))):
@@ -63,7 +63,9 @@ def mutations(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
     return bytes(data)
 
 
-def fuzz(check: Callable[[bytes], None], seeds: list[bytes], until: float, first: int) -> tuple[int, bytes | None]:
+def run_rounds(
+    check: Callable[[bytes], None], seeds: list[bytes], until: float, first: int
+) -> tuple[int, bytes | None]:
     """Rounds of examples until the time is over; returns how many, and the smallest input that failed."""
     count, failed = 0, b""
 
@@ -75,10 +77,14 @@ def fuzz(check: Callable[[bytes], None], seeds: list[bytes], until: float, first
 
     while time.monotonic() < until:
         limits = settings(
-            max_examples=ROUND, deadline=None, database=None, phases=PHASES, suppress_health_check=list(HealthCheck)
+            max_examples=EXAMPLES_PER_ROUND,
+            deadline=None,
+            database=None,
+            phases=PHASES,
+            suppress_health_check=list(HealthCheck),
         )
         try:
-            seed(first)(limits(given(mutations(seeds))(one)))()
+            seed(first)(limits(given(mutated_seeds(seeds))(one)))()
         except Exception as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return count, failed
@@ -88,7 +94,7 @@ def fuzz(check: Callable[[bytes], None], seeds: list[bytes], until: float, first
 
 def main() -> int:
     """Runs the targets asked for, sharing the time."""
-    known = targets()
+    known = find_targets()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--target", choices=[*known, "all"], default="all")
@@ -99,12 +105,12 @@ def main() -> int:
     names = list(known) if arguments.target == "all" else [arguments.target]
     status = 0
     for name in names:
-        target = load(known[name])
+        target = load_target(known[name])
         if arguments.replay:
             target.check(bytes.fromhex(arguments.replay))
             continue
         until = time.monotonic() + arguments.seconds / len(names)
-        count, failed = fuzz(target.check, target.SEEDS, until, arguments.seed)
+        count, failed = run_rounds(target.check, target.SEEDS, until, arguments.seed)
         print(f"{name}: {count} inputs", "" if failed is None else f", FAILED on {failed.hex()}", sep="")
         status |= failed is not None
     return status

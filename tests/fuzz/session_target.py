@@ -6,25 +6,25 @@ from collections.abc import Mapping
 
 from epp.errors import NoEndpoints
 from epp.extproc import handler
-from epp.extproc.session import Limits
-from epp.requestcontrol.interfaces import Head, Route
+from epp.extproc.session import RequestLimits
+from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision
 from epp.tasks import Tasks
 from epp.testing import events
-from epp.testing.actions import Line, seen
+from epp.testing.actions import TranscriptLine, describe_reply
 
 LIMIT = 4096
 OBSERVED, LEFT, REFUSED = range(3)
 
 
-def script(*lines: Line, answer: int = OBSERVED) -> bytes:
+def encode_script(*lines: TranscriptLine, answer: int = OBSERVED) -> bytes:
     """One octet for what the decider will say, then messages, each after its length in two octets."""
     messages = [line.message or b"" for line in lines]
     return bytes([answer]) + b"".join(len(message).to_bytes(2, "big") + message for message in messages)
 
 
-def transcript(mode: events.Mode | None, answer: int) -> bytes:
+def encode_transcript(mode: events.BodyModeName | None, answer: int) -> bytes:
     """A whole request and its answer."""
-    return script(
+    return encode_script(
         events.request_headers(
             mode=mode, headers={"cookie": "a=1", "x-llm-d-inference-objective": "o"}, subset=["a:1"]
         ),
@@ -40,17 +40,20 @@ def transcript(mode: events.Mode | None, answer: int) -> bytes:
 
 
 SEEDS = [
-    *(transcript(mode, OBSERVED) for mode in ("FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED", "NONE", "GRPC", None)),
-    transcript("FULL_DUPLEX_STREAMED", LEFT),
-    transcript("STREAMED", REFUSED),
-    script(events.request_headers(end=True), events.response_headers(503, end=True)),
-    script(events.request_headers(method="CONNECT"), events.request_body(b"x"), events.response_body(b"y")),
-    script(events.response_headers(401, mode="STREAMED"), events.response_body(b"no", end=True)),
-    script(events.request_headers(mode="STREAMED", observability=True), events.response_headers(200, end=True)),
+    *(
+        encode_transcript(mode, OBSERVED)
+        for mode in ("FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED", "NONE", "GRPC", None)
+    ),
+    encode_transcript("FULL_DUPLEX_STREAMED", LEFT),
+    encode_transcript("STREAMED", REFUSED),
+    encode_script(events.request_headers(end=True), events.response_headers(503, end=True)),
+    encode_script(events.request_headers(method="CONNECT"), events.request_body(b"x"), events.response_body(b"y")),
+    encode_script(events.response_headers(401, mode="STREAMED"), events.response_body(b"no", end=True)),
+    encode_script(events.request_headers(mode="STREAMED", observability=True), events.response_headers(200, end=True)),
 ]
 
 
-class Peer:
+class FuzzPeer:
     """The transport, the decider and the flight of one stream."""
 
     def __init__(self, answer: int) -> None:
@@ -62,33 +65,33 @@ class Peer:
 
     def send(self, message: bytes) -> None:
         assert not self.finished, "sent after the end"
-        assert seen(message).name != "sends", seen(message)
+        assert describe_reply(message).name != "sends", describe_reply(message)
 
     def finish(self, status: int = 0, message: str = "") -> None:
         self.finished, self.status = True, status
 
-    def decide(self, head: Head, body: bytes) -> Route:
+    def route_request(self, head: RequestHeaders, body: bytes) -> RoutingDecision:
         self.asked += 1
         assert len(body) <= LIMIT
         if self.answer == REFUSED:
             raise NoEndpoints("none")
-        return Route("10.0.0.1:8000", _Told(self), self.answer == OBSERVED)
+        return RoutingDecision("10.0.0.1:8000", _CountedRequest(self), self.answer == OBSERVED)
 
 
-class _Told:
-    def __init__(self, peer: Peer) -> None:
+class _CountedRequest:
+    def __init__(self, peer: FuzzPeer) -> None:
         self._peer = peer
 
-    def served(self, target: str) -> None:
+    def on_served_by(self, target: str) -> None:
         assert isinstance(target, str)
 
-    def response_started(self, status: int, headers: Mapping[str, str]) -> None:
+    def on_response_headers(self, status: int, headers: Mapping[str, str]) -> None:
         assert 0 <= status <= 999
 
-    def response_data(self, data: bytes) -> None:
+    def on_response_body(self, data: bytes) -> None:
         assert data
 
-    def ended(self, cause: str) -> None:
+    def finalize(self, cause: str) -> None:
         self._peer.ended += 1
 
 
@@ -96,17 +99,19 @@ def check(data: bytes) -> None:
     """Plays one stream, which is lost at the end."""
     if not data:
         return
-    peer = Peer(data[0] % 3)
-    stream = handler.methods(peer, Tasks("fuzz"), Limits(body=LIMIT), 1.0)[handler.PROCESS](peer)
+    peer = FuzzPeer(data[0] % 3)
+    stream = handler.ext_proc_methods(peer, Tasks("fuzz"), RequestLimits(max_body_bytes=LIMIT), 1.0)[
+        handler.PROCESS_METHOD
+    ](peer)
     at = 1
     while at + 2 <= len(data) and not peer.finished:
         size = int.from_bytes(data[at : at + 2], "big")
-        stream.message(data[at + 2 : at + 2 + size])
+        stream.on_message(data[at + 2 : at + 2 + size])
         at += 2 + size
     if not peer.finished and len(data) % 2:
-        stream.half_closed()
+        stream.on_half_close()
     if not peer.finished:
-        stream.lost()
+        stream.on_cancel()
     assert peer.status == 0, "a gRPC error on a live stream"
     assert peer.asked <= 1
     assert peer.ended == (peer.asked if peer.answer == OBSERVED else 0)

@@ -13,32 +13,45 @@ from pathlib import Path
 import msgspec
 
 from epp.clock import SystemClock
-from epp_batch.output_folder import Failure, Folder, Result
-from epp_batch.progress_view import Standing
-from epp_batch.spec import ORDER_VARIABLE, Cluster, Options, Order, Placement, Recording, Run, Task, Unit, Volume
-from epp_batch.timeline import Event
+from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult
+from epp_batch.progress_view import RunStatus
+from epp_batch.spec import (
+    WORK_ORDER_VARIABLE,
+    ClusterOptions,
+    Placement,
+    Recording,
+    Run,
+    Task,
+    TranscriptionOptions,
+    Unit,
+    Volume,
+    WorkOrder,
+)
+from epp_batch.timeline import TimelineEvent
 from tests.kube.cluster.client import JOBS, PODS, Api, Object
 
-SECONDS = 60.0  # length of each recording
+RECORDING_SECONDS = 60.0  # length of each recording
 
 
-def task(folder: Path, name: str) -> Task:
+def make_task(folder: Path, name: str) -> Task:
     digest = hashlib.sha256(name.encode()).hexdigest()
-    recording = Recording(source=str(folder / f"{name}.wav"), stems=(name,), sha256=digest, seconds=SECONDS)
+    recording = Recording(source=str(folder / f"{name}.wav"), stems=(name,), sha256=digest, seconds=RECORDING_SECONDS)
     return Task(recording=recording, model="tiny")
 
 
-def run(name: str, folder: Path, namespace: str, names: Iterable[str], *, queue: str = "lq", **cluster: object) -> Run:
+def make_run(
+    name: str, folder: Path, namespace: str, names: Iterable[str], *, queue: str = "lq", **cluster: object
+) -> Run:
     """One unit a name, of one GPU each."""
-    options = Options()
-    tasks = [task(folder, each) for each in names]
+    options = TranscriptionOptions()
+    tasks = [make_task(folder, each) for each in names]
     units = tuple(Unit(name=f"{name}-{each.key(options)}", tasks=(each,)) for each in tasks)
     return Run(
         name=name,
         output=str(folder),
         options=options,
         units=units,
-        cluster=Cluster(
+        cluster=ClusterOptions(
             namespace=namespace,
             queue=queue,
             image="none",
@@ -49,8 +62,8 @@ def run(name: str, folder: Path, namespace: str, names: Iterable[str], *, queue:
     )
 
 
-def result(task: Task, options: Options) -> Result:
-    return Result(
+def make_result(task: Task, options: TranscriptionOptions) -> TranscriptionResult:
+    return TranscriptionResult(
         key=task.key(options),
         source=task.recording.source,
         sha256=task.recording.sha256,
@@ -60,11 +73,11 @@ def result(task: Task, options: Options) -> Result:
     )
 
 
-class Workers:
+class FakeWorkers:
     """Writes what the workers of succeeding pods would have written, once a pod is over."""
 
     def __init__(self, api: Api, namespace: str, folder: Path) -> None:
-        self._api, self._namespace, self._folder = api, namespace, Folder(folder)
+        self._api, self._namespace, self._folder = api, namespace, OutputFolder(folder)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -76,14 +89,14 @@ class Workers:
 
     def _write(self, pod: Object) -> None:
         variables = {v["name"]: v.get("value", "") for v in pod["spec"]["containers"][0]["env"]}
-        order = msgspec.json.decode(variables[ORDER_VARIABLE], type=Order)
+        order = msgspec.json.decode(variables[WORK_ORDER_VARIABLE], type=WorkOrder)
         for each in order.tasks:
             path = self._folder.path(each.stem, "done.json")
             if not path.exists():
-                path.write_bytes(msgspec.json.encode(result(each, order.options)))
+                path.write_bytes(msgspec.json.encode(make_result(each, order.options)))
 
 
-class Hasty(SystemClock):
+class AcceleratedClock(SystemClock):
     """Twenty seconds a second, for what only waits for time to pass."""
 
     def __init__(self) -> None:
@@ -93,40 +106,40 @@ class Hasty(SystemClock):
         return self._start + 20 * (SystemClock.wall() - self._start)
 
 
-class Notes:
+class RecordingView:
     """A view that keeps everything."""
 
-    def __init__(self, on_tick: Callable[[Standing], None] = lambda _: None) -> None:
-        self.events: list[Event] = []
-        self.failures: list[Failure] = []
-        self.ticks: list[Standing] = []
-        self._on_tick = on_tick
+    def __init__(self, on_tick: Callable[[RunStatus], None] = lambda _: None) -> None:
+        self.events: list[TimelineEvent] = []
+        self.failures: list[TaskFailure] = []
+        self.statuses: list[RunStatus] = []
+        self._on_status = on_tick
 
-    def event(self, event: Event) -> None:
+    def on_event(self, event: TimelineEvent) -> None:
         self.events.append(event)
 
-    def progress(self, unit: str, audio_seconds: float) -> None:
+    def on_progress(self, unit: str, audio_seconds: float) -> None:
         """Not looked at."""
 
-    def failure(self, failure: Failure) -> None:
+    def on_failure(self, failure: TaskFailure) -> None:
         self.failures.append(failure)
 
-    def tick(self, state: Standing) -> None:
-        self.ticks.append(state)
-        self._on_tick(state)
+    def on_status(self, state: RunStatus) -> None:
+        self.statuses.append(state)
+        self._on_status(state)
 
     def close(self) -> None:
         """Nothing to do."""
 
-    def kinds(self, unit: str) -> list[str]:
+    def event_kinds(self, unit: str) -> list[str]:
         return [event.kind for event in self.events if event.unit == unit]
 
 
-async def job_names(api: Api, namespace: str) -> list[str]:
+async def list_job_names(api: Api, namespace: str) -> list[str]:
     return sorted(job["metadata"]["name"] for job in await api.list(JOBS, namespace))
 
 
-def write_run(run: Run) -> Folder:
-    folder = Folder(run.output)
+def write_run(run: Run) -> OutputFolder:
+    folder = OutputFolder(run.output)
     folder.save_run(run)
     return folder

@@ -9,20 +9,20 @@ import pytest
 
 from epp.clock import SystemClock
 from epp.tasks import Tasks
-from epp_batch.controller.drive import drive
-from epp_batch.kube.client import Client, connect
-from epp_batch.timeline import read
+from epp_batch.controller.drive import drive_run
+from epp_batch.kube.client import ApiClient, open_client
+from epp_batch.timeline import read_events
 from tests.kube.cluster.client import Api
 from tests.kube.cluster.plane import Plane
 from tests.kube.cluster.queues import Queues
-from tests.kube.drive_runs import Notes, Workers, job_names, run, write_run
+from tests.kube.drive_runs import FakeWorkers, RecordingView, list_job_names, make_run, write_run
 
 GPU = {"nvidia.com/gpu": 1}
 
 
 @pytest.fixture
-async def client(plane: Plane) -> AsyncIterator[Client]:
-    async with connect(str(plane.kubeconfig)) as client:
+async def client(plane: Plane) -> AsyncIterator[ApiClient]:
+    async with open_client(str(plane.kubeconfig)) as client:
         yield client
 
 
@@ -34,21 +34,28 @@ async def tasks() -> AsyncIterator[Tasks]:
 
 
 @pytest.fixture
-async def workers(api: Api, namespace: str, tmp_path: Path, tasks: Tasks) -> Workers:
-    workers = Workers(api, namespace, tmp_path)
+async def workers(api: Api, namespace: str, tmp_path: Path, tasks: Tasks) -> FakeWorkers:
+    workers = FakeWorkers(api, namespace, tmp_path)
     tasks.spawn("workers", workers.run())
     return workers
 
 
 async def test_a_run_goes_through_kueue_to_its_transcripts(
-    api: Api, client: Client, tasks: Tasks, namespace: str, queues: Queues, kwok_nodes, workers: Workers, tmp_path: Path
+    api: Api,
+    client: ApiClient,
+    tasks: Tasks,
+    namespace: str,
+    queues: Queues,
+    kwok_nodes,
+    workers: FakeWorkers,
+    tmp_path: Path,
 ) -> None:
     await kwok_nodes(2, GPU)
     await queues.add("lq", {"nvidia.com/gpu": 2})
-    ours = run("r", tmp_path, namespace, ["a", "b", "c"])
+    ours = make_run("r", tmp_path, namespace, ["a", "b", "c"])
     folder = write_run(ours)
-    notes, got = Notes(), []
-    outcome = await drive(
+    notes, got = RecordingView(), []
+    outcome = await drive_run(
         ours,
         folder,
         connection=client,
@@ -57,12 +64,12 @@ async def test_a_run_goes_through_kueue_to_its_transcripts(
         view=notes,
         on_done=lambda task, _: got.append(task.stem),
     )
-    assert (sorted(outcome.done), outcome.failed, outcome.cancelled, outcome.code) == (["a", "b", "c"], [], [], 0)
+    assert (sorted(outcome.done), outcome.failed, outcome.cancelled, outcome.exit_code) == (["a", "b", "c"], [], [], 0)
     assert sorted(got) == ["a", "b", "c"]
     for unit in ours.units:
-        assert notes.kinds(unit.name) == ["created", "queued", "reserved", "admitted", "running", "finished"]
-    assert read(folder.events_file) == notes.events
-    assert await job_names(api, namespace) == sorted(unit.name for unit in ours.units)
-    assert notes.ticks[-1].over
+        assert notes.event_kinds(unit.name) == ["created", "queued", "reserved", "admitted", "running", "finished"]
+    assert read_events(folder.events_file) == notes.events
+    assert await list_job_names(api, namespace) == sorted(unit.name for unit in ours.units)
+    assert notes.statuses[-1].is_complete
     places = {event.place for event in notes.events if event.kind == "running"}
     assert places <= {f"{namespace}-0", f"{namespace}-1"}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from epp.tasks import Tasks
-from epp_batch.controller.queue_positions import positions
-from epp_batch.errors import ClusterError, Unreachable
-from epp_batch.kube.client import Client, connect
+from epp_batch.controller.queue_positions import request_queue_positions
+from epp_batch.errors import ApiServerUnreachable, ClusterError
+from epp_batch.kube.client import ApiClient, open_client
 from epp_batch.kube.errors import Conflict, Forbidden, Gone, Invalid, NotFound
-from epp_batch.kube.informer import Change, Mirror, Reflector
+from epp_batch.kube.informer import ObjectChange, Reflector, Store
 from epp_batch.kube.objects import Job
 from epp_batch.kube.resources import JOBS
 from tests.kube.cluster.client import JOBS as KIND
@@ -25,12 +25,12 @@ from tests.kube.cluster.queues import Queues
 
 
 @pytest.fixture
-async def client(plane: Plane) -> AsyncIterator[Client]:
-    async with connect(str(plane.kubeconfig)) as client:
+async def client(plane: Plane) -> AsyncIterator[ApiClient]:
+    async with open_client(str(plane.kubeconfig)) as client:
         yield client
 
 
-async def test_refusals_have_their_kind(client: Client, namespace: str, plane: Plane) -> None:
+async def test_refusals_have_their_kind(client: ApiClient, namespace: str, plane: Plane) -> None:
     made = job("j", namespace, container())
     path = JOBS.path(namespace)
     await client.create(path, made, dryRun="All")
@@ -45,7 +45,7 @@ async def test_refusals_have_their_kind(client: Client, namespace: str, plane: P
         await client.delete(JOBS.path(namespace, "j"), uid="another")
     await client.delete(JOBS.path(namespace, "j"), uid=uid)
     await client.delete(JOBS.path(namespace, "gone"))
-    async with connect(str(await plane.user(namespace, "nobody", []))) as nobody:
+    async with open_client(str(await plane.user(namespace, "nobody", []))) as nobody:
         with pytest.raises(Forbidden, match="cannot list"):
             await nobody.list(path)
 
@@ -55,7 +55,7 @@ async def test_a_token_that_expired_is_read_again(plane: Plane, namespace: str, 
     token = next(line.split("token:")[1].strip() for line in text.splitlines() if "token:" in line)
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(text.replace(token, "expired"))
-    async with connect(str(kubeconfig)) as client:
+    async with open_client(str(kubeconfig)) as client:
         with pytest.raises(Forbidden):
             await client.list(JOBS.path(namespace))
         kubeconfig.write_text(text)
@@ -66,25 +66,25 @@ async def test_a_server_that_is_not_the_one_of_the_kubeconfig(plane: Plane, tmp_
     text = plane.kubeconfig.read_text()
     other = tmp_path / "kubeconfig"
     other.write_text(text.replace(plane.url, "https://127.0.0.1:1"))
-    async with connect(str(other)) as client:
-        with pytest.raises(Unreachable):
+    async with open_client(str(other)) as client:
+        with pytest.raises(ApiServerUnreachable):
             await client.get("/version")
     lines = [line for line in text.splitlines() if "certificate-authority" not in line]
     other.write_text("\n".join(lines))
-    async with connect(str(other)) as client:
+    async with open_client(str(other)) as client:
         with pytest.raises(ClusterError, match="CA") as refused:
             await client.get("/version")
-    assert not isinstance(refused.value, Unreachable)
+    assert not isinstance(refused.value, ApiServerUnreachable)
 
 
-async def test_a_history_that_is_gone_is_listed_anew(plane: Plane, client: Client, api: Api, namespace: str) -> None:
+async def test_a_history_that_is_gone_is_listed_anew(plane: Plane, client: ApiClient, api: Api, namespace: str) -> None:
     """410: an API server that was started again does not know what was before."""
-    changes: list[Change[Job]] = []
-    mirror, tasks = Mirror(Job), Tasks("test")
+    changes: list[ObjectChange[Job]] = []
+    mirror, tasks = Store(Job), Tasks("test")
     for name in ("stays", "goes"):
         await api.create(job(name, namespace, container(), queue="none"))
     listing = await client.list_raw(JOBS.path(namespace))
-    mirror.replace(map(bytes, listing.items), listing.version)
+    mirror.replace(map(bytes, listing.items), listing.resource_version)
     await api.delete(KIND, "goes", namespace, propagationPolicy="Background")
     await plane.restart("kube-apiserver")
     with pytest.raises(Gone):
@@ -106,21 +106,23 @@ async def test_a_history_that_is_gone_is_listed_anew(plane: Plane, client: Clien
     assert [before.metadata.name for before, after in changes if before and after is None] == ["goes"]
 
 
-async def _watched(client: Client, path: str, mirror: Mirror[Job]) -> None:
-    async for line in client.watch_lines(path, mirror.version):
-        mirror.receive(line)
+async def _watched(client: ApiClient, path: str, mirror: Store[Job]) -> None:
+    async for line in client.watch_lines(path, mirror.resource_version):
+        mirror.apply_watch_event(line)
 
 
-async def test_positions_in_the_queue(plane: Plane, client: Client, api: Api, namespace: str, queues: Queues) -> None:
+async def test_positions_in_the_queue(
+    plane: Plane, client: ApiClient, api: Api, namespace: str, queues: Queues
+) -> None:
     await queues.add("lq", {"nvidia.com/gpu": 0})
     for number in range(2):
         await api.create(job(f"j-{number}", namespace, container(devices={"nvidia.com/gpu": 1}), queue="lq"))
-    kueue = await client.kueue()
+    kueue = await client.discover_kueue()
 
     async def both() -> bool:
-        return len(await positions(client, kueue, namespace, "lq") or {}) == 2
+        return len(await request_queue_positions(client, kueue, namespace, "lq") or {}) == 2
 
     await plane.until("both wait", both)
-    assert sorted((await positions(client, kueue, namespace, "lq") or {}).values()) == [1, 2]
-    async with connect(str(await plane.user(namespace, "blind", []))) as blind:
-        assert await positions(blind, kueue, namespace, "lq") is None
+    assert sorted((await request_queue_positions(client, kueue, namespace, "lq") or {}).values()) == [1, 2]
+    async with open_client(str(await plane.user(namespace, "blind", []))) as blind:
+        assert await request_queue_positions(blind, kueue, namespace, "lq") is None

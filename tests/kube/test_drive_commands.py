@@ -13,15 +13,15 @@ import pytest
 
 from epp.clock import SystemClock
 from epp.tasks import Tasks
-from epp_batch.controller.drive import drive
+from epp_batch.controller.drive import drive_run
 from epp_batch.errors import ClusterError
-from epp_batch.kube.client import connect
-from epp_batch.output_folder import Folder
-from epp_batch.timeline import read
+from epp_batch.kube.client import open_client
+from epp_batch.output_folder import OutputFolder
+from epp_batch.timeline import read_events
 from tests.kube.cluster.client import JOBS, WORKLOADS, Api
 from tests.kube.cluster.plane import Plane
 from tests.kube.cluster.queues import Queues
-from tests.kube.drive_runs import Hasty, Notes, run, write_run
+from tests.kube.drive_runs import AcceleratedClock, RecordingView, make_run, write_run
 from tests.kube.drive_stage import WORKER
 
 GPU = {"nvidia.com/gpu": 1}
@@ -84,11 +84,11 @@ async def test_a_run_is_looked_at_paused_resumed_and_cancelled_from_other_termin
 ) -> None:
     await process_nodes(1, GPU, WORKER)
     await queues.add("lq", GPU)
-    ours = run("r", tmp_path, namespace, ["a", "b", "c"])
-    folder, shell, notes = write_run(ours), Shell(plane, tmp_path), Notes()
-    async with connect(str(plane.kubeconfig)) as client:
+    ours = make_run("r", tmp_path, namespace, ["a", "b", "c"])
+    folder, shell, notes = write_run(ours), Shell(plane, tmp_path), RecordingView()
+    async with open_client(str(plane.kubeconfig)) as client:
         driving = tasks.spawn(
-            "driver", drive(ours, folder, connection=client, clock=SystemClock(), tasks=tasks, view=notes)
+            "driver", drive_run(ours, folder, connection=client, clock=SystemClock(), tasks=tasks, view=notes)
         )
         one = await started(plane, tmp_path, "abc")
         rest = "abc".replace(one, "")
@@ -136,11 +136,11 @@ async def test_a_run_is_looked_at_paused_resumed_and_cancelled_from_other_termin
         outcome = await asyncio.wait_for(driving, 60)
         await asyncio.wait_for(watching.communicate(), 60)
         await asyncio.wait_for(following.communicate(), 60)
-    assert (sorted(outcome.done), len(outcome.cancelled), outcome.code) == ([one], 2, 1)
+    assert (sorted(outcome.done), len(outcome.cancelled), outcome.exit_code) == ([one], 2, 1)
     assert watching.returncode == 1
     assert await shell.phases() == {"done": 1, "cancelled": 2}
     assert len(await api.list(JOBS, namespace)) == 1
-    told = [(event.unit, event.kind, event.attempt) for event in read(folder.events_file)]
+    told = [(event.unit, event.kind, event.attempt) for event in read_events(folder.events_file)]
     assert len(told) == len(set(told))  # the onlooker wrote nothing
 
 
@@ -149,11 +149,11 @@ async def test_pausing_now_stops_what_runs_and_a_queue_can_be_held(
 ) -> None:
     await process_nodes(1, GPU, WORKER)
     await queues.add("lq", GPU)
-    ours = run("r", tmp_path, namespace, ["a"])
-    folder, shell, notes = write_run(ours), Shell(plane, tmp_path), Notes()
-    async with connect(str(plane.kubeconfig)) as client:
+    ours = make_run("r", tmp_path, namespace, ["a"])
+    folder, shell, notes = write_run(ours), Shell(plane, tmp_path), RecordingView()
+    async with open_client(str(plane.kubeconfig)) as client:
         driving = tasks.spawn(
-            "driver", drive(ours, folder, connection=client, clock=SystemClock(), tasks=tasks, view=notes)
+            "driver", drive_run(ours, folder, connection=client, clock=SystemClock(), tasks=tasks, view=notes)
         )
         await started(plane, tmp_path, "a")
         assert (await shell.say("pause", "--now")).out == "r: 1 Job paused\n"
@@ -168,7 +168,7 @@ async def test_pausing_now_stops_what_runs_and_a_queue_can_be_held(
         play(tmp_path, "a")
         await shell.say("resume", "--queue", "lq")
         outcome = await asyncio.wait_for(driving, 60)
-    assert outcome.code == 0
+    assert outcome.exit_code == 0
     kinds = [event.kind for event in notes.events]
     assert kinds.index("paused") < kinds.index("resumed") < kinds.index("finished")
 
@@ -179,29 +179,31 @@ async def test_credentials_that_may_not_are_told_and_end_the_driver(
     await queues.add("lq", GPU)
     rules = [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "watch"]}]
     kubeconfig = await plane.user(namespace, "reader", rules)
-    ours = run("r", tmp_path, namespace, ["a"])
-    async with connect(str(kubeconfig)) as client:
+    ours = make_run("r", tmp_path, namespace, ["a"])
+    async with open_client(str(kubeconfig)) as client:
         with pytest.raises(ClusterError, match="cannot list resource"):
-            await drive(ours, write_run(ours), connection=client, clock=SystemClock(), tasks=tasks, view=Notes())
+            await drive_run(
+                ours, write_run(ours), connection=client, clock=SystemClock(), tasks=tasks, view=RecordingView()
+            )
 
 
 async def test_a_queue_that_can_never_hold_a_job_is_told_and_given_up(
     plane: Plane, api: Api, namespace: str, queues: Queues, tmp_path: Path, tasks: Tasks
 ) -> None:
     await queues.add("lq", {"nvidia.com/gpu": 0})
-    ours = run("r", tmp_path, namespace, ["a"])
-    notes = Notes()
-    async with connect(str(plane.kubeconfig)) as client:
+    ours = make_run("r", tmp_path, namespace, ["a"])
+    notes = RecordingView()
+    async with open_client(str(plane.kubeconfig)) as client:
         outcome = await asyncio.wait_for(
-            drive(ours, write_run(ours), connection=client, clock=Hasty(), tasks=tasks, view=notes), 60
+            drive_run(ours, write_run(ours), connection=client, clock=AcceleratedClock(), tasks=tasks, view=notes), 60
         )
     [failure] = outcome.failed
-    assert (failure.stage, failure.kind, outcome.code) == ("queue", "refused", 1)
+    assert (failure.stage, failure.kind, outcome.exit_code) == ("queue", "refused", 1)
     assert "maximum capacity" in failure.message
-    assert any("can never be admitted" in trouble for tick in notes.ticks for trouble in tick.troubles)
+    assert any("can never be admitted" in trouble for tick in notes.statuses for trouble in tick.troubles)
 
     async def gone() -> bool:
         return await api.list(JOBS, namespace) == []
 
     await plane.until("its Job is deleted", gone)
-    assert Folder(tmp_path).failure("a") == failure
+    assert OutputFolder(tmp_path).load_failure("a") == failure

@@ -9,68 +9,70 @@ from pathlib import Path
 import pytest
 
 from epp.clock import SystemClock
-from epp_batch.controller.drive import drive
+from epp_batch.controller.drive import drive_run
 from epp_batch.errors import ClusterError
-from epp_batch.kube.client import Client, connect
-from epp_batch.output_folder import Folder
+from epp_batch.kube.client import ApiClient, open_client
+from epp_batch.output_folder import OutputFolder
 from epp_batch.spec import Placement, Run
-from epp_batch.timeline import read
+from epp_batch.timeline import read_events
 from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, Api
 from tests.kube.cluster.cloud_provider import remove_node
 from tests.kube.cluster.plane import Plane
 from tests.kube.cluster.queues import Queues
-from tests.kube.drive_runs import Hasty, Notes, run
-from tests.kube.drive_stage import WORKER, Stage
+from tests.kube.drive_runs import AcceleratedClock, RecordingView, make_run
+from tests.kube.drive_stage import WORKER, DriverHarness
 
 GPU = {"nvidia.com/gpu": 1}
 
 
 @pytest.fixture
-async def client(plane: Plane) -> AsyncIterator[Client]:
-    async with connect(str(plane.kubeconfig)) as client:
+async def client(plane: Plane) -> AsyncIterator[ApiClient]:
+    async with open_client(str(plane.kubeconfig)) as client:
         yield client
 
 
 @pytest.fixture
-async def stage(plane: Plane, api: Api, client: Client, namespace: str, tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(
+    plane: Plane, api: Api, client: ApiClient, namespace: str, tmp_path: Path
+) -> AsyncIterator[DriverHarness]:
     folder = tmp_path / "out"
     folder.mkdir()
-    stage = Stage(plane, api, client, namespace, folder)
+    stage = DriverHarness(plane, api, client, namespace, folder)
     yield stage
     await stage.tasks.close()
 
 
 async def test_a_preemption_is_told_as_one_and_the_work_goes_on_after_it(
-    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, GPU, WORKER)
     await queues.add("lq", GPU, preemption={"withinClusterQueue": "LowerPriority"})
     high = await queues.priority("high", 1000)
-    low = run("low", stage.folder, namespace, ["a"])
-    driving = stage.drive(low)
-    await stage.started("a")
+    low = make_run("low", stage.folder, namespace, ["a"])
+    driving = stage.start_driver(low)
+    await stage.wait_for_starts("a")
     urgent = stage.folder.parent / "urgent"
     urgent.mkdir()
-    other = Stage(stage.plane, stage.api, stage.client, namespace, urgent)
-    vip = run("vip", urgent, namespace, ["b"])
+    other = DriverHarness(stage.plane, stage.api, stage.client, namespace, urgent)
+    vip = make_run("vip", urgent, namespace, ["b"])
     placed = {"*": Placement(accelerator="gpu", priority_class=high)}
     vip = Run(name=vip.name, output=vip.output, options=vip.options, units=vip.units, cluster=_placed(vip, placed))
-    other.play("b", "done")
+    other.instruct_worker("b", "done")
     try:
-        await asyncio.wait_for(other.drive(vip), 60)
+        await asyncio.wait_for(other.start_driver(vip), 60)
     finally:
         await other.tasks.close()
     assert (stage.folder / "a.told").exists()
-    stage.play("a", "done")
+    stage.instruct_worker("a", "done")
     outcome = await asyncio.wait_for(driving, 60)
-    assert outcome.code == 0
+    assert outcome.exit_code == 0
     first = ["created", "queued", "reserved", "admitted", "running", "evicted"]
-    kinds = [kind for kind in stage.notes.kinds(stage.unit("a")) if kind != "requeued"]
+    kinds = [kind for kind in stage.view.event_kinds(stage.unit_name("a")) if kind != "requeued"]
     assert kinds == [*first, "reserved", "admitted", "running", "finished"]
-    assert stage.details("a", "evicted") == ["Preempted: InClusterQueue"]
-    assert [e.attempt for e in stage.notes.events if e.kind in ("admitted", "evicted", "finished")] == [1, 1, 2, 2]
-    assert (stage.notes.ticks[-1].preempted, stage.notes.ticks[-1].retried) == (1, 0)
-    assert stage.starts("a") == 2
+    assert stage.event_details("a", "evicted") == ["Preempted: InClusterQueue"]
+    assert [e.attempt for e in stage.view.events if e.kind in ("admitted", "evicted", "finished")] == [1, 1, 2, 2]
+    assert (stage.view.statuses[-1].preempted, stage.view.statuses[-1].retried) == (1, 0)
+    assert stage.count_starts("a") == 2
 
 
 def _placed(ours: Run, placements: dict[str, Placement]) -> object:
@@ -80,215 +82,220 @@ def _placed(ours: Run, placements: dict[str, Placement]) -> object:
 
 
 async def test_pods_that_die_are_told_and_replaced_while_the_budget_lasts(
-    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     agent = await process_nodes(2, {"nvidia.com/gpu": 2}, WORKER)
     await queues.add("lq", {"nvidia.com/gpu": 4})
-    driving = stage.drive(run("r", stage.folder, namespace, ["oom", "evicted", "lost", "fine"], retries=1))
+    driving = stage.start_driver(make_run("r", stage.folder, namespace, ["oom", "evicted", "lost", "fine"], retries=1))
     for stem in ("oom", "evicted", "lost"):
-        await stage.started(stem)
-    stage.play("fine", "done")
-    agent.kill(namespace, await stage.pod("oom"))
-    await agent.evict(namespace, await stage.pod("evicted"))
-    await stage.started("oom", 2)
-    await stage.started("evicted", 2)
-    agent.kill(namespace, await stage.pod("oom"))
-    stage.play("evicted", "done")
+        await stage.wait_for_starts(stem)
+    stage.instruct_worker("fine", "done")
+    agent.kill(namespace, await stage.wait_for_running_pod("oom"))
+    await agent.evict(namespace, await stage.wait_for_running_pod("evicted"))
+    await stage.wait_for_starts("oom", 2)
+    await stage.wait_for_starts("evicted", 2)
+    agent.kill(namespace, await stage.wait_for_running_pod("oom"))
+    stage.instruct_worker("evicted", "done")
     # a node takes every pod with it that has not ended: nothing but the one that shall be lost
-    await stage.told("failed", "oom")
-    await stage.told("finished", "evicted")
-    await stage.told("finished", "fine")
-    node = (await stage.api.get(PODS, await stage.pod("lost"), namespace))["spec"]["nodeName"]
+    await stage.wait_for_event("failed", "oom")
+    await stage.wait_for_event("finished", "evicted")
+    await stage.wait_for_event("finished", "fine")
+    node = (await stage.api.get(PODS, await stage.wait_for_running_pod("lost"), namespace))["spec"]["nodeName"]
     await agent.lose(node)
     await remove_node(stage.api, node)
-    await stage.started("lost", 2)
-    stage.play("lost", "done")
+    await stage.wait_for_starts("lost", 2)
+    stage.instruct_worker("lost", "done")
     outcome = await asyncio.wait_for(driving, 60)
     assert sorted(outcome.done) == ["evicted", "fine", "lost"]
     [failure] = outcome.failed
-    assert (failure.kind, failure.stage, outcome.code) == ("killed", "pod", 1)
+    assert (failure.kind, failure.stage, outcome.exit_code) == ("killed", "pod", 1)
     assert "exit code 137 (OOMKilled)" in failure.message
     assert "--memory" in failure.remedy
-    assert Folder(stage.folder).failure("oom") == failure
-    assert stage.notes.failures == [failure]
-    assert [text.split(": ", 1)[1] for text in stage.details("oom", "retried")] == ["exit code 137 (OOMKilled)"]
-    [evicted], [lost] = stage.details("evicted", "retried"), stage.details("lost", "retried")
+    assert OutputFolder(stage.folder).load_failure("oom") == failure
+    assert stage.view.failures == [failure]
+    assert [text.split(": ", 1)[1] for text in stage.event_details("oom", "retried")] == ["exit code 137 (OOMKilled)"]
+    [evicted], [lost] = stage.event_details("evicted", "retried"), stage.event_details("lost", "retried")
     assert "TerminationByKubelet" in evicted
     assert "DeletionByPodGC" in lost
-    assert [stage.starts(stem) for stem in ("oom", "evicted", "lost", "fine")] == [2, 2, 2, 1]
+    assert [stage.count_starts(stem) for stem in ("oom", "evicted", "lost", "fine")] == [2, 2, 2, 1]
 
 
 async def test_the_last_failure_is_no_retry_though_the_pod_before_it_went_with_its_node(
-    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     agent = await process_nodes(2, GPU, WORKER)
     await queues.add("lq", GPU)
-    driving = stage.drive(run("r", stage.folder, namespace, ["oom"], retries=1))
-    await stage.started("oom")
-    first = await stage.pod("oom")
+    driving = stage.start_driver(make_run("r", stage.folder, namespace, ["oom"], retries=1))
+    await stage.wait_for_starts("oom")
+    first = await stage.wait_for_running_pod("oom")
     node = (await stage.api.get(PODS, first, namespace))["spec"]["nodeName"]
     agent.kill(namespace, first)
-    await stage.told("retried", "oom")
+    await stage.wait_for_event("retried", "oom")
     await agent.lose(node)
     await remove_node(stage.api, node)
-    await stage.started("oom", 2)
-    agent.kill(namespace, await stage.pod("oom"))
+    await stage.wait_for_starts("oom", 2)
+    agent.kill(namespace, await stage.wait_for_running_pod("oom"))
     outcome = await asyncio.wait_for(driving, 60)
     assert [failure.message for failure in outcome.failed] == ["exit code 137 (OOMKilled)"]
-    assert stage.details("oom", "retried") == [f"{first}: exit code 137 (OOMKilled)"]
+    assert stage.event_details("oom", "retried") == [f"{first}: exit code 137 (OOMKilled)"]
 
 
 async def test_what_a_worker_says_is_the_failure_and_other_recordings_go_on(
-    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 3}, WORKER)
     await queues.add("lq", {"nvidia.com/gpu": 3})
     for stem, words in (("bad", "fail CORRUPT"), ("good", "done"), ("odd", "exit 3")):
-        stage.play(stem, words)
-    ours = run("r", stage.folder, namespace, ["bad", "good", "odd"], retries=0)
-    outcome = await asyncio.wait_for(stage.drive(ours), 60)
+        stage.instruct_worker(stem, words)
+    ours = make_run("r", stage.folder, namespace, ["bad", "good", "odd"], retries=0)
+    outcome = await asyncio.wait_for(stage.start_driver(ours), 60)
     failures = {failure.source.rsplit("/", 1)[1]: failure for failure in outcome.failed}
     assert sorted(outcome.done) == ["good"]
     assert (failures["bad.wav"].kind, failures["bad.wav"].stage) == ("corrupt", "decode")
     assert (failures["odd.wav"].kind, failures["odd.wav"].message) == ("internal", "exit code 3")
-    assert stage.starts("bad") == 1  # retries are for what can get better
+    assert stage.count_starts("bad") == 1  # retries are for what can get better
 
     # the same again does nothing again; with retry_failed only what failed
-    stage.notes = Notes()
-    again = await asyncio.wait_for(stage.drive(ours), 60)
-    assert (sorted(again.done), len(again.failed), stage.notes.events) == (["good"], 2, [])
-    stage.play("bad", "done")
-    stage.play("odd", "done")
-    third = await asyncio.wait_for(stage.drive(ours, retry_failed=True), 60)
+    stage.view = RecordingView()
+    again = await asyncio.wait_for(stage.start_driver(ours), 60)
+    assert (sorted(again.done), len(again.failed), stage.view.events) == (["good"], 2, [])
+    stage.instruct_worker("bad", "done")
+    stage.instruct_worker("odd", "done")
+    third = await asyncio.wait_for(stage.start_driver(ours, retry_failed=True), 60)
     assert (sorted(third.done), third.failed) == (["bad", "good", "odd"], [])
-    assert (stage.starts("bad"), stage.starts("good"), stage.starts("odd")) == (2, 1, 2)
-    attempts = {e.attempt for e in read(Folder(stage.folder).events_file) if e.kind == "admitted"}
+    assert (stage.count_starts("bad"), stage.count_starts("good"), stage.count_starts("odd")) == (2, 1, 2)
+    attempts = {e.attempt for e in read_events(OutputFolder(stage.folder).events_file) if e.kind == "admitted"}
     assert attempts == {1, 2}
 
 
 async def test_an_outage_of_the_api_server_is_shown_and_waited_out(
-    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str, plane: Plane
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str, plane: Plane
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 1}, WORKER)
     await queues.add("lq", GPU)
-    driving = stage.drive(run("r", stage.folder, namespace, ["a", "b"]))
-    await stage.told("running", "a", "b")
+    driving = stage.start_driver(make_run("r", stage.folder, namespace, ["a", "b"]))
+    await stage.wait_for_event("running", "a", "b")
     await plane.stop("kube-apiserver")
     try:
 
         async def shown() -> bool:
-            return any("does not answer" in text for tick in stage.notes.ticks for text in tick.troubles)
+            return any("does not answer" in text for tick in stage.view.statuses for text in tick.troubles)
 
         for _ in range(600):
             if await shown():
                 break
             await asyncio.sleep(0.1)
         assert await shown()
-        stage.play("a", "done")
-        stage.play("b", "done")
+        stage.instruct_worker("a", "done")
+        stage.instruct_worker("b", "done")
     finally:
         await plane.start("kube-apiserver")
     outcome = await asyncio.wait_for(driving, 90)
-    assert (sorted(outcome.done), outcome.code) == (["a", "b"], 0)
-    assert stage.notes.ticks[-1].troubles == ()
-    assert (stage.starts("a"), stage.starts("b")) == (1, 1)
+    assert (sorted(outcome.done), outcome.exit_code) == (["a", "b"], 0)
+    assert stage.view.statuses[-1].troubles == ()
+    assert (stage.count_starts("a"), stage.count_starts("b")) == (1, 1)
     for stem in ("a", "b"):
-        kinds = stage.notes.kinds(stage.unit(stem))
+        kinds = stage.view.event_kinds(stage.unit_name(stem))
         assert sorted(kinds) == sorted(set(kinds))
 
 
 async def test_a_driver_that_died_is_replaced_without_a_word_twice(
-    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 1}, WORKER)
     await queues.add("lq", GPU)
-    ours = run("r", stage.folder, namespace, ["a", "b"])
-    first = stage.drive(ours)
-    await stage.told("running", "a", "b")
+    ours = make_run("r", stage.folder, namespace, ["a", "b"])
+    first = stage.start_driver(ours)
+    await stage.wait_for_event("running", "a", "b")
     with pytest.raises(ClusterError, match="another driver"):
-        await drive(
-            ours, Folder(stage.folder), connection=stage.client, clock=SystemClock(), tasks=stage.tasks, view=Notes()
+        await drive_run(
+            ours,
+            OutputFolder(stage.folder),
+            connection=stage.client,
+            clock=SystemClock(),
+            tasks=stage.tasks,
+            view=RecordingView(),
         )
     first.cancel()
     await asyncio.wait([first])
-    stage.play("a", "done")
-    stage.play("b", "done")
+    stage.instruct_worker("a", "done")
+    stage.instruct_worker("b", "done")
 
     async def ended() -> bool:
         return all(job["status"].get("completionTime") for job in await stage.api.list(JOBS, namespace))
 
     await stage.plane.until("both Jobs are complete, unseen", ended)
-    outcome = await asyncio.wait_for(stage.drive(ours), 60)
-    assert outcome.code == 0
-    told = [(event.unit, event.kind) for event in read(Folder(stage.folder).events_file)]
+    outcome = await asyncio.wait_for(stage.start_driver(ours), 60)
+    assert outcome.exit_code == 0
+    told = [(event.unit, event.kind) for event in read_events(OutputFolder(stage.folder).events_file)]
     assert len(told) == len(set(told)) == 12
 
 
 async def test_a_job_that_somebody_deletes_is_cancelled_not_made_again(
-    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 2}, WORKER)
     await queues.add("lq", {"nvidia.com/gpu": 2})
-    driving = stage.drive(run("r", stage.folder, namespace, ["a", "b"]))
-    await stage.started("a")
-    await stage.told("running", "b")
-    await stage.api.delete(JOBS, stage.unit("b"), namespace, propagationPolicy="Background")
-    stage.play("a", "done")
+    driving = stage.start_driver(make_run("r", stage.folder, namespace, ["a", "b"]))
+    await stage.wait_for_starts("a")
+    await stage.wait_for_event("running", "b")
+    await stage.api.delete(JOBS, stage.unit_name("b"), namespace, propagationPolicy="Background")
+    stage.instruct_worker("a", "done")
     outcome = await asyncio.wait_for(driving, 60)
-    assert (sorted(outcome.done), outcome.failed, outcome.code) == (["a"], [], 1)
+    assert (sorted(outcome.done), outcome.failed, outcome.exit_code) == (["a"], [], 1)
     assert [source.rsplit("/", 1)[1] for source in outcome.cancelled] == ["b.wav"]
-    assert stage.notes.kinds(stage.unit("b"))[-1] == "cancelled"
+    assert stage.view.event_kinds(stage.unit_name("b"))[-1] == "cancelled"
 
 
 async def test_results_come_from_the_pods_note_where_the_folder_is_elsewhere(
-    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, GPU, WORKER)
     await queues.add("lq", GPU)
     (stage.folder / "notes.wanted").touch()
-    stage.play("a", "done")
-    ours = run("r", stage.folder, namespace, ["a"])
-    outcome = await asyncio.wait_for(stage.drive(ours), 60)
+    stage.instruct_worker("a", "done")
+    ours = make_run("r", stage.folder, namespace, ["a"])
+    outcome = await asyncio.wait_for(stage.start_driver(ours), 60)
     assert outcome.done["a"].audio_seconds == 60.0
     assert outcome.done["a"].host == f"{namespace}-p0"
-    assert Folder(stage.folder).finished(ours.units[0].tasks[0], ours.options) == outcome.done["a"]
+    assert OutputFolder(stage.folder).find_finished_result(ours.units[0].tasks[0], ours.options) == outcome.done["a"]
 
 
 async def test_a_job_that_waits_with_other_settings_is_made_anew(
-    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, GPU, WORKER)
     await queues.add("lq", GPU)
-    ours = run("r", stage.folder, namespace, ["a", "b"])
-    first = stage.drive(ours)
-    runs = await stage.told("running", "a", "b")
+    ours = make_run("r", stage.folder, namespace, ["a", "b"])
+    first = stage.start_driver(ours)
+    runs = await stage.wait_for_event("running", "a", "b")
     waits = "b" if runs == "a" else "a"
-    await stage.told("queued", waits)
+    await stage.wait_for_event("queued", waits)
     first.cancel()
     await asyncio.wait([first])
     before = {job["metadata"]["name"]: job["metadata"]["uid"] for job in await stage.api.list(JOBS, namespace)}
     other = _placed(ours, {"*": Placement(accelerator="gpu", cpu=None, model_path="/models/other")})
     changed = Run(name=ours.name, output=ours.output, options=ours.options, units=ours.units, cluster=other)
-    driving = stage.drive(changed)
+    driving = stage.start_driver(changed)
     for stem in ("a", "b"):
-        stage.play(stem, "done")
-    assert (await asyncio.wait_for(driving, 60)).code == 0
+        stage.instruct_worker(stem, "done")
+    assert (await asyncio.wait_for(driving, 60)).exit_code == 0
     after = {job["metadata"]["name"]: job["metadata"]["uid"] for job in await stage.api.list(JOBS, namespace)}
-    assert after[stage.unit(runs)] == before[stage.unit(runs)]  # never stopped for a setting
-    assert after[stage.unit(waits)] != before[stage.unit(waits)]
+    assert after[stage.unit_name(runs)] == before[stage.unit_name(runs)]  # never stopped for a setting
+    assert after[stage.unit_name(waits)] != before[stage.unit_name(waits)]
     assert len(await stage.api.list(WORKLOADS, namespace)) == 2
 
 
 async def test_a_transcript_that_somebody_deleted_is_made_again(
-    stage: Stage, queues: Queues, process_nodes: Callable, namespace: str
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 2}, WORKER)
     await queues.add("lq", {"nvidia.com/gpu": 2})
-    ours = run("r", stage.folder, namespace, ["a", "b"])
+    ours = make_run("r", stage.folder, namespace, ["a", "b"])
     for stem in ("a", "b"):
-        stage.play(stem, "done")
-    assert (await asyncio.wait_for(stage.drive(ours), 60)).code == 0
+        stage.instruct_worker(stem, "done")
+    assert (await asyncio.wait_for(stage.start_driver(ours), 60)).exit_code == 0
     (stage.folder / "a.done.json").unlink()
-    outcome = await asyncio.wait_for(stage.drive(ours, clock=Hasty()), 60)
-    assert (sorted(outcome.done), outcome.code) == (["a", "b"], 0)
-    assert (stage.starts("a"), stage.starts("b")) == (2, 1)
+    outcome = await asyncio.wait_for(stage.start_driver(ours, clock=AcceleratedClock()), 60)
+    assert (sorted(outcome.done), outcome.exit_code) == (["a", "b"], 0)
+    assert (stage.count_starts("a"), stage.count_starts("b")) == (2, 1)

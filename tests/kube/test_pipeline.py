@@ -15,11 +15,11 @@ import pytest_asyncio
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from epp.clock import SystemClock
-from epp_batch.demo.calls import CALLS
-from epp_batch.manifests.queues import configuration, objects, preset
-from epp_batch.output_folder import Folder, Result, load
+from epp_batch.demo.calls import DEMO_TALKS
+from epp_batch.manifests.queues import build_kueue_objects, build_manager_configuration, build_preset
+from epp_batch.output_folder import OutputFolder, TranscriptionResult, load_struct
 from epp_batch.summaries import Summary
-from epp_batch.timeline import read
+from epp_batch.timeline import read_events
 from tests.gateway import epp_up
 from tests.kube.cluster.client import JOBS, Api
 from tests.kube.cluster.container_process import ContainerProcess
@@ -60,12 +60,12 @@ def submit(plane: Plane, namespace: str, tmp_path: Path) -> Submit:
 def talks(folder: Path, count: int) -> Path:
     """Short talks, spoken."""
     folder.mkdir()
-    for call in CALLS[:count]:
+    for call in DEMO_TALKS[:count]:
         espeak(call.text, folder / f"{call.name}.wav")
     return folder
 
 
-def errors(reference: str, folder: Folder, stem: str) -> float:
+def errors(reference: str, folder: OutputFolder, stem: str) -> float:
     """Word error rate under the normaliser that published rates use."""
     normal = EnglishTextNormalizer()
     return jiwer.wer(normal(reference), normal(folder.path(stem, "txt").read_text()))
@@ -82,11 +82,11 @@ def begun(partial: Path) -> Callable[[], Awaitable[bool]]:
     return look
 
 
-def said(folder: Folder, kind: str) -> Callable[[], Awaitable[bool]]:
+def said(folder: OutputFolder, kind: str) -> Callable[[], Awaitable[bool]]:
     """Whether the timeline tells of it."""
 
     async def look() -> bool:
-        told = [event.kind for event in read(folder.events_file)]
+        told = [event.kind for event in read_events(folder.events_file)]
         if kind not in told:
             raise NotYet(told)
         return True
@@ -113,20 +113,20 @@ async def test_speech_goes_through_kueue_and_whisper_to_summaries(
 ) -> None:
     await process_nodes(1, GPU, WORKER)
     await queues.add("lq", GPU)
-    audio, folder = talks(tmp_path / "audio", 3), Folder(tmp_path / "out")
+    audio, folder = talks(tmp_path / "audio", 3), OutputFolder(tmp_path / "out")
     async with epp_up("--sim=2") as gateway:
         words = (audio, folder.root, "--queue=lq", f"--summarize={gateway.said}", "--summary-max-tokens=12")
         await ended(await submit(*words))
         jobs = await api.list(JOBS, namespace)
         await ended(await submit(*words))
-    run, events = folder.run(), read(folder.events_file)
-    assert sorted(task.stem for task in run.tasks()) == sorted(call.name for call in CALLS[:3])
+    run, events = folder.load_run(), read_events(folder.events_file)
+    assert sorted(task.stem for task in run.list_tasks()) == sorted(call.name for call in DEMO_TALKS[:3])
     for unit in run.units:
         stem = unit.tasks[0].stem
-        done = folder.finished(unit.tasks[0], run.options)
+        done = folder.find_finished_result(unit.tasks[0], run.options)
         assert done is not None
-        assert errors(next(call.text for call in CALLS if call.name == stem), folder, stem) < 0.2
-        made = load(folder.path(stem, "summary.json"), Summary)
+        assert errors(next(call.text for call in DEMO_TALKS if call.name == stem), folder, stem) < 0.2
+        made = load_struct(folder.path(stem, "summary.json"), Summary)
         assert made is not None
         assert (made.url, made.completion_tokens) == (gateway.said, 12)
         told = [event for event in events if event.unit == unit.name and event.kind != "refused"]
@@ -146,8 +146,8 @@ async def test_a_transcription_that_is_preempted_halfway_goes_on_where_it_was(
     agent = await process_nodes(1, GPU, WORKER)
     await queues.add("lq", GPU, preemption={"withinClusterQueue": "LowerPriority"})
     urgent = await queues.priority("urgent", 1000)
-    text = " ".join(call.text for call in CALLS * 2)
-    long, folder = tmp_path / "long", Folder(tmp_path / "long-out")
+    text = " ".join(call.text for call in DEMO_TALKS * 2)
+    long, folder = tmp_path / "long", OutputFolder(tmp_path / "long-out")
     long.mkdir()
     espeak(text, long / "report.wav")
     slow = await submit(long, folder.root, "--queue=lq", "--batch-size=2")
@@ -156,7 +156,7 @@ async def test_a_transcription_that_is_preempted_halfway_goes_on_where_it_was(
     container = victim.container("worker")
     worker = container.process
     worker.send_signal(signal.SIGSTOP)  # so that it is not over before it is preempted, however slow the rest is
-    short, quick = talks(tmp_path / "short", 1), Folder(tmp_path / "short-out")
+    short, quick = talks(tmp_path / "short", 1), OutputFolder(tmp_path / "short-out")
     fast = await submit(short, quick.root, "--queue=lq", f"--priority-class={urgent}")
     try:
         await plane.until("it is preempted", said(folder, "evicted"), SPEECH_SECONDS)
@@ -165,16 +165,16 @@ async def test_a_transcription_that_is_preempted_halfway_goes_on_where_it_was(
         worker.send_signal(signal.SIGCONT)
     await ended(fast)
     await ended(slow)
-    result = load(folder.path("report", "done.json"), Result)
+    result = load_struct(folder.path("report", "done.json"), TranscriptionResult)
     assert result is not None
     assert result.attempts == 2
     assert 0 < result.resumed_at < result.audio_seconds
     assert not folder.path("report", "partial.jsonl").exists()
     assert errors(text, folder, "report") < 0.15, "nothing is lost, nothing is there twice"
-    events = read(folder.events_file)
+    events = read_events(folder.events_file)
     evicted = next(event for event in events if event.kind == "evicted")
     assert evicted.detail.startswith("Preempted")
-    (urgent_run,) = (event for event in read(quick.events_file) if event.kind == "running")
+    (urgent_run,) = (event for event in read_events(quick.events_file) if event.kind == "running")
     _, resumed = (event for event in events if event.kind == "running")
     assert evicted.at <= urgent_run.at <= resumed.at
 
@@ -184,7 +184,7 @@ async def test_whisper_runs_on_slices_that_the_scheduler_allocated(
 ) -> None:
     node = Node(f"{namespace}-mig", labels={"test": namespace, "nvidia.com/gpu.present": "true"}, gpus=(A100_40,))
     agent = NodeAgent(plane.kubeconfig, plane.pki, tmp_path / "agent", [node], clock=SystemClock(), entrypoints=WORKER)
-    audio, folder = talks(tmp_path / "audio", 3), Folder(tmp_path / "out")
+    audio, folder = talks(tmp_path / "audio", 3), OutputFolder(tmp_path / "out")
     held: list[list[str]] = []
     async with agent:
         words = (f"--queue={sliced_queue}", "--accelerator=dra:3g.20gb", f"--node-selector=test={namespace}")
@@ -194,8 +194,8 @@ async def test_whisper_runs_on_slices_that_the_scheduler_allocated(
             await ended(process)
         finally:
             looking.cancel()
-    run = folder.run()
-    assert all(folder.finished(task, run.options) is not None for task in run.tasks())
+    run = folder.load_run()
+    assert all(folder.find_finished_result(task, run.options) is not None for task in run.list_tasks())
     assert sorted(max(held, key=len)) == ["gpu-0-mig-3g20gb-9-0", "gpu-0-mig-3g20gb-9-4"]
     assert all(len(set(devices)) == len(devices) for devices in held)
 
@@ -221,10 +221,10 @@ def environment(pid: int) -> dict[str, str]:
 @pytest_asyncio.fixture
 async def sliced_queue(plane: Plane, api: Api, namespace: str) -> AsyncIterator[str]:
     """A LocalQueue over one GPU by the memory of its slices, as `epp-batch queues --preset dra` makes it."""
-    settings = preset("dra", namespace, 1).prefixed(f"{namespace}-")
-    async with plane.kueue_configured(resources=configuration(settings)["resources"]):
-        made = [await api.create(document) for document in objects(settings)]
-        yield settings.queues[0].local[0]
+    settings = build_preset("dra", namespace, 1).with_prefix(f"{namespace}-")
+    async with plane.kueue_configured(resources=build_manager_configuration(settings)["resources"]):
+        made = [await api.create(document) for document in build_kueue_objects(settings)]
+        yield settings.queues[0].local_queues[0]
         await api.request("DELETE", JOBS.path(namespace), {"propagationPolicy": "Background"})
         for document in reversed(made):
             if not document["metadata"].get("namespace"):

@@ -15,13 +15,13 @@ import pytest_asyncio
 from epp.clock import SystemClock
 from epp.tasks import Tasks
 from epp_batch.planner import objects
-from epp_batch.planner.demand import Demand, Shape
+from epp_batch.planner.demand import AcceleratorRequest, PlannedJob
 from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, Api, Object
 from tests.kube.cluster.objects import container, holds, job, reason
 from tests.kube.cluster.plane import Plane
 from tests.kube.cluster.queues import Queues
 from tests.kube.planner_scenarios import GPU, SCENARIOS, VERSION, Finish, Scenario, Submit, invented
-from tests.unit.epp_batch.planner.builders import Rig
+from tests.unit.epp_batch.planner.builders import KueueRig
 
 SEEDS = [int(seed) for seed in os.environ.get("PLANNER_SEEDS", "1,2").split(",")]
 LIMIT = 60.0
@@ -32,10 +32,10 @@ class Model:
     """The planner, told the same story."""
 
     def __init__(self, scenario: Scenario) -> None:
-        world = objects.world(scenario.objects("n", "f"))
+        world = objects.build_cluster_model(scenario.objects("n", "f"))
         assert world.kueue is not None
         self.scenario = scenario
-        self.rig = Rig(world.kueue)
+        self.rig = KueueRig(world.kueue)
 
     def running(self, name: str) -> bool:
         workload = self.rig.workloads.get(name)
@@ -44,16 +44,17 @@ class Model:
     def step(self, step: Submit | Finish) -> list[str]:
         before = len(self.rig.reasons)
         if isinstance(step, Finish):
-            told = self.rig.finish(step.job) if self.running(step.job) else []
+            told = self.rig.finish_job(step.job) if self.running(step.job) else []
         else:
-            told = self.rig.submit(self._demand(step))
+            told = self.rig.submit_jobs(self._demand(step))
         reasons = iter(self.rig.reasons[before:])
         return sorted(f"{name} {next(reasons)}" if name.startswith("-") else name for name in told)
 
-    def _demand(self, step: Submit) -> Demand:
-        return Demand(
-            unit=step.job, model="m", queue=f"{self.scenario.name}-{step.queue}", priority=step.priority,
-            shape=Shape(gpus=step.gpus), slots=8 * step.gpus, requests={GPU: step.gpus}, startup=0, work=1,
+    def _demand(self, step: Submit) -> PlannedJob:
+        return PlannedJob(
+            unit=step.job, model="m", local_queue=f"{self.scenario.name}-{step.queue}", priority=step.priority,
+            accelerator=AcceleratorRequest(gpu_count=step.gpus), gpu_slots=8 * step.gpus, requests={GPU: step.gpus},
+            startup_seconds=0, work_seconds=1,
         )  # fmt: skip
 
 
@@ -144,7 +145,7 @@ def _turned(now: bool, name: str, known: set[str]) -> bool:
 @pytest_asyncio.fixture
 async def real(plane: Plane, api: Api, namespace: str) -> AsyncIterator[Real]:
     real, tasks = Real(plane, api, namespace), Tasks("planner-agrees")
-    tasks.keep("follow", real.follow)
+    tasks.supervise("follow", real.follow)
     yield real
     await tasks.close()
 

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from epp_batch.cli.lib.preflight import look, refusals
-from epp_batch.kube.client import connect
-from epp_batch.manifests.accelerators import SLOTS
-from epp_batch.manifests.jobs import job, templates
-from epp_batch.manifests.queues import PRESETS, configuration, objects, preset
-from epp_batch.preflight.checks import judge
-from epp_batch.spec import Cluster, Options, Placement, Recording, Run, Task, Unit, Volume
+from epp_batch.cli.lib.preflight import dry_run_jobs, read_cluster
+from epp_batch.kube.client import open_client
+from epp_batch.manifests.accelerators import MIG_SLOTS_RESOURCE
+from epp_batch.manifests.jobs import build_claim_templates, build_job
+from epp_batch.manifests.queues import QUEUE_PRESETS, build_kueue_objects, build_manager_configuration, build_preset
+from epp_batch.preflight.checks import find_problems
+from epp_batch.spec import ClusterOptions, Placement, Recording, Run, Task, TranscriptionOptions, Unit, Volume
 from tests.kube.cluster.client import CLUSTER_QUEUES, JOBS, LOCAL_QUEUES, WORKLOADS, Api, Object
 from tests.kube.cluster.objects import holds
 from tests.kube.cluster.plane import NotYet, Plane
@@ -40,9 +40,9 @@ def run(namespace: str, *placements: Placement, queue: str = "lq", name: str = "
     return Run(
         name=name,
         output="/out/x",
-        options=Options(),
+        options=TranscriptionOptions(),
         units=tuple(units),
-        cluster=Cluster(namespace=namespace, queue=queue, placements=by_model, **known),  # type: ignore[arg-type]
+        cluster=ClusterOptions(namespace=namespace, queue=queue, placements=by_model, **known),  # type: ignore[arg-type]
     )
 
 
@@ -72,15 +72,15 @@ async def active(plane: Plane, api: Api, kind: object, name: str, namespace: str
     await plane.until(f"{name} is active", is_active)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", QUEUE_PRESETS)
 async def test_every_preset_is_taken_and_its_queues_are_active(
     plane: Plane, api: Api, namespace: str, made: list[Object], name: str
 ) -> None:
-    settings = preset(name, namespace, 8).prefixed(f"{namespace}-")
-    await create(api, made, *objects(settings))
+    settings = build_preset(name, namespace, 8).with_prefix(f"{namespace}-")
+    await create(api, made, *build_kueue_objects(settings))
     for queue in settings.queues:
         await active(plane, api, CLUSTER_QUEUES, queue.name)
-        for local in queue.local:
+        for local in queue.local_queues:
             await active(plane, api, LOCAL_QUEUES, local, namespace)
 
 
@@ -94,10 +94,10 @@ async def test_a_job_of_every_accelerator_is_taken_to_the_letter(api: Api, names
         service_account="default",
         volumes=VOLUMES,
     )
-    for template in templates(wanted):
+    for template in build_claim_templates(wanted):
         await api.create(template, fieldValidation="Strict")
     for unit in wanted.units:
-        asked = job(unit, wanted)
+        asked = build_job(unit, wanted)
         there = await api.create(asked, fieldValidation="Strict")
         assert there["metadata"]["annotations"] == asked["metadata"]["annotations"]
         assert there["spec"]["suspend"] is True
@@ -105,21 +105,21 @@ async def test_a_job_of_every_accelerator_is_taken_to_the_letter(api: Api, names
 
 
 async def test_slices_are_charged_as_slots(plane: Plane, api: Api, namespace: str, made: list[Object]) -> None:
-    settings = preset("slots", namespace, 1).prefixed(f"{namespace}-")
-    needed = configuration(settings)
+    settings = build_preset("slots", namespace, 1).with_prefix(f"{namespace}-")
+    needed = build_manager_configuration(settings)
     async with plane.kueue_configured(resources=needed["resources"], waitForPodsReady=needed["waitForPodsReady"]):
-        await create(api, made, *objects(settings))
+        await create(api, made, *build_kueue_objects(settings))
         await active(plane, api, LOCAL_QUEUES, "whisper", namespace)
         slices = ["mig:3g.20gb", "mig:2g.10gb", "mig:1g.5gb", "mig:2g.10gb"]
         wanted = run(namespace, *(Placement(accelerator=text) for text in slices), queue="whisper")
         for unit in wanted.units:
-            await api.create(job(unit, wanted))
+            await api.create(build_job(unit, wanted))
             await workload(plane, api, namespace, unit.name, "insufficient unused quota")
 
         async def full() -> bool:
             reserved = [one for one in await api.list(WORKLOADS, namespace) if holds(one, "QuotaReserved")]
             usages = [use for one in reserved for use in one["status"]["admission"]["podSetAssignments"]]
-            if sorted(int(use["resourceUsage"][SLOTS]) for use in usages) != [1, 2, 4]:
+            if sorted(int(use["resourceUsage"][MIG_SLOTS_RESOURCE]) for use in usages) != [1, 2, 4]:
                 raise NotYet(usages)
             return True
 
@@ -153,16 +153,16 @@ async def release(api: Api, namespace: str) -> None:
 async def problems(plane: Plane, wanted: Run) -> list[str]:
     """What preflight says about the real objects."""
     assert wanted.cluster is not None
-    async with connect(str(plane.kubeconfig)) as client:
-        seen = (await look(client, wanted.cluster.namespace)).seen
-        return [str(problem) for problem in judge(wanted, seen) or await refusals(client, wanted)]
+    async with open_client(str(plane.kubeconfig)) as client:
+        seen = (await read_cluster(client, wanted.cluster.namespace)).seen
+        return [str(problem) for problem in find_problems(wanted, seen) or await dry_run_jobs(client, wanted)]
 
 
 async def refused(plane: Plane, api: Api, wanted: Run, said: str) -> None:
     """Kueue says so as well, and reserves nothing."""
     assert wanted.cluster is not None
     namespace = wanted.cluster.namespace
-    await api.create(job(wanted.units[0], wanted))
+    await api.create(build_job(wanted.units[0], wanted))
     assert not holds(await workload(plane, api, namespace, wanted.units[0].name, said), "QuotaReserved")
     await release(api, namespace)
 
@@ -174,7 +174,7 @@ async def test_preflight_finds_nothing_where_kueue_admits(
     await queues.add("lq", {"nvidia.com/gpu": 8, "memory": "64Gi"})
     wanted = run(namespace, Placement(accelerator="gpu:8", memory="64Gi"))
     assert await problems(plane, wanted) == []
-    await api.create(job(wanted.units[0], wanted))
+    await api.create(build_job(wanted.units[0], wanted))
 
     async def admitted() -> bool:
         return any(holds(one, "Admitted") for one in await api.list(WORKLOADS, namespace))
@@ -247,7 +247,7 @@ async def test_borrowing_is_counted_as_kueue_counts_it(
         await api.patch(CLUSTER_QUEUES, f"{namespace}-{name}", {"spec": found["spec"]})
     wanted = run(namespace, Placement(accelerator=f"gpu:{asked}"))
     hopeless = bool(await problems(plane, wanted))
-    await api.create(job(wanted.units[0], wanted))
+    await api.create(build_job(wanted.units[0], wanted))
     one = await workload(plane, api, namespace, wanted.units[0].name, "maximum capacity")
     assert holds(one, "QuotaReserved") is not hopeless
     await release(api, namespace)
@@ -282,19 +282,19 @@ async def test_what_a_restricted_user_may_not_see_is_not_judged(
     ]
     kubeconfig = await plane.user(namespace, "submitter", rules)
     wanted = run(namespace, Placement())
-    async with connect(str(kubeconfig)) as client:
+    async with open_client(str(kubeconfig)) as client:
 
         async def allowed() -> bool:
             with contextlib.suppress(Exception):
-                return (await look(client, namespace)).seen.local_queues != []
+                return (await read_cluster(client, namespace)).seen.local_queues != []
             return False
 
         await plane.until("the role is bound", allowed)
-        seen = (await look(client, namespace)).seen
+        seen = (await read_cluster(client, namespace)).seen
         assert seen.cluster_queues is None
-        assert judge(wanted, seen) == []
-        assert await refusals(client, wanted) == []
+        assert find_problems(wanted, seen) == []
+        assert await dry_run_jobs(client, wanted) == []
         forbidden = await plane.user(namespace, "onlooker", rules[1:])
-    async with connect(str(forbidden)) as client:
-        (problem,) = await refusals(client, wanted)
+    async with open_client(str(forbidden)) as client:
+        (problem,) = await dry_run_jobs(client, wanted)
         assert "cannot create resource" in problem.message

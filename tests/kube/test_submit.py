@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from epp_batch.output_folder import Folder
-from epp_batch.timeline import read
+from epp_batch.output_folder import OutputFolder
+from epp_batch.timeline import read_events
 from tests.kube.cluster.cli import COMMAND, Cli
 from tests.kube.cluster.client import CLUSTER_QUEUES, JOBS, Api
 from tests.kube.cluster.objects import holds
@@ -73,17 +73,17 @@ async def test_from_speech_to_transcripts_and_only_once(
     assert first.code == 1, first
     assert f"{calls}/bad.mp3: probe: no audio that can be read; check that the file plays" in first.err
     assert "2 recordings" in first.err
-    folder = Folder(tmp_path / "out")
+    folder = OutputFolder(tmp_path / "out")
     assert "twelve" in folder.path("one", "txt").read_text().lower().replace("12%", "twelve")
     assert "sunny" in folder.path("b/one", "txt").read_text().lower()
     assert folder.path("b/copy", "txt").read_bytes() == folder.path("one", "txt").read_bytes()
-    failure = folder.failure("bad")
+    failure = folder.load_failure("bad")
     assert failure is not None
     assert failure.permanent
     made = await jobs(api, namespace)
     assert len(made) == 2
 
-    events = len(read(folder.events_file))
+    events = len(read_events(folder.events_file))
     (calls / "bad.mp3").unlink()
     dry = await cli.submit(*flags, "--dry-run")
     assert dry.code == 0, dry
@@ -93,7 +93,7 @@ async def test_from_speech_to_transcripts_and_only_once(
     assert again.code == 0, again
     assert "2 finished before" in again.err
     assert await jobs(api, namespace) == made
-    assert len(read(folder.events_file)) == events
+    assert len(read_events(folder.events_file)) == events
 
     folder.path("one", "txt").unlink()
     mended = await cli.submit(*flags)
@@ -120,7 +120,7 @@ async def test_nothing_is_made_when_it_could_not_run(api: Api, namespace: str, c
     assert outside.code == 2
     assert "in no volume; --volume" in outside.err
     assert await jobs(api, namespace) == {}
-    assert not Folder(tmp_path / "out").run_file.exists()
+    assert not OutputFolder(tmp_path / "out").run_file.exists()
 
 
 async def test_nothing_is_made_when_summaries_need_another_key(

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from epp.tasks import Tasks
-from epp_batch.output_folder import Folder
-from epp_batch.timeline import read
+from epp_batch.output_folder import OutputFolder
+from epp_batch.timeline import read_events
 from tests.kube.cluster.client import JOBS, PODS, Api, Kind
 from tests.kube.cluster.plane import Plane
 from tests.kube.cluster.queues import Queues
-from tests.kube.drive_runs import Workers
+from tests.kube.drive_runs import FakeWorkers
 
 RECORDINGS = 1000
 NODES, GPUS = 25, 10  # a pod takes 5 s: at most 50 ends a second
@@ -90,9 +90,9 @@ async def test_a_thousand_jobs_survive_two_deaths_of_their_driver(
     await queues.add("lq", {"nvidia.com/gpu": NODES * GPUS})
     sources, output = tmp_path / "in", tmp_path / "out"
     recordings(sources)
-    folder, audit, tasks = Folder(output), Audit(), Tasks("test")
+    folder, audit, tasks = OutputFolder(output), Audit(), Tasks("test")
     tasks.spawn("audit", audit.jobs(api, namespace))
-    tasks.spawn("workers", Workers(api, namespace, output).run())
+    tasks.spawn("workers", FakeWorkers(api, namespace, output).run())
 
     def done() -> int:
         return sum(1 for _ in output.glob("*.done.json"))
@@ -124,8 +124,8 @@ async def test_a_thousand_jobs_survive_two_deaths_of_their_driver(
     succeeded = Counter(p["metadata"]["labels"]["epp-batch/unit"] for p in pods if p["status"]["phase"] == "Succeeded")
     assert set(succeeded.values()) == {1}
     assert len(succeeded) == RECORDINGS
-    told = Counter((event.unit, event.kind) for event in read(folder.events_file))
+    told = Counter((event.unit, event.kind) for event in read_events(folder.events_file))
     for kind in ("created", "queued", "reserved", "admitted", "running", "finished"):
-        once = [told[unit.name, kind] for unit in folder.run().units]
+        once = [told[unit.name, kind] for unit in folder.load_run().units]
         assert once == [1] * RECORDINGS, f"{kind}: {Counter(once)}"
     assert not {kind for _, kind in told} & {"failed", "cancelled"}

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epp.config import presets
-from epp.config.loader import load
-from epp.config.registry import Registry
+from epp.config.loader import load_config
+from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError
 
-REGISTRY = Registry.load()
+REGISTRY = PluginRegistry.load()
 SAMPLES = Path(__file__).parents[1] / "unit" / "config" / "samples"
-TEXTS = [path.read_text() for path in sorted(SAMPLES.glob("*.yaml"))] + [presets.text(name) for name in presets.names()]
+TEXTS = [path.read_text() for path in sorted(SAMPLES.glob("*.yaml"))] + [
+    presets.read_preset(name) for name in presets.preset_names()
+]
 DOCUMENTS = [yaml.safe_load(text) for text in TEXTS]
 
 scalars = st.one_of(
@@ -71,12 +73,12 @@ def broken(draw: st.DrawFn) -> str:
 def settled(text: str) -> None:
     """Loads; what loads must describe itself so that it loads again to the same."""
     try:
-        plan = load(text, REGISTRY)
+        plan = load_config(text, REGISTRY)
     except ConfigError as error:
         problems = error.problems
     else:
-        described = plan.describe()
-        assert load(described, REGISTRY).describe() == described
+        described = plan.to_yaml()
+        assert load_config(described, REGISTRY).to_yaml() == described
         return
     assert problems
     assert all(problem.message for problem in problems)

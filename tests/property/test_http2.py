@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from epp.clock import ManualClock
 from epp.grpc.http2 import frames as h2
 from epp.grpc.http2.connection import Connection
-from epp.grpc.limits import Limits
-from epp.grpc.rpc_stats import Streams
+from epp.grpc.limits import TransportLimits
+from epp.grpc.rpc_stats import RpcStats
 
-GREETING = h2.PREFACE + h2.settings({})
+GREETING = h2.CONNECTION_PREFACE + h2.encode_settings({})
 REQUEST = [
     (":method", "POST"),
     (":scheme", "http"),
@@ -31,15 +31,15 @@ class Echo:
     def __init__(self, call, heard):
         self.call, self.heard = call, heard
 
-    def message(self, data):
+    def on_message(self, data):
         self.heard.append(data)
         self.call.send(data)
 
-    def half_closed(self):
+    def on_half_close(self):
         self.heard.append("half-closed")
         self.call.finish()
 
-    def lost(self):
+    def on_cancel(self):
         self.heard.append("lost")
 
 
@@ -50,7 +50,7 @@ class Server:
         self.heard: list[list[object]] = []
         self.written = b""
         self.connection = Connection(
-            {"/t/Echo": self._echo}, ManualClock(), limits or Limits(), Streams(), lambda: None
+            {"/t/Echo": self._echo}, ManualClock(), limits or TransportLimits(), RpcStats(), lambda: None
         )
 
     def _echo(self, call):
@@ -59,13 +59,13 @@ class Server:
 
     def read(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
-            self.connection.receive(piece)
+            self.connection.receive_data(piece)
             self.write()
 
     def write(self) -> None:
-        self.written += self.connection.take()
-        while self.connection.more:
-            self.written += self.connection.take()
+        self.written += self.connection.data_to_send()
+        while self.connection.has_data_to_send:
+            self.written += self.connection.data_to_send()
 
     def answers(self) -> dict[int, tuple[bytes, bool]]:
         """By stream: all DATA octets, and whether it ended."""
@@ -81,7 +81,7 @@ class Server:
 
 def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     while data:
-        word, flags, stream = h2.FRAME.unpack_from(data)
+        word, flags, stream = h2.FRAME_HEADER.unpack_from(data)
         end = 9 + (word >> 8)
         yield word & 0xFF, flags, stream, data[9:end]
         data = data[end:]
@@ -139,7 +139,7 @@ def interleaved(requests, choose) -> tuple[bytes, list[int]]:
             payload = encoder.encode(REQUEST)
         elif kind == h2.HEADERS:
             payload = encoder.encode([("x-request", str(index))])
-        octets.append(h2.frame(kind, flags, streams[index], payload))
+        octets.append(h2.encode_frame(kind, flags, streams[index], payload))
     return b"".join(octets), list(streams)
 
 
@@ -157,7 +157,7 @@ def test_neither_cuts_nor_interleaving_change_the_outcome(requests, sizes, data)
     answers, wanted = server.answers(), expected.answers()
     assert [answers[2 * place + 1] for place in range(len(order))] == [wanted[2 * index + 1] for index in order]
     assert not server.connection.streams
-    assert server.connection._out.backlog == 0
+    assert server.connection._send_buffer.buffered_bytes == 0
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
@@ -165,7 +165,7 @@ def test_neither_cuts_nor_interleaving_change_the_outcome(requests, sizes, data)
 def test_garbage_is_a_clean_end(pieces):
     server = Server()
     server.read([GREETING, *pieces])
-    server.connection.lost()
+    server.connection.connection_lost()
     assert not server.connection.streams
     assert all(heard[-1] in ("lost", "half-closed") for heard in server.heard if heard)
 
@@ -176,11 +176,11 @@ def test_damaged_connections_end_cleanly(requests, damages):
     octets = bytearray(interleaved(requests, lambda indices: indices[-1])[0])
     for place, value in damages:
         octets[len(GREETING) + place % (len(octets) - len(GREETING))] = value
-    server = Server(Limits(connection_backlog=10_000))
+    server = Server(TransportLimits(max_connection_backlog=10_000))
     server.read([bytes(octets)])
     list(split(server.written))
-    server.connection.lost()
-    assert server.connection._out.backlog == 0
+    server.connection.connection_lost()
+    assert server.connection._send_buffer.buffered_bytes == 0
     assert all(heard[-1] in ("lost", "half-closed") for heard in server.heard if heard)
 
 
@@ -199,12 +199,14 @@ class Windows:
     """A client that keeps its own account of every window."""
 
     def __init__(self, initial: int) -> None:
-        self.server = Server(Limits(burst=50_000))
+        self.server = Server(TransportLimits(write_burst=50_000))
         self.calls = []
         self.server.connection._methods = {"/t/Echo": lambda call: (self.calls.append(call), Echo(call, []))[1]}
         encoder = hpack.Encoder()
-        opening = [h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(REQUEST)) for stream in (1, 3, 5)]
-        self.server.read([h2.PREFACE + h2.settings({h2.SETTING_WINDOW: initial}), *opening])
+        opening = [h2.encode_frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(REQUEST)) for stream in (1, 3, 5)]
+        self.server.read(
+            [h2.CONNECTION_PREFACE + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: initial}), *opening]
+        )
         self.initial = initial
         self.left = {0: 65_535, 1: initial, 3: initial, 5: initial}
         self.sent = dict.fromkeys((1, 3, 5), b"")
@@ -220,15 +222,15 @@ class Windows:
         elif verb == "window":
             stream = 2 * which - 1 if which else 0
             self.left[stream] += amount
-            connection.receive(h2.window_update(stream, amount))
+            connection.receive_data(h2.encode_window_update(stream, amount))
         elif verb == "initial":
             for stream in (1, 3, 5):
                 self.left[stream] += amount - self.initial
             self.initial = amount
-            connection.receive(h2.settings({h2.SETTING_WINDOW: amount}))
+            connection.receive_data(h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: amount}))
         elif self.paused != bool(which):
             self.paused = bool(which)
-            connection.pause() if self.paused else connection.resume()
+            connection.pause_writing() if self.paused else connection.resume_writing()
         self.server.write()
         self.check()
 
@@ -241,7 +243,7 @@ class Windows:
                 self.left[stream] -= len(payload)
                 assert self.left[0] >= 0
                 assert self.left[stream] >= 0
-                assert 0 < len(payload) <= h2.DEFAULT_FRAME
+                assert 0 < len(payload) <= h2.DEFAULT_MAX_FRAME_SIZE
         self.done = len(self.server.written)
 
 

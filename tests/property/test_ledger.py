@@ -6,16 +6,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from epp.api import DECODING, INFLIGHT_REQUESTS, INFLIGHT_TOKENS
+from epp.api import DECODING_REQUESTS, INFLIGHT_REQUESTS, INFLIGHT_TOKENS
 from epp.clock import ManualClock
-from epp.datastore.ledger import Ledger, Ticket
+from epp.datastore.ledger import Ledger, Reservation
 
 slots = st.integers(0, 3)
 tokens = st.one_of(st.integers(0, 200_000).map(float), st.floats(0, 1e5))
 EXPIRY = 10.0
 
 
-class Truth:
+class ModelReservation:
     """What is true of one ticket."""
 
     def __init__(self, slot: int, prompt: float, output: float, now: float) -> None:
@@ -38,41 +38,41 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.clock = ManualClock()
         self.ledger = Ledger(self.clock, expire_after=EXPIRY)
-        self.truth: dict[Ticket, Truth] = {}
+        self.truth: dict[Reservation, ModelReservation] = {}
 
     @rule(target=tickets, slot=slots, prompt=tokens, output=st.one_of(st.just(0.0), tokens))
-    def reserve(self, slot: int, prompt: float, output: float) -> Ticket:
+    def reserve(self, slot: int, prompt: float, output: float) -> Reservation:
         ticket = self.ledger.reserve(slot, prompt, output)
-        self.truth[ticket] = Truth(slot, prompt, output, self.clock.now())
+        self.truth[ticket] = ModelReservation(slot, prompt, output, self.clock.now())
         return ticket
 
     @rule(ticket=tickets)
-    def first_byte(self, ticket: Ticket) -> None:
-        self.ledger.first_byte(ticket)
+    def first_byte(self, ticket: Reservation) -> None:
+        self.ledger.record_first_byte(ticket)
         truth = self.truth[ticket]
         if not truth.over:
             truth.decoding = True
             truth.touched = self.clock.now()
 
     @rule(ticket=tickets)
-    def touch(self, ticket: Ticket) -> None:
+    def touch(self, ticket: Reservation) -> None:
         self.ledger.touch(ticket)
         self.truth[ticket].touched = self.clock.now()
 
     @rule(ticket=tickets, slot=slots)
-    def move(self, ticket: Ticket, slot: int) -> None:
+    def move(self, ticket: Reservation, slot: int) -> None:
         self.ledger.move(ticket, slot)
         if not self.truth[ticket].over:
             self.truth[ticket].slot = slot
 
     @rule(ticket=tickets)
-    def release(self, ticket: Ticket) -> None:
+    def release(self, ticket: Reservation) -> None:
         assert self.ledger.release(ticket) is not self.truth[ticket].over
         self.truth[ticket].over = True
 
     @rule(slot=slots)
     def forget(self, slot: int) -> None:
-        self.ledger.forget(slot)
+        self.ledger.clear_slot(slot)
         for truth in self.truth.values():
             if truth.slot == slot:
                 truth.slot = None
@@ -112,7 +112,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for slot in range(4):
             here = [truth for truth in self.truth.values() if truth.slot == slot and not truth.over]
             assert columns[INFLIGHT_REQUESTS][slot] == len(here)
-            assert columns[DECODING][slot] == sum(truth.decoding for truth in here)
+            assert columns[DECODING_REQUESTS][slot] == sum(truth.decoding for truth in here)
             weight = columns[INFLIGHT_TOKENS][slot]
             assert weight >= 0
             assert math.isclose(weight, sum(truth.weight for truth in here), rel_tol=1e-6, abs_tol=1e-3)

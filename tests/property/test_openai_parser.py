@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp.api import Parsed
+from epp.api import ParsedRequest
 from epp.errors import BadRequest
 from epp.parsers.openai import OpenAIParser
 
@@ -32,7 +32,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 messages = st.lists(st.fixed_dictionaries({"role": texts, "content": texts | st.none()}), min_size=1, max_size=5)
 
 
-def read(path: str, body: bytes) -> Parsed | None:
+def read(path: str, body: bytes) -> ParsedRequest | None:
     try:
         return OpenAIParser().parse(path, {}, body)
     except BadRequest:

@@ -9,25 +9,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from epp.api import PREFIX_INFO, Endpoints, Filter, Mask, Picker, PrefixInfo, Profile, Request, Scorer
-from epp.scheduling.profile_run import run
-from epp.testing import endpoints, request
-from scorers.active_request import ActiveRequest
-from scorers.filters.label_selector import LabelSelector, Requirement
-from scorers.filters.roles import DecodeRole, PrefillRole
-from scorers.kv_cache_utilization import KvCacheUtilization
-from scorers.pickers.max_score import MaxScore
-from scorers.pickers.random import RandomChoice
-from scorers.pickers.weighted_random import WeightedRandom
-from scorers.prefix_cache import PrefixCache
-from scorers.queue import QueueDepth
-from scorers.token_load import TokenLoad
+from epp.api import (
+    PREFIX_MATCH_INFO,
+    Endpoints,
+    Filter,
+    Mask,
+    Picker,
+    PrefixMatchInfo,
+    Request,
+    SchedulerProfile,
+    Scorer,
+)
+from epp.scheduling.profile_run import run_profile
+from epp.testing import build_endpoints, build_request
+from scorers.active_request import ActiveRequestScorer
+from scorers.filters.label_selector import LabelSelectorFilter, LabelSelectorRequirement
+from scorers.filters.roles import DecodeFilter, PrefillFilter
+from scorers.kv_cache_utilization import KvCacheUtilizationScorer
+from scorers.pickers.max_score import MaxScorePicker
+from scorers.pickers.random import RandomPicker
+from scorers.pickers.weighted_random import WeightedRandomPicker
+from scorers.prefix_cache import PrefixCacheScorer
+from scorers.queue import QueueScorer
+from scorers.token_load import TokenLoadScorer
 
 COLUMNS = ("waiting", "kv_usage", "prefix_blocks", "inflight_requests", "inflight_tokens", "uncached_tokens")
 ROLES = ({}, {"llm-d.ai/role": "decode"}, {"llm-d.ai/role": "prefill"}, {"llm-d.ai/role": "both", "zone": "a"})
 
 
-class Broken(Scorer, type="broken"):
+class BrokenScorer(Scorer, type="broken"):
     """Raises, or returns nonsense."""
 
     how: int = 0
@@ -38,10 +48,10 @@ class Broken(Scorer, type="broken"):
         return (np.arange(len(endpoints)) * 3 - 5).astype(np.float32)
 
 
-class Even(Filter, type="even"):
+class EvenFilter(Filter, type="even"):
     """Drops endpoints of an odd name."""
 
-    def keep(self, request: Request, endpoints: Endpoints) -> Mask:
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
         return np.array([int(endpoint.name[1:]) % 2 == 0 for endpoint in endpoints], np.bool_)
 
 
@@ -51,12 +61,12 @@ scorers = st.lists(
         st.floats(0, 10, width=16),
         st.sampled_from(
             [
-                QueueDepth(),
-                KvCacheUtilization(),
-                PrefixCache(),
-                PrefixCache(match_length_weight=0.5),
-                ActiveRequest(),
-                TokenLoad(queue_threshold_tokens=30),
+                QueueScorer(),
+                KvCacheUtilizationScorer(),
+                PrefixCacheScorer(),
+                PrefixCacheScorer(match_length_weight=0.5),
+                ActiveRequestScorer(),
+                TokenLoadScorer(queue_threshold_tokens=30),
             ]
         ),
     ),
@@ -64,13 +74,18 @@ scorers = st.lists(
 )
 filters = st.lists(
     st.sampled_from(
-        [DecodeRole(), PrefillRole(), Even(), LabelSelector(match_expressions=[Requirement("zone", "DoesNotExist")])]
+        [
+            DecodeFilter(),
+            PrefillFilter(),
+            EvenFilter(),
+            LabelSelectorFilter(match_expressions=[LabelSelectorRequirement("zone", "DoesNotExist")]),
+        ]
     ),
     max_size=3,
 )
 pickers = st.builds(
     lambda kind, count: kind(max_num_of_endpoints=count),
-    st.sampled_from([MaxScore, RandomChoice, WeightedRandom]),
+    st.sampled_from([MaxScorePicker, RandomPicker, WeightedRandomPicker]),
     st.integers(1, 4),
 )
 
@@ -80,11 +95,11 @@ def pools(draw: st.DrawFn) -> Endpoints:
     n = draw(st.integers(0, 12))
     columns = {name: draw(st.lists(values, min_size=n, max_size=n)) for name in COLUMNS}
     columns["kv_usage"] = [value / 40 for value in columns["kv_usage"]]
-    return endpoints(n, labels=draw(st.lists(st.sampled_from(ROLES), min_size=n, max_size=n)), **columns)
+    return build_endpoints(n, labels=draw(st.lists(st.sampled_from(ROLES), min_size=n, max_size=n)), **columns)
 
 
-def profile(scorers: list[tuple[float, Scorer]], filters: list[Filter], picker: Picker) -> Profile:
-    return Profile(
+def build_profile(scorers: list[tuple[float, Scorer]], filters: list[Filter], picker: Picker) -> SchedulerProfile:
+    return SchedulerProfile(
         "p",
         filters=[(f"f{i}", each) for i, each in enumerate(filters)],
         scorers=[(f"s{i}", weight, each) for i, (weight, each) in enumerate(scorers)],
@@ -92,11 +107,11 @@ def profile(scorers: list[tuple[float, Scorer]], filters: list[Filter], picker: 
     )
 
 
-def asked() -> Request:
-    return request(facts={PREFIX_INFO: PrefixInfo(40, 64)})
+def request_with_prefix_info() -> Request:
+    return build_request(facts={PREFIX_MATCH_INFO: PrefixMatchInfo(40, 64)})
 
 
-def nobody(name: str, kind: str) -> None:
+def ignore_error(name: str, kind: str) -> None:
     """Faults are expected here and counted elsewhere."""
 
 
@@ -105,12 +120,14 @@ def nobody(name: str, kind: str) -> None:
 def test_only_endpoints_that_every_filter_keeps_are_picked(
     pool: Endpoints, scorers: list[tuple[float, Scorer]], filters: list[Filter], picker: Picker, seed: int
 ) -> None:
-    verdict = run(profile(scorers, filters, picker), asked(), pool, Random(seed), nobody)
+    verdict = run_profile(
+        build_profile(scorers, filters, picker), request_with_prefix_info(), pool, Random(seed), ignore_error
+    )
     allowed = np.ones(len(pool), np.bool_)
     for each in filters:
-        allowed &= each.keep(asked(), pool)
+        allowed &= each.filter(request_with_prefix_info(), pool)
     survivors = [endpoint.name for endpoint, good in zip(pool, allowed, strict=True) if good]
-    picked = [verdict.endpoints.at(position).name for position in verdict.order.tolist()]
+    picked = [verdict.endpoints.endpoint_at(position).name for position in verdict.order.tolist()]
     assert len(picked) == min(len(survivors), picker.max_num_of_endpoints)
     assert len(set(picked)) == len(picked)
     assert set(picked) <= set(survivors)
@@ -123,14 +140,14 @@ def test_the_order_of_endpoints_does_not_matter(
 ) -> None:
     order = np.array(data.draw(st.permutations(range(len(pool)))), np.intp)
     turned = Endpoints(pool._snapshot, pool.slots[order])
-    plan = profile(scorers, filters, MaxScore())
-    one = run(plan, asked(), pool, Random(1), nobody)
-    other = run(plan, asked(), turned, Random(2), nobody)
+    plan = build_profile(scorers, filters, MaxScorePicker())
+    one = run_profile(plan, request_with_prefix_info(), pool, Random(1), ignore_error)
+    other = run_profile(plan, request_with_prefix_info(), turned, Random(2), ignore_error)
     totals = dict(zip((each.name for each in one.endpoints), one.totals.tolist(), strict=False))
     assert totals == dict(zip((each.name for each in other.endpoints), other.totals.tolist(), strict=False))
     if totals:
-        assert totals[one.endpoints.at(int(one.order[0])).name] == max(totals.values())
-        assert totals[other.endpoints.at(int(other.order[0])).name] == max(totals.values())
+        assert totals[one.endpoints.endpoint_at(int(one.order[0])).name] == max(totals.values())
+        assert totals[other.endpoints.endpoint_at(int(other.order[0])).name] == max(totals.values())
 
 
 @given(pools(), scorers, st.integers(0, 1), st.integers(0, 4))
@@ -138,8 +155,10 @@ def test_the_order_of_endpoints_does_not_matter(
 def test_a_broken_scorer_never_stops_a_decision(
     pool: Endpoints, scorers: list[tuple[float, Scorer]], how: int, at: int
 ) -> None:
-    broken: list[tuple[float, Scorer]] = [*scorers[:at], (1, Broken(how=how)), *scorers[at:]]
-    verdict = run(profile(broken, [], MaxScore()), asked(), pool, Random(1), nobody)
+    broken: list[tuple[float, Scorer]] = [*scorers[:at], (1, BrokenScorer(how=how)), *scorers[at:]]
+    verdict = run_profile(
+        build_profile(broken, [], MaxScorePicker()), request_with_prefix_info(), pool, Random(1), ignore_error
+    )
     highest = sum(weight for weight, _ in broken)
     assert verdict.order.size == min(1, len(pool))
     assert ((verdict.totals >= 0) & (verdict.totals <= highest * 1.0001 + 0.001)).all()

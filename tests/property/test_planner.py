@@ -5,27 +5,27 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epp_batch.planner import Delays, machine, run
+from epp_batch.planner import ControlPlaneDelays, build_gpu_nodes, simulate_jobs
 from epp_batch.planner.simulation import Simulation
-from epp_batch.planner.world import PodsReady, Preemption, World
-from tests.unit.epp_batch.planner.builders import GPU, demand, kueue, queue
+from epp_batch.planner.world import ClusterModel, ClusterQueuePreemption, WaitForPodsReady
+from tests.unit.epp_batch.planner.builders import GPU, gpu_cluster_queue, kueue_objects, planned_job
 
 NAMES = ("a", "b", "c")
 PREEMPTIONS = st.builds(
-    Preemption,
-    within=st.sampled_from(["Never", "LowerPriority", "LowerOrNewerEqualPriority"]),
-    reclaim=st.sampled_from(["Never", "LowerPriority", "Any"]),
-    borrow=st.sampled_from(["Never", "LowerPriority"]),
-    threshold=st.sampled_from([None, 1]),
+    ClusterQueuePreemption,
+    within_cluster_queue=st.sampled_from(["Never", "LowerPriority", "LowerOrNewerEqualPriority"]),
+    reclaim_within_cohort=st.sampled_from(["Never", "LowerPriority", "Any"]),
+    borrow_within_cohort=st.sampled_from(["Never", "LowerPriority"]),
+    max_priority_threshold=st.sampled_from([None, 1]),
 )
 QUEUES = st.tuples(
     *(
         st.builds(
-            queue,
+            gpu_cluster_queue,
             st.just(name),
             st.integers(0, 4),
-            cohort=st.just("cohort"),
-            strict=st.booleans(),
+            cohort_name=st.just("cohort"),
+            is_strict_fifo=st.booleans(),
             preemption=PREEMPTIONS,
             borrowing=st.sampled_from([None, 0, 2]),
             lending=st.sampled_from([None, 0, 1]),
@@ -38,13 +38,16 @@ JOBS = st.lists(
     max_size=14,
 )
 DELAYS = st.builds(
-    Delays, requeue=st.sampled_from([0.0, 1.0]), start=st.sampled_from([0.0, 2.0]), stop=st.sampled_from([0.0, 3.0])
+    ControlPlaneDelays,
+    requeue_batch_period=st.sampled_from([0.0, 1.0]),
+    pod_startup=st.sampled_from([0.0, 2.0]),
+    pod_termination=st.sampled_from([0.0, 3.0]),
 )
 
 
 def parts(jobs):
     jobs = sorted(jobs, key=lambda job: job[4])
-    wanted = [demand(str(i), q, gpus=g, priority=p, work=w) for i, (q, g, p, w, _) in enumerate(jobs)]
+    wanted = [planned_job(str(i), q, gpus=g, priority=p, work=w) for i, (q, g, p, w, _) in enumerate(jobs)]
     return wanted, [float(job[4]) for job in jobs]
 
 
@@ -52,14 +55,16 @@ def parts(jobs):
 @given(queues=QUEUES, jobs=JOBS, delays=DELAYS, resumes=st.booleans())
 def test_everybody_ends_once_and_quota_is_kept(queues, jobs, delays, resumes):
     wanted, arrivals = parts(jobs)
-    total = sum(one.groups[0].offers[0].quotas[GPU].nominal for one in queues)
-    world = World(nodes=machine(gpus=12), kueue=kueue(*queues), delays=delays, resumes=resumes)
+    total = sum(one.resource_groups[0].flavors[0].quotas[GPU].nominal for one in queues)
+    world = ClusterModel(
+        nodes=build_gpu_nodes(gpus=12), kueue=kueue_objects(*queues), delays=delays, resume_after_preemption=resumes
+    )
     simulation = Simulation(world, wanted, arrivals)
     events = simulation.run()
     assert [event.at for event in events] == sorted(event.at for event in events)
     ends = [event.unit for event in events if event.kind in {"finished", "failed"}]
     assert sorted(ends) == sorted(one.unit for one in wanted)
-    held, gpus = {}, {one.unit: one.shape.gpus for one in wanted}
+    held, gpus = {}, {one.unit: one.accelerator.gpu_count for one in wanted}
     for event in events:
         if event.kind == "admitted":
             held[event.unit] = gpus[event.unit]
@@ -67,7 +72,7 @@ def test_everybody_ends_once_and_quota_is_kept(queues, jobs, delays, resumes):
             held.pop(event.unit, None)
         assert sum(held.values()) <= total
     if "failed" not in {event.kind for event in events}:
-        assert not any(amount for node in simulation.queues.nodes.values() for amount in node.usage.values())
+        assert not any(amount for node in simulation.kueue.resource_nodes.values() for amount in node.usage.values())
 
 
 SLICES = st.lists(
@@ -79,8 +84,10 @@ SLICES = st.lists(
 @given(jobs=SLICES, sharing=st.sampled_from(["das", "dra"]))
 def test_no_two_pods_share_a_slot(jobs, sharing):
     kind = "mig" if sharing == "das" else "dra"
-    wanted = [demand(str(i), accelerator=f"{kind}:{name}", work=work) for i, (name, work) in enumerate(jobs)]
-    events = run(World(nodes=machine(gpus=2, sharing=sharing)), wanted, [float(i % 5) for i in range(len(wanted))])
+    wanted = [planned_job(str(i), accelerator=f"{kind}:{name}", work=work) for i, (name, work) in enumerate(jobs)]
+    events = simulate_jobs(
+        ClusterModel(nodes=build_gpu_nodes(gpus=2, sharing=sharing)), wanted, [float(i % 5) for i in range(len(wanted))]
+    )
     there = {}
     for event in events:
         if event.kind == "finished":
@@ -98,11 +105,14 @@ def test_no_two_pods_share_a_slot(jobs, sharing):
 @given(jobs=JOBS)
 def test_what_waits_for_pods_that_never_get_ready_is_given_up(jobs):
     wanted, arrivals = parts(jobs)
-    ready = PodsReady(timeout=5, backoff_base=2, backoff_limit=2)
-    world = World(nodes=machine(gpus=2), kueue=kueue(*(queue(name, 9) for name in NAMES), pods_ready=ready))
-    events = run(world, wanted, arrivals)
+    ready = WaitForPodsReady(timeout=5, backoff_base_seconds=2, backoff_limit_count=2)
+    world = ClusterModel(
+        nodes=build_gpu_nodes(gpus=2),
+        kueue=kueue_objects(*(gpu_cluster_queue(name, 9) for name in NAMES), wait_for_pods_ready=ready),
+    )
+    events = simulate_jobs(world, wanted, arrivals)
     ends = {event.unit: event for event in events if event.kind in {"finished", "failed"}}
     for one in wanted:
-        if one.shape.gpus > 2:
+        if one.accelerator.gpu_count > 2:
             assert ends[one.unit].detail == "admitted, but no node has what it asks for"
     assert len(ends) == len(wanted)

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from scorers.producers.prefix_index import Chain, PrefixIndex, chain
+from scorers.producers.prefix_index import BlockHashes, PrefixIndex, hash_prompt_blocks
 
 SLOTS = 3
 prompts = st.lists(st.sampled_from([b"ab", b"cd", b"e"]), max_size=12).map(b"".join)
@@ -19,14 +19,14 @@ class Naive:
     def __init__(self) -> None:
         self.touched: dict[int, tuple[int, int]] = {}
 
-    def touch(self, hashes: Chain, now: int) -> None:
+    def touch(self, hashes: BlockHashes, now: int) -> None:
         self.touched.update({block: (now, -depth) for depth, block in enumerate(hashes)})
 
     def keep_newest(self, count: int) -> None:
         order = sorted(self.touched, key=lambda block: self.touched[block], reverse=True)
         self.touched = {block: self.touched[block] for block in order[:count]}
 
-    def matched(self, hashes: Chain) -> int:
+    def matched(self, hashes: BlockHashes) -> int:
         for depth, block in enumerate(hashes):
             if block not in self.touched:
                 return depth
@@ -38,19 +38,19 @@ class Comparison(RuleBasedStateMachine):
         super().__init__()
         self.index = PrefixIndex()
         self.naive = [Naive() for _ in range(SLOTS)]
-        self.chains: list[Chain] = []
+        self.chains: list[BlockHashes] = []
         self.now = 0
 
     @rule(slot=st.integers(0, SLOTS - 1), prompt=prompts, capacity=st.sampled_from([1, 3, 8, 40, 400]))
     def touch(self, slot: int, prompt: bytes, capacity: int) -> None:
-        hashes = chain(prompt, 2, 10, "m", "")
+        hashes = hash_prompt_blocks(prompt, 2, 10, "m", "")
         self.chains.append(hashes)
         self.now += 1
         naive = self.naive[slot]
         before = naive.matched(hashes[:capacity])
         naive.touch(hashes[:capacity], self.now)
         assert self.index.touch(slot, hashes, capacity) == before
-        size = self.index.size(slot)
+        size = self.index.block_count(slot)
         if hashes:
             assert min(len(naive.touched), capacity - capacity // 32) <= size <= capacity
         naive.keep_newest(size)
@@ -58,34 +58,34 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(slot=st.integers(0, SLOTS - 1))
     def forget(self, slot: int) -> None:
-        self.index.forget(slot)
+        self.index.remove_slot(slot)
         self.naive[slot] = Naive()
 
     @rule(prompt=prompts, slots=st.lists(st.integers(0, SLOTS), max_size=5))
     def look_up(self, prompt: bytes, slots: list[int]) -> None:
-        hashes = chain(prompt, 2, 10, "m", "")
-        found = self.index.matches(hashes, np.array(slots, np.intp))
+        hashes = hash_prompt_blocks(prompt, 2, 10, "m", "")
+        found = self.index.match_lengths(hashes, np.array(slots, np.intp))
         assert found.dtype == np.float32
         assert found.tolist() == [self.naive[slot].matched(hashes) if slot < SLOTS else 0 for slot in slots]
 
     @invariant()
     def all_matches_agree(self) -> None:
         for hashes in self.chains[-20:]:
-            found = self.index.matches(hashes, np.arange(SLOTS))
+            found = self.index.match_lengths(hashes, np.arange(SLOTS))
             assert found.tolist() == [naive.matched(hashes) for naive in self.naive]
 
     @invariant()
     def holds_what_the_naive_one_holds(self) -> None:
-        assert [self.index.size(slot) for slot in range(SLOTS)] == [len(naive.touched) for naive in self.naive]
+        assert [self.index.block_count(slot) for slot in range(SLOTS)] == [len(naive.touched) for naive in self.naive]
         assert len(self.index) == sum(len(naive.touched) for naive in self.naive)
-        assert all(len(roots) > 0 for roots in self.index._roots.values())
+        assert all(len(roots) > 0 for roots in self.index._slots_by_first_block.values())
 
     @invariant()
     def roots_are_exact(self) -> None:
         first = {hashes[0] for hashes in self.chains if hashes}
         for block in first:
             holders = {slot for slot, naive in enumerate(self.naive) if block in naive.touched}
-            assert set(self.index._roots.get(block, ())) == holders
+            assert set(self.index._slots_by_first_block.get(block, ())) == holders
 
 
 TestPrefixIndex = Comparison.TestCase

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from epp.datalayer.scrape import promtext
-from epp.datalayer.scrape.promtext import Series
+from epp.datalayer.scrape.promtext import SeriesReader
 
 NAMES = ["m", "m_total", "m_by_reason", "mm", "a:m", "z"]
 texts = st.text(st.sampled_from('ab{}" \\\n#,=mü1.'), max_size=8)
@@ -57,17 +57,17 @@ def expected(page: str, name: str) -> list[tuple[dict[str, str], float]]:
 @given(st.lists(pages(), min_size=1, max_size=4))
 def test_series_on_successive_pages_are_those_of_the_full_parser(successive: list[str]) -> None:
     for name in NAMES:
-        series = Series(name)
+        series = SeriesReader(name)
         for page in successive:
-            found = [(dict(promtext.labels(block)), value) for block, value in series.read(page.encode())]
+            found = [(dict(promtext.parse_labels(block)), value) for block, value in series.read(page.encode())]
             assert found == expected(page, name)
             if not found:
-                series.forget()
+                series.reset()
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_no_bytes_break_it(before: bytes, after: bytes) -> None:
-    series = Series("m")
+    series = SeriesReader("m")
     for page in (before + b"\nm" + after, b"# TYPE m gauge\nm{" + after, before + after):
         for block, _ in series.read(page):
-            promtext.labels(block)
+            promtext.parse_labels(block)

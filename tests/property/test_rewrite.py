@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp.parsers.rewrite import model_span, with_model
+from epp.parsers.rewrite import find_model_span, replace_model
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.just("model"),
@@ -26,9 +26,9 @@ def test_only_the_value_of_the_last_model_changes(
 
     body = ("{" + ",".join(f"{dump(key)}:{dump(value)}" for key, value in members) + "}").encode("utf-8", "replace")
     original: dict[str, Any] = json.loads(body)
-    rewritten = with_model(body, model)
+    rewritten = replace_model(body, model)
     assert json.loads(rewritten) == {**original, "model": model}
-    span = model_span(body)
+    span = find_model_span(body)
     assert (span is None) == ("model" not in original)
     if span is not None:
         start, end = span

@@ -9,11 +9,18 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from epp.errors import NoEndpoints
-from epp.extproc.actions import Abandon, Decide, Finish, Mute, Over, ResponseData
-from epp.extproc.session import Limits, Session, State
-from epp.requestcontrol.interfaces import Route
+from epp.extproc.actions import (
+    CancelDecision,
+    FinishStream,
+    ObservabilityMode,
+    RequestDecision,
+    RequestEnded,
+    ResponseData,
+)
+from epp.extproc.session import RequestLimits, Session, SessionState
+from epp.requestcontrol.interfaces import RoutingDecision
 from epp.testing import events
-from epp.testing.actions import Line, seen
+from epp.testing.actions import TranscriptLine, describe_reply
 
 POD = "10.0.0.1:8000"
 MODES = [
@@ -35,14 +42,14 @@ class Gateway:
     """Plays a script to a session, does its effects, and checks that every reply is one that a gateway waits for."""
 
     def __init__(self, mode: str | None, response_mode: str | None) -> None:
-        self.session = Session(Limits(body=1000))
+        self.session = Session(RequestLimits(max_body_bytes=1000))
         self.duplex = {
             "request": mode in {"FULL_DUPLEX_STREAMED", "GRPC", None},
             "response": (response_mode or mode) in {"FULL_DUPLEX_STREAMED", "GRPC", None},
         }
         self.mode = mode
         self.sent: list[str] = []
-        self.replies: list[Line] = []
+        self.replies: list[TranscriptLine] = []
         self.bodies = {"request": b"", "response": b""}
         self.orderly = True
         self.half_closed = False
@@ -54,7 +61,7 @@ class Gateway:
         self.ends: list[str] = []
         self.data = b""
 
-    def message(self, line: Line) -> None:
+    def message(self, line: TranscriptLine) -> None:
         if self.finished or self.half_closed:
             return
         if line.name in ORDER:
@@ -71,48 +78,48 @@ class Gateway:
     def half_close(self) -> None:
         if not (self.finished or self.half_closed):
             self.half_closed = True
-            self.do(self.session.half_closed())
+            self.do(self.session.on_half_close())
 
     def do(self, effects: list[Any]) -> None:
         for effect in effects:
             assert not self.finished, f"{effect} after the end"
             match effect:
                 case bytes():
-                    self.reply(seen(effect))
-                case Decide():
+                    self.reply(describe_reply(effect))
+                case RequestDecision():
                     assert not self.asked, "asked twice"
                     self.asked = self.deciding = True
-                case Abandon():
+                case CancelDecision():
                     assert self.deciding
                     self.abandoned, self.deciding = True, False
-                case Finish():
+                case FinishStream():
                     self.finished = True
-                case Mute():
+                case ObservabilityMode():
                     self.muted = True
-                case Over():
+                case RequestEnded():
                     self.ends.append(effect.cause)
                 case ResponseData():
                     self.data += effect.data
 
-    def decide(self, answer: Route | NoEndpoints) -> None:
+    def decide(self, answer: RoutingDecision | NoEndpoints) -> None:
         if not self.deciding or self.finished:
             return
         self.deciding = False
-        assert self.session.state is State.DECIDING
-        if isinstance(answer, Route):
+        assert self.session.state is SessionState.DECIDING
+        if isinstance(answer, RoutingDecision):
             if not self.bodies["request"]:
                 answer = msgspec.structs.replace(answer, body=None)  # there is nothing to replace
-            self.do(self.session.decided(answer))
+            self.do(self.session.on_decision(answer))
         else:
-            self.do(self.session.rejected(answer))
+            self.do(self.session.on_rejection(answer))
 
-    def reply(self, line: Line) -> None:
+    def reply(self, line: TranscriptLine) -> None:
         if self.muted:
             return
         assert line.name != "sends", f"a reply in no known form: {line}"
         self.replies.append(line)
-        if line.name == "sends_error":
-            assert not any(each.name == "sends_choice" for each in self.replies), "refused after the choice"
+        if line.name == "sends_immediate_response":
+            assert not any(each.name == "sends_route" for each in self.replies), "refused after the choice"
             return
         if not self.orderly:
             return  # whatever it waits for
@@ -131,10 +138,10 @@ class Gateway:
             assert "request_headers" in earlier, f"{line} before the reply to the headers"
 
 
-def answered(line: Line) -> str:
+def answered(line: TranscriptLine) -> str:
     """Which phase a reply belongs to."""
     match line.name:
-        case "sends_choice":
+        case "sends_route":
             return f"request_{line.details['at']}"
         case "continues":
             return str(line.details["phase"])
@@ -158,13 +165,13 @@ others = st.sampled_from(
         events.response_headers(200, end=True, served=POD),
         events.response_trailers(),
         events.request_headers(end=True),
-        events.octets(b"\xff"),
+        events.raw_message(b"\xff"),
     ]
 )
 steps = st.lists(st.one_of(pieces, pieces, others, st.sampled_from(["decide", "half-close"])), max_size=12)
 answers = st.one_of(
     st.builds(
-        lambda observe, body, sets: Route(POD, None, observe, sets, body),  # type: ignore[arg-type]
+        lambda observe, body, sets: RoutingDecision(POD, None, observe, sets, body),  # type: ignore[arg-type]
         st.booleans(),
         st.none() | st.binary(max_size=20),
         st.sampled_from([{}, {"x-request-id": "1"}]),
@@ -195,17 +202,17 @@ def test_whatever_comes_the_gateway_is_answered_in_its_order(mode, response_mode
         if at_once:
             gateway.decide(answer)
     gateway.decide(answer)
-    chosen = gateway.asked and not gateway.abandoned and isinstance(answer, Route) and not gateway.deciding
+    chosen = gateway.asked and not gateway.abandoned and isinstance(answer, RoutingDecision) and not gateway.deciding
     passed_whole(gateway, answer, chosen)
     if not gateway.finished:
-        gateway.do(gateway.session.lost())
-    routed = any(line.name == "sends_choice" for line in gateway.replies)
+        gateway.do(gateway.session.on_cancel())
+    routed = any(line.name == "sends_route" for line in gateway.replies)
     event(f"routed: {routed}")
-    assert len(gateway.ends) == (1 if chosen and answer.observe else 0), gateway.ends
+    assert len(gateway.ends) == (1 if chosen and answer.observe_response else 0), gateway.ends
     assert gateway.muted == head["observability"]
     assert not gateway.muted or not gateway.replies
     assert gateway.session.receive(first.message) == []
-    assert gateway.session.lost() == []
+    assert gateway.session.on_cancel() == []
 
 
 def passed_whole(gateway: Gateway, answer: Any, chosen: bool) -> None:

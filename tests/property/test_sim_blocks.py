@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from epp.sim.blocks import BlockPool, chained
+from epp.sim.blocks import BlockPool, hash_full_blocks
 
 CAPACITY = 12
 PROMPTS = st.text("ab", min_size=1, max_size=6).map(str.encode)
@@ -23,21 +23,21 @@ class Pool(RuleBasedStateMachine):
 
     @rule(prompt=PROMPTS, stores=st.booleans())
     def enter(self, prompt: bytes, stores: bool) -> None:
-        hashes = chained(prompt, 1, 0)
-        matched = self.pool.match(hashes, len(hashes))
+        hashes = hash_full_blocks(prompt, 1, 0)
+        matched = self.pool.find_longest_cache_hit(hashes, len(hashes))
         assert [self.content[block] for block in matched] == hashes[: len(matched)]
         new = len(hashes) - len(matched)
-        if not self.pool.fits(matched, new):
+        if not self.pool.can_allocate(matched, new):
             return
-        self.pool.hold(matched)
-        taken = self.pool.take(new)
+        self.pool.touch(matched)
+        taken = self.pool.allocate(new)
         assert not set(taken) & {block for blocks in self.held for block in blocks}, "a held block was given away"
         assert not set(taken) & set(matched)
         for block in taken:
             self.content.pop(block, None)
         for block, hashed in zip(taken, hashes[len(matched) :], strict=True):
             if stores:
-                self.pool.store(block, hashed)
+                self.pool.cache_block(block, hashed)
                 self.content[block] = hashed
         self.held.append([*matched, *taken])
 
@@ -49,24 +49,24 @@ class Pool(RuleBasedStateMachine):
 
     @rule()
     def forget(self) -> None:
-        self.pool.forget()
+        self.pool.reset_prefix_cache()
         self.content.clear()
 
     @invariant()
     def every_block_is_free_or_held(self) -> None:
         distinct = {block for blocks in self.held for block in blocks}
-        assert self.pool.used == len(distinct)
-        assert self.pool.free == CAPACITY - len(distinct)
+        assert self.pool.used_count == len(distinct)
+        assert self.pool.free_count == CAPACITY - len(distinct)
         assert 0 <= self.pool.usage <= 1
 
     @invariant()
     def references_are_those_held(self) -> None:
         for block in {block for blocks in self.held for block in blocks}:
-            assert self.pool.references(block) == sum(blocks.count(block) for blocks in self.held)
+            assert self.pool.reference_count(block) == sum(blocks.count(block) for blocks in self.held)
 
     @invariant()
     def what_is_cached_is_found(self) -> None:
-        assert self.pool.cached == len(set(self.content.values()))
+        assert self.pool.cached_count == len(set(self.content.values()))
 
 
 Pool.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

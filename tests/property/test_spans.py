@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp_batch.report.axis import Axis
-from epp_batch.report.step_function import area, curve, peak, union
-from epp_batch.report.unit_history import Attempt, histories
-from epp_batch.timeline import Event, EventKind
+from epp_batch.report.axis import TimeAxis
+from epp_batch.report.step_function import build_step_function, integrate_steps, merge_intervals, peak_level
+from epp_batch.report.unit_history import UnitAttempt, build_unit_histories
+from epp_batch.timeline import EventKind, TimelineEvent
 
 gaps = st.floats(1, 1e4).map(lambda value: round(value, 3))  # a second apart: equal events are one event
 endings = st.sampled_from(["finished", "failed", "cancelled", None])
@@ -30,7 +30,7 @@ class Told:
         self.final = None
 
     def say(self, at, kind, **other):
-        self.events.append(Event(at=at, unit=self.name, kind=kind, **other))
+        self.events.append(TimelineEvent(at=at, unit=self.name, kind=kind, **other))
 
 
 @st.composite
@@ -82,7 +82,7 @@ def expect(history, told):
 
 @given(lives())
 def test_attempts_are_what_happened(told):
-    expect(histories(told.events)["u"], told)
+    expect(build_unit_histories(told.events)["u"], told)
 
 
 @given(lives("a"), lives("b"), st.randoms(use_true_random=False))
@@ -91,7 +91,7 @@ def test_units_do_not_disturb_each_other(one, other, random):
     mixed = []
     while any(queues):
         mixed.append(random.choice([queue for queue in queues if queue]).pop(0))
-    found = histories(mixed)
+    found = build_unit_histories(mixed)
     expect(found["a"], one)
     expect(found["b"], other)
 
@@ -101,17 +101,17 @@ def test_a_driver_that_starts_again_may_tell_everything_again(told, data):
     """It reads the cluster anew and writes what it finds, from any point backwards."""
     died = data.draw(st.integers(0, len(told.events)))
     again = data.draw(st.integers(0, died))
-    expect(histories(told.events[:died] + told.events[again:])["u"], told)
+    expect(build_unit_histories(told.events[:died] + told.events[again:])["u"], told)
 
 
 @given(lives())
 def test_whole_seconds_move_no_attempt_by_more_than_one(told):
     """A cluster's times have no fractions: counts stay, times move less than a second."""
     cut = [
-        event if event.kind == "created" else Event(**{**fields(event), "at": math.floor(event.at)})
+        event if event.kind == "created" else TimelineEvent(**{**fields(event), "at": math.floor(event.at)})
         for event in told.events
     ]
-    history = histories(cut)["u"]
+    history = build_unit_histories(cut)["u"]
     assert [ending for *_, ending in seen(history)] == [ending for *_, ending in told.attempts]
     for (allocated, ended, _), (true_allocated, true_ended, _) in zip(seen(history), told.attempts, strict=True):
         assert abs(allocated - true_allocated) <= 1
@@ -124,7 +124,7 @@ def fields(event):
 
 
 anything = st.builds(
-    Event,
+    TimelineEvent,
     at=st.floats(0, 100),
     unit=st.sampled_from("abc"),
     kind=st.sampled_from(get_args(EventKind)),
@@ -137,8 +137,8 @@ anything = st.builds(
 @given(st.lists(anything, max_size=40), st.booleans())
 def test_nonsense_is_read_without_overlaps(events, restarts):
     """A unit never holds two devices, ends after it began, and only its last attempt may be open."""
-    for history in histories(events, {"b": 2}, restarts=restarts).values():
-        now = min([history.created, *(created for created, _ in history.earlier)])
+    for history in build_unit_histories(events, {"b": 2}, restarts=restarts).values():
+        now = min([history.created, *(created for created, _ in history.earlier_lifetimes)])
         for attempt in history.attempts:
             assert now <= attempt.allocated
             if attempt.running is not None:
@@ -150,7 +150,7 @@ def test_nonsense_is_read_without_overlaps(events, restarts):
             else:
                 assert attempt.ended >= (attempt.running or attempt.allocated)
                 now = attempt.ended
-        lived = [*history.earlier, (history.created, history.end.at if history.end else math.inf)]
+        lived = [*history.earlier_lifetimes, (history.created, history.end.at if history.end else math.inf)]
         assert all(begin <= end for begin, end in lived)
         assert all(before[1] <= after[0] for before, after in pairwise(lived))
 
@@ -162,30 +162,30 @@ intervals = st.lists(
 
 @given(intervals)
 def test_the_curve_counts_and_its_area_is_the_sum_of_spans(pairs):
-    steps = curve(pairs)
-    assert area(steps) == sum(end - begin for begin, end in pairs)
+    steps = build_step_function(pairs)
+    assert integrate_steps(steps) == sum(end - begin for begin, end in pairs)
     level = dict.fromkeys(range(51), 0)
     for second in level:
         level[second] = sum(begin <= second < end for begin, end in pairs)
-    assert peak(steps) == max(level.values())
+    assert peak_level(steps) == max(level.values())
     assert all(level[at] == count for at, count in steps)
     assert not steps or steps[-1][1] == 0
 
 
 @given(intervals)
 def test_the_axis_counts_busy_seconds_once_and_never_runs_back(pairs):
-    axis = Axis(pairs, least=0)
+    axis = TimeAxis(pairs, least=0)
     busy = {second for begin, end in pairs for second in range(begin, end)}
     assert axis.length == len(busy)
     places = [axis(at) for at in range(-1, 52)]
     assert places == sorted(places)
-    assert axis.length + sum(cut.seconds for cut in axis.cuts()) == sum(
-        [union(pairs)[-1][1] - union(pairs)[0][0]] if pairs else []
+    assert axis.length + sum(cut.seconds for cut in axis.idle_cuts()) == sum(
+        [merge_intervals(pairs)[-1][1] - merge_intervals(pairs)[0][0]] if pairs else []
     )
     for begin, end in pairs:
         assert axis(end) - axis(begin) == pytest.approx(end - begin)
 
 
 def test_open_attempts_are_open():
-    events = [Event(at=1, unit="a", kind="created"), Event(at=2, unit="a", kind="running", place="n")]
-    assert histories(events)["a"].attempts == [Attempt(number=1, allocated=2, running=2, place="n")]
+    events = [TimelineEvent(at=1, unit="a", kind="created"), TimelineEvent(at=2, unit="a", kind="running", place="n")]
+    assert build_unit_histories(events)["a"].attempts == [UnitAttempt(number=1, allocated=2, running=2, place="n")]

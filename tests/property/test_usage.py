@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp.api import Usage
+from epp.api import TokenUsage
 from epp.parsers.usage import UsageScanner
 
 STREAM = (
@@ -24,7 +24,7 @@ def test_cuts_do_not_matter(cuts: list[int]) -> None:
     borders = [0, *sorted(cuts), len(STREAM)]
     for start, end in pairwise(borders):
         scanner.feed(STREAM[start:end])
-    assert scanner.usage() == Usage(7, 2, 5)
+    assert scanner.usage() == TokenUsage(7, 2, 5)
 
 
 @given(st.integers(0, len(STREAM)))
@@ -43,4 +43,4 @@ def test_nonsense_is_survived(pieces: list[bytes]) -> None:
     scanner = UsageScanner()
     for piece in pieces:
         scanner.feed(piece)
-    assert isinstance(scanner.usage(), Usage)
+    assert isinstance(scanner.usage(), TokenUsage)

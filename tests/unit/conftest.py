@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from epp.grpc.rpc import Method
+from epp.grpc.rpc import HandlerFactory
 from epp.tasks import Tasks
 
 TURNS = 6
 
 
 class RecordedCall:
-    """Implements `rpc.Call`: keeps what is sent, until the end."""
+    """Implements `rpc.ServerCall`: keeps what is sent, until the end."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -33,13 +33,13 @@ class RecordedCall:
 class Dial:
     """Opens RPCs of a method and lets tasks run."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: HandlerFactory) -> None:
         self.call = RecordedCall()
         self.handler = method(self.call)
 
     def __call__(self, *messages: bytes) -> RecordedCall:
         for message in messages:
-            self.handler.message(message)
+            self.handler.on_message(message)
         return self.call
 
 

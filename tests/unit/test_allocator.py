@@ -8,6 +8,6 @@ import sys
 
 
 def test_glibc_takes_the_setting() -> None:
-    code = "from epp.allocator import keep_freed_memory; print(keep_freed_memory(1 << 26))"
+    code = "from epp.allocator import retain_freed_memory; print(retain_freed_memory(1 << 26))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert answer == str(platform.libc_ver()[0] == "glibc")

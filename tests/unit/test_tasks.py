@@ -45,5 +45,5 @@ async def test_kept_work_runs_again_until_it_succeeds() -> None:
             raise RuntimeError("not yet")
 
     tasks = Tasks("test")
-    await tasks.keep("stubborn", work, first=0.0, limit=0.0)
+    await tasks.supervise("stubborn", work, first=0.0, limit=0.0)
     assert len(runs) == 3

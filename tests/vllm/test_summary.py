@@ -12,20 +12,20 @@ from uuid import UUID
 
 import pytest
 
-from epp_batch.demo.calls import CALLS
-from epp_batch.output_folder import Folder, load
+from epp_batch.demo.calls import DEMO_TALKS
+from epp_batch.output_folder import OutputFolder, load_struct
 from epp_batch.summaries import Summary
 from tests.gateway import epp_up
 from tests.speech import espeak
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
-CALL = CALLS[1]
+CALL = DEMO_TALKS[1]
 ABOUT = {"grain", "harvest", "sales", "prices", "customers", "mill", "storage", "railway", "weather"}
 
 
 async def test_a_recording_becomes_a_summary_of_what_was_said(smollm: Any, tmp_path: Path) -> None:
-    audio, folder = tmp_path / "audio", Folder(tmp_path / "out")
+    audio, folder = tmp_path / "audio", OutputFolder(tmp_path / "out")
     audio.mkdir()
     espeak(CALL.text, audio / f"{CALL.name}.wav")
     async with epp_up(f"--endpoint={smollm.target}") as gateway:
@@ -55,7 +55,7 @@ async def command(*words: str) -> None:
     assert process.returncode == 0, output.decode() + errors.decode()
 
 
-def read(folder: Folder) -> Summary:
-    found = load(folder.path(CALL.name, "summary.json"), Summary)
+def read(folder: OutputFolder) -> Summary:
+    found = load_struct(folder.path(CALL.name, "summary.json"), Summary)
     assert found is not None
     return found

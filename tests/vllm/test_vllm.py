@@ -14,14 +14,14 @@ import openai
 import pytest
 import pytest_asyncio
 
-from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, RUNNING, WAITING, Column, Endpoints
+from epp.api import KV_BLOCK_COUNT, KV_BLOCK_SIZE, KV_CACHE_USAGE, RUNNING_REQUESTS, WAITING_REQUESTS, Column, Endpoints
 from epp.clock import SystemClock
-from epp.datalayer.discovery.static import endpoints
+from epp.datalayer.discovery.static import parse_endpoints
 from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
 from epp.datalayer.scrape.scraper import Scraper
-from epp.datastore.endpoint_store import Table
+from epp.datastore.endpoint_store import EndpointStore
 from epp.gateway.gateway import Gateway
-from epp.gateway.programs import UpSettings
+from epp.gateway.programs import GatewaySettings
 from epp.tasks import Tasks
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="session")]
@@ -43,7 +43,7 @@ def shared_prompt(group: int) -> str:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def gateway(servers: list[Any]) -> AsyncIterator[Gateway]:
-    settings = UpSettings(endpoints=tuple(server.target for server in servers), port=0, metrics_port=0)
+    settings = GatewaySettings(endpoints=tuple(server.target for server in servers), port=0, metrics_port=0)
     async with Gateway(settings) as running:
         yield running
 
@@ -54,26 +54,27 @@ def client(gateway: Gateway) -> openai.AsyncOpenAI:
 
 async def test_every_mapped_series_is_read(servers: list[Any]) -> None:
     clock, tasks = SystemClock(), Tasks("test")
-    table = Table(clock)
-    table.sync(endpoints([server.target for server in servers]))
+    table = EndpointStore(clock)
+    table.replace_all(parse_endpoints([server.target for server in servers]))
     scraper = Scraper(table, MetricsDataSource(), CoreMetricsExtractor(), clock, tasks, Random(1))
     scraper.start()
     try:
         async with asyncio.timeout(10):
-            for slot in table.snapshot().live.tolist():
-                while math.isinf(table.scraped_at(slot)):
+            for slot in table.snapshot().live_slots.tolist():
+                while math.isinf(table.last_scraped_at(slot)):
                     await asyncio.sleep(0.05)
         snapshot = table.snapshot()
-        pool = Endpoints(snapshot, snapshot.live)
+        pool = Endpoints(snapshot, snapshot.live_slots)
         read: dict[Column, list[float]] = {
-            column: pool[column].tolist() for column in (WAITING, RUNNING, KV_USAGE, BLOCK_SIZE, BLOCK_COUNT)
+            column: pool[column].tolist()
+            for column in (WAITING_REQUESTS, RUNNING_REQUESTS, KV_CACHE_USAGE, KV_BLOCK_SIZE, KV_BLOCK_COUNT)
         }
     finally:
         scraper.close()
         await tasks.close()
     assert not any(math.isnan(value) for values in read.values() for value in values), read
-    assert set(read[BLOCK_SIZE]) == {32.0}
-    assert min(read[BLOCK_COUNT]) > 100
+    assert set(read[KV_BLOCK_SIZE]) == {32.0}
+    assert min(read[KV_BLOCK_COUNT]) > 100
 
 
 async def test_a_streamed_answer_comes_through(gateway: Gateway) -> None:
@@ -115,9 +116,9 @@ async def test_the_load_of_the_servers_is_seen(gateway: Gateway) -> None:
 
 async def test_prefix_routing_raises_the_hits_of_vllm_s_own_cache(servers: list[Any]) -> None:
     targets = tuple(server.target for server in servers)
-    async with Gateway(UpSettings(endpoints=targets, port=0, metrics_port=0, round_robin=True)) as plain:
+    async with Gateway(GatewaySettings(endpoints=targets, port=0, metrics_port=0, round_robin=True)) as plain:
         by_turns = await hit_share(plain, servers)
-    async with Gateway(UpSettings(endpoints=targets, port=0, metrics_port=0)) as picked:
+    async with Gateway(GatewaySettings(endpoints=targets, port=0, metrics_port=0)) as picked:
         by_prefix = await hit_share(picked, servers)
     print(f"prefix cache hits of real vLLM: round robin {by_turns:.0%}, our default {by_prefix:.0%}")
     assert by_prefix > by_turns + 0.2, (by_turns, by_prefix)

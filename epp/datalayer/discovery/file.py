@@ -21,9 +21,9 @@ import yaml
 from watchfiles import awatch
 
 from epp.api import Discovery, Endpoint
-from epp.config.convert import MISSING, convert
-from epp.datalayer.discovery.static import literal, port_number
-from epp.datalayer.endpoint_union import Membership
+from epp.config.convert import INVALID, convert_value
+from epp.datalayer.discovery.static import parse_ip_literal, parse_port
+from epp.datalayer.endpoint_union import EndpointUnion
 from epp.errors import ConfigError, Problem
 from epp.tasks import Tasks
 
@@ -31,7 +31,7 @@ log = logging.getLogger("epp.files")
 
 MAX_BYTES = 1024 * 1024
 DEBOUNCE_MS = 100
-LOOK_MS = 60_000
+POLL_INTERVAL_MS = 60_000
 
 
 class FileDiscovery(Discovery, type="file-discovery"):
@@ -44,7 +44,7 @@ class FileDiscovery(Discovery, type="file-discovery"):
     watch_file: bool = False
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EndpointFileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One endpoint as the file has it."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
@@ -53,12 +53,12 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     namespace: str = "default"
     labels: dict[str, str] = {}
 
-    def endpoint(self) -> Endpoint:
+    def to_endpoint(self) -> Endpoint:
         """The endpoint; ValueError saying what is wrong with it."""
         return Endpoint(
             name=f"{self.namespace}/{self.name}",
-            address=literal(self.address),
-            port=port_number(str(self.port)),
+            address=parse_ip_literal(self.address),
+            port=parse_port(str(self.port)),
             labels=self.labels,
             namespace=self.namespace,
             pod=self.name,
@@ -68,20 +68,20 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class EndpointFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
-    endpoints: list[Entry]
+    endpoints: list[EndpointFileEntry]
 
 
-def read(path: str) -> list[Endpoint]:
+def read_endpoint_file(path: str) -> list[Endpoint]:
     """The endpoints in a file; ConfigError with everything that is wrong with it."""
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError([Problem("", f"cannot be read: {error.strerror}")], path) from error
-    return parse(content, path)
+    return parse_endpoint_file(content, path)
 
 
-def parse(content: bytes, path: str = "") -> list[Endpoint]:
+def parse_endpoint_file(content: bytes, path: str = "") -> list[Endpoint]:
     """The endpoints in a file's content."""
     if len(content) > MAX_BYTES:
         raise ConfigError([Problem("", f"is larger than {MAX_BYTES} bytes")], path)
@@ -92,12 +92,12 @@ def parse(content: bytes, path: str = "") -> list[Endpoint]:
     if not isinstance(value, dict):
         raise ConfigError([Problem("", "has no `endpoints`")], path)
     problems: list[Problem] = []
-    document = convert(value, EndpointFile, "", problems)
-    entries = document.endpoints if document is not MISSING else []
+    document = convert_value(value, EndpointFile, "", problems)
+    entries = document.endpoints if document is not INVALID else []
     found: dict[str, Endpoint] = {}
     for i, entry in enumerate(entries):
         try:
-            endpoint = entry.endpoint() if entry is not None else None
+            endpoint = entry.to_endpoint() if entry is not None else None
         except ValueError as error:
             problems.append(Problem(f"endpoints[{i}]", str(error)))
             continue
@@ -110,30 +110,35 @@ def parse(content: bytes, path: str = "") -> list[Endpoint]:
     return list(found.values())
 
 
-async def watch(plugin: FileDiscovery, membership: Membership, tasks: Tasks) -> None:
+async def start_file_discovery(plugin: FileDiscovery, membership: EndpointUnion, tasks: Tasks) -> None:
     """Applies the file now, and with `watchFile` whenever it changes. ConfigError if it cannot be used now."""
-    membership.set(plugin.path, read(plugin.path))
+    membership.set_endpoints(plugin.path, read_endpoint_file(plugin.path))
     if plugin.watch_file:
-        tasks.keep(f"watch {plugin.path}", lambda: _follow(Path(plugin.path), membership))
+        tasks.supervise(f"watch {plugin.path}", lambda: _watch_file(Path(plugin.path), membership))
 
 
-async def _follow(path: Path, membership: Membership) -> None:
+async def _watch_file(path: Path, membership: EndpointUnion) -> None:
     """Watches the folder, not the file: editors and Kubernetes replace files, by rename or by link.
 
     Looks once a minute too: a change before the watch began, or on a file system without events, is not missed.
     """
-    seen = _content(path)
-    _apply(seen, path, membership)
+    seen = _read_content(path)
+    _apply_content(seen, path, membership)
     async for _ in awatch(
-        path.parent, recursive=False, debounce=DEBOUNCE_MS, step=10, rust_timeout=LOOK_MS, yield_on_timeout=True
+        path.parent,
+        recursive=False,
+        debounce=DEBOUNCE_MS,
+        step=10,
+        rust_timeout=POLL_INTERVAL_MS,
+        yield_on_timeout=True,
     ):
-        content = _content(path)
+        content = _read_content(path)
         if content != seen:
             seen = content
-            _apply(content, path, membership)
+            _apply_content(content, path, membership)
 
 
-def _content(path: Path) -> bytes | None:
+def _read_content(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
@@ -141,14 +146,14 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def _apply(content: bytes | None, path: Path, membership: Membership) -> None:
+def _apply_content(content: bytes | None, path: Path, membership: EndpointUnion) -> None:
     if content is None:
         log.error("%s cannot be read; its last endpoints stay", path)
         return
     try:
-        endpoints = parse(content, str(path))
+        endpoints = parse_endpoint_file(content, str(path))
     except ConfigError as error:
         log.error("%s; its last endpoints stay", error)
         return
-    membership.set(str(path), endpoints)
+    membership.set_endpoints(str(path), endpoints)
     log.info("%s: %d endpoints", path, len(endpoints))

@@ -12,16 +12,16 @@ from ipaddress import ip_address
 from epp.api import Endpoint
 from epp.errors import ConfigError, Problem
 
-EXAMPLES = "write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000"
+HOST_PORT_EXAMPLES = "write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000"
 
 
-def endpoints(targets: Iterable[str], flag: str = "--endpoint") -> list[Endpoint]:
+def parse_endpoints(targets: Iterable[str], flag: str = "--endpoint") -> list[Endpoint]:
     """One endpoint per target, named like it; ConfigError with everything that is wrong with them."""
     found: dict[str, Endpoint] = {}
     problems: list[Problem] = []
     for text in targets:
         try:
-            endpoint = parse(text)
+            endpoint = parse_endpoint(text)
         except ValueError as error:
             problems.append(Problem(f"{flag} {text}", str(error)))
             continue
@@ -33,27 +33,27 @@ def endpoints(targets: Iterable[str], flag: str = "--endpoint") -> list[Endpoint
     return list(found.values())
 
 
-def parse(target: str) -> Endpoint:
+def parse_endpoint(target: str) -> Endpoint:
     """The endpoint of one `HOST:PORT`; ValueError saying what is wrong with it."""
-    host, port = split(target)
-    address = "127.0.0.1" if host == "localhost" else literal(host)
+    host, port = split_host_port(target)
+    address = "127.0.0.1" if host == "localhost" else parse_ip_literal(host)
     endpoint = Endpoint(name="", address=address, port=port)
     return Endpoint(name=endpoint.target, address=address, port=port, pod=endpoint.target)
 
 
-def split(target: str) -> tuple[str, int]:
+def split_host_port(target: str) -> tuple[str, int]:
     """Host, brackets removed, and port of `HOST:PORT`; ValueError saying what is wrong with it."""
     host, colon, port = target.strip().rpartition(":")
     if not colon or not host:
-        raise ValueError(f"no port; {EXAMPLES}")
+        raise ValueError(f"no port; {HOST_PORT_EXAMPLES}")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError(f"an IPv6 address needs brackets; {EXAMPLES}")
-    return host, port_number(port)
+        raise ValueError(f"an IPv6 address needs brackets; {HOST_PORT_EXAMPLES}")
+    return host, parse_port(port)
 
 
-def port_number(text: str) -> int:
+def parse_port(text: str) -> int:
     """A port from its digits; ValueError if it is none."""
     number = int(text) if text.isascii() and text.isdecimal() and len(text) <= 5 else 0
     if not 1 <= number <= 65535:
@@ -61,7 +61,7 @@ def port_number(text: str) -> int:
     return number
 
 
-def literal(host: str) -> str:
+def parse_ip_literal(host: str) -> str:
     """An IPv4 or IPv6 address in its usual spelling; ValueError if it is none that a proxy can route to."""
     try:
         address = ip_address(host)

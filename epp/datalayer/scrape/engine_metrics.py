@@ -19,18 +19,18 @@ from typing import Annotated
 import msgspec
 
 from epp.api import Column, DataSource, Endpoint, Extractor
-from epp.config.durations import seconds
+from epp.config.durations import parse_duration
 from epp.config.schema import Duration
-from epp.datalayer.scrape.metric_reader import Engine, PageReader
-from epp.datalayer.scrape.metric_spec import Spec
+from epp.datalayer.scrape.metric_reader import EngineMetrics, MetricsPageReader
+from epp.datalayer.scrape.metric_spec import MetricSpec
 
 ENGINE_LABEL = "llm-d.ai/engine-type"
 LEGACY_ENGINE_LABEL = "inference.networking.k8s.io/engine-type"
-RESERVED = "default"
-KV_ALTERNATIVES = {"vllm:kv_cache_usage_perc": "vllm:gpu_cache_usage_perc"}
+RESERVED_ENGINE_NAME = "default"
+KV_USAGE_FALLBACKS = {"vllm:kv_cache_usage_perc": "vllm:gpu_cache_usage_perc"}
 
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-PortText = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,5})?$")]
+MetricsPort = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+MetricsPortText = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,5})?$")]
 
 
 class MetricsDataSource(DataSource, type="metrics-data-source"):
@@ -42,7 +42,7 @@ class MetricsDataSource(DataSource, type="metrics-data-source"):
 
     scheme: Annotated[str, msgspec.Meta(pattern="^https?$")] = "http"
     path: Annotated[str, msgspec.Meta(pattern=r"^\S+$")] = "/metrics"
-    port: Port | PortText | None = None
+    port: MetricsPort | MetricsPortText | None = None
     insecure_skip_verify: bool = True
     ca_cert_path: str = ""
     client_cert_path: str = ""
@@ -54,17 +54,17 @@ class MetricsDataSource(DataSource, type="metrics-data-source"):
             raise ValueError("`clientCertPath` and `clientKeyPath` must be given together")
         if self.port is not None and self.port != "" and not 1 <= int(self.port) <= 65535:
             raise ValueError(f"`port` must be 1 to 65535, not {self.port}")
-        self.seconds = seconds(self.interval) if self.interval else None
+        self.interval_seconds = parse_duration(self.interval) if self.interval else None
         """Seconds between scrapes; None: the default."""
-        if self.seconds is not None and self.seconds <= 0:
+        if self.interval_seconds is not None and self.interval_seconds <= 0:
             raise ValueError("`interval` must be more than zero")
 
     @property
-    def target(self) -> str:
+    def request_target(self) -> str:
         """The path as it is asked for."""
         return self.path if self.path.startswith("/") else f"/{self.path}"
 
-    def port_of(self, endpoint: Endpoint) -> int:
+    def metrics_port(self, endpoint: Endpoint) -> int:
         """The port that serves the page of an endpoint."""
         return int(self.port) if self.port else endpoint.port
 
@@ -76,10 +76,10 @@ class CustomMetric(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
     metric_spec: Annotated[str, msgspec.Meta(min_length=1)]
 
     def __post_init__(self) -> None:
-        Spec.parse(self.metric_spec)
+        MetricSpec.parse(self.metric_spec)
 
 
-class EngineConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+class EngineMetricsConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
     """The series of one engine; an empty specification switches that quantity off.
 
     Block size and count come from two labels of `cacheInfoSpec`, or as values of `cacheBlockSizeSpec` and
@@ -99,18 +99,18 @@ class EngineConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
     custom_metrics: list[CustomMetric] = []
 
     def __post_init__(self) -> None:
-        if self.name == RESERVED:
-            raise ValueError(f"the engine name {RESERVED!r} is reserved; set `defaultEngine` instead")
+        if self.name == RESERVED_ENGINE_NAME:
+            raise ValueError(f"the engine name {RESERVED_ENGINE_NAME!r} is reserved; set `defaultEngine` instead")
         for field in msgspec.structs.fields(self):
             if field.name.endswith("_spec"):
                 try:
-                    Spec.parse(getattr(self, field.name))
+                    MetricSpec.parse(getattr(self, field.name))
                 except ValueError as error:
                     raise ValueError(f"`{field.encode_name}`: {error}") from None
 
 
-BUILT_IN = (
-    EngineConfig(
+BUILT_IN_ENGINES = (
+    EngineMetricsConfig(
         name="vllm",
         queued_requests_spec="vllm:num_requests_waiting",
         running_requests_spec="vllm:num_requests_running",
@@ -118,7 +118,7 @@ BUILT_IN = (
         lora_spec="vllm:lora_requests_info",
         cache_info_spec="vllm:cache_config_info",
     ),
-    EngineConfig(
+    EngineMetricsConfig(
         name="sglang",
         queued_requests_spec="sglang:num_queue_reqs",
         running_requests_spec="sglang:num_running_reqs",
@@ -127,7 +127,7 @@ BUILT_IN = (
         cache_block_size_label_name="page_size",
         cache_num_blocks_label_name="num_pages",
     ),
-    EngineConfig(
+    EngineMetricsConfig(
         name="trtllm-serve",
         queued_requests_spec="trtllm_num_requests_waiting",
         running_requests_spec="trtllm_num_requests_running",
@@ -135,7 +135,7 @@ BUILT_IN = (
         cache_block_size_spec="trtllm_kv_cache_tokens_per_block",
         cache_num_blocks_spec="trtllm_kv_cache_max_blocks",
     ),
-    EngineConfig(
+    EngineMetricsConfig(
         name="triton-tensorrt-llm",
         queued_requests_spec="nv_trt_llm_request_metrics{request_type=waiting}",
         running_requests_spec="nv_trt_llm_request_metrics{request_type=scheduled}",
@@ -143,7 +143,7 @@ BUILT_IN = (
         cache_block_size_spec="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=tokens_per}",
         cache_num_blocks_spec="nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=max}",
     ),
-    EngineConfig(
+    EngineMetricsConfig(
         name="triton",
         queued_requests_spec="nv_inference_pending_request_count",
         running_requests_spec="nv_inference_exec_count",
@@ -161,39 +161,39 @@ class CoreMetricsExtractor(Extractor, type="core-metrics-extractor"):
 
     engine_label_key: str = ENGINE_LABEL
     default_engine: str = "vllm"
-    engine_configs: list[EngineConfig] = msgspec.field(default_factory=list)
+    engine_configs: list[EngineMetricsConfig] = msgspec.field(default_factory=list)
 
     def __post_init__(self) -> None:
         names = [config.name for config in self.engine_configs]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"`engineConfigs` defines {', '.join(twice)} more than once")
-        configs = {config.name: config for config in (*BUILT_IN, *self.engine_configs)}
+        configs = {config.name: config for config in (*BUILT_IN_ENGINES, *self.engine_configs)}
         if (self.default_engine or "vllm") not in configs:
             raise ValueError(f"`defaultEngine` {self.default_engine!r} is none of {', '.join(sorted(configs))}")
-        self.custom: dict[str, Column] = {}
+        self.custom_columns: dict[str, Column] = {}
         """The columns of custom metrics, by attribute key; one column for a key that several engines define."""
-        self._engines = {name: self._engine(config) for name, config in configs.items()}
+        self._compiled_engines = {name: self._compile_engine(config) for name, config in configs.items()}
 
-    def engine_of(self, endpoint: Endpoint) -> str:
+    def engine_name(self, endpoint: Endpoint) -> str:
         """The engine that an endpoint's labels name; the default one if it is not defined."""
         labels = endpoint.labels
         name = labels.get(self.engine_label_key or ENGINE_LABEL) or labels.get(LEGACY_ENGINE_LABEL)
-        return name if name in self._engines else self.default_engine or "vllm"
+        return name if name in self._compiled_engines else self.default_engine or "vllm"
 
-    def reader(self, endpoint: Endpoint) -> PageReader:
+    def create_reader(self, endpoint: Endpoint) -> MetricsPageReader:
         """A reader of the successive pages of one endpoint."""
-        return PageReader(self._engines[self.engine_of(endpoint)])
+        return MetricsPageReader(self._compiled_engines[self.engine_name(endpoint)])
 
-    def _engine(self, config: EngineConfig) -> Engine:
+    def _compile_engine(self, config: EngineMetricsConfig) -> EngineMetrics:
         kv_usage = [config.kv_usage_spec]
-        if config.kv_usage_spec in KV_ALTERNATIVES:
-            kv_usage.append(KV_ALTERNATIVES[config.kv_usage_spec])
+        if config.kv_usage_spec in KV_USAGE_FALLBACKS:
+            kv_usage.append(KV_USAGE_FALLBACKS[config.kv_usage_spec])
         custom: dict[Column, str] = {}
         for metric in config.custom_metrics:
             key = metric.attribute_key
-            column = self.custom.setdefault(key, Column(key, "", f"custom metric {key}"))
+            column = self.custom_columns.setdefault(key, Column(key, "", f"custom metric {key}"))
             custom[column] = metric.metric_spec
-        return Engine(
+        return EngineMetrics(
             config.name,
             waiting=config.queued_requests_spec,
             running=config.running_requests_spec,

@@ -11,41 +11,41 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, cast
 
-from epp.errors import SourceError
+from epp.errors import DataSourceError
 
-FIRST_BUFFER = 128 * 1024
-KEPT_BUFFERS = 32
-MAX_HEAD = 16 * 1024
-MAX_CHUNK_LINE = 1024
+INITIAL_BUFFER_BYTES = 128 * 1024
+MAX_POOLED_BUFFERS = 32
+MAX_RESPONSE_HEAD_BYTES = 16 * 1024
+MAX_CHUNK_LINE_BYTES = 1024
 _SCRATCH_SIZE = 4096
 
-TookPage = Callable[[bytearray, int, int], None]
+OnPage = Callable[[bytearray, int, int], None]
 """Called with a buffer, and where in it the page begins and ends; the buffer is reused after the call."""
-Failed = Callable[[SourceError], None]
+OnFailure = Callable[[DataSourceError], None]
 
 
-class Buffers:
+class BufferPool:
     """Receive buffers, lent for one page each: a few stay warm instead of one per connection growing cold."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._free: list[bytearray] = []
 
-    def take(self) -> bytearray:
-        return self._free.pop() if self._free else bytearray(FIRST_BUFFER)
+    def acquire(self) -> bytearray:
+        return self._free.pop() if self._free else bytearray(INITIAL_BUFFER_BYTES)
 
-    def give(self, buffer: bytearray) -> None:
-        if len(self._free) < KEPT_BUFFERS:
+    def release(self, buffer: bytearray) -> None:
+        if len(self._free) < MAX_POOLED_BUFFERS:
             self._free.append(buffer)
 
-    def larger(self, buffer: bytearray) -> bytearray:
+    def grow(self, buffer: bytearray) -> bytearray:
         """A buffer twice the size with the same beginning; SourceError if the page may not be that large."""
-        if len(buffer) >= self.limit + MAX_HEAD:
-            raise SourceError(f"the page is larger than {self.limit} bytes")
-        return buffer + bytes(min(len(buffer), self.limit + MAX_HEAD - len(buffer)))
+        if len(buffer) >= self.limit + MAX_RESPONSE_HEAD_BYTES:
+            raise DataSourceError(f"the page is larger than {self.limit} bytes")
+        return buffer + bytes(min(len(buffer), self.limit + MAX_RESPONSE_HEAD_BYTES - len(buffer)))
 
 
-class _Await(Enum):
+class _ParseState(Enum):
     """What the next bytes are."""
 
     NOTHING = auto()
@@ -58,7 +58,7 @@ class _Await(Enum):
     CLOSE = auto()
 
 
-def request_bytes(host: str, path: str) -> bytes:
+def build_request(host: str, path: str) -> bytes:
     """A GET that asks for the plain text format, uncompressed: inflating costs more than reading."""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: endpoint-picker\r\n"
@@ -66,49 +66,49 @@ def request_bytes(host: str, path: str) -> bytes:
     ).encode()
 
 
-class PageConnection(asyncio.BufferedProtocol):
+class ScrapeConnection(asyncio.BufferedProtocol):
     """One connection, at most one request outstanding. Exactly one callback follows every `ask`."""
 
-    def __init__(self, request: bytes, buffers: Buffers, took: TookPage, failed: Failed) -> None:
+    def __init__(self, request: bytes, buffers: BufferPool, took: OnPage, failed: OnFailure) -> None:
         self._request = request
         self._buffers = buffers
-        self._took = took
-        self._failed = failed
+        self._on_page = took
+        self._on_failure = failed
         self._transport: asyncio.Transport | None = None
-        self._state = _Await.NOTHING
+        self._state = _ParseState.NOTHING
         self._buffer: bytearray | None = None
         self._scratch: Final = bytearray(_SCRATCH_SIZE)
-        self._filled = self._start = self._stop = self._read = self._left = 0
-        self._keep = True
+        self._filled = self._page_start = self._page_end = self._read_offset = self._chunk_remaining = 0
+        self._keep_alive = True
         # The head of the last answer, and what it said: state, where the page starts and stops.
-        self._known_head = b""
-        self._known = (_Await.NOTHING, 0, 0)
-        self.pages = 0
+        self._cached_head = b""
+        self._cached_head_result = (_ParseState.NOTHING, 0, 0)
+        self.pages_received = 0
         """Pages this connection has brought."""
 
     @property
-    def usable(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether `ask` may be called."""
         transport = self._transport
-        return transport is not None and not transport.is_closing() and self._state is _Await.NOTHING
+        return transport is not None and not transport.is_closing() and self._state is _ParseState.NOTHING
 
     @property
-    def was_idle(self) -> bool:
+    def closed_while_idle(self) -> bool:
         """In a failure callback: whether the server had just closed a connection that had been good until then."""
-        return self.pages > 0 and self._filled == 0
+        return self.pages_received > 0 and self._filled == 0
 
-    def ask(self) -> None:
+    def send_request(self) -> None:
         """Sends the request."""
         assert self._transport is not None, "not connected"
-        assert self._state is _Await.NOTHING, "one request at a time"
-        self._buffer = self._buffers.take()
+        assert self._state is _ParseState.NOTHING, "one request at a time"
+        self._buffer = self._buffers.acquire()
         self._filled = 0
-        self._state = _Await.HEAD
+        self._state = _ParseState.HEAD
         self._transport.write(self._request)
 
     def close(self) -> None:
         """Ends the connection; an outstanding request gets no callback any more."""
-        self._settle()
+        self._release_buffer()
         if self._transport is not None:
             self._transport.abort()
 
@@ -127,159 +127,159 @@ class PageConnection(asyncio.BufferedProtocol):
             return
         self._filled += nbytes
         try:
-            while self._step(buffer):
+            while self._parse_next(buffer):
                 pass
             if self._buffer is not None and self._filled == len(buffer):
-                self._buffer = self._buffers.larger(buffer)
-        except SourceError as error:
-            self._fail(error)
+                self._buffer = self._buffers.grow(buffer)
+        except DataSourceError as error:
+            self._report_failure(error)
 
     def eof_received(self) -> bool:
-        if self._state is _Await.CLOSE:
-            self._stop = self._filled
-            self._keep = False
-            self._finish()
+        if self._state is _ParseState.CLOSE:
+            self._page_end = self._filled
+            self._keep_alive = False
+            self._complete_page()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._state is not _Await.NOTHING:
+        if self._state is not _ParseState.NOTHING:
             reason = f": {exc}" if exc else ""
-            self._fail(SourceError(f"connection closed after {self._filled} bytes of the answer{reason}"))
+            self._report_failure(DataSourceError(f"connection closed after {self._filled} bytes of the answer{reason}"))
 
-    def _step(self, buffer: bytearray) -> bool:
+    def _parse_next(self, buffer: bytearray) -> bool:
         """Goes on by one element of the answer; False when more bytes are needed or the page is complete."""
         match self._state:
-            case _Await.HEAD:
-                return self._head(buffer)
-            case _Await.BODY if self._filled >= self._stop:
-                self._keep = self._keep and self._filled == self._stop
-                self._finish()
-            case _Await.CHUNK_SIZE:
-                return self._chunk_size(buffer)
-            case _Await.CHUNK:
-                return self._chunk(buffer)
-            case _Await.CHUNK_END:
-                return self._chunk_end(buffer)
-            case _Await.TRAILER:
-                return self._trailer(buffer)
+            case _ParseState.HEAD:
+                return self._parse_head(buffer)
+            case _ParseState.BODY if self._filled >= self._page_end:
+                self._keep_alive = self._keep_alive and self._filled == self._page_end
+                self._complete_page()
+            case _ParseState.CHUNK_SIZE:
+                return self._parse_chunk_size(buffer)
+            case _ParseState.CHUNK:
+                return self._parse_chunk_data(buffer)
+            case _ParseState.CHUNK_END:
+                return self._parse_chunk_end(buffer)
+            case _ParseState.TRAILER:
+                return self._parse_trailer(buffer)
         return False
 
-    def _head(self, buffer: bytearray) -> bool:
-        if self._known_head and self._filled > len(self._known_head) and buffer.startswith(self._known_head):
-            self._state, self._start, self._stop = self._known
-            self._read = self._start
+    def _parse_head(self, buffer: bytearray) -> bool:
+        if self._cached_head and self._filled > len(self._cached_head) and buffer.startswith(self._cached_head):
+            self._state, self._page_start, self._page_end = self._cached_head_result
+            self._read_offset = self._page_start
             return True
         end = buffer.find(b"\r\n\r\n", 0, self._filled)
         if end < 0:
-            if self._filled > MAX_HEAD:
-                raise SourceError(f"the answer's head is larger than {MAX_HEAD} bytes")
+            if self._filled > MAX_RESPONSE_HEAD_BYTES:
+                raise DataSourceError(f"the answer's head is larger than {MAX_RESPONSE_HEAD_BYTES} bytes")
             return False
         head = bytes(buffer[: end + 2]).lower()
         if not head.startswith(b"http/1."):
-            raise SourceError(f"no HTTP/1 answer: {head[:40]!r}")
+            raise DataSourceError(f"no HTTP/1 answer: {head[:40]!r}")
         if head[9:12] != b"200":
-            raise SourceError(f"status {head[9:12].decode(errors='replace')}")
-        if _header(head, b"content-encoding") not in {b"", b"identity"}:
-            raise SourceError("a compressed answer, which was not asked for")
-        self._keep = head.startswith(b"http/1.1") and b"close" not in _header(head, b"connection")
-        self._start = self._stop = self._read = end + 4
-        if b"chunked" in _header(head, b"transfer-encoding"):
-            self._state = _Await.CHUNK_SIZE
-        elif length := _header(head, b"content-length"):
-            self._state = _Await.BODY
-            self._stop += self._size(length, 10)
+            raise DataSourceError(f"status {head[9:12].decode(errors='replace')}")
+        if _header_value(head, b"content-encoding") not in {b"", b"identity"}:
+            raise DataSourceError("a compressed answer, which was not asked for")
+        self._keep_alive = head.startswith(b"http/1.1") and b"close" not in _header_value(head, b"connection")
+        self._page_start = self._page_end = self._read_offset = end + 4
+        if b"chunked" in _header_value(head, b"transfer-encoding"):
+            self._state = _ParseState.CHUNK_SIZE
+        elif length := _header_value(head, b"content-length"):
+            self._state = _ParseState.BODY
+            self._page_end += self._parse_size(length, 10)
         else:
-            self._state = _Await.CLOSE
-        self._known_head = bytes(buffer[: end + 4])
-        self._known = self._state, self._start, self._stop
+            self._state = _ParseState.CLOSE
+        self._cached_head = bytes(buffer[: end + 4])
+        self._cached_head_result = self._state, self._page_start, self._page_end
         return True
 
-    def _chunk_size(self, buffer: bytearray) -> bool:
-        line = self._line(buffer)
+    def _parse_chunk_size(self, buffer: bytearray) -> bool:
+        line = self._read_line(buffer)
         if line is None:
             return False
-        self._left = self._size(line.partition(b";")[0], 16)
-        self._state = _Await.CHUNK if self._left else _Await.TRAILER
+        self._chunk_remaining = self._parse_size(line.partition(b";")[0], 16)
+        self._state = _ParseState.CHUNK if self._chunk_remaining else _ParseState.TRAILER
         return True
 
-    def _chunk(self, buffer: bytearray) -> bool:
-        size = min(self._left, self._filled - self._read)
-        if self._stop != self._read:  # not the first chunk: close the gap that its size line left
-            buffer[self._stop : self._stop + size] = buffer[self._read : self._read + size]
-        self._stop += size
-        self._read += size
-        self._left -= size
-        if self._left:
+    def _parse_chunk_data(self, buffer: bytearray) -> bool:
+        size = min(self._chunk_remaining, self._filled - self._read_offset)
+        if self._page_end != self._read_offset:  # not the first chunk: close the gap that its size line left
+            buffer[self._page_end : self._page_end + size] = buffer[self._read_offset : self._read_offset + size]
+        self._page_end += size
+        self._read_offset += size
+        self._chunk_remaining -= size
+        if self._chunk_remaining:
             return False
-        self._state = _Await.CHUNK_END
+        self._state = _ParseState.CHUNK_END
         return True
 
-    def _chunk_end(self, buffer: bytearray) -> bool:
-        if self._filled - self._read < 2:
+    def _parse_chunk_end(self, buffer: bytearray) -> bool:
+        if self._filled - self._read_offset < 2:
             return False
-        if not buffer.startswith(b"\r\n", self._read):
-            raise SourceError("a chunk is longer than it says")
-        self._read += 2
-        self._state = _Await.CHUNK_SIZE
+        if not buffer.startswith(b"\r\n", self._read_offset):
+            raise DataSourceError("a chunk is longer than it says")
+        self._read_offset += 2
+        self._state = _ParseState.CHUNK_SIZE
         return True
 
-    def _trailer(self, buffer: bytearray) -> bool:
-        line = self._line(buffer)
+    def _parse_trailer(self, buffer: bytearray) -> bool:
+        line = self._read_line(buffer)
         if line is None:
             return False
         if line:
             return True
-        self._keep = self._keep and self._read == self._filled
-        self._finish()
+        self._keep_alive = self._keep_alive and self._read_offset == self._filled
+        self._complete_page()
         return False
 
-    def _line(self, buffer: bytearray) -> bytes | None:
+    def _read_line(self, buffer: bytearray) -> bytes | None:
         """The next line, once it is complete."""
-        end = buffer.find(b"\r\n", self._read, self._filled)
+        end = buffer.find(b"\r\n", self._read_offset, self._filled)
         if end < 0:
-            if self._filled - self._read > MAX_CHUNK_LINE:
-                raise SourceError("a chunk header that does not end")
+            if self._filled - self._read_offset > MAX_CHUNK_LINE_BYTES:
+                raise DataSourceError("a chunk header that does not end")
             return None
-        line = bytes(buffer[self._read : end])
-        self._read = end + 2
+        line = bytes(buffer[self._read_offset : end])
+        self._read_offset = end + 2
         return line
 
-    def _size(self, digits: bytes, base: int) -> int:
+    def _parse_size(self, digits: bytes, base: int) -> int:
         try:
             size = int(digits, base)
         except ValueError:
             size = -1
         if size < 0:
-            raise SourceError(f"{digits[:20]!r} is no size")
-        if self._stop - self._start + size > self._buffers.limit:
-            raise SourceError(f"the page is larger than {self._buffers.limit} bytes")
+            raise DataSourceError(f"{digits[:20]!r} is no size")
+        if self._page_end - self._page_start + size > self._buffers.limit:
+            raise DataSourceError(f"the page is larger than {self._buffers.limit} bytes")
         return size
 
-    def _finish(self) -> None:
+    def _complete_page(self) -> None:
         buffer = self._buffer
         assert buffer is not None, "a page needs a buffer"
-        self._state = _Await.NOTHING
+        self._state = _ParseState.NOTHING
         self._buffer = None
-        self.pages += 1
-        if not self._keep and self._transport is not None:
+        self.pages_received += 1
+        if not self._keep_alive and self._transport is not None:
             self._transport.close()
         try:
-            self._took(buffer, self._start, self._stop)
+            self._on_page(buffer, self._page_start, self._page_end)
         finally:
-            self._buffers.give(buffer)
+            self._buffers.release(buffer)
 
-    def _fail(self, error: SourceError) -> None:
+    def _report_failure(self, error: DataSourceError) -> None:
         self.close()
-        self._failed(error)
+        self._on_failure(error)
 
-    def _settle(self) -> None:
-        self._state = _Await.NOTHING
+    def _release_buffer(self) -> None:
+        self._state = _ParseState.NOTHING
         if self._buffer is not None:
-            self._buffers.give(self._buffer)
+            self._buffers.release(self._buffer)
             self._buffer = None
 
 
-def _header(head: bytes, name: bytes) -> bytes:
+def _header_value(head: bytes, name: bytes) -> bytes:
     """A header's value from a lower-cased head; empty if there is none."""
     at = head.find(b"\r\n" + name + b":")
     if at < 0:

@@ -10,10 +10,10 @@ from epp.datalayer.scrape import promtext
 _SPEC = re.compile(r"\s*([A-Za-z_:][\w:]*)\s*(?:\{(.*)\})?\s*", re.ASCII | re.DOTALL)
 _MATCHER = re.compile(r'\s*([A-Za-z_]\w*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^",{}\s]+))\s*(?:,|$)', re.ASCII)
 # Label blocks repeat from page to page; those with changing values (LoRA) must not pile up.
-MEMO_LIMIT = 1024
+MAX_CACHED_BLOCKS = 1024
 
 
-class Spec:
+class MetricSpec:
     """One metric, and the labels that its series must have. Quotes around label values are optional."""
 
     __slots__ = ("labels", "metric")
@@ -26,13 +26,13 @@ class Spec:
         return f"Spec({self.metric!r}, {self.labels!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spec) and (self.metric, self.labels) == (other.metric, other.labels)
+        return isinstance(other, MetricSpec) and (self.metric, self.labels) == (other.metric, other.labels)
 
     def __hash__(self) -> int:
         return hash(self.metric)
 
     @classmethod
-    def parse(cls, text: str) -> Spec | None:
+    def parse(cls, text: str) -> MetricSpec | None:
         """The specification; None for an empty text, which disables what it is for. ValueError if it is wrong."""
         if not text.strip():
             return None
@@ -51,19 +51,19 @@ class Spec:
         return cls(whole[1], labels)
 
 
-class Labels:
+class LabelCache:
     """Label blocks parsed once each; bounded."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_parsed",)
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Mapping[str, str]] = {}
+        self._parsed: dict[bytes, Mapping[str, str]] = {}
 
-    def of(self, block: bytes) -> Mapping[str, str]:
+    def parse(self, block: bytes) -> Mapping[str, str]:
         """The labels of a block."""
-        found = self._known.get(block)
+        found = self._parsed.get(block)
         if found is None:
-            if len(self._known) >= MEMO_LIMIT:
-                self._known.clear()
-            found = self._known[block] = promtext.labels(block)
+            if len(self._parsed) >= MAX_CACHED_BLOCKS:
+                self._parsed.clear()
+            found = self._parsed[block] = promtext.parse_labels(block)
         return found

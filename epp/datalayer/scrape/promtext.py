@@ -18,8 +18,8 @@ Sample = tuple[bytes, float]
 WINDOW_BEFORE = 512
 WINDOW_AFTER = 1024
 # A page that lacks a metric (LoRA, mostly) would be searched to its end for it every time.
-LOOK_AGAIN = 16
-ANCHOR_LEAD = 8
+ABSENT_RECHECK_PAGES = 16
+ANCHOR_PREFIX_BYTES = 8
 
 _BOUNDARY = b"{ \t"
 _BLOCK = re.compile(rb'\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\}')
@@ -28,23 +28,31 @@ _ESCAPE = re.compile(rb"\\(.)")
 _ESCAPED = {b"n": b"\n"}
 
 
-class Series:
+class SeriesReader:
     """One metric on the successive pages of one endpoint; remembers where and how it stood.
 
     Under its TYPE comment the series is recognised by an anchor: the end of that comment and the name. Without one it
     is searched for from the beginning every time.
     """
 
-    __slots__ = ("_absent_for", "_anchor", "_found", "_group", "_lead", "_name", "_near")
+    __slots__ = (
+        "_anchor",
+        "_anchor_offset",
+        "_anchor_prefix",
+        "_cached_group",
+        "_cached_samples",
+        "_name",
+        "_pages_until_recheck",
+    )
 
     def __init__(self, name: str) -> None:
         self._name = name.encode()
         self._anchor = b""
-        self._lead = 0
-        self._near = 0
-        self._group = b""
-        self._found: list[Sample] = []
-        self._absent_for = 0
+        self._anchor_prefix = 0
+        self._anchor_offset = 0
+        self._cached_group = b""
+        self._cached_samples: list[Sample] = []
+        self._pages_until_recheck = 0
 
     def read(self, page: Page, start: int = 0, end: int | None = None) -> list[Sample]:
         """All samples of the metric in `page[start:end]`; none if it is not there or nothing of it makes sense.
@@ -55,85 +63,85 @@ class Series:
         if end is None:
             end = len(page)
         if self._anchor:
-            near = start + self._near
+            near = start + self._anchor_offset
             if page.startswith(self._anchor, near, end):
-                return self._samples(page, near + self._lead, end)
+                return self._read_samples(page, near + self._anchor_prefix, end)
             hit = page.find(self._anchor, max(start, near - WINDOW_BEFORE), min(end, near + WINDOW_AFTER))
             if hit >= 0:
-                self._near = hit - start
-                return self._samples(page, hit + self._lead, end)
-        if self._absent_for:
-            self._absent_for -= 1
+                self._anchor_offset = hit - start
+                return self._read_samples(page, hit + self._anchor_prefix, end)
+        if self._pages_until_recheck:
+            self._pages_until_recheck -= 1
             return []
-        at = self._first(page, start, end)
+        at = self._find_first_sample(page, start, end)
         if at < 0:
-            self.forget()
-            self._absent_for = LOOK_AGAIN - 1
+            self.reset()
+            self._pages_until_recheck = ABSENT_RECHECK_PAGES - 1
             return []
-        self._remember(page, start, at)
-        return self._samples(page, at, end)
+        self._store_anchor(page, start, at)
+        return self._read_samples(page, at, end)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """The next page is another server's, or the last one had nothing on it: search it all."""
-        self._anchor = self._group = b""
-        self._absent_for = 0
+        self._anchor = self._cached_group = b""
+        self._pages_until_recheck = 0
 
-    def _first(self, page: Page, start: int, end: int) -> int:
+    def _find_first_sample(self, page: Page, start: int, end: int) -> int:
         """Where the first sample begins; -1 if there is none."""
-        if self._begins(page, start, end):
+        if self._starts_sample(page, start, end):
             return start
         needle = b"\n" + self._name
         at = page.find(needle, start, end)
-        while at >= 0 and not self._begins(page, at + 1, end):
+        while at >= 0 and not self._starts_sample(page, at + 1, end):
             at = page.find(needle, at + 1, end)  # that was a longer name: num_requests_waiting_by_reason
         return at + 1 if at >= 0 else -1
 
-    def _remember(self, page: Page, start: int, at: int) -> None:
+    def _store_anchor(self, page: Page, start: int, at: int) -> None:
         self._anchor = b""
         line = page.rfind(b"\n", start, at - 1) + 1 if at > start else at
         # Samples end in digits (or are no numbers): below a line that ends in a letter stands the first of them.
         if page[line : line + 1] == b"#" and page[at - 2 : at - 1].isalpha():
-            lead = max(line, at - ANCHOR_LEAD)
+            lead = max(line, at - ANCHOR_PREFIX_BYTES)
             self._anchor = bytes(page[lead : at + len(self._name) + 1])
-            self._lead = at - lead
-            self._near = lead - start
+            self._anchor_prefix = at - lead
+            self._anchor_offset = lead - start
 
-    def _begins(self, page: Page, at: int, end: int) -> bool:
+    def _starts_sample(self, page: Page, at: int, end: int) -> bool:
         after = at + len(self._name)
         return page.startswith(self._name, at, end) and after < end and page[after] in _BOUNDARY
 
-    def _samples(self, page: Page, at: int, end: int) -> list[Sample]:
-        if self._group and page.startswith(self._group, at, end):
-            return self._found
+    def _read_samples(self, page: Page, at: int, end: int) -> list[Sample]:
+        if self._cached_group and page.startswith(self._cached_group, at, end):
+            return self._cached_samples
         first, width = at, len(self._name)
         samples: list[Sample] = []
         while True:
             stop = page.find(b"\n", at, end)
             if stop < 0:
                 stop = end
-            sample = _sample(bytes(page[at + width : stop]))
+            sample = _parse_sample(bytes(page[at + width : stop]))
             if sample is not None:
                 samples.append(sample)
             at = stop + 1
-            if page[at : at + 1] == b"#" or not self._begins(page, at, end):
+            if page[at : at + 1] == b"#" or not self._starts_sample(page, at, end):
                 break
         # With the first byte of the line that follows, so that a sample more is a change.
-        self._group = bytes(page[first : at + 1]) if at < end else b""
-        self._found = samples
+        self._cached_group = bytes(page[first : at + 1]) if at < end else b""
+        self._cached_samples = samples
         return samples
 
 
-def _sample(rest: bytes) -> Sample | None:
+def _parse_sample(rest: bytes) -> Sample | None:
     """What follows the name on a line: labels, value, perhaps a timestamp, perhaps an exemplar."""
     close = rest.find(b"}") + 1
     # The first brace may stand in a label value, but then what follows it is no number.
     try:
         return (rest[:close], float(rest[close:])) if close else (b"", float(rest))
     except ValueError:
-        return _careful_sample(rest.strip())
+        return _parse_sample_by_grammar(rest.strip())
 
 
-def _careful_sample(rest: bytes) -> Sample | None:
+def _parse_sample_by_grammar(rest: bytes) -> Sample | None:
     block = _BLOCK.match(rest)
     labels = block[0] if block else b""
     try:
@@ -142,12 +150,12 @@ def _careful_sample(rest: bytes) -> Sample | None:
         return None
 
 
-def labels(block: bytes) -> Mapping[str, str]:
+def parse_labels(block: bytes) -> Mapping[str, str]:
     """Names and values of a label block, escapes undone."""
-    return {name.decode(): _unescaped(value).decode(errors="replace") for name, value in _LABEL.findall(block)}
+    return {name.decode(): _unescape(value).decode(errors="replace") for name, value in _LABEL.findall(block)}
 
 
-def _unescaped(value: bytes) -> bytes:
+def _unescape(value: bytes) -> bytes:
     if b"\\" not in value:
         return value
     return _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[1]), value)

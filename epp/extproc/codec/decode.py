@@ -9,19 +9,19 @@ from typing import Any, Final
 
 import msgspec
 
-from epp.errors import NotUnderstood
+from epp.errors import DecodeError
 from epp.extproc.codec import wire
-from epp.extproc.codec.header_cache import Blocks
+from epp.extproc.codec.header_cache import HeaderBlockCache
 from epp.pb import ext_proc_pb2 as pb
 from epp.pb.core_pb2 import HeaderMap, Metadata
 
-SERVED: Final = "x-gateway-destination-endpoint-served"
-SUBSET: Final = "x-gateway-destination-endpoint-subset"
+DESTINATION_ENDPOINT_SERVED: Final = "x-gateway-destination-endpoint-served"
+DESTINATION_ENDPOINT_SUBSET: Final = "x-gateway-destination-endpoint-subset"
 LB_NAMESPACE: Final = "envoy.lb"
-SUBSET_NAMESPACE: Final = "envoy.lb.subset_hint"
+SUBSET_HINT_NAMESPACE: Final = "envoy.lb.subset_hint"
 
 
-class Kind(IntEnum):
+class MessageType(IntEnum):
     """What Envoy sent; the numbers are those of the fields of ProcessingRequest."""
 
     REQUEST_HEADERS = 2
@@ -32,7 +32,7 @@ class Kind(IntEnum):
     RESPONSE_TRAILERS = 7
 
 
-class Mode(IntEnum):
+class BodyMode(IntEnum):
     """How Envoy sends a body."""
 
     NONE = 0
@@ -43,7 +43,7 @@ class Mode(IntEnum):
     GRPC = 5
 
 
-class Incoming(msgspec.Struct, gc=False):
+class ProcessingRequest(msgspec.Struct, gc=False):
     """One message from Envoy.
 
     `data` is the whole message as it came. `headers` (lower-case names, repeated values joined) for headers, `body` for
@@ -52,130 +52,134 @@ class Incoming(msgspec.Struct, gc=False):
     listen to us.
     """
 
-    kind: Kind
+    type: MessageType
     data: bytes
-    end: bool = False
+    end_of_stream: bool = False
     body: bytes = b""
     headers: dict[str, str] | None = None
-    modes: tuple[Mode, Mode] | None = None
+    body_modes: tuple[BodyMode, BodyMode] | None = None
     metadata: Metadata | None = None
-    observed: bool = False
+    observability_mode: bool = False
 
 
-_KINDS: Final[Mapping[str | None, Kind]] = {kind.name.lower(): kind for kind in Kind}
-_OF_BODY: Final = frozenset((Kind.REQUEST_BODY, Kind.RESPONSE_BODY))
-_OF_HEADERS: Final = frozenset((Kind.REQUEST_HEADERS, Kind.RESPONSE_HEADERS))
-_KIND_OF_TAG: Final[Mapping[int, Kind]] = {kind << 3 | 2: kind for kind in _OF_BODY | _OF_HEADERS}
-_BODIES: Final = frozenset(bytes((kind << 3 | 2,)) for kind in _OF_BODY)
-_MODES: Final[Mapping[int, Mode]] = {mode.value: mode for mode in Mode}
-_NO_METADATA: Final = b"\x42\0"
-KEPT_SETTINGS: Final = 256
-LONGEST_END: Final = 8  # bytes of a message that ends a body and holds no more of it: the same few again and again
-KEPT_ENDS: Final = 64
-SHORT_SETTINGS: Final = 128  # bytes; longer ones hold hints or what else other filters know of one request
-_parse = pb.ProcessingRequest.FromString
-_blocks = Blocks()
+_TYPE_BY_FIELD: Final[Mapping[str | None, MessageType]] = {kind.name.lower(): kind for kind in MessageType}
+_BODY_TYPES: Final = frozenset((MessageType.REQUEST_BODY, MessageType.RESPONSE_BODY))
+_HEADERS_TYPES: Final = frozenset((MessageType.REQUEST_HEADERS, MessageType.RESPONSE_HEADERS))
+_TYPE_BY_TAG: Final[Mapping[int, MessageType]] = {kind << 3 | 2: kind for kind in _BODY_TYPES | _HEADERS_TYPES}
+_BODY_TAGS: Final = frozenset(bytes((kind << 3 | 2,)) for kind in _BODY_TYPES)
+_BODY_MODES: Final[Mapping[int, BodyMode]] = {mode.value: mode for mode in BodyMode}
+_EMPTY_METADATA: Final = b"\x42\0"
+MAX_CACHED_SETTINGS: Final = 256
+MAX_END_MESSAGE_BYTES: Final = (
+    8  # bytes of a message that ends a body and holds no more of it: the same few again and again
+)
+MAX_CACHED_ENDS: Final = 64
+MAX_CACHED_SETTINGS_BYTES: Final = 128  # bytes; longer ones hold hints or what else other filters know of one request
+_parse_protobuf = pb.ProcessingRequest.FromString
+_header_blocks = HeaderBlockCache()
 
 
-def decode(data: bytes) -> Incoming:
+def decode(data: bytes) -> ProcessingRequest:
     """The message, or NotUnderstood."""
-    if len(data) <= LONGEST_END and data[:1] in _BODIES:
-        return _known_end(data)
+    if len(data) <= MAX_END_MESSAGE_BYTES and data[:1] in _BODY_TAGS:
+        return _decode_end_cached(data)
     try:
-        incoming = _decode_usual(data)
+        incoming = _decode_fast(data)
     except (IndexError, UnicodeDecodeError):
         incoming = None
-    return _decode_any(data) if incoming is None else incoming
+    return decode_with_protobuf(data) if incoming is None else incoming
 
 
-def _decode_usual(data: bytes) -> Incoming | None:
+def _decode_fast(data: bytes) -> ProcessingRequest | None:
     """The phase as Envoy writes it, and the few small fields that follow it."""
-    kind = _KIND_OF_TAG.get(data[0])
+    kind = _TYPE_BY_TAG.get(data[0])
     if kind is None:
         return None
-    of_body = kind in _OF_BODY
-    phase = wire.phase(data, wire.BODY_ENDS if of_body else wire.HEADERS_END)
+    of_body = kind in _BODY_TYPES
+    phase = wire.parse_phase(data, wire.BODY_END_OF_STREAM if of_body else wire.HEADERS_END_OF_STREAM)
     if phase is None:
         return None
     content, end, stop = phase
     if of_body:
-        incoming = Incoming(kind, data, end, content)
-    elif (headers := _blocks.headers(content)) is not None:
-        incoming = Incoming(kind, data, end, b"", headers)
+        incoming = ProcessingRequest(kind, data, end, content)
+    elif (headers := _header_blocks.decode(content)) is not None:
+        incoming = ProcessingRequest(kind, data, end, b"", headers)
     else:
         return None
     rest = data[stop:]
-    if rest == _NO_METADATA or (not rest and stop == len(data)):
+    if rest == _EMPTY_METADATA or (not rest and stop == len(data)):
         return incoming
-    return incoming if rest and _add(incoming, rest) else None
+    return incoming if rest and _decode_trailing_fields(incoming, rest) else None
 
 
-def _add(incoming: Incoming, rest: bytes) -> bool:
+def _decode_trailing_fields(incoming: ProcessingRequest, rest: bytes) -> bool:
     """Adds what follows the phase; False if that is more of a phase, which belongs to it or replaces it."""
     try:
-        message = _known_settings(rest) if len(rest) <= SHORT_SETTINGS else _settings(rest)
+        message = _parse_settings_cached(rest) if len(rest) <= MAX_CACHED_SETTINGS_BYTES else _parse_settings(rest)
     except Exception:  # the decode error of protobuf's C extension is no public type
         return False
     if message is None:
         return False
-    incoming.modes, incoming.metadata, incoming.observed = message
+    incoming.body_modes, incoming.metadata, incoming.observability_mode = message
     return True
 
 
-def _settings(rest: bytes) -> tuple[tuple[Mode, Mode] | None, Metadata | None, bool] | None:
+def _parse_settings(rest: bytes) -> tuple[tuple[BodyMode, BodyMode] | None, Metadata | None, bool] | None:
     """Modes, metadata and whether we only watch: nearly always the same bytes."""
-    message = _parse(rest)
+    message = _parse_protobuf(rest)
     if message.WhichOneof("request") is not None:
         return None
-    modes = _modes(message.protocol_config) if message.HasField("protocol_config") else None
-    return modes, _metadata(message), message.observability_mode
+    modes = _parse_body_modes(message.protocol_config) if message.HasField("protocol_config") else None
+    return modes, _filter_metadata(message), message.observability_mode
 
 
-_known_settings = lru_cache(KEPT_SETTINGS)(_settings)
+_parse_settings_cached = lru_cache(MAX_CACHED_SETTINGS)(_parse_settings)
 
 
-def _decode_any(data: bytes) -> Incoming:
+def decode_with_protobuf(data: bytes) -> ProcessingRequest:
     try:
-        message = _parse(data)
+        message = _parse_protobuf(data)
     except Exception as error:
-        raise NotUnderstood(f"no ProcessingRequest: {error}") from error
-    kind = _KINDS.get(message.WhichOneof("request"))
+        raise DecodeError(f"no ProcessingRequest: {error}") from error
+    kind = _TYPE_BY_FIELD.get(message.WhichOneof("request"))
     if kind is None:
-        raise NotUnderstood("a ProcessingRequest without a phase that we know")
-    incoming = Incoming(kind, data, observed=message.observability_mode)
-    if kind in _OF_BODY:
-        piece = message.response_body if kind is Kind.RESPONSE_BODY else message.request_body
+        raise DecodeError("a ProcessingRequest without a phase that we know")
+    incoming = ProcessingRequest(kind, data, observability_mode=message.observability_mode)
+    if kind in _BODY_TYPES:
+        piece = message.response_body if kind is MessageType.RESPONSE_BODY else message.request_body
         incoming.body = piece.body
-        incoming.end = piece.end_of_stream or piece.end_of_stream_without_message
-    elif kind in _OF_HEADERS:
-        head = message.request_headers if kind is Kind.REQUEST_HEADERS else message.response_headers
-        incoming.headers, incoming.end = _headers(head.headers), head.end_of_stream
+        incoming.end_of_stream = piece.end_of_stream or piece.end_of_stream_without_message
+    elif kind in _HEADERS_TYPES:
+        head = message.request_headers if kind is MessageType.REQUEST_HEADERS else message.response_headers
+        incoming.headers, incoming.end_of_stream = _parse_header_map(head.headers), head.end_of_stream
     if message.HasField("protocol_config"):
-        incoming.modes = _modes(message.protocol_config)
-    incoming.metadata = _metadata(message)
+        incoming.body_modes = _parse_body_modes(message.protocol_config)
+    incoming.metadata = _filter_metadata(message)
     return incoming
 
 
-_known_end = lru_cache(KEPT_ENDS)(_decode_any)
+_decode_end_cached = lru_cache(MAX_CACHED_ENDS)(decode_with_protobuf)
 
 
-def body_fields(message: Incoming) -> bytes:
+def serialize_http_body(message: ProcessingRequest) -> bytes:
     """A body message's HttpBody with all its flags, as it came."""
-    whole = _parse(message.data)
-    return (whole.response_body if message.kind is Kind.RESPONSE_BODY else whole.request_body).SerializeToString()
+    whole = _parse_protobuf(message.data)
+    return (
+        whole.response_body if message.type is MessageType.RESPONSE_BODY else whole.request_body
+    ).SerializeToString()
 
 
-def _metadata(message: pb.ProcessingRequest) -> Metadata | None:
+def _filter_metadata(message: pb.ProcessingRequest) -> Metadata | None:
     return message.metadata_context if message.metadata_context.filter_metadata else None
 
 
-def _modes(config: pb.ProtocolConfiguration) -> tuple[Mode, Mode]:
+def _parse_body_modes(config: pb.ProtocolConfiguration) -> tuple[BodyMode, BodyMode]:
     """A mode that we do not know yet is taken for full duplex, as no mode at all is."""
     request, response = config.request_body_mode, config.response_body_mode
-    return _MODES.get(request, Mode.FULL_DUPLEX), _MODES.get(response, Mode.FULL_DUPLEX)
+    return _BODY_MODES.get(request, BodyMode.FULL_DUPLEX), _BODY_MODES.get(response, BodyMode.FULL_DUPLEX)
 
 
-def _headers(found: HeaderMap) -> dict[str, str]:
+def _parse_header_map(found: HeaderMap) -> dict[str, str]:
     """Names in lower case; repeated headers joined as RFC 9110 and RFC 9113 have it."""
     headers: dict[str, str] = {}
     for item in found.headers:
@@ -187,17 +191,17 @@ def _headers(found: HeaderMap) -> dict[str, str]:
     return headers
 
 
-def headers_size(headers: Mapping[str, str]) -> int:
+def count_header_bytes(headers: Mapping[str, str]) -> int:
     """Bytes of names and values."""
     return sum(len(name) + len(value.encode("utf-8", "surrogateescape")) for name, value in headers.items())
 
 
-def subset_hint(metadata: Metadata) -> tuple[str, ...] | None:
+def parse_subset_hint(metadata: Metadata) -> tuple[str, ...] | None:
     """The endpoints that the gateway allows: a list, a string, or list items with commas; None for no hint.
 
     A hint in any other form allows none: the pool as a whole is what it was meant to narrow.
     """
-    value = _entry(metadata, SUBSET_NAMESPACE, SUBSET)
+    value = _find_metadata_value(metadata, SUBSET_HINT_NAMESPACE, DESTINATION_ENDPOINT_SUBSET)
     if value is None:
         return None
     kind = value.WhichOneof("kind")
@@ -212,13 +216,13 @@ def subset_hint(metadata: Metadata) -> tuple[str, ...] | None:
     return tuple(item.strip() for text in texts for item in text.split(",") if item.strip())
 
 
-def served(metadata: Metadata) -> str:
+def parse_served_endpoint(metadata: Metadata) -> str:
     """The endpoint that answered, empty if the gateway does not say."""
-    value = _entry(metadata, LB_NAMESPACE, SERVED)
+    value = _find_metadata_value(metadata, LB_NAMESPACE, DESTINATION_ENDPOINT_SERVED)
     return "" if value is None else str(value.string_value)
 
 
-def _entry(metadata: Metadata, namespace: str, key: str) -> Any:
+def _find_metadata_value(metadata: Metadata, namespace: str, key: str) -> Any:
     if namespace not in metadata.filter_metadata:
         return None
     fields = metadata.filter_metadata[namespace].fields

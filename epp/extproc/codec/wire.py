@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
-FIRST: Final = 0x0A  # field 1 with a length: HttpBody.body, HttpHeaders.headers, HeaderMap.headers, HeaderValue.key
-BODY_ENDS: Final = b"\x10\x01"
-HEADERS_END: Final = b"\x18\x01"
+FIELD_1_TAG: Final = (
+    0x0A  # field 1 with a length: HttpBody.body, HttpHeaders.headers, HeaderMap.headers, HeaderValue.key
+)
+BODY_END_OF_STREAM: Final = b"\x10\x01"
+HEADERS_END_OF_STREAM: Final = b"\x18\x01"
 
 
-def field(data: bytes, at: int) -> tuple[int, int]:
+def field_bounds(data: bytes, at: int) -> tuple[int, int]:
     """Where the content of the field at `at` starts and stops. Raises IndexError where that cannot be told."""
     size = data[at + 1]
     if size < 0x80:
@@ -32,18 +34,18 @@ def field(data: bytes, at: int) -> tuple[int, int]:
     raise IndexError  # no message of Envoy's is longer than that
 
 
-def phase(data: bytes, ends: bytes) -> tuple[bytes, bool, int] | None:
+def parse_phase(data: bytes, ends: bytes) -> tuple[bytes, bool, int] | None:
     """The phase that a message begins with: a body's bytes or a HeaderMap, whether it is the last, and where it stops.
 
     HttpBody and HttpHeaders have their content in field 1, and after it `ends` or nothing.
     """
     size = data[1]
-    start, stop = (2, 2 + size) if size < 0x80 else field(data, 0)
+    start, stop = (2, 2 + size) if size < 0x80 else field_bounds(data, 0)
     if start == stop:
         return b"", False, stop
-    if data[start] != FIRST:
+    if data[start] != FIELD_1_TAG:
         return (b"", True, stop) if data[start:stop] == ends else None
-    start, end = field(data, start)
+    start, end = field_bounds(data, start)
     if end == stop:
         return data[start:end], False, stop
     return (data[start:end], True, stop) if data[end:stop] == ends else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from enum import IntEnum
 from struct import Struct
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-MAX_WINDOW = 2**31 - 1
-DEFAULT_WINDOW = 65_535
-DEFAULT_FRAME = 16_384
-LARGEST_FRAME = 2**24 - 1
-LAST_STREAM_ID = 2**31 - 1
+CONNECTION_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+MAX_WINDOW_SIZE = 2**31 - 1
+DEFAULT_WINDOW_SIZE = 65_535
+DEFAULT_MAX_FRAME_SIZE = 16_384
+LARGEST_MAX_FRAME_SIZE = 2**24 - 1
+MAX_STREAM_ID = 2**31 - 1
 
 DATA = 0x0
 HEADERS = 0x1
@@ -27,23 +27,23 @@ END_STREAM = 0x1
 ACK = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
-HAS_PRIORITY = 0x20
+PRIORITY_FLAG = 0x20
 
-SETTING_ENABLE_PUSH = 0x2
-SETTING_MAX_STREAMS = 0x3
-SETTING_WINDOW = 0x4
-SETTING_FRAME = 0x5
-SETTING_HEADER_LIST = 0x6
+SETTINGS_ENABLE_PUSH = 0x2
+SETTINGS_MAX_CONCURRENT_STREAMS = 0x3
+SETTINGS_INITIAL_WINDOW_SIZE = 0x4
+SETTINGS_MAX_FRAME_SIZE = 0x5
+SETTINGS_MAX_HEADER_LIST_SIZE = 0x6
 
 # The three bytes of length and the one of type are read as one word: length << 8 | type.
-FRAME = Struct(">IBI")
-HEAD_SIZE = FRAME.size
-SETTING = Struct(">HI")
-WORD = Struct(">I")
-PAIR = Struct(">II")
+FRAME_HEADER = Struct(">IBI")
+FRAME_HEADER_SIZE = FRAME_HEADER.size
+SETTING_STRUCT = Struct(">HI")
+UINT32 = Struct(">I")
+TWO_UINT32 = Struct(">II")
 
 
-class Code(IntEnum):
+class ErrorCode(IntEnum):
     """Error codes of RFC 9113, section 7."""
 
     NO_ERROR = 0x0
@@ -59,49 +59,49 @@ class Code(IntEnum):
     ENHANCE_YOUR_CALM = 0xB
 
 
-class ConnectionFault(Exception):
+class Http2ConnectionError(Exception):
     """The peer broke the protocol in a way that ends the connection with GOAWAY(`code`)."""
 
-    def __init__(self, code: Code, reason: str) -> None:
+    def __init__(self, code: ErrorCode, reason: str) -> None:
         self.code = code
         self.reason = reason
         super().__init__(f"{code.name}: {reason}")
 
 
-def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+def encode_frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """One whole frame."""
-    return FRAME.pack(len(payload) << 8 | kind, flags, stream_id) + payload
+    return FRAME_HEADER.pack(len(payload) << 8 | kind, flags, stream_id) + payload
 
 
-def settings(values: dict[int, int]) -> bytes:
+def encode_settings(values: dict[int, int]) -> bytes:
     """A SETTINGS frame."""
-    return frame(SETTINGS, 0, 0, b"".join(SETTING.pack(key, value) for key, value in values.items()))
+    return encode_frame(SETTINGS, 0, 0, b"".join(SETTING_STRUCT.pack(key, value) for key, value in values.items()))
 
 
-def window_update(stream_id: int, increment: int) -> bytes:
+def encode_window_update(stream_id: int, increment: int) -> bytes:
     """Grants `increment` bytes; stream 0 is the connection."""
-    return FRAME.pack(4 << 8 | WINDOW_UPDATE, 0, stream_id) + WORD.pack(increment)
+    return FRAME_HEADER.pack(4 << 8 | WINDOW_UPDATE, 0, stream_id) + UINT32.pack(increment)
 
 
-def reset(stream_id: int, code: Code) -> bytes:
+def encode_rst_stream(stream_id: int, code: ErrorCode) -> bytes:
     """Ends one stream at once."""
-    return FRAME.pack(4 << 8 | RST_STREAM, 0, stream_id) + WORD.pack(code)
+    return FRAME_HEADER.pack(4 << 8 | RST_STREAM, 0, stream_id) + UINT32.pack(code)
 
 
-def goaway(last_stream_id: int, code: Code, reason: str = "") -> bytes:
+def encode_goaway(last_stream_id: int, code: ErrorCode, reason: str = "") -> bytes:
     """Announces the end of the connection; streams up to `last_stream_id` are still served."""
-    return frame(GOAWAY, 0, 0, PAIR.pack(last_stream_id, code) + reason.encode()[:256])
+    return encode_frame(GOAWAY, 0, 0, TWO_UINT32.pack(last_stream_id, code) + reason.encode()[:256])
 
 
-def unpadded(payload: bytes, flags: int) -> bytes:
+def strip_padding(payload: bytes, flags: int) -> bytes:
     """A HEADERS payload without padding and priority fields."""
     start, end = 0, len(payload)
     if flags & PADDED:
         if not payload:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "padded frame without a pad length")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "padded frame without a pad length")
         start, end = 1, end - payload[0]
-    if flags & HAS_PRIORITY:
+    if flags & PRIORITY_FLAG:
         start += 5
     if start > end:
-        raise ConnectionFault(Code.PROTOCOL_ERROR, "padding or priority fields exceed the frame")
+        raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "padding or priority fields exceed the frame")
     return payload[start:end]

@@ -6,55 +6,55 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from epp.grpc.http2.frames import DEFAULT_FRAME, DEFAULT_WINDOW, Code, reset
-from epp.grpc.limits import Limits
+from epp.grpc.http2.frames import DEFAULT_MAX_FRAME_SIZE, DEFAULT_WINDOW_SIZE, ErrorCode, encode_rst_stream
+from epp.grpc.limits import TransportLimits
 
 if TYPE_CHECKING:
     from epp.grpc.http2.stream import Stream
 
 
-class Outbox:
+class SendBuffer:
     """What all streams of a connection share on their way out: the frames gathered, window, burst, and who waits."""
 
     __slots__ = (
-        "backlog",
-        "budget",
-        "doomed",
-        "ended",
-        "frame",
-        "held",
-        "initial",
+        "buffered_bytes",
+        "burst_left",
+        "chunks",
+        "flush_scheduled",
+        "initial_stream_window",
         "limits",
-        "pieces",
-        "ready",
-        "wake",
-        "window",
+        "max_frame_size",
+        "on_stream_end",
+        "overflowed",
+        "ready_streams",
+        "schedule_flush",
+        "send_window",
     )
 
-    def __init__(self, limits: Limits, wake: Callable[[], None], ended: Callable[[Stream, int], None]) -> None:
+    def __init__(self, limits: TransportLimits, wake: Callable[[], None], ended: Callable[[Stream, int], None]) -> None:
         self.limits = limits
-        self.pieces: list[bytes | memoryview] = []
-        self.window = DEFAULT_WINDOW
-        self.initial = DEFAULT_WINDOW
-        self.frame = DEFAULT_FRAME
-        self.budget = limits.burst
-        self.backlog = 0
-        self.ready: deque[Stream] = deque()
-        self.doomed: list[Stream] = []
+        self.chunks: list[bytes | memoryview] = []
+        self.send_window = DEFAULT_WINDOW_SIZE
+        self.initial_stream_window = DEFAULT_WINDOW_SIZE
+        self.max_frame_size = DEFAULT_MAX_FRAME_SIZE
+        self.burst_left = limits.write_burst
+        self.buffered_bytes = 0
+        self.ready_streams: deque[Stream] = deque()
+        self.overflowed: list[Stream] = []
         # True while somebody is going to take the frames anyway.
-        self.held = False
-        self.wake = wake
-        self.ended = ended
+        self.flush_scheduled = False
+        self.schedule_flush = wake
+        self.on_stream_end = ended
 
-    def pump(self) -> None:
+    def write_ready_streams(self) -> None:
         """Lets waiting streams send, in turns, as far as window and burst reach."""
-        for stream in self.doomed:
-            if stream.queued:
-                self.pieces.append(reset(stream.id, Code.ENHANCE_YOUR_CALM))
-                stream.lost()
-        self.doomed.clear()
-        ready = self.ready
-        while ready and self.budget > 0 and (self.window > 0 or not ready[0].queue):
+        for stream in self.overflowed:
+            if stream.pending_bytes:
+                self.chunks.append(encode_rst_stream(stream.id, ErrorCode.ENHANCE_YOUR_CALM))
+                stream.cancel()
+        self.overflowed.clear()
+        ready = self.ready_streams
+        while ready and self.burst_left > 0 and (self.send_window > 0 or not ready[0].pending):
             stream = ready.popleft()
-            stream.ready = False
-            stream.emit()
+            stream.is_ready = False
+            stream.write_pending()

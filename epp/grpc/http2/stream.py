@@ -7,127 +7,159 @@ from collections import deque
 from collections.abc import Callable
 from struct import Struct
 
-from epp.grpc.framing import RESPONSE, TRAILERS_OK, CallFault, Status, gunzip, trailer_block
+from epp.grpc.framing import (
+    OK_TRAILERS_BLOCK,
+    RESPONSE_HEADERS_BLOCK,
+    RpcError,
+    StatusCode,
+    decompress_gzip,
+    encode_trailers,
+)
 from epp.grpc.http2.frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
-    FRAME,
+    FRAME_HEADER,
     HEADERS,
-    Code,
-    reset,
-    window_update,
+    ErrorCode,
+    encode_rst_stream,
+    encode_window_update,
 )
-from epp.grpc.http2.send_buffer import Outbox
-from epp.grpc.rpc import Handler
+from epp.grpc.http2.send_buffer import SendBuffer
+from epp.grpc.rpc import RpcHandler
 
 log = logging.getLogger("epp.grpc.http2.connection")
 
-PREFIX = Struct(">BI")  # compressed flag and length of a gRPC message
-PREFIX_SIZE = PREFIX.size
-DATA_WITH_PREFIX = Struct(">IBIBI")
-OPEN = -1
-QUANTUM = 64 << 10  # of DATA that one stream may send before the next one's turn
+MESSAGE_PREFIX = Struct(">BI")  # compressed flag and length of a gRPC message
+MESSAGE_PREFIX_SIZE = MESSAGE_PREFIX.size
+DATA_FRAME_WITH_PREFIX = Struct(">IBIBI")
+STATUS_UNSET = -1
+SEND_QUANTUM = 64 << 10  # of DATA that one stream may send before the next one's turn
 
 
 class Stream:
     """One RPC; the handler's `Call`."""
 
     __slots__ = (
-        "credit", "gone", "gzip", "half_closed", "handler", "id", "longest", "name", "need", "opened", "out",
-        "partial", "queue", "queued", "ready", "reason", "started", "status", "window",
+        "closed",
+        "gzip",
+        "half_closed",
+        "handler",
+        "headers_sent",
+        "id",
+        "is_ready",
+        "max_message_size",
+        "method",
+        "partial_message",
+        "partial_size",
+        "pending",
+        "pending_bytes",
+        "receive_window",
+        "send_buffer",
+        "send_window",
+        "started_at",
+        "status",
+        "status_message",
     )  # fmt: skip
 
-    def __init__(self, stream_id: int, name: str, out: Outbox, *, gzip: bool, started: float) -> None:
+    def __init__(self, stream_id: int, name: str, out: SendBuffer, *, gzip: bool, started: float) -> None:
         self.id = stream_id
-        self.name = name
-        self.out = out
+        self.method = name
+        self.send_buffer = out
         self.gzip = gzip
-        self.started = started
-        self.handler: Handler | None = None
-        self.longest = out.limits.message
-        self.credit = out.limits.window
-        self.window = out.initial
-        self.partial: bytearray | None = None
-        self.need = 0
-        self.queue: deque[memoryview] | None = None
-        self.queued = 0
-        self.status = OPEN
-        self.reason = ""
-        self.opened = self.half_closed = self.ready = self.gone = False
+        self.started_at = started
+        self.handler: RpcHandler | None = None
+        self.max_message_size = out.limits.max_message_size
+        self.receive_window = out.limits.stream_window
+        self.send_window = out.initial_stream_window
+        self.partial_message: bytearray | None = None
+        self.partial_size = 0
+        self.pending: deque[memoryview] | None = None
+        self.pending_bytes = 0
+        self.status = STATUS_UNSET
+        self.status_message = ""
+        self.headers_sent = self.half_closed = self.is_ready = self.closed = False
 
     # Call
 
     def send(self, message: bytes) -> None:
         """Queues one message; see `Call`."""
-        if self.status != OPEN:
+        if self.status != STATUS_UNSET:
             return
-        out = self.out
+        out = self.send_buffer
         length = len(message)
-        size = length + PREFIX_SIZE
-        if not self.queued and size <= out.frame and size <= self.window and size <= out.window and size <= out.budget:
-            if not self.opened:
-                self._open()
-            self.window -= size
-            out.window -= size
-            out.budget -= size
-            out.pieces += (DATA_WITH_PREFIX.pack(size << 8 | DATA, 0, self.id, 0, length), message)
+        size = length + MESSAGE_PREFIX_SIZE
+        if (
+            not self.pending_bytes
+            and size <= out.max_frame_size
+            and size <= self.send_window
+            and size <= out.send_window
+            and size <= out.burst_left
+        ):
+            if not self.headers_sent:
+                self._send_headers()
+            self.send_window -= size
+            out.send_window -= size
+            out.burst_left -= size
+            out.chunks += (DATA_FRAME_WITH_PREFIX.pack(size << 8 | DATA, 0, self.id, 0, length), message)
         else:
-            self._wait(message, length)
-        if not out.held:
-            out.wake()
+            self._enqueue(message, length)
+        if not out.flush_scheduled:
+            out.schedule_flush()
 
     def finish(self, status: int = 0, message: str = "") -> None:
         """Ends the RPC once everything sent is out; see `Call`."""
-        if self.status != OPEN:
+        if self.status != STATUS_UNSET:
             return
         self.status = int(status)
-        self.reason = message
+        self.status_message = message
         self.handler = None
-        if not self.queued:
-            self._end()
-        if not self.out.held:
-            self.out.wake()
+        if not self.pending_bytes:
+            self._send_trailers()
+        if not self.send_buffer.flush_scheduled:
+            self.send_buffer.schedule_flush()
 
     # Out
 
-    def _open(self) -> None:
-        self.opened = True
-        self.out.pieces.append(FRAME.pack(len(RESPONSE) << 8 | HEADERS, END_HEADERS, self.id) + RESPONSE)
+    def _send_headers(self) -> None:
+        self.headers_sent = True
+        self.send_buffer.chunks.append(
+            FRAME_HEADER.pack(len(RESPONSE_HEADERS_BLOCK) << 8 | HEADERS, END_HEADERS, self.id) + RESPONSE_HEADERS_BLOCK
+        )
 
-    def _wait(self, message: bytes, length: int) -> None:
-        out = self.out
-        if self.queue is None:
-            self.queue = deque()
-        self.queue.append(memoryview(PREFIX.pack(0, length)))
+    def _enqueue(self, message: bytes, length: int) -> None:
+        out = self.send_buffer
+        if self.pending is None:
+            self.pending = deque()
+        self.pending.append(memoryview(MESSAGE_PREFIX.pack(0, length)))
         if length:
-            self.queue.append(memoryview(message))
-        self.queued += length + PREFIX_SIZE
-        out.backlog += length + PREFIX_SIZE
-        self.kick()
+            self.pending.append(memoryview(message))
+        self.pending_bytes += length + MESSAGE_PREFIX_SIZE
+        out.buffered_bytes += length + MESSAGE_PREFIX_SIZE
+        self.mark_ready()
         # The handler is on the stack here and must not hear `lost` from its own call.
-        if out.backlog > out.limits.connection_backlog and self not in out.doomed:
-            out.doomed.append(self)
+        if out.buffered_bytes > out.limits.max_connection_backlog and self not in out.overflowed:
+            out.overflowed.append(self)
 
-    def kick(self) -> None:
+    def mark_ready(self) -> None:
         """Puts the stream in line if it has something to send and window of its own."""
-        if self.queued and not self.ready and self.window > 0:
-            self.ready = True
-            self.out.ready.append(self)
+        if self.pending_bytes and not self.is_ready and self.send_window > 0:
+            self.is_ready = True
+            self.send_buffer.ready_streams.append(self)
 
-    def emit(self) -> None:
+    def write_pending(self) -> None:
         """Sends waiting output, one quantum at most, then ends or gets in line again."""
-        queue, out = self.queue, self.out
-        if queue is None or not self.queued:
+        queue, out = self.pending, self.send_buffer
+        if queue is None or not self.pending_bytes:
             return
-        if not self.opened:
-            self._open()
-        room = min(self.window, out.window, out.budget, QUANTUM)
-        while room > 0 and self.queued:
-            size = min(room, out.frame, self.queued)
+        if not self.headers_sent:
+            self._send_headers()
+        room = min(self.send_window, out.send_window, out.burst_left, SEND_QUANTUM)
+        while room > 0 and self.pending_bytes:
+            size = min(room, out.max_frame_size, self.pending_bytes)
             room -= size
-            self._spend(size)
-            out.pieces.append(FRAME.pack(size << 8 | DATA, 0, self.id))
+            self._consume_send_window(size)
+            out.chunks.append(FRAME_HEADER.pack(size << 8 | DATA, 0, self.id))
             while size:
                 piece = queue[0]
                 if len(piece) <= size:
@@ -136,148 +168,154 @@ class Stream:
                     queue[0] = piece[size:]
                     piece = piece[:size]
                 size -= len(piece)
-                out.pieces.append(piece)
-        if self.queued:
-            self.kick()
-        elif self.status != OPEN:
-            self._end()
-        if not self.half_closed and self.status == OPEN:
-            self.replenish()
+                out.chunks.append(piece)
+        if self.pending_bytes:
+            self.mark_ready()
+        elif self.status != STATUS_UNSET:
+            self._send_trailers()
+        if not self.half_closed and self.status == STATUS_UNSET:
+            self.replenish_receive_window()
 
-    def _spend(self, size: int) -> None:
-        self.queued -= size
-        self.window -= size
-        self.out.backlog -= size
-        self.out.window -= size
-        self.out.budget -= size
+    def _consume_send_window(self, size: int) -> None:
+        self.pending_bytes -= size
+        self.send_window -= size
+        self.send_buffer.buffered_bytes -= size
+        self.send_buffer.send_window -= size
+        self.send_buffer.burst_left -= size
 
-    def _end(self) -> None:
+    def _send_trailers(self) -> None:
         """Headers if there were none, trailers, and, if the peer still sends, word that it need not."""
-        block = trailer_block(self.status, self.reason) if self.status or self.reason else TRAILERS_OK
-        if not self.opened:
-            block = RESPONSE + block
-        self.out.pieces.append(FRAME.pack(len(block) << 8 | HEADERS, END_HEADERS | END_STREAM, self.id) + block)
+        block = (
+            encode_trailers(self.status, self.status_message)
+            if self.status or self.status_message
+            else OK_TRAILERS_BLOCK
+        )
+        if not self.headers_sent:
+            block = RESPONSE_HEADERS_BLOCK + block
+        self.send_buffer.chunks.append(
+            FRAME_HEADER.pack(len(block) << 8 | HEADERS, END_HEADERS | END_STREAM, self.id) + block
+        )
         if not self.half_closed:
-            self.out.pieces.append(reset(self.id, Code.NO_ERROR))
-        self.discard(self.status)
+            self.send_buffer.chunks.append(encode_rst_stream(self.id, ErrorCode.NO_ERROR))
+        self.close(self.status)
 
-    def discard(self, status: int) -> None:
+    def close(self, status: int) -> None:
         """Forgets the stream; nothing more is written for it."""
-        self._forget_partial()
-        self.out.backlog -= self.queued
-        self.queued = 0
-        self.queue = None
+        self._drop_partial_message()
+        self.send_buffer.buffered_bytes -= self.pending_bytes
+        self.pending_bytes = 0
+        self.pending = None
         self.status = status
-        self.gone = True
-        self.out.ended(self, status)
+        self.closed = True
+        self.send_buffer.on_stream_end(self, status)
 
     # In
 
-    def feed(self, buffer: bytes, start: int, end: int) -> None:
+    def receive_data(self, buffer: bytes, start: int, end: int) -> None:
         """Takes DATA; whole messages go to the handler. Raises CallFault."""
-        first, handler = start + PREFIX_SIZE, self.handler
-        if first <= end and self.partial is None and handler is not None:
-            flag, length = PREFIX.unpack_from(buffer, start)
-            if first + length == end and not flag and length <= self.longest:
-                handler.message(buffer[first:end])  # just one: nearly always
+        first, handler = start + MESSAGE_PREFIX_SIZE, self.handler
+        if first <= end and self.partial_message is None and handler is not None:
+            flag, length = MESSAGE_PREFIX.unpack_from(buffer, start)
+            if first + length == end and not flag and length <= self.max_message_size:
+                handler.on_message(buffer[first:end])  # just one: nearly always
                 return
-        self._feed(buffer, start, end)
+        self._receive_messages(buffer, start, end)
 
-    def _feed(self, buffer: bytes, start: int, end: int) -> None:
-        if self.partial is not None:
-            start = self._complete(buffer, start, end)
-        while end - start >= PREFIX_SIZE:
+    def _receive_messages(self, buffer: bytes, start: int, end: int) -> None:
+        if self.partial_message is not None:
+            start = self._extend_partial_message(buffer, start, end)
+        while end - start >= MESSAGE_PREFIX_SIZE:
             handler = self.handler
             if handler is None:
                 return
-            flag, length = PREFIX.unpack_from(buffer, start)
-            self._check(flag, length)
-            stop = start + PREFIX_SIZE + length
+            flag, length = MESSAGE_PREFIX.unpack_from(buffer, start)
+            self._check_message_prefix(flag, length)
+            stop = start + MESSAGE_PREFIX_SIZE + length
             if stop > end:
                 break
-            message = buffer[start + PREFIX_SIZE : stop]
-            handler.message(gunzip(message, self.longest) if flag else message)
+            message = buffer[start + MESSAGE_PREFIX_SIZE : stop]
+            handler.on_message(decompress_gzip(message, self.max_message_size) if flag else message)
             start = stop
         if start < end and self.handler is not None:
-            self._begin(memoryview(buffer)[start:end])
+            self._start_partial_message(memoryview(buffer)[start:end])
 
-    def _begin(self, rest: memoryview) -> None:
-        self.partial = bytearray(rest)
-        self.out.backlog += len(rest)
-        self.need = PREFIX_SIZE
-        if len(rest) >= PREFIX_SIZE:
-            self.need += PREFIX.unpack_from(rest)[1]
+    def _start_partial_message(self, rest: memoryview) -> None:
+        self.partial_message = bytearray(rest)
+        self.send_buffer.buffered_bytes += len(rest)
+        self.partial_size = MESSAGE_PREFIX_SIZE
+        if len(rest) >= MESSAGE_PREFIX_SIZE:
+            self.partial_size += MESSAGE_PREFIX.unpack_from(rest)[1]
 
-    def _complete(self, buffer: bytes, start: int, end: int) -> int:
+    def _extend_partial_message(self, buffer: bytes, start: int, end: int) -> int:
         """Adds to the message that an earlier frame began; returns where the next one starts."""
-        partial = self.partial
+        partial = self.partial_message
         assert partial is not None
         while True:
-            size = min(self.need - len(partial), end - start)
+            size = min(self.partial_size - len(partial), end - start)
             partial += memoryview(buffer)[start : start + size]
-            self.out.backlog += size
+            self.send_buffer.buffered_bytes += size
             start += size
-            if len(partial) < self.need:
-                if self.out.backlog > self.out.limits.connection_backlog:
-                    raise CallFault(Status.RESOURCE_EXHAUSTED, "too many incomplete messages on this connection")
+            if len(partial) < self.partial_size:
+                if self.send_buffer.buffered_bytes > self.send_buffer.limits.max_connection_backlog:
+                    raise RpcError(StatusCode.RESOURCE_EXHAUSTED, "too many incomplete messages on this connection")
                 return start
-            flag, length = PREFIX.unpack_from(partial)
-            if self.need == PREFIX_SIZE + length:
+            flag, length = MESSAGE_PREFIX.unpack_from(partial)
+            if self.partial_size == MESSAGE_PREFIX_SIZE + length:
                 break
-            self._check(flag, length)
-            self.need = PREFIX_SIZE + length
-        self.partial = None
-        self.out.backlog -= len(partial)
-        message = bytes(memoryview(partial)[PREFIX_SIZE:])
+            self._check_message_prefix(flag, length)
+            self.partial_size = MESSAGE_PREFIX_SIZE + length
+        self.partial_message = None
+        self.send_buffer.buffered_bytes -= len(partial)
+        message = bytes(memoryview(partial)[MESSAGE_PREFIX_SIZE:])
         if self.handler is not None:
-            self._check(flag, length)
-            self.handler.message(gunzip(message, self.longest) if flag else message)
+            self._check_message_prefix(flag, length)
+            self.handler.on_message(decompress_gzip(message, self.max_message_size) if flag else message)
         return start
 
-    def _check(self, flag: int, length: int) -> None:
-        if length > self.longest:
-            reason = f"message of {length} bytes; at most {self.longest} are accepted"
-            raise CallFault(Status.RESOURCE_EXHAUSTED, reason)
+    def _check_message_prefix(self, flag: int, length: int) -> None:
+        if length > self.max_message_size:
+            reason = f"message of {length} bytes; at most {self.max_message_size} are accepted"
+            raise RpcError(StatusCode.RESOURCE_EXHAUSTED, reason)
         if flag > 1 or (flag and not self.gzip):
-            raise CallFault(Status.INTERNAL, "compressed message without a grpc-encoding that says how")
+            raise RpcError(StatusCode.INTERNAL, "compressed message without a grpc-encoding that says how")
 
-    def replenish(self) -> None:
+    def replenish_receive_window(self) -> None:
         """Grants window once half is used, unless the peer does not take what we send."""
-        limits = self.out.limits
-        if self.credit < limits.window // 2 and self.queued <= limits.stream_backlog:
-            self.out.pieces.append(window_update(self.id, limits.window - self.credit))
-            self.credit = limits.window
+        limits = self.send_buffer.limits
+        if self.receive_window < limits.stream_window // 2 and self.pending_bytes <= limits.max_stream_backlog:
+            self.send_buffer.chunks.append(encode_window_update(self.id, limits.stream_window - self.receive_window))
+            self.receive_window = limits.stream_window
 
-    def end_of_input(self) -> None:
+    def receive_end(self) -> None:
         """The peer half-closed. Raises CallFault when that cuts a message."""
         self.half_closed = True
-        if self.partial is not None:
-            raise CallFault(Status.INTERNAL, "the request ended within a message")
+        if self.partial_message is not None:
+            raise RpcError(StatusCode.INTERNAL, "the request ended within a message")
         if self.handler is not None:
-            self.handler.half_closed()
+            self.handler.on_half_close()
 
-    def fail(self, status: Status, reason: str) -> None:
+    def fail(self, status: StatusCode, reason: str) -> None:
         """Ends the RPC from the transport's side: the handler hears `lost`, the peer the status."""
         handler = self.handler
-        self._forget_partial()
+        self._drop_partial_message()
         self.finish(status, reason)
         if handler is not None:
-            quietly(handler.lost)
+            call_ignoring_errors(handler.on_cancel)
 
-    def _forget_partial(self) -> None:
-        if self.partial is not None:
-            self.out.backlog -= len(self.partial)
-            self.partial = None
+    def _drop_partial_message(self) -> None:
+        if self.partial_message is not None:
+            self.send_buffer.buffered_bytes -= len(self.partial_message)
+            self.partial_message = None
 
-    def lost(self) -> None:
+    def cancel(self) -> None:
         """Ends the RPC without a word to the peer."""
         handler, self.handler = self.handler, None
-        self.discard(Status.CANCELLED)
+        self.close(StatusCode.CANCELLED)
         if handler is not None:
-            quietly(handler.lost)
+            call_ignoring_errors(handler.on_cancel)
 
 
-def quietly(call: Callable[[], None]) -> None:
+def call_ignoring_errors(call: Callable[[], None]) -> None:
     """A handler that fails while it is told of an end changes nothing."""
     try:
         call()

@@ -9,7 +9,7 @@ from epp_batch.errors import InputError
 from epp_batch.spec import Recording
 
 
-def read(path: Path) -> tuple[list[Recording], dict[str, str]]:
+def read_lengths(path: Path) -> tuple[list[Recording], dict[str, str]]:
     """Recordings of a CSV with the columns `source` and `seconds`, and the models by stem where there is a `model`.
 
     Raises InputError with file and line for what is no such file.

@@ -10,19 +10,21 @@ from epp_batch.cli.lib import source_flags
 from epp_batch.errors import InputError
 
 if TYPE_CHECKING:
-    from epp_batch.planner import Node, Sharing, Speeds, World
+    from epp_batch.planner import ClusterModel, GpuNode, GpuSharing, SpeedModel
 
 
-def cluster_flags(group: argparse._ArgumentGroup) -> None:
+def add_cluster_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--cluster", action="append", default=[], metavar="FILE",
         help="Kubernetes objects in YAML (nodes, Kueue's objects and Configuration), as from `kubectl get -o yaml` or "
         "`epp-batch queues`; repeatable. Without ClusterQueues every Job goes to the scheduler at once",
     )  # fmt: skip
     group.add_argument(
-        "--nodes", type=source_flags.positive, default=1, metavar="N", help="where FILE has none (default 1)"
+        "--nodes", type=source_flags.parse_positive_int, default=1, metavar="N", help="where FILE has none (default 1)"
     )
-    group.add_argument("--gpus", type=source_flags.positive, default=8, metavar="N", help="of each node (default 8)")
+    group.add_argument(
+        "--gpus", type=source_flags.parse_positive_int, default=8, metavar="N", help="of each node (default 8)"
+    )
     group.add_argument("--gpu", default="A100-40", metavar="MODEL", help="A100-40, A100-80, H100-80, H200-141 …")
     group.add_argument(
         "--sharing", choices=("whole", "das", "dra", "static"), help="how GPUs are given away (default: as nodes show)"
@@ -35,69 +37,75 @@ def cluster_flags(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument("--queue", action="append", default=[], metavar=f"{each}NAME", help="LocalQueue")
     group.add_argument("--priority-class", action="append", default=[], metavar=f"{each}NAME", help="for Kueue")
-    group.add_argument("--gap", type=_seconds, default=0.0, metavar="SECONDS", help="between two Jobs (default: none)")
+    group.add_argument(
+        "--gap", type=_parse_seconds, default=0.0, metavar="SECONDS", help="between two Jobs (default: none)"
+    )
     group.add_argument("--restarts", action="store_true", help="preempted workers start anew, as openai/whisper does")
 
 
-def speed_flags(group: argparse._ArgumentGroup) -> None:
+def add_speed_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--speeds", choices=("faster-whisper", "openai-whisper"), default="faster-whisper", help="published figures"
     )
     group.add_argument("--measured", metavar="OUTPUT", help="learn speeds from the finished transcripts of this folder")
     group.add_argument("--rtf", action="append", default=[], metavar="MODEL=FACTOR", help="processing / audio seconds")
-    group.add_argument("--startup", type=_seconds, metavar="SECONDS", help="of each pod, before the first audio second")
+    group.add_argument(
+        "--startup", type=_parse_seconds, metavar="SECONDS", help="of each pod, before the first audio second"
+    )
 
 
-def first_queue(args: argparse.Namespace) -> str:
+def default_queue(args: argparse.Namespace) -> str:
     """The LocalQueue that Jobs go to when nobody says: the only one there is, or `default`."""
-    kueue = world(args).kueue
-    return next(iter(kueue.local)) if kueue is not None and len(kueue.local) == 1 else "default"
+    kueue = read_world(args).kueue
+    return next(iter(kueue.local_queues)) if kueue is not None and len(kueue.local_queues) == 1 else "default"
 
 
-def world(args: argparse.Namespace) -> World:
+def read_world(args: argparse.Namespace) -> ClusterModel:
     import msgspec
 
-    from epp_batch.planner import Delays, objects
+    from epp_batch.planner import ControlPlaneDelays, objects
 
-    nodes = _nodes(args)
+    nodes = _build_nodes(args)
     found = []
     for name in args.cluster:
         try:
-            found += objects.read(Path(name).read_text(encoding="utf-8"), name)
+            found += objects.parse_objects(Path(name).read_text(encoding="utf-8"), name)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{name}: cannot be read: {error}", remedy="give a YAML file") from error
     if args.queues:
-        found += _preset(args)
-    there = objects.world(found, sharing=args.sharing, nodes=nodes)
-    return msgspec.structs.replace(there, resumes=not args.restarts, delays=Delays(submit=args.gap))
+        found += _preset_objects(args)
+    there = objects.build_cluster_model(found, sharing=args.sharing, nodes=nodes)
+    return msgspec.structs.replace(
+        there, resume_after_preemption=not args.restarts, delays=ControlPlaneDelays(submit_interval=args.gap)
+    )
 
 
-def _preset(args: argparse.Namespace) -> list[dict[str, Any]]:
+def _preset_objects(args: argparse.Namespace) -> list[dict[str, Any]]:
     from epp_batch.manifests import queues
 
-    settings = queues.preset(args.queues, "default", args.nodes * args.gpus, args.gpu)
-    manager = queues.configuration(settings)
-    return [*queues.objects(settings), *([manager] if manager else [])]
+    settings = queues.build_preset(args.queues, "default", args.nodes * args.gpus, args.gpu)
+    manager = queues.build_manager_configuration(settings)
+    return [*queues.build_kueue_objects(settings), *([manager] if manager else [])]
 
 
-def _nodes(args: argparse.Namespace) -> tuple[Node, ...]:
+def _build_nodes(args: argparse.Namespace) -> tuple[GpuNode, ...]:
     """Those of the flags. Slices that are asked for make a node that is not said to be whole one that can be cut."""
-    from epp_batch.planner import machine
+    from epp_batch.planner import build_gpu_nodes
 
-    guess: Sharing
+    guess: GpuSharing
     texts = " ".join(args.accelerator)
     guess = "das" if "mig:" in texts else "dra" if "dra" in texts else "whole"
-    return machine(args.nodes, gpus=args.gpus, gpu=args.gpu, sharing=args.sharing or guess)
+    return build_gpu_nodes(args.nodes, gpus=args.gpus, gpu=args.gpu, sharing=args.sharing or guess)
 
 
-def speeds(args: argparse.Namespace) -> Speeds:
-    from epp_batch.output_folder import Result, load
+def read_speeds(args: argparse.Namespace) -> SpeedModel:
+    from epp_batch.output_folder import TranscriptionResult, load_struct
     from epp_batch.planner import speed
 
-    speeds = speed.PRESETS[args.speeds]
+    speeds = speed.SPEED_PRESETS[args.speeds]
     if args.measured:
-        results = (load(path, Result) for path in sorted(Path(args.measured).rglob("*.done.json")))
-        speeds = speed.measured((result for result in results if result is not None), speeds)
+        results = (load_struct(path, TranscriptionResult) for path in sorted(Path(args.measured).rglob("*.done.json")))
+        speeds = speed.measure_speeds((result for result in results if result is not None), speeds)
     factors = {}
     for text in args.rtf:
         model, _, factor = text.partition("=")
@@ -107,10 +115,10 @@ def speeds(args: argparse.Namespace) -> Speeds:
             factors[model] = 0.0
         if not model or not 0 < factors[model] < float("inf"):
             raise InputError(f"--rtf {text}", remedy="as --rtf large=0.27")
-    return speed.with_factors(speeds, factors, args.startup)
+    return speed.override_speeds(speeds, factors, args.startup)
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     """Seconds from 0; for argparse."""
     try:
         value = float(text)

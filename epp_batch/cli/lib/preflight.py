@@ -9,42 +9,45 @@ from typing import Any, NamedTuple
 import yaml
 
 from epp.errors import Problem
-from epp_batch.kube.client import Client
+from epp_batch.kube.client import ApiClient
 from epp_batch.kube.errors import Conflict, Forbidden, Invalid, NotFound
-from epp_batch.kube.resources import DEVICE_CLASSES, JOBS, NODES, Kueue, Resource
-from epp_batch.manifests.jobs import job
-from epp_batch.preflight.checks import Ask, Seen, asks
+from epp_batch.kube.resources import DEVICE_CLASSES, JOBS, NODES, KueueResources, Resource
+from epp_batch.manifests.jobs import build_job
+from epp_batch.preflight.checks import ClusterInventory, PlacementRequest, list_placement_requests
 from epp_batch.spec import Run
 
-SLICES = Resource("resource.k8s.io/v1", "resourceslices", namespaced=False)
-VOLUME_CLAIMS = Resource("v1", "persistentvolumeclaims")
+RESOURCE_SLICES = Resource("resource.k8s.io/v1", "resourceslices", namespaced=False)
+PERSISTENT_VOLUME_CLAIMS = Resource("v1", "persistentvolumeclaims")
 NAMESPACES = Resource("v1", "namespaces", namespaced=False)
 CONFIG_MAPS = Resource("v1", "configmaps")
-MANAGER = ("kueue-system", "kueue-manager-config")
+KUEUE_MANAGER_CONFIG = ("kueue-system", "kueue-manager-config")
 Objects = list[dict[str, Any]]
 
 
-class Look(NamedTuple):
+class ClusterSnapshot(NamedTuple):
     """One look at a cluster."""
 
-    seen: Seen
+    seen: ClusterInventory
     objects: Objects
     """All of it, each with its kind, for the planner."""
 
 
-async def look(client: Client, namespace: str) -> Look:
+async def read_cluster(client: ApiClient, namespace: str) -> ClusterSnapshot:
     """Reads everything that preflight and planner judge by; what these credentials may not read is left out.
 
     Raises ClusterError where there is no Kueue or no such namespace, and Unreachable.
     """
-    kueue = await client.kueue()
-    kinds = _kinds(kueue)
+    kueue = await client.discover_kueue()
+    kinds = _listed_resources(kueue)
     lists = await asyncio.gather(
-        *(_allowed(client.objects(resource, namespace if resource.namespaced else "")) for resource in kinds.values())
+        *(
+            _none_if_forbidden(client.list_if_served(resource, namespace if resource.namespaced else ""))
+            for resource in kinds.values()
+        )
     )
     found: dict[str, Objects | None] = dict(zip(kinds, lists, strict=True))
-    configuration = await _configuration(client)
-    seen = Seen(
+    configuration = await _read_kueue_configuration(client)
+    seen = ClusterInventory(
         local_queues=found["LocalQueue"] or [],
         cluster_queues=found["ClusterQueue"],
         flavors=found["ResourceFlavor"],
@@ -55,55 +58,55 @@ async def look(client: Client, namespace: str) -> Look:
         volume_claims=found["PersistentVolumeClaim"],
         slices=found["ResourceSlice"],
         configuration=configuration,
-        namespace_exists=await _exists(client, NAMESPACES.path(name=namespace)),
+        namespace_exists=await _namespace_exists(client, NAMESPACES.path(name=namespace)),
     )
     every = [{**one, "kind": kind} for kind, items in found.items() for one in items or ()]
     if configuration is not None:
         every.append({"kind": "Configuration", **configuration})
-    return Look(seen, every)
+    return ClusterSnapshot(seen, every)
 
 
-async def refusals(client: Client, run: Run) -> list[Problem]:
+async def dry_run_jobs(client: ApiClient, run: Run) -> list[Problem]:
     """What the API server itself says to one Job of each kind, without making it: policies, missing rights."""
     namespace = run.cluster.namespace if run.cluster is not None else ""
     problems = []
-    for ask in asks(run):
+    for ask in list_placement_requests(run):
         unit = next(unit for unit in run.units if unit.model in ask.models)
         try:
-            await client.create(JOBS.path(namespace), job(unit, run), dryRun="All", fieldValidation="Strict")
+            await client.create(JOBS.path(namespace), build_job(unit, run), dryRun="All", fieldValidation="Strict")
         except Conflict:
             continue
         except (Invalid, Forbidden, NotFound) as error:
-            problems.append(Problem(f"Job {namespace}/{unit.name}", _said(error, ask)))
+            problems.append(Problem(f"Job {namespace}/{unit.name}", _describe_rejection(error, ask)))
     return problems
 
 
-def _said(error: Invalid | Forbidden | NotFound, ask: Ask) -> str:
+def _describe_rejection(error: Invalid | Forbidden | NotFound, ask: PlacementRequest) -> str:
     return f"the server refuses it (model {', '.join(ask.models)}): {' '.join(str(error).split())}"
 
 
-def _kinds(kueue: Kueue) -> dict[str, Resource]:
+def _listed_resources(kueue: KueueResources) -> dict[str, Resource]:
     return {
         "LocalQueue": kueue.local_queues,
         "ClusterQueue": kueue.cluster_queues,
-        "Cohort": Resource(kueue.flavors.version, "cohorts", namespaced=False),
-        "ResourceFlavor": kueue.flavors,
-        "WorkloadPriorityClass": kueue.priority_classes,
+        "Cohort": Resource(kueue.resource_flavors.group_version, "cohorts", namespaced=False),
+        "ResourceFlavor": kueue.resource_flavors,
+        "WorkloadPriorityClass": kueue.workload_priority_classes,
         "DeviceClass": DEVICE_CLASSES,
         "Node": NODES,
-        "ResourceSlice": SLICES,
-        "PersistentVolumeClaim": VOLUME_CLAIMS,
+        "ResourceSlice": RESOURCE_SLICES,
+        "PersistentVolumeClaim": PERSISTENT_VOLUME_CLAIMS,
     }
 
 
-async def _allowed(reading: Awaitable[Objects]) -> Objects | None:
+async def _none_if_forbidden(reading: Awaitable[Objects]) -> Objects | None:
     try:
         return await reading
     except Forbidden:
         return None
 
 
-async def _exists(client: Client, path: str) -> bool:
+async def _namespace_exists(client: ApiClient, path: str) -> bool:
     """True as well where one may not look."""
     try:
         await client.get(path)
@@ -114,10 +117,10 @@ async def _exists(client: Client, path: str) -> bool:
     return True
 
 
-async def _configuration(client: Client) -> dict[str, Any] | None:
+async def _read_kueue_configuration(client: ApiClient) -> dict[str, Any] | None:
     """Kueue's own, where its ConfigMap is where Kueue's manifests put it and may be read."""
     try:
-        held = await client.get(CONFIG_MAPS.path(*MANAGER))
+        held = await client.get(CONFIG_MAPS.path(*KUEUE_MANAGER_CONFIG))
     except (NotFound, Forbidden):
         return None
     for text in (held.get("data") or {}).values():

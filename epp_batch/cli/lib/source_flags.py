@@ -9,13 +9,13 @@ import re
 
 from epp_batch.cli.lib import summary_flags
 from epp_batch.errors import InputError
-from epp_batch.output_folder import Folder, load
-from epp_batch.spec import FORMATS, Format, Options, Run
+from epp_batch.output_folder import OutputFolder, load_struct
+from epp_batch.spec import FORMATS, Run, TranscriptFormat, TranscriptionOptions
 
-ORDERS = ("submission", "longest", "slots")
+SUBMISSION_ORDERS = ("submission", "longest", "slots")
 
 
-def add_sources(parser: argparse.ArgumentParser) -> None:
+def add_source_flags(parser: argparse.ArgumentParser) -> None:
     """SOURCE… and the output folder."""
     parser.add_argument(
         "sources",
@@ -40,7 +40,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_models(parser: argparse.ArgumentParser, default: str) -> None:
+def add_model_flags(parser: argparse.ArgumentParser, default: str) -> None:
     """Which model for which recording, and where its weights lie."""
     group = parser.add_argument_group("models")
     group.add_argument(
@@ -62,16 +62,16 @@ def add_models(parser: argparse.ArgumentParser, default: str) -> None:
     parser.set_defaults(default_model=default)
 
 
-def add_whisper(parser: argparse.ArgumentParser) -> None:
+def add_whisper_flags(parser: argparse.ArgumentParser) -> None:
     """How Whisper is run: the fields of work.Options."""
     group = parser.add_argument_group("transcription")
-    add, default = group.add_argument, Options()
+    add, default = group.add_argument, TranscriptionOptions()
     add("--language", metavar="CODE", help="as en or de (default: detected for each recording)")
     add("--task", choices=("transcribe", "translate"), default=default.task, help="translate: into English")
-    add("--beam-size", type=positive, default=default.beam_size, metavar="N", help="default %(default)s")
+    add("--beam-size", type=parse_positive_int, default=default.beam_size, metavar="N", help="default %(default)s")
     add(
         "--batch-size",
-        type=positive,
+        type=parse_positive_int,
         default=default.batch_size,
         metavar="N",
         help="chunks at once; 1 is the sequential pipeline (default %(default)s)",
@@ -86,33 +86,38 @@ def add_whisper(parser: argparse.ArgumentParser) -> None:
     )
     add("--initial-prompt", metavar="TEXT", help="names and terms that Whisper should expect")
     add("--formats", default=",".join(FORMATS), metavar="LIST", help="default %(default)s")
-    add("--max-seconds", type=duration, metavar="TIME", help="give up on a recording after this long (90, 90s, 2h)")
+    add(
+        "--max-seconds",
+        type=parse_duration,
+        metavar="TIME",
+        help="give up on a recording after this long (90, 90s, 2h)",
+    )
 
 
-def add_order(parser: argparse.ArgumentParser) -> None:
+def add_order_flags(parser: argparse.ArgumentParser) -> None:
     """What comes first, and what goes together."""
     group = parser.add_argument_group("order")
     group.add_argument(
         "--order",
-        choices=ORDERS,
+        choices=SUBMISSION_ORDERS,
         default="longest",
         help="submission: as given; longest: long recordings first, for an early end of the whole; slots: packed onto "
         "slices, for the most at once (default %(default)s)",
     )
     group.add_argument(
         "--shard-seconds",
-        type=duration,
+        type=parse_duration,
         metavar="TIME",
         help="put short recordings of one model together up to this much audio (default: one recording a unit)",
     )
 
 
-def add_summaries(parser: argparse.ArgumentParser) -> None:
+def add_summary_flags(parser: argparse.ArgumentParser) -> None:
     """Where transcripts go as soon as they land; _summaries.summarizer makes something of them."""
-    summary_flags.flags(parser)
+    summary_flags.add_summary_flags(parser)
 
 
-def options(args: argparse.Namespace) -> Options:
+def parse_whisper_options(args: argparse.Namespace) -> TranscriptionOptions:
     """The flags of `add_whisper`; InputError for what Whisper cannot do."""
     formats = tuple(dict.fromkeys(part.strip() for part in args.formats.split(",") if part.strip()))
     if not formats or (unknown := [name for name in formats if name not in FORMATS]):
@@ -120,8 +125,8 @@ def options(args: argparse.Namespace) -> Options:
         raise InputError(f"--formats: {wrong}", remedy=f"choose from {', '.join(FORMATS)}")
     if args.language is not None and not re.fullmatch("[a-z]{2,3}", args.language):
         raise InputError(f"--language {args.language}", remedy="give a code as en, de or yue")
-    known: dict[str, Format] = {name: name for name in FORMATS}
-    return Options(
+    known: dict[str, TranscriptFormat] = {name: name for name in FORMATS}
+    return TranscriptionOptions(
         language=args.language,
         task=args.task,
         beam_size=args.beam_size,
@@ -134,7 +139,7 @@ def options(args: argparse.Namespace) -> Options:
     )
 
 
-def per_model(flag: str, texts: list[str]) -> dict[str, str]:
+def parse_per_model(flag: str, texts: list[str]) -> dict[str, str]:
     """`[MODEL=]VALUE` of a repeatable flag as {model: value}, "*" for all others; InputError for a second value."""
     values: dict[str, str] = {}
     for text in texts:
@@ -149,21 +154,21 @@ def per_model(flag: str, texts: list[str]) -> dict[str, str]:
     return values
 
 
-LONGEST_NAME = 50
+MAX_RUN_NAME_LENGTH = 50
 """Of a run: a Job's name has 13 characters more, and at most 63."""
 
 
-def run_name(given: str | None, folder: Folder) -> str:
+def choose_run_name(given: str | None, folder: OutputFolder) -> str:
     """The run's name, for labels and for names of Jobs: as given, as it was, or by the output folder's path.
 
     Folders of one name in two places make two runs. InputError for a name that no Job could have.
     """
     if given is not None:
-        if len(given) > LONGEST_NAME or not re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", given):
-            rule = f"up to {LONGEST_NAME} of a-z, 0-9 and -, with a letter or digit at both ends"
+        if len(given) > MAX_RUN_NAME_LENGTH or not re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", given):
+            rule = f"up to {MAX_RUN_NAME_LENGTH} of a-z, 0-9 and -, with a letter or digit at both ends"
             raise InputError(f"--run {given!r} cannot be the name of Jobs", remedy=rule)
         return given
-    before = load(folder.run_file, Run)
+    before = load_struct(folder.run_file, Run)
     if before is not None and before.cluster is not None:
         return before.name
     path = os.path.abspath(folder.root)
@@ -171,18 +176,18 @@ def run_name(given: str | None, folder: Folder) -> str:
     return f"{slug or 'run'}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Seconds above 0 of `90`, `90s`, `1.5h`; for argparse."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if match is None or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time: 90, 90s, 15m, 2h")
-    return float(match[1]) * _UNITS[match[2]]
+    return float(match[1]) * _TIME_UNITS[match[2]]
 
 
-def positive(text: str) -> int:
+def parse_positive_int(text: str) -> int:
     """A whole number from 1; for argparse."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")

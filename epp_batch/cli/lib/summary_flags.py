@@ -15,16 +15,16 @@ from epp_batch.errors import FolderError, InputError
 if TYPE_CHECKING:
     from epp.clock import Clock
     from epp.tasks import Tasks
-    from epp_batch.output_folder import Failure, Folder
-    from epp_batch.progress_view import View
+    from epp_batch.output_folder import OutputFolder, TaskFailure
+    from epp_batch.progress_view import ProgressView
     from epp_batch.spec import Run
-    from epp_batch.summaries import Settings, Summarizer
+    from epp_batch.summaries import Summarizer, SummarySettings
     from epp_batch.timeline import Journal
 
-CONCURRENCY = 8
+DEFAULT_CONCURRENCY = 8
 
 
-def flags(parser: argparse.ArgumentParser) -> None:
+def add_summary_flags(parser: argparse.ArgumentParser) -> None:
     """`--summarize URL` and what goes with it, for commands that make transcripts."""
     group = parser.add_argument_group("summaries")
     group.add_argument(
@@ -32,17 +32,23 @@ def flags(parser: argparse.ArgumentParser) -> None:
         help="send each transcript to this OpenAI API, as soon as it is there; "
         "several: the next one when one shuts down. The key is taken from OPENAI_API_KEY",
     )  # fmt: skip
-    questions(group, "summary-")
+    add_request_flags(group, "summary-")
 
 
-def questions(parser: argparse._ActionsContainer, prefix: str) -> None:
+def add_request_flags(parser: argparse._ActionsContainer, prefix: str) -> None:
     """What is asked, of which model, how patiently; every flag begins with `prefix`."""
 
     def add(name: str, **how: Any) -> None:
         parser.add_argument(f"--{prefix}{name}", dest=f"summary_{name.replace('-', '_')}", **how)
 
     add("model", default="", metavar="NAME", help="model to ask (default: the first one served)")
-    add("concurrency", type=int, default=CONCURRENCY, metavar="N", help=f"at most so many at once ({CONCURRENCY})")
+    add(
+        "concurrency",
+        type=int,
+        default=DEFAULT_CONCURRENCY,
+        metavar="N",
+        help=f"at most so many at once ({DEFAULT_CONCURRENCY})",
+    )
     add("prompt", default="", metavar="TEXT", help="with {transcript} in it; @FILE reads it (default: the paper's)")
     add("max-tokens", type=int, default=512, metavar="N", help="longest summary (512)")
     add(
@@ -56,9 +62,9 @@ def questions(parser: argparse._ActionsContainer, prefix: str) -> None:
     add("patience", type=float, default=900.0, metavar="SECONDS", help="try again for so long (900)")
 
 
-def settings(args: argparse.Namespace) -> Settings:
+def parse_settings(args: argparse.Namespace) -> SummarySettings:
     """The flags as Settings; raises InputError."""
-    from epp_batch.summaries import TEMPLATE, Settings
+    from epp_batch.summaries import DEFAULT_TEMPLATE, SummarySettings
 
     try:
         extra = json.loads(args.summary_extra)
@@ -68,8 +74,8 @@ def settings(args: argparse.Namespace) -> Settings:
         raise InputError(f"headers or extra fields of summaries: {error}", remedy=remedy) from error
     if not isinstance(extra, dict):
         raise InputError("extra fields of summaries are no JSON object", remedy='write {"field": …}')
-    chosen = Settings(
-        template=_text(args.summary_prompt) or TEMPLATE,
+    chosen = SummarySettings(
+        template=_read_prompt(args.summary_prompt) or DEFAULT_TEMPLATE,
         max_tokens=args.summary_max_tokens,
         max_prompt_tokens=args.summary_max_prompt_tokens,
         keep=args.summary_keep,
@@ -78,11 +84,11 @@ def settings(args: argparse.Namespace) -> Settings:
         headers=headers,
         patience_seconds=args.summary_patience,
     )
-    chosen.check()
+    chosen.validate()
     return chosen
 
 
-def summarizer(args: argparse.Namespace, folder: Folder, **parts: Any) -> Summarizer:
+def create_summarizer(args: argparse.Namespace, folder: OutputFolder, **parts: Any) -> Summarizer:
     """A Summarizer by the flags; `parts` are its clock, tasks, journal, and what it calls back."""
     from epp_batch.summaries import Summarizer
 
@@ -92,39 +98,45 @@ def summarizer(args: argparse.Namespace, folder: Folder, **parts: Any) -> Summar
         folder,
         api_key=os.environ.get("OPENAI_API_KEY"),
         concurrency=args.summary_concurrency,
-        settings=settings(args),
+        settings=parse_settings(args),
         **parts,
     )
 
 
-def of_run(
-    args: argparse.Namespace, folder: Folder, run: Run, clock: Clock, tasks: Tasks, journal: Journal, view: View
+def create_run_summarizer(
+    args: argparse.Namespace,
+    folder: OutputFolder,
+    run: Run,
+    clock: Clock,
+    tasks: Tasks,
+    journal: Journal,
+    view: ProgressView,
 ) -> Summarizer | None:
     """Where the run's transcripts go as they land, if anywhere."""
     if not args.summarize:
         return None
     units = {task.stem: unit.name for unit in run.units for task in unit.tasks}
-    return summarizer(
-        args, folder, clock=clock, tasks=tasks, journal=journal, units=units.__getitem__, on_event=view.event,
-        on_failure=view.failure,
+    return create_summarizer(
+        args, folder, clock=clock, tasks=tasks, journal=journal, units=units.__getitem__, on_event=view.on_event,
+        on_failure=view.on_failure,
     )  # fmt: skip
 
 
-def unit_names(folder: Folder) -> Callable[[str], str]:
+def unit_name_lookup(folder: OutputFolder) -> Callable[[str], str]:
     """The unit of a stem, by the folder's run; the stem itself where no run names it."""
     try:
-        units = {task.stem: unit.name for unit in folder.run().units for task in unit.tasks}
+        units = {task.stem: unit.name for unit in folder.load_run().units for task in unit.tasks}
     except FolderError:
         units = {}
     return lambda stem: units.get(stem, stem)
 
 
-def complain(failure: Failure) -> None:
+def print_failure(failure: TaskFailure) -> None:
     """One line for one failure."""
     print(f"{failure.source}: {failure.stage}: {failure.message}; {failure.remedy}", file=sys.stderr, flush=True)
 
 
-def _text(value: str) -> str:
+def _read_prompt(value: str) -> str:
     if not value.startswith("@"):
         return value
     try:

@@ -9,44 +9,48 @@ from string import Template
 from epp_batch.report import compare, words
 from epp_batch.report.model import Report
 from epp_batch.report.render import gantt, tables
-from epp_batch.report.render.tables import Cell, Table
+from epp_batch.report.render.tables import ReportTable, TableCell
 
-FOLDED = 60
+MAX_UNFOLDED_ROWS = 60
 """More recordings than this are folded away at first."""
 
 
-def html(report: Report, other: Report | None = None) -> str:
+def render_html(report: Report, other: Report | None = None) -> str:
     """`other` is the run to compare with; its chart has the same scale."""
-    parts = [_head(report, other), *_compared(report, other)]
+    parts = [_render_header(report, other), *_render_comparison(report, other)]
     if other is None:
-        parts += ["<h2>When and where</h2>", _chart(report, gantt.svg(report))]
-    for table in (tables.models(report), tables.latencies(report), tables.uses(report)):
+        parts += ["<h2>When and where</h2>", _render_chart(report, gantt.render_svg(report))]
+    for table in (
+        tables.build_model_table(report),
+        tables.build_latency_table(report),
+        tables.build_device_table(report),
+    ):
         if table.rows:
-            parts.append(_section(table))
-    parts.append(_recordings(report))
+            parts.append(_render_section(table))
+    parts.append(_render_recordings(report))
     parts.append("<footer>Written by epp-batch report. Hold the pointer over a bar for its story.</footer>")
     page = Template((files("epp_batch.report.render") / "page.html").read_text(encoding="utf-8"))
-    return page.substitute(title=escape(_title(report, other)), body="\n".join(parts))
+    return page.substitute(title=escape(_page_title(report, other)), body="\n".join(parts))
 
 
-def _title(report: Report, other: Report | None) -> str:
+def _page_title(report: Report, other: Report | None) -> str:
     return report.run if other is None else f"{report.run} against {other.run}"
 
 
-def _head(report: Report, other: Report | None) -> str:
-    against = "" if other is None else f" <b>{escape(compare.verdict(report, other))}</b>"
+def _render_header(report: Report, other: Report | None) -> str:
+    against = "" if other is None else f" <b>{escape(compare.summarize_comparison(report, other))}</b>"
     tiles = "".join(
         f'<div class="tile"><small>{escape(name)}</small><b>{escape(value)}</b><small>{escape(about)}</small></div>'
-        for name, value, about in tables.headlines(report)
+        for name, value, about in tables.build_headlines(report)
     )
     return (
-        f'<h1>{escape(_title(report, other))}</h1><p class="soft">{escape(words.when(report))}</p>'
-        f'<p class="verdict">{escape(words.verdict(report))}{against}</p>{_troubles(report)}'
+        f'<h1>{escape(_page_title(report, other))}</h1><p class="soft">{escape(words.describe_when(report))}</p>'
+        f'<p class="verdict">{escape(words.summarize_report(report))}{against}</p>{_render_failures(report)}'
         f'<div class="tiles">{tiles}</div>'
     )
 
 
-def _troubles(report: Report) -> str:
+def _render_failures(report: Report) -> str:
     if not report.troubles:
         return ""
     lines = [f"<li>{escape(str(trouble))}</li>" for trouble in report.troubles]
@@ -56,57 +60,61 @@ def _troubles(report: Report) -> str:
     return f'<div class="trouble"><b class="bad">What failed</b><ul>{shown}</ul>{more}</div>'
 
 
-def _compared(report: Report, other: Report | None) -> list[str]:
+def _render_comparison(report: Report, other: Report | None) -> list[str]:
     """Figures, then both charts on one scale."""
     if other is None:
         return []
     length = max(report.length, other.length)
     models = list(dict.fromkeys(one.model for one in (*report.models, *other.models)))
     return [
-        _section(compare.table(report, other)),
+        _render_section(compare.build_comparison_table(report, other)),
         f"<h2>{escape(report.run)}</h2>",
-        _chart(report, gantt.svg(report, length=length, models=models)),
-        f"<h2>{escape(other.run)}</h2><p>{escape(words.verdict(other))}</p>",
-        _chart(other, gantt.svg(other, length=length, models=models, ident="other")),
+        _render_chart(report, gantt.render_svg(report, length=length, models=models)),
+        f"<h2>{escape(other.run)}</h2><p>{escape(words.summarize_report(other))}</p>",
+        _render_chart(other, gantt.render_svg(other, length=length, models=models, ident="other")),
     ]
 
 
-def _chart(report: Report, drawn: str) -> str:
+def _render_chart(report: Report, drawn: str) -> str:
     if not report.spans:
         return '<p class="soft">Nothing has run yet.</p>'
     return f'<div class="wrap"><div class="chart">{drawn}</div></div>'
 
 
-def _recordings(report: Report) -> str:
-    table = tables.recordings(report)
-    if len(table.rows) <= FOLDED:
-        return _section(table, sortable=True)
-    about = f"{words.count(len(table.rows), 'recording')}, one a line"
-    return f"<h2>{table.title}</h2><details><summary>{about}</summary>{_table(table, True)}</details>"
+def _render_recordings(report: Report) -> str:
+    table = tables.build_recording_table(report)
+    if len(table.rows) <= MAX_UNFOLDED_ROWS:
+        return _render_section(table, sortable=True)
+    about = f"{words.format_count(len(table.rows), 'recording')}, one a line"
+    return f"<h2>{table.title}</h2><details><summary>{about}</summary>{_render_table(table, True)}</details>"
 
 
-def _section(table: Table, *, sortable: bool = False) -> str:
+def _render_section(table: ReportTable, *, sortable: bool = False) -> str:
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    return f"<h2>{escape(table.title)}</h2>{_table(table, sortable)}{note}"
+    return f"<h2>{escape(table.title)}</h2>{_render_table(table, sortable)}{note}"
 
 
-def _table(table: Table, sortable: bool) -> str:
+def _render_table(table: ReportTable, sortable: bool) -> str:
     heads = "".join(
-        f"<th{_kind(table, index)}>{f'<button>{escape(head)}</button>' if sortable else escape(head)}</th>"
-        for index, head in enumerate(table.heads)
+        f"<th{_class_attribute(table, index)}>{f'<button>{escape(head)}</button>' if sortable else escape(head)}</th>"
+        for index, head in enumerate(table.headers)
     )
     rows = "".join(
-        f"<tr>{''.join(_cell(table, index, cell, sortable) for index, cell in enumerate(cells))}</tr>"
+        f"<tr>{''.join(_render_cell(table, index, cell, sortable) for index, cell in enumerate(cells))}</tr>"
         for cells in table.rows
     )
     return f'<div class="wrap"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _kind(table: Table, index: int, tone: str = "") -> str:
-    kinds = " ".join(filter(None, ("n" if index >= table.left else "", tone)))
+def _class_attribute(table: ReportTable, index: int, tone: str = "") -> str:
+    kinds = " ".join(filter(None, ("n" if index >= table.text_columns else "", tone)))
     return f' class="{kinds}"' if kinds else ""
 
 
-def _cell(table: Table, index: int, cell: Cell, sortable: bool) -> str:
-    value = f' data-v="{"" if cell.value is None else f"{cell.value:g}"}"' if sortable and index >= table.left else ""
-    return f"<td{_kind(table, index, cell.tone)}{value}>{escape(cell.text)}</td>"
+def _render_cell(table: ReportTable, index: int, cell: TableCell, sortable: bool) -> str:
+    value = (
+        f' data-v="{"" if cell.value is None else f"{cell.value:g}"}"'
+        if sortable and index >= table.text_columns
+        else ""
+    )
+    return f"<td{_class_attribute(table, index, cell.tone)}{value}>{escape(cell.text)}</td>"

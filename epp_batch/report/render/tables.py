@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from epp_batch.report import words
-from epp_batch.report.model import LATENCIES, Device, Report, Row
-from epp_batch.report.words import DASH
+from epp_batch.report.model import LATENCY_DESCRIPTIONS, DeviceKind, RecordingRow, Report
+from epp_batch.report.words import UNKNOWN
 
-_TITLES = {
+_LATENCY_TITLES = {
     "wait": "queue wait",
     "start": "start latency",
     "completion": "completion latency",
@@ -17,10 +17,10 @@ _TITLES = {
     "summary": "a summary",
     "handoff": "transcript to summary",
 }
-DEVICES: dict[Device, str] = {"gpu": "GPU", "worker": "worker"}
+DEVICE_NAMES: dict[DeviceKind, str] = {"gpu": "GPU", "worker": "worker"}
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """What is read, what it is sorted by, and whether it is `good` or `bad`."""
 
     text: str
@@ -28,112 +28,128 @@ class Cell(NamedTuple):
     tone: str = ""
 
 
-class Table(NamedTuple):
+class ReportTable(NamedTuple):
     """The first `left` columns are words, the others numbers."""
 
     title: str
-    heads: tuple[str, ...]
-    rows: list[list[Cell]]
-    left: int = 1
+    headers: tuple[str, ...]
+    rows: list[list[TableCell]]
+    text_columns: int = 1
     note: str = ""
-    spare: tuple[str, ...] = ()
+    droppable_columns: tuple[str, ...] = ()
     """Heads of columns that may be left out where there is no room, first the one that is missed least."""
 
-    def known(self) -> Table:
+    def without_empty_columns(self) -> ReportTable:
         """Without columns of numbers in which nothing is known."""
-        told = (any(row[index].value is not None for row in self.rows) for index in range(len(self.heads)))
-        return self._only([index for index, some in enumerate(told) if some or index < self.left])
+        told = (any(row[index].value is not None for row in self.rows) for index in range(len(self.headers)))
+        return self._select_columns([index for index, some in enumerate(told) if some or index < self.text_columns])
 
-    def without(self, head: str) -> Table:
+    def without_column(self, head: str) -> ReportTable:
         """The same less one column."""
-        return self._only([index for index, name in enumerate(self.heads) if name != head])
+        return self._select_columns([index for index, name in enumerate(self.headers) if name != head])
 
-    def _only(self, keep: list[int]) -> Table:
+    def _select_columns(self, keep: list[int]) -> ReportTable:
         rows = [[row[index] for index in keep] for row in self.rows]
-        return self._replace(heads=tuple(self.heads[index] for index in keep), rows=rows)
+        return self._replace(headers=tuple(self.headers[index] for index in keep), rows=rows)
 
 
-def lasting(value: float | None) -> Cell:
-    return Cell(words.lasting(value), value)
+def duration_cell(value: float | None) -> TableCell:
+    return TableCell(words.format_duration(value), value)
 
 
-def number(value: float | None) -> Cell:
-    return Cell(words.number(value), value)
+def number_cell(value: float | None) -> TableCell:
+    return TableCell(words.format_number(value), value)
 
 
-def held(hours: float | None) -> Cell:
+def device_hours_cell(hours: float | None) -> TableCell:
     """Time on devices."""
-    return Cell(words.hours(None if hours is None else hours * 3600, 2), hours)
+    return TableCell(words.format_hours(None if hours is None else hours * 3600, 2), hours)
 
 
-def percent(value: float | None) -> Cell:
-    return Cell(words.percent(value), value)
+def percent_cell(value: float | None) -> TableCell:
+    return TableCell(words.format_percent(value), value)
 
 
-def ratio(value: float | None) -> Cell:
-    return Cell(words.ratio(value), value)
+def ratio_cell(value: float | None) -> TableCell:
+    return TableCell(words.format_ratio(value), value)
 
 
-def headlines(report: Report) -> list[tuple[str, str, str]]:
+def build_headlines(report: Report) -> list[tuple[str, str, str]]:
     """The handful of figures that stand first: name, value, a word of context."""
     found = report.latencies
     if not report.makespan:
         return []
-    tiles = [("makespan", words.lasting(report.makespan), _speed(report))]
+    tiles = [("makespan", words.format_duration(report.makespan), _format_speed(report))]
     for name, title in (("completion", "mean completion"), ("wait", "mean queue wait")):
         one = found.get(name)
         if one is not None:
-            tiles.append((title, words.lasting(one.mean), f"P95 {words.lasting(one.p95)}"))
+            tiles.append((title, words.format_duration(one.mean), f"P95 {words.format_duration(one.p95)}"))
     tiles.append(("at once", f"{report.concurrency.peak:,}", f"{report.concurrency.mean:.1f} on average"))
     for use in report.uses:
-        seen = f"{words.percent(use.share, 0)} of {words.count(use.count, DEVICES[use.device])}"
-        tiles.append((f"{DEVICES[use.device]} time held", held(use.allocated).text, seen if use.count else ""))
+        seen = f"{words.format_percent(use.share, 0)} of {words.format_count(use.count, DEVICE_NAMES[use.device])}"
+        tiles.append(
+            (f"{DEVICE_NAMES[use.device]} time held", device_hours_cell(use.allocated).text, seen if use.count else "")
+        )
     if report.cost is not None:
         each = report.cost / (report.audio_seconds / 3600) if report.audio_seconds else None
         tiles.append(
-            ("cost", words.money(report.cost, report.currency), f"{words.money(each, '').strip()} an hour of audio")
+            (
+                "cost",
+                words.format_money(report.cost, report.currency),
+                f"{words.format_money(each, '').strip()} an hour of audio",
+            )
         )
     if report.words is not None:
         tiles.append(
-            ("word error rate", words.percent(report.wer), f"of {words.count(report.words.reference, 'word')}")
+            (
+                "word error rate",
+                words.format_percent(report.wer),
+                f"of {words.format_count(report.words.reference, 'word')}",
+            )
         )
     if "ttft" in found:
         tiles.append(
-            ("first token", words.lasting(found["ttft"].median), f"median; P99 {words.lasting(found['ttft'].p99)}")
+            (
+                "first token",
+                words.format_duration(found["ttft"].median),
+                f"median; P99 {words.format_duration(found['ttft'].p99)}",
+            )
         )
     return tiles
 
 
-def _speed(report: Report) -> str:
+def _format_speed(report: Report) -> str:
     return f"{report.speed:.3g} × real time" if report.speed else ""
 
 
-def latencies(report: Report) -> Table:
+def build_latency_table(report: Report) -> ReportTable:
     """The paper's statistics of every latency."""
     rows = [
-        [Cell(_TITLES[name]), Cell(f"{one.count:,}", one.count)]
-        + [lasting(value) for value in (one.mean, one.median, one.p95, one.p99, one.max, one.min, one.std)]
+        [TableCell(_LATENCY_TITLES[name]), TableCell(f"{one.count:,}", one.count)]
+        + [duration_cell(value) for value in (one.mean, one.median, one.p95, one.p99, one.max, one.min, one.std)]
         for name, one in report.latencies.items()
     ]
-    note = "; ".join(f"{_TITLES[name]}: {LATENCIES[name]}" for name in report.latencies)
+    note = "; ".join(f"{_LATENCY_TITLES[name]}: {LATENCY_DESCRIPTIONS[name]}" for name in report.latencies)
     heads = ("latency", "count", "mean", "median", "P95", "P99", "max", "min", "std")
     note = f"{note[:1].upper()}{note[1:]}." if note else ""
-    return Table("Latencies", heads, rows, note=note, spare=("std", "min", "max", "count", "median", "P99"))
+    return ReportTable(
+        "Latencies", heads, rows, note=note, droppable_columns=("std", "min", "max", "count", "median", "P99")
+    )
 
 
-def models(report: Report) -> Table:
+def build_model_table(report: Report) -> ReportTable:
     """One line a model."""
-    named = " and ".join(DEVICES[use.device] for use in report.uses) or "GPU"
+    named = " and ".join(DEVICE_NAMES[use.device] for use in report.uses) or "GPU"
     priced, judged = report.cost is not None, report.words is not None
     heads = ["model", "done", "audio", "RTF", "RTF, whole", "mean completion", f"{named} time"]
     heads += ["cost"] * priced + ["WER"] * judged
     rows = []
     for one in report.models:
-        cells = [Cell(one.model), Cell(f"{one.done:,} of {one.recordings:,}", one.done)]
-        cells += [Cell(words.hours(one.audio_seconds), one.audio_seconds), ratio(one.transcribe_rtf)]
-        cells += [ratio(one.service_rtf), lasting(one.completion.mean if one.completion else None)]
-        cells += [held(one.device_hours)]
-        cells += [_money(one.cost, report)] * priced + [percent(one.wer)] * judged
+        cells = [TableCell(one.model), TableCell(f"{one.done:,} of {one.recordings:,}", one.done)]
+        cells += [TableCell(words.format_hours(one.audio_seconds), one.audio_seconds), ratio_cell(one.transcribe_rtf)]
+        cells += [ratio_cell(one.service_rtf), duration_cell(one.completion.mean if one.completion else None)]
+        cells += [device_hours_cell(one.device_hours)]
+        cells += [_money_cell(one.cost, report)] * priced + [percent_cell(one.wer)] * judged
         rows.append(cells)
     note = (
         "RTF: seconds of transcribing for a second of audio, as workers measured; whole: seconds on a device instead, "
@@ -142,10 +158,10 @@ def models(report: Report) -> Table:
     if report.normaliser:
         note += f" WER: errors / words of the references, by jiwer after {report.normaliser}."
     spare = ("audio", "RTF, whole", "mean completion", "done")
-    return Table("Models", tuple(heads), rows, note=note, spare=spare).known()
+    return ReportTable("Models", tuple(heads), rows, note=note, droppable_columns=spare).without_empty_columns()
 
 
-def uses(report: Report) -> Table:
+def build_device_table(report: Report) -> ReportTable:
     """What devices were held for."""
     heads = (
         "device",
@@ -161,16 +177,16 @@ def uses(report: Report) -> Table:
     )
     rows = [
         [
-            Cell(DEVICES[use.device]),
-            Cell(str(use.count) if use.count else DASH, use.count or None),
-            Cell(f"{use.peak:.3g}", use.peak),
-            held(use.allocated),
-            percent(use.share),
-            held(use.used),
-            held(use.starting),
-            held(use.evicted),
-            _money(use.price, report),
-            _money(use.cost, report),
+            TableCell(DEVICE_NAMES[use.device]),
+            TableCell(str(use.count) if use.count else UNKNOWN, use.count or None),
+            TableCell(f"{use.peak:.3g}", use.peak),
+            device_hours_cell(use.allocated),
+            percent_cell(use.share),
+            device_hours_cell(use.used),
+            device_hours_cell(use.starting),
+            device_hours_cell(use.evicted),
+            _money_cell(use.price, report),
+            _money_cell(use.cost, report),
         ]
         for use in report.uses
     ]
@@ -180,34 +196,48 @@ def uses(report: Report) -> Table:
         "is lost."
     )
     spare = ("at once", "price", "before running", "without an end", "of makespan", "transcribing")
-    return Table("Devices", heads, rows, note=note, spare=spare).known()
+    return ReportTable("Devices", heads, rows, note=note, droppable_columns=spare).without_empty_columns()
 
 
-def recordings(report: Report) -> Table:
+def build_recording_table(report: Report) -> ReportTable:
     """One line a recording."""
     judged, priced, summed = report.words is not None, report.cost is not None, bool(report.summaries)
     heads = ["recording", "model", "status", "place", "audio", "wait", "completion", "on device", "attempts", "RTF"]
     heads += ["cost"] * priced + ["WER"] * judged + ["first token"] * summed
     rows = []
     for row in report.rows:
-        cells = [Cell(row.stem), Cell(row.model), _status(row), Cell(row.places[-1] if row.places else DASH)]
-        cells += [lasting(row.audio_seconds), lasting(row.wait), lasting(row.completion), lasting(row.service)]
-        cells += [_attempts(row), ratio(row.rtf)]
-        cells += [_money(row.cost, report)] * priced + [percent(row.wer)] * judged + [lasting(row.ttft)] * summed
+        cells = [
+            TableCell(row.stem),
+            TableCell(row.model),
+            _status_cell(row),
+            TableCell(row.places[-1] if row.places else UNKNOWN),
+        ]
+        cells += [
+            duration_cell(row.audio_seconds),
+            duration_cell(row.wait),
+            duration_cell(row.completion),
+            duration_cell(row.service),
+        ]
+        cells += [_attempts_cell(row), ratio_cell(row.rtf)]
+        cells += (
+            [_money_cell(row.cost, report)] * priced
+            + [percent_cell(row.wer)] * judged
+            + [duration_cell(row.ttft)] * summed
+        )
         rows.append(cells)
-    return Table("Recordings", tuple(heads), rows, left=4).known()
+    return ReportTable("Recordings", tuple(heads), rows, text_columns=4).without_empty_columns()
 
 
-def _money(value: float | None, report: Report) -> Cell:
-    return Cell(words.money(value, report.currency), value)
+def _money_cell(value: float | None, report: Report) -> TableCell:
+    return TableCell(words.format_money(value, report.currency), value)
 
 
-def _status(row: Row) -> Cell:
+def _status_cell(row: RecordingRow) -> TableCell:
     tones = {"done": "good", "failed": "bad", "cancelled": "bad"}
-    return Cell("done before" if row.reused else row.status, tone=tones.get(row.status, ""))
+    return TableCell("done before" if row.reused else row.status, tone=tones.get(row.status, ""))
 
 
-def _attempts(row: Row) -> Cell:
+def _attempts_cell(row: RecordingRow) -> TableCell:
     if not row.attempts:
-        return Cell(DASH)
-    return Cell(f"{row.attempts} ({row.evictions} evicted)" if row.evictions else str(row.attempts), row.attempts)
+        return TableCell(UNKNOWN)
+    return TableCell(f"{row.attempts} ({row.evictions} evicted)" if row.evictions else str(row.attempts), row.attempts)

@@ -6,26 +6,26 @@ import pytest
 
 from epp.errors import BadRequest, NoEndpoints, Overloaded
 from epp.testing.actions import (
-    asks,
-    closes,
+    closes_stream,
     continues,
+    delivers_event,
     marks_response,
-    sends_choice,
-    sends_error,
+    requests_decision,
+    sends_immediate_response,
     sends_request_body,
     sends_response_body,
-    tells,
+    sends_route,
 )
 from epp.testing.events import (
-    breaks,
-    chooses,
     half_closes,
-    refuses,
+    rejects,
     request_body,
     request_headers,
     request_trailers,
+    resets,
     response_body,
     response_headers,
+    routes,
     waits,
 )
 from epp.testing.playbook import Playbook
@@ -38,14 +38,14 @@ ALL_MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "STREAMED",
 def test_a_request_without_a_body_is_answered_at_once(mode):
     (
         Playbook()
-        .gets(request_headers("/v1/models", method="GET", end=True, mode=mode))
-        .does(asks(end=True))
-        .gets(chooses(POD))
-        .does(sends_choice(POD))
-        .gets(response_headers(200, end=True))
-        .does(tells(status=200), marks_response(), tells(ended="completed"))
-        .gets(half_closes())
-        .does(closes())
+        .receives(request_headers("/v1/models", method="GET", end=True, mode=mode))
+        .expects(requests_decision(end=True))
+        .receives(routes(POD))
+        .expects(sends_route(POD))
+        .receives(response_headers(200, end=True))
+        .expects(delivers_event(status=200), marks_response(), delivers_event(ended="completed"))
+        .receives(half_closes())
+        .expects(closes_stream())
         .run()
     )
 
@@ -54,10 +54,10 @@ def test_a_request_without_a_body_is_answered_at_once(mode):
 def test_full_duplex_holds_the_reply_to_the_headers_until_the_body_has_ended(mode):
     (
         Playbook()
-        .gets(request_headers(mode=mode), request_body(b'{"model"'), request_body(b': "m"}', end=True))
-        .does(asks(b'{"model": "m"}'))
-        .gets(chooses(POD, observe=False))
-        .does(sends_choice(POD), sends_request_body(b'{"model": "m"}', end=True), closes())
+        .receives(request_headers(mode=mode), request_body(b'{"model"'), request_body(b': "m"}', end=True))
+        .expects(requests_decision(b'{"model": "m"}'))
+        .receives(routes(POD, observe=False))
+        .expects(sends_route(POD), sends_request_body(b'{"model": "m"}', end=True), closes_stream())
         .run()
     )
 
@@ -66,15 +66,15 @@ def test_full_duplex_cuts_long_bodies_and_keeps_every_byte():
     body = bytes(range(256)) * 600
     (
         Playbook()
-        .gets(request_headers(), request_body(body[:100_000]), request_body(body[100_000:], end=True))
-        .does(asks(body))
-        .gets(chooses(POD, observe=False))
-        .does(
-            sends_choice(POD),
+        .receives(request_headers(), request_body(body[:100_000]), request_body(body[100_000:], end=True))
+        .expects(requests_decision(body))
+        .receives(routes(POD, observe=False))
+        .expects(
+            sends_route(POD),
             sends_request_body(body[:62_000]),
             sends_request_body(body[62_000:124_000]),
             sends_request_body(body[124_000:], end=True),
-            closes(),
+            closes_stream(),
         )
         .run()
     )
@@ -83,10 +83,10 @@ def test_full_duplex_cuts_long_bodies_and_keeps_every_byte():
 def test_full_duplex_with_an_empty_body():
     (
         Playbook()
-        .gets(request_headers(), request_body(b"", end=True))
-        .does(asks(b""))
-        .gets(chooses(POD, observe=False))
-        .does(sends_choice(POD), sends_request_body(b"", end=True), closes())
+        .receives(request_headers(), request_body(b"", end=True))
+        .expects(requests_decision(b""))
+        .receives(routes(POD, observe=False))
+        .expects(sends_route(POD), sends_request_body(b"", end=True), closes_stream())
         .run()
     )
 
@@ -94,16 +94,16 @@ def test_full_duplex_with_an_empty_body():
 def test_full_duplex_drops_a_repeated_end():
     (
         Playbook()
-        .gets(request_headers(), request_body(b"x", end=True))
-        .does(asks(b"x"))
-        .gets(waits(), request_body(b"", end=True), chooses(POD))
-        .does(sends_choice(POD), sends_request_body(b"x", end=True))
-        .gets(request_body(b"", end=True), response_headers(200))
-        .does(tells(status=200), marks_response())
-        .gets(request_body(b"", end=True), response_body(b"y", end=True))
-        .does(sends_response_body(b"y", end=True), tells(data=b"y"), tells(ended="completed"))
-        .gets(request_body(b"", end=True), half_closes())
-        .does(closes())
+        .receives(request_headers(), request_body(b"x", end=True))
+        .expects(requests_decision(b"x"))
+        .receives(waits(), request_body(b"", end=True), routes(POD))
+        .expects(sends_route(POD), sends_request_body(b"x", end=True))
+        .receives(request_body(b"", end=True), response_headers(200))
+        .expects(delivers_event(status=200), marks_response())
+        .receives(request_body(b"", end=True), response_body(b"y", end=True))
+        .expects(sends_response_body(b"y", end=True), delivers_event(data=b"y"), delivers_event(ended="completed"))
+        .receives(request_body(b"", end=True), half_closes())
+        .expects(closes_stream())
         .run()
     )
 
@@ -114,10 +114,10 @@ def test_full_duplex_ends_with_trailers(pieces):
     forwarded = [sends_request_body(whole)] if whole else []
     (
         Playbook()
-        .gets(request_headers(), *map(request_body, pieces), request_trailers())
-        .does(asks(whole))
-        .gets(chooses(POD, observe=False))
-        .does(sends_choice(POD), *forwarded, continues("request_trailers"), closes())
+        .receives(request_headers(), *map(request_body, pieces), request_trailers())
+        .expects(requests_decision(whole))
+        .receives(routes(POD, observe=False))
+        .expects(sends_route(POD), *forwarded, continues("request_trailers"), closes_stream())
         .run()
     )
 
@@ -125,10 +125,12 @@ def test_full_duplex_ends_with_trailers(pieces):
 def test_full_duplex_replaces_the_body_and_its_length():
     (
         Playbook()
-        .gets(request_headers(headers={"content-length": "3"}), request_body(b"old", end=True))
-        .does(asks(b"old"))
-        .gets(chooses(POD, body=b"newer", observe=False))
-        .does(sends_choice(POD, sets={"content-length": "5"}), sends_request_body(b"newer", end=True), closes())
+        .receives(request_headers(headers={"content-length": "3"}), request_body(b"old", end=True))
+        .expects(requests_decision(b"old"))
+        .receives(routes(POD, body=b"newer", observe=False))
+        .expects(
+            sends_route(POD, sets={"content-length": "5"}), sends_request_body(b"newer", end=True), closes_stream()
+        )
         .run()
     )
 
@@ -139,16 +141,18 @@ def test_a_refusal_is_an_answer_to_the_client(mode, error):
     first = [continues("request_headers")] if mode == "BUFFERED" else []
     (
         Playbook()
-        .gets(request_headers(mode=mode))
-        .does(*first)
-        .gets(request_body(b"x", end=True))
-        .does(asks(b"x"))
-        .gets(refuses(error))
-        .does(
-            sends_error(error.status, dropped=error.dropped, text=f"inference error: {error.code} - {error.message}"),
-            closes(),
+        .receives(request_headers(mode=mode))
+        .expects(*first)
+        .receives(request_body(b"x", end=True))
+        .expects(requests_decision(b"x"))
+        .receives(rejects(error))
+        .expects(
+            sends_immediate_response(
+                error.status, dropped=error.dropped_reason, text=f"inference error: {error.code} - {error.message}"
+            ),
+            closes_stream(),
         )
-        .gets(request_body(b"", end=True), half_closes())
+        .receives(request_body(b"", end=True), half_closes())
         .run()
     )
 
@@ -157,16 +161,16 @@ def test_a_refusal_is_an_answer_to_the_client(mode, error):
 def test_buffered_answers_the_headers_empty_and_chooses_with_the_body(at_once):
     (
         Playbook()
-        .gets(request_headers(mode="BUFFERED"))
-        .does(continues("request_headers"))
-        .gets(request_body(b"x" * 70_000, end=True))
-        .does(asks(b"x" * 70_000))
-        .gets(*([] if at_once else [waits()]), chooses(POD))
-        .does(sends_choice(POD, at="body"))
-        .gets(response_headers(200))
-        .does(tells(status=200), marks_response())
-        .gets(response_body(b"y", end=True))
-        .does(continues("response_body"), tells(data=b"y"), tells(ended="completed"))
+        .receives(request_headers(mode="BUFFERED"))
+        .expects(continues("request_headers"))
+        .receives(request_body(b"x" * 70_000, end=True))
+        .expects(requests_decision(b"x" * 70_000))
+        .receives(*([] if at_once else [waits()]), routes(POD))
+        .expects(sends_route(POD, at="body"))
+        .receives(response_headers(200))
+        .expects(delivers_event(status=200), marks_response())
+        .receives(response_body(b"y", end=True))
+        .expects(continues("response_body"), delivers_event(data=b"y"), delivers_event(ended="completed"))
         .run()
     )
 
@@ -174,37 +178,39 @@ def test_buffered_answers_the_headers_empty_and_chooses_with_the_body(at_once):
 def test_buffered_replaces_the_whole_body():
     (
         Playbook()
-        .gets(request_headers(mode="BUFFERED"))
-        .does(continues("request_headers"))
-        .gets(request_body(b"old", end=True))
-        .does(asks(b"old"))
-        .gets(chooses(POD, body=b"newer", observe=False))
-        .does(sends_choice(POD, at="body", sets={"content-length": "5"}, body=b"newer"), closes())
+        .receives(request_headers(mode="BUFFERED"))
+        .expects(continues("request_headers"))
+        .receives(request_body(b"old", end=True))
+        .expects(requests_decision(b"old"))
+        .receives(routes(POD, body=b"newer", observe=False))
+        .expects(sends_route(POD, at="body", sets={"content-length": "5"}, body=b"newer"), closes_stream())
         .run()
     )
 
 
 @pytest.mark.parametrize("meanwhile", [True, False])
 def test_buffered_with_trailers(meanwhile):
-    play = Playbook().gets(request_headers(mode="BUFFERED")).does(continues("request_headers"))
-    play.gets(request_body(b"x")).does(asks(b"x"))
+    play = Playbook().receives(request_headers(mode="BUFFERED")).expects(continues("request_headers"))
+    play.receives(request_body(b"x")).expects(requests_decision(b"x"))
     if meanwhile:
-        play.gets(request_trailers(), chooses(POD)).does(sends_choice(POD, at="body"), continues("request_trailers"))
+        play.receives(request_trailers(), routes(POD)).expects(
+            sends_route(POD, at="body"), continues("request_trailers")
+        )
     else:
-        play.gets(chooses(POD)).does(sends_choice(POD, at="body"))
-        play.gets(request_trailers()).does(continues("request_trailers"))
-    play.gets(breaks()).does(tells(ended="disconnected")).run()
+        play.receives(routes(POD)).expects(sends_route(POD, at="body"))
+        play.receives(request_trailers()).expects(continues("request_trailers"))
+    play.receives(resets()).expects(delivers_event(ended="disconnected")).run()
 
 
 def test_buffered_with_trailers_and_no_body_can_name_the_choice_by_metadata_only():
     (
         Playbook()
-        .gets(request_headers(mode="BUFFERED"))
-        .does(continues("request_headers"))
-        .gets(request_trailers())
-        .does(asks(b""))
-        .gets(chooses(POD, observe=False))
-        .does(sends_choice(POD, at="trailers"), closes())
+        .receives(request_headers(mode="BUFFERED"))
+        .expects(continues("request_headers"))
+        .receives(request_trailers())
+        .expects(requests_decision(b""))
+        .receives(routes(POD, observe=False))
+        .expects(sends_route(POD, at="trailers"), closes_stream())
         .run()
     )
 
@@ -212,12 +218,12 @@ def test_buffered_with_trailers_and_no_body_can_name_the_choice_by_metadata_only
 def test_a_partly_buffered_body_is_no_body_to_decide_by():
     (
         Playbook()
-        .gets(request_headers(mode="BUFFERED_PARTIAL"))
-        .does(continues("request_headers"))
-        .gets(request_body(b'{"model": '))
-        .does(asks(b"", unseen=True))
-        .gets(chooses(POD, observe=False))
-        .does(sends_choice(POD, at="body"), closes())
+        .receives(request_headers(mode="BUFFERED_PARTIAL"))
+        .expects(continues("request_headers"))
+        .receives(request_body(b'{"model": '))
+        .expects(requests_decision(b"", unseen=True))
+        .receives(routes(POD, observe=False))
+        .expects(sends_route(POD, at="body"), closes_stream())
         .run()
     )
 
@@ -228,5 +234,7 @@ def test_a_mode_that_is_not_known_yet_is_taken_for_full_duplex():
         message=headers.message.replace(b"\x5a\x04\x08\x04\x10\x04", b"\x5a\x04\x08\x09\x10\x09")
     )
     assert unknown.message != headers.message
-    play = Playbook().gets(unknown, request_body(b"x", end=True)).does(asks(b"x"))
-    play.gets(chooses(POD, observe=False)).does(sends_choice(POD), sends_request_body(b"x", end=True), closes()).run()
+    play = Playbook().receives(unknown, request_body(b"x", end=True)).expects(requests_decision(b"x"))
+    play.receives(routes(POD, observe=False)).expects(
+        sends_route(POD), sends_request_body(b"x", end=True), closes_stream()
+    ).run()

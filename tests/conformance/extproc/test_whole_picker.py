@@ -9,15 +9,15 @@ import pytest
 from epp.api import Endpoint
 from epp.clock import ManualClock
 from epp.config import presets
-from epp.config.loader import load
-from epp.config.registry import Registry
-from epp.datastore.endpoint_store import Table
+from epp.config.loader import load_config
+from epp.config.registry import PluginRegistry
+from epp.datastore.endpoint_store import EndpointStore
 from epp.datastore.ledger import Ledger
-from epp.obs.decision_log import Decisions
+from epp.obs.decision_log import DecisionLog
 from epp.obs.metrics import Metrics
 from epp.requestcontrol.completion import ObservedCompletion
-from epp.requestcontrol.director import Director, Settings
-from epp.testing.actions import closes, continues, sends_choice, sends_error, sends_request_body
+from epp.requestcontrol.director import Director, DirectorOptions
+from epp.testing.actions import closes_stream, continues, sends_immediate_response, sends_request_body, sends_route
 from epp.testing.events import request_body, request_headers
 from epp.testing.playbook import Playbook
 
@@ -32,12 +32,20 @@ def pick():
 
     def picker(pods=PODS):
         clock, rng = ManualClock(), Random(1)
-        table = Table(clock)
+        table = EndpointStore(clock)
         for name, address, port in pods:
-            table.put(Endpoint(name, address, port))
-        plan = load(presets.text(), Registry.load())
+            table.upsert(Endpoint(name, address, port))
+        plan = load_config(presets.read_preset(), PluginRegistry.load())
         return Director(
-            plan, table, Ledger(clock), ObservedCompletion(), Metrics(), clock, rng, Settings(), Decisions().add
+            plan,
+            table,
+            Ledger(clock),
+            ObservedCompletion(),
+            Metrics(),
+            clock,
+            rng,
+            DirectorOptions(),
+            DecisionLog().record,
         )
 
     return picker
@@ -48,8 +56,11 @@ def streams(decider, hint):
     get = request_headers("/v1/models", method="GET", end=True, headers=IDENTIFIED, subset=hint)
     post = request_headers(headers=IDENTIFIED, subset=hint)
     return (
-        (Playbook(decider=decider).gets(get), []),
-        (Playbook(decider=decider).gets(post, request_body(WORDS, end=True)), [sends_request_body(WORDS, end=True)]),
+        (Playbook(decider=decider).receives(get), []),
+        (
+            Playbook(decider=decider).receives(post, request_body(WORDS, end=True)),
+            [sends_request_body(WORDS, end=True)],
+        ),
     )
 
 
@@ -65,40 +76,40 @@ def streams(decider, hint):
 )
 def test_the_choice_is_within_the_hint_port_and_all(pick, hint, destination):
     for play, body in streams(pick(), hint):
-        play.does(sends_choice(destination), *body).run()
+        play.expects(sends_route(destination), *body).run()
 
 
 @pytest.mark.parametrize("hint", [[], "", ["10.0.0.2:8001"], ["10.0.0.9:8000"], ["[2001:db8::2]:8000"], 7])
 def test_a_hint_that_leaves_nobody_is_503(pick, hint):
     for play, _ in streams(pick(), hint):
-        play.does(sends_error(503, dropped="rejected-no-endpoints"), closes()).run()
+        play.expects(sends_immediate_response(503, dropped="rejected-no-endpoints"), closes_stream()).run()
 
 
 def test_no_pods_is_503_with_and_without_a_body(pick):
     for play, _ in streams(pick([]), ["10.0.0.1:8000"]):
-        play.does(sends_error(503, dropped="rejected-no-endpoints"), closes()).run()
+        play.expects(sends_immediate_response(503, dropped="rejected-no-endpoints"), closes_stream()).run()
 
 
 @pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED"])
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"prompt": "p"}', b"\xff"])
 def test_what_cannot_be_read_is_400(pick, mode, body):
-    play = Playbook(decider=pick()).gets(request_headers(mode=mode, headers=IDENTIFIED))
-    play.does(*([continues("request_headers")] if mode == "BUFFERED" else []))
-    play.gets(request_body(body, end=True)).does(sends_error(400), closes()).run()
+    play = Playbook(decider=pick()).receives(request_headers(mode=mode, headers=IDENTIFIED))
+    play.expects(*([continues("request_headers")] if mode == "BUFFERED" else []))
+    play.receives(request_body(body, end=True)).expects(sends_immediate_response(400), closes_stream()).run()
 
 
 @pytest.mark.parametrize("mode", ["STREAMED", "NONE"])
 def test_a_body_that_is_not_seen_is_not_judged(pick, mode):
-    play = Playbook(decider=pick(PODS[:1])).gets(request_headers(mode=mode, headers=IDENTIFIED))
-    play.does(sends_choice("10.0.0.1:8000")).run()
+    play = Playbook(decider=pick(PODS[:1])).receives(request_headers(mode=mode, headers=IDENTIFIED))
+    play.expects(sends_route("10.0.0.1:8000")).run()
 
 
 def test_a_model_is_renamed_and_nothing_else_of_the_body_changes(pick):
     rename = {"x-llm-d-model-name-rewrite": "longer", **IDENTIFIED}
     body = b'{ "prompt": "p",\n"model" : "m", "seed": 12345678901234567890, "x": 1e400 }'
     renamed = body.replace(b'"m"', b'"longer"')
-    play = Playbook(decider=pick(PODS[:1])).gets(request_headers(headers=rename), request_body(body, end=True))
-    choice = sends_choice(
+    play = Playbook(decider=pick(PODS[:1])).receives(request_headers(headers=rename), request_body(body, end=True))
+    choice = sends_route(
         "10.0.0.1:8000", sets={"content-length": str(len(renamed))}, removes=["x-llm-d-model-name-rewrite"]
     )
-    play.does(choice, sends_request_body(renamed, end=True)).run()
+    play.expects(choice, sends_request_body(renamed, end=True)).run()

@@ -20,9 +20,9 @@ from h2.settings import SettingCodes, Settings
 
 from epp.clock import SystemClock
 from epp.grpc.grpcio_server import GrpcioServer
-from epp.grpc.limits import Limits
-from epp.grpc.rpc import Call
-from epp.grpc.server import NativeServer
+from epp.grpc.limits import TransportLimits
+from epp.grpc.rpc import ServerCall
+from epp.grpc.server import GrpcServer
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -47,35 +47,35 @@ class Heard(asyncio.Queue[object]):
 class Hold:
     """Tells the test what it hears and answers nothing."""
 
-    def __init__(self, call: Call, service: Service) -> None:
+    def __init__(self, call: ServerCall, service: Service) -> None:
         self.call = call
         self.service = service
         service.calls.append(call)
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         self.service.heard.put_nowait(data)
 
-    def half_closed(self) -> None:
+    def on_half_close(self) -> None:
         self.service.heard.put_nowait("half-closed")
 
-    def lost(self) -> None:
+    def on_cancel(self) -> None:
         self.service.heard.put_nowait("lost")
 
 
 class Echo(Hold):
     """Sends every message back and ends with the client."""
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         self.call.send(data)
 
-    def half_closed(self) -> None:
+    def on_half_close(self) -> None:
         self.call.finish()
 
 
 class Upper(Hold):
     """One message in, one out."""
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         self.call.send(data.upper())
         self.call.finish()
 
@@ -83,7 +83,7 @@ class Upper(Hold):
 class Later(Hold):
     """Answers from a timer, outside any read."""
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(0.01, self.call.send, data)
         loop.call_later(0.02, self.call.finish)
@@ -92,21 +92,21 @@ class Later(Hold):
 class Refuses(Hold):
     """Ends at the first message, however much the client still wants to send."""
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         self.call.finish(9, "schön: 100 %")
 
 
 class Fails(Hold):
     """Has a bug."""
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         raise RuntimeError("a bug")
 
 
 class Repeats(Hold):
     """Answers with as many MiB as the message says."""
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         for index in range(int(data)):
             self.call.send(bytes([index]) * (1 << 20))
         self.call.finish()
@@ -118,10 +118,10 @@ class Service:
 
     server: Any = None
     heard: Heard = field(default_factory=Heard)
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ServerCall] = field(default_factory=list)
     ended: list[tuple[str, int]] = field(default_factory=list)
 
-    def methods(self) -> dict[str, Callable[[Call], Hold]]:
+    def methods(self) -> dict[str, Callable[[ServerCall], Hold]]:
         kinds = (Hold, Echo, Upper, Later, Refuses, Fails, Repeats)
         return {f"/t/{kind.__name__}": lambda call, kind=kind: kind(call, self) for kind in kinds}
 
@@ -132,7 +132,7 @@ class Service:
         return grpc.aio.insecure_channel(f"127.0.0.1:{self.server.port}", **options)
 
 
-SERVERS = {"native": NativeServer, "grpcio": GrpcioServer}
+SERVERS = {"native": GrpcServer, "grpcio": GrpcioServer}
 
 
 @pytest.fixture(params=SERVERS)
@@ -145,7 +145,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 async def serving(kind: str, context: ssl.SSLContext | None = None, **limits: float) -> AsyncIterator[Service]:
     service = Service()
     service.heard.half_closes_first = kind == "grpcio"
-    service.server = SERVERS[kind](service.methods(), SystemClock(), Limits(**limits), service.on_end)
+    service.server = SERVERS[kind](service.methods(), SystemClock(), TransportLimits(**limits), service.on_end)
     await service.server.start("127.0.0.1", 0, context)
     try:
         yield service

@@ -52,7 +52,7 @@ async def test_large_messages(service):
 
 
 async def test_a_message_above_the_limit(kind, serve):
-    async with serve(kind, message=1000) as service, service.channel() as channel:
+    async with serve(kind, max_message_size=1000) as service, service.channel() as channel:
         assert await channel.unary_unary("/t/Upper")(b"x" * 1000) == b"X" * 1000
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary("/t/Upper")(b"x" * 1001)
@@ -64,7 +64,7 @@ async def test_many_streams_at_once(service):
         echo = channel.stream_stream("/t/Echo")
         expected = [[b"%d" % index, bytes(index * 100)] for index in range(200)]
         assert await asyncio.gather(*(chat(echo(), messages) for messages in expected)) == expected
-    assert service.server.streams.open == 0
+    assert service.server.rpc_stats.open_rpcs == 0
 
 
 async def test_gzip(service):
@@ -153,7 +153,7 @@ async def test_draining_lets_open_streams_go_on(service):
         await call.done_writing()
         assert await call.read() is grpc.aio.EOF
         await draining
-    assert service.server.streams.open == 0
+    assert service.server.rpc_stats.open_rpcs == 0
 
 
 async def test_draining_ends_with_its_time(service):

@@ -42,7 +42,7 @@ async def test_a_larger_initial_window_wakes_a_stalled_stream(service, connect):
         await client.flush()
         while not client.bodies.get(1):
             await client.events(acknowledge=False)
-        client.h2.update_settings({frames.SETTING_WINDOW: 60_000})
+        client.h2.update_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 60_000})
         await client.flush()
         await client.ends(1)
         assert client.bodies[1][5:] == b"s" * 5_000
@@ -72,7 +72,7 @@ async def test_octets_in_any_cut_and_streams_interleaved(service, connect):
 
 async def test_a_slow_reader_gets_everything(service, connect):
     async with connect(service.server.port) as client:
-        await client.hello(window=frames.MAX_WINDOW)
+        await client.hello(window=frames.MAX_WINDOW_SIZE)
         client.h2.increment_flow_control_window(1 << 30)
         client.request(1, "/t/Repeats")
         client.message(1, b"24")
@@ -83,7 +83,7 @@ async def test_a_slow_reader_gets_everything(service, connect):
 
 
 async def test_a_peer_that_does_not_read_is_not_waited_for(kind, serve, connect):
-    async with serve(kind, connection_backlog=2 << 20) as service, connect(service.server.port) as client:
+    async with serve(kind, max_connection_backlog=2 << 20) as service, connect(service.server.port) as client:
         await client.hello(window=1_000)
         client.request(1, "/t/Hold")
         client.message(1, b"x")
@@ -92,7 +92,7 @@ async def test_a_peer_that_does_not_read_is_not_waited_for(kind, serve, connect)
         for _ in range(3):
             service.calls[0].send(bytes(1 << 20))
         assert await service.heard.loss()
-        assert service.server.streams.open == 0
+        assert service.server.rpc_stats.open_rpcs == 0
 
 
 async def test_a_reset_is_a_loss(service, connect):
@@ -121,7 +121,7 @@ async def test_ping_is_answered(service, connect):
 
 @pytest.fixture
 async def native(serve):
-    async with serve("native", resets=200, streams=50) as service:
+    async with serve("native", reset_burst=200, max_concurrent_streams=50) as service:
         yield service
 
 
@@ -167,14 +167,14 @@ async def test_rapid_resets(native, connect):
             client.h2.reset_stream(stream, ErrorCodes.CANCEL)
         await client.flush()
         assert (await client.terminated()).error_code is ErrorCodes.ENHANCE_YOUR_CALM
-    assert native.server.streams.open == 0
+    assert native.server.rpc_stats.open_rpcs == 0
 
 
 async def test_a_flood_of_continuations(native, connect):
     async with connect(native.server.port) as client:
         await client.hello()
-        client.writer.write(frames.frame(frames.HEADERS, 0, 1, b"\x83"))
-        client.writer.write(frames.frame(frames.CONTINUATION, 0, 1, b"\x83") * 10_000)
+        client.writer.write(frames.encode_frame(frames.HEADERS, 0, 1, b"\x83"))
+        client.writer.write(frames.encode_frame(frames.CONTINUATION, 0, 1, b"\x83") * 10_000)
         assert (await client.terminated()).error_code is ErrorCodes.ENHANCE_YOUR_CALM
 
 
@@ -205,7 +205,7 @@ async def test_http1_is_told_goodbye(native, hung_up):
 
 
 async def test_a_client_that_says_nothing(serve, hung_up):
-    async with serve("native", handshake_seconds=0.02) as service:
+    async with serve("native", handshake_timeout=0.02) as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.server.port)
         assert b"no SETTINGS from the client" in await reader.read()
         await hung_up(writer)

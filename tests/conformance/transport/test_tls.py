@@ -13,7 +13,7 @@ import pytest
 
 from epp.clock import SystemClock
 from epp.grpc import tls
-from epp.grpc.server import NativeServer, Pump
+from epp.grpc.server import GrpcServer, Http2Protocol
 from epp.tasks import Tasks
 
 
@@ -37,16 +37,19 @@ def trusting(chain, alpn=("h2",)):
 
 
 async def test_grpc_over_tls(kind, serve, tasks):
-    context = tls.server_context(flags(), tasks, SystemClock())
+    context = tls.create_server_context(flags(), tasks, SystemClock())
     async with serve(kind, context) as service:
-        credentials = grpc.ssl_channel_credentials(context.chain)
+        credentials = grpc.ssl_channel_credentials(context.certificate_chain)
         async with grpc.aio.secure_channel(f"localhost:{service.server.port}", credentials) as channel:
             assert await channel.unary_unary("/t/Upper")(b"x" * 100_000) == b"X" * 100_000
 
 
 async def test_alpn_says_h2(kind, serve, connect, tasks):
-    context = tls.server_context(flags(), tasks, SystemClock())
-    async with serve(kind, context) as service, connect(service.server.port, trusting(context.chain)) as client:
+    context = tls.create_server_context(flags(), tasks, SystemClock())
+    async with (
+        serve(kind, context) as service,
+        connect(service.server.port, trusting(context.certificate_chain)) as client,
+    ):
         assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
         await client.hello()
         client.request(1)
@@ -57,12 +60,12 @@ async def test_alpn_says_h2(kind, serve, connect, tasks):
 
 
 async def test_clear_text_on_a_tls_port_does_no_harm(kind, serve, connect, tasks):
-    context = tls.server_context(flags(), tasks, SystemClock())
+    context = tls.create_server_context(flags(), tasks, SystemClock())
     async with serve(kind, context) as service:
         async with connect(service.server.port) as client:
             await client.hello()
             await client.reader.read()
-        async with connect(service.server.port, trusting(context.chain)) as client:
+        async with connect(service.server.port, trusting(context.certificate_chain)) as client:
             await client.hello()
             assert await client.events()
 
@@ -88,17 +91,17 @@ class Transport(asyncio.Transport):
 
 
 async def test_a_handshake_that_outlasts_the_server_ends_with_it():
-    server, transport = NativeServer({}, SystemClock()), Transport()
+    server, transport = GrpcServer({}, SystemClock()), Transport()
     await server.close()
-    Pump(server).connection_made(transport)
+    Http2Protocol(server).connection_made(transport)
     assert transport.aborted
-    assert not server.pumps
+    assert not server.protocols
 
 
 async def test_a_certificate_that_changes(kind, serve, hung_up, tasks, tmp_path, caplog):
     def write(pair):
-        (tmp_path / tls.KEY).write_bytes(pair[1])
-        (tmp_path / tls.CHAIN).write_bytes(pair[0])
+        (tmp_path / tls.PRIVATE_KEY_FILE).write_bytes(pair[1])
+        (tmp_path / tls.CERTIFICATE_FILE).write_bytes(pair[0])
 
     async def sees(chain):
         async with asyncio.timeout(20):
@@ -106,9 +109,9 @@ async def test_a_certificate_that_changes(kind, serve, hung_up, tasks, tmp_path,
                 await asyncio.sleep(0.02)
 
     attempts = itertools.count()
-    first, second = tls.self_signed(SystemClock()), tls.self_signed(SystemClock())
+    first, second = tls.create_self_signed_certificate(SystemClock()), tls.create_self_signed_certificate(SystemClock())
     write(first)
-    async with serve(kind, tls.server_context(flags(tmp_path, reload=True), tasks, SystemClock())) as service:
+    async with serve(kind, tls.create_server_context(flags(tmp_path, reload=True), tasks, SystemClock())) as service:
         await sees(first[0])
         async with asyncio.timeout(20):
             # Again and again: nobody can tell when the watch has begun.

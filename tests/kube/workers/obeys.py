@@ -14,12 +14,12 @@ from pathlib import Path
 
 import msgspec
 
-from epp_batch.errors import Kind
-from epp_batch.output_folder import Failure, Folder, Result
-from epp_batch.spec import ORDER_VARIABLE, Order, Task
+from epp_batch.errors import FailureKind
+from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult
+from epp_batch.spec import WORK_ORDER_VARIABLE, Task, WorkOrder
 
-order = msgspec.json.decode(os.environ[ORDER_VARIABLE], type=Order)
-folder = Folder(order.output)
+order = msgspec.json.decode(os.environ[WORK_ORDER_VARIABLE], type=WorkOrder)
+folder = OutputFolder(order.output)
 entries: list[dict[str, object]] = []
 
 
@@ -43,8 +43,8 @@ def played(task: Task) -> list[str]:
     return path.read_text().split()
 
 
-def fail(task: Task, kind: Kind) -> None:
-    failure = Failure(
+def fail(task: Task, kind: FailureKind) -> None:
+    failure = TaskFailure(
         key=task.key(order.options),
         source=task.recording.source,
         stage="decode",
@@ -53,14 +53,14 @@ def fail(task: Task, kind: Kind) -> None:
         remedy=kind.remedy,
         permanent=kind.permanent,
         at=time.time(),
-        exit_code=kind.code,
+        exit_code=kind.exit_code,
     )
     folder.path(task.stem, "failed.json").write_bytes(msgspec.json.encode(failure))
-    end(kind.code)
+    end(kind.exit_code)
 
 
 def succeed(task: Task) -> None:
-    result = Result(
+    result = TranscriptionResult(
         key=task.key(order.options),
         source=task.recording.source,
         sha256=task.recording.sha256,
@@ -85,7 +85,7 @@ for task in order.tasks:
         case ["exit", code]:
             end(int(code))
         case ["fail", kind]:
-            fail(task, Kind[kind])
+            fail(task, FailureKind[kind])
         case _:
             signal.pause()
 end(0)

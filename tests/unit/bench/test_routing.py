@@ -9,58 +9,58 @@ import pytest
 
 from bench.routing import __main__ as command
 from bench.routing import report, workloads
-from bench.routing.replay import Outcome, Replay
+from bench.routing.replay import Replay, ReplayResult
 from epp.config import presets
 
 NOWHERE = Path("/nowhere/trace.jsonl")
 
 
-def shortened(name: str, chats: int) -> workloads.Workload:
-    whole = workloads.make(name, 1, NOWHERE)
+def shorten_workload(name: str, chats: int) -> workloads.Workload:
+    whole = workloads.build_workload(name, 1, NOWHERE)
     return replace(whole, chats=whole.chats[:chats])
 
 
-def play(workload: workloads.Workload, preset: str) -> Outcome:
-    return Replay(workload, preset, presets.text(preset), 1).run()
+def replay_preset(workload: workloads.Workload, preset: str) -> ReplayResult:
+    return Replay(workload, preset, presets.read_preset(preset), 1).run()
 
 
 @pytest.mark.parametrize("name", workloads.SYNTHETIC)
 def test_a_workload_is_fixed_by_its_seed(name: str) -> None:
-    first, same, other = (workloads.make(name, seed, NOWHERE) for seed in (1, 1, 2))
+    first, same, other = (workloads.build_workload(name, seed, NOWHERE) for seed in (1, 1, 2))
     assert first == same
     assert first.chats != other.chats
-    assert [chat.at for chat in first.chats] == sorted(chat.at for chat in first.chats)
+    assert [chat.starts_at for chat in first.chats] == sorted(chat.starts_at for chat in first.chats)
 
 
 @pytest.mark.parametrize("arm", ["round-robin", "random", "default"])
 def test_every_turn_is_answered_once(arm: str) -> None:
-    workload = shortened("chats", 8)
-    outcome = Replay(workload, arm, presets.text(), 1).run()
+    workload = shorten_workload("chats", 8)
+    outcome = Replay(workload, arm, presets.read_preset(), 1).run()
     turns = sum(len(chat.turns) for chat in workload.chats)
     assert (len(outcome.ttft), len(outcome.e2e), sum(outcome.per_server)) == (turns, turns, turns)
     assert all(0 < first <= whole for first, whole in zip(outcome.ttft, outcome.e2e, strict=True))
 
 
 def test_the_same_run_twice_is_the_same() -> None:
-    workload = shortened("bursts", 40)
-    assert play(workload, "default") == play(workload, "default")
+    workload = shorten_workload("bursts", 40)
+    assert replay_preset(workload, "default") == replay_preset(workload, "default")
 
 
 def test_a_later_turn_finds_the_earlier_ones_in_the_cache() -> None:
-    outcome = play(shortened("chats", 4), "default")
+    outcome = replay_preset(shorten_workload("chats", 4), "default")
     assert outcome.hits > 0.6 * outcome.queries
 
 
 @pytest.mark.parametrize("name", ["ramp", "document"])
 def test_one_prompt_for_all_does_not_keep_all_on_one_server(name: str) -> None:
-    workload = shortened(name, 200)
-    ours, theirs = play(workload, "default"), play(workload, "llm-d")
+    workload = shorten_workload(name, 200)
+    ours, theirs = replay_preset(workload, "default"), replay_preset(workload, "llm-d")
     assert max(theirs.per_server) == 200
     assert max(ours.per_server) < 100
 
 
 def test_groups_keep_their_homes() -> None:
-    outcome = play(shortened("groups", 120), "default")
+    outcome = replay_preset(shorten_workload("groups", 120), "default")
     assert outcome.hits > 0.9 * outcome.queries
 
 
@@ -68,7 +68,7 @@ def test_a_trace_shares_blocks_as_its_hash_ids_say(tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
     row = '{"timestamp": 0, "input_length": 700, "output_length": 5, "hash_ids": [0, %d]}\n'
     trace.write_text(row % 1 + row % 2)
-    first, second = (chat.turns[0].text for chat in workloads.make("mooncake", 1, trace).chats)
+    first, second = (chat.turns[0].text for chat in workloads.build_workload("mooncake", 1, trace).chats)
     assert len(first) == len(second) == 2800
     assert first[:2048] == second[:2048]
     assert first[2048:] != second[2048:]
@@ -86,12 +86,14 @@ def test_an_unknown_workload_is_refused(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_table_is_relative_to_llm_d() -> None:
-    def figures(scale: float) -> report.Figures:
-        outcome = Outcome([0.1 * scale, 0.3 * scale], [1.0, 3.0], [0.01], [1, 3], queries=10, hits=5)
-        return report.figures(outcome, slo=0.25)
+    def figures(scale: float) -> report.ReplaySummary:
+        outcome = ReplayResult([0.1 * scale, 0.3 * scale], [1.0, 3.0], [0.01], [1, 3], queries=10, hits=5)
+        return report.summarize_replay(outcome, slo=0.25)
 
-    text = report.plain({"llm-d": figures(1), "mine": figures(0.5)})
+    text = report.format_text_table({"llm-d": figures(1), "mine": figures(0.5)})
     row = " ".join(text.splitlines()[2].split())
     assert row == "mine 100 ms 0.50 50 ms 150 ms 0.50 2.00 s 1.00 10.0 ms 50% 1.50 100.0%"
     assert figures(1).goodput == 0.5
-    assert report.markdown({"mine": figures(1)}).splitlines()[2].startswith("| mine | 200 ms |  | 100 ms |")
+    assert (
+        report.format_markdown_table({"mine": figures(1)}).splitlines()[2].startswith("| mine | 200 ms |  | 100 ms |")
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epp.cli.demo import label
+from epp.cli.demo import comparison_label
 
 
 @pytest.mark.parametrize(
@@ -12,4 +12,4 @@ from epp.cli.demo import label
     [("", "epp default"), ("default", "epp default"), ("llm-d", "llm-d"), ("kind: X", "your configuration")],
 )
 def test_the_second_arm_is_called_what_it_is(config_text: str, name: str) -> None:
-    assert label(config_text) == name
+    assert comparison_label(config_text) == name

@@ -4,7 +4,15 @@ import argparse
 
 import pytest
 
-from epp.cli.flags import add_arguments, boolean, check, duration, level, quantity, size
+from epp.cli.flags import (
+    add_arguments,
+    complete_flags,
+    parse_bool,
+    parse_byte_limit,
+    parse_byte_quantity,
+    parse_duration_flag,
+    parse_log_level_flag,
+)
 from epp.errors import ConfigError
 
 
@@ -21,7 +29,7 @@ def test_the_arguments_of_llm_ds_helm_chart_parse() -> None:
         "--v=4", "--tracing=false", "--metrics-endpoint-auth=false", "--secure-serving",
         "--refresh-metrics-interval=100ms",
     )  # fmt: skip
-    assert check(options, {}) == []
+    assert complete_flags(options, {}) == []
     assert (options.pool_name, options.v, options.tracing, options.secure_serving) == ("pool", 4, False, True)
     assert options.refresh_metrics_interval == 0.1
     assert options.metrics_host == "0.0.0.0"
@@ -29,7 +37,7 @@ def test_the_arguments_of_llm_ds_helm_chart_parse() -> None:
 
 def test_the_namespace_falls_back_to_the_environment() -> None:
     options = parse("--pool-name=p")
-    check(options, {"NAMESPACE": "inference"})
+    complete_flags(options, {"NAMESPACE": "inference"})
     assert options.pool_namespace == "inference"
 
 
@@ -37,32 +45,32 @@ def test_the_namespace_falls_back_to_the_environment() -> None:
     ("text", "seconds"), [("50ms", 0.05), ("1m30s", 90.0), ("0", 0.0), ("1.5h", 5400.0), ("250us", 0.00025)]
 )
 def test_durations_are_go_s(text: str, seconds: float) -> None:
-    assert duration(text) == pytest.approx(seconds)
+    assert parse_duration_flag(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "1s2", "1 s", "-1s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="50ms"):
-        duration(text)
+        parse_duration_flag(text)
 
 
 @pytest.mark.parametrize(
     ("text", "count"), [("10Mi", 10 << 20), ("10MiB", 10 << 20), ("4194304", 4194304), ("1k", 1000), ("", None)]
 )
 def test_quantities_are_kubernetes_s(text: str, count: int | None) -> None:
-    assert quantity(text) == count
+    assert parse_byte_quantity(text) == count
 
 
 def test_a_limit_cannot_be_left_empty() -> None:
-    assert size("1Ki") == 1024
+    assert parse_byte_limit("1Ki") == 1024
     with pytest.raises(argparse.ArgumentTypeError, match="10Mi"):
-        size("")
+        parse_byte_limit("")
 
 
 def test_log_levels_and_time_encodings_are_zap_s() -> None:
-    assert (level("debug"), level("3"), level("")) == ("debug", "3", "")
+    assert (parse_log_level_flag("debug"), parse_log_level_flag("3"), parse_log_level_flag("")) == ("debug", "3", "")
     with pytest.raises(argparse.ArgumentTypeError, match="'loud'"):
-        level("loud")
+        parse_log_level_flag("loud")
     assert parse("--zap-time-encoding=RFC3339Nano").zap_time_encoding == "rfc3339nano"
     with pytest.raises(SystemExit):
         parse("--zap-time-encoding=sundial")
@@ -70,13 +78,20 @@ def test_log_levels_and_time_encodings_are_zap_s() -> None:
 
 def test_a_negative_quantity_is_refused() -> None:
     with pytest.raises(argparse.ArgumentTypeError):
-        quantity("-1")
+        parse_byte_quantity("-1")
 
 
 def test_go_spellings_of_booleans() -> None:
-    assert [boolean(text) for text in ("t", "TRUE", "1", "f", "False", "0")] == [True, True, True, False, False, False]
+    assert [parse_bool(text) for text in ("t", "TRUE", "1", "f", "False", "0")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
     with pytest.raises(argparse.ArgumentTypeError):
-        boolean("yes")
+        parse_bool("yes")
 
 
 def test_every_contradiction_is_reported_at_once() -> None:
@@ -86,12 +101,12 @@ def test_every_contradiction_is_reported_at_once() -> None:
         "--ha-enable-leader-election=true", "--metrics-client-ca-file=ca",
     )  # fmt: skip
     with pytest.raises(ConfigError) as caught:
-        check(options, {})
+        complete_flags(options, {})
     assert len(caught.value.problems) == 6
     assert "--kv-cache-usage-percentage-metric: was removed; use engineConfigs" in str(caught.value)
 
 
 def test_too_fast_scraping_is_slowed_down_with_a_warning() -> None:
     options = parse("--refresh-metrics-interval=1ms")
-    assert "50ms is used" in check(options, {})[0]
+    assert "50ms is used" in complete_flags(options, {})[0]
     assert options.refresh_metrics_interval == 0.05

@@ -22,19 +22,24 @@ def options(*words: str) -> argparse.Namespace:
 
 
 def test_ports() -> None:
-    assert sim.ports([8100], None) == [8100]
-    assert sim.ports([8100], 3) == [8100, 8101, 8102]
-    assert sim.ports([0], 3) == [0, 0, 0]
-    assert sim.ports([8100, 9000], 2) == [8100, 9000]
+    assert sim.assign_ports([8100], None) == [8100]
+    assert sim.assign_ports([8100], 3) == [8100, 8101, 8102]
+    assert sim.assign_ports([0], 3) == [0, 0, 0]
+    assert sim.assign_ports([8100, 9000], 2) == [8100, 9000]
     with pytest.raises(ConfigError, match="3 servers, but 2 ports"):
-        sim.ports([8100, 9000], 3)
+        sim.assign_ports([8100, 9000], 3)
     with pytest.raises(ConfigError, match="65536 is no port"):
-        sim.ports([65535], 2)
+        sim.assign_ports([65535], 2)
 
 
 def test_options_reach_the_engine() -> None:
-    config = sim.engine_config(options("--hardware", "fast", "--block-size", "32", "--num-gpu-blocks", "100"))
-    assert (config.hardware.name, config.block_size, config.capacity, config.context) == ("fast", 32, 99, 3168)
+    config = sim.build_engine_config(options("--hardware", "fast", "--block-size", "32", "--num-gpu-blocks", "100"))
+    assert (config.hardware.name, config.block_size, config.usable_blocks, config.context_tokens) == (
+        "fast",
+        32,
+        99,
+        3168,
+    )
 
 
 def test_options_that_cannot_be_are_all_named() -> None:

@@ -5,10 +5,10 @@ import argparse
 import pytest
 import yaml
 
-from epp.cli.up import add_arguments, run, settings_of
+from epp.cli.up import add_arguments, build_settings, run
 from epp.errors import ConfigError
 from epp.gateway.gateway import Gateway
-from epp.gateway.programs import LOOPBACK, UpSettings, discovers, picker
+from epp.gateway.programs import LOOPBACK, GatewaySettings, build_picker_program, configures_discovery
 
 
 def parsed(*words):
@@ -18,8 +18,8 @@ def parsed(*words):
 
 
 def test_words_behind_two_dashes_go_to_the_picker():
-    settings = settings_of(parsed("--endpoint", "10.0.0.1:1", "--", "--v", "4", "--seed=7"))
-    argv = picker(settings, {"picker": 1, "health": 2, "metrics": 3}, ["10.0.0.1:1"], None).argv
+    settings = build_settings(parsed("--endpoint", "10.0.0.1:1", "--", "--v", "4", "--seed=7"))
+    argv = build_picker_program(settings, {"picker": 1, "health": 2, "metrics": 3}, ["10.0.0.1:1"], None).argv
     assert argv[-3:] == ["--v", "4", "--seed=7"]
     assert "--endpoint=10.0.0.1:1" in argv
     assert "--completion=access-log" in argv
@@ -37,7 +37,7 @@ def test_words_behind_two_dashes_go_to_the_picker():
 )
 def test_what_cannot_be_is_said(words, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        settings_of(parsed(*words))
+        build_settings(parsed(*words))
 
 
 def test_the_configuration_can_be_printed_without_starting_anything(capsys):
@@ -47,14 +47,14 @@ def test_the_configuration_can_be_printed_without_starting_anything(capsys):
 
 
 def shape(**settings):
-    planned = Gateway(UpSettings(port=0, metrics_port=0, **settings)).planned()
+    planned = Gateway(GatewaySettings(port=0, metrics_port=0, **settings)).plan_bootstrap()
     return planned["static_resources"]["clusters"][0]["type"]
 
 
 def test_envoy_knows_endpoints_unless_the_picker_discovers_them():
     text = "dataLayer: {discovery: {pluginRef: file-discovery}}"
     assert shape(endpoints=("10.0.0.1:1",)) == "STATIC"
-    assert shape(sim=2) == "STATIC"
+    assert shape(sim_servers=2) == "STATIC"
     assert shape(dns=("name:1",)) == "ORIGINAL_DST"
     assert shape(config_text=text) == "ORIGINAL_DST"
     assert shape(endpoints=("10.0.0.1:1",), config_text="plugins: []") == "STATIC"
@@ -64,7 +64,7 @@ def test_envoy_knows_endpoints_unless_the_picker_discovers_them():
 def test_a_preset_or_broken_configuration_discovers_nothing(tmp_path):
     broken = tmp_path / "config.yaml"
     broken.write_text("a: [")
-    assert not discovers("", "default")
-    assert not discovers(str(broken), "")
-    assert not discovers(str(tmp_path / "missing"), "")
+    assert not configures_discovery("", "default")
+    assert not configures_discovery(str(broken), "")
+    assert not configures_discovery(str(tmp_path / "missing"), "")
     assert LOOPBACK == "127.0.0.1"

@@ -8,8 +8,8 @@ import pytest
 
 from epp.api import (
     INFLIGHT_REQUESTS,
-    PREFIX_BLOCKS,
-    PREFIX_INFO,
+    PREFIX_MATCH_BLOCKS,
+    PREFIX_MATCH_INFO,
     PROMPT,
     UNCACHED_TOKENS,
     AsyncProducer,
@@ -17,71 +17,71 @@ from epp.api import (
     DataSource,
     Discovery,
     Extractor,
-    Fact,
     Parser,
     Plugin,
     Policy,
     PositiveCount,
     Producer,
     ProfileHandler,
+    RequestAttribute,
     Scorer,
 )
-from epp.config.loader import load
-from epp.config.plan import Plan
-from epp.config.registry import Registry
+from epp.config.loader import load_config
+from epp.config.plan import PickerPlan
+from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError
-from scorers.active_request import ActiveRequest
-from scorers.filters.label_selector import LabelSelector
-from scorers.filters.roles import DecodeRole, PrefillRole
-from scorers.kv_cache_utilization import KvCacheUtilization
-from scorers.pickers.max_score import MaxScore
-from scorers.pickers.random import RandomChoice
-from scorers.prefix_cache import PrefixCache
-from scorers.profile_handlers.single_profile import SingleProfile
-from scorers.queue import QueueDepth
-from scorers.token_load import TokenLoad
+from scorers.active_request import ActiveRequestScorer
+from scorers.filters.label_selector import LabelSelectorFilter
+from scorers.filters.roles import DecodeFilter, PrefillFilter
+from scorers.kv_cache_utilization import KvCacheUtilizationScorer
+from scorers.pickers.max_score import MaxScorePicker
+from scorers.pickers.random import RandomPicker
+from scorers.prefix_cache import PrefixCacheScorer
+from scorers.profile_handlers.single_profile import SingleProfileHandler
+from scorers.queue import QueueScorer
+from scorers.token_load import TokenLoadScorer
 
 RAIN = Column("rain", "mm", "something else that nobody produces by default")
-MOOD = Fact("mood", "", "something that nobody produces by default")
+MOOD = RequestAttribute("mood", "", "something that nobody produces by default")
 
 
 class Tokens(Producer, type="token-producer"):
-    gives = (PROMPT,)
+    produces = (PROMPT,)
     model_name: str = ""
 
 
 class Prefixes(Producer, type="approx-prefix-cache-producer"):
-    needs = (PROMPT,)
-    gives = (PREFIX_BLOCKS, PREFIX_INFO)
+    consumes = (PROMPT,)
+    produces = (PREFIX_MATCH_BLOCKS, PREFIX_MATCH_INFO)
     auto_tune: bool = True
     block_size_tokens: PositiveCount = 16
 
 
 class Load(Producer, type="inflight-load-producer"):
-    needs = (PREFIX_BLOCKS, PROMPT, INFLIGHT_REQUESTS)
-    gives = (UNCACHED_TOKENS,)
+    consumes = (PREFIX_MATCH_BLOCKS, PROMPT, INFLIGHT_REQUESTS)
+    produces = (UNCACHED_TOKENS,)
 
 
 class Chicken(Producer, type="chicken"):
-    needs = (MOOD,)
-    gives = (PREFIX_BLOCKS, PREFIX_INFO)
+    consumes = (MOOD,)
+    produces = (PREFIX_MATCH_BLOCKS, PREFIX_MATCH_INFO)
 
 
 class Egg(AsyncProducer, type="egg"):
-    needs = (PREFIX_BLOCKS,)
-    gives = (MOOD,)
+    consumes = (PREFIX_MATCH_BLOCKS,)
+    produces = (MOOD,)
 
 
 class Weather(Producer, type="weather"):
-    gives = (RAIN,)
+    produces = (RAIN,)
 
 
 class Moody(Scorer, type="moody-scorer"):
-    needs = (MOOD,)
+    consumes = (MOOD,)
 
 
 class Novel(Scorer, type="novel-scorer"):
-    alpha = True
+    experimental = True
 
 
 class Handler(ProfileHandler, type="two-profile-handler"):
@@ -93,11 +93,11 @@ class Detector(Policy, type="concurrency-detector"):
 
 
 class OpenAI(Parser, type="openai-parser"):
-    lenient = True
+    ignore_unknown_parameters = True
 
 
 class Passthrough(Parser, type="passthrough-parser"):
-    lenient = True
+    ignore_unknown_parameters = True
 
 
 class Scrape(DataSource, type="metrics-data-source"):
@@ -115,8 +115,30 @@ class File(Discovery, type="file-discovery"):
 
 
 CLASSES: tuple[type[Plugin], ...] = (
-    *(ActiveRequest, KvCacheUtilization, LabelSelector, MaxScore, PrefixCache, QueueDepth, RandomChoice, DecodeRole),
-    *(PrefillRole, SingleProfile, TokenLoad, Tokens, Prefixes, Load, Chicken, Egg, Moody, Novel, Handler, Detector),
+    *(
+        ActiveRequestScorer,
+        KvCacheUtilizationScorer,
+        LabelSelectorFilter,
+        MaxScorePicker,
+        PrefixCacheScorer,
+        QueueScorer,
+        RandomPicker,
+        DecodeFilter,
+    ),
+    *(
+        PrefillFilter,
+        SingleProfileHandler,
+        TokenLoadScorer,
+        Tokens,
+        Prefixes,
+        Load,
+        Chicken,
+        Egg,
+        Moody,
+        Novel,
+        Handler,
+        Detector,
+    ),
     *(OpenAI, Passthrough, Scrape, Core, File, Weather),
 )
 
@@ -124,23 +146,23 @@ HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
 
 
 @pytest.fixture
-def registry() -> Registry:
-    return Registry.of({kind.type: kind for kind in CLASSES})
+def registry() -> PluginRegistry:
+    return PluginRegistry.from_classes({kind.type: kind for kind in CLASSES})
 
 
 @pytest.fixture
-def plan(registry: Registry) -> Callable[[str], Plan]:
+def plan(registry: PluginRegistry) -> Callable[[str], PickerPlan]:
     """Loads a configuration given without its two first lines."""
-    return lambda text: load(HEAD + text, registry)
+    return lambda text: load_config(HEAD + text, registry)
 
 
 @pytest.fixture
-def problems(registry: Registry) -> Callable[[str], list[str]]:
+def problems(registry: PluginRegistry) -> Callable[[str], list[str]]:
     """The problems of a configuration given without its two first lines; none is a failure."""
 
     def found(text: str) -> list[str]:
         with pytest.raises(ConfigError) as caught:
-            load(HEAD + text, registry)
+            load_config(HEAD + text, registry)
         return [str(problem) for problem in caught.value.problems]
 
     return found

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from epp.config import catalogue
-from epp.config.loader import load
-from epp.config.registry import Registry
+from epp.config.loader import load_config
+from epp.config.registry import PluginRegistry
 
 ROOT = Path(__file__).parents[3]
-TYPES = catalogue.built_in(Registry.load())
+TYPES = catalogue.built_in_types(PluginRegistry.load())
 
 
 def test_the_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
-    assert catalogue.main(["--check", "--page", str(ROOT / catalogue.PAGE)]) == 0, capsys.readouterr().err
+    assert catalogue.main(["--check", "--page", str(ROOT / catalogue.PAGE_PATH)]) == 0, capsys.readouterr().err
 
 
 def test_a_stale_page_is_told_and_renewed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,18 +30,18 @@ def test_a_stale_page_is_told_and_renewed(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("type", TYPES)
 def test_every_built_in_plugin_is_described_and_its_example_loads(type: str) -> None:
-    registry = Registry.load()
-    plugin = registry.find(type)
+    registry = PluginRegistry.load()
+    plugin = registry.find_class(type)
     assert plugin.type == type
     assert (plugin.__doc__ or "").strip(), "no docstring"
-    text = catalogue.example(type, plugin)
-    plan = load("apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n" + text, registry)
-    assert type in plan.plugins()
+    text = catalogue.render_example(type, plugin)
+    plan = load_config("apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n" + text, registry)
+    assert type in plan.plugins_by_name()
     assert plan.warnings == []
 
 
 def test_the_summary_names_kind_and_package() -> None:
-    found = {row[0]: row[1:] for row in catalogue.summary(Registry.load())}
+    found = {row[0]: row[1:] for row in catalogue.summarize_types(PluginRegistry.load())}
     assert found["queue-scorer"][:2] == ("scorer", "endpoint-picker")
     assert found["token-producer"][0] == "producer"
     assert all(text for _, _, text in found.values())

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from epp.config.loader import load
-from epp.config.plan import Plan
-from epp.config.registry import Registry
+from epp.config.loader import load_config
+from epp.config.plan import PickerPlan
+from epp.config.registry import PluginRegistry
 
-Load = Callable[[str], Plan]
+Load = Callable[[str], PickerPlan]
 Problems = Callable[[str], list[str]]
 
 
@@ -34,7 +34,7 @@ plugins:
 - {type: approx-prefix-cache-producer, name: mine, parameters: {autoTune: false, blockSizeTokens: 64}}
 """)
     assert names(found.producers) == ["token-producer", "mine"]
-    assert found.plugins()["mine"].block_size_tokens == 64  # type: ignore[attr-defined]
+    assert found.plugins_by_name()["mine"].block_size_tokens == 64  # type: ignore[attr-defined]
 
 
 def test_one_that_nobody_names_is_meant_however_it_is_called(plan: Load) -> None:
@@ -53,15 +53,15 @@ plugins:
 """
 
 
-def test_beside_one_that_is_named_the_default_one_is_made(plan: Load, registry: Registry) -> None:
+def test_beside_one_that_is_named_the_default_one_is_made(plan: Load, registry: PluginRegistry) -> None:
     """llm-d's tiered prefix cache: the scorer of the GPU's tier names nobody."""
     found = plan(TIERED)
     assert names(found.producers) == ["token-producer", "cpu-tier", "approx-prefix-cache-producer"]
-    gpu, cpu = (found.plugins()[name].wants() for name in ("gpu", "cpu"))
+    gpu, cpu = (found.plugins_by_name()[name].wants() for name in ("gpu", "cpu"))
     assert [need.name for need in (*gpu, *cpu)] == [
         "prefix_blocks", "prefix_info", "prefix_blocks/cpu-tier", "prefix_info/cpu-tier",
     ]  # fmt: skip
-    assert names(load(found.describe(), registry).producers) == names(found.producers)
+    assert names(load_config(found.to_yaml(), registry).producers) == names(found.producers)
 
 
 def test_producer_names_are_checked(problems: Problems) -> None:
@@ -128,7 +128,7 @@ schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
     assert [str(warning) for warning in found.warnings] == [
         "plugins[1]: 'token-load-scorer' is declared, but nothing uses it (line 4)"
     ]
-    assert "token-load-scorer" not in found.plugins()
+    assert "token-load-scorer" not in found.plugins_by_name()
 
 
 def test_producers_and_weights_out_of_place_are_tolerated(plan: Load) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from epp.config import presets
-from epp.config.loader import check, load
-from epp.config.plan import Plan
-from epp.config.registry import Registry
+from epp.config.loader import load_config, render_effective_config
+from epp.config.plan import PickerPlan
+from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError
 
-Load = Callable[[str], Plan]
+Load = Callable[[str], PickerPlan]
 Problems = Callable[[str], list[str]]
 
 
@@ -21,8 +21,8 @@ def names(pairs: Any) -> list[str]:
     return [pair[0] for pair in pairs]
 
 
-def test_the_llm_d_preset(registry: Registry) -> None:
-    plan = load(presets.text("llm-d"), registry)
+def test_the_llm_d_preset(registry: PluginRegistry) -> None:
+    plan = load_config(presets.read_preset("llm-d"), registry)
     profile = plan.profiles["default"]
     assert [(name, weight) for name, weight, _ in profile.scorers] == [
         ("queue-scorer", 2),
@@ -30,44 +30,44 @@ def test_the_llm_d_preset(registry: Registry) -> None:
         ("prefix-cache-scorer", 3),
     ]
     assert profile.picker[0] == "max-score-picker"
-    assert plan.handler[0] == "single-profile-handler"
+    assert plan.profile_handler[0] == "single-profile-handler"
     assert names(plan.producers) == ["token-producer", "approx-prefix-cache-producer"]
     assert names(plan.parsers) == ["openai-parser", "passthrough-parser"]
-    assert plan.sources[0].name == "metrics-data-source"
-    assert names(plan.sources[0].extractors) == ["core-metrics-extractor"]
+    assert plan.data_sources[0].name == "metrics-data-source"
+    assert names(plan.data_sources[0].extractors) == ["core-metrics-extractor"]
     assert plan.warnings == []
 
 
-def test_our_preset(registry: Registry) -> None:
-    plan = load(presets.text(), registry)
+def test_our_preset(registry: PluginRegistry) -> None:
+    plan = load_config(presets.read_preset(), registry)
     assert names(plan.producers) == ["token-producer", "approx-prefix-cache-producer", "inflight-load-producer"]
     assert plan.warnings == []
 
 
-@pytest.mark.parametrize("preset", presets.names())
-def test_a_described_plan_loads_to_itself(registry: Registry, preset: str) -> None:
-    plan = load(presets.text(preset), registry)
-    again = load(plan.describe(), registry)
-    assert again.describe() == plan.describe()
+@pytest.mark.parametrize("preset", presets.preset_names())
+def test_a_described_plan_loads_to_itself(registry: PluginRegistry, preset: str) -> None:
+    plan = load_config(presets.read_preset(preset), registry)
+    again = load_config(plan.to_yaml(), registry)
+    assert again.to_yaml() == plan.to_yaml()
     assert names(again.producers) == names(plan.producers)
     assert again.warnings == []
 
 
 def test_an_unknown_preset() -> None:
     with pytest.raises(ConfigError, match=r"no preset named 'best'; there are: default, llm-d"):
-        presets.text("best")
+        presets.read_preset("best")
 
 
-def test_the_legacy_api_version_is_warned_of(registry: Registry) -> None:
-    plan = load("apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n", registry)
+def test_the_legacy_api_version_is_warned_of(registry: PluginRegistry) -> None:
+    plan = load_config("apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n", registry)
     assert [str(warning) for warning in plan.warnings] == [
         "apiVersion: deprecated: use llm-d.ai/v1alpha1 (line 1)",
     ]
 
 
-def test_version_and_kind_are_checked(registry: Registry) -> None:
+def test_version_and_kind_are_checked(registry: PluginRegistry) -> None:
     with pytest.raises(ConfigError) as caught:
-        load("apiVersion: v1\n", registry, source="picker.yaml")
+        load_config("apiVersion: v1\n", registry, source="picker.yaml")
     assert str(caught.value) == (
         "picker.yaml: 2 problems in the configuration\n"
         "  apiVersion: expected llm-d.ai/v1alpha1, got v1 (line 1)\n"
@@ -102,7 +102,7 @@ schedulingProfile: []
 """
 
 
-def test_every_problem_at_once(registry: Registry, problems: Problems) -> None:
+def test_every_problem_at_once(registry: PluginRegistry, problems: Problems) -> None:
     everything = ", ".join(registry)
     found = problems(MISTAKES)
     assert found == [
@@ -127,7 +127,7 @@ def test_every_problem_at_once(registry: Registry, problems: Problems) -> None:
 
 
 def test_names_default_to_types_and_are_unique(plan: Load, problems: Problems) -> None:
-    assert next(iter(plan("plugins: [{type: queue-scorer}]").plugins())) == "queue-scorer"
+    assert next(iter(plan("plugins: [{type: queue-scorer}]").plugins_by_name())) == "queue-scorer"
     assert problems("plugins: [{type: queue-scorer}, {type: queue-scorer}]") == [
         "plugins[1].name: the name 'queue-scorer' is taken by plugins[0] (line 3)"
     ]
@@ -256,13 +256,13 @@ def test_lenient_plugins_ignore_what_they_do_not_know(plan: Load) -> None:
     ]
 
 
-def test_experimental_plugins_need_the_flag(registry: Registry, problems: Problems) -> None:
+def test_experimental_plugins_need_the_flag(registry: PluginRegistry, problems: Problems) -> None:
     assert problems("plugins: [{type: novel-scorer}]") == [
         "plugins[0].type: 'novel-scorer' is experimental; --allow-experimental-plugins permits it (line 3)"
     ]
     head = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
-    plan = load(head + "plugins: [{type: novel-scorer}]", registry, allow_experimental=True)
-    assert "novel-scorer" in plan.plugins()
+    plan = load_config(head + "plugins: [{type: novel-scorer}]", registry, allow_experimental=True)
+    assert "novel-scorer" in plan.plugins_by_name()
 
 
 def test_null_means_the_default(plan: Load) -> None:
@@ -280,8 +280,8 @@ def test_a_default_that_is_named_like_another_kind(problems: Problems) -> None:
     ]
 
 
-def test_check_prints_warnings_and_plan(registry: Registry) -> None:
+def test_check_prints_warnings_and_plan(registry: PluginRegistry) -> None:
     head = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
-    text = check(head + "plugins: [{type: queue-scorer, parameters: {x: 1}}]", registry)
+    text = render_effective_config(head + "plugins: [{type: queue-scorer, parameters: {x: 1}}]", registry)
     assert text.startswith("# warning: plugins[0].parameters.x: ignored")
-    assert load(text, registry).describe() in text
+    assert load_config(text, registry).to_yaml() in text

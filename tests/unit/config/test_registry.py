@@ -6,20 +6,20 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from epp.config.llmd_types import LLM_D_TYPES
-from epp.config.registry import GROUP, Registry, UnknownType
+from epp.config.llmd_types import LLMD_PLUGIN_TYPES
+from epp.config.registry import ENTRY_POINT_GROUP, PluginRegistry, UnknownPluginType
 from epp.errors import ConfigError, EppError
-from scorers.queue import QueueDepth
+from scorers.queue import QueueScorer
 
 
 def point(name: str, value: str) -> EntryPoint:
-    return EntryPoint(name, value, GROUP)
+    return EntryPoint(name, value, ENTRY_POINT_GROUP)
 
 
 def test_classes_are_imported_when_first_named() -> None:
-    registry = Registry.load([point("queue-scorer", "scorers.queue:QueueDepth"), point("gone", "no.such:Thing")])
+    registry = PluginRegistry.load([point("queue-scorer", "scorers.queue:QueueScorer"), point("gone", "no.such:Thing")])
     assert list(registry) == ["gone", "queue-scorer"]
-    assert registry.find("queue-scorer") is QueueDepth
+    assert registry.find_class("queue-scorer") is QueueScorer
     assert "gone" in registry
 
 
@@ -34,25 +34,25 @@ def test_classes_are_imported_when_first_named() -> None:
 )
 def test_a_broken_package_is_named(value: str, message: str) -> None:
     with pytest.raises(EppError, match=message):
-        Registry.load([point("mine", value)]).find("mine")
+        PluginRegistry.load([point("mine", value)]).find_class("mine")
 
 
 def test_a_type_registered_twice() -> None:
     with pytest.raises(ConfigError, match=r"plugin type 'a' is registered twice: by an unknown package \(x:A\)"):
-        Registry.load([point("a", "x:A"), point("a", "y:A")])
+        PluginRegistry.load([point("a", "x:A"), point("a", "y:A")])
 
 
 def test_unknown_types() -> None:
-    registry = Registry.of({"queue-scorer": QueueDepth})
-    with pytest.raises(UnknownType, match=r"unknown plugin type 'que-scorer'; did you mean queue-scorer\?"):
-        registry.find("que-scorer")
-    with pytest.raises(UnknownType, match="unknown plugin type 'x'; available: queue-scorer"):
-        registry.find("x")
-    with pytest.raises(UnknownType, match="llm-d's plugin 'no-hit-lru-scorer' is not available yet"):
-        registry.find("no-hit-lru-scorer")
+    registry = PluginRegistry.from_classes({"queue-scorer": QueueScorer})
+    with pytest.raises(UnknownPluginType, match=r"unknown plugin type 'que-scorer'; did you mean queue-scorer\?"):
+        registry.find_class("que-scorer")
+    with pytest.raises(UnknownPluginType, match="unknown plugin type 'x'; available: queue-scorer"):
+        registry.find_class("x")
+    with pytest.raises(UnknownPluginType, match="llm-d's plugin 'no-hit-lru-scorer' is not available yet"):
+        registry.find_class("no-hit-lru-scorer")
 
 
 def test_every_type_of_llm_d_that_we_register_has_its_name() -> None:
     """A typo in an entry point's name would turn an llm-d type into one of our own."""
-    ours = {type for type in Registry.load() if type not in LLM_D_TYPES}
+    ours = {type for type in PluginRegistry.load() if type not in LLMD_PLUGIN_TYPES}
     assert ours == set()

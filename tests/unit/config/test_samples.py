@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from epp.config import presets
-from epp.config.loader import check, load
-from epp.config.plan import Plan
-from epp.config.registry import Registry
+from epp.config.loader import load_config, render_effective_config
+from epp.config.plan import PickerPlan
+from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError
 
 SAMPLES = Path(__file__).parent / "samples"
-REGISTRY = Registry.load()
+REGISTRY = PluginRegistry.load()
 
 
-def loaded(name: str) -> Plan:
-    return load((SAMPLES / name).read_text(), REGISTRY, source=name)
+def loaded(name: str) -> PickerPlan:
+    return load_config((SAMPLES / name).read_text(), REGISTRY, source=name)
 
 
 def refused(name: str) -> list[str]:
@@ -31,7 +31,7 @@ def test_file_discovery() -> None:
     assert plan.discovery is not None
     assert plan.discovery[0] == "file-discovery"
     assert [(name, weight) for name, weight, _ in plan.profiles["default"].scorers] == [("queue", 1)]
-    assert [source.name for source in plan.sources] == ["metrics-data-source"]
+    assert [source.name for source in plan.data_sources] == ["metrics-data-source"]
     assert [str(warning) for warning in plan.warnings] == [
         "plugins[3].parameters.scorer: ignored: unknown field; there are none here (line 18)",
         "plugins[3].parameters.picker: ignored: unknown field; there are none here (line 19)",
@@ -66,12 +66,12 @@ def test_what_is_not_built_yet_is_said_so_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("name", ["file_discovery.yaml", "decode_only.yaml"])
 def test_the_effective_plan_loads_to_itself(name: str) -> None:
-    described = loaded(name).describe()
-    again = load(described, REGISTRY)
-    assert again.describe() == described
+    described = loaded(name).to_yaml()
+    again = load_config(described, REGISTRY)
+    assert again.to_yaml() == described
     assert again.warnings == []
 
 
-@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("name", presets.preset_names())
 def test_presets_load_without_a_word(name: str) -> None:
-    assert not check(presets.text(name), REGISTRY).startswith("#")
+    assert not render_effective_config(presets.read_preset(name), REGISTRY).startswith("#")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from epp.config.plan import Plan
+from epp.config.plan import PickerPlan
 
-Load = Callable[[str], Plan]
+Load = Callable[[str], PickerPlan]
 Problems = Callable[[str], list[str]]
 
 
@@ -91,14 +91,14 @@ requestHandler: {parsers: [{pluginRef: passthrough-parser}, {pluginRef: mine}, {
 def test_the_data_layer(plan: Load) -> None:
     """A declared metrics-data-source is the default one; another name stands beside it."""
     tuned = plan("plugins: [{type: metrics-data-source, parameters: {scheme: https}}]")
-    assert [(item.name, item.source.scheme) for item in tuned.sources] == [("metrics-data-source", "https")]  # type: ignore[attr-defined]
+    assert [(item.name, item.source.scheme) for item in tuned.data_sources] == [("metrics-data-source", "https")]  # type: ignore[attr-defined]
     both = plan("""
 plugins: [{type: metrics-data-source, name: other}, {type: core-metrics-extractor}]
 dataLayer: {sources: [{pluginRef: other, extractors: [{pluginRef: core-metrics-extractor}]}]}
 """)
-    assert [item.name for item in both.sources] == ["other", "metrics-data-source"]
+    assert [item.name for item in both.data_sources] == ["other", "metrics-data-source"]
     none = plan("plugins: [{type: queue-scorer}]\ndataLayer: {injectDefaults: false}")
-    assert none.sources == []
+    assert none.data_sources == []
     assert [str(warning) for warning in none.warnings] == [
         "plugins[0]: 'queue-scorer' needs scraped metrics, and there is no data source (line 3)"
     ]

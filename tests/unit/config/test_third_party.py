@@ -16,20 +16,31 @@ PACKAGE = Path(__file__).parents[2] / "data" / "plugin_package"
 SCRIPT = """
 import sys
 from random import Random
-from epp.config.loader import load
-from epp.config.registry import Registry
-from epp.scheduling.profile_run import run
-from epp.testing import check_scorer, endpoints, request
+from epp.config.loader import load_config
+from epp.config.registry import PluginRegistry
+from epp.scheduling.profile_run import run_profile
+from epp.testing import build_endpoints, build_request, check_scorer
 
-registry = Registry.load()
+registry = PluginRegistry.load()
 assert "short_prompts.scorer" not in sys.modules, "imported before it was named"
-plan = load(sys.stdin.read(), registry)
+plan = load_config(sys.stdin.read(), registry)
 profile = plan.profiles["default"]
-faults = []
-verdict = run(profile, request(text="hi"), endpoints(running=[3, 0, 1]), Random(1), lambda *fault: faults.append(fault))
+errors = []
+endpoints = build_endpoints(running=[3, 0, 1])
+result = run_profile(profile, build_request(text="hi"), endpoints, Random(1), lambda *error: errors.append(error))
 check_scorer(profile.scorers[0][2])
-print(verdict.endpoints.at(int(verdict.order[0])).name, verdict.totals.tolist(), faults)
-print(registry.origin("short-prompt-scorer"), profile.scorers[0][2].short_bytes)
+print(result.endpoints.endpoint_at(int(result.order[0])).name, result.totals.tolist(), errors)
+print(registry.package_of("short-prompt-scorer"), profile.scorers[0][2].short_bytes)
+"""
+
+MISSPELT_SCRIPT = """
+import sys
+from epp.config.loader import load_config
+from epp.config.registry import PluginRegistry
+try:
+    load_config(sys.stdin.read(), PluginRegistry.load())
+except Exception as error:
+    print(error)
 """
 
 CONFIG = """
@@ -82,10 +93,7 @@ def test_a_scorer_of_another_package_runs(site: Path) -> None:
 
 
 def test_a_misspelt_reference_to_it_is_explained(site: Path) -> None:
-    script = "import sys\nfrom epp.config.loader import load\nfrom epp.config.registry import Registry\n" + (
-        "try:\n    load(sys.stdin.read(), Registry.load())\nexcept Exception as error:\n    print(error)\n"
-    )
-    done = python(site, script, CONFIG.replace("short-prompt-scorer", "short-promt-scorer"))
+    done = python(site, MISSPELT_SCRIPT, CONFIG.replace("short-prompt-scorer", "short-promt-scorer"))
     assert "unknown plugin type 'short-promt-scorer'; did you mean short-prompt-scorer? (line 5)" in done.stdout
 
 
@@ -94,7 +102,7 @@ def test_two_packages_of_one_plugin_type_are_refused(site: Path) -> None:
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: copycat\nVersion: 1.0\n")
     (other / "entry_points.txt").write_text("[epp.plugins]\nshort-prompt-scorer = copycat:Scorer\n")
-    done = python(site, "from epp.config.registry import Registry\nRegistry.load()", "")
+    done = python(site, "from epp.config.registry import PluginRegistry\nPluginRegistry.load()", "")
     assert done.returncode == 1
     assert "plugin type 'short-prompt-scorer' is registered twice: by" in done.stderr
     assert "short-prompts (short_prompts.scorer:ShortPrompt)" in done.stderr

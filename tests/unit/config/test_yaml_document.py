@@ -6,13 +6,13 @@ import math
 
 import pytest
 
-from epp.config.yaml_document import Document, read
+from epp.config.yaml_document import YamlDocument, read_yaml
 from epp.errors import Problem
 
 
-def good(text: str) -> Document:
+def good(text: str) -> YamlDocument:
     problems: list[Problem] = []
-    document = read(text, problems)
+    document = read_yaml(text, problems)
     assert document is not None
     assert problems == []
     return document
@@ -20,7 +20,7 @@ def good(text: str) -> Document:
 
 def bad(text: str) -> list[str]:
     problems: list[Problem] = []
-    read(text, problems)
+    read_yaml(text, problems)
     return [str(problem) for problem in problems]
 
 
@@ -39,10 +39,10 @@ def test_json_is_yaml() -> None:
 
 def test_every_path_has_a_line() -> None:
     document = good("a:\n  b:\n  - c: 1\n  - d: 2\n")
-    assert document.line("a.b[1].d") == 4
-    assert document.line("a.b[1].missing[3].x") == 4
-    assert document.line("a.b[0]") == 3
-    assert document.line("elsewhere") is None
+    assert document.line_of("a.b[1].d") == 4
+    assert document.line_of("a.b[1].missing[3].x") == 4
+    assert document.line_of("a.b[0]") == 3
+    assert document.line_of("elsewhere") is None
 
 
 def test_anchors_and_merges() -> None:

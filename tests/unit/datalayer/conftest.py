@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from epp.api import WAITING, Endpoint
+from epp.api import WAITING_REQUESTS, Endpoint
 from epp.clock import SystemClock
 from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
 from epp.datalayer.scrape.scraper import Scraper
-from epp.datastore.endpoint_store import Table
+from epp.datastore.endpoint_store import EndpointStore
 from epp.tasks import Tasks
 
 Handler = Callable[["ModelServer", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -104,7 +104,7 @@ class Harness:
 
     def __init__(self, **options: float) -> None:
         self.clock = SystemClock()
-        self.table = Table(self.clock, staleness=options.pop("staleness", 60.0))
+        self.table = EndpointStore(self.clock, staleness=options.pop("staleness", 60.0))
         self.tasks = Tasks("test")
         self.faults: list[str] = []
         self.servers: list[ModelServer] = []
@@ -142,9 +142,9 @@ class Harness:
             await self._news.wait_for(condition)
 
     def add(self, port: int, name: str = "a", **labels: str) -> int:
-        return self.table.put(Endpoint(name=name, address="127.0.0.1", port=port, labels=labels))
+        return self.table.upsert(Endpoint(name=name, address="127.0.0.1", port=port, labels=labels))
 
-    def value(self, slot: int, column=WAITING) -> float:
+    def value(self, slot: int, column=WAITING_REQUESTS) -> float:
         return float(self.table.snapshot().columns[column][slot])
 
     async def serve(self, handler: Handler, tls: ssl.SSLContext | None = None) -> ModelServer:

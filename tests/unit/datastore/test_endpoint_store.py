@@ -1,187 +1,208 @@
+"""Membership, scraped values, staleness and snapshots of the endpoint store."""
+
 import numpy as np
 import pytest
 
-from epp.api import KV_USAGE, MAX_LORA, NO_ADAPTERS, WAITING, Adapters, Column
+from epp.api import KV_CACHE_USAGE, MAX_LORAS, NO_LORA_ADAPTERS, WAITING_REQUESTS, Column, LoraAdapters
 from epp.clock import ManualClock
-from epp.datastore.endpoint_store import Table
+from epp.datastore.endpoint_store import EndpointStore
+from tests.unit.datastore.conftest import BuildEndpoint
 
 
 @pytest.fixture
-def table(clock: ManualClock) -> Table:
-    return Table(clock, staleness=2.0)
+def store(clock: ManualClock) -> EndpointStore:
+    return EndpointStore(clock, staleness=2.0)
 
 
-def waiting(table: Table) -> list[float | None]:
-    """The queue of every member, None where unknown."""
-    snapshot = table.snapshot()
-    return [None if np.isnan(value) else float(value) for value in snapshot.columns[WAITING][snapshot.live]]
+def waiting_column(store: EndpointStore) -> list[float | None]:
+    """WAITING_REQUESTS of every endpoint by slot, None where it is NaN."""
+    snapshot = store.snapshot()
+    return [
+        None if np.isnan(value) else float(value) for value in snapshot.columns[WAITING_REQUESTS][snapshot.live_slots]
+    ]
 
 
-def names(table: Table) -> list[str]:
-    snapshot = table.snapshot()
-    return [snapshot.endpoints[slot].name for slot in snapshot.live]
+def endpoint_names(store: EndpointStore) -> list[str]:
+    snapshot = store.snapshot()
+    return [snapshot.endpoints[slot].name for slot in snapshot.live_slots]
 
 
-def test_members_come_and_go(table, pod):
-    table.sync([pod("a"), pod("b"), pod("c")])
-    table.sync([pod("c"), pod("d"), pod("a")])
-    assert names(table) == ["a", "d", "c"]
-    assert len(table) == 3
-    table.remove("nobody")
-    table.sync([])
-    assert names(table) == []
+def test_replace_all_adds_and_removes_endpoints(store: EndpointStore, pod: BuildEndpoint) -> None:
+    store.replace_all([pod("a"), pod("b"), pod("c")])
+    store.replace_all([pod("c"), pod("d"), pod("a")])
+    assert endpoint_names(store) == ["a", "d", "c"]
+    assert len(store) == 3
+    store.remove("unknown")
+    store.replace_all([])
+    assert endpoint_names(store) == []
 
 
-def test_an_endpoint_is_unknown_until_scraped(table, pod, clock):
-    a, b = table.put(pod("a")), table.put(pod("b"))
-    assert waiting(table) == [None, None]
-    table.scraped(b, 0, clock.now(), {WAITING: 4.0, KV_USAGE: 0.5}, None)
-    assert waiting(table) == [None, 4]
-    assert (table.scraped_at(a), table.scraped_at(b)) == (-np.inf, clock.now())
+def test_values_are_nan_until_the_first_scrape(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+    a, b = store.upsert(pod("a")), store.upsert(pod("b"))
+    assert waiting_column(store) == [None, None]
+    store.record_scrape(b, 0, clock.now(), {WAITING_REQUESTS: 4.0, KV_CACHE_USAGE: 0.5}, None)
+    assert waiting_column(store) == [None, 4]
+    assert (store.last_scraped_at(a), store.last_scraped_at(b)) == (-np.inf, clock.now())
 
 
-def test_a_series_that_vanished_is_unknown_again(table, pod, clock):
-    slot = table.put(pod("a"))
-    table.scraped(slot, 0, clock.now(), {WAITING: 4.0}, None)
-    table.scraped(slot, 0, clock.now(), {KV_USAGE: 0.1}, None)
-    assert waiting(table) == [None]
+def test_a_column_missing_from_a_scrape_becomes_nan(
+    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+) -> None:
+    slot = store.upsert(pod("a"))
+    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 4.0}, None)
+    store.record_scrape(slot, 0, clock.now(), {KV_CACHE_USAGE: 0.1}, None)
+    assert waiting_column(store) == [None]
 
 
-def test_values_age_without_a_write(table, pod, clock):
-    a, b = table.put(pod("a")), table.put(pod("b"))
-    table.scraped(a, 0, clock.now(), {WAITING: 1.0}, Adapters(running=frozenset({"l1"})))
+def test_stale_values_become_nan_without_a_write(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+    a, b = store.upsert(pod("a")), store.upsert(pod("b"))
+    store.record_scrape(a, 0, clock.now(), {WAITING_REQUESTS: 1.0}, LoraAdapters(running=frozenset({"l1"})))
     clock.advance(1.0)
-    table.scraped(b, 0, clock.now(), {WAITING: 2.0}, None)
-    assert waiting(table) == [1, 2]
+    store.record_scrape(b, 0, clock.now(), {WAITING_REQUESTS: 2.0}, None)
+    assert waiting_column(store) == [1, 2]
     clock.advance(1.0)
-    assert waiting(table) == [None, 2]
-    assert table.snapshot().adapters[a] == NO_ADAPTERS
+    assert waiting_column(store) == [None, 2]
+    assert store.snapshot().adapters[a] == NO_LORA_ADAPTERS
     clock.advance(1.0)
-    assert waiting(table) == [None, None]
-    table.scraped(a, 0, clock.now(), {WAITING: 7.0}, None)
-    assert waiting(table) == [7, None]
+    assert waiting_column(store) == [None, None]
+    store.record_scrape(a, 0, clock.now(), {WAITING_REQUESTS: 7.0}, None)
+    assert waiting_column(store) == [7, None]
 
 
-def test_age_counts_from_the_start_of_the_scrape(table, pod, clock):
-    slot = table.put(pod("a"))
+def test_staleness_counts_from_the_start_of_the_scrape(
+    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+) -> None:
+    slot = store.upsert(pod("a"))
     started = clock.now()
     clock.advance(1.5)
-    table.scraped(slot, 0, started, {WAITING: 1.0}, None)
+    store.record_scrape(slot, 0, started, {WAITING_REQUESTS: 1.0}, None)
     clock.advance(0.5)
-    assert waiting(table) == [None]
+    assert waiting_column(store) == [None]
 
 
-def test_an_older_scrape_does_not_overwrite_a_newer_one(table, pod, clock):
-    slot = table.put(pod("a"))
-    table.scraped(slot, 0, clock.now(), {WAITING: 1.0}, None)
-    table.scraped(slot, 0, clock.now() - 0.1, {WAITING: 9.0}, None)
-    assert waiting(table) == [1]
+def test_an_older_scrape_does_not_overwrite_a_newer_one(
+    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+) -> None:
+    slot = store.upsert(pod("a"))
+    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
+    store.record_scrape(slot, 0, clock.now() - 0.1, {WAITING_REQUESTS: 9.0}, None)
+    assert waiting_column(store) == [1]
 
 
-def test_a_reused_slot_knows_nothing_of_its_last_owner(table, pod, clock):
-    slot, generation = table.put(pod("a")), 0
-    table.scraped(slot, generation, clock.now(), {WAITING: 1.0, MAX_LORA: 2.0}, Adapters(running=frozenset({"l1"})))
-    table.failed(slot, generation)
-    table.remove("a")
-    assert table.put(pod("b")) == slot
-    table.scraped(slot, generation, clock.now(), {WAITING: 9.0}, None)  # begun for a
-    table.failed(slot, generation)
-    assert waiting(table) == [None]
-    assert table.failures(slot) == 0
-    assert table.scraped_at(slot) == -np.inf
-    assert table.snapshot().adapters[slot] == NO_ADAPTERS
-    table.scraped(slot, table.generation(slot), clock.now(), {WAITING: 3.0}, None)
-    assert waiting(table) == [3]
+def test_a_reused_slot_keeps_nothing_of_the_endpoint_before(
+    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+) -> None:
+    slot, generation = store.upsert(pod("a")), 0
+    store.record_scrape(
+        slot, generation, clock.now(), {WAITING_REQUESTS: 1.0, MAX_LORAS: 2.0}, LoraAdapters(running=frozenset({"l1"}))
+    )
+    store.record_failure(slot, generation)
+    store.remove("a")
+    assert store.upsert(pod("b")) == slot
+    store.record_scrape(slot, generation, clock.now(), {WAITING_REQUESTS: 9.0}, None)  # begun for a
+    store.record_failure(slot, generation)
+    assert waiting_column(store) == [None]
+    assert store.failure_count(slot) == 0
+    assert store.last_scraped_at(slot) == -np.inf
+    assert store.snapshot().adapters[slot] == NO_LORA_ADAPTERS
+    store.record_scrape(slot, store.generation_of(slot), clock.now(), {WAITING_REQUESTS: 3.0}, None)
+    assert waiting_column(store) == [3]
 
 
-def test_the_same_name_at_another_address_is_another_server(table, pod, clock):
+def test_the_same_name_at_another_address_replaces_the_endpoint(
+    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+) -> None:
     removed: list[int] = []
-    table.on_removed(removed.append)
-    slot = table.put(pod("a", address="10.0.0.1"))
-    table.scraped(slot, 0, clock.now(), {WAITING: 1.0}, None)
-    table.sync([pod("a", address="10.0.0.9")])
+    store.on_removed(removed.append)
+    slot = store.upsert(pod("a", address="10.0.0.1"))
+    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
+    store.replace_all([pod("a", address="10.0.0.9")])
     assert removed == [slot]
-    assert waiting(table) == [None]
-    assert table.slot_of_target("10.0.0.1:8000") is None
-    assert table.slot_of_target("10.0.0.9:8000") == slot
+    assert waiting_column(store) == [None]
+    assert store.find_slot("10.0.0.1:8000") is None
+    assert store.find_slot("10.0.0.9:8000") == slot
 
 
-def test_changed_labels_keep_the_values(table, pod, clock):
-    slot = table.put(pod("a", role="decode"))
-    table.scraped(slot, 0, clock.now(), {WAITING: 1.0}, None)
-    table.sync([pod("a", role="prefill")])
-    assert waiting(table) == [1]
-    assert table.snapshot().endpoints[slot].labels == {"role": "prefill"}
+def test_changed_labels_keep_the_values(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+    slot = store.upsert(pod("a", role="decode"))
+    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
+    store.replace_all([pod("a", role="prefill")])
+    assert waiting_column(store) == [1]
+    assert store.snapshot().endpoints[slot].labels == {"role": "prefill"}
 
 
-def test_listeners_hear_of_changes_and_only_of_changes(table, pod, clock):
-    heard: list[tuple[str, int]] = []
-    table.on_put(lambda slot: heard.append(("put", slot)))
-    table.on_removed(lambda slot: heard.append(("removed", slot)))
-    table.on_scraped(lambda slot, started: heard.append((f"scraped at {started:g}", slot)))
-    table.sync([pod("a"), pod("b")])
-    table.sync([pod("b")])
-    table.sync([pod("b")])
-    table.scraped(1, 0, clock.now(), {}, None)
-    table.scraped(0, 0, clock.now(), {}, None)  # a has left
-    assert heard == [("put", 0), ("put", 1), ("removed", 0), ("scraped at 1000", 1)]
+def test_listeners_are_called_for_changes_only(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+    events: list[tuple[str, int]] = []
+    store.on_upsert(lambda slot: events.append(("upsert", slot)))
+    store.on_removed(lambda slot: events.append(("removed", slot)))
+    store.on_scraped(lambda slot, started: events.append((f"scraped at {started:g}", slot)))
+    store.replace_all([pod("a"), pod("b")])
+    store.replace_all([pod("b")])
+    store.replace_all([pod("b")])
+    store.record_scrape(1, 0, clock.now(), {}, None)
+    store.record_scrape(0, 0, clock.now(), {}, None)  # a has left
+    assert events == [("upsert", 0), ("upsert", 1), ("removed", 0), ("scraped at 1000", 1)]
 
 
-def test_a_snapshot_is_kept_while_nothing_changes_and_never_changes_itself(table, pod, clock):
-    slot = table.put(pod("a"))
-    table.scraped(slot, 0, clock.now(), {WAITING: 1.0}, None)
-    before = table.snapshot()
-    assert table.snapshot() is before
-    table.scraped(slot, 0, clock.now(), {WAITING: 2.0}, None)
-    after = table.snapshot()
-    assert (before.columns[WAITING][slot], after.columns[WAITING][slot]) == (1, 2)
+def test_snapshots_are_immutable_and_reused_while_nothing_changes(
+    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+) -> None:
+    slot = store.upsert(pod("a"))
+    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
+    before = store.snapshot()
+    assert store.snapshot() is before
+    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 2.0}, None)
+    after = store.snapshot()
+    assert (before.columns[WAITING_REQUESTS][slot], after.columns[WAITING_REQUESTS][slot]) == (1, 2)
     assert after.endpoints is before.endpoints
     with pytest.raises(ValueError, match="read-only"):
-        after.columns[WAITING][slot] = 3
+        after.columns[WAITING_REQUESTS][slot] = 3
     with pytest.raises(ValueError, match="read-only"):
-        after.live[0] = 3
+        after.live_slots[0] = 3
 
 
-def test_the_table_grows_in_both_directions(table, pod, clock):
-    speed = Column("speed", "tokens/s", "somebody's own metric")
-    first = table.put(pod("a"))
-    table.scraped(first, 0, clock.now(), {WAITING: 1.0}, None)
-    table.sync([pod("a"), *(pod(f"n{i}", address=f"10.1.{i // 200}.{i % 200}") for i in range(300))])
-    table.scraped(200, 0, clock.now(), {WAITING: 2.0, speed: 3.0}, None)
-    snapshot = table.snapshot()
-    assert len(snapshot.live) == len(snapshot.adapters) == 301
-    assert (snapshot.columns[WAITING][first], snapshot.columns[WAITING][200]) == (1, 2)
+def test_the_store_grows_by_slots_and_by_columns(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+    speed = Column("speed", "tokens/s", "a custom metric")
+    first = store.upsert(pod("a"))
+    store.record_scrape(first, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
+    store.replace_all([pod("a"), *(pod(f"n{i}", address=f"10.1.{i // 200}.{i % 200}") for i in range(300))])
+    store.record_scrape(200, 0, clock.now(), {WAITING_REQUESTS: 2.0, speed: 3.0}, None)
+    snapshot = store.snapshot()
+    assert len(snapshot.live_slots) == len(snapshot.adapters) == 301
+    assert (snapshot.columns[WAITING_REQUESTS][first], snapshot.columns[WAITING_REQUESTS][200]) == (1, 2)
     assert snapshot.columns[speed][200] == 3
     assert np.isnan(snapshot.columns[speed][first])
 
 
-def test_spread_over_fresh_endpoints(table, pod, clock):
-    a, b, c = (table.put(pod(name)) for name in "abc")
-    assert table.spread(WAITING).endpoints == 0
-    table.scraped(a, 0, clock.now() - 1, {WAITING: 100.0}, None)
-    table.scraped(b, 0, clock.now(), {WAITING: 2.0}, None)
-    table.scraped(c, 0, clock.now(), {WAITING: 6.0}, None)
-    assert table.spread(WAITING, max_age=0.5) == (2, 4.0, 2.0)
-    assert table.spread(WAITING).mean == 36.0
-    assert table.spread(KV_USAGE).endpoints == 0
-    assert table.spread(Column("x", "", "")).endpoints == 0
+def test_summarize_column_uses_fresh_endpoints_only(
+    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+) -> None:
+    a, b, c = (store.upsert(pod(name)) for name in "abc")
+    assert store.summarize_column(WAITING_REQUESTS).endpoints == 0
+    store.record_scrape(a, 0, clock.now() - 1, {WAITING_REQUESTS: 100.0}, None)
+    store.record_scrape(b, 0, clock.now(), {WAITING_REQUESTS: 2.0}, None)
+    store.record_scrape(c, 0, clock.now(), {WAITING_REQUESTS: 6.0}, None)
+    assert store.summarize_column(WAITING_REQUESTS, max_age=0.5) == (2, 4.0, 2.0)
+    assert store.summarize_column(WAITING_REQUESTS).mean == 36.0
+    assert store.summarize_column(KV_CACHE_USAGE).endpoints == 0
+    assert store.summarize_column(Column("x", "", "")).endpoints == 0
 
 
-def test_consecutive_failures_are_counted(table, pod, clock):
-    slot = table.put(pod("a"))
-    table.failed(slot, 0)
-    table.failed(slot, 0)
-    assert table.failures(slot) == 2
-    table.scraped(slot, 0, clock.now(), {}, None)
-    assert table.failures(slot) == 0
+def test_consecutive_failures_are_counted(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+    slot = store.upsert(pod("a"))
+    store.record_failure(slot, 0)
+    store.record_failure(slot, 0)
+    assert store.failure_count(slot) == 2
+    store.record_scrape(slot, 0, clock.now(), {}, None)
+    assert store.failure_count(slot) == 0
 
 
-def test_lookups_follow_the_membership(table, pod):
-    table.put(pod("a", address="10.0.0.1"))
-    assert table.slots_of_hint("10.0.0.1") == (0,)
-    table.put(pod("b", address="10.0.0.1", port=8001))
-    assert table.slots_of_hint("10.0.0.1") == (0, 1)
-    table.remove("a")
-    assert table.slots_of_hint("10.0.0.1") == (1,)
-    assert [endpoint.name for endpoint in table.endpoints()] == ["b"]
-    assert (table.endpoint(0), table.endpoint(99)) == (None, None)
+def test_address_lookups_follow_upserts_and_removals(store: EndpointStore, pod: BuildEndpoint) -> None:
+    store.upsert(pod("a", address="10.0.0.1"))
+    assert store.find_subset_slots("10.0.0.1") == (0,)
+    store.upsert(pod("b", address="10.0.0.1", port=8001))
+    assert store.find_subset_slots("10.0.0.1") == (0, 1)
+    store.remove("a")
+    assert store.find_subset_slots("10.0.0.1") == (1,)
+    assert [endpoint.name for endpoint in store.list_endpoints()] == ["b"]
+    assert (store.get_endpoint(0), store.get_endpoint(99)) == (None, None)

@@ -1,27 +1,29 @@
+"""Allocation of slots to endpoint names."""
+
 import pytest
 
-from epp.datastore.slots import Slots
+from epp.datastore.slots import SlotAllocator
 
 
-def test_a_name_keeps_its_slot():
-    slots = Slots()
-    assert [slots.take("a"), slots.take("b"), slots.take("a")] == [0, 1, 0]
-    assert (slots.get("b"), slots.get("c"), slots.name(1)) == (1, None, "b")
+def test_a_name_keeps_its_slot() -> None:
+    slots = SlotAllocator()
+    assert [slots.allocate("a"), slots.allocate("b"), slots.allocate("a")] == [0, 1, 0]
+    assert (slots.find_slot("b"), slots.find_slot("c"), slots.name_at(1)) == (1, None, "b")
     assert len(slots) == 2
 
 
-def test_the_lowest_free_slot_is_given_next_under_a_new_generation():
-    slots = Slots()
+def test_the_lowest_free_slot_is_reused_with_a_new_generation() -> None:
+    slots = SlotAllocator()
     for name in "abcd":
-        slots.take(name)
+        slots.allocate(name)
     assert [slots.free("c"), slots.free("a")] == [2, 0]
-    assert slots.live() == [1, 3]
+    assert slots.live_slots() == [1, 3]
     assert "a" not in slots
-    assert [slots.take("e"), slots.take("f"), slots.take("g")] == [0, 2, 4]
-    assert [slots.generation(slot) for slot in range(5)] == [1, 0, 1, 0, 0]
+    assert [slots.allocate("e"), slots.allocate("f"), slots.allocate("g")] == [0, 2, 4]
+    assert [slots.generation_of(slot) for slot in range(5)] == [1, 0, 1, 0, 0]
     assert slots.capacity == 5
 
 
-def test_freeing_an_unknown_name_is_an_error():
+def test_freeing_an_unknown_name_raises_key_error() -> None:
     with pytest.raises(KeyError):
-        Slots().free("a")
+        SlotAllocator().free("a")

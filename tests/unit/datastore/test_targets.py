@@ -1,7 +1,9 @@
+"""Lookup of slots by `ip:port` and by items of a subset hint."""
+
 import pytest
 
 from epp.api import Endpoint
-from epp.datastore.targets import Targets, canonical
+from epp.datastore.targets import TargetIndex, canonicalize_address
 
 FOUR = Endpoint(name="four", address="10.0.0.1", port=8000)
 RANK = Endpoint(name="rank", address="10.0.0.1", port=8001)
@@ -9,8 +11,8 @@ SIX = Endpoint(name="six", address="fd00::1", port=8000)
 
 
 @pytest.fixture
-def targets() -> Targets:
-    return Targets([(0, FOUR), (1, RANK), (4, SIX)])
+def targets() -> TargetIndex:
+    return TargetIndex([(0, FOUR), (1, RANK), (4, SIX)])
 
 
 @pytest.mark.parametrize(
@@ -27,8 +29,8 @@ def targets() -> Targets:
         ("", None),
     ],
 )
-def test_a_target_is_found_by_address_and_port(targets, target, slot):
-    assert targets.slot(target) == slot
+def test_find_slot_by_address_and_port(targets: TargetIndex, target: str, slot: int | None) -> None:
+    assert targets.find_slot(target) == slot
 
 
 @pytest.mark.parametrize(
@@ -42,11 +44,13 @@ def test_a_target_is_found_by_address_and_port(targets, target, slot):
         ("pod-a", ()),
     ],
 )
-def test_a_hint_names_one_port_or_all_of_an_address(targets, item, slots):
-    assert targets.slots(item) == slots
+def test_a_subset_item_is_one_port_or_all_ports_of_an_address(
+    targets: TargetIndex, item: str, slots: tuple[int, ...]
+) -> None:
+    assert targets.find_subset_slots(item) == slots
 
 
-def test_ipv6_has_one_spelling():
-    assert canonical("[FD00:0::01]:80") == "[fd00::1]:80"
-    assert canonical("FD00:0::01") == "fd00::1"
-    assert canonical("10.0.0.1:80") == "10.0.0.1:80"
+def test_ipv6_addresses_are_canonicalized() -> None:
+    assert canonicalize_address("[FD00:0::01]:80") == "[fd00::1]:80"
+    assert canonicalize_address("FD00:0::01") == "fd00::1"
+    assert canonicalize_address("10.0.0.1:80") == "10.0.0.1:80"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epp_batch.spec import Cluster, Options, Recording, Run, Task, Unit, Volume
+from epp_batch.spec import ClusterOptions, Recording, Run, Task, TranscriptionOptions, Unit, Volume
 
 PVC = Volume(source="pvc/audio", mount="/data", local="/home/me/audio")
 
@@ -16,7 +16,13 @@ def unit(name="r-1", model="large", source="/home/me/audio/call.mp3", seconds=60
 
 def run(*units, output="/home/me/audio/out", **cluster):
     known = {"namespace": "whisper", "queue": "lq", "image": "worker:1", "volumes": (PVC,)} | cluster
-    return Run(name="r", output=output, options=Options(), units=units or (unit(),), cluster=Cluster(**known))
+    return Run(
+        name="r",
+        output=output,
+        options=TranscriptionOptions(),
+        units=units or (unit(),),
+        cluster=ClusterOptions(**known),
+    )
 
 
 def local_queue(name="lq", cluster_queue="cq", **spec):

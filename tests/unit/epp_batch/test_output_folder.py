@@ -8,70 +8,72 @@ import os
 import pytest
 
 from epp_batch.errors import FolderError
-from epp_batch.output_folder import Failure, Folder, Result, save, write
-from epp_batch.spec import Options, Recording, Run, Task
+from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult, save_struct, write_atomically
+from epp_batch.spec import Recording, Run, Task, TranscriptionOptions
 
 TASK = Task(recording=Recording(source="call.mp3", stems=("call",), sha256="ab"), model="tiny.en")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(tmp_path / "out")
+    return OutputFolder(tmp_path / "out")
 
 
 def finish(folder, **other):
     """What a worker leaves behind."""
-    write(folder.path("call", "txt"), b"hello\n")
-    known = {"key": TASK.key(Options()), "files": {"txt": 6}} | other
-    result = Result(source="call.mp3", sha256="ab", model="tiny.en", options=Options(), audio_seconds=1.0, **known)
-    save(folder.path("call", "done.json"), result)
+    write_atomically(folder.path("call", "txt"), b"hello\n")
+    known = {"key": TASK.key(TranscriptionOptions()), "files": {"txt": 6}} | other
+    result = TranscriptionResult(
+        source="call.mp3", sha256="ab", model="tiny.en", options=TranscriptionOptions(), audio_seconds=1.0, **known
+    )
+    save_struct(folder.path("call", "done.json"), result)
     return result
 
 
 def test_finished(folder):
-    assert folder.finished(TASK, Options()) is None
-    assert finish(folder) == folder.finished(TASK, Options())
+    assert folder.find_finished_result(TASK, TranscriptionOptions()) is None
+    assert finish(folder) == folder.find_finished_result(TASK, TranscriptionOptions())
 
 
 def test_other_options_are_other_work(folder):
     finish(folder)
-    assert folder.finished(TASK, Options(language="de")) is None
+    assert folder.find_finished_result(TASK, TranscriptionOptions(language="de")) is None
 
 
 @pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"hell")])
 def test_a_transcript_that_is_gone_or_torn_is_not_finished(folder, harm):
     finish(folder)
     harm(folder.path("call", "txt"))
-    assert folder.finished(TASK, Options()) is None
+    assert folder.find_finished_result(TASK, TranscriptionOptions()) is None
 
 
 def test_a_torn_sidecar_is_none(folder):
     finish(folder)
     sidecar = folder.path("call", "done.json")
     sidecar.write_bytes(sidecar.read_bytes()[:-20])
-    assert folder.result("call") is None
+    assert folder.load_result("call") is None
 
 
 def test_failures_are_read_back(folder):
-    failure = Failure(
+    failure = TaskFailure(
         key="k", source="s", stage="decode", kind="corrupt", message="m", remedy="r", permanent=True, exit_code=64
     )
-    save(folder.path("deep/call", "failed.json"), failure)
-    assert folder.failure("deep/call") == failure
+    save_struct(folder.path("deep/call", "failed.json"), failure)
+    assert folder.load_failure("deep/call") == failure
 
 
 def test_a_folder_without_a_run_says_what_to_do(folder):
     with pytest.raises(FolderError, match="no run here; submit or transcribe"):
-        folder.run()
-    run = Run(name="r", output=str(folder.root), options=Options(), units=())
+        folder.load_run()
+    run = Run(name="r", output=str(folder.root), options=TranscriptionOptions(), units=())
     folder.save_run(run)
-    assert folder.run() == run
+    assert folder.load_run() == run
 
 
 def test_a_folder_that_is_a_file_names_it(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(FolderError, match=r"out/call.txt: .*; give an output folder"):
-        write(tmp_path / "out" / "call.txt", b"x")
+        write_atomically(tmp_path / "out" / "call.txt", b"x")
 
 
 def test_a_full_disk_is_no_wrong_folder_and_leaves_nothing(tmp_path, monkeypatch):
@@ -81,6 +83,6 @@ def test_a_full_disk_is_no_wrong_folder_and_leaves_nothing(tmp_path, monkeypatch
     monkeypatch.setattr(os, "fsync", full)
     (tmp_path / "call.txt").write_text("before")
     with pytest.raises(OSError, match="No space"):
-        write(tmp_path / "call.txt", b"after")
+        write_atomically(tmp_path / "call.txt", b"after")
     assert [path.name for path in tmp_path.iterdir()] == ["call.txt"]
     assert (tmp_path / "call.txt").read_text() == "before"

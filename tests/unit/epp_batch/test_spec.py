@@ -5,14 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from epp_batch.spec import Cluster, Options, Order, Placement, Recording, Run, Task, Unit
+from epp_batch.spec import ClusterOptions, Placement, Recording, Run, Task, TranscriptionOptions, Unit, WorkOrder
 
 CALL = Recording(source="a/call.mp3", stems=("call",), sha256="ab" * 32, seconds=60.0)
 
 
 def test_equal_content_is_the_same_work_under_any_name():
     copy = Recording(source="b/copy.mp3", stems=("copy",), sha256=CALL.sha256, seconds=60.0)
-    assert Task(recording=CALL, model="tiny.en").key(Options()) == Task(recording=copy, model="tiny.en").key(Options())
+    assert Task(recording=CALL, model="tiny.en").key(TranscriptionOptions()) == Task(
+        recording=copy, model="tiny.en"
+    ).key(TranscriptionOptions())
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,7 @@ def test_equal_content_is_the_same_work_under_any_name():
     ],
 )
 def test_other_content_or_another_model_is_other_work(other):
-    assert other.key(Options()) != Task(recording=CALL, model="tiny.en").key(Options())
+    assert other.key(TranscriptionOptions()) != Task(recording=CALL, model="tiny.en").key(TranscriptionOptions())
 
 
 def test_every_option_is_part_of_the_key():
@@ -39,16 +41,18 @@ def test_every_option_is_part_of_the_key():
         "initial_prompt": "Earnings",
         "formats": ("txt",),
     }
-    assert set(changed) == set(Options.__struct_fields__)
-    keys = {task.key(msgspec.structs.replace(Options(), **{name: value})) for name, value in changed.items()}
-    assert len(keys | {task.key(Options())}) == len(changed) + 1
+    assert set(changed) == set(TranscriptionOptions.__struct_fields__)
+    keys = {
+        task.key(msgspec.structs.replace(TranscriptionOptions(), **{name: value})) for name, value in changed.items()
+    }
+    assert len(keys | {task.key(TranscriptionOptions())}) == len(changed) + 1
 
 
 def test_a_source_nobody_read_is_known_by_its_name():
     first, second = (
         Task(recording=Recording(source=url, stems=("x",)), model="m") for url in ("http://a/x", "http://b/x")
     )
-    assert first.key(Options()) != second.key(Options())
+    assert first.key(TranscriptionOptions()) != second.key(TranscriptionOptions())
 
 
 def test_the_length_of_a_shard():
@@ -61,19 +65,28 @@ def test_the_length_of_a_shard():
 
 def test_the_placement_of_a_model():
     large, rest = Placement(accelerator="mig:3g.20gb"), Placement(accelerator="mig:1g.5gb")
-    cluster = Cluster(namespace="n", queue="q", image="i", placements={"large": large, "*": rest})
-    assert cluster.placement("large") is large
-    assert cluster.placement("medium") is rest
-    assert Cluster(namespace="n", queue="q", image="i").placement("medium") == Placement()
+    cluster = ClusterOptions(namespace="n", queue="q", image="i", placements={"large": large, "*": rest})
+    assert cluster.placement_for("large") is large
+    assert cluster.placement_for("medium") is rest
+    assert ClusterOptions(namespace="n", queue="q", image="i").placement_for("medium") == Placement()
 
 
 @pytest.mark.parametrize(
     "value",
     [
         Run(
-            name="r", output="/o", options=Options(), units=(Unit(name="u", tasks=(Task(recording=CALL, model="m"),)),)
+            name="r",
+            output="/o",
+            options=TranscriptionOptions(),
+            units=(Unit(name="u", tasks=(Task(recording=CALL, model="m"),)),),
         ),
-        Order(run="r", unit="u", output="/o", options=Options(language="en"), tasks=(Task(recording=CALL, model="m"),)),
+        WorkOrder(
+            run="r",
+            unit="u",
+            output="/o",
+            options=TranscriptionOptions(language="en"),
+            tasks=(Task(recording=CALL, model="m"),),
+        ),
     ],
 )
 def test_json_and_back(value):

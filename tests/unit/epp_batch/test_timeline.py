@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from epp_batch.timeline import Event, Journal, read
+from epp_batch.timeline import Journal, TimelineEvent, read_events
 
-CREATED = Event(at=1.5, unit="a", kind="created")
-RUNNING = Event(at=2.5, unit="a", kind="running", place="node-1/gpu-3/4-7", attempt=1)
+CREATED = TimelineEvent(at=1.5, unit="a", kind="created")
+RUNNING = TimelineEvent(at=2.5, unit="a", kind="running", place="node-1/gpu-3/4-7", attempt=1)
 
 
 def test_no_file_no_events(tmp_path):
-    assert read(tmp_path / "events.jsonl") == []
+    assert read_events(tmp_path / "events.jsonl") == []
 
 
 def test_written_and_read(tmp_path):
     journal = Journal(tmp_path / "new" / "events.jsonl")
-    journal.write(CREATED)
-    journal.write(RUNNING)
+    journal.append(CREATED)
+    journal.append(RUNNING)
     journal.close()
-    assert read(tmp_path / "new" / "events.jsonl") == [CREATED, RUNNING]
+    assert read_events(tmp_path / "new" / "events.jsonl") == [CREATED, RUNNING]
 
 
 def test_a_line_torn_by_a_kill_costs_that_event_only(tmp_path):
     path = tmp_path / "events.jsonl"
     journal = Journal(path)
-    journal.write(CREATED)
-    journal.write(RUNNING)
+    journal.append(CREATED)
+    journal.append(RUNNING)
     journal.close()
     path.write_bytes(path.read_bytes()[:-9])
-    assert read(path) == [CREATED]
+    assert read_events(path) == [CREATED]
     journal = Journal(path)
-    journal.write(RUNNING)
+    journal.append(RUNNING)
     journal.close()
-    assert read(path) == [CREATED, RUNNING]
+    assert read_events(path) == [CREATED, RUNNING]

@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 
 from epp.errors import ConfigError
-from epp.extproc.header_mutation import OUTPUTS
-from epp.gateway.envoy_bootstrap import STRIPPED, EnvoySettings, bootstrap
+from epp.extproc.header_mutation import RESERVED_HEADERS
+from epp.gateway.envoy_bootstrap import STRIPPED_HEADERS, EnvoySettings, build_bootstrap
 
 
 def made(**settings):
-    return bootstrap(EnvoySettings(**{"picker": "127.0.0.1:9002", "endpoints": ("127.0.0.1:8000",), **settings}))
+    addresses = {"picker_address": "127.0.0.1:9002", "endpoints": ("127.0.0.1:8000",)}
+    return build_bootstrap(EnvoySettings(**{**addresses, **settings}))
 
 
 def manager(config):
@@ -27,12 +28,12 @@ def test_control_headers_are_removed_before_the_picker_sees_the_request():
     names = list(filters(made(subset_header="x-subset")))
     assert names == ["subset", "strip", "picker", "router"]
     strip = filters(made(subset_header="x-subset"))["strip"]["mutations"]["request_mutations"]
-    assert [one["remove"] for one in strip] == [*STRIPPED, "x-subset"]
+    assert [one["remove"] for one in strip] == [*STRIPPED_HEADERS, "x-subset"]
 
 
 def test_what_the_picker_takes_for_a_forgery_is_removed_even_when_there_is_no_picker():
-    strip = filters(made(picker=""))["strip"]["mutations"]["request_mutations"]
-    assert {one["remove"] for one in strip} >= OUTPUTS
+    strip = filters(made(picker_address=""))["strip"]["mutations"]["request_mutations"]
+    assert {one["remove"] for one in strip} >= RESERVED_HEADERS
 
 
 def test_the_response_phase_is_asked_for_only_when_somebody_reads_it():
@@ -42,7 +43,7 @@ def test_the_response_phase_is_asked_for_only_when_somebody_reads_it():
 
     assert response() == ("SKIP", "NONE")
     assert response(completion="scrape") == ("SKIP", "NONE")
-    assert response(observe=True) == ("SEND", "FULL_DUPLEX_STREAMED")
+    assert response(observe_responses=True) == ("SEND", "FULL_DUPLEX_STREAMED")
     assert response(completion="extproc") == ("SEND", "FULL_DUPLEX_STREAMED")
     assert response(completion="extproc", body_mode="BUFFERED") == ("SEND", "STREAMED")
 
@@ -68,7 +69,7 @@ def test_unknown_endpoints_are_the_destination_header():
 
 
 def test_without_a_picker_there_is_plain_round_robin():
-    config = made(picker="")
+    config = made(picker_address="")
     assert list(clusters(config)) == ["pool"]
     assert list(filters(config)) == ["strip", "router"]
     policy = clusters(config)["pool"]["load_balancing_policy"]["policies"][0]["typed_extension_config"]
@@ -77,7 +78,7 @@ def test_without_a_picker_there_is_plain_round_robin():
 
 def test_every_contradiction_is_named():
     with pytest.raises(ConfigError) as caught:
-        made(shape="original_dst", fail_open=True, picker="", endpoints=("localhost:8000",))
+        made(shape="original_dst", fail_open=True, picker_address="", endpoints=("localhost:8000",))
     assert [problem.path for problem in caught.value.problems] == ["fail_open", "shape", "localhost:8000"]
 
 

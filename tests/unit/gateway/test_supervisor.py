@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from epp.clock import SystemClock
-from epp.gateway.net import GatewayError, bound_socket, http_get, listening_socket
+from epp.gateway.net import GatewayError, bind_listening_socket, bind_socket, http_get
 from epp.gateway.supervisor import Program, Supervisor
 
 
@@ -26,7 +26,7 @@ def program(code, ready=None):
     async def always():
         return True
 
-    return Program(name="child", argv=[sys.executable, "-S", "-c", code], ready=ready or always)
+    return Program(name="child", argv=[sys.executable, "-S", "-c", code], is_ready=ready or always)
 
 
 async def until(holds):
@@ -50,8 +50,8 @@ SLEEPER = "import time; print('here', flush=True); time.sleep(60)"
 
 async def test_a_child_that_dies_is_started_again(supervisor):
     child = await supervisor.start(program(SLEEPER))
-    before = supervisor.kill("child")
-    await until(lambda: child.serving and child.pid not in (0, before))
+    before = supervisor.send_signal("child")
+    await until(lambda: child.ready and child.pid not in (0, before))
     assert child.restarts == 1
     assert supervisor.said[0].startswith("child ended (SIGKILL); its last lines:")
     assert supervisor.said[1].startswith("child serves again")
@@ -71,7 +71,7 @@ async def test_a_program_that_cannot_be_run_is_an_error_with_its_path(supervisor
 
     missing = str(tmp_path / "envoy")
     with pytest.raises(GatewayError, match=f"envoy: {missing} cannot be run: No such file"):
-        await supervisor.start(Program(name="envoy", argv=[missing], ready=never))
+        await supervisor.start(Program(name="envoy", argv=[missing], is_ready=never))
 
 
 async def test_a_child_that_never_serves_is_an_error(supervisor):
@@ -83,7 +83,7 @@ async def test_a_child_that_never_serves_is_an_error(supervisor):
 
 
 async def test_closing_ends_children_that_do_not_want_to(supervisor, monkeypatch):
-    monkeypatch.setattr("epp.gateway.supervisor.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("epp.gateway.supervisor.TERMINATION_GRACE_SECONDS", 0.2)
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     )
@@ -117,23 +117,23 @@ async def test_what_a_child_has_started_ends_with_it(supervisor, tmp_path):
 
 
 def test_a_port_in_use_is_an_error_with_the_way_out():
-    with listening_socket("127.0.0.1", 0, "") as sock:
+    with bind_listening_socket("127.0.0.1", 0, "") as sock:
         port = sock.getsockname()[1]
         with pytest.raises(GatewayError, match=rf"port {port} on 127.0.0.1: Address already in use; use --port"):
-            listening_socket("127.0.0.1", port, "use --port")
+            bind_listening_socket("127.0.0.1", port, "use --port")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a bound port is nobody else's")
 def test_a_port_that_is_kept_is_given_to_who_asks_for_it_and_to_nobody_by_chance():
-    with bound_socket("127.0.0.1", 0, "") as kept:
+    with bind_socket("127.0.0.1", 0, "") as kept:
         port = kept.getsockname()[1]
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", port))  # as binding to port 0 does, which never takes a port that is bound
-        with listening_socket("127.0.0.1", port, ""), pytest.raises(GatewayError, match="use --port"):
-            bound_socket("127.0.0.1", port, "use --port")
+        with bind_listening_socket("127.0.0.1", port, ""), pytest.raises(GatewayError, match="use --port"):
+            bind_socket("127.0.0.1", port, "use --port")
 
 
 async def test_a_page_of_nobody_has_status_0():
-    with listening_socket("127.0.0.1", 0, "") as sock:
+    with bind_listening_socket("127.0.0.1", 0, "") as sock:
         port = sock.getsockname()[1]
     assert await http_get("127.0.0.1", port, "/") == (0, b"")

@@ -9,8 +9,8 @@ import h2.connection
 import h2.events
 
 from epp.clock import SystemClock
-from epp.grpc.rpc import Call
-from epp.grpc.server import NativeServer, Pump
+from epp.grpc.rpc import ServerCall
+from epp.grpc.server import GrpcServer, Http2Protocol
 
 HEADERS = [
     (":method", "POST"),
@@ -24,16 +24,16 @@ STREAMS = (1, 3, 5, 7)
 
 
 class Echo:
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: ServerCall) -> None:
         self.call = call
 
-    def message(self, data: bytes) -> None:
+    def on_message(self, data: bytes) -> None:
         self.call.send(data)
 
-    def half_closed(self) -> None:
+    def on_half_close(self) -> None:
         self.call.finish()
 
-    def lost(self) -> None:
+    def on_cancel(self) -> None:
         pass
 
 
@@ -54,8 +54,8 @@ class Wire(asyncio.Transport):
         pass
 
 
-def connected() -> tuple[Pump, Wire, h2.connection.H2Connection]:
-    pump, wire = Pump(NativeServer({"/t/Echo": Echo}, SystemClock())), Wire()
+def connected() -> tuple[Http2Protocol, Wire, h2.connection.H2Connection]:
+    pump, wire = Http2Protocol(GrpcServer({"/t/Echo": Echo}, SystemClock())), Wire()
     pump.connection_made(wire)
     client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
     client.initiate_connection()

@@ -20,13 +20,13 @@ def flags(**changed):
 
 
 def write(folder, chain, key):
-    (folder / tls.CHAIN).write_bytes(chain)
-    (folder / tls.KEY).write_bytes(key)
+    (folder / tls.CERTIFICATE_FILE).write_bytes(chain)
+    (folder / tls.PRIVATE_KEY_FILE).write_bytes(key)
 
 
 def test_self_signed_without_a_folder():
-    context = tls.server_context(flags(), Tasks("test"), ManualClock(epoch=1_700_000_000.0))
-    certificate = x509.load_pem_x509_certificate(context.chain)
+    context = tls.create_server_context(flags(), Tasks("test"), ManualClock(epoch=1_700_000_000.0))
+    certificate = x509.load_pem_x509_certificate(context.certificate_chain)
     assert certificate.subject.rfc4514_string() == "O=Inference Ext"
     assert certificate.not_valid_before_utc.timestamp() == 1_700_000_000 - 3600
     assert (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days == 3650
@@ -34,54 +34,54 @@ def test_self_signed_without_a_folder():
 
 
 def test_a_folder_with_a_certificate(tmp_path):
-    chain, key = tls.self_signed(ManualClock())
+    chain, key = tls.create_self_signed_certificate(ManualClock())
     write(tmp_path, chain, key)
-    context = tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
-    assert (context.chain, context.key) == (chain, key)
+    context = tls.create_server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
+    assert (context.certificate_chain, context.private_key) == (chain, key)
 
 
 def test_a_folder_without_one(tmp_path):
     with pytest.raises(
         ConfigError, match=r"tls\.crt: No such file or directory; the folder must hold tls\.crt and tls\.key"
     ):
-        tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
+        tls.create_server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
 
 
 def test_a_key_of_another_certificate(tmp_path):
-    chain, _ = tls.self_signed(ManualClock())
-    _, key = tls.self_signed(ManualClock())
+    chain, _ = tls.create_self_signed_certificate(ManualClock())
+    _, key = tls.create_self_signed_certificate(ManualClock())
     write(tmp_path, chain, key)
     with pytest.raises(ConfigError, match=r"tls\.crt: does not belong to tls\.key"):
-        tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
+        tls.create_server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
 
 
 def test_files_that_are_no_pem(tmp_path):
     write(tmp_path, b"not PEM", b"neither")
     with pytest.raises(ConfigError, match=r"tls\.crt: or tls\.key is not readable PEM"):
-        tls.server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
+        tls.create_server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
 
 
 def test_a_broken_replacement_leaves_the_old_certificate():
-    context = tls.make_context()
-    chain, key = tls.self_signed(ManualClock())
-    context.use(chain, key)
+    context = tls.create_tls_context()
+    chain, key = tls.create_self_signed_certificate(ManualClock())
+    context.set_certificate(chain, key)
     with pytest.raises(ssl.SSLError):
-        context.use(tls.self_signed(ManualClock())[0], key)
-    assert (context.chain, context.key) == (chain, key)
+        context.set_certificate(tls.create_self_signed_certificate(ManualClock())[0], key)
+    assert (context.certificate_chain, context.private_key) == (chain, key)
 
 
 def test_versions_and_suites():
-    context = tls.make_context(
+    context = tls.create_tls_context(
         "VersionTLS12", ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"]
     )
     offered = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] == "TLSv1.2"}
     assert offered == {"ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"}
-    assert tls.make_context("VersionTLS13", ["TLS_AES_128_GCM_SHA256"]).minimum_version is ssl.TLSVersion.TLSv1_3
+    assert tls.create_tls_context("VersionTLS13", ["TLS_AES_128_GCM_SHA256"]).minimum_version is ssl.TLSVersion.TLSv1_3
 
 
 def test_every_wrong_flag_is_named():
     with pytest.raises(ConfigError) as caught:
-        tls.make_context("VersionTLS10", ["TLS_RSA_WITH_RC4_128_SHA", "ECDHE-RSA-AES128-SHA"])
+        tls.create_tls_context("VersionTLS10", ["TLS_RSA_WITH_RC4_128_SHA", "ECDHE-RSA-AES128-SHA"])
     assert [problem.path for problem in caught.value.problems] == [
         "--tls-min-version",
         "--tls-cipher-suites",
@@ -100,4 +100,4 @@ def test_every_wrong_flag_is_named():
     ],
 )
 def test_names_of_suites(go, openssl):
-    assert tls.openssl_name(go) == openssl
+    assert tls.openssl_cipher_name(go) == openssl

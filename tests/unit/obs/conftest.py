@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from epp.api import KV_USAGE, RUNNING, WAITING, Endpoint
+from epp.api import KV_CACHE_USAGE, RUNNING_REQUESTS, WAITING_REQUESTS, Endpoint
 from epp.clock import ManualClock
-from epp.datastore.endpoint_store import Table
+from epp.datastore.endpoint_store import EndpointStore
 from epp.datastore.ledger import Ledger
-from epp.obs.pool_metrics import PoolView
+from epp.obs.pool_metrics import PoolCollector
 
 
 @pytest.fixture
@@ -17,12 +17,14 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def table(clock: ManualClock) -> Table:
-    table = Table(clock)
+def table(clock: ManualClock) -> EndpointStore:
+    table = EndpointStore(clock)
     for i, pod in enumerate(("busy", "calm", "dark")):
-        table.put(Endpoint(f"default/{pod}-rank-0", f"10.0.0.{i}", 8000, {"role": "both"}, pod=pod))
-    table.scraped(0, table.generation(0), 999.5, {WAITING: 6, RUNNING: 8, KV_USAGE: 0.75}, None)
-    table.scraped(1, table.generation(1), 999.0, {WAITING: 2, RUNNING: 4}, None)
+        table.upsert(Endpoint(f"default/{pod}-rank-0", f"10.0.0.{i}", 8000, {"role": "both"}, pod=pod))
+    table.record_scrape(
+        0, table.generation_of(0), 999.5, {WAITING_REQUESTS: 6, RUNNING_REQUESTS: 8, KV_CACHE_USAGE: 0.75}, None
+    )
+    table.record_scrape(1, table.generation_of(1), 999.0, {WAITING_REQUESTS: 2, RUNNING_REQUESTS: 4}, None)
     return table
 
 
@@ -30,11 +32,11 @@ def table(clock: ManualClock) -> Table:
 def ledger(clock: ManualClock) -> Ledger:
     ledger = Ledger(clock)
     ledger.reserve(0, 4096)
-    ledger.first_byte(ledger.reserve(0, 100))
+    ledger.record_first_byte(ledger.reserve(0, 100))
     ledger.reserve(1, 10)
     return ledger
 
 
 @pytest.fixture
-def pool(table: Table, ledger: Ledger, clock: ManualClock) -> PoolView:
-    return PoolView("pool-a", table, ledger, clock)
+def pool(table: EndpointStore, ledger: Ledger, clock: ManualClock) -> PoolCollector:
+    return PoolCollector("pool-a", table, ledger, clock)

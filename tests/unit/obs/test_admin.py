@@ -15,68 +15,85 @@ import msgspec
 import numpy as np
 import pytest
 
-from epp.api import WAITING, Endpoint, Endpoints, Filter, Mask, Picker, Profile, Request, Scorer, Snapshot, falling
-from epp.api.types import Order, Scores, Values
+from epp.api import (
+    WAITING_REQUESTS,
+    Endpoint,
+    Endpoints,
+    Filter,
+    Mask,
+    Picker,
+    Request,
+    SchedulerProfile,
+    Scorer,
+    Snapshot,
+    prefer_low,
+)
+from epp.api.types import Positions, Scores, Values
 from epp.cli import explain
 from epp.clock import ManualClock
-from epp.obs.admin import Admin, Facts
-from epp.obs.decision_log import Decisions
+from epp.obs.admin import AdminServer, BuildInfo
+from epp.obs.decision_log import DecisionLog
 from epp.obs.logs import VERBOSE
 from epp.obs.metrics import Metrics
-from epp.obs.pool_metrics import PoolView
-from epp.requestcontrol.director import Decided
+from epp.obs.pool_metrics import PoolCollector
+from epp.requestcontrol.director import DecisionRecord
 from epp.scheduling import profile_run
 
 
-class NotC(Filter, type="not-c"):
+class ExcludeC(Filter, type="not-c"):
     """Refuses the third."""
 
-    def keep(self, request: Request, endpoints: Endpoints) -> Mask:
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
         return np.array([endpoint.name != "c" for endpoint in endpoints])
 
 
-class Short(Scorer, type="short"):
+class StubQueueScorer(Scorer, type="short"):
     """Prefers short queues."""
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        return falling(endpoints[WAITING])
+        return prefer_low(endpoints[WAITING_REQUESTS])
 
     def dump_state(self) -> dict[str, int]:
         return {"seen": 3}
 
 
-class Best(Picker, type="best"):
+class StubPicker(Picker, type="best"):
     """The best total."""
 
-    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Order:
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
         return np.argsort(-totals)[:1]
 
 
-class Broken(Scorer, type="broken"):
+class BrokenDumper(Scorer, type="broken"):
     """Cannot show its state."""
 
     def dump_state(self) -> dict[str, int]:
         raise RuntimeError("no state")
 
 
-PROFILE = Profile("default", filters=[("not-c", NotC())], scorers=[("short", 2.0, Short())], picker=("best", Best()))
+PROFILE = SchedulerProfile(
+    "default",
+    filters=[("not-c", ExcludeC())],
+    scorers=[("short", 2.0, StubQueueScorer())],
+    picker=("best", StubPicker()),
+)
 
 
-def decided(request_id: str = "r-1", refusal: str = "") -> Decided:
+def decision_record(request_id: str = "r-1", refusal: str = "") -> DecisionRecord:
     members = [Endpoint(name, "10.0.0.1", 8000 + i) for i, name in enumerate("abc")]
-    snapshot = Snapshot({WAITING: np.array([4, 1, 0], np.float32)}, members, np.arange(3, dtype=np.intp))
-    endpoints = Endpoints(snapshot, snapshot.live)
-    verdict = profile_run.run(PROFILE, Request(), endpoints, Random(1), lambda plugin, kind: None)
+    snapshot = Snapshot({WAITING_REQUESTS: np.array([4, 1, 0], np.float32)}, members, np.arange(3, dtype=np.intp))
+    endpoints = Endpoints(snapshot, snapshot.live_slots)
+    verdict = profile_run.run_profile(PROFILE, Request(), endpoints, Random(1), lambda plugin, kind: None)
     place = "" if refusal else "10.0.0.1:8001"
-    return Decided(
+    return DecisionRecord(
         1_700_000_000.0, request_id, "llama", "/v1/completions", 0.00005, {"default": verdict}, place, refusal
     )
 
 
-class Site:
+class AdminSite:
     """A started admin listener and a client for it."""
 
-    def __init__(self, admin: Admin, session: aiohttp.ClientSession, decisions: Decisions) -> None:
+    def __init__(self, admin: AdminServer, session: aiohttp.ClientSession, decisions: DecisionLog) -> None:
         self.admin = admin
         self.session = session
         self.decisions = decisions
@@ -98,27 +115,27 @@ class Site:
 
 
 @pytest.fixture
-async def site(pool: PoolView, clock: ManualClock) -> AsyncIterator[Site]:
-    decisions, metrics = Decisions(limit=4), Metrics()
+async def site(pool: PoolCollector, clock: ManualClock) -> AsyncIterator[AdminSite]:
+    decisions, metrics = DecisionLog(limit=4), Metrics()
     metrics.registry.register(pool)
-    plugins = {"short": Short(), "not-c": NotC(), "bad": Broken()}
-    admin = Admin(
+    plugins = {"short": StubQueueScorer(), "not-c": ExcludeC(), "bad": BrokenDumper()}
+    admin = AdminServer(
         metrics,
         pool,
         decisions,
         clock,
         ready=lambda: site.is_ready,
         open_streams=lambda: 5,
-        facts=Facts("1.2.3", "default", plugins),
+        facts=BuildInfo("1.2.3", "default", plugins),
     )
     await admin.start("127.0.0.1", 0)
     async with aiohttp.ClientSession() as session:
-        site = Site(admin, session, decisions)
+        site = AdminSite(admin, session, decisions)
         yield site
     await admin.close()
 
 
-async def test_metrics_come_in_the_format_asked_for(site: Site) -> None:
+async def test_metrics_come_in_the_format_asked_for(site: AdminSite) -> None:
     plain = await site.get("/metrics")
     strict = await site.get("/metrics", Accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -127,15 +144,15 @@ async def test_metrics_come_in_the_format_asked_for(site: Site) -> None:
     assert 'llm_d_epp_ready_endpoints{name="pool-a"} 2.0' in await plain.text()
 
 
-async def test_probes_follow_readiness(site: Site) -> None:
+async def test_probes_follow_readiness(site: AdminSite) -> None:
     assert (await site.get("/readyz")).status == 200
     site.is_ready = False
     assert (await site.get("/readyz")).status == 503
     assert (await site.get("/healthz")).status == 200
 
 
-async def test_state_shows_pool_and_picker(site: Site, clock: ManualClock) -> None:
-    site.decisions.add(decided())
+async def test_state_shows_pool_and_picker(site: AdminSite, clock: ManualClock) -> None:
+    site.decisions.record(decision_record())
     clock.advance(0.25)
     state = await site.json("/debug/state")
     assert state["pool"] == "pool-a"
@@ -149,7 +166,7 @@ async def test_state_shows_pool_and_picker(site: Site, clock: ManualClock) -> No
     assert state["picker"]["rss_bytes"] > 1 << 20
 
 
-async def test_plugins_show_their_state_or_say_why_not(site: Site) -> None:
+async def test_plugins_show_their_state_or_say_why_not(site: AdminSite) -> None:
     shown = await site.json("/debug/plugins/state")
     assert shown["timestamp"].endswith("Z")
     assert shown["plugins"] == {
@@ -159,8 +176,8 @@ async def test_plugins_show_their_state_or_say_why_not(site: Site) -> None:
     }
 
 
-async def test_a_decision_is_shown_in_full(site: Site) -> None:
-    site.decisions.add(decided())
+async def test_a_decision_is_shown_in_full(site: AdminSite) -> None:
+    site.decisions.record(decision_record())
     [shown] = (await site.json("/debug/decisions"))["decisions"]
     assert shown["request_id"] == "r-1"
     assert shown["destination"] == "10.0.0.1:8001"
@@ -172,9 +189,9 @@ async def test_a_decision_is_shown_in_full(site: Site) -> None:
     assert profile["picked"] == ["b"]
 
 
-async def test_decisions_are_bounded_filtered_and_newest_first(site: Site) -> None:
+async def test_decisions_are_bounded_filtered_and_newest_first(site: AdminSite) -> None:
     for i in range(6):
-        site.decisions.add(decided(f"r-{i}"))
+        site.decisions.record(decision_record(f"r-{i}"))
     everything = (await site.json("/debug/decisions?limit=999"))["decisions"]
     assert [item["request_id"] for item in everything] == ["r-5", "r-4", "r-3", "r-2"]
     assert len((await site.json("/debug/decisions?limit=2"))["decisions"]) == 2
@@ -183,7 +200,7 @@ async def test_decisions_are_bounded_filtered_and_newest_first(site: Site) -> No
     assert (await site.get("/debug/decisions?limit=some")).status == 400
 
 
-async def test_the_page_needs_nothing_from_elsewhere(site: Site) -> None:
+async def test_the_page_needs_nothing_from_elsewhere(site: AdminSite) -> None:
     reply = await site.get("/")
     page = await reply.text()
     assert reply.content_type == "text/html"
@@ -191,10 +208,10 @@ async def test_the_page_needs_nothing_from_elsewhere(site: Site) -> None:
     assert "://" not in page
 
 
-async def test_explain_prints_what_the_picker_remembers(site: Site) -> None:
-    site.decisions.add(decided("r-1"))
-    site.decisions.add(decided("r-2", refusal="ResourceExhausted - full"))
-    code, out = await explained(site.url)
+async def test_explain_prints_what_the_picker_remembers(site: AdminSite) -> None:
+    site.decisions.record(decision_record("r-1"))
+    site.decisions.record(decision_record("r-2", refusal="ResourceExhausted - full"))
+    code, out = await run_explain(site.url)
     assert code == 0
     assert "r-2  llama  ResourceExhausted - full  50 us" in out
     assert "-> 10.0.0.1:8001" in out
@@ -203,31 +220,31 @@ async def test_explain_prints_what_the_picker_remembers(site: Site) -> None:
     assert "not-c" in out
 
 
-async def test_explain_lets_no_control_characters_of_clients_through(site: Site) -> None:
-    site.decisions.add(decided("r-\x1b[31m\n1"))
-    _, out = await explained(site.url)
+async def test_explain_lets_no_control_characters_of_clients_through(site: AdminSite) -> None:
+    site.decisions.record(decision_record("r-\x1b[31m\n1"))
+    _, out = await run_explain(site.url)
     assert "r-?[31m?1  llama" in out
 
 
-async def test_explain_can_be_asked_for_one_request_as_json(site: Site) -> None:
-    site.decisions.add(decided("r-1"))
-    site.decisions.add(decided("r-2"))
-    code, out = await explained(site.url, "r-1", "--json")
+async def test_explain_can_be_asked_for_one_request_as_json(site: AdminSite) -> None:
+    site.decisions.record(decision_record("r-1"))
+    site.decisions.record(decision_record("r-2"))
+    code, out = await run_explain(site.url, "r-1", "--json")
     assert code == 0
     assert '"request_id": "r-1"' in out
     assert "r-2" not in out
 
 
-async def test_explain_says_when_there_is_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _ = await explained(site.url, "unheard-of")
+async def test_explain_says_when_there_is_nothing(site: AdminSite, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = await run_explain(site.url, "unheard-of")
     assert code == 1
     assert "remembers no decision about request unheard-of" in capsys.readouterr().err
     await site.admin.close()
-    code, _ = await explained("http://127.0.0.1:9")
+    code, _ = await run_explain("http://127.0.0.1:9")
     assert code == 1
 
 
-async def explained(url: str, *arguments: str) -> tuple[int, str]:
+async def run_explain(url: str, *arguments: str) -> tuple[int, str]:
     parser = argparse.ArgumentParser()
     explain.add_arguments(parser)
     out = io.StringIO()
@@ -236,14 +253,14 @@ async def explained(url: str, *arguments: str) -> tuple[int, str]:
 
 
 def test_of_very_many_decisions_some_are_kept_and_all_refusals() -> None:
-    decisions = Decisions(limit=1000)
+    decisions = DecisionLog(limit=1000)
     for number in range(1000):  # 10,000 a second
         wall = 1_700_000_000.0 + number / 10_000
-        decisions.add(msgspec.structs.replace(decided(f"r-{number}"), wall=wall))
+        decisions.record(msgspec.structs.replace(decision_record(f"r-{number}"), wall_time=wall))
         if number == 500:
-            decisions.add(msgspec.structs.replace(decided("no", "BadRequest - why"), wall=wall))
+            decisions.record(msgspec.structs.replace(decision_record("no", "BadRequest - why"), wall_time=wall))
     assert decisions.count == 1001
-    kept = [shown["request_id"] for shown in reversed(decisions.rendered(1000))]
+    kept = [shown["request_id"] for shown in reversed(decisions.render_newest(1000))]
     burst = [f"r-{number}" for number in range(64)]
     assert kept[:64] == burst
     assert "no" in kept
@@ -252,21 +269,21 @@ def test_of_very_many_decisions_some_are_kept_and_all_refusals() -> None:
 
 
 def test_a_clock_that_is_put_back_does_not_stop_the_ring() -> None:
-    decisions = Decisions(limit=1000)
+    decisions = DecisionLog(limit=1000)
     for wall in (1_700_000_000.0, 1_700_000_000.0 - 3600.0):
         for number in range(100):
-            decisions.add(msgspec.structs.replace(decided(f"{wall:.0f}-{number}"), wall=wall))
-    kept = [shown["request_id"] for shown in decisions.rendered(1000)]
+            decisions.record(msgspec.structs.replace(decision_record(f"{wall:.0f}-{number}"), wall_time=wall))
+    kept = [shown["request_id"] for shown in decisions.render_newest(1000)]
     assert 60 <= sum(name.startswith("1699996400-") for name in kept) <= 64
 
 
 def test_a_decision_is_one_line_when_verbose(caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger("epp.test.requests")
     with caplog.at_level(logging.INFO, log.name):
-        Decisions(log=log).add(decided())
+        DecisionLog(log=log).record(decision_record())
         assert not caplog.records
     with caplog.at_level(VERBOSE, log.name):
-        Decisions(log=log).add(decided("r-9"))
+        DecisionLog(log=log).record(decision_record("r-9"))
     [record] = caplog.records
     assert vars(record)["x-request-id"] == "r-9"
     assert vars(record)["destination"] == "10.0.0.1:8001"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from epp.obs.logs import TRACE, VERBOSE, configure, threshold, timestamp
+from epp.obs.logs import TRACE, VERBOSE, configure_logging, format_timestamp, parse_log_level
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -22,14 +22,14 @@ def log() -> logging.Logger:
     return made
 
 
-def written(stream: io.StringIO) -> list[dict[str, Any]]:
+def read_lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_a_line_is_json_with_zap_s_names(log: logging.Logger) -> None:
-    configure(stream=(out := io.StringIO()), logger=log)
+    configure_logging(stream=(out := io.StringIO()), logger=log)
     log.info("request routed to %s", "pod-1", extra={"x-request-id": "abc", "scores": {"pod-1": 0.5}})
-    [line] = written(out)
+    [line] = read_lines(out)
     assert list(line) == ["level", "ts", "logger", "caller", "msg", "x-request-id", "scores"]
     assert line["level"] == "info"
     assert line["logger"] == "epp.test"
@@ -41,21 +41,21 @@ def test_a_line_is_json_with_zap_s_names(log: logging.Logger) -> None:
 
 
 def test_an_exception_is_two_fields_of_the_same_line(log: logging.Logger) -> None:
-    configure(stream=(out := io.StringIO()), logger=log)
+    configure_logging(stream=(out := io.StringIO()), logger=log)
     try:
         raise ValueError("bad\nthing")
     except ValueError:
         log.exception("it failed")
-    [line] = written(out)
+    [line] = read_lines(out)
     assert line["level"] == "error"
     assert line["error"] == "bad\nthing"
     assert "Traceback" in line["stacktrace"]
 
 
 def test_what_json_cannot_show_is_shown_as_text(log: logging.Logger) -> None:
-    configure(stream=(out := io.StringIO()), logger=log)
+    configure_logging(stream=(out := io.StringIO()), logger=log)
     log.info("odd", extra={"value": {1, 2} | {object}, "text": "\udcff"})
-    [line] = written(out)
+    [line] = read_lines(out)
     assert line["msg"] == "odd"
 
 
@@ -64,19 +64,19 @@ def test_what_json_cannot_show_is_shown_as_text(log: logging.Logger) -> None:
     [(0, ["info"]), (2, ["info"]), (3, ["info", "verbose"]), (4, ["info", "verbose", "debug"]), (9, "all")],
 )
 def test_verbosity_says_what_is_written(log: logging.Logger, verbosity: int, shown: list[str] | str) -> None:
-    configure(stream=(out := io.StringIO()), logger=log, verbosity=verbosity)
+    configure_logging(stream=(out := io.StringIO()), logger=log, verbosity=verbosity)
     said = {"info": logging.INFO, "verbose": VERBOSE, "debug": logging.DEBUG, "trace": TRACE}
     for text, level in said.items():
         log.log(level, text)
-    assert [line["msg"] for line in written(out)] == (list(said) if shown == "all" else shown)
+    assert [line["msg"] for line in read_lines(out)] == (list(said) if shown == "all" else shown)
 
 
 def test_the_zap_level_goes_first() -> None:
-    assert threshold(5, "error") == logging.ERROR
-    assert threshold(2, "debug") == logging.DEBUG
-    assert threshold(2, "5") == TRACE
+    assert parse_log_level(5, "error") == logging.ERROR
+    assert parse_log_level(2, "debug") == logging.DEBUG
+    assert parse_log_level(2, "5") == TRACE
     with pytest.raises(ValueError, match="loud"):
-        threshold(2, "loud")
+        parse_log_level(2, "loud")
 
 
 def test_nothing_is_formatted_that_is_not_written(log: logging.Logger) -> None:
@@ -84,12 +84,12 @@ def test_nothing_is_formatted_that_is_not_written(log: logging.Logger) -> None:
         def __str__(self) -> str:
             raise AssertionError("formatted")
 
-    configure(stream=io.StringIO(), logger=log)
+    configure_logging(stream=io.StringIO(), logger=log)
     log.debug("%s", Costly())
 
 
 def test_console_lines_are_for_people(log: logging.Logger) -> None:
-    configure(stream=(out := io.StringIO()), logger=log, devel=True)
+    configure_logging(stream=(out := io.StringIO()), logger=log, devel=True)
     log.debug("hello", extra={"x-request-id": "abc"})
     moment, *rest = out.getvalue().rstrip("\n").split("\t")
     assert moment.endswith("Z")
@@ -108,12 +108,12 @@ def test_console_lines_are_for_people(log: logging.Logger) -> None:
     ],
 )
 def test_time_encodings(encoding: str, shown: str | float) -> None:
-    assert timestamp(1_700_000_000.25, encoding) == shown
+    assert format_timestamp(1_700_000_000.25, encoding) == shown
 
 
 def test_configuring_again_replaces_the_handler(log: logging.Logger) -> None:
-    configure(stream=(first := io.StringIO()), logger=log)
-    configure(stream=(second := io.StringIO()), logger=log)
+    configure_logging(stream=(first := io.StringIO()), logger=log)
+    configure_logging(stream=(second := io.StringIO()), logger=log)
     log.info("once")
     assert not first.getvalue()
-    assert len(written(second)) == 1
+    assert len(read_lines(second)) == 1

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from epp.api import WAITING, Endpoint
+from epp.api import WAITING_REQUESTS, Endpoint
 from epp.clock import ManualClock
-from epp.datastore.endpoint_store import Table
+from epp.datastore.endpoint_store import EndpointStore
 from epp.obs.metrics import Metrics
-from epp.obs.pool_metrics import PoolView, follow, totals
+from epp.obs.pool_metrics import PoolCollector, sum_rows, track_endpoints
 
 
-def gauges(pool: PoolView) -> dict[str, dict[str, float]]:
+def gauges(pool: PoolCollector) -> dict[str, dict[str, float]]:
     return {
         metric.name: {",".join(sample.labels.values()): sample.value for sample in metric.samples}
         for metric in pool.collect()
     }
 
 
-def test_means_leave_out_who_is_silent(pool: PoolView) -> None:
+def test_means_leave_out_who_is_silent(pool: PoolCollector) -> None:
     shown = gauges(pool)
     assert shown["llm_d_epp_average_queue_size"] == {"pool-a": 4.0}
     assert shown["llm_d_epp_std_dev_queue_size"] == {"pool-a": 2.0}
@@ -26,13 +26,13 @@ def test_means_leave_out_who_is_silent(pool: PoolView) -> None:
     assert shown["inference_pool_ready_pods"] == {"pool-a": 2.0}
 
 
-def test_queues_are_shown_per_endpoint_while_known(pool: PoolView) -> None:
+def test_queues_are_shown_per_endpoint_while_known(pool: PoolCollector) -> None:
     shown = gauges(pool)
     assert shown["llm_d_epp_per_endpoint_queue_size"] == {"pool-a,busy-rank-0": 6.0, "pool-a,calm-rank-0": 2.0}
     assert shown["inference_pool_per_pod_queue_size"] == shown["llm_d_epp_per_endpoint_queue_size"]
 
 
-def test_the_ledger_shows_even_where_scrapes_do_not(pool: PoolView) -> None:
+def test_the_ledger_shows_even_where_scrapes_do_not(pool: PoolCollector) -> None:
     shown = gauges(pool)
     labels = "default,inflight-load-producer,,"
     assert shown["llm_d_epp_inflight_requests"] == {
@@ -43,23 +43,23 @@ def test_the_ledger_shows_even_where_scrapes_do_not(pool: PoolView) -> None:
     assert shown["llm_d_epp_inflight_tokens"][f"busy-rank-0,{labels}"] == 4096.0
 
 
-def test_stale_numbers_leave_the_gauges(pool: PoolView, clock: ManualClock) -> None:
+def test_stale_numbers_leave_the_gauges(pool: PoolCollector, clock: ManualClock) -> None:
     clock.advance(1.2)
     shown = gauges(pool)
     assert shown["llm_d_epp_ready_endpoints"] == {"pool-a": 1.0}
     assert shown["llm_d_epp_per_endpoint_queue_size"] == {"pool-a,busy-rank-0": 6.0}
 
 
-def test_an_empty_pool_has_no_means_and_nobody_ready(pool: PoolView, table: Table) -> None:
-    table.sync([])
+def test_an_empty_pool_has_no_means_and_nobody_ready(pool: PoolCollector, table: EndpointStore) -> None:
+    table.replace_all([])
     shown = gauges(pool)
     assert shown["llm_d_epp_average_queue_size"] == {}
     assert shown["llm_d_epp_ready_endpoints"] == {"pool-a": 0.0}
-    assert pool.rows() == []
+    assert pool.list_endpoint_rows() == []
 
 
-def test_rows_say_none_for_what_is_unknown(pool: PoolView) -> None:
-    busy, _, dark = pool.rows()
+def test_rows_say_none_for_what_is_unknown(pool: PoolCollector) -> None:
+    busy, _, dark = pool.list_endpoint_rows()
     assert busy == {
         "name": "default/busy-rank-0",
         "address": "10.0.0.0:8000",
@@ -77,8 +77,8 @@ def test_rows_say_none_for_what_is_unknown(pool: PoolView) -> None:
     assert dark["inflight_requests"] == 0
 
 
-def test_totals_count_the_unknown_as_nothing(pool: PoolView) -> None:
-    summed = totals(pool.rows())
+def test_totals_count_the_unknown_as_nothing(pool: PoolCollector) -> None:
+    summed = sum_rows(pool.list_endpoint_rows())
     assert summed["endpoints"] == 3
     assert summed["fresh"] == 2
     assert summed["waiting"] == 8
@@ -86,16 +86,16 @@ def test_totals_count_the_unknown_as_nothing(pool: PoolView) -> None:
 
 
 async def test_scrapes_are_counted_and_series_go_with_the_last_port_of_a_pod(clock: ManualClock) -> None:
-    table, metrics = Table(clock), Metrics()
-    follow(metrics, table, clock)
+    table, metrics = EndpointStore(clock), Metrics()
+    track_endpoints(metrics, table, clock)
     for rank in (0, 1):
-        table.put(Endpoint(f"default/a-rank-{rank}", "10.0.0.1", 8000 + rank, pod="a", rank=rank))
-    table.scraped(0, table.generation(0), clock.now() - 0.004, {WAITING: 1}, None)
-    metrics.scheduled(0.001, "m", "a", "default", 8000)
+        table.upsert(Endpoint(f"default/a-rank-{rank}", "10.0.0.1", 8000 + rank, pod="a", rank=rank))
+    table.record_scrape(0, table.generation_of(0), clock.now() - 0.004, {WAITING_REQUESTS: 1}, None)
+    metrics.record_scheduling_attempt(0.001, "m", "a", "default", 8000)
     table.remove("default/a-rank-0")
-    assert b'endpoint_name="a"' in (await metrics.exposition())[0]
+    assert b'endpoint_name="a"' in (await metrics.render_exposition())[0]
     table.remove("default/a-rank-1")
-    page, _ = await metrics.exposition()
+    page, _ = await metrics.render_exposition()
     assert b'endpoint_name="a"' not in page
     assert b'epp_scrapes_total{outcome="success"} 1.0' in page
     assert b'epp_scrape_duration_seconds_bucket{le="0.005"} 1' in page

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from epp.api import Parsed
+from epp.api import ParsedRequest
 from epp.errors import BadRequest
 from epp.parsers.openai import OpenAIParser
 
@@ -16,7 +16,7 @@ CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-def parse(path: str, body: bytes | dict[str, Any]) -> Parsed:
+def parse(path: str, body: bytes | dict[str, Any]) -> ParsedRequest:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return OpenAIParser().parse(path, {}, raw)
 
@@ -29,7 +29,7 @@ def refusal(path: str, body: bytes | dict[str, Any]) -> str:
 
 def test_a_chat_request() -> None:
     body = {"model": "m", "stream": True, "max_tokens": 9, "cache_salt": "s", "messages": HELLO, "temperature": 0.1}
-    assert parse(CHAT, body) == Parsed("m", b"user\x1ehello", b"", "s", 9, True)
+    assert parse(CHAT, body) == ParsedRequest("m", b"user\x1ehello", b"", "s", 9, True)
 
 
 def test_the_query_is_no_part_of_the_path() -> None:
@@ -155,7 +155,7 @@ def test_odd_messages_still_make_a_prompt() -> None:
 
 def test_half_an_emoji_does_not_cost_the_request() -> None:
     body = rb'{"model":"m","messages":[{"role":"user","content":"cut \ud83d"}]}'
-    assert parse(CHAT, body) == Parsed("m", b"user\x1ecut  ")
+    assert parse(CHAT, body) == ParsedRequest("m", b"user\x1ecut  ")
 
 
 def test_bytes_that_are_no_utf8_do_not_cost_the_request() -> None:
@@ -195,5 +195,5 @@ def test_the_responses_api_takes_a_string_or_items_after_tools_and_instructions(
 
 def test_answers_that_tell_usage_have_a_reader() -> None:
     parser = OpenAIParser()
-    told = [path for path in parser.paths if parser.usage_reader("/v1/" + path, True) is not None]
+    told = [path for path in parser.paths if parser.create_usage_reader("/v1/" + path, True) is not None]
     assert told == ["chat/completions", "completions", "responses", "embeddings"]

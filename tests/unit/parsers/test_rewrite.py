@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from epp.parsers.rewrite import model_span, with_model
+from epp.parsers.rewrite import find_model_span, replace_model
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ from epp.parsers.rewrite import model_span, with_model
     ],
 )
 def test_only_the_models_value_changes(body: bytes, rewritten: bytes) -> None:
-    assert with_model(body, "new") == rewritten
+    assert replace_model(body, "new") == rewritten
 
 
 def test_the_new_name_is_escaped() -> None:
-    assert with_model(b'{"model":"a"}', 'b"\\é') == '{"model":"b\\"\\\\é"}'.encode()
+    assert replace_model(b'{"model":"a"}', 'b"\\é') == '{"model":"b\\"\\\\é"}'.encode()
 
 
 def test_no_model_has_no_span_and_what_is_no_json_raises() -> None:
-    assert model_span(b'{"a":1}') is None
+    assert find_model_span(b'{"a":1}') is None
     with pytest.raises(msgspec.MsgspecError):
-        model_span(b'{"model":')
+        find_model_span(b'{"model":')

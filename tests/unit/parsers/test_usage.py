@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from epp.api import Usage
-from epp.parsers.usage import LONGEST, UsageScanner
+from epp.api import TokenUsage
+from epp.parsers.usage import MAX_HELD_BYTES, UsageScanner
 
-NOTHING = Usage()
+NOTHING = TokenUsage()
 
 
-def usage_of(*pieces: bytes) -> Usage:
+def usage_of(*pieces: bytes) -> TokenUsage:
     scanner = UsageScanner()
     for piece in pieces:
         scanner.feed(piece)
@@ -19,13 +19,13 @@ def usage_of(*pieces: bytes) -> Usage:
 
 def test_a_json_answer() -> None:
     body = b'{"id":"x","choices":[],"usage":{"prompt_tokens":7,"total_tokens":17,"completion_tokens":10}}'
-    assert usage_of(body) == Usage(7, 10, None)
+    assert usage_of(body) == TokenUsage(7, 10, None)
 
 
 def test_cached_tokens() -> None:
     body = b'{"usage": {"prompt_tokens": 7, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 4}}}'
-    assert usage_of(body) == Usage(7, 1, 4)
-    assert usage_of(body.replace(b'{"cached_tokens": 4}', b"null")) == Usage(7, 1, None)
+    assert usage_of(body) == TokenUsage(7, 1, 4)
+    assert usage_of(body.replace(b'{"cached_tokens": 4}', b"null")) == TokenUsage(7, 1, None)
 
 
 @pytest.mark.parametrize("start", [b"data: ", b"data:"])
@@ -35,18 +35,18 @@ def test_the_last_event_of_a_stream(start: bytes, end: bytes) -> None:
         b'{"choices":[{"delta":{"content":"a"}}],"usage":null}',
         b'{"usage":{"prompt_tokens":7,"completion_tokens":2}}',
     ]
-    assert usage_of(*(start + event + end for event in [*events, b"[DONE]"])) == Usage(7, 2, None)
+    assert usage_of(*(start + event + end for event in [*events, b"[DONE]"])) == TokenUsage(7, 2, None)
 
 
 def test_continuous_usage_counts_on() -> None:
     assert usage_of(
         *(b'data: {"usage":{"prompt_tokens":7,"completion_tokens":%d}}\n\n' % n for n in (1, 2, 3))
-    ) == Usage(7, 3)
+    ) == TokenUsage(7, 3)
 
 
 def test_two_events_in_one_chunk() -> None:
     events = b"".join(b'data: {"usage":{"prompt_tokens":7,"completion_tokens":%d}}\n\n' % n for n in (1, 2, 3))
-    assert usage_of(events) == Usage(7, 3)
+    assert usage_of(events) == TokenUsage(7, 3)
 
 
 def test_the_responses_api_nests_it() -> None:
@@ -54,13 +54,13 @@ def test_the_responses_api_nests_it() -> None:
         b'event: response.completed\ndata: {"type":"response.completed","response":{"status":"completed","usage":'
         b'{"input_tokens":31,"input_tokens_details":{"cached_tokens":16},"output_tokens":5,"total_tokens":36}}}\n\n'
     )
-    assert usage_of(b'data: {"type":"response.created","response":{"usage":null}}\n\n', event) == Usage(31, 5, 16)
+    assert usage_of(b'data: {"type":"response.created","response":{"usage":null}}\n\n', event) == TokenUsage(31, 5, 16)
 
 
 def test_anthropic_tells_in_two_halves() -> None:
     first = b'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
     last = b'data: {"type":"message_delta","usage":{"output_tokens":15}}\n\n'
-    assert usage_of(first, last) == Usage(25, 15)
+    assert usage_of(first, last) == TokenUsage(25, 15)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_what_is_no_usage(text: bytes) -> None:
 
 def test_little_is_held_back() -> None:
     scanner = UsageScanner()
-    for piece in (b"x" * 70_000, b'{"usage":{' + b" " * LONGEST, b" " * 70_000, b'"usage"', b": "):
+    for piece in (b"x" * 70_000, b'{"usage":{' + b" " * MAX_HELD_BYTES, b" " * 70_000, b'"usage"', b": "):
         scanner.feed(piece)
-        assert len(scanner._held) <= LONGEST
+        assert len(scanner._held) <= MAX_HELD_BYTES
     scanner.feed(b'{"prompt_tokens":3}')
-    assert scanner.usage() == Usage(3)
+    assert scanner.usage() == TokenUsage(3)
 
 
 def test_braces_that_open_and_close_many_times_are_counted_once() -> None:
@@ -96,4 +96,4 @@ def test_braces_that_open_and_close_many_times_are_counted_once() -> None:
     nested = b'{"a":' * deep + b"1" + b"}" * deep
     scanner = UsageScanner()
     scanner.feed(b'{"usage":' + nested + b',"usage":{"prompt_tokens":3}}')
-    assert scanner.usage() == Usage(3, None, None)
+    assert scanner.usage() == TokenUsage(3, None, None)

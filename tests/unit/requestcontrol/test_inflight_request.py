@@ -1,69 +1,72 @@
-"""A flight gives back its reservation once, at the endpoint that served, however it ends."""
+"""A request gives back its reservation once, at the endpoint that served, however it ends."""
 
 from typing import Any
 
-from epp.api import DECODING, INFLIGHT_TOKENS
-from epp.requestcontrol.interfaces import LogEntry
+from epp.api import DECODING_REQUESTS, INFLIGHT_TOKENS
+from epp.requestcontrol.interfaces import AccessLogEntry
+from tests.unit.requestcontrol.conftest import InflightHarness
 
 
-def test_the_end_releases_and_is_told_once(pool: Any) -> None:
-    flight = pool.fly()
-    assert pool.load() == [1, 0, 0]
-    flight.ended("completed")
-    flight.ended("disconnected")
-    assert pool.load() == [0, 0, 0]
-    assert [how.cause for how in pool.recorder.of("ended")] == ["completed"]
-    assert pool.done == [flight]
+def test_the_end_releases_and_is_told_once(pool: InflightHarness) -> None:
+    request = pool.start_request()
+    assert pool.inflight_counts() == [1, 0, 0]
+    request.finalize("completed")
+    request.finalize("disconnected")
+    assert pool.inflight_counts() == [0, 0, 0]
+    assert [how.cause for how in pool.recorder.calls_of("ended")] == ["completed"]
+    assert pool.done == [request]
 
 
-def test_the_reservation_follows_a_fallback(pool: Any) -> None:
-    flight = pool.fly(slot=0)
-    flight.served("10.0.0.2:8000")
-    assert pool.load() == [0, 1, 0]
-    flight.served("10.9.9.9:1")  # not one of ours
-    assert pool.load() == [0, 1, 0]
-    flight.ended("completed")
-    assert pool.load() == [0, 0, 0]
+def test_the_reservation_follows_a_fallback(pool: InflightHarness) -> None:
+    request = pool.start_request(slot=0)
+    request.on_served_by("10.0.0.2:8000")
+    assert pool.inflight_counts() == [0, 1, 0]
+    request.on_served_by("10.9.9.9:1")  # not one of ours
+    assert pool.inflight_counts() == [0, 1, 0]
+    request.finalize("completed")
+    assert pool.inflight_counts() == [0, 0, 0]
 
 
-def test_the_first_piece_of_the_answer_ends_the_prefill(pool: Any) -> None:
-    flight = pool.fly(tokens=100)
+def test_the_first_piece_of_the_answer_ends_the_prefill(pool: InflightHarness) -> None:
+    request = pool.start_request(tokens=100)
     pool.clock.advance(0.25)
-    flight.response_started(200, {"content-type": "text/event-stream"})
-    flight.response_data(b"data: 1\n\n")
+    request.on_response_headers(200, {"content-type": "text/event-stream"})
+    request.on_response_body(b"data: 1\n\n")
     pool.clock.advance(0.75)
-    flight.response_data(b"data: 2\n\n")
+    request.on_response_body(b"data: 2\n\n")
     columns = pool.ledger.columns()
-    assert (columns[INFLIGHT_TOKENS][0], columns[DECODING][0]) == (0, 1)
-    flight.ended("completed")
-    (how,) = pool.recorder.of("ended")
-    assert (how.status, how.ttft_seconds, how.seconds) == (200, 0.25, 1.0)
-    assert flight.request.streaming
-    assert pool.recorder.of("gap") == [0.75]
+    assert (columns[INFLIGHT_TOKENS][0], columns[DECODING_REQUESTS][0]) == (0, 1)
+    request.finalize("completed")
+    (how,) = pool.recorder.calls_of("ended")
+    assert (how.status, how.ttft_seconds, how.duration_seconds) == (200, 0.25, 1.0)
+    assert request.request.streaming
+    assert pool.recorder.calls_of("gap") == [0.75]
 
 
-def test_a_line_of_the_access_log_is_the_whole_response_phase(pool: Any) -> None:
-    flight = pool.fly(slot=0)
+def test_a_line_of_the_access_log_is_the_whole_response_phase(pool: InflightHarness) -> None:
+    request = pool.start_request(slot=0)
     pool.clock.advance(2)
-    flight.logged(LogEntry("r1", 503, "10.0.0.3:8000", started=0.0, seconds=2.0, ttfb_seconds=0.5))
-    (how,) = pool.recorder.of("ended")
+    request.on_log_entry(
+        AccessLogEntry("r1", 503, "10.0.0.3:8000", started_at=0.0, duration_seconds=2.0, ttfb_seconds=0.5)
+    )
+    (how,) = pool.recorder.calls_of("ended")
     assert (how.cause, how.status, how.ttft_seconds) == ("completed", 503, 0.5)
-    assert pool.load() == [0, 0, 0]
+    assert pool.inflight_counts() == [0, 0, 0]
 
 
-def test_an_observer_that_raises_does_not_keep_the_reservation(pool: Any) -> None:
+def test_an_observer_that_raises_does_not_keep_the_reservation(pool: InflightHarness) -> None:
     class Broken:
-        def ended(self, request: Any, slot: int, how: Any) -> None:
+        def response_complete(self, request: Any, slot: int, how: Any) -> None:
             raise RuntimeError("broken")
 
-    pool.observers = (Broken(),)
-    pool.fly().ended("completed")
-    assert pool.load() == [0, 0, 0]
-    assert pool.failed == list(pool.observers)
+    pool.request_hooks = (Broken(),)
+    pool.start_request().finalize("completed")
+    assert pool.inflight_counts() == [0, 0, 0]
+    assert pool.failed == list(pool.request_hooks)
 
 
-def test_a_forecast_first_byte_after_the_end_has_no_effect(pool: Any) -> None:
-    flight = pool.fly()
-    flight.ended("completed")
-    flight.first_byte()
-    assert pool.ledger.columns()[DECODING][0] == 0
+def test_a_forecast_first_byte_after_the_end_has_no_effect(pool: InflightHarness) -> None:
+    request = pool.start_request()
+    request.finalize("completed")
+    request.on_first_byte()
+    assert pool.ledger.columns()[DECODING_REQUESTS][0] == 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.requestcontrol.conftest import Recording
+from tests.unit.requestcontrol.conftest import RecordingMetrics
 
 
 @pytest.fixture
-def recording() -> Recording:
-    return Recording()
+def recording() -> RecordingMetrics:
+    return RecordingMetrics()

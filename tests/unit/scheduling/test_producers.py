@@ -8,35 +8,35 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from epp.api import AsyncProducer, Column, Endpoints, Fact, Need, Produced, Producer, Request
-from epp.scheduling.producers import Producers, needs_await, run, run_now
-from epp.testing import endpoints, request
+from epp.api import AsyncProducer, Column, DataKey, Endpoints, ProducedData, Producer, Request, RequestAttribute
+from epp.scheduling.producers import Producers, has_async_producer, run_producers, run_sync_producers
+from epp.testing import build_endpoints, build_request
 
 HEAT = Column("heat", "degrees", "how hot the endpoint is")
 SHADE = Column("shade", "fraction", "how shady")
-MOOD = Fact("mood", "", "how the request feels")
+MOOD = RequestAttribute("mood", "", "how the request feels")
 
 
-class Now(Producer, type="now"):
-    gives = (HEAT, MOOD)
-    what: Callable[[Request, Endpoints], Produced]
+class SyncStub(Producer, type="now"):
+    produces = (HEAT, MOOD)
+    what: Callable[[Request, Endpoints], ProducedData]
 
-    def produce(self, request: Request, endpoints: Endpoints) -> Produced:
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         return self.what(request, endpoints)
 
 
-class Later(AsyncProducer, type="later"):
+class AsyncStub(AsyncProducer, type="later"):
     """Gives what it is told to, once the event is set."""
 
-    what: Produced
-    needed: tuple[Need, ...] = ()
+    what: ProducedData
+    needed: tuple[DataKey, ...] = ()
     wait: asyncio.Event | None = None
     begun: asyncio.Event | None = None
 
-    def wants(self) -> tuple[Need, ...]:
+    def wants(self) -> tuple[DataKey, ...]:
         return self.needed
 
-    async def produce(self, request: Request, endpoints: Endpoints) -> Produced:
+    async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         if self.begun is not None:
             self.begun.set()
         if self.wait is not None:
@@ -45,7 +45,7 @@ class Later(AsyncProducer, type="later"):
 
 
 class Broken(AsyncProducer, type="broken"):
-    async def produce(self, request: Request, endpoints: Endpoints) -> Produced:
+    async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         raise TimeoutError("the tokenizer said so, not our deadline")
 
 
@@ -57,63 +57,68 @@ def faults() -> Faults:
     return []
 
 
-def heat(*values: float) -> Produced:
+def heat_column(*values: float) -> ProducedData:
     return {HEAT: np.array(values, np.float32)}
 
 
-def fail(request: Request, endpoints: Endpoints) -> Produced:
+def fail(request: Request, endpoints: Endpoints) -> ProducedData:
     raise RuntimeError("no thermometer")
 
 
 def test_columns_and_facts(faults: Faults) -> None:
-    asked, pool = request(), endpoints(2)
-    producers = [("a", Now(what=lambda *_: {**heat(1, 2), MOOD: "fine"}))]
-    run_now(producers, asked, pool, lambda *fault: faults.append(fault))
+    asked, pool = build_request(), build_endpoints(2)
+    producers = [("a", SyncStub(what=lambda *_: {**heat_column(1, 2), MOOD: "fine"}))]
+    run_sync_producers(producers, asked, pool, lambda *fault: faults.append(fault))
     assert pool[HEAT].tolist() == [1, 2]
     assert asked[MOOD] == "fine"
     assert faults == []
 
 
 def test_later_producers_see_what_earlier_ones_gave(faults: Faults) -> None:
-    def double(request: Request, endpoints: Endpoints) -> Produced:
+    def double(request: Request, endpoints: Endpoints) -> ProducedData:
         return {HEAT: endpoints[HEAT] * 2}
 
-    producers = [("a", Now(what=lambda *_: heat(1, 2))), ("b", Now(what=double))]
-    pool = endpoints(2)
-    run_now(producers, request(), pool, lambda *fault: faults.append(fault))
+    producers = [("a", SyncStub(what=lambda *_: heat_column(1, 2))), ("b", SyncStub(what=double))]
+    pool = build_endpoints(2)
+    run_sync_producers(producers, build_request(), pool, lambda *fault: faults.append(fault))
     assert pool[HEAT].tolist() == [2, 4]
 
 
 @pytest.mark.parametrize(
     ("what", "kind"),
-    [(fail, "raised"), (lambda *_: heat(1), "shape"), (lambda *_: None, "raised"), (lambda *_: {HEAT: "x"}, "raised")],
+    [
+        (fail, "raised"),
+        (lambda *_: heat_column(1), "shape"),
+        (lambda *_: None, "raised"),
+        (lambda *_: {HEAT: "x"}, "raised"),
+    ],
 )
 def test_a_failure_leaves_unknowns_and_the_others_run(
-    faults: Faults, what: Callable[[Request, Endpoints], Produced], kind: str
+    faults: Faults, what: Callable[[Request, Endpoints], ProducedData], kind: str
 ) -> None:
-    producers = [("bad", Now(what=what)), ("good", Now(what=lambda *_: {SHADE: [0.5, 0.5]}))]
-    pool = endpoints(2)
-    run_now(producers, request(), pool, lambda *fault: faults.append(fault))
+    producers = [("bad", SyncStub(what=what)), ("good", SyncStub(what=lambda *_: {SHADE: [0.5, 0.5]}))]
+    pool = build_endpoints(2)
+    run_sync_producers(producers, build_request(), pool, lambda *fault: faults.append(fault))
     assert np.isnan(pool[HEAT]).all()
     assert pool[SHADE].tolist() == [0.5, 0.5]
     assert faults == [("bad", kind)]
 
 
 def test_whether_to_wait() -> None:
-    assert not needs_await([("a", Now(what=fail))])
-    assert needs_await([("a", Now(what=fail)), ("b", Broken())])
+    assert not has_async_producer([("a", SyncStub(what=fail))])
+    assert has_async_producer([("a", SyncStub(what=fail)), ("b", Broken())])
 
 
 async def test_neighbours_run_at_once(faults: Faults) -> None:
     """Each waits for the other to have begun: one after the other, neither would end."""
     left, right = asyncio.Event(), asyncio.Event()
     producers: Producers = [
-        ("a", Later(what=heat(1, 2), wait=right, begun=left)),
-        ("b", Later(what={MOOD: "fine"}, wait=left, begun=right)),
+        ("a", AsyncStub(what=heat_column(1, 2), wait=right, begun=left)),
+        ("b", AsyncStub(what={MOOD: "fine"}, wait=left, begun=right)),
     ]
-    asked = request()
-    pool = endpoints(2)
-    await run(producers, asked, pool, 5.0, lambda *fault: faults.append(fault))
+    asked = build_request()
+    pool = build_endpoints(2)
+    await run_producers(producers, asked, pool, 5.0, lambda *fault: faults.append(fault))
     assert (pool[HEAT].tolist(), asked[MOOD]) == ([1, 2], "fine")
 
 
@@ -121,35 +126,37 @@ async def test_who_needs_another_comes_after_it(faults: Faults) -> None:
     seen: list[object] = []
 
     class Reads(AsyncProducer, type="reads"):
-        needs = (MOOD,)
+        consumes = (MOOD,)
 
-        async def produce(self, request: Request, endpoints: Endpoints) -> Produced:
+        async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
             seen.append(request[MOOD])
             return {}
 
-    class Gives(Later, type="gives"):
-        gives = (MOOD,)
+    class Gives(AsyncStub, type="gives"):
+        produces = (MOOD,)
 
     producers: Producers = [("a", Gives(what={MOOD: "fine"})), ("b", Reads())]
-    await run(producers, request(), endpoints(1), 5.0, lambda *fault: faults.append(fault))
+    await run_producers(producers, build_request(), build_endpoints(1), 5.0, lambda *fault: faults.append(fault))
     assert seen == ["fine"]
 
 
 async def test_one_deadline_for_all(faults: Faults) -> None:
     never = asyncio.Event()
     producers: Producers = [
-        ("quick", Later(what=heat(1, 2))),
-        ("hung", Later(what={}, wait=never)),
-        ("sync", Now(what=lambda *_: {SHADE: np.ones(2, np.float32)})),
-        ("after", Later(what={}, wait=never)),
+        ("quick", AsyncStub(what=heat_column(1, 2))),
+        ("hung", AsyncStub(what={}, wait=never)),
+        ("sync", SyncStub(what=lambda *_: {SHADE: np.ones(2, np.float32)})),
+        ("after", AsyncStub(what={}, wait=never)),
     ]
-    pool = endpoints(2)
-    await run(producers, request(), pool, 0.01, lambda *fault: faults.append(fault))
+    pool = build_endpoints(2)
+    await run_producers(producers, build_request(), pool, 0.01, lambda *fault: faults.append(fault))
     assert pool[HEAT].tolist() == [1, 2]
     assert pool[SHADE].tolist() == [1, 1]
     assert faults == [("hung", "late"), ("after", "late")]
 
 
 async def test_a_timeout_of_its_own_is_a_failure_like_any_other(faults: Faults) -> None:
-    await run([("a", Broken())], request(), endpoints(2), 5.0, lambda *fault: faults.append(fault))
+    await run_producers(
+        [("a", Broken())], build_request(), build_endpoints(2), 5.0, lambda *fault: faults.append(fault)
+    )
     assert faults == [("a", "raised")]

@@ -5,32 +5,32 @@ from __future__ import annotations
 import json
 from random import Random
 
-from epp.api import Profile
-from epp.scheduling.profile_run import run
-from epp.scheduling.result import Verdict, explain, table
-from epp.testing import endpoints, request
-from scorers.filters.roles import DecodeRole, EncodeRole
-from scorers.kv_cache_utilization import KvCacheUtilization
-from scorers.pickers.max_score import MaxScore
-from scorers.queue import QueueDepth
+from epp.api import SchedulerProfile
+from epp.scheduling.profile_run import run_profile
+from epp.scheduling.result import ProfileRunResult, explain_result, format_result_table
+from epp.testing import build_endpoints, build_request
+from scorers.filters.roles import DecodeFilter, EncodeFilter
+from scorers.kv_cache_utilization import KvCacheUtilizationScorer
+from scorers.pickers.max_score import MaxScorePicker
+from scorers.queue import QueueScorer
 
 
-def decided(*, encode: bool = False) -> Verdict:
+def run_roles_profile(*, encode: bool = False) -> ProfileRunResult:
     role = "llm-d.ai/role"
-    pool = endpoints(
+    pool = build_endpoints(
         waiting=[4, 0, 2], kv_usage=[0.5, 0.25, 0.5], labels=[{role: "decode"}, {role: "prefill"}, {role: "decode"}]
     )
-    profile = Profile(
+    profile = SchedulerProfile(
         "default",
-        filters=[("roles", EncodeRole() if encode else DecodeRole())],
-        scorers=[("queue", 2, QueueDepth()), ("kv", 1, KvCacheUtilization())],
-        picker=("best", MaxScore()),
+        filters=[("roles", EncodeFilter() if encode else DecodeFilter())],
+        scorers=[("queue", 2, QueueScorer()), ("kv", 1, KvCacheUtilizationScorer())],
+        picker=("best", MaxScorePicker()),
     )
-    return run(profile, request(), pool, Random(1), lambda *_: None)
+    return run_profile(profile, build_request(), pool, Random(1), lambda *_: None)
 
 
 def test_a_decision_as_data() -> None:
-    data = explain(decided())
+    data = explain_result(run_roles_profile())
     assert data == {
         "profile": "default",
         "candidates": [
@@ -53,7 +53,7 @@ def test_a_decision_as_data() -> None:
 
 
 def test_a_decision_as_a_table() -> None:
-    assert table(decided()).splitlines() == [
+    assert format_result_table(run_roles_profile()).splitlines() == [
         "profile default: 3 candidates, picked e2",
         "   endpoint  queue x2  kv x1  total  filtered by",
         "*  e2        1.000     0.500  2.500",
@@ -63,8 +63,8 @@ def test_a_decision_as_a_table() -> None:
 
 
 def test_a_decision_without_an_answer() -> None:
-    data = explain(decided(encode=True))
+    data = explain_result(run_roles_profile(encode=True))
     assert (data["emptied_by"], data["otherwise"], data["picked"]) == ("roles", "429 ResourceExhausted", [])
-    assert table(decided(encode=True)).startswith(
+    assert format_result_table(run_roles_profile(encode=True)).startswith(
         "profile default: 3 candidates, picked none (roles left nothing: 429 ResourceExhausted)"
     )

@@ -10,10 +10,10 @@ import pytest
 
 from epp.clock import ManualClock, SystemClock
 from epp.sim import tokens
-from epp.sim.engine import Engine, EngineConfig
-from epp.sim.fleet import Fleet
+from epp.sim.engine import SimEngine, SimEngineConfig
+from epp.sim.fleet import SimFleet
 from epp.sim.hardware import FAST, Hardware
-from epp.sim.sequence import Sequence
+from epp.sim.sequence import SimRequest
 
 UNIT = Hardware("unit", token_seconds=0.001, weight_seconds=0.0, pair_seconds=0.0, context_seconds=0.0,
                 sequence_seconds=0.0, overhead_seconds=1.0, kv_tokens=0)  # fmt: skip
@@ -25,33 +25,33 @@ class Bench:
 
     def __init__(self, **options: int | bool) -> None:
         defaults = {"block_size": 4, "num_gpu_blocks": 101, "max_num_seqs": 8, "max_num_batched_tokens": 100}
-        self.config = EngineConfig(hardware=UNIT, **{**defaults, **options})  # type: ignore[arg-type]
-        self.engine = Engine(self.config)
+        self.config = SimEngineConfig(hardware=UNIT, **{**defaults, **options})  # type: ignore[arg-type]
+        self.engine = SimEngine(self.config)
         self.clock = ManualClock(start=0.0)
 
-    def add(self, name: str, prompt: str, answer: int, *, adapter: str = "", salt: str = "") -> Sequence:
+    def add(self, name: str, prompt: str, answer: int, *, adapter: str = "", salt: str = "") -> SimRequest:
         """A request whose prompt has one token for every letter: letters are repeated to a token's width."""
-        data = b"".join(letter.encode() * tokens.WIDTH for letter in prompt)
-        sequence = Sequence.of_prompt(
+        data = b"".join(letter.encode() * tokens.TOKEN_BYTES for letter in prompt)
+        sequence = SimRequest.from_prompt(
             data, self.config.block_size, id=name, max_tokens=answer, adapter=adapter, salt=salt, seed=7
         )
-        self.engine.add(sequence, self.clock.now())
+        self.engine.add_request(sequence, self.clock.now())
         return sequence
 
     def step(self) -> str:
         """Waits for the step in progress to end; the names of those that got a token."""
-        due = self.engine.due
+        due = self.engine.step_ends_at
         assert due is not None, "the engine is idle"
         self.clock.advance(due - self.clock.now())
-        return "".join(sequence.id for sequence in self.engine.advance())
+        return "".join(sequence.request_id for sequence in self.engine.complete_step())
 
     def finish(self) -> None:
         """Runs until the engine is idle."""
-        while self.engine.due is not None:
+        while self.engine.step_ends_at is not None:
             self.step()
 
-    def abort(self, sequence: Sequence) -> None:
-        self.engine.abort(sequence, self.clock.now())
+    def abort(self, sequence: SimRequest) -> None:
+        self.engine.abort_request(sequence, self.clock.now())
 
 
 @pytest.fixture
@@ -60,14 +60,14 @@ def bench() -> Callable[..., Bench]:
 
 
 @pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
+async def fleet() -> AsyncIterator[SimFleet]:
     """One fast server with an adapter `l1` and 2,048 tokens of context."""
-    config = EngineConfig(hardware=replace(FAST), max_model_len=2048, max_loras=2)
-    async with Fleet(config, SystemClock(), ports=[0], model="sim-8b", adapters=("l1",)) as fleet:
+    config = SimEngineConfig(hardware=replace(FAST), max_model_len=2048, max_loras=2)
+    async with SimFleet(config, SystemClock(), ports=[0], model="sim-8b", adapters=("l1",)) as fleet:
         yield fleet
 
 
 @pytest.fixture
-async def client(fleet: Fleet) -> AsyncIterator[aiohttp.ClientSession]:
+async def client(fleet: SimFleet) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(f"http://{fleet.targets[0]}") as session:
         yield session

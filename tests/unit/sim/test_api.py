@@ -13,8 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from epp.clock import SystemClock
-from epp.sim.engine import EngineConfig
-from epp.sim.fleet import Fleet
+from epp.sim.engine import SimEngineConfig
+from epp.sim.fleet import SimFleet
 from epp.sim.hardware import FAST
 
 LONG = {"prompt": "hello " * 50, "max_tokens": 1900}
@@ -22,7 +22,7 @@ HELLO = [{"role": "user", "content": "Say hello to all of us, please."}]
 
 
 @pytest.fixture
-async def ai(fleet: Fleet) -> AsyncIterator[openai.AsyncOpenAI]:
+async def ai(fleet: SimFleet) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=f"http://{fleet.targets[0]}/v1", api_key="-", max_retries=0) as client:
         yield client
 
@@ -164,29 +164,29 @@ async def test_metrics_over_http(client: aiohttp.ClientSession) -> None:
     assert families["vllm:kv_cache_usage_perc"].samples[0].value == 0
 
 
-async def test_a_client_that_leaves_a_stream_frees_its_blocks(client: aiohttp.ClientSession, fleet: Fleet) -> None:
+async def test_a_client_that_leaves_a_stream_frees_its_blocks(client: aiohttp.ClientSession, fleet: SimFleet) -> None:
     engine = fleet.servers[0].engine
     response = await client.post("/v1/completions", json={**LONG, "stream": True})
     await response.content.readline()
     response.close()
-    await until(lambda: engine.stats.finished["abort"] == 1)
-    assert (engine.running, engine.pool.used) == ([], 0)
+    await until(lambda: engine.stats.finished_requests["abort"] == 1)
+    assert (engine.running, engine.block_pool.used_count) == ([], 0)
 
 
-async def test_a_client_that_does_not_wait_frees_its_blocks(client: aiohttp.ClientSession, fleet: Fleet) -> None:
+async def test_a_client_that_does_not_wait_frees_its_blocks(client: aiohttp.ClientSession, fleet: SimFleet) -> None:
     engine = fleet.servers[0].engine
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(post(client, "/v1/completions", **LONG))
         await until(lambda: bool(engine.running))
         asking.cancel()
-    await until(lambda: engine.stats.finished["abort"] == 1)
-    assert (engine.running, engine.pool.used) == ([], 0)
+    await until(lambda: engine.stats.finished_requests["abort"] == 1)
+    assert (engine.running, engine.block_pool.used_count) == ([], 0)
 
 
 async def test_full_queue_answers_503() -> None:
-    config = EngineConfig(hardware=FAST, max_num_seqs=1, max_num_queued_reqs=1)
+    config = SimEngineConfig(hardware=FAST, max_num_seqs=1, max_num_queued_reqs=1)
     async with (
-        Fleet(config, SystemClock(), ports=[0]) as fleet,
+        SimFleet(config, SystemClock(), ports=[0]) as fleet,
         aiohttp.ClientSession(f"http://{fleet.targets[0]}") as client,
         asyncio.TaskGroup() as group,
     ):
@@ -196,7 +196,7 @@ async def test_full_queue_answers_503() -> None:
         group.create_task(post(client, "/v1/completions", prompt="second", max_tokens=1))
         await until(lambda: len(engine.waiting) == 1)
         status, answer = await post(client, "/v1/completions", prompt="third", max_tokens=1)
-        assert (status, answer["error"]["type"], engine.stats.rejected) == (503, "Service Unavailable", 1)
+        assert (status, answer["error"]["type"], engine.stats.admission_rejections) == (503, "Service Unavailable", 1)
 
 
 async def test_small_things(client: aiohttp.ClientSession) -> None:

@@ -16,13 +16,15 @@ from aiohttp import web
 from epp.cli import sim
 from epp.clock import SystemClock
 from epp.sim import demo, tokens
-from epp.sim.engine import EngineConfig
-from epp.sim.fleet import Fleet
+from epp.sim.engine import SimEngineConfig
+from epp.sim.fleet import SimFleet
 from epp.sim.hardware import FAST
-from epp.sim.load import Player, Timing
-from epp.sim.workload import Conversation, Profile, conversations
+from epp.sim.load import ConversationPlayer, RequestTiming
+from epp.sim.workload import Conversation, WorkloadProfile, generate_conversations
 
-SMALL = Profile(groups=6, conversations=24, rate=500.0, turns=2, think_seconds=0.01, system_tokens=400, answer_tokens=8)
+SMALL = WorkloadProfile(
+    groups=6, conversations=24, rate=500.0, turns=2, think_seconds=0.01, system_tokens=400, answer_tokens=8
+)
 Choose = Callable[[dict[str, Any]], str]
 
 
@@ -57,48 +59,50 @@ def in_turn(servers: Sequence[str]) -> Choose:
 
 
 def by_prefix(servers: Sequence[str]) -> Choose:
-    return lambda body: servers[tokens.seed(body["messages"][0]["content"].encode()) % len(servers)]
+    return lambda body: servers[tokens.answer_seed(body["messages"][0]["content"].encode()) % len(servers)]
 
 
 def test_a_workload_is_fixed_by_its_seed() -> None:
-    first, same, other = (conversations(SMALL, Random(seed)) for seed in (1, 1, 2))
+    first, same, other = (generate_conversations(SMALL, Random(seed)) for seed in (1, 1, 2))
     assert first == same
     assert first != other
-    assert [each.at for each in first] == sorted(each.at for each in first)
-    assert {tokens.count(each.system.encode()) for each in first} == {400}
+    assert [each.starts_at for each in first] == sorted(each.starts_at for each in first)
+    assert {tokens.count_tokens(each.system.encode()) for each in first} == {400}
     assert len({each.system for each in first}) == len({each.group for each in first})
     assert all(len(each.questions) == len(each.pauses) == 2 for each in first)
 
 
 @pytest.fixture
-async def three() -> AsyncIterator[Fleet]:
+async def three() -> AsyncIterator[SimFleet]:
     """Caches for three of six system prompts each."""
-    config = EngineConfig(hardware=FAST, num_gpu_blocks=110, max_model_len=1024)
-    async with Fleet(config, SystemClock(), ports=[0, 0, 0], model=demo.MODEL) as fleet:
+    config = SimEngineConfig(hardware=FAST, num_gpu_blocks=110, max_model_len=1024)
+    async with SimFleet(config, SystemClock(), ports=[0, 0, 0], model=demo.MODEL) as fleet:
         yield fleet
 
 
-async def test_compare_tells_the_arms_apart(three: Fleet) -> None:
+async def test_compare_tells_the_arms_apart(three: SimFleet) -> None:
     def start(name: str) -> Any:
         return gateway((in_turn if name == demo.ROUND_ROBIN else by_prefix)(three.targets))
 
     said: list[str] = []
-    arms = await demo.compare(start, three.targets, SystemClock(), said.append, profile=SMALL)
-    assert [arm.name for arm in arms] == [demo.ROUND_ROBIN, demo.DEFAULT]
+    arms = await demo.compare_policies(start, three.targets, SystemClock(), said.append, profile=SMALL)
+    assert [arm.name for arm in arms] == [demo.ROUND_ROBIN, demo.DEFAULT_POLICY]
     assert [timing.error for arm in arms for timing in arm.timings if timing.error] == []
     assert [len(arm.timings) for arm in arms] == [48, 48]
-    assert all(timing.output_tokens == 8 and timing.ttft > 0 for arm in arms for timing in arm.timings)
-    assert arms[0].queries == arms[1].queries == sum(timing.prompt_tokens for timing in arms[0].timings)
+    assert all(timing.output_tokens == 8 and timing.ttft_seconds > 0 for arm in arms for timing in arm.timings)
+    assert arms[0].queried_tokens == arms[1].queried_tokens == sum(timing.prompt_tokens for timing in arms[0].timings)
     assert arms[0].hit_rate < arms[1].hit_rate
     assert "48 requests of 6 groups" in said[0]
     assert "hit rate" in said[-1]
 
 
-async def test_failures_are_told_and_end_the_conversation(three: Fleet) -> None:
+async def test_failures_are_told_and_end_the_conversation(three: SimFleet) -> None:
     talk = Conversation(0.0, 0, "system", ("one", "two"), (0.0, 0.0))
-    (refused,) = await Player(f"http://{three.targets[0]}/v1", "other", 4, SystemClock()).play([talk])
+    (refused,) = await ConversationPlayer(
+        f"http://{three.targets[0]}/v1", "other", 4, SystemClock()
+    ).play_conversations([talk])
     assert refused.error.startswith("HTTP 404: ")
-    (lost,) = await Player("http://127.0.0.1:9", demo.MODEL, 4, SystemClock()).play([talk])
+    (lost,) = await ConversationPlayer("http://127.0.0.1:9", demo.MODEL, 4, SystemClock()).play_conversations([talk])
     assert lost.error.startswith("ClientConnectorError: ")
 
 
@@ -114,37 +118,47 @@ async def test_a_cut_answer_is_a_failure() -> None:
     try:
         url = "http://{}:{}".format(*runner.addresses[0][:2])
         talk = Conversation(0.0, 0, "system", ("one",), (0.0,))
-        (timing,) = await Player(url, demo.MODEL, 4, SystemClock()).play([talk])
+        (timing,) = await ConversationPlayer(url, demo.MODEL, 4, SystemClock()).play_conversations([talk])
         assert (timing.error, timing.text) == ("the answer was cut off", "abcd")
     finally:
         await runner.cleanup()
 
 
 def test_the_report() -> None:
-    slow = demo.Arm(demo.ROUND_ROBIN, [Timing(0, 0, ttft=each / 100) for each in range(1, 101)], 1000, 250)
-    fast = demo.Arm(demo.DEFAULT, [Timing(0, 0, ttft=0.1), Timing(1, 0, error="HTTP 503: no")], 1000, 900)
-    text = demo.report([slow, fast])
+    slow = demo.DemoArm(
+        demo.ROUND_ROBIN, [RequestTiming(0, 0, ttft_seconds=each / 100) for each in range(1, 101)], 1000, 250
+    )
+    fast = demo.DemoArm(
+        demo.DEFAULT_POLICY,
+        [RequestTiming(0, 0, ttft_seconds=0.1), RequestTiming(1, 0, error="HTTP 503: no")],
+        1000,
+        900,
+    )
+    text = demo.format_report([slow, fast])
     assert "round robin        505 ms   500 ms   990 ms       25%       0" in text
     assert "epp default        100 ms   100 ms   100 ms       90%       1" in text
-    assert "max  round robin  " + "█" * demo.BAR + " 1000 ms" in text
+    assert "max  round robin  " + "█" * demo.BAR_WIDTH + " 1000 ms" in text
     assert text.endswith("HTTP 503: no")
 
 
 def test_a_long_name_moves_the_columns() -> None:
-    arms = [demo.Arm(name, [Timing(0, 0, ttft=0.1)], 1, 1) for name in (demo.ROUND_ROBIN, "your configuration")]
-    lines = demo.report(arms).splitlines()
+    arms = [
+        demo.DemoArm(name, [RequestTiming(0, 0, ttft_seconds=0.1)], 1, 1)
+        for name in (demo.ROUND_ROBIN, "your configuration")
+    ]
+    lines = demo.format_report(arms).splitlines()
     assert len({len(line) for line in lines[1:4]}) == 1
-    assert "max  round robin       █" in demo.report(arms)
+    assert "max  round robin       █" in demo.format_report(arms)
 
 
 def test_rank() -> None:
-    assert [demo.rank([1, 2, 3, 4], share) for share in (0, 0.5, 0.99, 1)] == [1, 2, 4, 4]
-    assert demo.rank([], 0.5) == 0
+    assert [demo.percentile([1, 2, 3, 4], share) for share in (0, 0.5, 0.99, 1)] == [1, 2, 4, 4]
+    assert demo.percentile([], 0.5) == 0
 
 
 def test_the_demos_servers_hold_a_third_of_its_prompts_and_a_little_more() -> None:
     parser = argparse.ArgumentParser()
     sim.add_arguments(parser)
-    cache = sim.engine_config(parser.parse_args(demo.SIM_FLAGS))
-    prompts = Profile().groups * Profile().system_tokens
-    assert prompts / demo.SERVERS < cache.capacity * cache.block_size < prompts
+    cache = sim.build_engine_config(parser.parse_args(demo.SIM_FLAGS))
+    prompts = WorkloadProfile().groups * WorkloadProfile().system_tokens
+    assert prompts / demo.SERVERS < cache.usable_blocks * cache.block_size < prompts

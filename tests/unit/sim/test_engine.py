@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from epp.errors import ConfigError
-from epp.sim.engine import EngineConfig
+from epp.sim.engine import SimEngineConfig
 from epp.sim.hardware import FAST
 
 from .conftest import Bench
@@ -16,15 +16,15 @@ Make = Callable[..., Bench]
 
 
 def test_idle_engine_has_nothing_due(bench: Make) -> None:
-    assert bench().engine.due is None
+    assert bench().engine.step_ends_at is None
 
 
 def test_a_lone_request_gets_a_token_a_step(bench: Make) -> None:
     it = bench()
     a = it.add("a", "hello", 3)
-    assert it.engine.due == pytest.approx(1.005)
+    assert it.engine.step_ends_at == pytest.approx(1.005)
     assert [it.step(), it.step(), it.step()] == ["a", "a", "a"]
-    assert (a.finish, a.generated, it.engine.due) == ("length", 3, None)
+    assert (a.finish_reason, a.output_tokens, it.engine.step_ends_at) == ("length", 3, None)
     assert a.first_token_at == pytest.approx(1.005)
     assert a.last_token_at == pytest.approx(1.005 + 2 * 1.001)
 
@@ -45,7 +45,7 @@ def test_a_long_prompt_in_chunks_does_not_stop_decodes(bench: Make) -> None:
     it.step()
     b = it.add("b", "x" * 25, 1)
     assert it.step() == "a"  # planned before b came
-    seen = [(it.step(), b.computed) for _ in range(3)]
+    seen = [(it.step(), b.computed_tokens) for _ in range(3)]
     assert seen == [("a", 9), ("a", 18), ("ab", 25)]  # a's token first, nine of b's with it
 
 
@@ -54,7 +54,7 @@ def test_first_come_first_served_up_to_max_num_seqs(bench: Make) -> None:
     for name in "abc":
         it.add(name, "hello", 2)
     assert it.step() == "a"
-    assert [sequence.id for sequence in it.engine.waiting] == ["c"]
+    assert [sequence.request_id for sequence in it.engine.waiting] == ["c"]
     assert [it.step(), it.step(), it.step()] == ["ab", "bc", "c"]
 
 
@@ -73,20 +73,20 @@ def test_the_youngest_is_preempted_when_blocks_run_out_and_computed_again(bench:
     assert it.step() == "a"
     assert it.engine.running == [a, b]
     assert it.step() == "ab"  # a has ten tokens in three blocks, b needs a third for its ninth
-    assert (it.engine.running, list(it.engine.waiting), b.preemptions, b.computed) == ([a], [b], 1, 0)
+    assert (it.engine.running, list(it.engine.waiting), b.preemption_count, b.computed_tokens) == ([a], [b], 1, 0)
     it.finish()
-    assert (a.generated, b.generated, b.finish) == (8, 8, "length")
-    assert (it.engine.stats.preemptions, it.engine.pool.usage) == (1, 0.0)
+    assert (a.output_tokens, b.output_tokens, b.finish_reason) == (8, 8, "length")
+    assert (it.engine.stats.preemptions, it.engine.block_pool.usage) == (1, 0.0)
     assert it.engine.stats.prefix_queries == 16  # the second admission is not counted
 
 
 def test_usage_counts_blocks_held_and_returns_to_zero(bench: Make) -> None:
     it = bench()
     it.add("a", "x" * 10, 4)
-    assert it.engine.pool.usage == 0.03  # three of a hundred
+    assert it.engine.block_pool.usage == 0.03  # three of a hundred
     it.finish()
-    assert it.engine.pool.usage == 0.0
-    assert it.engine.pool.cached == 3  # ten tokens and three of the answer's: the last token has no KV
+    assert it.engine.block_pool.usage == 0.0
+    assert it.engine.block_pool.cached_count == 3  # ten tokens and three of the answer's: the last token has no KV
 
 
 def test_prefix_hits_count_full_blocks_and_never_the_last_token(bench: Make) -> None:
@@ -130,9 +130,9 @@ def test_the_answer_is_cached_for_the_next_turn(bench: Make) -> None:
     it = bench()
     first = it.add("a", "abcd", 9)
     it.finish()
-    assert len(first.hashes) == 3
+    assert len(first.block_hashes) == 3
     again = it.add("b", "abcd", 1)
-    again_cached = it.engine.pool.match(first.hashes, 9)
+    again_cached = it.engine.block_pool.find_longest_cache_hit(first.block_hashes, 9)
     assert len(again_cached) == 3
     assert again.cached_tokens == 0  # one full block, which holds the last token
 
@@ -160,7 +160,7 @@ def test_prefix_caching_can_be_off(bench: Make) -> None:
     for _ in range(2):
         it.add("a", "abcdefgh", 1)
         it.finish()
-    assert (it.engine.stats.prefix_hits, it.engine.pool.cached) == (0, 0)
+    assert (it.engine.stats.prefix_hits, it.engine.block_pool.cached_count) == (0, 0)
 
 
 def test_abort_frees_blocks_and_lets_the_step_end(bench: Make) -> None:
@@ -171,7 +171,11 @@ def test_abort_frees_blocks_and_lets_the_step_end(bench: Make) -> None:
     it.abort(a)
     assert it.engine.running == [b]
     it.finish()
-    assert (a.finish, it.engine.stats.finished["abort"], it.engine.pool.used) == ("abort", 1, 0)
+    assert (a.finish_reason, it.engine.stats.finished_requests["abort"], it.engine.block_pool.used_count) == (
+        "abort",
+        1,
+        0,
+    )
 
 
 def test_abort_while_waiting(bench: Make) -> None:
@@ -180,7 +184,7 @@ def test_abort_while_waiting(bench: Make) -> None:
     b = it.add("b", "hello", 2)
     it.abort(b)
     it.finish()
-    assert (b.generated, b.scheduled_at, it.engine.stats.finished["length"]) == (0, None, 1)
+    assert (b.output_tokens, b.scheduled_at, it.engine.stats.finished_requests["length"]) == (0, None, 1)
 
 
 def test_adapters_beyond_max_loras_are_passed_over(bench: Make) -> None:
@@ -189,10 +193,10 @@ def test_adapters_beyond_max_loras_are_passed_over(bench: Make) -> None:
     b = it.add("b", "hello", 1, adapter="l2")
     it.add("c", "hello", 1)
     assert it.step() == "a"
-    assert (it.engine.deferred, list(it.engine.waiting)) == (1, [b])
+    assert (it.engine.deferred_count, list(it.engine.waiting)) == (1, [b])
     assert it.step() == "ac"
     assert it.step() == "b"
-    assert list(it.engine.stats.adapters) == [("l1", ""), ("l2", ""), ("", "")]
+    assert list(it.engine.stats.lora_states) == [("l1", ""), ("l2", ""), ("", "")]
 
 
 def test_same_requests_same_story(bench: Make) -> None:
@@ -201,7 +205,7 @@ def test_same_requests_same_story(bench: Make) -> None:
         for index in range(12):
             it.add(chr(97 + index), "prefix" + str(index) * (index % 5), 1 + index % 7)
         steps = []
-        while it.engine.due is not None:
+        while it.engine.step_ends_at is not None:
             steps.append((it.step(), it.clock.now()))
         return steps
 
@@ -217,23 +221,23 @@ def test_a_batch_counts_what_vllm_counts(bench: Make) -> None:
     stats = it.engine.stats
     # computed prompt tokens (8 and 4) and every token of the answers, as in the capture of vLLM 0.32
     assert (stats.iteration_tokens.sum, stats.iteration_tokens.count) == (8 + 4 + 3 + 2, 5)
-    assert stats.token_gap.count == stats.generation_tokens - 2
-    assert stats.computed_prompt.sum == 12
-    assert stats.latency.count == stats.first_token.count == 2
+    assert stats.inter_token_latency.count == stats.generation_tokens - 2
+    assert stats.prefill_computed_tokens.sum == 12
+    assert stats.e2e_request_latency.count == stats.time_to_first_token.count == 2
 
 
 def test_a_context_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"max_model_len: 4096 tokens do not fit in a KV cache of 1008"):
-        EngineConfig(hardware=FAST, num_gpu_blocks=64, max_model_len=4096)
+        SimEngineConfig(hardware=FAST, num_gpu_blocks=64, max_model_len=4096)
 
 
 @pytest.mark.parametrize("name", ["block_size", "max_num_seqs", "max_num_batched_tokens", "time_scale"])
 def test_nonsense_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}: must be positive"):
-        EngineConfig(hardware=FAST, **{name: 0})  # type: ignore[arg-type]
+        SimEngineConfig(hardware=FAST, **{name: 0})  # type: ignore[arg-type]
 
 
 def test_time_scale_is_the_speed(bench: Make) -> None:
     it = bench(time_scale=10)
     it.add("a", "hello", 1)
-    assert it.engine.due == pytest.approx(0.1005)
+    assert it.engine.step_ends_at == pytest.approx(0.1005)

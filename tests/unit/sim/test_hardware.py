@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from epp.sim.hardware import A100, H100, LLAMA_2_70B, PRESETS, on
+from epp.sim.hardware import A100, H100, HARDWARE_PRESETS, LLAMA_2_70B, build_hardware
 
-MEASURED = {name: on(name, gpu, LLAMA_2_70B, gpus=2, sequence=280e-6) for name, gpu in [("h100", H100), ("a100", A100)]}
+MEASURED = {
+    name: build_hardware(name, gpu, LLAMA_2_70B, gpus=2, sequence=280e-6)
+    for name, gpu in [("h100", H100), ("a100", A100)]
+}
 
 PROMPT = {  # tokens of one prompt -> time to first token
     "h100": {128: 48.3, 256: 51.5, 512: 83.8, 1024: 158, 2048: 310, 4096: 642, 8192: 1340},
@@ -33,5 +36,5 @@ def test_token_times(name: str) -> None:
 
 
 def test_a_cache_fits_where_weights_leave_room() -> None:
-    assert 350_000 < PRESETS["h100-8b"].kv_tokens < 450_000
-    assert all(hardware.kv_tokens > 10_000 for hardware in PRESETS.values())
+    assert 350_000 < HARDWARE_PRESETS["h100-8b"].kv_tokens < 450_000
+    assert all(hardware.kv_tokens > 10_000 for hardware in HARDWARE_PRESETS.values())

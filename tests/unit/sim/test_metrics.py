@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from epp.clock import ManualClock
-from epp.sim.metrics import Page
+from epp.sim.metrics import MetricsPage
 
 from .conftest import Bench
 
@@ -20,7 +20,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def page(bench: Bench) -> str:
-    return Page(bench.engine, "tiny", bench.clock, lora=True).render().decode()
+    return MetricsPage(bench.engine, "tiny", bench.clock, lora=True).render().decode()
 
 
 def samples(text: str) -> Series:
@@ -107,7 +107,7 @@ def test_adapters_absent_until_asked_for_then_every_combination_with_its_time(be
 
 def test_the_page_is_rendered_again_only_when_the_engine_moved(bench: Make) -> None:
     it = bench()
-    page = Page(it.engine, 'a "model"', ManualClock())
+    page = MetricsPage(it.engine, 'a "model"', ManualClock())
     first = page.render()
     assert page.render() is first
     it.add("a", "hello", 2)

@@ -8,33 +8,33 @@ import numpy as np
 import pytest
 
 from epp.api import (
-    KV_USAGE,
-    PREFIX_BLOCKS,
-    RUNNING,
-    WAITING,
+    KV_CACHE_USAGE,
+    PREFIX_MATCH_BLOCKS,
+    RUNNING_REQUESTS,
+    WAITING_REQUESTS,
     AsyncProducer,
     Endpoints,
     Filter,
     Mask,
-    Order,
     Picker,
-    Produced,
+    Positions,
+    ProducedData,
     Producer,
     Request,
     Scorer,
     Scores,
     Values,
 )
-from epp.testing import check_filter, check_picker, check_producer, check_scorer, endpoints
+from epp.testing import build_endpoints, check_filter, check_picker, check_producer, check_scorer
 
 
 class Spoilt(Scorer, type="spoilt"):
     """Lets one unknown value spoil the pool."""
 
-    needs = (WAITING,)
+    consumes = (WAITING_REQUESTS,)
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        waiting = endpoints[WAITING]
+        waiting = endpoints[WAITING_REQUESTS]
         return 1 - waiting / np.maximum(1, waiting.max(initial=0))  # type: ignore[no-any-return]
 
 
@@ -48,19 +48,19 @@ class Placed(Scorer, type="placed"):
 class Nosy(Scorer, type="nosy"):
     """Reads what it does not declare."""
 
-    needs = (WAITING,)
+    consumes = (WAITING_REQUESTS,)
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        return 1 / (1 + endpoints[RUNNING])  # type: ignore[no-any-return]
+        return 1 / (1 + endpoints[RUNNING_REQUESTS])  # type: ignore[no-any-return]
 
 
 class Scribbler(Scorer, type="scribbler"):
     """Writes to a column."""
 
-    needs = (KV_USAGE,)
+    consumes = (KV_CACHE_USAGE,)
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        usage = endpoints[KV_USAGE]
+        usage = endpoints[KV_CACHE_USAGE]
         usage[:] = 0
         return usage
 
@@ -68,10 +68,10 @@ class Scribbler(Scorer, type="scribbler"):
 class Loud(Scorer, type="loud"):
     """Leaves [0, 1]."""
 
-    needs = (WAITING,)
+    consumes = (WAITING_REQUESTS,)
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        return endpoints[WAITING] + 0
+        return endpoints[WAITING_REQUESTS] + 0
 
 
 class Moody(Scorer, type="moody"):
@@ -93,10 +93,10 @@ class Scalar(Scorer, type="scalar"):
 class Impatient(Scorer, type="impatient"):
     """Fails without endpoints."""
 
-    needs = (WAITING,)
+    consumes = (WAITING_REQUESTS,)
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        waiting = endpoints[WAITING]
+        waiting = endpoints[WAITING_REQUESTS]
         return np.where(waiting == waiting[0], np.float32(1), np.float32(0))
 
 
@@ -120,17 +120,17 @@ def test_bad_scorers(scorer: Scorer, message: str) -> None:
 
 
 class Numbers(Filter, type="numbers"):
-    def keep(self, request: Request, endpoints: Endpoints) -> Mask:
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
         return np.zeros(len(endpoints), np.int64)  # type: ignore[return-value]
 
 
 class OutOfRange(Picker, type="out-of-range"):
-    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Order:
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
         return np.full(min(1, len(totals)), len(totals))
 
 
 class Stingy(Picker, type="stingy"):
-    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Order:
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
         return np.arange(min(1, len(totals)))
 
 
@@ -145,22 +145,22 @@ def test_bad_filters_and_pickers() -> None:
 
 
 class Fair(Producer, type="fair"):
-    needs = (WAITING,)
-    gives = (PREFIX_BLOCKS,)
+    consumes = (WAITING_REQUESTS,)
+    produces = (PREFIX_MATCH_BLOCKS,)
 
-    def produce(self, request: Request, endpoints: Endpoints) -> Produced:
-        return {PREFIX_BLOCKS: endpoints[WAITING] * 2}
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        return {PREFIX_MATCH_BLOCKS: endpoints[WAITING_REQUESTS] * 2}
 
 
 class Generous(Fair, type="generous"):
-    gives = ()
+    produces = ()
 
 
 class Awaited(AsyncProducer, type="awaited"):
-    gives = (PREFIX_BLOCKS,)
+    produces = (PREFIX_MATCH_BLOCKS,)
 
-    async def produce(self, request: Request, endpoints: Endpoints) -> Produced:
-        return {PREFIX_BLOCKS: np.zeros(len(endpoints) + 1, np.float32)}
+    async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        return {PREFIX_MATCH_BLOCKS: np.zeros(len(endpoints) + 1, np.float32)}
 
 
 def test_producers() -> None:
@@ -173,6 +173,6 @@ def test_producers() -> None:
 
 def test_builders_refuse_nonsense() -> None:
     with pytest.raises(TypeError, match="no column wating"):
-        endpoints(wating=[1])
+        build_endpoints(wating=[1])
     with pytest.raises(ValueError, match=r"different lengths: \[1, 2\]"):
-        endpoints(waiting=[1], running=[1, 2])
+        build_endpoints(waiting=[1], running=[1, 2])

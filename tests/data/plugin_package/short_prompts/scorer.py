@@ -1,11 +1,11 @@
-from epp.api import RUNNING, Endpoints, Positive, Request, Scorer, Scores
+from epp.api import RUNNING_REQUESTS, Endpoints, Positive, Request, Scorer, Scores
 
 
 class ShortPrompt(Scorer, type="short-prompt-scorer"):
     """Send short prompts where the batch is small."""
 
-    needs = (RUNNING,)
+    consumes = (RUNNING_REQUESTS,)
     short_bytes: Positive = 1000
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        return 1 / (1 + endpoints[RUNNING] * (len(request.text) < self.short_bytes))
+        return 1 / (1 + endpoints[RUNNING_REQUESTS] * (len(request.text) < self.short_bytes))

@@ -6,7 +6,7 @@ import pytest
 
 from epp.api import Endpoint
 from epp.datalayer.discovery import dns
-from epp.datalayer.endpoint_union import Membership
+from epp.datalayer.endpoint_union import EndpointUnion
 from epp.errors import ConfigError
 from epp.tasks import Tasks
 
@@ -25,16 +25,16 @@ class Resolver:
 
 
 class Applied(list[list[str]]):
-    def sync(self, endpoints: Iterable[Endpoint]) -> None:
+    def replace_all(self, endpoints: Iterable[Endpoint]) -> None:
         self.append([endpoint.name for endpoint in endpoints])
 
 
 async def test_addresses_come_and_go():
     applied = Applied()
     resolver = Resolver(["10.0.0.2", "10.0.0.1", "10.0.0.2"], ["10.0.0.1", "10.0.0.2"], ["fd00::1"])
-    names = dns.Names("vllm.default.svc", 8000, Membership(applied), resolver)
+    names = dns.DnsDiscovery("vllm.default.svc", 8000, EndpointUnion(applied), resolver)
     for _ in range(3):
-        await names.refresh()
+        await names.resolve_once()
     assert applied == [
         ["vllm.default.svc/10.0.0.1:8000", "vllm.default.svc/10.0.0.2:8000"],
         ["vllm.default.svc/[fd00::1]:8000"],
@@ -44,9 +44,11 @@ async def test_addresses_come_and_go():
 async def test_a_failure_keeps_the_last_addresses_and_is_told_once(caplog):
     caplog.set_level("INFO")
     applied = Applied()
-    names = dns.Names("vllm", 8000, Membership(applied), Resolver(["10.0.0.1"], "unknown name", [], ["10.0.0.1"]))
+    names = dns.DnsDiscovery(
+        "vllm", 8000, EndpointUnion(applied), Resolver(["10.0.0.1"], "unknown name", [], ["10.0.0.1"])
+    )
     for _ in range(4):
-        await names.refresh()
+        await names.resolve_once()
     assert applied == [["vllm/10.0.0.1:8000"]]
     assert [record.getMessage() for record in caplog.records] == [
         "vllm: 1 addresses",
@@ -64,9 +66,9 @@ async def test_the_system_resolver_is_asked_again_and_again():
         asked += 1
         if asked == 3:
             again.set()
-        return await dns.addresses(name, port)
+        return await dns.resolve_addresses(name, port)
 
-    await dns.watch("127.0.0.1:8000", Membership(applied), tasks, interval=0.001, resolve=resolve)
+    await dns.start_dns_discovery("127.0.0.1:8000", EndpointUnion(applied), tasks, interval=0.001, resolve=resolve)
     await again.wait()
     await tasks.close()
     assert applied == [["127.0.0.1/127.0.0.1:8000"]]
@@ -75,4 +77,4 @@ async def test_the_system_resolver_is_asked_again_and_again():
 @pytest.mark.parametrize("target", ["vllm", "vllm:0", ":80", "vllm:http", "a..b:80"])
 async def test_what_is_no_name_and_port(target):
     with pytest.raises(ConfigError, match=f"--dns {target}: "):
-        await dns.watch(target, Membership(Applied()), Tasks("test"))
+        await dns.start_dns_discovery(target, EndpointUnion(Applied()), Tasks("test"))

@@ -9,7 +9,7 @@ import pytest
 from epp.api import Endpoint
 from epp.datalayer.discovery import file
 from epp.datalayer.discovery.file import FileDiscovery
-from epp.datalayer.endpoint_union import Membership
+from epp.datalayer.endpoint_union import EndpointUnion
 from epp.errors import ConfigError
 from epp.tasks import Tasks
 
@@ -26,7 +26,7 @@ endpoints:
 class Applied(asyncio.Queue[list[str]]):
     """A table whose states can be awaited."""
 
-    def sync(self, endpoints: Iterable[Endpoint]) -> None:
+    def replace_all(self, endpoints: Iterable[Endpoint]) -> None:
         self.put_nowait([endpoint.target for endpoint in endpoints])
 
 
@@ -57,7 +57,7 @@ async def tasks():
 
 
 def test_a_file():
-    assert file.parse(GOOD.encode()) == [
+    assert file.parse_endpoint_file(GOOD.encode()) == [
         Endpoint(
             name="default/vllm-0",
             address="10.0.0.1",
@@ -72,16 +72,16 @@ def test_a_file():
 
 def test_json_is_read_too():
     content = json.dumps({"endpoints": [{"name": "a", "address": "10.0.0.1", "port": "80"}]})
-    assert [endpoint.target for endpoint in file.parse(content.encode())] == ["10.0.0.1:80"]
+    assert [endpoint.target for endpoint in file.parse_endpoint_file(content.encode())] == ["10.0.0.1:80"]
 
 
 def test_an_empty_pool_is_a_pool():
-    assert file.parse(b"endpoints: []") == []
+    assert file.parse_endpoint_file(b"endpoints: []") == []
 
 
 def test_all_problems_are_told_at_once():
     with pytest.raises(ConfigError) as raised:
-        file.parse(
+        file.parse_endpoint_file(
             b"""
 endpoints:
   - {name: a, address: host, port: "80"}
@@ -123,7 +123,7 @@ extra: 1
 )
 def test_what_is_no_endpoint_file(content, message):
     with pytest.raises(ConfigError, match=message):
-        file.parse(content)
+        file.parse_endpoint_file(content)
 
 
 def test_parameters():
@@ -135,7 +135,9 @@ def test_parameters():
 
 async def test_a_file_that_is_missing_or_wrong_at_the_start_is_fatal(tmp_path, tasks):
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: 1 problem.*\n.*cannot be read"):
-        await file.watch(FileDiscovery(path=str(tmp_path / "nowhere.yaml")), Membership(Applied()), tasks)
+        await file.start_file_discovery(
+            FileDiscovery(path=str(tmp_path / "nowhere.yaml")), EndpointUnion(Applied()), tasks
+        )
     assert len(tasks) == 0
 
 
@@ -143,7 +145,7 @@ async def test_without_watching_the_file_is_read_once(tmp_path, tasks):
     path = tmp_path / "pool.yaml"
     path.write_text(GOOD)
     applied = Applied()
-    await file.watch(FileDiscovery(path=str(path)), Membership(applied), tasks)
+    await file.start_file_discovery(FileDiscovery(path=str(path)), EndpointUnion(applied), tasks)
     assert applied.get_nowait() == ["10.0.0.1:8000", "[fd00::1]:8001"]
     assert len(tasks) == 0
 
@@ -152,7 +154,7 @@ async def test_changes_are_followed_and_bad_ones_are_not(tmp_path, tasks, told):
     path = tmp_path / "pool.yaml"
     path.write_text(GOOD)
     applied = Applied()
-    await file.watch(FileDiscovery(path=str(path), watch_file=True), Membership(applied), tasks)
+    await file.start_file_discovery(FileDiscovery(path=str(path), watch_file=True), EndpointUnion(applied), tasks)
     assert await applied.get() == ["10.0.0.1:8000", "[fd00::1]:8001"]
     assert await applied.get() == ["10.0.0.1:8000", "[fd00::1]:8001"]  # the watch has begun
 
@@ -181,7 +183,9 @@ async def test_a_link_that_is_pointed_elsewhere_is_a_change(tmp_path, tasks):
     (tmp_path / "data").symlink_to("v1")
     (tmp_path / "pool.yaml").symlink_to("data/pool.yaml")
     applied = Applied()
-    await file.watch(FileDiscovery(path=str(tmp_path / "pool.yaml"), watch_file=True), Membership(applied), tasks)
+    await file.start_file_discovery(
+        FileDiscovery(path=str(tmp_path / "pool.yaml"), watch_file=True), EndpointUnion(applied), tasks
+    )
     assert [await applied.get(), await applied.get()] == [["10.0.0.1:1"]] * 2
     (tmp_path / "next").symlink_to("v2")
     (tmp_path / "next").rename(tmp_path / "data")

@@ -5,7 +5,7 @@ from epp.errors import ConfigError
 
 
 def test_endpoints_by_address():
-    found = static.endpoints(["10.0.0.1:8000", "[fd00:0::1]:8001", "localhost:8002"])
+    found = static.parse_endpoints(["10.0.0.1:8000", "[fd00:0::1]:8001", "localhost:8002"])
     assert [(e.name, e.address, e.port, e.target) for e in found] == [
         ("10.0.0.1:8000", "10.0.0.1", 8000, "10.0.0.1:8000"),
         ("[fd00::1]:8001", "fd00::1", 8001, "[fd00::1]:8001"),
@@ -26,7 +26,7 @@ def test_all_problems_are_told_at_once():
         "[0::1]:80",
     ]
     with pytest.raises(ConfigError) as raised:
-        static.endpoints(wrong)
+        static.parse_endpoints(wrong)
     assert [str(problem) for problem in raised.value.problems] == [
         "--endpoint 10.0.0.1: no port; write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000",
         "--endpoint 10.0.0.1:0: '0' is no port; 1 to 65535",

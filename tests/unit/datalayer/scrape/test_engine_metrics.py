@@ -3,10 +3,19 @@ import math
 import msgspec
 import pytest
 
-from epp.api import BLOCK_COUNT, BLOCK_SIZE, KV_USAGE, MAX_LORA, NO_ADAPTERS, RUNNING, WAITING, Adapters
+from epp.api import (
+    KV_BLOCK_COUNT,
+    KV_BLOCK_SIZE,
+    KV_CACHE_USAGE,
+    MAX_LORAS,
+    NO_LORA_ADAPTERS,
+    RUNNING_REQUESTS,
+    WAITING_REQUESTS,
+    LoraAdapters,
+)
 from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
-from epp.datalayer.scrape.promtext import LOOK_AGAIN
-from epp.errors import SourceError
+from epp.datalayer.scrape.promtext import ABSENT_RECHECK_PAGES
+from epp.errors import DataSourceError
 
 
 def extractor(**parameters: object) -> CoreMetricsExtractor:
@@ -20,17 +29,17 @@ def known(reading):
 
 
 def test_vllm(capture, labelled):
-    values, adapters = extractor().reader(labelled()).read(capture)
+    values, adapters = extractor().create_reader(labelled()).read(capture)
     assert values == {
-        WAITING: 24,
-        RUNNING: 16,
-        KV_USAGE: 0.0703296703296703,
-        BLOCK_SIZE: 32,
-        BLOCK_COUNT: 4096,
-        MAX_LORA: 2,
+        WAITING_REQUESTS: 24,
+        RUNNING_REQUESTS: 16,
+        KV_CACHE_USAGE: 0.0703296703296703,
+        KV_BLOCK_SIZE: 32,
+        KV_BLOCK_COUNT: 4096,
+        MAX_LORAS: 2,
     }
     both = frozenset({"l1", "l2"})
-    assert adapters == Adapters(running=both, waiting=both)
+    assert adapters == LoraAdapters(running=both, waiting=both)
 
 
 def test_the_lora_series_with_the_greatest_value_is_now(labelled):
@@ -39,10 +48,10 @@ vllm:lora_requests_info{max_lora="4",running_lora_adapters="old",waiting_lora_ad
 vllm:lora_requests_info{max_lora="4",running_lora_adapters="l1, l2",waiting_lora_adapters="l3"} 1.7e+09
 vllm:lora_requests_info{max_lora="4",running_lora_adapters="",waiting_lora_adapters=""} 1.6e+09
 """
-    reader = extractor().reader(labelled())
-    assert reader.read(page)[1] == Adapters(running=frozenset({"l1", "l2"}), waiting=frozenset({"l3"}))
+    reader = extractor().create_reader(labelled())
+    assert reader.read(page)[1] == LoraAdapters(running=frozenset({"l1", "l2"}), waiting=frozenset({"l3"}))
     _, adapters = reader.read(page.replace(b"1.6e+09", b"1.8e+09"))
-    assert adapters == NO_ADAPTERS
+    assert adapters == NO_LORA_ADAPTERS
 
 
 def test_several_engines_behind_one_port(labelled):
@@ -55,7 +64,7 @@ vllm:kv_cache_usage_perc{engine="1"} 0.6
 vllm:cache_config_info{block_size="16",num_gpu_blocks="100",engine="0"} 1.0
 vllm:cache_config_info{block_size="16",num_gpu_blocks="150",engine="1"} 1.0
 """
-    assert known(extractor().reader(labelled()).read(page)) == {
+    assert known(extractor().create_reader(labelled()).read(page)) == {
         "waiting": 7,
         "running": 3,
         "kv_usage": 0.4,
@@ -66,7 +75,7 @@ vllm:cache_config_info{block_size="16",num_gpu_blocks="150",engine="1"} 1.0
 
 def test_an_older_vllm(labelled):
     page = b"vllm:num_requests_waiting 1\nvllm:gpu_cache_usage_perc 0.25\n"
-    reader = extractor().reader(labelled())
+    reader = extractor().create_reader(labelled())
     assert [known(reader.read(page)) for _ in range(2)] == [{"waiting": 1, "kv_usage": 0.25}] * 2
 
 
@@ -114,15 +123,15 @@ nv_inference_exec_count{model="a"} 5
     ],
 )
 def test_the_other_engines(labelled, engine, page, values):
-    assert known(extractor().reader(labelled(engine)).read(page)) == values
+    assert known(extractor().create_reader(labelled(engine)).read(page)) == values
 
 
 def test_an_engine_is_named_by_label(labelled):
     ours = extractor(engineLabelKey="engine", defaultEngine="sglang")
-    assert ours.engine_of(labelled()) == "sglang"
-    assert ours.engine_of(labelled(engine="triton")) == "triton"
-    assert ours.engine_of(labelled(**{"inference.networking.k8s.io/engine-type": "vllm"})) == "vllm"
-    assert ours.engine_of(labelled(engine="nobody-knows")) == "sglang"
+    assert ours.engine_name(labelled()) == "sglang"
+    assert ours.engine_name(labelled(engine="triton")) == "triton"
+    assert ours.engine_name(labelled(**{"inference.networking.k8s.io/engine-type": "vllm"})) == "vllm"
+    assert ours.engine_name(labelled(engine="nobody-knows")) == "sglang"
 
 
 def test_a_configured_engine_replaces_the_built_in_one(capture, labelled):
@@ -133,9 +142,9 @@ def test_a_configured_engine_replaces_the_built_in_one(capture, labelled):
         "customMetrics": [{"attributeKey": "hits", "metricSpec": "vllm:prefix_cache_hits_total"}],
     }
     ours = extractor(engineConfigs=[own])
-    values, adapters = ours.reader(labelled()).read(capture)
-    assert values == {WAITING: 5, ours.custom["hits"]: 160}
-    assert adapters == NO_ADAPTERS
+    values, adapters = ours.create_reader(labelled()).read(capture)
+    assert values == {WAITING_REQUESTS: 5, ours.custom_columns["hits"]: 160}
+    assert adapters == NO_LORA_ADAPTERS
 
 
 def test_what_is_not_a_number_is_unknown(labelled):
@@ -145,22 +154,22 @@ vllm:num_requests_running{engine="1"} 2
 vllm:kv_cache_usage_perc +Inf
 vllm:cache_config_info{block_size="16",num_gpu_blocks="None"} 1
 """
-    assert known(extractor().reader(labelled()).read(page)) == {"running": 2, "block_size": 16}
+    assert known(extractor().create_reader(labelled()).read(page)) == {"running": 2, "block_size": 16}
 
 
 def test_a_page_without_anything_of_the_engine_is_an_error_and_no_reason_to_look_less_closely(capture, labelled):
-    reader = extractor().reader(labelled())
+    reader = extractor().create_reader(labelled())
     for _ in range(3):
-        with pytest.raises(SourceError, match="no series of engine 'vllm'"):
+        with pytest.raises(DataSourceError, match="no series of engine 'vllm'"):
             reader.read(b"up 1\n")
     assert known(reader.read(capture))["waiting"] == 24
 
 
 def test_adapters_appear_a_few_pages_after_their_series(capture, labelled):
-    reader = extractor().reader(labelled())
+    reader = extractor().create_reader(labelled())
     reader.read(capture.replace(b"vllm:lora_requests_info", b"vllm:other"))
-    adapters = [reader.read(capture)[1] for _ in range(LOOK_AGAIN)]
-    assert adapters[0] == NO_ADAPTERS
+    adapters = [reader.read(capture)[1] for _ in range(ABSENT_RECHECK_PAGES)]
+    assert adapters[0] == NO_LORA_ADAPTERS
     assert adapters[-1].running == {"l1", "l2"}
 
 
@@ -183,9 +192,13 @@ def test_wrong_extractor_parameters(parameters, message):
 
 def test_source_parameters(labelled):
     source = msgspec.convert({"port": "9100", "path": "metrics", "interval": "100ms"}, MetricsDataSource)
-    assert (source.port_of(labelled()), source.target, source.seconds) == (9100, "/metrics", 0.1)
+    assert (source.metrics_port(labelled()), source.request_target, source.interval_seconds) == (9100, "/metrics", 0.1)
     default = MetricsDataSource()
-    assert (default.port_of(labelled()), default.target, default.seconds) == (8000, "/metrics", None)
+    assert (default.metrics_port(labelled()), default.request_target, default.interval_seconds) == (
+        8000,
+        "/metrics",
+        None,
+    )
     assert default.insecure_skip_verify
 
 

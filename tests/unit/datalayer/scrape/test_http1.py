@@ -2,10 +2,16 @@
 
 import pytest
 
-from epp.datalayer.scrape.http1 import FIRST_BUFFER, MAX_HEAD, Buffers, PageConnection, request_bytes
-from epp.errors import SourceError
+from epp.datalayer.scrape.http1 import (
+    INITIAL_BUFFER_BYTES,
+    MAX_RESPONSE_HEAD_BYTES,
+    BufferPool,
+    ScrapeConnection,
+    build_request,
+)
+from epp.errors import DataSourceError
 
-REQUEST = request_bytes("10.0.0.1:8000", "/metrics")
+REQUEST = build_request("10.0.0.1:8000", "/metrics")
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -18,18 +24,18 @@ class Wire:
     """A connection with a transport that records; `pages` and `errors` are what the owner was told."""
 
     def __init__(self, limit: int = 1 << 20) -> None:
-        self.buffers = Buffers(limit)
+        self.buffers = BufferPool(limit)
         self.pages: list[bytes] = []
         self.errors: list[str] = []
         self.sent: list[bytes] = []
         self.closing = False
-        self.connection = PageConnection(REQUEST, self.buffers, self.took, self.failed)
+        self.connection = ScrapeConnection(REQUEST, self.buffers, self.took, self.failed)
         self.connection.connection_made(self)  # type: ignore[arg-type]
 
     def took(self, buffer: bytearray, start: int, end: int) -> None:
         self.pages.append(bytes(buffer[start:end]))
 
-    def failed(self, error: SourceError) -> None:
+    def failed(self, error: DataSourceError) -> None:
         self.errors.append(str(error))
 
     def write(self, data: bytes) -> None:
@@ -75,13 +81,13 @@ def test_answers_in_any_pieces_one_after_another(wire, answer, page, step):
     if step == 1 and len(answer) > 1000:
         answer, page = sized(b"short"), b"short"
     for _ in range(3):
-        assert wire.connection.usable
-        wire.connection.ask()
-        assert not wire.connection.usable
+        assert wire.connection.is_idle
+        wire.connection.send_request()
+        assert not wire.connection.is_idle
         wire.receive(answer, step)
     assert (wire.pages, wire.errors) == ([page] * 3, [])
     assert wire.sent == [REQUEST] * 3
-    assert wire.connection.pages == 3
+    assert wire.connection.pages_received == 3
 
 
 def test_the_request():
@@ -91,17 +97,17 @@ def test_the_request():
 
 
 def test_an_answer_that_ends_with_the_connection(wire):
-    wire.connection.ask()
+    wire.connection.send_request()
     wire.receive(b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\nm 1\nm 2\n", 5)
     assert wire.pages == []
     wire.connection.eof_received()
     wire.connection.connection_lost(None)
     assert (wire.pages, wire.errors) == ([b"m 1\nm 2\n"], [])
-    assert not wire.connection.usable
+    assert not wire.connection.is_idle
 
 
 def test_a_server_that_will_not_be_kept_alive(wire):
-    wire.connection.ask()
+    wire.connection.send_request()
     wire.receive(sized(b"m 1\n", b"Connection: close"))
     assert wire.pages == [b"m 1\n"]
     assert wire.closing
@@ -109,7 +115,7 @@ def test_a_server_that_will_not_be_kept_alive(wire):
 
 def test_a_changed_head_is_read_anew(wire):
     for body in (b"m 1\n", b"m 10\n", b"m 1\n"):
-        wire.connection.ask()
+        wire.connection.send_request()
         wire.receive(sized(body))
     assert wire.pages == [b"m 1\n", b"m 10\n", b"m 1\n"]
 
@@ -120,7 +126,7 @@ def test_a_changed_head_is_read_anew(wire):
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
         (b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n", "status 503"),
         (b"SSH-2.0-OpenSSH_9\r\n\r\n", "no HTTP/1 answer: b'ssh-2.0-openssh_9"),
-        (b"\0" * (MAX_HEAD + 1), f"the answer's head is larger than {MAX_HEAD} bytes"),
+        (b"\0" * (MAX_RESPONSE_HEAD_BYTES + 1), f"the answer's head is larger than {MAX_RESPONSE_HEAD_BYTES} bytes"),
         (sized(b"x", b"Content-Encoding: gzip"), "a compressed answer, which was not asked for"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "b'many' is no size"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "b'-1' is no size"),
@@ -133,7 +139,7 @@ def test_a_changed_head_is_read_anew(wire):
 )
 @pytest.mark.parametrize("step", [0, 100])
 def test_what_is_no_page(wire, answer, error, step):
-    wire.connection.ask()
+    wire.connection.send_request()
     wire.receive(answer, step)
     assert [message[: len(error)] for message in wire.errors] == [error]
     assert wire.pages == []
@@ -142,7 +148,7 @@ def test_what_is_no_page(wire, answer, error, step):
 
 def test_a_page_without_end_is_given_up():
     wire = Wire(limit=200_000)
-    wire.connection.ask()
+    wire.connection.send_request()
     wire.receive(b"HTTP/1.0 200 OK\r\n\r\n")
     for _ in range(25):
         wire.receive(b"x" * 10_000)
@@ -150,24 +156,24 @@ def test_a_page_without_end_is_given_up():
 
 
 def test_a_connection_lost_halfway(wire):
-    wire.connection.ask()
+    wire.connection.send_request()
     wire.receive(sized(b"m 1\n")[:-1])
     wire.connection.connection_lost(ConnectionResetError("reset"))
     assert wire.errors == [f"connection closed after {len(sized(b'm 1' + b'.')) - 1} bytes of the answer: reset"]
-    assert not wire.connection.was_idle
+    assert not wire.connection.closed_while_idle
 
 
 def test_a_kept_connection_that_the_server_has_closed_is_told_apart(wire):
-    wire.connection.ask()
+    wire.connection.send_request()
     wire.receive(sized(b"m 1\n"))
-    wire.connection.ask()
+    wire.connection.send_request()
     wire.connection.connection_lost(None)
     assert wire.errors == ["connection closed after 0 bytes of the answer"]
-    assert wire.connection.was_idle
+    assert wire.connection.closed_while_idle
 
 
 def test_closing_is_silent(wire):
-    wire.connection.ask()
+    wire.connection.send_request()
     wire.connection.close()
     wire.connection.connection_lost(None)
     assert (wire.pages, wire.errors) == ([], [])
@@ -180,19 +186,19 @@ def test_bytes_that_nobody_asked_for_close_the_connection(wire):
 
 
 def test_bytes_after_the_page_mean_that_we_misunderstand_each_other(wire):
-    wire.connection.ask()
+    wire.connection.send_request()
     wire.receive(sized(b"m 1\n") + b"more")
     assert wire.pages == [b"m 1\n"]
     assert wire.closing
 
 
 def test_buffers_are_lent_not_owned(wire):
-    other = PageConnection(REQUEST, wire.buffers, wire.took, wire.failed)
+    other = ScrapeConnection(REQUEST, wire.buffers, wire.took, wire.failed)
     other.connection_made(wire)  # type: ignore[arg-type]
     for connection in (wire.connection, other):
-        connection.ask()
+        connection.send_request()
         before = connection.get_buffer(0).obj
-        assert len(before) == FIRST_BUFFER
+        assert len(before) == INITIAL_BUFFER_BYTES
         wire.connection, _ = connection, wire.receive
         wire.receive(sized(b"m 1\n"))
-    assert wire.buffers.take() is before
+    assert wire.buffers.acquire() is before

@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 
 from epp.datalayer.scrape import promtext
-from epp.datalayer.scrape.promtext import LOOK_AGAIN, Series
+from epp.datalayer.scrape.promtext import ABSENT_RECHECK_PAGES, SeriesReader
 
 CAPTURE = (Path(__file__).parents[3] / "data/vllm/metrics_under_load.txt").read_bytes()
 WAITING = "vllm:num_requests_waiting"
 
 
 def read(page: bytes, name: str = "m") -> list[tuple[dict[str, str], float]]:
-    return [(dict(promtext.labels(block)), value) for block, value in Series(name).read(page)]
+    return [(dict(promtext.parse_labels(block)), value) for block, value in SeriesReader(name).read(page)]
 
 
 def test_the_captured_page():
@@ -73,13 +73,13 @@ def test_nan_is_a_value():
 
 def test_only_the_given_part_of_a_buffer_is_read():
     buffer = bytearray(b"m 1\nm 2\nm 3\nm 4\n")
-    assert Series("m").read(buffer, 4, 12) == [(b"", 2.0), (b"", 3.0)]
-    assert Series("m").read(buffer, 4, 7) == [(b"", 2.0)]
-    assert Series("m").read(b"z 1\nm 2", 0, 5) == []
+    assert SeriesReader("m").read(buffer, 4, 12) == [(b"", 2.0), (b"", 3.0)]
+    assert SeriesReader("m").read(buffer, 4, 7) == [(b"", 2.0)]
+    assert SeriesReader("m").read(b"z 1\nm 2", 0, 5) == []
 
 
 def test_the_next_pages_are_read_anew():
-    series = Series(WAITING)
+    series = SeriesReader(WAITING)
     page = CAPTURE.replace(b'"tiny"} 24.0', b'"tiny"} 25.0')
     moved = b"# something new at the top\n" * 20 + page
     far = b"# something new at the top\n" * 2000 + page
@@ -92,7 +92,7 @@ def test_the_next_pages_are_read_anew():
 
 
 def test_a_series_that_grows_at_its_end_is_seen():
-    series = Series("m")
+    series = SeriesReader("m")
     head = b"# TYPE m gauge\n"
     assert series.read(head + b"m 1\n") == [(b"", 1.0)]
     assert series.read(head + b'm 1\nm{a="b"} 2\n') == [(b"", 1.0), (b'{a="b"}', 2.0)]
@@ -102,27 +102,27 @@ def test_a_series_that_grows_at_its_end_is_seen():
 def test_a_comment_that_ends_like_a_sample_is_no_landmark():
     long = "l" * 100
     group = f'# HELP m x"}} 1.0\nm{{a="{long}x"}} 1.0\nm{{a="y"}} 2.0\n'.encode()
-    series = Series("m")
+    series = SeriesReader("m")
     before = [value for _, value in series.read(b"#" * 600 + b"\n" + group)]
     assert before == [value for _, value in series.read(group)] == [1.0, 2.0]
 
 
 def test_an_unchanged_series_is_the_same_list():
-    series = Series(WAITING)
+    series = SeriesReader(WAITING)
     assert series.read(CAPTURE) is series.read(bytearray(CAPTURE))
 
 
 def test_a_longer_name_in_the_window_is_not_taken_for_the_metric():
-    series = Series("m")
+    series = SeriesReader("m")
     assert series.read(b"# TYPE m gauge\nm 1\n") == [(b"", 1.0)]
     assert series.read(b"# TYPE m_total gauge\nm_total 9\n") == []
 
 
 def test_a_missing_metric_is_looked_for_again_now_and_then():
-    series = Series("m")
+    series = SeriesReader("m")
     assert series.read(b"z 1\n") == []
-    answers = [series.read(b"m 1\n") for _ in range(LOOK_AGAIN)]
-    assert answers == [[]] * (LOOK_AGAIN - 1) + [[(b"", 1.0)]]
+    answers = [series.read(b"m 1\n") for _ in range(ABSENT_RECHECK_PAGES)]
+    assert answers == [[]] * (ABSENT_RECHECK_PAGES - 1) + [[(b"", 1.0)]]
     series.read(b"z 1\n")
-    series.forget()
+    series.reset()
     assert series.read(b"m 1\n") == [(b"", 1.0)]

@@ -8,11 +8,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from epp.api import RUNNING
+from epp.api import RUNNING_REQUESTS
 from epp.clock import SystemClock
 from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
 from epp.datalayer.scrape.scraper import Scraper
-from epp.datastore.endpoint_store import Table
+from epp.datastore.endpoint_store import EndpointStore
 from epp.errors import ConfigError
 from epp.tasks import Tasks
 
@@ -71,7 +71,7 @@ async def closes_as_the_request_comes(server, reader, writer):
 async def test_pages_arrive_again_and_again(scraping, handler):
     async with scraping(handler) as (harness, server, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 6)
-        assert (harness.value(slot), harness.value(slot, RUNNING)) == (3, 1)
+        assert (harness.value(slot), harness.value(slot, RUNNING_REQUESTS)) == (3, 1)
         assert harness.faults == []
         assert server.requests[0].startswith(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:")
 
@@ -121,7 +121,7 @@ async def test_failures_are_told_once_and_tried_again_later(scraping, handler, f
     async with scraping(handler, timeout=0.02 if handler is hangs else 10.0) as (harness, _, slot):
         await harness.until(lambda: len(harness.faults) >= 4)
         assert set(harness.faults) == {fault}
-        assert harness.table.failures(slot) >= 4
+        assert harness.table.failure_count(slot) >= 4
         assert np.isnan(harness.value(slot))
     [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.startswith("endpoint a: no metrics from http://127.0.0.1:")
@@ -159,7 +159,7 @@ async def test_a_server_that_fails_for_a_while_comes_back(scraping, caplog):
 
     async with scraping(ill_for_three_requests) as (harness, _, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 4)
-        assert harness.table.failures(slot) == 0
+        assert harness.table.failure_count(slot) == 0
     assert any("metrics are back after" in record.getMessage() for record in caplog.records)
 
 
@@ -199,7 +199,7 @@ async def test_a_changed_engine_label_changes_what_is_read(scraping):
     async with scraping(sglang) as (harness, _, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 1)
         assert harness.value(slot) == 3
-        port = harness.table.endpoint(slot).port
+        port = harness.table.get_endpoint(slot).port
         assert harness.add(port, **{"llm-d.ai/engine-type": "sglang"}) == slot
         await harness.until(lambda: harness.value(slot) == 9)
 
@@ -246,4 +246,4 @@ async def test_https(scraping, certificate):
 def test_certificates_that_cannot_be_used(tmp_path):
     source = MetricsDataSource(scheme="https", insecure_skip_verify=False, ca_cert_path=str(tmp_path / "none.pem"))
     with pytest.raises(ConfigError, match=r"metrics-data-source: cannot use .*none\.pem"):
-        Scraper(Table(SystemClock()), source, CoreMetricsExtractor(), SystemClock(), Tasks("test"), Random(1))
+        Scraper(EndpointStore(SystemClock()), source, CoreMetricsExtractor(), SystemClock(), Tasks("test"), Random(1))

@@ -8,10 +8,10 @@ import wave
 import pytest
 
 from epp_batch.__main__ import main
-from epp_batch.timeline import read
-from tests.unit.epp_batch.planner.builders import JOBS
+from epp_batch.timeline import read_events
+from tests.unit.epp_batch.planner.builders import JOBS_CSV
 
-LENGTHS = ["plan", "--lengths", str(JOBS), "--speeds", "openai-whisper"]
+LENGTHS = ["plan", "--lengths", str(JOBS_CSV), "--speeds", "openai-whisper"]
 SLICES = ["--accelerator", "medium=mig:1g.5gb", "--accelerator", "large=mig:3g.20gb"]
 
 
@@ -40,7 +40,7 @@ def test_a_table_the_order_and_the_timeline(capsys, tmp_path):
     assert lines[3].split()[:3] == ["order", "makespan", "bound"]
     assert lines[4].split()[0] == "longest"
     assert "4469669.mp3" in lines[6]
-    assert sum(event.kind == "finished" for event in read(path)) == 32
+    assert sum(event.kind == "finished" for event in read_events(path)) == 32
 
 
 def test_what_cannot_run_ends_in_one_line_and_code_1(capsys):
@@ -66,11 +66,11 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_planned(capsys, tmp_path):
     [
         ([], "what is to be planned?"),
         (["--lengths", "missing.csv"], "missing.csv: cannot be read"),
-        (["--lengths", str(JOBS), "--cluster", "missing.yaml"], "missing.yaml: cannot be read"),
-        (["--lengths", str(JOBS), "--rtf", "large=fast"], "--rtf large=fast; as --rtf large=0.27"),
-        (["--lengths", str(JOBS), "--rtf", "large=0"], "--rtf large=0; as"),
-        (["--lengths", str(JOBS), "--rtf", "large=nan"], "--rtf large=nan; as"),
-        (["--lengths", str(JOBS), "--accelerator", "tpu"], "accelerator 'tpu' is none that is known"),
+        (["--lengths", str(JOBS_CSV), "--cluster", "missing.yaml"], "missing.yaml: cannot be read"),
+        (["--lengths", str(JOBS_CSV), "--rtf", "large=fast"], "--rtf large=fast; as --rtf large=0.27"),
+        (["--lengths", str(JOBS_CSV), "--rtf", "large=0"], "--rtf large=0; as"),
+        (["--lengths", str(JOBS_CSV), "--rtf", "large=nan"], "--rtf large=nan; as"),
+        (["--lengths", str(JOBS_CSV), "--accelerator", "tpu"], "accelerator 'tpu' is none that is known"),
     ],
 )
 def test_wrong_use_is_one_line_and_code_2(capsys, args, why):

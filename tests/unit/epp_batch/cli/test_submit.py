@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from epp.clock import ManualClock
-from epp_batch.__main__ import main, parser
+from epp_batch.__main__ import build_parser, main
 from epp_batch.cli import submit
 from epp_batch.cli.lib import dry_run
-from epp_batch.cli.lib.preflight import Look
+from epp_batch.cli.lib.preflight import ClusterSnapshot
 from epp_batch.errors import InputError
-from epp_batch.manifests.queues import objects, preset
-from epp_batch.output_folder import Folder
-from epp_batch.preflight.checks import Seen
+from epp_batch.manifests.queues import build_kueue_objects, build_preset
+from epp_batch.output_folder import OutputFolder
+from epp_batch.preflight.checks import ClusterInventory
 from tests.speech import silence
 
 NODE = {
@@ -39,10 +39,10 @@ def words(calls, *more):
 
 
 def planned(calls, *more, looked=None):
-    args = parser().parse_args(words(calls, "--queue", "whisper", *more))
-    folder = Folder(args.output)
-    gathered = submit._gathered(args, folder)
-    return submit._planned(args, folder, gathered, "whisper", looked, ManualClock())
+    args = build_parser().parse_args(words(calls, "--queue", "whisper", *more))
+    folder = OutputFolder(args.output)
+    gathered = submit._gather_sources(args, folder)
+    return submit._build_run(args, folder, gathered, "whisper", looked, ManualClock())
 
 
 def test_models_by_length_the_longest_first(calls):
@@ -65,18 +65,18 @@ def test_slots_put_small_slices_where_they_leave_room_for_large_ones(calls):
     for seconds in (60, 61, 62, 63):
         silence(seconds, calls / f"{seconds}.wav")
     silence(120, calls / "120.wav")
-    made = [{**one} for one in objects(preset("paper-a", "whisper", 8))]
+    made = [{**one} for one in build_kueue_objects(build_preset("paper-a", "whisper", 8))]
     quotas = made[1]["spec"]["resourceGroups"][0]
     quotas["coveredResources"] = ["nvidia.com/mig-1g.5gb", "nvidia.com/mig-3g.20gb"]
     quotas["flavors"][0]["resources"] = [{"name": name, "nominalQuota": "8"} for name in quotas["coveredResources"]]
     made[0]["spec"] = {}
     local = {"kind": "LocalQueue", "metadata": {"name": "whisper"}, "spec": {"clusterQueue": "cluster-queue"}}
-    looked = Look(Seen([local]), [*made, local, NODE])
+    looked = ClusterSnapshot(ClusterInventory([local]), [*made, local, NODE])
     flags = ("--model", ">100s=large", "--model", "medium", "--accelerator", "large=mig:3g.20gb")
     flags += ("--accelerator", "mig:1g.5gb")
     run = planned(calls, *flags, "--order", "slots", looked=looked)
     assert sorted(unit.seconds for unit in run.units) == [60, 61, 62, 63, 120]
-    shown = dry_run.prediction(run, looked.objects)
+    shown = dry_run.render_prediction(run, looked.objects)
     assert "up to 5 at once" in shown, shown
     with pytest.raises(InputError, match="--order slots needs to see the cluster"):
         planned(calls, *flags, "--order", "slots")
@@ -117,7 +117,7 @@ def test_nothing_that_can_be_read(calls, capsys):
     (calls / "a.wav").touch()
     assert main(words(calls, "--queue", "lq")) == 1
     assert "nothing was submitted, since no recording can be read" in capsys.readouterr().err
-    assert Folder(calls.parent / "out").failure("a").kind == "corrupt"
+    assert OutputFolder(calls.parent / "out").load_failure("a").kind == "corrupt"
     (calls / "a.wav").unlink()
     assert main(words(calls, "--queue", "lq")) == 2
     assert "no audio in this folder" in capsys.readouterr().err
@@ -132,7 +132,7 @@ def test_an_output_that_cannot_be_written(calls, capsys):
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "?"), (0.4, "0:00"), (61, "1:01"), (3661, "1:01:01")])
 def test_lengths_as_people_write_them(seconds, text):
-    assert dry_run.length(seconds) == text
+    assert dry_run.format_length(seconds) == text
 
 
 def test_help_has_examples(capsys):

@@ -6,41 +6,47 @@ from typing import Any
 
 import msgspec
 
-from epp_batch.controller.unit_status import Facts
+from epp_batch.controller.unit_status import UnitObjects
 from epp_batch.kube.objects import Job, Pod, Workload
-from epp_batch.kube.resources import TRACKING_FINALIZER
+from epp_batch.kube.resources import JOB_TRACKING_FINALIZER
 
 UNIT = "r-1"
 T0 = 1_800_000_000
 
 
-def at(second: float) -> str:
+def timestamp(second: float) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(T0 + second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def condition(
+def make_condition(
     kind: str, status: str = "True", reason: str = "", message: str = "", second: float = 0
 ) -> dict[str, Any]:
-    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": at(second)}
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": timestamp(second),
+    }
 
 
-def job(*conditions: dict[str, Any], uid: str = "u1", deleted: bool = False, **more: Any) -> Job:
-    meta = {"name": UNIT, "uid": uid, "creationTimestamp": at(0), "annotations": more.pop("annotations", {})}
+def make_job(*conditions: dict[str, Any], uid: str = "u1", deleted: bool = False, **more: Any) -> Job:
+    meta = {"name": UNIT, "uid": uid, "creationTimestamp": timestamp(0), "annotations": more.pop("annotations", {})}
     if deleted:
-        meta["deletionTimestamp"] = at(9)
+        meta["deletionTimestamp"] = timestamp(9)
     status = {"conditions": list(conditions), **more.pop("status", {})}
     return msgspec.convert({"metadata": meta, "spec": {"backoffLimit": 1, **more}, "status": status}, Job)
 
 
-def workload(
+def make_workload(
     *conditions: dict[str, Any], active: bool = True, evictions: int = 0, reason: str = "Preempted", **more: Any
 ) -> Workload:
     stats = {"evictions": [{"reason": reason, "underlyingCause": more.pop("cause", ""), "count": evictions}]}
     meta = {
         "name": f"job-{UNIT}-abcde",
-        "creationTimestamp": at(1),
+        "creationTimestamp": timestamp(1),
         "annotations": more.pop("annotations", {}),
         "ownerReferences": [{"kind": "Job", "name": UNIT, "uid": "u1"}],
     }
@@ -48,7 +54,7 @@ def workload(
     return msgspec.convert({"metadata": meta, "spec": {"active": active}, "status": status}, Workload)
 
 
-def pod(
+def make_pod(
     phase: str,
     *conditions: dict[str, Any],
     name: str = "p1",
@@ -63,16 +69,16 @@ def pod(
     if waiting is not None:
         state = {"waiting": waiting}
     elif ended is not None:
-        state = {"terminated": {"startedAt": at(began or 0), "finishedAt": at((began or 0) + 5), **ended}}
+        state = {"terminated": {"startedAt": timestamp(began or 0), "finishedAt": timestamp((began or 0) + 5), **ended}}
     elif began is not None:
-        state = {"running": {"startedAt": at(began)}}
-    meta: dict[str, Any] = {"name": name, "uid": f"uid-{name}", "creationTimestamp": at(born)}
-    meta["finalizers"] = [] if counted else [TRACKING_FINALIZER]
+        state = {"running": {"startedAt": timestamp(began)}}
+    meta: dict[str, Any] = {"name": name, "uid": f"uid-{name}", "creationTimestamp": timestamp(born)}
+    meta["finalizers"] = [] if counted else [JOB_TRACKING_FINALIZER]
     if deleted:
-        meta["deletionTimestamp"] = at(9)
+        meta["deletionTimestamp"] = timestamp(9)
     status = {"phase": phase, "conditions": list(conditions), "containerStatuses": [{"name": "worker", "state": state}]}
     return msgspec.convert({"metadata": meta, "spec": {"nodeName": "n1"}, "status": status}, Pod)
 
 
-RESERVED, ADMITTED = condition("QuotaReserved", second=2), condition("Admitted", second=2)
-RUNNING = Facts(job(), workload(RESERVED, ADMITTED), (pod("Running", began=4),))
+RESERVED, ADMITTED = make_condition("QuotaReserved", second=2), make_condition("Admitted", second=2)
+RUNNING = UnitObjects(make_job(), make_workload(RESERVED, ADMITTED), (make_pod("Running", began=4),))

@@ -5,34 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 
 from epp_batch.controller import control
-from epp_batch.controller.diagnosis import troubles
-from epp_batch.controller.unit_status import State
-from epp_batch.output_folder import Folder
+from epp_batch.controller.diagnosis import diagnose_stalls
+from epp_batch.controller.unit_status import UnitStatus
+from epp_batch.output_folder import OutputFolder
 
 LONG = 100.0
-FULL = State("queued", "Pending", "insufficient unused quota for nvidia.com/gpu, 1 more needed")
+FULL = UnitStatus("queued", "Pending", "insufficient unused quota for nvidia.com/gpu, 1 more needed")
 
 
-def told(*states: State, waited: float = LONG) -> list[str]:
-    return troubles({str(index): (state, waited) for index, state in enumerate(states)})
+def told(*states: UnitStatus, waited: float = LONG) -> list[str]:
+    return diagnose_stalls({str(index): (state, waited) for index, state in enumerate(states)})
 
 
 def test_waiting_behind_others_is_no_trouble():
-    assert told(FULL, State("running")) == []
+    assert told(FULL, UnitStatus("running")) == []
     assert told(FULL, waited=1.0) == []
     assert told(FULL, FULL) == [f"waits in its queue: {FULL.message} (2 Jobs)"]
 
 
 def test_what_can_never_be_admitted_is_told_at_once():
-    never = State("queued", "Inadmissible", "LocalQueue lq doesn't exist", hopeless=True)
-    [line] = told(never, State("running"), waited=0.0)
+    never = UnitStatus("queued", "Inadmissible", "LocalQueue lq doesn't exist", never_admissible=True)
+    [line] = told(never, UnitStatus("running"), waited=0.0)
     assert line.startswith("can never be admitted: LocalQueue lq doesn't exist")
 
 
 def test_a_pod_that_does_not_start():
-    nowhere = State("admitted", "Unschedulable", "0/3 nodes are available")
-    pulling = State("admitted", "ImagePullBackOff", "no such image")
-    assert told(nowhere, pulling, State("admitted", "ContainerCreating"), waited=1.0) == []
+    nowhere = UnitStatus("admitted", "Unschedulable", "0/3 nodes are available")
+    pulling = UnitStatus("admitted", "ImagePullBackOff", "no such image")
+    assert told(nowhere, pulling, UnitStatus("admitted", "ContainerCreating"), waited=1.0) == []
     assert told(nowhere, nowhere, pulling) == [
         "is admitted, but no node takes the pod: 0/3 nodes are available (2 Jobs)",
         "cannot start: ImagePullBackOff: no such image (1 Job)",
@@ -40,25 +40,25 @@ def test_a_pod_that_does_not_start():
 
 
 def test_kueue_that_is_not_there():
-    assert told(State("unknown-to-kueue"), waited=30.0) == []
-    assert "does its controller run" in told(State("unknown-to-kueue"))[0]
+    assert told(UnitStatus("unknown-to-kueue"), waited=30.0) == []
+    assert "does its controller run" in told(UnitStatus("unknown-to-kueue"))[0]
 
 
 def test_many_causes_are_counted():
-    lines = told(*(State("admitted", "Unschedulable", f"cause {i}") for i in range(6)))
+    lines = told(*(UnitStatus("admitted", "Unschedulable", f"cause {i}") for i in range(6)))
     assert (len(lines), lines[-1]) == (5, "and 2 more causes")
 
 
 def test_one_driver_a_folder(tmp_path: Path):
-    folder = Folder(tmp_path)
-    with control.lock(folder) as first, control.lock(folder) as second:
+    folder = OutputFolder(tmp_path)
+    with control.lock_folder(folder) as first, control.lock_folder(folder) as second:
         assert (first, second) == (True, False)
-    with control.lock(folder) as third:
+    with control.lock_folder(folder) as third:
         assert third
 
 
 def test_what_a_person_asked_for_is_remembered(tmp_path: Path):
-    folder = Folder(tmp_path)
-    assert control.read(folder).state == "go"
-    control.write(folder, control.Control(state="paused", at=1.0))
-    assert control.read(folder) == control.Control(state="paused", at=1.0)
+    folder = OutputFolder(tmp_path)
+    assert control.read_control(folder).state == "go"
+    control.write_control(folder, control.RunControl(state="paused", at=1.0))
+    assert control.read_control(folder) == control.RunControl(state="paused", at=1.0)

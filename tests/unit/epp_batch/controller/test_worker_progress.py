@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from epp_batch.controller.worker_progress import Progress
+from epp_batch.controller.worker_progress import WorkerProgressReader
 from epp_batch.errors import ClusterError
-from epp_batch.output_folder import Folder
+from epp_batch.output_folder import OutputFolder
 from epp_batch.spec import Recording, Task
-from tests.unit.epp_batch.controller.objects import pod
+from tests.unit.epp_batch.controller.objects import make_pod
 
 TASK = Task(recording=Recording(source="a.wav", stems=("a",)), model="tiny")
-RUNNING = pod("Running", began=4)
+RUNNING = make_pod("Running", began=4)
 
 
 class Logs:
@@ -22,7 +22,7 @@ class Logs:
     def __init__(self, text: str | None) -> None:
         self._text = text
 
-    async def text(self, path: str, **_: str) -> str:
+    async def read_text(self, path: str, **_: str) -> str:
         assert path == "/api/v1/namespaces/ns/pods/p1/log"
         if self._text is None:
             raise ClusterError("no log")
@@ -30,7 +30,7 @@ class Logs:
 
 
 async def read(folder: Path, text: str | None = None) -> float | None:
-    return await Progress(Logs(text), "ns", Folder(folder)).read([TASK], RUNNING)  # type: ignore[arg-type]
+    return await WorkerProgressReader(Logs(text), "ns", OutputFolder(folder)).read_audio_position([TASK], RUNNING)  # type: ignore[arg-type]
 
 
 async def test_the_last_whole_batch_of_the_partial_file_counts(tmp_path: Path):
@@ -58,4 +58,4 @@ async def test_else_the_log_tells(tmp_path: Path, text: str | None, seconds: flo
 
 
 async def test_nobody_tells_of_what_is_through(tmp_path: Path):
-    assert await Progress(Logs("x"), "ns", Folder(tmp_path)).read([], RUNNING) is None  # type: ignore[arg-type]
+    assert await WorkerProgressReader(Logs("x"), "ns", OutputFolder(tmp_path)).read_audio_position([], RUNNING) is None  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import wave
 import pytest
 
 from epp_batch.demo import children, speech
-from epp_batch.demo.calls import CALLS
+from epp_batch.demo.calls import DEMO_TALKS
 from epp_batch.errors import BatchError
 
 
@@ -22,8 +22,8 @@ def folders(tmp_path):
 
 def test_each_call_is_spoken_and_its_text_kept(folders):
     audio, references = folders
-    speech.speak(CALLS, audio, references)
-    for call in CALLS:
+    speech.synthesize_talks(DEMO_TALKS, audio, references)
+    for call in DEMO_TALKS:
         with wave.open(str(audio / f"{call.name}.wav")) as file:
             seconds = file.getnframes() / file.getframerate()
         words = len(call.text.split())
@@ -34,26 +34,26 @@ def test_each_call_is_spoken_and_its_text_kept(folders):
 def test_recordings_of_people_are_taken_from_the_cache_with_their_texts(folders, tmp_path):
     audio, references = folders
     cache = tmp_path / "cache" / "epp" / "speech" / "librivox"
-    assert speech.people(audio, references, {"XDG_CACHE_HOME": str(tmp_path / "cache")}) == 0
+    assert speech.copy_librivox(audio, references, {"XDG_CACHE_HOME": str(tmp_path / "cache")}) == 0
     cache.mkdir(parents=True)
     (cache / "a_novel-0870.wav").write_bytes(b"RIFF")
     (cache / "a_novel-0870.txt").write_text("he said\n")
     (cache / "a_novel-0880.wav").write_bytes(b"RIFF")
-    assert speech.people(audio, references, {"XDG_CACHE_HOME": str(tmp_path / "cache")}) == 1
+    assert speech.copy_librivox(audio, references, {"XDG_CACHE_HOME": str(tmp_path / "cache")}) == 1
     assert [path.name for path in audio.iterdir()] == ["librivox-0870.wav"]
     assert (references / "librivox-0870.txt").read_text() == "he said\n"
 
 
 async def test_a_gateway_that_cannot_start_says_why(tmp_path):
     with pytest.raises(BatchError, match=r"epp up did not start: .*--sim"):
-        async with children.gateway(0, tmp_path / "gateway.log"):
+        async with children.start_gateway(0, tmp_path / "gateway.log"):
             pytest.fail("it started")
 
 
 async def test_a_step_that_takes_too_long_is_ended(tmp_path):
     before = set(os.listdir("/proc"))
     with pytest.raises(BatchError, match=r"summarize took more than 0\.01 s"):
-        await children.run(["summarize", str(tmp_path), "--url=http://127.0.0.1:9", "--follow"], 0.01)
+        await children.run_command(["summarize", str(tmp_path), "--url=http://127.0.0.1:9", "--follow"], 0.01)
     assert not any(alive(pid) for pid in set(os.listdir("/proc")) - before if pid.isdecimal())
 
 

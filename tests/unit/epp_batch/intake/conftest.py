@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from epp_batch.output_folder import Folder
+from epp_batch.output_folder import OutputFolder
 
 CODECS = {"wav": "pcm_s16le", "mp3": "libmp3lame", "flac": "flac", "m4a": "aac", "aac": "aac", "opus": "libopus"}
 
@@ -44,4 +44,4 @@ def audio(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     """The output folder."""
-    return Folder(tmp_path / "out")
+    return OutputFolder(tmp_path / "out")

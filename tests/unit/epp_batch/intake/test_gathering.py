@@ -7,30 +7,30 @@ import os
 import msgspec
 import pytest
 
-from epp_batch.errors import InputError, Kind
-from epp_batch.intake import Rules, gather, units
-from epp_batch.intake.digests import Known, digest
-from epp_batch.output_folder import load, save
-from epp_batch.spec import Options, Run
+from epp_batch.errors import FailureKind, InputError
+from epp_batch.intake import ModelRules, build_units, gather_recordings
+from epp_batch.intake.digests import FileDigest, hash_file
+from epp_batch.output_folder import load_struct, save_struct
+from epp_batch.spec import Run, TranscriptionOptions
 from tests.unit.epp_batch.intake.conftest import record
 
 
 def submitted(folder, gathered):
     """As if these had been submitted."""
-    made = units(gathered.recordings, Rules([], "base"), Options(), run="r")
-    folder.save_run(Run(name="r", output=str(folder.root), options=Options(), units=tuple(made)))
+    made = build_units(gathered.recordings, ModelRules([], "base"), TranscriptionOptions(), run="r")
+    folder.save_run(Run(name="r", output=str(folder.root), options=TranscriptionOptions(), units=tuple(made)))
 
 
 def test_a_folder(audio, folder):
     record(audio / "a.wav", 1.0)
     record(audio / "sub" / "b.mp3", 2.0)
     seen = []
-    found = gather([str(audio)], folder, progress=lambda done, total: seen.append((done, total)))
+    found = gather_recordings([str(audio)], folder, progress=lambda done, total: seen.append((done, total)))
     assert [(one.source, one.stems) for one in found.recordings] == [
         (str(audio / "a.wav"), ("a",)),
         (str(audio / "sub" / "b.mp3"), ("sub/b",)),
     ]
-    assert found.recordings[0].sha256 == digest(str(audio / "a.wav"))
+    assert found.recordings[0].sha256 == hash_file(str(audio / "a.wav"))
     assert found.recordings[1].seconds == pytest.approx(2.0, abs=0.2)
     assert found.recordings[0].size == (audio / "a.wav").stat().st_size
     assert seen == [(1, 2), (2, 2)]
@@ -40,65 +40,67 @@ def test_bad_files_are_failures_beside_the_others(audio, folder):
     record(audio / "good.wav", 1.0)
     (audio / "empty.mp3").touch()
     (audio / "bad.mp3").write_bytes(b"no audio" * 1000)
-    found = gather([str(audio)], folder)
+    found = gather_recordings([str(audio)], folder)
     assert [one.stems for one in found.recordings] == [("good",)]
     assert {failure.kind for failure in found.failures} == {"corrupt"}
     found.save_failures(folder, 1.5)
-    failure = folder.failure("empty")
+    failure = folder.load_failure("empty")
     assert (failure.stage, failure.message, failure.at) == ("probe", "the file is empty", 1.5)
-    assert failure.remedy == Kind.CORRUPT.remedy
+    assert failure.remedy == FailureKind.CORRUPT.remedy
 
 
 def test_without_probing_files_are_not_opened_but_hashed(audio, folder):
     (audio / "bad.mp3").write_bytes(b"no audio" * 1000)
     (audio / "empty.mp3").touch()
-    found = gather([str(audio)], folder, probe=False)
+    found = gather_recordings([str(audio)], folder, probe=False)
     assert [(one.stems, one.seconds) for one in found.recordings] == [(("bad",), None)]
     assert [failure.message for failure in found.failures] == ["the file is empty"]
 
 
 def test_a_file_is_read_once_until_it_changes(audio, folder):
     path = record(audio / "a.wav", 1.0)
-    first = gather([str(path)], folder).recordings[0]
+    first = gather_recordings([str(path)], folder).recordings[0]
     cache = folder.root / ".epp-batch" / "digests.json"
-    known = load(cache, dict[str, Known])[str(path)]
+    known = load_struct(cache, dict[str, FileDigest])[str(path)]
     assert known.sha256 == first.sha256
-    save(cache, {str(path): msgspec.structs.replace(known, sha256="cached")})
-    assert gather([str(path)], folder).recordings[0].sha256 == "cached"
+    save_struct(cache, {str(path): msgspec.structs.replace(known, sha256="cached")})
+    assert gather_recordings([str(path)], folder).recordings[0].sha256 == "cached"
     os.utime(path, ns=(0, 1))
-    assert gather([str(path)], folder).recordings[0].sha256 == first.sha256
+    assert gather_recordings([str(path)], folder).recordings[0].sha256 == first.sha256
 
 
 def test_what_was_hashed_without_its_length_is_probed_later(audio, folder):
     record(audio / "a.wav", 1.0)
-    assert gather([str(audio)], folder, probe=False).recordings[0].seconds is None
-    assert gather([str(audio)], folder).recordings[0].seconds == pytest.approx(1.0, abs=0.1)
+    assert gather_recordings([str(audio)], folder, probe=False).recordings[0].seconds is None
+    assert gather_recordings([str(audio)], folder).recordings[0].seconds == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_dry_run_leaves_nothing(audio, folder):
     record(audio / "a.wav", 1.0)
-    gather([str(audio)], folder, remember=False)
+    gather_recordings([str(audio)], folder, remember=False)
     assert not folder.root.exists()
 
 
 def test_names_stay_from_one_submission_to_the_next(audio, folder):
     record(audio / "x" / "call.wav", 1.0)
-    first = gather([str(audio / "x" / "call.wav")], folder)
+    first = gather_recordings([str(audio / "x" / "call.wav")], folder)
     submitted(folder, first)
     record(audio / "b" / "call.wav", 1.0, tone=330)
-    both = gather([str(audio / "b" / "call.wav"), str(audio / "x" / "call.wav")], folder)
+    both = gather_recordings([str(audio / "b" / "call.wav"), str(audio / "x" / "call.wav")], folder)
     assert [one.stems for one in both.recordings] == [("b/call",), ("call",)]
 
 
 def test_a_manifest_names_model_stem_and_reference(audio, folder):
     record(audio / "a.wav", 1.0)
     (audio / "m.csv").write_text("file,model,stem,reference\na.wav,tiny,first,a.txt\na.wav,large,,\nnone.wav,tiny,,\n")
-    found = gather([str(audio / "m.csv"), str(audio)], folder)
+    found = gather_recordings([str(audio / "m.csv"), str(audio)], folder)
     assert [one.stems for one in found.recordings] == [("first",), ("a-large",)]
     assert found.recordings[0].reference == str(audio / "a.txt")
-    assert found.models == {"first": "tiny", "a-large": "large", "none": "tiny"}
+    assert found.models_by_stem == {"first": "tiny", "a-large": "large", "none": "tiny"}
     assert [(failure.kind, failure.message) for failure in found.failures] == [("missing", "no such file")]
-    made = units(found.recordings, Rules(["base"], "base", found.models), Options(), run="r")
+    made = build_units(
+        found.recordings, ModelRules(["base"], "base", found.models_by_stem), TranscriptionOptions(), run="r"
+    )
     assert [(unit.model, unit.tasks[0].stem) for unit in made] == [("tiny", "first"), ("large", "a-large")]
 
 
@@ -106,21 +108,21 @@ def test_references_by_name(audio, folder, tmp_path):
     record(audio / "sub" / "a.wav", 1.0)
     (tmp_path / "texts" / "sub").mkdir(parents=True)
     (tmp_path / "texts" / "sub" / "a.txt").write_text("hello")
-    found = gather([str(audio)], folder, references=str(tmp_path / "texts"))
+    found = gather_recordings([str(audio)], folder, references=str(tmp_path / "texts"))
     assert found.recordings[0].reference == str(tmp_path / "texts" / "sub" / "a.txt")
 
 
 def test_names_relative_to_a_folder(audio, folder, tmp_path):
     record(audio / "sub" / "a.wav", 1.0)
-    found = gather([str(audio / "sub" / "a.wav")], folder, relative_to=str(tmp_path))
+    found = gather_recordings([str(audio / "sub" / "a.wav")], folder, relative_to=str(tmp_path))
     assert found.recordings[0].stems == ("audio/sub/a",)
     with pytest.raises(InputError, match="not below --relative-to"):
-        gather([str(audio)], folder, relative_to=str(tmp_path / "other"))
+        gather_recordings([str(audio)], folder, relative_to=str(tmp_path / "other"))
 
 
 def test_a_url_is_known_by_its_text(folder):
-    found = gather(["http://127.0.0.1:9/a.mp3"], folder, probe=False)
-    other = gather(["http://127.0.0.1:9/b.mp3"], folder, probe=False)
+    found = gather_recordings(["http://127.0.0.1:9/a.mp3"], folder, probe=False)
+    other = gather_recordings(["http://127.0.0.1:9/b.mp3"], folder, probe=False)
     assert len(found.recordings[0].sha256) == 64
     assert found.recordings[0].sha256 != other.recordings[0].sha256
 
@@ -129,7 +131,7 @@ def test_a_name_that_is_no_utf8(audio, folder):
     record(audio / "good.wav", 1.0)
     bad = os.fsencode(str(audio)) + b"/caf\xe9.wav"
     os.rename(record(audio / "x.wav", 1.0), bad)
-    found = gather([str(audio)], folder)
+    found = gather_recordings([str(audio)], folder)
     assert [one.stems for one in found.recordings] == [("good",)]
     assert "rename it" in found.failures[0].message
     found.save_failures(folder, 0.0)
@@ -137,4 +139,4 @@ def test_a_name_that_is_no_utf8(audio, folder):
 
 def test_nothing_asked(folder):
     with pytest.raises(InputError, match="no sources"):
-        gather([], folder)
+        gather_recordings([], folder)

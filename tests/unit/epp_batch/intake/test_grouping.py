@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epp_batch.errors import InputError
-from epp_batch.intake import Rules, units
-from epp_batch.intake.grouping import SHARD_BYTES
-from epp_batch.spec import Options, Recording
+from epp_batch.intake import ModelRules, build_units
+from epp_batch.intake.grouping import MAX_SHARD_BYTES
+from epp_batch.spec import Recording, TranscriptionOptions
 
-OPTIONS = Options()
+OPTIONS = TranscriptionOptions()
 
 
 def recording(name, seconds=60.0, content=None):
@@ -22,7 +22,7 @@ def recording(name, seconds=60.0, content=None):
 
 
 def made(recordings, *rules, options=OPTIONS, **more):
-    return units(recordings, Rules(rules, "base"), options, run="r", **more)
+    return build_units(recordings, ModelRules(rules, "base"), options, run="r", **more)
 
 
 def stems(found):
@@ -34,7 +34,7 @@ def test_one_recording_a_unit_named_by_its_work():
     assert first.name == f"r-{first.tasks[0].key(OPTIONS)}"
     assert first.name != second.name
     assert made([recording("a")], "large")[0].name != first.name
-    assert made([recording("a")], options=Options(language="de"))[0].name != first.name
+    assert made([recording("a")], options=TranscriptionOptions(language="de"))[0].name != first.name
 
 
 def test_equal_content_is_one_task_with_two_names():
@@ -98,7 +98,7 @@ def test_a_shard_fits_into_an_environment_variable():
     recordings = [recording(f"{'long' * 40}{number}", 0.1) for number in range(2_000)]
     found = made(recordings, shard_seconds=3600)
     assert len(found) > 1
-    assert max(len(msgspec.json.encode(unit.tasks)) for unit in found) < SHARD_BYTES + 2_000
+    assert max(len(msgspec.json.encode(unit.tasks)) for unit in found) < MAX_SHARD_BYTES + 2_000
 
 
 contents = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xyz"), max_size=4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from epp_batch.errors import InputError
-from epp_batch.intake.manifest import is_manifest, read
-from epp_batch.intake.sources import Found
+from epp_batch.intake.manifest import is_manifest, read_manifest
+from epp_batch.intake.sources import AudioSource
 
 
 def manifest(tmp_path, name, text):
@@ -30,13 +30,13 @@ def manifest(tmp_path, name, text):
     ],
 )
 def test_a_row(tmp_path, name, text):
-    (found,) = read(manifest(tmp_path, name, text))
-    assert found == Found(str(tmp_path / "a.mp3"), ("a",), "large", "x/y", str(tmp_path / "a.txt"), 12.5)
+    (found,) = read_manifest(manifest(tmp_path, name, text))
+    assert found == AudioSource(str(tmp_path / "a.mp3"), ("a",), "large", "x/y", str(tmp_path / "a.txt"), 12.5)
 
 
 def test_only_a_source_is_needed_and_may_be_a_url(tmp_path):
-    (found,) = read(manifest(tmp_path, "m.csv", "url,model\nhttps://h/a.mp3,\n"))
-    assert found == Found("https://h/a.mp3", ("a",))
+    (found,) = read_manifest(manifest(tmp_path, "m.csv", "url,model\nhttps://h/a.mp3,\n"))
+    assert found == AudioSource("https://h/a.mp3", ("a",))
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_only_a_source_is_needed_and_may_be_a_url(tmp_path):
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path, name, text, what):
     with pytest.raises(InputError, match=what):
-        read(manifest(tmp_path, name, text))
+        read_manifest(manifest(tmp_path, name, text))
 
 
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "m.csv"
     path.write_bytes(b"file\n\xff\xfe\xfa\n")
     with pytest.raises(InputError, match="in UTF-8"):
-        read(path)
+        read_manifest(path)

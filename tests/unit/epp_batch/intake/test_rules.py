@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epp_batch.errors import InputError
-from epp_batch.intake.rules import Rules
+from epp_batch.intake.rules import ModelRules
 from epp_batch.spec import Recording
 
 
@@ -14,8 +14,8 @@ def recording(seconds=None, source="/calls/en/a.mp3", stem="en/a"):
 
 
 def test_the_default_and_a_bare_name():
-    assert Rules([], "base").model(recording()) == "base"
-    assert Rules(["large"], "base").model(recording()) == "large"
+    assert ModelRules([], "base").select_model(recording()) == "base"
+    assert ModelRules(["large"], "base").select_model(recording()) == "large"
 
 
 @pytest.mark.parametrize(
@@ -32,34 +32,37 @@ def test_the_default_and_a_bare_name():
     ],
 )
 def test_by_length(rule, seconds, fits):
-    assert (Rules([rule], "base").model(recording(seconds)) == "big") is fits
+    assert (ModelRules([rule], "base").select_model(recording(seconds)) == "big") is fits
 
 
 def test_unknown_lengths_are_counted_where_they_matter():
     recordings = [recording(10), recording(None)]
-    assert Rules([">1s=big"], "base").passed_over(recordings) == 1
-    assert Rules(["*.mp3=big"], "base").passed_over(recordings) == 0
+    assert ModelRules([">1s=big"], "base").count_unknown_lengths(recordings) == 1
+    assert ModelRules(["*.mp3=big"], "base").count_unknown_lengths(recordings) == 0
 
 
 @pytest.mark.parametrize("pattern", ["*.mp3", "/calls/en/*", "en/*", "a.mp3", "*/en/*"])
 def test_by_path_last_part_or_output_name(pattern):
-    assert Rules([f"{pattern}=big"], "base").model(recording()) == "big"
-    assert Rules([f"{pattern}=big"], "base").model(recording(source="/x/b.wav", stem="b")) == "base"
+    assert ModelRules([f"{pattern}=big"], "base").select_model(recording()) == "big"
+    assert ModelRules([f"{pattern}=big"], "base").select_model(recording(source="/x/b.wav", stem="b")) == "base"
 
 
 def test_the_first_that_fits_counts_wherever_the_bare_name_stands():
-    rules = Rules(["medium", "*.wav=tiny", ">1h=large"], "base")
-    assert rules.model(recording(7200, source="/x/b.wav", stem="b")) == "tiny"
-    assert rules.model(recording(7200)) == "large"
-    assert rules.model(recording(10)) == "medium"
+    rules = ModelRules(["medium", "*.wav=tiny", ">1h=large"], "base")
+    assert rules.select_model(recording(7200, source="/x/b.wav", stem="b")) == "tiny"
+    assert rules.select_model(recording(7200)) == "large"
+    assert rules.select_model(recording(10)) == "medium"
 
 
 def test_a_manifest_goes_before_all():
-    assert Rules(["*=tiny"], "base", {"en/a": "large"}).model(recording()) == "large"
+    assert ModelRules(["*=tiny"], "base", {"en/a": "large"}).select_model(recording()) == "large"
 
 
 def test_names_of_hubs_and_folders():
-    assert Rules(["Systran/faster-whisper-large-v3"], "base").model(recording()) == "Systran/faster-whisper-large-v3"
+    assert (
+        ModelRules(["Systran/faster-whisper-large-v3"], "base").select_model(recording())
+        == "Systran/faster-whisper-large-v3"
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,4 +77,4 @@ def test_names_of_hubs_and_folders():
 )
 def test_rules_that_make_no_sense(texts, what):
     with pytest.raises(InputError, match=what):
-        Rules(texts, "base")
+        ModelRules(texts, "base")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epp_batch.errors import InputError
-from epp_batch.intake.sources import expand
+from epp_batch.intake.sources import expand_sources
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def tree(tmp_path):
 
 
 def names(tree, *sources):
-    return ["/".join(found.name) for found in expand([str(source) for source in sources], tree / "out")]
+    return ["/".join(found.name_parts) for found in expand_sources([str(source) for source in sources], tree / "out")]
 
 
 def test_a_folder_is_walked_in_order_without_hidden_ones_and_the_output(tree):
@@ -27,7 +27,12 @@ def test_a_folder_is_walked_in_order_without_hidden_ones_and_the_output(tree):
 
 def test_an_output_folder_that_is_the_sources_hides_nothing(tree):
     for source in (tree, tree / "**"):
-        assert ["/".join(found.name) for found in expand([str(source)], tree)] == ["a", "b", "out/f", "sub/c"]
+        assert ["/".join(found.name_parts) for found in expand_sources([str(source)], tree)] == [
+            "a",
+            "b",
+            "out/f",
+            "sub/c",
+        ]
 
 
 def test_files_of_any_suffix_are_taken_when_named(tree):
@@ -72,15 +77,15 @@ def test_urls(tree):
 def test_what_names_nothing(tree, source, what):
     source = source if "//" in source else str(tree / source)
     with pytest.raises(InputError, match=what):
-        expand([source], tree / "out")
+        expand_sources([source], tree / "out")
 
 
 def test_a_folder_without_audio_says_what_it_has(tmp_path):
     (tmp_path / "x.txt").touch()
     with pytest.raises(InputError, match=r"no audio in this folder \(1 other file\); name files"):
-        expand([str(tmp_path)], tmp_path / "out")
+        expand_sources([str(tmp_path)], tmp_path / "out")
 
 
 def test_the_source_is_absolute_whatever_the_directory(tree, monkeypatch):
     monkeypatch.chdir(tree)
-    assert expand(["b.mp3"], tree / "out")[0].source == str(tree / "b.mp3")
+    assert expand_sources(["b.mp3"], tree / "out")[0].source == str(tree / "b.mp3")

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epp_batch.errors import InputError
-from epp_batch.intake.sources import Found
-from epp_batch.intake.stems import assign, clean
+from epp_batch.intake.sources import AudioSource
+from epp_batch.intake.stems import assign_stems, sanitize_path_part
 
 
 def named(*found, before=()):
-    return assign(found, dict(before))
+    return assign_stems(found, dict(before))
 
 
 def file(path, *name, **more):
     parts = path.split("/")
-    return Found(path, name or (parts[-1].rsplit(".", 1)[0],), **more)
+    return AudioSource(path, name or (parts[-1].rsplit(".", 1)[0],), **more)
 
 
 def test_a_name_is_kept_short():
@@ -42,11 +42,11 @@ def test_case_does_not_tell_names_apart():
 
 def test_urls_of_several_hosts():
     urls = ["https://a/x/call.mp3", "https://b/x/call.mp3"]
-    assert named(*(Found(url, ("call",)) for url in urls)) == ["a/x/call", "b/x/call"]
+    assert named(*(AudioSource(url, ("call",)) for url in urls)) == ["a/x/call", "b/x/call"]
 
 
 def test_urls_that_differ_in_the_query_only():
-    names = named(Found("https://h/get?id=1", ("get",)), Found("https://h/get?id=2", ("get",)))
+    names = named(AudioSource("https://h/get?id=1", ("get",)), AudioSource("https://h/get?id=2", ("get",)))
     assert len(set(names)) == 2
     assert all(name.startswith("get-") for name in names)
 
@@ -77,10 +77,10 @@ def test_what_would_lie_on_a_sidecar_is_renamed():
 
 
 def test_long_and_strange_parts():
-    assert clean("a\tb\\c") == "a_b_c"
-    assert clean("..") == "_"
-    assert len(clean("ä" * 300).encode()) <= 180
-    assert clean("ä" * 300) != clean("ä" * 301)
+    assert sanitize_path_part("a\tb\\c") == "a_b_c"
+    assert sanitize_path_part("..") == "_"
+    assert len(sanitize_path_part("ä" * 300).encode()) <= 180
+    assert sanitize_path_part("ä" * 300) != sanitize_path_part("ä" * 301)
 
 
 paths = st.lists(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp_batch.errors import ClusterError, Unreachable
-from epp_batch.kube.errors import Busy, Conflict, Forbidden, Gone, Invalid, NotFound, refusal
-from epp_batch.kube.informer import Change, Mirror
+from epp_batch.errors import ApiServerUnreachable, ClusterError
+from epp_batch.kube.errors import Conflict, Forbidden, Gone, Invalid, NotFound, TooManyRequests, error_from_response
+from epp_batch.kube.informer import ObjectChange, Store
 from epp_batch.kube.objects import Job
 
 NAMES = ("a", "b", "c")
@@ -69,11 +69,11 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_a_mirror_converges_and_its_changes_add_up(steps: list[tuple[str, object]]):
-    server, mirror = Server(), Mirror(Job)
+    server, mirror = Server(), Store(Job)
     replayed: dict[str, str] = {}
     snapshot: tuple[list[bytes], int] = ([], 0)
 
-    def take(changes: list[Change[Job]]) -> None:
+    def take(changes: list[ObjectChange[Job]]) -> None:
         for before, after in changes:
             if before is not None:
                 assert replayed.pop(before.metadata.name) == before.metadata.uid
@@ -81,9 +81,9 @@ def test_a_mirror_converges_and_its_changes_add_up(steps: list[tuple[str, object
                 replayed[after.metadata.name] = after.metadata.uid
 
     def read(count: int) -> None:
-        pending = [line for version, line in server.history if version > int(mirror.version or 0)]
+        pending = [line for version, line in server.history if version > int(mirror.resource_version or 0)]
         for line in pending[:count]:
-            take(mirror.receive(line))
+            take(mirror.apply_watch_event(line))
 
     for step, what in steps:
         match step:
@@ -97,11 +97,13 @@ def test_a_mirror_converges_and_its_changes_add_up(steps: list[tuple[str, object
                 mirror.insert(raw(server.items[str(what)]), lambda change: take([change]))
             case "read":
                 read(int(str(what)))
-            case "bookmark" if mirror.version == str(server.version):
-                take(mirror.receive(event("BOOKMARK", {"metadata": {"resourceVersion": str(server.version)}})))
+            case "bookmark" if mirror.resource_version == str(server.version):
+                take(
+                    mirror.apply_watch_event(event("BOOKMARK", {"metadata": {"resourceVersion": str(server.version)}}))
+                )
             case "relist":
                 take(mirror.replace([raw(item) for item in server.items.values()], str(server.version)))
-            case "stale relist" if snapshot[1] >= int(mirror.version or 0):
+            case "stale relist" if snapshot[1] >= int(mirror.resource_version or 0):
                 take(mirror.replace(snapshot[0], str(snapshot[1])))
     read(len(server.history))
     expected = {name: item["metadata"]["uid"] for name, item in server.items.items()}
@@ -109,25 +111,25 @@ def test_a_mirror_converges_and_its_changes_add_up(steps: list[tuple[str, object
 
 
 def test_another_uid_is_another_object():
-    mirror = Mirror(Job)
+    mirror = Store(Job)
     mirror.replace([raw(document("a", "u1", 1))], "1")
     changes = mirror.replace([raw(document("a", "u2", 5))], "5")
     assert [(b and b.metadata.uid, a and a.metadata.uid) for b, a in changes] == [("u1", None), (None, "u2")]
 
 
 def test_strangers_are_left_out():
-    mirror = Mirror(Job, lambda job: job.metadata.name == "a")
+    mirror = Store(Job, lambda job: job.metadata.name == "a")
     changes = mirror.replace([raw(document("a", "u1", 1)), raw(document("b", "u2", 1))], "1")
     assert [after.metadata.name for _, after in changes if after] == ["a"]
-    assert mirror.receive(event("ADDED", document("c", "u3", 2))) == []
-    assert mirror.version == "2"
+    assert mirror.apply_watch_event(event("ADDED", document("c", "u3", 2))) == []
+    assert mirror.resource_version == "2"
 
 
 def test_an_error_event_is_raised():
     with pytest.raises(Gone):
-        Mirror(Job).receive(event("ERROR", {"code": 410, "message": "too old resource version"}))
-    with pytest.raises(Unreachable):
-        Mirror(Job).receive(event("ERROR", {"code": 500, "message": "etcd is away"}))
+        Store(Job).apply_watch_event(event("ERROR", {"code": 410, "message": "too old resource version"}))
+    with pytest.raises(ApiServerUnreachable):
+        Store(Job).apply_watch_event(event("ERROR", {"code": 500, "message": "etcd is away"}))
 
 
 @pytest.mark.parametrize(
@@ -139,19 +141,19 @@ def test_an_error_event_is_raised():
         (504, b'{"message": "Too large resource version: 9, current: 3"}', Gone),
         (401, b"", Forbidden),
         (403, b'{"message": "cannot create resource"}', Forbidden),
-        (403, b'{"message": "forbidden: exceeded quota: jobs"}', Busy),
+        (403, b'{"message": "forbidden: exceeded quota: jobs"}', TooManyRequests),
         (422, b'{"message": "spec is invalid"}', Invalid),
-        (429, b"", Busy),
-        (503, b"no json", Unreachable),
+        (429, b"", TooManyRequests),
+        (503, b"no json", ApiServerUnreachable),
         (405, b"", ClusterError),
     ],
 )
 def test_refusals_by_what_a_caller_does_about_them(status: int, body: bytes, kind: type):
-    assert type(refusal("GET /x", status, body)) is kind
+    assert type(error_from_response("GET /x", status, body)) is kind
 
 
 def test_a_busy_server_says_how_long():
-    error = refusal("GET /x", 429, b"", "7")
-    assert isinstance(error, Busy)
-    assert error.seconds == 7.0
-    assert refusal("GET /x", 429, b"", "soon").seconds == 1.0  # type: ignore[attr-defined]
+    error = error_from_response("GET /x", 429, b"", "7")
+    assert isinstance(error, TooManyRequests)
+    assert error.retry_after_seconds == 7.0
+    assert error_from_response("GET /x", 429, b"", "soon").retry_after_seconds == 1.0  # type: ignore[attr-defined]

@@ -10,22 +10,22 @@ import pytest
 from epp.clock import ManualClock, SystemClock
 from epp.tasks import Tasks
 from epp_batch import progress_view, timeline
-from epp_batch.errors import Kind, Stage, WorkError
-from epp_batch.local import Pool
-from epp_batch.local.worker_process import Died, Worker
-from epp_batch.output_folder import Folder, Result, save, write
-from epp_batch.spec import Options, Order, Recording, Run, Task, Unit
+from epp_batch.errors import FailureKind, TaskError, TaskStage
+from epp_batch.local import WorkerPool
+from epp_batch.local.worker_process import WorkerDied, WorkerProcess
+from epp_batch.output_folder import OutputFolder, TranscriptionResult, save_struct, write_atomically
+from epp_batch.spec import Recording, Run, Task, TranscriptionOptions, Unit, WorkOrder
 from epp_batch.timeline import Journal
 from epp_batch.worker import outputs
 
-OPTIONS = Options(formats=("txt",))
+OPTIONS = TranscriptionOptions(formats=("txt",))
 BROKEN = {"PYTHONHOME": "/nowhere"}
 """An environment in which no Python starts."""
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(tmp_path)
+    return OutputFolder(tmp_path)
 
 
 @pytest.fixture
@@ -46,25 +46,26 @@ def run_of(folder, *tasks):
 
 
 def finished(folder, one):
-    write(folder.path(one.stem, "txt"), b"hello\n")
-    result = Result(
+    write_atomically(folder.path(one.stem, "txt"), b"hello\n")
+    result = TranscriptionResult(
         key=one.key(OPTIONS), source=one.recording.source, sha256=one.stem, model=one.model, options=OPTIONS,
         audio_seconds=11.0, files={"txt": 6},
     )  # fmt: skip
-    save(folder.path(one.stem, "done.json"), result)
+    save_struct(folder.path(one.stem, "done.json"), result)
     return result
 
 
 def failed(folder, one, kind):
-    error = WorkError(kind, Stage.TRANSCRIBE, one.recording.source, "no")
-    return outputs.note_failure(folder, one, error, one.key(OPTIONS), 1.0)
+    error = TaskError(kind, TaskStage.TRANSCRIBE, one.recording.source, "no")
+    return outputs.write_failure(folder, one, error, one.key(OPTIONS), 1.0)
 
 
 async def transcribe(run, folder, tasks, workers=(), *, retry_failed=False, done=None):
     journal, errors = Journal(folder.events_file), io.StringIO()
-    pool = Pool(
+    pool = WorkerPool(
         run, folder, workers, paths={}, threads=1, retry_failed=retry_failed, clock=ManualClock(), journal=journal,
-        view=progress_view.choose(io.StringIO(), errors=errors), on_done=(done if done is not None else {}).__setitem__,
+        view=progress_view.choose_view(io.StringIO(), errors=errors),
+        on_done=(done if done is not None else {}).__setitem__,
     )  # fmt: skip
     try:
         return await pool.transcribe(tasks, asyncio.Event()), errors.getvalue()
@@ -73,7 +74,7 @@ async def transcribe(run, folder, tasks, workers=(), *, retry_failed=False, done
 
 
 def broken(folder, number=0):
-    return Worker(number, folder.root / f"worker-{number}.log", BROKEN, SystemClock())
+    return WorkerProcess(number, folder.root / f"worker-{number}.log", BROKEN, SystemClock())
 
 
 async def test_what_is_finished_is_told_and_gets_its_new_names(folder, tasks):
@@ -83,12 +84,12 @@ async def test_what_is_finished_is_told_and_gets_its_new_names(folder, tasks):
     assert (outcome.done, outcome.skipped, outcome.failed) == (0, 1, [])
     assert done == {one: result}
     assert folder.path("sub/b", "txt").read_bytes() == b"hello\n"
-    assert timeline.read(folder.events_file) == []
+    assert timeline.read_events(folder.events_file) == []
 
 
 async def test_content_that_failed_fails_again_without_work(folder, tasks):
     one = task("a")
-    failure = failed(folder, one, Kind.SILENT)
+    failure = failed(folder, one, FailureKind.SILENT)
     outcome, errors = await transcribe(run_of(folder, one), folder, tasks)
     assert outcome.failed == [failure]
     assert errors.startswith("/audio/a.wav: transcribe: no; ")
@@ -96,7 +97,11 @@ async def test_content_that_failed_fails_again_without_work(folder, tasks):
 
 @pytest.mark.parametrize(
     ("kind", "retry_failed", "options"),
-    [(Kind.MISSING, False, OPTIONS), (Kind.SILENT, True, OPTIONS), (Kind.SILENT, False, Options(vad=False))],
+    [
+        (FailureKind.MISSING, False, OPTIONS),
+        (FailureKind.SILENT, True, OPTIONS),
+        (FailureKind.SILENT, False, TranscriptionOptions(vad=False)),
+    ],
 )
 async def test_what_may_be_right_now_is_tried_again(folder, tasks, kind, retry_failed, options):
     one = task("a")
@@ -104,7 +109,7 @@ async def test_what_may_be_right_now_is_tried_again(folder, tasks, kind, retry_f
     run = Run(name="r", output=str(folder.root), options=options, units=run_of(folder, one).units)
     outcome, _ = await transcribe(run, folder, tasks, [broken(folder)], retry_failed=retry_failed)
     assert [failure.kind for failure in outcome.failed] == ["internal"]
-    assert folder.failure("a") != before
+    assert folder.load_failure("a") != before
 
 
 async def test_a_dead_worker_fails_what_it_had_and_no_more_than_that(folder, tasks):
@@ -112,12 +117,12 @@ async def test_a_dead_worker_fails_what_it_had_and_no_more_than_that(folder, tas
     outcome, errors = await transcribe(run_of(folder, one, two), folder, tasks, [broken(folder)])
     assert [failure.source for failure in outcome.failed] == [one.recording.source, two.recording.source]
     assert "the worker ended with code 1" in errors
-    events = timeline.read(folder.events_file)
+    events = timeline.read_events(folder.events_file)
     assert [event.kind for event in events if event.unit == "r-b"] == ["created", "admitted", "running", "failed"]
     assert [event.attempt for event in events if event.unit == "r-b"] == [0, 1, 1, 1]
     again, _ = await transcribe(run_of(folder, one), folder, tasks, [broken(folder)])
     assert len(again.failed) == 1
-    assert timeline.read(folder.events_file)[-1].attempt == 2
+    assert timeline.read_events(folder.events_file)[-1].attempt == 2
 
 
 async def test_a_shard_tells_of_each_of_its_recordings(folder, tasks):
@@ -125,7 +130,7 @@ async def test_a_shard_tells_of_each_of_its_recordings(folder, tasks):
     run = Run(name="r", output=str(folder.root), options=OPTIONS, units=(shard,))
     outcome, _ = await transcribe(run, folder, tasks, [broken(folder)])
     assert len(outcome.failed) == 2
-    assert [(event.kind, event.stem) for event in timeline.read(folder.events_file)] == [
+    assert [(event.kind, event.stem) for event in timeline.read_events(folder.events_file)] == [
         ("created", ""), ("admitted", ""), ("running", ""), ("failed", "a"), ("failed", "b"), ("failed", ""),
     ]  # fmt: skip
 
@@ -141,9 +146,9 @@ async def test_a_name_that_cannot_be_written_is_one_failure(folder, tasks):
 async def test_a_run_that_is_stopped_at_once_does_nothing(folder, tasks):
     stop, journal = asyncio.Event(), Journal(folder.events_file)
     stop.set()
-    pool = Pool(
+    pool = WorkerPool(
         run_of(folder, task("a")), folder, [], paths={}, threads=1, retry_failed=False, clock=ManualClock(),
-        journal=journal, view=progress_view.choose(io.StringIO()),
+        journal=journal, view=progress_view.choose_view(io.StringIO()),
     )  # fmt: skip
     outcome = await pool.transcribe(tasks, stop)
     journal.close()
@@ -151,8 +156,8 @@ async def test_a_run_that_is_stopped_at_once_does_nothing(folder, tasks):
 
 
 async def test_what_a_dead_worker_said_last_is_told(folder):
-    order = Order(run="r", unit="u", output=str(folder.root), options=OPTIONS, tasks=(task("a"),))
-    with pytest.raises(Died) as died:
-        await anext(broken(folder).lines(order))
-    assert died.value.kind is Kind.INTERNAL
+    order = WorkOrder(run="r", unit="u", output=str(folder.root), options=OPTIONS, tasks=(task("a"),))
+    with pytest.raises(WorkerDied) as died:
+        await anext(broken(folder).run_order(order))
+    assert died.value.kind is FailureKind.INTERNAL
     assert "encodings" in died.value.message or "Python" in died.value.message

@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 
 from epp_batch.errors import InputError
-from epp_batch.manifests.accelerators import MEMORY, SLOTS, parse, profile_slots, transformations
-from epp_batch.manifests.queues import SLICES
-from epp_batch.planner.mig_slots import PROFILES
+from epp_batch.manifests.accelerators import (
+    GPU_MEMORY_RESOURCE,
+    MIG_SLOTS_RESOURCE,
+    build_transformations,
+    parse_accelerator,
+    profile_slots,
+)
+from epp_batch.manifests.queues import GPU_MODELS
+from epp_batch.planner.mig_slots import MIG_PROFILES
 
 
 @pytest.mark.parametrize(
@@ -17,44 +23,44 @@ from epp_batch.planner.mig_slots import PROFILES
         ("gpu:2", {"nvidia.com/gpu": "2"}, 16, "nvidia.com/gpu"),
         ("mig:1g.5gb", {"nvidia.com/mig-1g.5gb": "1"}, 1, "nvidia.com/mig-1g.5gb"),
         ("mig:1g.10gb+me", {"nvidia.com/mig-1g.10gb.me": "1"}, 1, "nvidia.com/mig-1g.10gb.me"),
-        ("dra:3g.20gb", {}, 4, MEMORY),
-        ("dra-gpu", {}, 8, MEMORY),
+        ("dra:3g.20gb", {}, 4, GPU_MEMORY_RESOURCE),
+        ("dra-gpu", {}, 8, GPU_MEMORY_RESOURCE),
         ("cpu", {}, 0, "cpu"),
     ],
 )
 def test_what_is_asked_for(text, resources, slots, quota):
-    accelerator = parse(text)
-    assert accelerator.text == text
-    assert accelerator.resources() == resources
+    accelerator = parse_accelerator(text)
+    assert accelerator.flag_value == text
+    assert accelerator.container_resources() == resources
     assert accelerator.slots == slots
     assert accelerator.quota_resource == quota
-    assert bool(accelerator.claims()) == text.startswith("dra")
+    assert bool(accelerator.resource_claims()) == text.startswith("dra")
 
 
 def test_a_claim_names_its_template_and_the_template_its_profile():
-    accelerator = parse("dra:3g.20gb")
-    (template,) = accelerator.templates()
-    assert accelerator.claims() == [{"name": "gpu", "resourceClaimTemplateName": template["metadata"]["name"]}]
+    accelerator = parse_accelerator("dra:3g.20gb")
+    (template,) = accelerator.claim_templates()
+    assert accelerator.resource_claims() == [{"name": "gpu", "resourceClaimTemplateName": template["metadata"]["name"]}]
     (request,) = template["spec"]["spec"]["devices"]["requests"]
     assert request["exactly"]["deviceClassName"] == "mig.nvidia.com"
     assert "profile == '3g.20gb'" in request["exactly"]["selectors"][0]["cel"]["expression"]
-    assert accelerator.charges() == [{MEMORY: 20 * 2**30}]
-    (whole,) = parse("dra-gpu").templates()
+    assert accelerator.possible_usage() == [{GPU_MEMORY_RESOURCE: 20 * 2**30}]
+    (whole,) = parse_accelerator("dra-gpu").claim_templates()
     assert "selectors" not in whole["spec"]["spec"]["devices"]["requests"][0]["exactly"]
 
 
 def test_slices_of_every_gpu_as_the_planner_has_them():
-    assert set(SLICES) == set(PROFILES)
-    for gpu, (_, profiles) in SLICES.items():
-        sizes = {name: profile.size for name, profile in PROFILES[gpu].items()}
+    assert set(GPU_MODELS) == set(MIG_PROFILES)
+    for gpu, (_, profiles) in GPU_MODELS.items():
+        sizes = {name: profile.size for name, profile in MIG_PROFILES[gpu].items()}
         if gpu == "A100-40":
             assert sizes.pop("1g.10gb") == 2  # by its name it would be the single slot of an 80 GB GPU
         assert {profile: profile_slots(profile) for profile in profiles} == sizes
 
 
 def test_transformations_charge_slots():
-    assert transformations(["3g.20gb"]) == [
-        {"input": "nvidia.com/mig-3g.20gb", "strategy": "Replace", "outputs": {SLOTS: "4"}}
+    assert build_transformations(["3g.20gb"]) == [
+        {"input": "nvidia.com/mig-3g.20gb", "strategy": "Replace", "outputs": {MIG_SLOTS_RESOURCE: "4"}}
     ]
 
 
@@ -63,4 +69,4 @@ def test_transformations_charge_slots():
 )
 def test_what_is_none(text):
     with pytest.raises(InputError, match=r"is none of gpu, gpu:N|is no MIG profile"):
-        parse(text)
+        parse_accelerator(text)

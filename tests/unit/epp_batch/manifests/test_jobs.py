@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from epp_batch.errors import InputError, Kind
-from epp_batch.manifests.jobs import a_second, job, label_value, templates
-from epp_batch.spec import Order, Placement, Run, Volume
+from epp_batch.errors import FailureKind, InputError
+from epp_batch.manifests.jobs import build_claim_templates, build_job, compute_creation_rate, sanitize_label_value
+from epp_batch.spec import Placement, Run, Volume, WorkOrder
 from tests.unit.epp_batch.conftest import run, unit
 
 
@@ -20,7 +20,9 @@ def environment(made):
 
 
 def test_a_job_waits_for_kueue_under_the_names_that_find_it():
-    made = job(unit(), run(max_exec_seconds=7200, placements={"large": Placement(priority_class="high", queue="big")}))
+    made = build_job(
+        unit(), run(max_exec_seconds=7200, placements={"large": Placement(priority_class="high", queue="big")})
+    )
     assert made["metadata"]["labels"] == {
         "app.kubernetes.io/managed-by": "epp-batch",
         "epp-batch/run": "r",
@@ -35,8 +37,8 @@ def test_a_job_waits_for_kueue_under_the_names_that_find_it():
 
 
 def test_the_worker_gets_paths_as_it_sees_them():
-    made = job(unit(), run(placements={"large": Placement(model_path="/models/large")}))
-    order = msgspec.json.decode(environment(made)["EPP_BATCH_ORDER"], type=Order)
+    made = build_job(unit(), run(placements={"large": Placement(model_path="/models/large")}))
+    order = msgspec.json.decode(environment(made)["EPP_BATCH_ORDER"], type=WorkOrder)
     assert (order.run, order.unit, order.output, order.model_path) == ("r", "r-1", "/data/out", "/models/large")
     (task,) = order.tasks
     assert task.recording.source == "/data/call.mp3"
@@ -44,7 +46,7 @@ def test_the_worker_gets_paths_as_it_sees_them():
 
 
 def test_a_url_is_left_alone():
-    made = job(unit(source="https://h/call.mp3"), run())
+    made = build_job(unit(source="https://h/call.mp3"), run())
     assert "https://h/call.mp3" in environment(made)["EPP_BATCH_ORDER"]
 
 
@@ -63,16 +65,16 @@ def test_a_url_is_left_alone():
 )
 def test_what_cannot_be_translated(one, of, what):
     with pytest.raises(InputError, match=what):
-        job(one, of)
+        build_job(one, of)
 
 
 def test_only_what_was_asked_for_is_requested():
-    assert container(job(unit(), run()))["resources"] == {
+    assert container(build_job(unit(), run()))["resources"] == {
         "requests": {"nvidia.com/gpu": "1"},
         "limits": {"nvidia.com/gpu": "1"},
     }
     placement = Placement(accelerator="mig:1g.5gb", cpu="2", memory="8Gi")
-    assert container(job(unit(), run(placements={"*": placement})))["resources"] == {
+    assert container(build_job(unit(), run(placements={"*": placement})))["resources"] == {
         "requests": {"nvidia.com/mig-1g.5gb": "1", "cpu": "2", "memory": "8Gi"},
         "limits": {"nvidia.com/mig-1g.5gb": "1", "memory": "8Gi"},
     }
@@ -80,8 +82,8 @@ def test_only_what_was_asked_for_is_requested():
 
 def test_a_claim_is_in_pod_container_and_template():
     claimed = run(placements={"*": Placement(accelerator="dra:3g.20gb")})
-    made = job(unit(), claimed)
-    (template,) = templates(claimed)
+    made = build_job(unit(), claimed)
+    (template,) = build_claim_templates(claimed)
     assert container(made)["resources"] == {"claims": [{"name": "gpu"}]}
     (claim,) = made["spec"]["template"]["spec"]["resourceClaims"]
     assert claim["resourceClaimTemplateName"] == template["metadata"]["name"]
@@ -90,7 +92,7 @@ def test_a_claim_is_in_pod_container_and_template():
 
 def test_pods_write_as_somebody_else_when_told():
     def user(run_as):
-        context = job(unit(), run(run_as=run_as))["spec"]["template"]["spec"]["securityContext"]
+        context = build_job(unit(), run(run_as=run_as))["spec"]["template"]["spec"]["securityContext"]
         return {name: value for name, value in context.items() if name != "seccompProfile"}
 
     assert user(None) == {}
@@ -99,17 +101,17 @@ def test_pods_write_as_somebody_else_when_told():
 
 
 def test_failures_are_told_apart():
-    fail, disrupted, stopped = job(unit(), run())["spec"]["podFailurePolicy"]["rules"]
+    fail, disrupted, stopped = build_job(unit(), run())["spec"]["podFailurePolicy"]["rules"]
     assert fail["action"] == "FailJob"
-    assert set(fail["onExitCodes"]["values"]) == {kind.code for kind in Kind if kind.permanent}
+    assert set(fail["onExitCodes"]["values"]) == {kind.exit_code for kind in FailureKind if kind.permanent}
     assert 0 not in fail["onExitCodes"]["values"]
     assert disrupted["action"] == stopped["action"] == "Ignore"
-    assert stopped["onExitCodes"]["values"] == [Kind.STOPPED.code]
+    assert stopped["onExitCodes"]["values"] == [FailureKind.STOPPED.exit_code]
 
 
 def test_the_hash_changes_with_the_work_and_the_queue_and_nothing_else():
     def hashed(one=None, of=None):
-        return job(one or unit(), of or run())["metadata"]["annotations"]["epp-batch/spec-hash"]
+        return build_job(one or unit(), of or run())["metadata"]["annotations"]["epp-batch/spec-hash"]
 
     assert hashed() == hashed(unit(seconds=60.0), run())
     others = [
@@ -124,10 +126,10 @@ def test_the_hash_changes_with_the_work_and_the_queue_and_nothing_else():
 
 @pytest.mark.parametrize(("count", "rate"), [(0, 1), (1, 1), (60, 1), (61, 2), (10_000, 167)])
 def test_a_submission_takes_about_a_minute(count, rate):
-    assert a_second(count) == rate
+    assert compute_creation_rate(count) == rate
 
 
 def test_models_as_labels():
-    assert label_value("Systran/faster-whisper-large-v3") == "Systran-faster-whisper-large-v3"
-    assert len(label_value("x" * 100)) == 63
-    assert label_value("/models/large/") == "models-large"
+    assert sanitize_label_value("Systran/faster-whisper-large-v3") == "Systran-faster-whisper-large-v3"
+    assert len(sanitize_label_value("x" * 100)) == 63
+    assert sanitize_label_value("/models/large/") == "models-large"

@@ -9,21 +9,23 @@ import yaml
 
 from epp_batch.errors import InputError
 from epp_batch.manifests import accelerators
-from epp_batch.manifests.queues import PRESETS, configuration, objects, preset
+from epp_batch.manifests.queues import QUEUE_PRESETS, build_kueue_objects, build_manager_configuration, build_preset
 
 DEPLOY = Path(__file__).parents[4] / "deploy" / "kueue"
 
 
 def kinds(name, **more):
-    return [(one["kind"], one["metadata"]["name"]) for one in objects(preset(name, "whisper", 8, **more))]
+    return [
+        (one["kind"], one["metadata"]["name"]) for one in build_kueue_objects(build_preset(name, "whisper", 8, **more))
+    ]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", QUEUE_PRESETS)
 def test_deploy_has_what_the_command_prints(name):
-    settings = preset(name, "whisper", 8)
-    assert list(yaml.safe_load_all((DEPLOY / f"{name}.yaml").read_text())) == objects(settings)
+    settings = build_preset(name, "whisper", 8)
+    assert list(yaml.safe_load_all((DEPLOY / f"{name}.yaml").read_text())) == build_kueue_objects(settings)
     file = DEPLOY / f"{name}-configuration.yaml"
-    assert (yaml.safe_load(file.read_text()) if file.exists() else {}) == configuration(settings)
+    assert (yaml.safe_load(file.read_text()) if file.exists() else {}) == build_manager_configuration(settings)
 
 
 def test_the_papers_configurations():
@@ -38,7 +40,9 @@ def test_the_papers_configurations():
 
 
 def queues(name, gpus=8):
-    return [one["spec"] for one in objects(preset(name, "whisper", gpus)) if one["kind"] == "ClusterQueue"]
+    return [
+        one["spec"] for one in build_kueue_objects(build_preset(name, "whisper", gpus)) if one["kind"] == "ClusterQueue"
+    ]
 
 
 def quota(spec):
@@ -56,24 +60,26 @@ def test_the_cohort_shares_all_gpus(gpus):
 
 def test_slices_share_eight_slots_a_gpu():
     (queue,) = queues("slots", 2)
-    assert quota(queue) == {"name": accelerators.SLOTS, "nominalQuota": "16"}
-    rules = configuration(preset("slots", "w", 2, "H100-80"))["resources"]["transformations"]
-    assert {rule["input"]: rule["outputs"][accelerators.SLOTS] for rule in rules}["nvidia.com/mig-3g.40gb"] == "4"
+    assert quota(queue) == {"name": accelerators.MIG_SLOTS_RESOURCE, "nominalQuota": "16"}
+    rules = build_manager_configuration(build_preset("slots", "w", 2, "H100-80"))["resources"]["transformations"]
+    assert {rule["input"]: rule["outputs"][accelerators.MIG_SLOTS_RESOURCE] for rule in rules}[
+        "nvidia.com/mig-3g.40gb"
+    ] == "4"
 
 
 def test_claims_share_gpu_memory():
     (queue,) = queues("dra", 2)
-    assert quota(queue) == {"name": accelerators.MEMORY, "nominalQuota": "80Gi"}
+    assert quota(queue) == {"name": accelerators.GPU_MEMORY_RESOURCE, "nominalQuota": "80Gi"}
 
 
 def test_names_that_the_cluster_shares_may_be_prefixed():
-    made = objects(preset("paper-b", "whisper", 8).prefixed("x-"))
+    made = build_kueue_objects(build_preset("paper-b", "whisper", 8).with_prefix("x-"))
     assert all(one["metadata"]["name"].startswith("x-") for one in made if one["kind"] != "LocalQueue")
     assert all(one["spec"]["clusterQueue"].startswith("x-") for one in made if one["kind"] == "LocalQueue")
 
 
 def test_what_is_unknown():
     with pytest.raises(InputError, match="preset 'x' is unknown; one of paper-a"):
-        preset("x", "whisper", 8)
+        build_preset("x", "whisper", 8)
     with pytest.raises(InputError, match="GPU 'v100' is unknown; one of A100"):
-        preset("slots", "whisper", 8, "v100")
+        build_preset("slots", "whisper", 8, "v100")

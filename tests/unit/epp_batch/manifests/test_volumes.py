@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epp_batch.errors import InputError
-from epp_batch.manifests.volumes import check, parse, pod_volumes, translate
+from epp_batch.manifests.volumes import build_pod_volumes, check_volumes, parse_volume, translate_path
 from epp_batch.spec import Volume
 
 
@@ -26,32 +26,38 @@ from epp_batch.spec import Volume
     ],
 )
 def test_flags(text, volume):
-    assert parse(text) == volume
+    assert parse_volume(text) == volume
 
 
 @pytest.mark.parametrize("text", ["", "audio=/a", "pvc/=/a", "pvc/a", "pvc/a=", "image/x", "pvc/a=/b:c", "pvc/a=/b:/"])
 def test_flags_that_say_too_little(text):
     with pytest.raises(InputError, match="--volume"):
-        parse(text)
+        parse_volume(text)
 
 
 def test_the_closest_volume_translates():
-    volumes = [parse("pvc/all=/mnt:/all"), parse("pvc/audio=/mnt/audio:/data"), parse("pvc/models=:/models")]
-    assert translate("/mnt/audio/x/call.mp3", volumes) == "/data/x/call.mp3"
-    assert translate("/mnt/audio", volumes) == "/data"
-    assert translate("/mnt/audio2/call.mp3", volumes) == "/all/audio2/call.mp3"
-    assert translate("/models/x", volumes) is None
+    volumes = [
+        parse_volume("pvc/all=/mnt:/all"),
+        parse_volume("pvc/audio=/mnt/audio:/data"),
+        parse_volume("pvc/models=:/models"),
+    ]
+    assert translate_path("/mnt/audio/x/call.mp3", volumes) == "/data/x/call.mp3"
+    assert translate_path("/mnt/audio", volumes) == "/data"
+    assert translate_path("/mnt/audio2/call.mp3", volumes) == "/all/audio2/call.mp3"
+    assert translate_path("/models/x", volumes) is None
 
 
 def test_a_link_into_a_volume(tmp_path):
     (tmp_path / "audio").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "audio")
-    volumes = [parse(f"pvc/a={(tmp_path / 'audio').resolve()}:/data")]
-    assert translate(str(tmp_path / "link" / "call.mp3"), volumes) == "/data/call.mp3"
+    volumes = [parse_volume(f"pvc/a={(tmp_path / 'audio').resolve()}:/data")]
+    assert translate_path(str(tmp_path / "link" / "call.mp3"), volumes) == "/data/call.mp3"
 
 
 def test_one_source_is_one_volume_however_often_it_is_mounted():
-    volumes, mounts = pod_volumes([parse("pvc/a=/x:/in:ro"), parse("pvc/a=/y:/out"), parse("image/m:1=:/models")])
+    volumes, mounts = build_pod_volumes(
+        [parse_volume("pvc/a=/x:/in:ro"), parse_volume("pvc/a=/y:/out"), parse_volume("image/m:1=:/models")]
+    )
     assert [volume["name"] for volume in volumes] == ["shared-0", "shared-1"]
     assert volumes[0]["persistentVolumeClaim"] == {"claimName": "a"}
     assert volumes[1]["image"] == {"reference": "m:1", "pullPolicy": "IfNotPresent"}
@@ -64,4 +70,4 @@ def test_one_source_is_one_volume_however_often_it_is_mounted():
 
 def test_two_volumes_in_one_place():
     with pytest.raises(InputError, match="both at /data"):
-        check([parse("pvc/a=/x:/data"), parse("pvc/b=/y:/data")])
+        check_volumes([parse_volume("pvc/a=/x:/data"), parse_volume("pvc/b=/y:/data")])

@@ -7,7 +7,7 @@ import pytest
 from epp_batch.errors import InputError
 from epp_batch.manifests import queues
 from epp_batch.planner import objects
-from epp_batch.planner.world import DeviceClass, Preemption, Quota
+from epp_batch.planner.world import ClusterQueuePreemption, DeviceClassMapping, ResourceQuota
 
 NODE = """
 apiVersion: v1
@@ -21,7 +21,7 @@ status:
 
 
 def node(line: str, **more):
-    return objects.world(objects.read(NODE.replace("LINE", line), "f"), **more).nodes[0]
+    return objects.build_cluster_model(objects.parse_objects(NODE.replace("LINE", line), "f"), **more).nodes[0]
 
 
 @pytest.mark.parametrize(
@@ -34,47 +34,55 @@ def node(line: str, **more):
 )
 def test_how_a_node_shares_its_gpus_shows_in_what_it_offers(line, sharing):
     found = node(line)
-    assert (found.gpus, found.gpu, found.sharing) == (8, "A100-40", sharing)
+    assert (found.gpu_count, found.gpu_model, found.gpu_sharing) == (8, "A100-40", sharing)
     assert found.allocatable["cpu"] == 95500
     assert found.allocatable["memory"] == 1 << 40
 
 
 def test_a_node_with_resource_slices_and_no_device_plugin_shares_by_dra():
     slices = "---\nkind: ResourceSlice\nspec: {nodeName: a}\n"
-    found = objects.world(objects.read(NODE.replace("LINE", "pods: 1") + slices, "f"))
-    assert found.nodes[0].sharing == "dra"
-    assert node("pods: 1", sharing="das").sharing == "das"
+    found = objects.build_cluster_model(objects.parse_objects(NODE.replace("LINE", "pods: 1") + slices, "f"))
+    assert found.nodes[0].gpu_sharing == "dra"
+    assert node("pods: 1", sharing="das").gpu_sharing == "das"
 
 
-@pytest.mark.parametrize("name", sorted(queues.PRESETS))
+@pytest.mark.parametrize("name", sorted(queues.QUEUE_PRESETS))
 def test_every_preset_of_ours_is_understood(name):
-    settings = queues.preset(name, "batch", 8)
-    made = objects.world([*queues.objects(settings), *([c] if (c := queues.configuration(settings)) else [])]).kueue
-    assert set(made.local.values()) == {queue.name for queue in made.queues}
-    assert all(offer.quotas for queue in made.queues for group in queue.groups for offer in group.offers)
+    settings = queues.build_preset(name, "batch", 8)
+    made = objects.build_cluster_model(
+        [*queues.build_kueue_objects(settings), *([c] if (c := queues.build_manager_configuration(settings)) else [])]
+    ).kueue
+    assert set(made.local_queues.values()) == {queue.name for queue in made.cluster_queues}
+    assert all(
+        offer.quotas for queue in made.cluster_queues for group in queue.resource_groups for offer in group.flavors
+    )
 
 
 def test_the_papers_second_and_third_configuration():
-    second = objects.world(queues.objects(queues.preset("paper-b", "batch", 8))).kueue
-    medium, large = second.queues
-    assert medium.groups[0].offers[0].quotas == {"nvidia.com/gpu": Quota(4, 0, 4)}
-    assert large.groups[0].offers[0].quotas == {"nvidia.com/gpu": Quota(4)}
-    assert medium.cohort == large.cohort == "gpu-cohort"
-    third = objects.world(queues.objects(queues.preset("paper-c", "batch", 8))).kueue
-    assert third.queues[0].preemption == Preemption(within="LowerPriority")
-    assert third.priorities == {"high-priority": 10_000}
+    second = objects.build_cluster_model(queues.build_kueue_objects(queues.build_preset("paper-b", "batch", 8))).kueue
+    medium, large = second.cluster_queues
+    assert medium.resource_groups[0].flavors[0].quotas == {"nvidia.com/gpu": ResourceQuota(4, 0, 4)}
+    assert large.resource_groups[0].flavors[0].quotas == {"nvidia.com/gpu": ResourceQuota(4)}
+    assert medium.cohort_name == large.cohort_name == "gpu-cohort"
+    third = objects.build_cluster_model(queues.build_kueue_objects(queues.build_preset("paper-c", "batch", 8))).kueue
+    assert third.cluster_queues[0].preemption == ClusterQueuePreemption(within_cluster_queue="LowerPriority")
+    assert third.priority_classes == {"high-priority": 10_000}
 
 
 def test_claims_and_slots_are_read_from_the_managers_configuration():
-    dra = queues.preset("dra", "batch", 8)
-    made = objects.world([*queues.objects(dra), queues.configuration(dra)]).kueue
-    assert made.device_classes["mig.nvidia.com"] == DeviceClass("epp-batch/gpu-memory", by_memory=True)
-    assert made.pods_ready.timeout == 600
+    dra = queues.build_preset("dra", "batch", 8)
+    made = objects.build_cluster_model(
+        [*queues.build_kueue_objects(dra), queues.build_manager_configuration(dra)]
+    ).kueue
+    assert made.device_class_mappings["mig.nvidia.com"] == DeviceClassMapping(
+        "epp-batch/gpu-memory", counts_memory=True
+    )
+    assert made.wait_for_pods_ready.timeout == 600
     text = (
         "kind: ConfigMap\ndata:\n  controller_manager_config.yaml: |\n    apiVersion: config.kueue.x-k8s.io/v1beta2\n"
     )
     text += "    resources: {transformations: [{input: a, strategy: Replace, outputs: {b: 2}}]}\n"
-    more = objects.world([*queues.objects(dra), *objects.read(text, "f")]).kueue
+    more = objects.build_cluster_model([*queues.build_kueue_objects(dra), *objects.parse_objects(text, "f")]).kueue
     assert more.transformations[0].outputs == {"b": 2.0}
 
 
@@ -82,8 +90,8 @@ def test_older_names_of_fields_are_read_too():
     text = (
         "kind: ClusterQueue\nmetadata: {name: q}\nspec: {cohort: c, queueingStrategy: StrictFIFO, stopPolicy: Hold}\n"
     )
-    read = objects.world(objects.read(text, "f")).kueue.queues[0]
-    assert (read.cohort, read.strict, read.stopped) == ("c", True, True)
+    read = objects.build_cluster_model(objects.parse_objects(text, "f")).kueue.cluster_queues[0]
+    assert (read.cohort_name, read.is_strict_fifo, read.is_stopped) == ("c", True, True)
 
 
 @pytest.mark.parametrize(
@@ -97,4 +105,4 @@ def test_older_names_of_fields_are_read_too():
 )
 def test_what_is_no_object_is_refused_in_one_line(text, why):
     with pytest.raises(InputError, match=why):
-        objects.world(objects.read(text, "f"))
+        objects.build_cluster_model(objects.parse_objects(text, "f"))

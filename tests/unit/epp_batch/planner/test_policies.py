@@ -7,66 +7,90 @@ import random
 import pytest
 
 from epp_batch.errors import InputError
-from epp_batch.planner import PAPER, Aim, Delays, Search, arrange, bound, in_order, machine, outcome, predict, run
-from epp_batch.planner.demand import demands
-from epp_batch.planner.policies import starts
-from epp_batch.planner.world import World
-from epp_batch.spec import Cluster, Placement, Recording, Task, Unit
-from tests.unit.epp_batch.planner.builders import demand, paper_demands, paper_units
+from epp_batch.planner import (
+    PAPER_SPEEDS,
+    ControlPlaneDelays,
+    SearchObjective,
+    SearchOptions,
+    arrange_jobs,
+    build_gpu_nodes,
+    compute_makespan_bound,
+    compute_timeline_stats,
+    order_units,
+    predict_timeline,
+    simulate_jobs,
+)
+from epp_batch.planner.demand import build_planned_jobs
+from epp_batch.planner.policies import initial_orders
+from epp_batch.planner.world import ClusterModel
+from epp_batch.spec import ClusterOptions, Placement, Recording, Task, Unit
+from tests.unit.epp_batch.planner.builders import paper_jobs, paper_units, planned_job
 
 SLICES = {"medium": "mig:1g.5gb", "large": "mig:3g.20gb"}
-SHORT = Search(evaluations=200)
+SHORT = SearchOptions(evaluations=200)
 
 
 def test_longest_first_is_by_time_not_by_audio():
-    wanted = [demand("a", work=1), demand("b", work=3), demand("c", work=2)]
-    assert [one.unit for one in arrange("longest", wanted, World(nodes=machine()))] == ["b", "c", "a"]
-    assert arrange("submission", wanted, World(nodes=machine())) == wanted
+    wanted = [planned_job("a", work=1), planned_job("b", work=3), planned_job("c", work=2)]
+    assert [one.unit for one in arrange_jobs("longest", wanted, ClusterModel(nodes=build_gpu_nodes()))] == [
+        "b",
+        "c",
+        "a",
+    ]
+    assert arrange_jobs("submission", wanted, ClusterModel(nodes=build_gpu_nodes())) == wanted
 
 
 @pytest.mark.parametrize("accelerators", [{"*": "gpu"}, SLICES])
-@pytest.mark.parametrize("aim", [Aim(), Aim(mean=0), Aim(makespan=0)])
+@pytest.mark.parametrize("aim", [SearchObjective(), SearchObjective(mean_weight=0), SearchObjective(makespan_weight=0)])
 def test_the_search_is_no_worse_than_any_order_it_starts_from(accelerators, aim):
-    world = World(nodes=machine(sharing="whole" if "*" in accelerators else "das"), delays=Delays(submit=1))
-    wanted = paper_demands(world, accelerators)
+    world = ClusterModel(
+        nodes=build_gpu_nodes(sharing="whole" if "*" in accelerators else "das"),
+        delays=ControlPlaneDelays(submit_interval=1),
+    )
+    wanted = paper_jobs(world, accelerators)
     random.Random(3).shuffle(wanted)
 
     def cost(order):
-        got = outcome(run(world, order))
-        mean = sum(demand.seconds for demand in order) / len(order)
-        return aim.makespan * got.makespan / bound(order, world.nodes) + aim.mean * got.mean / mean
+        got = compute_timeline_stats(simulate_jobs(world, order))
+        mean = sum(demand.duration_seconds for demand in order) / len(order)
+        return (
+            aim.makespan_weight * got.makespan / compute_makespan_bound(order, world.nodes)
+            + aim.mean_weight * got.mean / mean
+        )
 
-    found = arrange("slots", wanted, world, PAPER, Search(aim=aim, evaluations=60))
+    found = arrange_jobs("slots", wanted, world, PAPER_SPEEDS, SearchOptions(objective=aim, evaluations=60))
     assert sorted(one.unit for one in found) == sorted(one.unit for one in wanted)
-    assert cost(found) <= min(cost(order) for order in starts(wanted))
+    assert cost(found) <= min(cost(order) for order in initial_orders(wanted))
 
 
 def test_one_seed_one_order():
-    world = World(nodes=machine(sharing="das"))
-    wanted = paper_demands(world, SLICES)
-    assert arrange("slots", wanted, world, PAPER, SHORT) == arrange("slots", wanted, world, PAPER, SHORT)
+    world = ClusterModel(nodes=build_gpu_nodes(sharing="das"))
+    wanted = paper_jobs(world, SLICES)
+    assert arrange_jobs("slots", wanted, world, PAPER_SPEEDS, SHORT) == arrange_jobs(
+        "slots", wanted, world, PAPER_SPEEDS, SHORT
+    )
 
 
 def test_whole_gpus_for_the_longest_shorten_a_run_that_one_recording_decides():
-    world = World(nodes=machine(sharing="das"), delays=Delays(submit=1))
-    wanted = paper_demands(world, SLICES)
-    slots = outcome(run(world, arrange("slots", wanted, world, PAPER, SHORT)))
-    order = arrange("mixed", wanted, world, PAPER, SHORT)
-    mixed = outcome(run(world, order))
+    world = ClusterModel(nodes=build_gpu_nodes(sharing="das"), delays=ControlPlaneDelays(submit_interval=1))
+    wanted = paper_jobs(world, SLICES)
+    slots = compute_timeline_stats(simulate_jobs(world, arrange_jobs("slots", wanted, world, PAPER_SPEEDS, SHORT)))
+    order = arrange_jobs("mixed", wanted, world, PAPER_SPEEDS, SHORT)
+    mixed = compute_timeline_stats(simulate_jobs(world, order))
     assert mixed.makespan < 0.75 * slots.makespan
     assert mixed.mean < slots.mean
-    assert {one.shape.profile for one in order} == {"1g.5gb", "3g.20gb", "7g.40gb"}
-    assert max(order, key=lambda one: one.work * one.slots).shape.profile == "7g.40gb"
+    assert {one.accelerator.mig_profile for one in order} == {"1g.5gb", "3g.20gb", "7g.40gb"}
+    assert max(order, key=lambda one: one.work_seconds * one.gpu_slots).accelerator.mig_profile == "7g.40gb"
 
 
 def test_units_in_and_units_out():
-    cluster = Cluster(
+    cluster = ClusterOptions(
         namespace="b", queue="q", image="i", placements={m: Placement(accelerator=a) for m, a in SLICES.items()}
     )
-    world, units = World(nodes=machine(sharing="das")), paper_units()
-    found = in_order(units, cluster, world, speeds=PAPER, search=SHORT)
+    world, units = ClusterModel(nodes=build_gpu_nodes(sharing="das")), paper_units()
+    found = order_units(units, cluster, world, speeds=PAPER_SPEEDS, search=SHORT)
     assert sorted(unit.name for unit in found) == sorted(unit.name for unit in units)
-    assert outcome(predict(units, cluster, world, speeds=PAPER)).peak == 25
+    assert compute_timeline_stats(predict_timeline(units, cluster, world, speeds=PAPER_SPEEDS)).peak == 25
 
 
 def unit(name: str, seconds: float | None, model: str = "large") -> Unit:
@@ -74,16 +98,18 @@ def unit(name: str, seconds: float | None, model: str = "large") -> Unit:
 
 
 def test_an_unknown_length_counts_as_the_mean_of_its_model():
-    cluster, world = Cluster(namespace="b", queue="q", image="i"), World(nodes=machine())
+    cluster, world = ClusterOptions(namespace="b", queue="q", image="i"), ClusterModel(nodes=build_gpu_nodes())
     units = [unit("a", 100), unit("b", 300), unit("c", None), unit("d", 1000, "medium"), unit("e", None, "small")]
-    works = {one.unit: one.work for one in demands(units, cluster, PAPER, world)}
+    works = {one.unit: one.work_seconds for one in build_planned_jobs(units, cluster, PAPER_SPEEDS, world)}
     assert works["c"] == pytest.approx((works["a"] + works["b"]) / 2)
-    assert works["e"] == pytest.approx(1400 / 3 * PAPER.factor("small"))
+    assert works["e"] == pytest.approx(1400 / 3 * PAPER_SPEEDS.real_time_factor("small"))
     with pytest.raises(InputError, match="no recording's length is known"):
-        demands([unit("a", None)], cluster, PAPER, world)
+        build_planned_jobs([unit("a", None)], cluster, PAPER_SPEEDS, world)
 
 
 def test_a_slice_that_no_node_has_is_refused():
-    cluster = Cluster(namespace="b", queue="q", image="i", placements={"*": Placement(accelerator="mig:3g.40gb")})
+    cluster = ClusterOptions(
+        namespace="b", queue="q", image="i", placements={"*": Placement(accelerator="mig:3g.40gb")}
+    )
     with pytest.raises(InputError, match=r"no node has a slice 3g.40gb: there is A100-40"):
-        demands([unit("a", 1)], cluster, PAPER, World(nodes=machine(sharing="das")))
+        build_planned_jobs([unit("a", 1)], cluster, PAPER_SPEEDS, ClusterModel(nodes=build_gpu_nodes(sharing="das")))

@@ -2,56 +2,70 @@
 
 from __future__ import annotations
 
-from epp_batch.planner.quota_tree import tree
-from epp_batch.planner.world import Cohort, Group, Offer, Quota
-from tests.unit.epp_batch.planner.builders import GPU, kueue, queue
+from epp_batch.planner.quota_tree import build_quota_tree
+from epp_batch.planner.world import Cohort, FlavorQuotas, ResourceGroup, ResourceQuota
+from tests.unit.epp_batch.planner.builders import GPU, gpu_cluster_queue, kueue_objects
 
 CELL = ("f", GPU)
 
 
 def test_a_queue_of_its_own_has_its_quota():
-    nodes = tree(kueue(queue("q", 4)))
-    nodes["q"].add(CELL, 3)
+    nodes = build_quota_tree(kueue_objects(gpu_cluster_queue("q", 4)))
+    nodes["q"].add_usage(CELL, 3)
     assert nodes["q"].available(CELL) == 1
-    assert nodes["q"].potential(CELL) == 4
+    assert nodes["q"].potential_available(CELL) == 4
 
 
 def test_queues_of_a_cohort_share_what_is_free():
-    nodes = tree(kueue(queue("a", 4, cohort="c"), queue("b", 4, cohort="c")))
-    nodes["a"].add(CELL, 6)
+    nodes = build_quota_tree(
+        kueue_objects(gpu_cluster_queue("a", 4, cohort_name="c"), gpu_cluster_queue("b", 4, cohort_name="c"))
+    )
+    nodes["a"].add_usage(CELL, 6)
     assert nodes["a"].available(CELL) == nodes["b"].available(CELL) == 2
-    assert nodes["a"].exceeds({CELL})
-    assert not nodes["b"].exceeds({CELL})
-    nodes["a"].remove(CELL, 6)
+    assert nodes["a"].exceeds_nominal_in_resources({CELL})
+    assert not nodes["b"].exceeds_nominal_in_resources({CELL})
+    nodes["a"].remove_usage(CELL, 6)
     assert nodes["b"].available(CELL) == 8
 
 
 def test_a_borrowing_limit_of_nothing_keeps_a_queue_to_its_own():
-    nodes = tree(kueue(queue("a", 4, cohort="c", borrowing=0), queue("b", 4, cohort="c")))
-    assert nodes["a"].potential(CELL) == 4
-    assert nodes["b"].potential(CELL) == 8
-    nodes["b"].add(CELL, 6)
+    nodes = build_quota_tree(
+        kueue_objects(
+            gpu_cluster_queue("a", 4, cohort_name="c", borrowing=0), gpu_cluster_queue("b", 4, cohort_name="c")
+        )
+    )
+    assert nodes["a"].potential_available(CELL) == 4
+    assert nodes["b"].potential_available(CELL) == 8
+    nodes["b"].add_usage(CELL, 6)
     assert nodes["a"].available(CELL) == 2
 
 
 def test_a_lending_limit_keeps_some_at_home():
-    nodes = tree(kueue(queue("a", 4, cohort="c", lending=1), queue("b", 4, cohort="c")))
-    assert nodes["b"].potential(CELL) == 5
-    nodes["b"].add(CELL, 5)
+    nodes = build_quota_tree(
+        kueue_objects(gpu_cluster_queue("a", 4, cohort_name="c", lending=1), gpu_cluster_queue("b", 4, cohort_name="c"))
+    )
+    assert nodes["b"].potential_available(CELL) == 5
+    nodes["b"].add_usage(CELL, 5)
     assert nodes["b"].available(CELL) == 0
     assert nodes["a"].available(CELL) == 3
-    nodes["a"].add(CELL, 3)
+    nodes["a"].add_usage(CELL, 3)
     assert nodes["a"].available(CELL) == 0
-    nodes["a"].remove(CELL, 3)
-    nodes["b"].remove(CELL, 5)
+    nodes["a"].remove_usage(CELL, 3)
+    nodes["b"].remove_usage(CELL, 5)
     assert nodes["a"].available(CELL) == 8
 
 
 def test_a_cohort_has_quota_of_its_own_and_hangs_under_another():
-    group = Group((GPU,), (Offer("f", {GPU: Quota(2)}),))
-    cohorts = (Cohort(name="inner", parent="outer"), Cohort(name="outer", groups=(group,)))
-    nodes = tree(kueue(queue("a", 1, cohort="inner"), queue("b", 4, cohort="outer"), cohorts=cohorts))
-    assert nodes["a"].potential(CELL) == nodes["b"].potential(CELL) == 7
-    assert nodes["a"].distance(CELL, 1) == (0, True)
-    assert nodes["a"].distance(CELL, 2) == (2, False)
-    assert nodes["b"].distance(CELL, 5) == (2, False)
+    group = ResourceGroup((GPU,), (FlavorQuotas("f", {GPU: ResourceQuota(2)}),))
+    cohorts = (Cohort(name="inner", parent_name="outer"), Cohort(name="outer", resource_groups=(group,)))
+    nodes = build_quota_tree(
+        kueue_objects(
+            gpu_cluster_queue("a", 1, cohort_name="inner"),
+            gpu_cluster_queue("b", 4, cohort_name="outer"),
+            cohorts=cohorts,
+        )
+    )
+    assert nodes["a"].potential_available(CELL) == nodes["b"].potential_available(CELL) == 7
+    assert nodes["a"].find_height_of_lowest_subtree_that_fits(CELL, 1) == (0, True)
+    assert nodes["a"].find_height_of_lowest_subtree_that_fits(CELL, 2) == (2, False)
+    assert nodes["b"].find_height_of_lowest_subtree_that_fits(CELL, 5) == (2, False)

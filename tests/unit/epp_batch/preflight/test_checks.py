@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from epp_batch.preflight.checks import Seen, preflight
-from epp_batch.preflight.fit import fits
+from epp_batch.preflight.checks import ClusterInventory, preflight
+from epp_batch.preflight.fit import compute_quota_fits
 from epp_batch.spec import Placement
 from tests.unit.epp_batch.conftest import cluster_queue, flavor, local_queue, node, run, unit
 
@@ -204,6 +204,15 @@ def test_how_a_run_fits():
     usage = [{"name": "gpu", "resources": [{"name": "nvidia.com/gpu", "total": "3"}]}]
     queue = cluster_queue(status={"flavorsReservation": usage})
     units = [unit(f"r-{number}") for number in range(20)]
-    (fit,) = fits(run(*units, placements={"*": Placement(accelerator="gpu:3")}), Seen([local_queue()], [queue]))
-    assert (fit.flavor, fit.resource, fit.each, fit.jobs, fit.most, fit.used) == ("gpu", "nvidia.com/gpu", 3, 20, 8, 3)
-    assert fit.at_once == 2
+    (fit,) = compute_quota_fits(
+        run(*units, placements={"*": Placement(accelerator="gpu:3")}), ClusterInventory([local_queue()], [queue])
+    )
+    assert (fit.flavor, fit.resource, fit.amount_per_job, fit.jobs, fit.potential_available, fit.used_now) == (
+        "gpu",
+        "nvidia.com/gpu",
+        3,
+        20,
+        8,
+        3,
+    )
+    assert fit.max_parallel_jobs == 2

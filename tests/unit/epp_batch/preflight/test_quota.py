@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epp_batch.errors import InputError
-from epp_batch.manifests.accelerators import MEMORY, SLOTS
-from epp_batch.manifests.quantities import quantity, show
-from epp_batch.planner.objects import world
-from epp_batch.planner.quota_tree import tree as planned
-from epp_batch.preflight.quota import Quotas, charges
+from epp_batch.manifests.accelerators import GPU_MEMORY_RESOURCE, MIG_SLOTS_RESOURCE
+from epp_batch.manifests.quantities import format_quantity, parse_quantity
+from epp_batch.planner.objects import build_cluster_model
+from epp_batch.planner.quota_tree import build_quota_tree as planned
+from epp_batch.preflight.quota import CohortQuotas, compute_pod_usage
 from epp_batch.spec import Placement
 from tests.unit.epp_batch.conftest import cluster_queue
 
@@ -32,14 +32,14 @@ GPU = "nvidia.com/gpu"
     ],
 )
 def test_quantities(text, value, shown):
-    assert quantity(text) == Fraction(value)
-    assert show(quantity(text)) == shown
+    assert parse_quantity(text) == Fraction(value)
+    assert format_quantity(parse_quantity(text)) == shown
 
 
 @pytest.mark.parametrize("text", ["", "x", "8GB", "1 2", "Gi"])
 def test_what_is_no_quantity(text):
     with pytest.raises(InputError, match="no quantity"):
-        quantity(text)
+        parse_quantity(text)
 
 
 def queue(name, nominal, cohort="all", **limits):
@@ -47,12 +47,12 @@ def queue(name, nominal, cohort="all", **limits):
 
 
 def potential(name, *queues, cohorts=()):
-    return Quotas(queues, cohorts).potential(name, "gpu", GPU)
+    return CohortQuotas(queues, cohorts).potential_available(name, "gpu", GPU)
 
 
 def test_alone_a_queue_has_its_own():
     assert potential("a", cluster_queue("a")) == 8
-    assert Quotas([cluster_queue("a")]).potential("a", "gpu", "other") == 0
+    assert CohortQuotas([cluster_queue("a")]).potential_available("a", "gpu", "other") == 0
 
 
 @pytest.mark.parametrize(
@@ -112,21 +112,25 @@ def trees(draw):
 def test_the_planner_counts_the_same(tree):
     queues, cohorts = tree
     kinds = [{**one, "kind": "ClusterQueue"} for one in queues] + [{**one, "kind": "Cohort"} for one in cohorts]
-    nodes = planned(world(kinds).kueue)
+    nodes = planned(build_cluster_model(kinds).kueue)
     for one in queues:
         name = one["metadata"]["name"]
-        assert Quotas(queues, cohorts).potential(name, "gpu", GPU) == nodes[name].potential(("gpu", GPU))
+        assert CohortQuotas(queues, cohorts).potential_available(name, "gpu", GPU) == nodes[name].potential_available(
+            ("gpu", GPU)
+        )
 
 
 def of(accelerator, covers, configuration=None, **more):
-    return charges(Placement(accelerator=accelerator, **more), cluster_queue(flavors={"f": covers}), configuration)
+    return compute_pod_usage(
+        Placement(accelerator=accelerator, **more), cluster_queue(flavors={"f": covers}), configuration
+    )
 
 
 def test_a_slice_counts_as_what_the_queue_covers():
     assert of("mig:3g.20gb", {"nvidia.com/mig-3g.20gb": 1}) == {"nvidia.com/mig-3g.20gb": 1}
-    assert of("mig:3g.20gb", {SLOTS: 64}) == {SLOTS: 4}
+    assert of("mig:3g.20gb", {MIG_SLOTS_RESOURCE: 64}) == {MIG_SLOTS_RESOURCE: 4}
     assert of("mig:3g.20gb", {GPU: 8}) == {"nvidia.com/mig-3g.20gb": 1}
-    assert of("dra:3g.20gb", {MEMORY: "320Gi"}) == {MEMORY: 20 * 2**30}
+    assert of("dra:3g.20gb", {GPU_MEMORY_RESOURCE: "320Gi"}) == {GPU_MEMORY_RESOURCE: 20 * 2**30}
     assert of("gpu", {GPU: 8, "pods": 10}, cpu="500m", memory="1Gi") == {
         GPU: 1,
         "cpu": Fraction(1, 2),
@@ -144,7 +148,7 @@ def test_names_that_only_the_configuration_explains_are_not_judged(name):
 def test_the_managers_configuration_decides():
     rule = {"input": "nvidia.com/mig-3g.20gb", "strategy": "Replace", "outputs": {"x/memory": "20Gi"}}
     replaced = {"resources": {"transformations": [rule]}}
-    assert of("mig:3g.20gb", {SLOTS: 64}, replaced) == {"x/memory": 20 * 2**30}
+    assert of("mig:3g.20gb", {MIG_SLOTS_RESOURCE: 64}, replaced) == {"x/memory": 20 * 2**30}
     kept = {"resources": {"transformations": [{**rule, "strategy": "Retain"}]}}
     assert of("mig:3g.20gb", {}, kept) == {"nvidia.com/mig-3g.20gb": 1, "x/memory": 20 * 2**30}
     assert of("gpu", {GPU: 8}, {"resources": {"excludeResourcePrefixes": ["cpu"]}}, cpu="2") == {GPU: 1}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from epp_batch.output_folder import Result
-from epp_batch.progress_view.run_tracker import Tracker
-from epp_batch.spec import Options, Recording, Run, Task, Unit
-from epp_batch.timeline import Event
+from epp_batch.output_folder import TranscriptionResult
+from epp_batch.progress_view.run_tracker import RunTracker
+from epp_batch.spec import Recording, Run, Task, TranscriptionOptions, Unit
+from epp_batch.timeline import TimelineEvent
 
 
 def task(stem: str, seconds: float | None = 60.0) -> Task:
@@ -13,101 +13,107 @@ def task(stem: str, seconds: float | None = 60.0) -> Task:
 
 
 def run(*units: Unit) -> Run:
-    return Run(name="r", output="/out", options=Options(), units=units)
+    return Run(name="r", output="/out", options=TranscriptionOptions(), units=units)
 
 
 def unit(name: str, *tasks: Task) -> Unit:
     return Unit(name=name, tasks=tasks)
 
 
-def result(seconds: float) -> Result:
-    return Result(key="k", source="s", sha256="", model="tiny", options=Options(), audio_seconds=seconds)
+def result(seconds: float) -> TranscriptionResult:
+    return TranscriptionResult(
+        key="k", source="s", sha256="", model="tiny", options=TranscriptionOptions(), audio_seconds=seconds
+    )
 
 
-def event(at: float, name: str, kind: str, **more: object) -> Event:
-    return Event(at=at, unit=name, kind=kind, **more)  # type: ignore[arg-type]
+def event(at: float, name: str, kind: str, **more: object) -> TimelineEvent:
+    return TimelineEvent(at=at, unit=name, kind=kind, **more)  # type: ignore[arg-type]
 
 
 def test_a_unit_goes_through_its_phases():
-    tracker = Tracker(run(unit("u", task("a"))))
+    tracker = RunTracker(run(unit("u", task("a"))))
     seen = []
     for kind in ("created", "reserved", "admitted", "running", "evicted", "requeued", "running", "retried", "finished"):
-        tracker.apply(event(1.0, "u", kind))
-        seen.append(tracker.phase("a"))
+        tracker.apply_event(event(1.0, "u", kind))
+        seen.append(tracker.recording_phase("a"))
     assert seen == ["queued", "admitted", "admitted", "running", "queued", "queued", "running", "admitted", "done"]
 
 
 def test_a_shard_counts_its_recordings_one_by_one():
-    tracker = Tracker(run(unit("u", task("a"), task("b"), task("c"))))
-    tracker.apply(event(1.0, "u", "running", place="n"))
-    tracker.apply(event(2.0, "u", "finished", stem="a"))
-    tracker.apply(event(3.0, "u", "failed", stem="b"))
-    look = tracker.look(3.0)
+    tracker = RunTracker(run(unit("u", task("a"), task("b"), task("c"))))
+    tracker.apply_event(event(1.0, "u", "running", place="n"))
+    tracker.apply_event(event(2.0, "u", "finished", stem="a"))
+    tracker.apply_event(event(3.0, "u", "failed", stem="b"))
+    look = tracker.status(3.0)
     assert {k: v for k, v in look.phases.items() if v} == {"done": 1, "failed": 1, "running": 1}
     assert [r.stem for r in look.running] == ["c"]
-    tracker.apply(event(4.0, "u", "evicted", detail="Preempted"))
-    assert (tracker.phase("a"), tracker.phase("b"), tracker.phase("c")) == ("done", "failed", "queued")
+    tracker.apply_event(event(4.0, "u", "evicted", detail="Preempted"))
+    assert (tracker.recording_phase("a"), tracker.recording_phase("b"), tracker.recording_phase("c")) == (
+        "done",
+        "failed",
+        "queued",
+    )
 
 
 def test_preemptions_are_told_from_other_evictions():
-    tracker = Tracker(run(unit("u", task("a"))))
-    tracker.apply(event(1.0, "u", "evicted", detail="Preempted: InClusterQueue"))
-    tracker.apply(event(2.0, "u", "evicted", detail="PodsReadyTimeout"))
-    look = tracker.look(3.0)
+    tracker = RunTracker(run(unit("u", task("a"))))
+    tracker.apply_event(event(1.0, "u", "evicted", detail="Preempted: InClusterQueue"))
+    tracker.apply_event(event(2.0, "u", "evicted", detail="PodsReadyTimeout"))
+    look = tracker.status(3.0)
     assert (look.preempted, look.evicted) == (1, 2)
 
 
 def test_speed_and_remaining_time_count_what_runs():
-    tracker = Tracker(run(unit("u", task("a", 100.0)), unit("v", task("b", 300.0))))
-    assert tracker.look(0.0).eta is None
-    tracker.apply(event(10.0, "u", "running", place="n"))
-    tracker.progress("u", 50.0)
-    look = tracker.look(15.0)
+    tracker = RunTracker(run(unit("u", task("a", 100.0)), unit("v", task("b", 300.0))))
+    assert tracker.status(0.0).eta is None
+    tracker.apply_event(event(10.0, "u", "running", place="n"))
+    tracker.record_progress("u", 50.0)
+    look = tracker.status(15.0)
     assert (look.speed, look.audio_done, look.eta) == (10.0, 50.0, 35.0)
-    tracker.done("a", result(100.0))
-    tracker.apply(event(20.0, "u", "finished"))
-    assert tracker.look(20.0).eta == 30.0
+    tracker.record_result("a", result(100.0))
+    tracker.apply_event(event(20.0, "u", "finished"))
+    assert tracker.status(20.0).eta == 30.0
 
 
 def test_progress_of_a_shard_does_not_count_finished_recordings_twice():
-    tracker = Tracker(run(unit("u", task("a", 100.0), task("b", 100.0))))
-    tracker.apply(event(0.0, "u", "running", place="n"))
-    tracker.done("a", result(100.0))
-    tracker.progress("u", 130.0)
-    assert tracker.look(10.0).audio_done == 130.0
+    tracker = RunTracker(run(unit("u", task("a", 100.0), task("b", 100.0))))
+    tracker.apply_event(event(0.0, "u", "running", place="n"))
+    tracker.record_result("a", result(100.0))
+    tracker.record_progress("u", 130.0)
+    assert tracker.status(10.0).audio_done == 130.0
 
 
 def test_work_done_before_gives_no_speed():
-    tracker = Tracker(run(unit("u", task("a", 100.0)), unit("v", task("b", 100.0))))
+    tracker = RunTracker(run(unit("u", task("a", 100.0)), unit("v", task("b", 100.0))))
     tracker.replay([event(0.0, "u", "running", place="n"), event(5.0, "u", "finished")])
-    assert tracker.look(1000.0).speed is None
-    tracker.apply(event(1000.0, "v", "running", place="n"))
-    tracker.progress("v", 20.0)
-    assert tracker.look(1010.0).speed == 2.0
+    assert tracker.status(1000.0).speed is None
+    tracker.apply_event(event(1000.0, "v", "running", place="n"))
+    tracker.record_progress("v", 20.0)
+    assert tracker.status(1010.0).speed == 2.0
 
 
 def test_an_unknown_length_hides_the_remaining_time_until_it_is_done():
-    tracker = Tracker(run(unit("u", task("a", None)), unit("v", task("b", 100.0))))
-    tracker.apply(event(0.0, "v", "running", place="n"))
-    tracker.progress("v", 10.0)
-    assert tracker.look(10.0).eta is None
-    tracker.done("a", result(40.0))
-    look = tracker.look(10.0)
+    tracker = RunTracker(run(unit("u", task("a", None)), unit("v", task("b", 100.0))))
+    tracker.apply_event(event(0.0, "v", "running", place="n"))
+    tracker.record_progress("v", 10.0)
+    assert tracker.status(10.0).eta is None
+    tracker.record_result("a", result(40.0))
+    look = tracker.status(10.0)
     assert (look.unknown_lengths, look.audio_total) == (0, 140.0)
     assert look.eta is not None
 
 
 def test_strangers_are_left_aside():
-    tracker = Tracker(run(unit("u", task("a"))))
-    tracker.apply(event(1.0, "other", "finished"))
-    tracker.apply(event(1.0, "u", "finished", stem="nobody"))
-    tracker.apply(event(1.0, "u", "first-token", stem="a"))
-    assert tracker.phase("a") == "planned"
+    tracker = RunTracker(run(unit("u", task("a"))))
+    tracker.apply_event(event(1.0, "other", "finished"))
+    tracker.apply_event(event(1.0, "u", "finished", stem="nobody"))
+    tracker.apply_event(event(1.0, "u", "first-token", stem="a"))
+    assert tracker.recording_phase("a") == "planned"
 
 
 def test_it_is_over_when_every_recording_has_ended():
-    tracker = Tracker(run(unit("u", task("a")), unit("v", task("b"))))
-    tracker.apply(event(1.0, "u", "finished"))
-    assert not tracker.look(1.0).over
-    tracker.apply(event(1.0, "v", "cancelled"))
-    assert tracker.look(1.0).over
+    tracker = RunTracker(run(unit("u", task("a")), unit("v", task("b"))))
+    tracker.apply_event(event(1.0, "u", "finished"))
+    assert not tracker.status(1.0).is_complete
+    tracker.apply_event(event(1.0, "v", "cancelled"))
+    assert tracker.status(1.0).is_complete

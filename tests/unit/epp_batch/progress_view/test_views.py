@@ -9,15 +9,15 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from epp_batch.output_folder import Failure
-from epp_batch.progress_view import Standing, choose, words
-from epp_batch.progress_view.live_table import LiveTable, picture
-from epp_batch.progress_view.plain import Json, Lines
-from epp_batch.progress_view.run_tracker import Running
-from epp_batch.spec import Options, Recording, Run, Task, Unit
-from epp_batch.timeline import Event
+from epp_batch.output_folder import TaskFailure
+from epp_batch.progress_view import RunStatus, choose_view, words
+from epp_batch.progress_view.live_table import LiveTable, render_status
+from epp_batch.progress_view.plain import JsonLinesView, LineView
+from epp_batch.progress_view.run_tracker import RunningUnit
+from epp_batch.spec import Recording, Run, Task, TranscriptionOptions, Unit
+from epp_batch.timeline import TimelineEvent
 
-FAILURE = Failure(
+FAILURE = TaskFailure(
     key="k",
     source="a.wav",
     stage="pod",
@@ -29,8 +29,8 @@ FAILURE = Failure(
 LINE = "a.wav: pod: exit code 137; raise --memory"
 
 
-def standing(**changes: object) -> Standing:
-    state = Standing(
+def standing(**changes: object) -> RunStatus:
+    state = RunStatus(
         run="r",
         at=1000.0,
         recordings=4,
@@ -45,14 +45,14 @@ def standing(**changes: object) -> Standing:
         speed=13.0,
         eta=20.8,
         position=3,
-        running=(Running(unit="r-1", stem="calls/a", place="n1", since=940.0, audio_done=30.0, audio_total=100.0),),
+        running=(RunningUnit(unit="r-1", stem="calls/a", place="n1", since=940.0, audio_done=30.0, audio_total=100.0),),
         troubles=("waits in its queue: no quota (2 Jobs)",),
     )
     return msgspec.structs.replace(state, **changes)
 
 
 def test_a_run_on_one_line():
-    assert words.summary(standing()) == (
+    assert words.format_status(standing()) == (
         "1 of 4 done, 1 running, 2 queued, 1 preempted and 1 evicted; 2 min 10 s of 6 min 40 s of audio, "
         "13.0x real time, 21 s left, next one is number 3 in its queue"
     )
@@ -70,19 +70,19 @@ def test_a_run_on_one_line():
     ],
 )
 def test_times(seconds: float, text: str):
-    assert words.duration(seconds) == text
+    assert words.format_duration(seconds) == text
 
 
 def test_plain_lines_come_at_most_every_ten_seconds_and_at_the_end():
     out, errors = io.StringIO(), io.StringIO()
-    view = Lines(out, errors, {"r-1": "calls/a"})
-    view.tick(standing(at=1000.0))
-    view.tick(standing(at=1005.0, phases={"done": 2}))
-    view.tick(standing(at=1011.0, phases={"done": 2}, troubles=("waits in its queue: no quota (1 Job)",)))
-    view.event(Event(at=1.0, unit="r-1", kind="evicted", detail="Preempted: InClusterQueue"))
-    view.event(Event(at=1.0, unit="r-1", kind="reserved"))
-    view.failure(FAILURE)
-    view.tick(standing(at=1012.0, phases={"done": 4}))
+    view = LineView(out, errors, {"r-1": "calls/a"})
+    view.on_status(standing(at=1000.0))
+    view.on_status(standing(at=1005.0, phases={"done": 2}))
+    view.on_status(standing(at=1011.0, phases={"done": 2}, troubles=("waits in its queue: no quota (1 Job)",)))
+    view.on_event(TimelineEvent(at=1.0, unit="r-1", kind="evicted", detail="Preempted: InClusterQueue"))
+    view.on_event(TimelineEvent(at=1.0, unit="r-1", kind="reserved"))
+    view.on_failure(FAILURE)
+    view.on_status(standing(at=1012.0, phases={"done": 4}))
     view.close()
     lines = out.getvalue().splitlines()
     assert lines[0] == "waits in its queue: no quota (2 Jobs)"
@@ -95,29 +95,29 @@ def test_plain_lines_come_at_most_every_ten_seconds_and_at_the_end():
 
 def test_json_lines_can_be_read_back():
     out, errors = io.StringIO(), io.StringIO()
-    view = Json(out, errors)
-    event = Event(at=1.0, unit="r-1", kind="running", place="n1")
-    view.event(event)
-    view.progress("r-1", 30.0)
-    view.failure(FAILURE)
-    view.tick(standing())
-    view.tick(standing(at=1001.0))
+    view = JsonLinesView(out, errors)
+    event = TimelineEvent(at=1.0, unit="r-1", kind="running", place="n1")
+    view.on_event(event)
+    view.on_progress("r-1", 30.0)
+    view.on_failure(FAILURE)
+    view.on_status(standing())
+    view.on_status(standing(at=1001.0))
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [next(iter(line)) for line in lines] == ["event", "progress", "failure", "state"]
-    assert msgspec.convert(lines[0]["event"], Event) == event
-    assert msgspec.convert(lines[3]["state"], Standing) == standing()
+    assert msgspec.convert(lines[0]["event"], TimelineEvent) == event
+    assert msgspec.convert(lines[3]["state"], RunStatus) == standing()
     assert errors.getvalue() == LINE + "\n"
 
 
 def test_a_reader_that_left_stops_no_run():
     out = io.StringIO()
     out.close()
-    Lines(out, out).failure(FAILURE)
+    LineView(out, out).on_failure(FAILURE)
 
 
 def test_the_table():
     console = Console(width=100, file=io.StringIO(), record=True)
-    console.print(picture(standing()))
+    console.print(render_status(standing()))
     heads, counts, *rest = console.export_text().splitlines()
     assert heads.split() == ["queued", "admitted", "running", "done", "failed", "preempted", "evicted", "retried"]
     assert counts.split() == ["2", "0", "1", "1", "0", "1", "2", "0"]
@@ -131,11 +131,11 @@ def test_which_view_fits():
         def isatty(self) -> bool:
             return True
 
-    live = choose(Terminal(), errors=io.StringIO())
+    live = choose_view(Terminal(), errors=io.StringIO())
     live.close()
     assert isinstance(live, LiveTable)
-    assert isinstance(choose(io.StringIO()), Lines)
-    assert isinstance(choose(Terminal(), json=True), Json)
+    assert isinstance(choose_view(io.StringIO()), LineView)
+    assert isinstance(choose_view(Terminal(), json=True), JsonLinesView)
 
 
 def test_failures_do_not_vanish_in_the_table_when_they_are_redirected():
@@ -144,9 +144,9 @@ def test_failures_do_not_vanish_in_the_table_when_they_are_redirected():
             return True
 
     out, errors = Terminal(), io.StringIO()
-    view = choose(out, errors=errors)
-    view.tick(standing())
-    view.failure(FAILURE)
+    view = choose_view(out, errors=errors)
+    view.on_status(standing())
+    view.on_failure(FAILURE)
     view.close()
     assert errors.getvalue() == LINE + "\n"
     assert LINE not in out.getvalue()
@@ -154,7 +154,7 @@ def test_failures_do_not_vanish_in_the_table_when_they_are_redirected():
 
 def test_units_of_one_recording_are_called_by_its_name():
     task = Task(recording=Recording(source="s", stems=("calls/a",)), model="tiny")
-    run = Run(name="r", output="/o", options=Options(), units=(Unit(name="r-1", tasks=(task,)),))
+    run = Run(name="r", output="/o", options=TranscriptionOptions(), units=(Unit(name="r-1", tasks=(task,)),))
     out = io.StringIO()
-    choose(out, run=run).event(Event(at=1.0, unit="r-1", kind="finished"))
+    choose_view(out, run=run).on_event(TimelineEvent(at=1.0, unit="r-1", kind="finished"))
     assert out.getvalue() == "calls/a: finished\n"

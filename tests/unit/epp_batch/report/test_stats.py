@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp_batch.report.stats import distribution
+from epp_batch.report.stats import describe_distribution
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=80))
 def test_as_numpy_has_them(values):
-    found = distribution(values)
+    found = describe_distribution(values)
     assert found.count == len(values)
     assert found.mean == pytest.approx(np.mean(values))
     assert found.std == pytest.approx(np.std(values), abs=1e-6)
@@ -21,4 +21,4 @@ def test_as_numpy_has_them(values):
 
 
 def test_of_nothing_there_is_nothing():
-    assert distribution([]) is None
+    assert describe_distribution([]) is None

@@ -4,54 +4,54 @@ from __future__ import annotations
 
 import pytest
 
-from epp_batch.output_folder import Folder
-from epp_batch.report import Words, wer
-from tests.unit.epp_batch.report.given import result, task
+from epp_batch.output_folder import OutputFolder
+from epp_batch.report import WordErrors, wer
+from tests.unit.epp_batch.report.given import build_result, build_task
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(tmp_path)
+    return OutputFolder(tmp_path)
 
 
 def measured(folder, reference, text, *, suffix="txt", **other):
     path = folder.root / f"reference.{suffix}"
     path.write_text(reference, encoding="utf-8")
-    one = task("call", reference=str(path))
+    one = build_task("call", reference=str(path))
     folder.path("call", "txt").write_text(text, encoding="utf-8")
-    return wer.measure([one], folder, {"call": result(one, **other)})
+    return wer.measure_word_errors([one], folder, {"call": build_result(one, **other)})
 
 
 def test_spelling_case_numbers_and_punctuation_are_no_errors(folder):
     words, used, missing = measured(folder, "Mr. Smith paid twenty-one dollars!", "mister smith paid $21")
-    assert words == {"call": Words(reference=4)}
-    assert (used, missing) == (wer.ENGLISH, [])
+    assert words == {"call": WordErrors(reference=4)}
+    assert (used, missing) == (wer.ENGLISH_NORMALIZER, [])
 
 
 @pytest.mark.parametrize(
     ("text", "errors"),
     [
-        ("a cat sat here", Words(reference=4, substitutions=1)),
-        ("a dog sat", Words(reference=4, deletions=1)),
-        ("a dog sat right here", Words(reference=4, insertions=1)),
-        ("", Words(reference=4, deletions=4)),
+        ("a cat sat here", WordErrors(reference=4, substitutions=1)),
+        ("a dog sat", WordErrors(reference=4, deletions=1)),
+        ("a dog sat right here", WordErrors(reference=4, insertions=1)),
+        ("", WordErrors(reference=4, deletions=4)),
     ],
 )
 def test_errors_by_kind(text, errors):
-    assert wer.compare("a dog sat here", text) == errors
+    assert wer.count_word_errors("a dog sat here", text) == errors
 
 
 def test_nothing_to_compare_with_has_no_rate():
-    words = wer.compare("", "three words more")
-    assert words == Words(reference=0, insertions=3)
+    words = wer.count_word_errors("", "three words more")
+    assert words == WordErrors(reference=0, insertions=3)
     assert words.rate is None
 
 
 @pytest.mark.parametrize(
     ("language", "reference", "text", "used", "words"),
     [
-        ("de", "Schöne Grüße, Anna.", "schöne grüße anna", wer.BASIC, 3),
-        ("ja", "こんにちは", "こんにちわ", wer.LETTERS, 5),
+        ("de", "Schöne Grüße, Anna.", "schöne grüße anna", wer.BASIC_NORMALIZER, 3),
+        ("ja", "こんにちは", "こんにちわ", wer.LETTER_NORMALIZER, 5),
     ],
 )
 def test_other_languages_keep_their_spelling(folder, language, reference, text, used, words):
@@ -64,18 +64,23 @@ def test_other_languages_keep_their_spelling(folder, language, reference, text, 
 def test_tables_of_earnings22_are_read_by_their_tokens(folder):
     table = "token|speaker|ts|endTs|punctuation|case|tags\nGood|1|0|1||UC|[]\nmorning|1|1|2|.|LC|[]\n"
     words, _, _ = measured(folder, table, "Good morning.", suffix="nlp")
-    assert words["call"] == Words(reference=2)
+    assert words["call"] == WordErrors(reference=2)
 
 
 def test_a_reference_that_is_missing_is_named_and_others_go_on(folder):
-    lost, good = task("lost", reference=str(folder.root / "no.txt")), task("call", reference=str(folder.root / "r.txt"))
+    lost, good = (
+        build_task("lost", reference=str(folder.root / "no.txt")),
+        build_task("call", reference=str(folder.root / "r.txt")),
+    )
     (folder.root / "r.txt").write_text("yes")
     folder.path("call", "txt").write_text("yes")
-    words, _, missing = wer.measure([lost, good], folder, {"lost": result(lost), "call": result(good)})
+    words, _, missing = wer.measure_word_errors(
+        [lost, good], folder, {"lost": build_result(lost), "call": build_result(good)}
+    )
     assert list(words) == ["call"]
     assert len(missing) == 1
     assert missing[0].startswith("lost: no word error rate: ")
 
 
 def test_what_is_not_finished_is_not_judged(folder):
-    assert wer.measure([task("call", reference="r.txt")], folder, {}) == ({}, "", [])
+    assert wer.measure_word_errors([build_task("call", reference="r.txt")], folder, {}) == ({}, "", [])

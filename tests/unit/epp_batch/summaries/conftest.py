@@ -14,12 +14,12 @@ from aiohttp import web
 
 from epp.clock import Clock, SystemClock
 from epp.tasks import Tasks
-from epp_batch.output_folder import Folder, Result, load, save, write
-from epp_batch.spec import Options, Recording, Task
-from epp_batch.summaries import Settings, Summarizer, Summary
-from epp_batch.timeline import Journal, read
+from epp_batch.output_folder import OutputFolder, TranscriptionResult, load_struct, save_struct, write_atomically
+from epp_batch.spec import Recording, Task, TranscriptionOptions
+from epp_batch.summaries import Summarizer, Summary, SummarySettings
+from epp_batch.timeline import Journal, read_events
 
-OPTIONS = Options()
+OPTIONS = TranscriptionOptions()
 
 
 class Endpoint:
@@ -129,14 +129,14 @@ async def endpoint() -> AsyncIterator[Endpoint]:
 
 
 @pytest.fixture
-def folder(tmp_path) -> Folder:
-    return Folder(tmp_path / "out")
+def folder(tmp_path) -> OutputFolder:
+    return OutputFolder(tmp_path / "out")
 
 
 class Stage:
     """Summarizers over one folder; what they say is kept."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: OutputFolder) -> None:
         self.folder = folder
         self.clock: Clock = SystemClock()
         self.tasks, self.journal = Tasks("test"), Journal(folder.events_file)
@@ -165,7 +165,7 @@ class Stage:
             clock=self.clock,
             tasks=self.tasks,
             journal=self.journal,
-            settings=Settings(**settings),
+            settings=SummarySettings(**settings),
             rng=Random(1),
             sleep=self._sleep,
             units=lambda stem: f"run-{stem}",
@@ -178,8 +178,8 @@ class Stage:
     def transcript(self, stem: str = "call", text: str = "Good morning.\nRevenue rose.\n", *more: str) -> Any:
         """A finished task and its result."""
         task = Task(recording=Recording(source=f"{stem}.mp3", stems=(stem, *more), sha256=stem), model="tiny.en")
-        write(self.folder.path(stem, "txt"), text.encode())
-        result = Result(
+        write_atomically(self.folder.path(stem, "txt"), text.encode())
+        result = TranscriptionResult(
             key=task.key(OPTIONS),
             source=f"{stem}.mp3",
             sha256=stem,
@@ -188,7 +188,7 @@ class Stage:
             audio_seconds=1.0,
             files={"txt": len(text.encode())},
         )
-        save(self.folder.path(stem, "done.json"), result)
+        save_struct(self.folder.path(stem, "done.json"), result)
         return task, result
 
     async def close(self) -> None:
@@ -208,13 +208,13 @@ async def stage(folder) -> AsyncIterator[Stage]:
 async def summarise(stage, url, *tasks, **settings):
     summarizer = stage.summarizer(url, **settings)
     for task, result in tasks or [stage.transcript()]:
-        summarizer.offer(task, result)
+        summarizer.submit(task, result)
     return await summarizer.drain()
 
 
 def sidecar(stage, stem="call"):
-    return load(stage.folder.path(stem, "summary.json"), Summary)
+    return load_struct(stage.folder.path(stem, "summary.json"), Summary)
 
 
 def kinds(stage, stem="call"):
-    return [event.kind for event in read(stage.folder.events_file) if event.stem == stem]
+    return [event.kind for event in read_events(stage.folder.events_file) if event.stem == stem]

@@ -47,7 +47,7 @@ def test_all_flags_arrive():
     import argparse
 
     parser = argparse.ArgumentParser()
-    summary_flags.flags(parser)
+    summary_flags.add_summary_flags(parser)
     words = [
         "--summarize=http://a", "--summarize=http://b", "--summary-prompt=In short: {transcript}",
         "--summary-keep=ends",
@@ -55,7 +55,7 @@ def test_all_flags_arrive():
         "--summary-header=x-a=b=c", '--summary-extra={"seed": 1}', "--summary-patience=7", "--summary-concurrency=3",
     ]  # fmt: skip
     args = parser.parse_args(words)
-    made = summary_flags.settings(args)
+    made = summary_flags.parse_settings(args)
     assert args.summarize == ["http://a", "http://b"]
     assert (made.template, made.keep, made.max_tokens, made.max_prompt_tokens) == (
         "In short: {transcript}", "ends", 9, 99,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epp.clock import ManualClock
-from epp_batch.summaries.retry import DROPPED, NO_ENDPOINTS, SATURATED, SHUTTING_DOWN
+from epp_batch.summaries.retry import DROPPED_REASON_HEADER, NO_ENDPOINTS, SATURATED, SHUTTING_DOWN
 from tests.unit.epp_batch.summaries.conftest import Endpoint, kinds, refuses, says, sidecar, summarise
 
 
@@ -15,7 +15,7 @@ from tests.unit.epp_batch.summaries.conftest import Endpoint, kinds, refuses, sa
 )
 async def test_a_refusal_that_passes_is_outlived(stage, endpoint, status, reason, elsewhere):
     stage.notes_pauses()
-    endpoint.script = [refuses(status, **({DROPPED: reason} if reason else {})), says("Better now.")]
+    endpoint.script = [refuses(status, **({DROPPED_REASON_HEADER: reason} if reason else {})), says("Better now.")]
     assert (await summarise(stage, endpoint.url)).done == 1
     summary = sidecar(stage)
     assert summary.attempts == 2
@@ -35,7 +35,7 @@ async def test_retry_after_is_honoured(stage, endpoint):
 
 async def test_a_gateway_that_shuts_down_is_left_for_the_next(stage, endpoint):
     async with Endpoint() as second:
-        endpoint.script = [refuses(503, **{DROPPED: SHUTTING_DOWN})]
+        endpoint.script = [refuses(503, **{DROPPED_REASON_HEADER: SHUTTING_DOWN})]
         tasks = [stage.transcript(f"call{n}") for n in range(4)]
         assert (await summarise(stage, [endpoint.url, second.url], *tasks)).done == 4
         assert len(second.requests) == 4
@@ -47,7 +47,7 @@ async def test_one_gateway_that_shuts_down_is_asked_again_over_another_connectio
 
     async def remembers(request, body):
         peers.append(request.transport.get_extra_info("peername"))
-        answer = refuses(503, **{DROPPED: SHUTTING_DOWN}) if len(peers) == 1 else says("Here I am.")
+        answer = refuses(503, **{DROPPED_REASON_HEADER: SHUTTING_DOWN}) if len(peers) == 1 else says("Here I am.")
         return await answer(request, body)
 
     endpoint.script = [remembers]
@@ -64,11 +64,11 @@ async def test_half_an_answer_is_none(stage, endpoint):
 
 
 async def test_patience_ends_with_a_line_that_names_file_stage_and_remedy(stage, endpoint):
-    endpoint.script = [refuses(503, "busy", **{DROPPED: NO_ENDPOINTS})]
+    endpoint.script = [refuses(503, "busy", **{DROPPED_REASON_HEADER: NO_ENDPOINTS})]
     outcome = await summarise(stage, endpoint.url, patience_seconds=1.0)
     (failure,) = outcome.failed
     assert stage.failures == [failure]
-    assert stage.folder.failure("call") == failure
+    assert stage.folder.load_failure("call") == failure
     assert (failure.source, failure.stage, failure.kind, failure.permanent) == ("call.mp3", "summary", "summary", False)
     assert failure.message.startswith("no answer in ")
     assert failure.message.endswith(" s; the last was: HTTP 503, rejected-no-endpoints, busy")
@@ -92,7 +92,7 @@ async def test_a_later_success_clears_the_failure(stage, endpoint):
     task = stage.transcript()
     assert (await summarise(stage, endpoint.url, task)).failed
     assert (await summarise(stage, endpoint.url, task)).done == 1
-    assert stage.folder.failure("call") is None
+    assert stage.folder.load_failure("call") is None
 
 
 async def test_one_that_fails_for_good_does_not_stop_the_others(stage, endpoint):

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from epp_batch.errors import InputError
-from epp_batch.summaries.prompt import estimate
-from epp_batch.timeline import read
+from epp_batch.summaries.prompt import estimate_tokens
+from epp_batch.timeline import read_events
 from tests.unit.epp_batch.summaries.conftest import kinds, refuses, says, sidecar, summarise
 
 
@@ -31,7 +31,7 @@ async def test_a_summary_lies_beside_its_transcript_with_how_it_was_made(stage, 
 
 async def test_the_timeline_says_when_it_was_sent_when_it_began_and_when_it_ended(stage, endpoint):
     await summarise(stage, endpoint.url)
-    events = read(stage.folder.events_file)
+    events = read_events(stage.folder.events_file)
     assert events == stage.events
     assert [event.kind for event in events] == ["summarizing", "first-token", "summarized"]
     assert {(event.unit, event.stem) for event in events} == {("run-call", "call")}
@@ -96,7 +96,7 @@ async def test_no_more_than_so_many_at_once(stage, endpoint):
     endpoint.script = [held]
     summarizer = stage.summarizer(endpoint.url, concurrency=3)
     for task, result in tasks:
-        summarizer.offer(task, result)
+        summarizer.submit(task, result)
     await asyncio.wait_for(reached.wait(), 10)
     release.set()
     outcome = await summarizer.drain()
@@ -133,7 +133,9 @@ async def test_a_server_that_only_says_so_afterwards_gets_less_and_less(stage, e
     assert outcome.failed == []
     assert sidecar(stage, "a").trim.counted == "estimate"
     assert sidecar(stage, "a").attempts > 1
-    lengths = [estimate(body["messages"][0]["content"]) for body in endpoint.requests[: sidecar(stage, "a").attempts]]
+    lengths = [
+        estimate_tokens(body["messages"][0]["content"]) for body in endpoint.requests[: sidecar(stage, "a").attempts]
+    ]
     assert lengths == sorted(lengths, reverse=True)
 
 
@@ -167,7 +169,7 @@ async def test_a_web_page_is_no_answer(stage, endpoint):
 async def test_a_web_page_in_place_of_a_list_of_models(stage, endpoint):
     endpoint.models_page = "<html>welcome</html>"
     with pytest.raises(InputError, match="does not answer as an OpenAI API does"):
-        await stage.summarizer(endpoint.url).check()
+        await stage.summarizer(endpoint.url).check_gateway()
     assert (await summarise(stage, endpoint.url, model="llm")).done == 1
 
 
@@ -232,23 +234,25 @@ async def test_what_is_given_up_leaves_nothing_in_the_folder(stage, endpoint):
 
     endpoint.script = [hangs]
     summarizer = stage.summarizer(endpoint.url)
-    summarizer.offer(*stage.transcript())
+    summarizer.submit(*stage.transcript())
     await asyncio.wait_for(reached.wait(), 10)
     assert summarizer.pending == 1
     await summarizer.close()
     assert summarizer.pending == 0
-    assert stage.folder.failure("call") is None
+    assert stage.folder.load_failure("call") is None
     assert not stage.folder.path("call", "summary.json").exists()
 
 
 async def test_a_look_before_the_work(stage, endpoint):
-    assert await stage.summarizer(endpoint.url, model="llm").check() == ""
-    assert await stage.summarizer(endpoint.url).check() == ""
-    assert "'other' is not among those served: llm" in await stage.summarizer(endpoint.url, model="other").check()
-    assert "does not answer yet" in await stage.summarizer("http://127.0.0.1:9").check()
+    assert await stage.summarizer(endpoint.url, model="llm").check_gateway() == ""
+    assert await stage.summarizer(endpoint.url).check_gateway() == ""
+    assert (
+        "'other' is not among those served: llm" in await stage.summarizer(endpoint.url, model="other").check_gateway()
+    )
+    assert "does not answer yet" in await stage.summarizer("http://127.0.0.1:9").check_gateway()
     endpoint.models_status = 401
     with pytest.raises(InputError, match="OPENAI_API_KEY"):
-        await stage.summarizer(endpoint.url).check()
+        await stage.summarizer(endpoint.url).check_gateway()
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,18 @@ import av
 import numpy as np
 import pytest
 
-from epp_batch.errors import Kind, Stage, WorkError
+from epp_batch.errors import FailureKind, TaskError, TaskStage
 from epp_batch.intake import media
-from epp_batch.worker.audio import RATE, decode
+from epp_batch.worker.audio import SAMPLE_RATE, decode_audio
 
 SECONDS = 8.0
 
 
-def tone(seconds=SECONDS, rate=RATE):
+def tone(seconds=SECONDS, rate=SAMPLE_RATE):
     return np.sin(np.arange(int(seconds * rate)) * 440 * 2 * np.pi / rate)
 
 
-def wav(path, seconds=SECONDS, rate=RATE, channels=1):
+def wav(path, seconds=SECONDS, rate=SAMPLE_RATE, channels=1):
     samples = (tone(seconds, rate) * 16_000).astype("<i2")
     with wave.open(str(path), "wb") as file:
         file.setparams((channels, 2, rate, 0, "NONE", ""))
@@ -42,11 +42,11 @@ def encoded(path, codec, rate):
 
 
 def samples_of(path):
-    return decode(path, str(path), lambda: None)
+    return decode_audio(path, str(path), lambda: None)
 
 
 def refused(path):
-    with pytest.raises(WorkError) as caught:
+    with pytest.raises(TaskError) as caught:
         samples_of(path)
     return caught.value
 
@@ -65,14 +65,14 @@ def refused(path):
 def test_containers_and_codecs(tmp_path, name, codec, rate):
     samples = samples_of(encoded(tmp_path / name, codec, rate))
     assert samples.dtype == np.float32
-    assert len(samples) / RATE == pytest.approx(SECONDS, abs=0.15)
-    spectrum = np.abs(np.fft.rfft(samples[RATE : 2 * RATE]))
+    assert len(samples) / SAMPLE_RATE == pytest.approx(SECONDS, abs=0.15)
+    spectrum = np.abs(np.fft.rfft(samples[SAMPLE_RATE : 2 * SAMPLE_RATE]))
     assert spectrum.argmax() == 440
 
 
 def test_levels_and_channels(tmp_path):
     samples = samples_of(wav(tmp_path / "a.wav", rate=8_000, channels=2))
-    assert len(samples) == pytest.approx(SECONDS * RATE, abs=32)
+    assert len(samples) == pytest.approx(SECONDS * SAMPLE_RATE, abs=32)
     assert np.abs(samples).max() == pytest.approx(16_000 / 32_768, rel=0.05)
 
 
@@ -89,7 +89,7 @@ def test_what_is_no_audio(tmp_path, content, message):
     path = tmp_path / "a.wav"
     path.write_bytes(content)
     error = refused(path)
-    assert (error.kind, error.stage) == (Kind.CORRUPT, Stage.DECODE)
+    assert (error.kind, error.stage) == (FailureKind.CORRUPT, TaskStage.DECODE)
     assert re.search(message, error.message)
 
 
@@ -105,10 +105,10 @@ def test_half_a_file_is_no_file(tmp_path, name, codec):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     if name == "a.ogg":  # its pages do not know what follows: this is a whole recording of half the length
-        assert len(samples_of(path)) / RATE < 0.7 * SECONDS
+        assert len(samples_of(path)) / SAMPLE_RATE < 0.7 * SECONDS
         return
     error = refused(path)
-    assert error.kind is Kind.CORRUPT
+    assert error.kind is FailureKind.CORRUPT
 
 
 def test_a_video_without_sound(tmp_path):
@@ -129,7 +129,7 @@ def test_a_few_broken_packets_are_skipped(tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 100] = b"\x55" * 100
     path.write_bytes(data)
-    assert len(samples_of(path)) / RATE == pytest.approx(SECONDS, abs=0.5)
+    assert len(samples_of(path)) / SAMPLE_RATE == pytest.approx(SECONDS, abs=0.5)
 
 
 def test_a_title_in_latin_1_is_no_obstacle(tmp_path):
@@ -138,19 +138,19 @@ def test_a_title_in_latin_1_is_no_obstacle(tmp_path):
     title = "Café".encode("latin-1") + b"\xff\xfe\0"
     chunk = b"INFOINAM" + len(title).to_bytes(4, "little") + title
     path.write_bytes(path.read_bytes() + b"LIST" + len(chunk).to_bytes(4, "little") + chunk)
-    assert media.probe(str(path)) == SECONDS
-    assert len(samples_of(path)) == SECONDS * RATE
+    assert media.probe_duration(str(path)) == SECONDS
+    assert len(samples_of(path)) == SECONDS * SAMPLE_RATE
 
 
 def test_missing_files_and_folders(tmp_path):
     error = refused(tmp_path / "a.wav")
-    assert (error.kind, error.message) == (Kind.MISSING, "no such file or directory")
-    assert refused(tmp_path).kind is Kind.MISSING
+    assert (error.kind, error.message) == (FailureKind.MISSING, "no such file or directory")
+    assert refused(tmp_path).kind is FailureKind.MISSING
 
 
 def test_decoding_can_be_ended_in_the_middle(tmp_path):
     def stop():
-        raise WorkError(Kind.TIMEOUT, Stage.DECODE, "a.wav", "not done after 1 s")
+        raise TaskError(FailureKind.TIMEOUT, TaskStage.DECODE, "a.wav", "not done after 1 s")
 
-    with pytest.raises(WorkError, match="not done"):
-        decode(wav(tmp_path / "a.wav", seconds=60), "a.wav", stop)
+    with pytest.raises(TaskError, match="not done"):
+        decode_audio(wav(tmp_path / "a.wav", seconds=60), "a.wav", stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from epp_batch.spec import FORMATS
-from epp_batch.worker.formats import Transcript, render, timestamp
+from epp_batch.worker.formats import Transcript, format_timestamp, render_transcript
 from epp_batch.worker.segments import Segment, Word
 
 WORDS = [Word(0.0, 1.5, " One", 0.9), Word(1.5, 2.0, " arrow", 0.8)]
@@ -20,7 +20,7 @@ TRANSCRIPT = Transcript(text=" One --> arrow tab\there ", segments=SEGMENTS, lan
 
 
 def written(suffix):
-    return render(TRANSCRIPT, [suffix])[suffix].decode()
+    return render_transcript(TRANSCRIPT, [suffix])[suffix].decode()
 
 
 def test_txt():
@@ -57,16 +57,16 @@ def test_json_has_the_fields_of_openai_whisper_in_its_order():
 
 
 def test_only_what_was_asked_for():
-    assert list(render(TRANSCRIPT, ["vtt", "txt"])) == ["vtt", "txt"]
-    assert set(render(TRANSCRIPT, FORMATS)) == set(FORMATS)
+    assert list(render_transcript(TRANSCRIPT, ["vtt", "txt"])) == ["vtt", "txt"]
+    assert set(render_transcript(TRANSCRIPT, FORMATS)) == set(FORMATS)
 
 
 def test_a_transcript_may_be_in_any_script():
     text = "你好 мир"
     transcript = Transcript(text=text, segments=[segment(0, 0, 1, text)], language="zh", duration=1.0)
-    assert render(transcript, ["txt"])["txt"] == f"{text}\n".encode()
+    assert render_transcript(transcript, ["txt"])["txt"] == f"{text}\n".encode()
 
 
 def test_rounding_carries():
-    assert timestamp(59.9996, hours=False, decimal=".") == "01:00.000"
-    assert timestamp(3599.9999, hours=True, decimal=",") == "01:00:00,000"
+    assert format_timestamp(59.9996, hours=False, decimal=".") == "01:00.000"
+    assert format_timestamp(3599.9999, hours=True, decimal=",") == "01:00:00,000"

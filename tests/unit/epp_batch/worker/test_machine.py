@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from epp_batch.worker.machine import cores, gpus
+from epp_batch.worker.machine import count_usable_cores, list_visible_gpus
 
 ALL = len(os.sched_getaffinity(0))
 
@@ -17,13 +17,13 @@ ALL = len(os.sched_getaffinity(0))
 )
 def test_a_quota_counts(tmp_path, text, expected):
     (tmp_path / "cpu.max").write_text(text)
-    assert cores(tmp_path / "cpu.max") == expected
+    assert count_usable_cores(tmp_path / "cpu.max") == expected
 
 
 def test_without_cgroups(tmp_path):
-    assert cores(tmp_path / "missing") == ALL
+    assert count_usable_cores(tmp_path / "missing") == ALL
 
 
 def test_gpus_that_are_hidden_are_not_there(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert gpus() == []
+    assert list_visible_gpus() == []

@@ -7,36 +7,36 @@ import os
 import msgspec
 import pytest
 
-from epp_batch.errors import Kind, Stage, WorkError
-from epp_batch.output_folder import Folder, Result
-from epp_batch.spec import Options, Recording, Task
+from epp_batch.errors import FailureKind, TaskError, TaskStage
+from epp_batch.output_folder import OutputFolder, TranscriptionResult
+from epp_batch.spec import Recording, Task, TranscriptionOptions
 from epp_batch.worker import outputs
 from epp_batch.worker.formats import Transcript
 
 TASK = Task(recording=Recording(source="a.wav", stems=("a", "sub/b"), sha256="00"), model="tiny.en")
-OPTIONS = Options(formats=("txt", "json"))
+OPTIONS = TranscriptionOptions(formats=("txt", "json"))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(tmp_path)
+    return OutputFolder(tmp_path)
 
 
 def finish(folder, text):
     transcript = Transcript(text=text, segments=[], language="en", duration=1.0)
-    files = outputs.publish(folder, TASK, transcript, OPTIONS.formats)
-    result = Result(
+    files = outputs.write_transcript(folder, TASK, transcript, OPTIONS.formats)
+    result = TranscriptionResult(
         key=TASK.key(OPTIONS), source="a.wav", sha256="00", model="tiny.en", options=OPTIONS, audio_seconds=1.0,
         files=files,
     )  # fmt: skip
-    outputs.finish(folder, TASK, result)
+    outputs.write_result(folder, TASK, result)
     return result
 
 
 def test_every_name_has_every_file(folder):
     result = finish(folder, "hello")
-    assert folder.finished(TASK, OPTIONS) == result
-    assert folder.result("sub/b") == result
+    assert folder.find_finished_result(TASK, OPTIONS) == result
+    assert folder.load_result("sub/b") == result
     for suffix in ("txt", "json", "done.json"):
         assert os.path.samefile(folder.path("a", suffix), folder.path("sub/b", suffix))
     assert not list(folder.root.rglob("*.tmp"))
@@ -52,28 +52,28 @@ def test_a_name_that_came_later(folder):
     result = finish(folder, "hello")
     stems = ("a", "sub/b", "c")
     later = Task(recording=msgspec.structs.replace(TASK.recording, stems=stems), model="tiny.en")
-    outputs.spread(folder, later, result)
+    outputs.link_further_names(folder, later, result)
     assert folder.path("c", "json").read_bytes() == folder.path("a", "json").read_bytes()
 
 
 def test_a_failure_is_noted_for_every_name_and_forgotten_with_the_success(folder):
-    error = WorkError(Kind.CORRUPT, Stage.DECODE, "a.wav", "no audio in it")
-    failure = outputs.note_failure(folder, TASK, error, "key", 5.0)
-    assert folder.failure("a") == folder.failure("sub/b") == failure
+    error = TaskError(FailureKind.CORRUPT, TaskStage.DECODE, "a.wav", "no audio in it")
+    failure = outputs.write_failure(folder, TASK, error, "key", 5.0)
+    assert folder.load_failure("a") == folder.load_failure("sub/b") == failure
     finish(folder, "hello")
-    assert folder.failure("a") is None
-    assert folder.failure("sub/b") is None
+    assert folder.load_failure("a") is None
+    assert folder.load_failure("sub/b") is None
 
 
 def test_being_stopped_is_no_failure(folder):
-    failure = outputs.note_failure(
-        folder, TASK, WorkError(Kind.STOPPED, Stage.TRANSCRIBE, "a.wav", "stopped"), "k", 1.0
+    failure = outputs.write_failure(
+        folder, TASK, TaskError(FailureKind.STOPPED, TaskStage.TRANSCRIBE, "a.wav", "stopped"), "k", 1.0
     )
     assert failure.exit_code == 143
-    assert folder.failure("a") is None
+    assert folder.load_failure("a") is None
 
 
 def test_a_failure_that_cannot_be_noted_is_still_told(tmp_path):
     (tmp_path / "file").write_text("")
-    error = WorkError(Kind.UNWRITABLE, Stage.WRITE, "a.wav", "Not a directory")
-    assert outputs.note_failure(Folder(tmp_path / "file"), TASK, error, "key", 1.0).kind == "unwritable"
+    error = TaskError(FailureKind.UNWRITABLE, TaskStage.WRITE, "a.wav", "Not a directory")
+    assert outputs.write_failure(OutputFolder(tmp_path / "file"), TASK, error, "key", 1.0).kind == "unwritable"

@@ -6,11 +6,11 @@ import pytest
 
 from epp.clock import ManualClock
 from epp_batch.errors import FolderError
-from epp_batch.worker.partial import Attempt, Batch, Partial, Plan
+from epp_batch.worker.partial import AttemptRecord, BatchRecord, PartialFile, PlanRecord
 from epp_batch.worker.segments import Segment, Word
-from epp_batch.worker.windows import Window
+from epp_batch.worker.windows import SpeechWindow
 
-WINDOWS = [Window(((0.0, 10.0),)), Window(((12.0, 20.0), (25.0, 31.0)))]
+WINDOWS = [SpeechWindow(((0.0, 10.0),)), SpeechWindow(((12.0, 20.0), (25.0, 31.0)))]
 
 
 def segment(start, end):
@@ -24,26 +24,26 @@ def path(tmp_path):
 
 
 def opened(path, key="key"):
-    return Partial(path, key, ManualClock())
+    return PartialFile(path, key, ManualClock())
 
 
 def first_attempt(path):
     partial = opened(path)
-    partial.append(Plan("key", WINDOWS, 0.5))
-    partial.append(Attempt(1.0, timings={"load": 2.0}))
-    partial.append(Batch(10.0, 3.0, [segment(0.0, 4.0), segment(5.0, 9.0)], 1, "en"))
+    partial.append(PlanRecord("key", WINDOWS, 0.5))
+    partial.append(AttemptRecord(1.0, timings={"load": 2.0}))
+    partial.append(BatchRecord(10.0, 3.0, [segment(0.0, 4.0), segment(5.0, 9.0)], 1, "en"))
     partial.close()
 
 
 def test_the_next_attempt_knows_everything(path):
     first_attempt(path)
     partial = opened(path)
-    partial.append(Attempt(9.0, resumed_at=10.0, timings={"load": 1.0}))
-    partial.append(Batch(31.0, 4.0, [segment(12.0, 13.0)], 2))
+    partial.append(AttemptRecord(9.0, resumed_at=10.0, timings={"load": 1.0}))
+    partial.append(BatchRecord(31.0, 4.0, [segment(12.0, 13.0)], 2))
     progress = partial.progress
     assert progress.plan.windows == WINDOWS
     assert [part.id for part in progress.segments] == [0, 1, 2]
-    assert (progress.at, progress.windows, progress.attempts, progress.language) == (31.0, 2, 2, "en")
+    assert (progress.audio_seconds, progress.windows_done, progress.attempts, progress.language) == (31.0, 2, 2, "en")
     assert progress.timings == {"load": 3.0, "transcribe": 7.5}
     partial.close()
 
@@ -55,7 +55,7 @@ def test_a_torn_last_line_is_cut_off_and_written_again(path, cut):
     path.write_bytes(whole[:-cut])
     partial = opened(path)
     assert (partial.progress.segments, partial.progress.attempts) == ([], 1)
-    partial.append(Batch(10.0, 3.0, [segment(0.0, 4.0), segment(5.0, 9.0)], 1, "en"))
+    partial.append(BatchRecord(10.0, 3.0, [segment(0.0, 4.0), segment(5.0, 9.0)], 1, "en"))
     partial.close()
     assert path.read_bytes() == whole
 
@@ -64,7 +64,7 @@ def test_garbage_ends_what_is_believed(path):
     first_attempt(path)
     path.write_bytes(path.read_bytes() + b'\x00\x00\n{"type":"batch","at":99,"spent":1,"segments":[]}\n')
     partial = opened(path)
-    assert partial.progress.at == 10.0
+    assert partial.progress.audio_seconds == 10.0
     partial.close()
     assert b"99" not in path.read_bytes()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epp_batch.worker.segments import LONG, Word, lines
+from epp_batch.worker.segments import MAX_LINE_LENGTH, Word, split_into_lines
 
 
 def spoken(text, pauses=()):
@@ -16,7 +16,7 @@ def spoken(text, pauses=()):
 
 
 def texts(words):
-    return ["".join(word.word for word in line).strip() for line in lines(words)]
+    return ["".join(word.word for word in line).strip() for line in split_into_lines(words)]
 
 
 def test_a_sentence_ends_a_line():
@@ -42,10 +42,10 @@ def test_a_pause_ends_a_line_wherever_it_is():
 def test_a_long_sentence_ends_at_a_comma_and_without_one_at_any_word():
     clause = "one word after the other until there are more characters than two subtitle lines have, "
     assert texts(spoken(clause + "and so on")) == [clause.strip(), "and so on"]
-    assert all(len(line) <= LONG for line in texts(spoken("word " * 100)))
+    assert all(len(line) <= MAX_LINE_LENGTH for line in texts(spoken("word " * 100)))
 
 
 def test_no_word_is_lost_or_doubled():
     words = spoken("One two. Three four five six seven. " * 20, [(7, 2.0), (30, 1.0)])
-    assert [word for line in lines(words) for word in line] == words
-    assert list(lines([])) == []
+    assert [word for line in split_into_lines(words) for word in line] == words
+    assert list(split_into_lines([])) == []

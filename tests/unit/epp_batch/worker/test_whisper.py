@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from faster_whisper.transcribe import Segment
 
-from epp_batch.worker.audio import RATE, decode
-from epp_batch.worker.whisper import better, compute_type, doubtful, speech
+from epp_batch.worker.audio import SAMPLE_RATE, decode_audio
+from epp_batch.worker.whisper import choose_decoding, detect_speech, is_doubtful, resolve_compute_type
 from tests.speech import espeak
 
 
@@ -24,7 +24,7 @@ GOOD, LOOP, GUESS = decoded(), decoded(ratio=16.0), decoded(log=-1.4)
 
 
 def test_what_is_decoded_again():
-    assert [doubtful(raw) for raw in (GOOD, LOOP, GUESS)] == [False, True, True]
+    assert [is_doubtful(raw) for raw in (GOOD, LOOP, GUESS)] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -39,14 +39,14 @@ def test_what_is_decoded_again():
     ],
 )
 def test_the_better_decoding_is_kept(first, second, kept):
-    assert better(first, second) == ([first] if kept == "first" else second)
+    assert choose_decoding(first, second) == ([first] if kept == "first" else second)
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
     text = "One sentence is here. Another one follows. A third one comes, with a comma. The fourth is the last of them."
     path = espeak(text, tmp_path_factory.mktemp("speech") / "a.wav")
-    return decode(path, "a.wav", lambda: None)
+    return decode_audio(path, "a.wav", lambda: None)
 
 
 def stretches(windows):
@@ -56,18 +56,18 @@ def stretches(windows):
 @pytest.mark.parametrize("block", [2.0, 3.0, 5.0])
 def test_blocks_hear_what_the_whole_hears(samples, block):
     checks = []
-    whole, parts = speech(samples, lambda: None), speech(samples, lambda: checks.append(1), block)
-    assert len(checks) >= len(samples) / RATE / block
+    whole, parts = detect_speech(samples, lambda: None), detect_speech(samples, lambda: checks.append(1), block)
+    assert len(checks) >= len(samples) / SAMPLE_RATE / block
     assert sum(window.seconds for window in parts) == pytest.approx(sum(window.seconds for window in whole), rel=0.1)
     assert all(first[1] <= second[0] for first, second in pairwise(stretches(parts)))
     assert stretches(parts)[-1][1] == pytest.approx(stretches(whole)[-1][1], abs=0.5)
 
 
 def test_no_one_speaks():
-    assert speech(np.zeros(5 * RATE, np.float32), lambda: None, 2.0) == []
-    assert speech(np.zeros(0, np.float32), lambda: None) == []
+    assert detect_speech(np.zeros(5 * SAMPLE_RATE, np.float32), lambda: None, 2.0) == []
+    assert detect_speech(np.zeros(0, np.float32), lambda: None) == []
 
 
 def test_numbers_by_default():
-    assert compute_type("default") in {"int8", "float16"}
-    assert compute_type("float32") == "float32"
+    assert resolve_compute_type("default") in {"int8", "float16"}
+    assert resolve_compute_type("float32") == "float32"

@@ -8,29 +8,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp_batch.worker.windows import LIMIT, Window, pack
+from epp_batch.worker.windows import MAX_WINDOW_SECONDS, SpeechWindow, pack_windows
 
 
 def test_silence_is_left_out():
-    (window,) = pack([(0.0, 10.0), (100.0, 115.0)])
+    (window,) = pack_windows([(0.0, 10.0), (100.0, 115.0)])
     assert window.spans == ((0.0, 10.0), (100.0, 115.0))
     assert window.seconds == 25.0
     assert window.end == 115.0
 
 
 def test_what_does_not_fit_begins_another_window():
-    assert [window.spans for window in pack([(0.0, 20.0), (21.0, 32.0), (33.0, 40.0)])] == [
+    assert [window.spans for window in pack_windows([(0.0, 20.0), (21.0, 32.0), (33.0, 40.0)])] == [
         ((0.0, 20.0),),
         ((21.0, 32.0), (33.0, 40.0)),
     ]
 
 
 def test_a_stretch_longer_than_a_window_is_cut():
-    assert [window.spans for window in pack([(5.0, 70.0)])] == [((5.0, 35.0),), ((35.0, 65.0),), ((65.0, 70.0),)]
+    assert [window.spans for window in pack_windows([(5.0, 70.0)])] == [
+        ((5.0, 35.0),),
+        ((35.0, 65.0),),
+        ((65.0, 70.0),),
+    ]
 
 
 def test_no_speech_no_windows():
-    assert pack([]) == []
+    assert pack_windows([]) == []
 
 
 @pytest.mark.parametrize(
@@ -45,7 +49,7 @@ def test_no_speech_no_windows():
     ],
 )
 def test_times_are_restored(joined, recorded):
-    assert Window(((0.0, 10.0), (100.0, 115.0))).restore(*joined) == recorded
+    assert SpeechWindow(((0.0, 10.0), (100.0, 115.0))).restore_span(*joined) == recorded
 
 
 SPEECH = st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.1, 50.0)), max_size=30)
@@ -58,8 +62,8 @@ def test_packing_keeps_all_speech_in_order_and_every_window_in_bounds(gaps):
         start = now + gap
         now = start + length
         spans.append((start, now))
-    windows = pack(spans)
+    windows = pack_windows(spans)
     flat = [span for window in windows for span in window.spans]
-    assert all(window.seconds <= LIMIT + 1e-6 for window in windows)
+    assert all(window.seconds <= MAX_WINDOW_SECONDS + 1e-6 for window in windows)
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(flat))
     assert sum(end - start for start, end in flat) == pytest.approx(sum(length for _, length in gaps))

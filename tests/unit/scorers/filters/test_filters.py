@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
-from epp.api import Endpoint, Endpoints, Filter, Mark, Snapshot
-from epp.testing import check_filter, endpoints, request
-from scorers.filters.label_selector import LabelSelector
-from scorers.filters.roles import DecodeRole, EncodeRole, PrefillRole
+from epp.api import Endpoint, EndpointPredicate, Endpoints, Filter, Snapshot
+from epp.testing import build_endpoints, build_request, check_filter
+from scorers.filters.label_selector import LabelSelectorFilter
+from scorers.filters.roles import DecodeFilter, EncodeFilter, PrefillFilter
 
 ROLE = "llm-d.ai/role"
 ALL = (
@@ -26,15 +26,15 @@ ALL = (
 
 
 def kept(filter: Filter, *labels: Mapping[str, str]) -> list[bool]:
-    return filter.keep(request(), endpoints(labels=labels)).tolist()
+    return filter.filter(build_request(), build_endpoints(labels=labels)).tolist()
 
 
 @pytest.mark.parametrize(
     ("filter", "roles", "unlabelled"),
     [
-        (DecodeRole(), {"decode", "prefill-decode", "both", "encode-prefill-decode"}, True),
-        (PrefillRole(), {"prefill", "encode-prefill", "prefill-decode", "both", "encode-prefill-decode"}, False),
-        (EncodeRole(), {"encode", "encode-prefill", "encode-prefill-decode"}, False),
+        (DecodeFilter(), {"decode", "prefill-decode", "both", "encode-prefill-decode"}, True),
+        (PrefillFilter(), {"prefill", "encode-prefill", "prefill-decode", "both", "encode-prefill-decode"}, False),
+        (EncodeFilter(), {"encode", "encode-prefill", "encode-prefill-decode"}, False),
     ],
     ids=["decode", "prefill", "encode"],
 )
@@ -46,8 +46,8 @@ def test_roles(filter: Filter, roles: set[str], unlabelled: bool) -> None:
     check_filter(filter)
 
 
-def selector(**parameters: object) -> LabelSelector:
-    return msgspec.convert(parameters, LabelSelector)
+def selector(**parameters: object) -> LabelSelectorFilter:
+    return msgspec.convert(parameters, LabelSelectorFilter)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_a_mark_asks_once_per_membership() -> None:
         asked.append(endpoint.name)
         return endpoint.name != "e1"
 
-    mark = Mark(test)
-    pool = endpoints(3)
+    mark = EndpointPredicate(test)
+    pool = build_endpoints(3)
     assert mark(pool).tolist() == [True, False, True]
-    assert mark(pool.where(mark(pool))).tolist() == [True, True]
+    assert mark(pool.select(mark(pool))).tolist() == [True, True]
     assert asked == ["e0", "e1", "e2"]
     before = pool._snapshot
-    after = Snapshot(before.columns, [*before.endpoints[:2], None], before.live[:2])
-    assert mark(Endpoints(after, after.live)).tolist() == [True, False]
+    after = Snapshot(before.columns, [*before.endpoints[:2], None], before.live_slots[:2])
+    assert mark(Endpoints(after, after.live_slots)).tolist() == [True, False]
     assert asked == ["e0", "e1", "e2", "e0", "e1"]

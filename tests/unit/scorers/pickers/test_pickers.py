@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from epp.api import Picker
-from epp.testing import check_picker, endpoints, request
-from scorers.pickers.max_score import MaxScore
-from scorers.pickers.random import RandomChoice
-from scorers.pickers.weighted_random import WeightedRandom
-from scorers.profile_handlers.single_profile import SingleProfile
+from epp.testing import build_endpoints, build_request, check_picker
+from scorers.pickers.max_score import MaxScorePicker
+from scorers.pickers.random import RandomPicker
+from scorers.pickers.weighted_random import WeightedRandomPicker
+from scorers.profile_handlers.single_profile import SingleProfileHandler
 
 ROUNDS = 4000
 
 
 def picked(picker: Picker, totals: list[float], rng: Random) -> list[int]:
     values = np.array(totals, np.float32)
-    return picker.pick(request(), endpoints(len(totals)), values, rng).tolist()
+    return picker.pick(build_request(), build_endpoints(len(totals)), values, rng).tolist()
 
 
 def shares(picker: Picker, totals: list[float]) -> list[float]:
@@ -31,47 +31,47 @@ def shares(picker: Picker, totals: list[float]) -> list[float]:
 
 
 def test_max_score() -> None:
-    assert picked(MaxScore(), [1, 3, 2], Random(1)) == [1]
-    assert picked(MaxScore(max_num_of_endpoints=2), [1, 3, 2], Random(1)) == [1, 2]
-    assert picked(MaxScore(max_num_of_endpoints=9), [1, 3, 2], Random(1)) == [1, 2, 0]
+    assert picked(MaxScorePicker(), [1, 3, 2], Random(1)) == [1]
+    assert picked(MaxScorePicker(max_num_of_endpoints=2), [1, 3, 2], Random(1)) == [1, 2]
+    assert picked(MaxScorePicker(max_num_of_endpoints=9), [1, 3, 2], Random(1)) == [1, 2, 0]
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_max_score_breaks_ties_evenly(count: int) -> None:
-    assert shares(MaxScore(max_num_of_endpoints=count), [2, 2, 1, 2]) == pytest.approx(
+    assert shares(MaxScorePicker(max_num_of_endpoints=count), [2, 2, 1, 2]) == pytest.approx(
         [1 / 3, 1 / 3, 0, 1 / 3], abs=0.04
     )
 
 
 def test_random() -> None:
-    assert shares(RandomChoice(), [9, 0, 0]) == pytest.approx([1 / 3] * 3, abs=0.04)
+    assert shares(RandomPicker(), [9, 0, 0]) == pytest.approx([1 / 3] * 3, abs=0.04)
 
 
 def test_weighted_random_goes_by_score() -> None:
-    assert shares(WeightedRandom(), [1, 3, 0, 4]) == pytest.approx([1 / 8, 3 / 8, 0, 4 / 8], abs=0.04)
+    assert shares(WeightedRandomPicker(), [1, 3, 0, 4]) == pytest.approx([1 / 8, 3 / 8, 0, 4 / 8], abs=0.04)
 
 
 def test_weighted_random_among_zeros_is_uniform() -> None:
-    assert shares(WeightedRandom(), [0, 0, 0]) == pytest.approx([1 / 3] * 3, abs=0.04)
+    assert shares(WeightedRandomPicker(), [0, 0, 0]) == pytest.approx([1 / 3] * 3, abs=0.04)
 
 
 def test_weighted_random_takes_zeros_last() -> None:
     rng = Random(3)
-    orders = [picked(WeightedRandom(max_num_of_endpoints=3), [0, 1e-30, 2], rng) for _ in range(200)]
+    orders = [picked(WeightedRandomPicker(max_num_of_endpoints=3), [0, 1e-30, 2], rng) for _ in range(200)]
     assert {order[2] for order in orders} == {0}
     assert {order[0] for order in orders} == {2}
 
 
-@pytest.mark.parametrize("kind", [MaxScore, RandomChoice, WeightedRandom])
+@pytest.mark.parametrize("kind", [MaxScorePicker, RandomPicker, WeightedRandomPicker])
 @pytest.mark.parametrize("count", [1, 3])
 def test_contract(kind: type[Picker], count: int) -> None:
     check_picker(kind(max_num_of_endpoints=count))
 
 
 def test_single_profile_handler() -> None:
-    handler = SingleProfile()
-    assert handler.profiles(request(), ["only"], {}) == ["only"]
-    assert not handler.profiles(request(), ["only"], {"only": True})
-    assert handler.primary(request(), {"only": False}) == "only"
-    assert handler.objections(["only"]) == ()
-    assert handler.objections([]) == ("takes exactly one scheduling profile, not 0 (none)",)
+    handler = SingleProfileHandler()
+    assert handler.pick_profiles(build_request(), ["only"], {}) == ["only"]
+    assert not handler.pick_profiles(build_request(), ["only"], {"only": True})
+    assert handler.primary_profile(build_request(), {"only": False}) == "only"
+    assert handler.validate_profiles(["only"]) == ()
+    assert handler.validate_profiles([]) == ("takes exactly one scheduling profile, not 0 (none)",)

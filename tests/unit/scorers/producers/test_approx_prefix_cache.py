@@ -7,41 +7,43 @@ from typing import Any
 import numpy as np
 import pytest
 
-from epp.api import PREFIX_BLOCKS, PREFIX_INFO, PROMPT, Endpoints, PrefixInfo, Prompt, Request
+from epp.api import PREFIX_MATCH_BLOCKS, PREFIX_MATCH_INFO, PROMPT, Endpoints, PrefixMatchInfo, Request, TokenizedPrompt
 from epp.testing import builders, contracts
-from scorers.producers.approx_prefix_cache import ApproxPrefixCache
+from scorers.producers.approx_prefix_cache import ApproxPrefixCacheProducer
 
 NAN = float("nan")
 
 
-def prompt(blocks: float, *, start: bytes = b"a", block_tokens: int = 64) -> Prompt:
+def prompt(blocks: float, *, start: bytes = b"a", block_tokens: int = 64) -> TokenizedPrompt:
     """A prompt of so many unlike blocks; prompts with the same start share all blocks but partial ones."""
     tokens = int(blocks * block_tokens)
-    return Prompt(b"".join(start + i.to_bytes(3, "big") for i in range(tokens)), tokens)
+    return TokenizedPrompt(b"".join(start + i.to_bytes(3, "big") for i in range(tokens)), tokens)
 
 
 def ask(
-    producer: ApproxPrefixCache, found: Prompt | None, pool: Endpoints, **request: Any
+    producer: ApproxPrefixCacheProducer, found: TokenizedPrompt | None, pool: Endpoints, **request: Any
 ) -> tuple[list[float], Request]:
-    asked = builders.request(facts={} if found is None else {PROMPT: found}, **request)
+    asked = builders.build_request(facts={} if found is None else {PROMPT: found}, **request)
     produced = producer.produce(asked, pool)
-    asked.facts[PREFIX_INFO] = produced[PREFIX_INFO]
-    return produced[PREFIX_BLOCKS].tolist(), asked
+    asked.attributes[PREFIX_MATCH_INFO] = produced[PREFIX_MATCH_INFO]
+    return produced[PREFIX_MATCH_BLOCKS].tolist(), asked
 
 
-def route(producer: ApproxPrefixCache, found: Prompt, pool: Endpoints, slot: int, **request: Any) -> list[float]:
+def route(
+    producer: ApproxPrefixCacheProducer, found: TokenizedPrompt, pool: Endpoints, slot: int, **request: Any
+) -> list[float]:
     matched, asked = ask(producer, found, pool, **request)
-    producer.picked(asked, {"default": slot})
+    producer.pre_request(asked, {"default": slot})
     return matched
 
 
 def test_contract() -> None:
-    contracts.check_producer(ApproxPrefixCache())
-    contracts.check_producer(ApproxPrefixCache(auto_tune=False))
+    contracts.check_producer(ApproxPrefixCacheProducer())
+    contracts.check_producer(ApproxPrefixCacheProducer(auto_tune=False))
 
 
 def test_a_prompt_is_found_where_it_was_sent() -> None:
-    producer, pool = ApproxPrefixCache(), builders.endpoints(3)
+    producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(3)
     assert route(producer, prompt(3), pool, 1) == [0, 0, 0]
     assert ask(producer, prompt(5), pool)[0] == [0, 3, 0]
     assert ask(producer, prompt(5, start=b"b"), pool)[0] == [0, 0, 0]
@@ -50,18 +52,18 @@ def test_a_prompt_is_found_where_it_was_sent() -> None:
 
 
 def test_the_prefill_endpoint_holds_it_too_and_no_other() -> None:
-    producer, pool = ApproxPrefixCache(), builders.endpoints(4)
+    producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(4)
     _, asked = ask(producer, prompt(3), pool)
-    producer.picked(asked, {"decode": 0, "prefill": 1, "encode": 2})
+    producer.pre_request(asked, {"decode": 0, "prefill": 1, "encode": 2})
     assert ask(producer, prompt(3), pool)[0] == [3, 3, 0, 0]
 
 
 def test_without_a_prompt_there_is_nothing_to_match() -> None:
-    producer, pool = ApproxPrefixCache(), builders.endpoints(2)
+    producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(2)
     matched, asked = ask(producer, None, pool)
-    producer.picked(asked, {"default": 0})
+    producer.pre_request(asked, {"default": 0})
     assert matched == [0, 0]
-    assert asked[PREFIX_INFO] == PrefixInfo(0, 64)
+    assert asked[PREFIX_MATCH_INFO] == PrefixMatchInfo(0, 64)
 
 
 @pytest.mark.parametrize(
@@ -80,26 +82,26 @@ def test_without_a_prompt_there_is_nothing_to_match() -> None:
     ],
 )
 def test_the_block_size(parameters: dict[str, Any], sizes: list[float], block: int) -> None:
-    _, asked = ask(ApproxPrefixCache(**parameters), prompt(8), builders.endpoints(block_size=sizes))
-    assert asked[PREFIX_INFO] == PrefixInfo(-(-8 * 64 // block), block)
+    _, asked = ask(ApproxPrefixCacheProducer(**parameters), prompt(8), builders.build_endpoints(block_size=sizes))
+    assert asked[PREFIX_MATCH_INFO] == PrefixMatchInfo(-(-8 * 64 // block), block)
 
 
 def test_the_block_size_is_the_pools_not_that_of_the_candidates_of_one_request() -> None:
-    producer = ApproxPrefixCache()
-    pool = builders.endpoints(block_size=[128, 128, 256])
+    producer = ApproxPrefixCacheProducer()
+    pool = builders.build_endpoints(block_size=[128, 128, 256])
     route(producer, prompt(4, block_tokens=128), pool, 0)
-    few = pool.where(np.array([False, False, True]))
-    assert ask(producer, prompt(4), few)[1][PREFIX_INFO].block_tokens == 128
+    few = pool.select(np.array([False, False, True]))
+    assert ask(producer, prompt(4), few)[1][PREFIX_MATCH_INFO].block_size_tokens == 128
     assert ask(producer, prompt(4, block_tokens=128), pool)[0] == [4, 0, 0], "nothing was lost"
 
 
 def test_another_block_size_starts_the_index_anew_and_a_stale_one_does_not() -> None:
-    producer = ApproxPrefixCache()
-    route(producer, prompt(4), builders.endpoints(block_size=[16, 16]), 0)
-    assert ask(producer, prompt(4), builders.endpoints(block_size=[NAN, NAN]))[0] == [4, 0]
-    _, late = ask(producer, prompt(4), builders.endpoints(block_size=[16, 16]))
-    assert ask(producer, prompt(4), builders.endpoints(block_size=[128, 128]))[0] == [0, 0]
-    producer.picked(late, {"default": 0})
+    producer = ApproxPrefixCacheProducer()
+    route(producer, prompt(4), builders.build_endpoints(block_size=[16, 16]), 0)
+    assert ask(producer, prompt(4), builders.build_endpoints(block_size=[NAN, NAN]))[0] == [4, 0]
+    _, late = ask(producer, prompt(4), builders.build_endpoints(block_size=[16, 16]))
+    assert ask(producer, prompt(4), builders.build_endpoints(block_size=[128, 128]))[0] == [0, 0]
+    producer.pre_request(late, {"default": 0})
     assert producer.stats().blocks == 0, "a chain of the old size does not reach the new index"
 
 
@@ -117,10 +119,10 @@ def test_another_block_size_starts_the_index_anew_and_a_stale_one_does_not() -> 
 def test_an_endpoint_holds_as_much_as_it_reports(
     parameters: dict[str, Any], block_size: float, block_count: float, held: int
 ) -> None:
-    producer = ApproxPrefixCache(**parameters)
-    pool = builders.endpoints(block_size=[block_size], block_count=[block_count])
+    producer = ApproxPrefixCacheProducer(**parameters)
+    pool = builders.build_endpoints(block_size=[block_size], block_count=[block_count])
     route(producer, prompt(30, block_tokens=128), pool, 0)
-    total = ask(producer, prompt(30, block_tokens=128), pool)[1][PREFIX_INFO].total
+    total = ask(producer, prompt(30, block_tokens=128), pool)[1][PREFIX_MATCH_INFO].total_blocks
     assert ask(producer, prompt(30, block_tokens=128), pool)[0] == [min(held, total)]
 
 
@@ -134,30 +136,30 @@ def test_an_endpoint_holds_as_much_as_it_reports(
     ],
 )
 def test_long_prompts_are_matched_up_to_a_limit(parameters: dict[str, Any], total: int) -> None:
-    producer = ApproxPrefixCache(**parameters)
-    assert ask(producer, prompt(40), builders.endpoints(1))[1][PREFIX_INFO].total == total
+    producer = ApproxPrefixCacheProducer(**parameters)
+    assert ask(producer, prompt(40), builders.build_endpoints(1))[1][PREFIX_MATCH_INFO].total_blocks == total
 
 
 def test_a_forgotten_endpoint_is_forgotten() -> None:
-    producer = ApproxPrefixCache()
-    pool = builders.endpoints(block_size=[16, 16], block_count=[40, 40])
+    producer = ApproxPrefixCacheProducer()
+    pool = builders.build_endpoints(block_size=[16, 16], block_count=[40, 40])
     route(producer, prompt(4), pool, 1)
-    producer.forgotten(1)
-    producer.forgotten(99)
+    producer.endpoint_removed(1)
+    producer.endpoint_removed(99)
     assert ask(producer, prompt(4), pool)[0] == [0, 0]
 
 
 def test_two_instances_share_nothing() -> None:
-    one, other, pool = ApproxPrefixCache(), ApproxPrefixCache(), builders.endpoints(1)
-    request = builders.request(facts={PROMPT: prompt(3)})
+    one, other, pool = ApproxPrefixCacheProducer(), ApproxPrefixCacheProducer(), builders.build_endpoints(1)
+    request = builders.build_request(facts={PROMPT: prompt(3)})
     for producer in (one, other):
         producer.produce(request, pool)
-    one.picked(request, {"default": 0})
+    one.pre_request(request, {"default": 0})
     assert (one.stats().blocks, other.stats().blocks) == (3, 0)
 
 
 def test_numbers_for_metrics() -> None:
-    producer, pool = ApproxPrefixCache(), builders.endpoints(1)
+    producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(1)
     route(producer, prompt(3), pool, 0)
     route(producer, prompt(6), pool, 0)
     stats = producer.stats()

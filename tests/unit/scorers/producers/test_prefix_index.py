@@ -6,15 +6,15 @@ from random import Random
 
 import numpy as np
 
-from scorers.producers.prefix_index import PrefixIndex, chain
+from scorers.producers.prefix_index import PrefixIndex, hash_prompt_blocks
 
 
 def hashes(text: bytes, *, most: int = 100, model: str = "m", salt: str = "") -> list[int]:
-    return chain(text, 4, most, model, salt)
+    return hash_prompt_blocks(text, 4, most, model, salt)
 
 
 def matches(index: PrefixIndex, text: bytes, slots: int) -> list[float]:
-    found: list[float] = index.matches(hashes(text), np.arange(slots)).tolist()
+    found: list[float] = index.match_lengths(hashes(text), np.arange(slots)).tolist()
     return found
 
 
@@ -47,8 +47,10 @@ def test_credit_is_contiguous_and_by_endpoint() -> None:
     assert matches(index, b"aaaabbbbcccc", 4) == [3, 0, 1, 0]
     assert matches(index, b"aaaabbbbdddd", 4) == [2, 0, 1, 0]
     assert matches(index, b"zzzzbbbbcccc", 4) == [0, 0, 0, 0]
-    assert index.matches(hashes(b"aaaa"), np.array([2, 7, 0], np.intp)).tolist() == [1, 0, 1], "slots in any order"
-    assert index.matches([], np.arange(2)).tolist() == [0, 0]
+    assert index.match_lengths(hashes(b"aaaa"), np.array([2, 7, 0], np.intp)).tolist() == [1, 0, 1], (
+        "slots in any order"
+    )
+    assert index.match_lengths([], np.arange(2)).tolist() == [0, 0]
 
 
 def test_touch_tells_what_was_held() -> None:
@@ -75,15 +77,15 @@ def test_of_a_prompt_larger_than_the_cache_the_beginning_is_held() -> None:
     index = PrefixIndex()
     index.touch(0, hashes(b"aaaabbbbccccdddd"), 2)
     assert matches(index, b"aaaabbbbccccdddd", 1) == [2]
-    assert index.size(0) == 2
+    assert index.block_count(0) == 2
 
 
 def test_a_forgotten_slot_begins_anew() -> None:
     index = PrefixIndex()
     index.touch(0, hashes(b"aaaa"), 100)
     index.touch(1, hashes(b"aaaa"), 100)
-    index.forget(0)
-    index.forget(9)
+    index.remove_slot(0)
+    index.remove_slot(9)
     assert matches(index, b"aaaa", 2) == [0, 1]
     assert len(index) == 1
     assert index.touch(0, hashes(b"aaaa"), 100) == 0
@@ -93,5 +95,5 @@ def test_what_is_held_stays_bounded() -> None:
     index, rng = PrefixIndex(), Random(5)
     for _ in range(2000):
         index.touch(rng.randrange(4), hashes(rng.randbytes(rng.randrange(80))), 50)
-        assert max(index.size(slot) for slot in range(4)) <= 50
-    assert len(index._roots) <= len(index)
+        assert max(index.block_count(slot) for slot in range(4)) <= 50
+    assert len(index._slots_by_first_block) <= len(index)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from epp.api import PROMPT, Endpoints, Prompt
-from epp.config.loader import load
-from epp.config.registry import Registry
+from epp.api import PROMPT, Endpoints, TokenizedPrompt
+from epp.config.loader import load_config
+from epp.config.registry import PluginRegistry
 from epp.scheduling import producers
 from epp.testing import builders
 
@@ -23,26 +23,26 @@ plugins:
 @pytest.fixture
 def pool() -> Endpoints:
     """Its GPUs hold eight blocks of 64 tokens."""
-    return builders.endpoints(block_size=[64, 64], block_count=[8, 8])
+    return builders.build_endpoints(block_size=[64, 64], block_count=[8, 8])
 
 
-def prompt(start: bytes, blocks: int) -> Prompt:
+def prompt(start: bytes, blocks: int) -> TokenizedPrompt:
     tokens = 64 * blocks
-    return Prompt(b"".join(start + i.to_bytes(3, "big") for i in range(tokens)), tokens)
+    return TokenizedPrompt(b"".join(start + i.to_bytes(3, "big") for i in range(tokens)), tokens)
 
 
 def test_the_larger_tier_remembers_what_the_smaller_has_lost(pool: Endpoints) -> None:
-    plan = load(CONFIG, Registry.load())
-    plugins = plan.plugins()
+    plan = load_config(CONFIG, PluginRegistry.load())
+    plugins = plan.plugins_by_name()
 
-    def scores(asked: Prompt, to: int) -> list[list[float]]:
+    def scores(asked: TokenizedPrompt, to: int) -> list[list[float]]:
         """Of the two scorers; then the prompt goes to an endpoint."""
-        request, candidates = builders.request(facts={PROMPT: asked}), Endpoints(pool._snapshot, pool.slots)
+        request, candidates = builders.build_request(facts={PROMPT: asked}), Endpoints(pool._snapshot, pool.slots)
         tiers = [(name, producer) for name, producer in plan.producers if name != "token-producer"]
-        producers.run_now(tiers, request, candidates, pytest.fail)
+        producers.run_sync_producers(tiers, request, candidates, pytest.fail)
         found = [plugins[name].score(request, candidates).tolist() for name in ("gpu", "cpu")]  # type: ignore[attr-defined]
         for name, _ in tiers:
-            plugins[name].picked(request, {"default": to})  # type: ignore[attr-defined]
+            plugins[name].pre_request(request, {"default": to})  # type: ignore[attr-defined]
         return found
 
     first = prompt(b"a", 4)

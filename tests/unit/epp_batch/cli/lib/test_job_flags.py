@@ -13,22 +13,22 @@ from epp_batch.spec import Placement
 
 def parsed(*words):
     parser = argparse.ArgumentParser()
-    job_flags.add_connection(parser)
-    job_flags.add_placement(parser)
-    source_flags.add_models(parser, "base")
+    job_flags.add_connection_flags(parser)
+    job_flags.add_job_flags(parser)
+    source_flags.add_model_flags(parser, "base")
     return parser.parse_args(["--image", "worker:1", *words])
 
 
 def cluster(*words, models=("large", "medium")):
     args = parsed(*words)
-    job_flags.check(args)
-    return job_flags.cluster(args, "whisper", models)
+    job_flags.check_job_flags(args)
+    return job_flags.build_cluster(args, "whisper", models)
 
 
 def test_one_queue_for_all():
     made = cluster("--queue", "lq", "--volume", "pvc/a=/mnt/a", "--max-exec", "2h", "--run-as", "1000:100")
     assert (made.namespace, made.queue, made.max_exec_seconds, made.ttl_seconds) == ("whisper", "lq", 7200, 86_400)
-    assert made.placement("large") == Placement(queue="lq")
+    assert made.placement_for("large") == Placement(queue="lq")
     assert made.run_as == "1000:100"
     assert made.volumes[0].source == "pvc/a"
 
@@ -49,15 +49,15 @@ def test_a_flag_for_one_model_leaves_the_others_as_they_are():
         *("--queue", "lq", "--queue", "large=big", "--accelerator", "mig:1g.5gb", "--accelerator", "large=mig:3g.20gb"),
         *("--priority-class", "large=high", "--memory", "8Gi", "--model-path", "large=/models/large"),
     )
-    assert made.placement("medium") == Placement(queue="lq", accelerator="mig:1g.5gb", memory="8Gi")
-    assert made.placement("large") == Placement(
+    assert made.placement_for("medium") == Placement(queue="lq", accelerator="mig:1g.5gb", memory="8Gi")
+    assert made.placement_for("large") == Placement(
         queue="big", accelerator="mig:3g.20gb", memory="8Gi", priority_class="high", model_path="/models/large"
     )
 
 
 def test_queues_for_each_model():
     made = cluster("--queue", "large=a", "--queue", "medium=b")
-    assert (made.placement("large").queue, made.placement("medium").queue) == ("a", "b")
+    assert (made.placement_for("large").queue, made.placement_for("medium").queue) == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_what_makes_no_sense(words, what):
 
 def test_a_model_that_only_a_rule_names_may_have_flags():
     made = cluster("--queue", "lq", "--model", ">9h=huge", "--accelerator", "huge=gpu:2")
-    assert made.placement("huge").accelerator == "gpu:2"
+    assert made.placement_for("huge").accelerator == "gpu:2"

@@ -8,16 +8,16 @@ from random import Random
 
 import pytest
 
-from epp_batch.report import build, places
+from epp_batch.report import build_report, places
 from epp_batch.report.render import gantt, lanes, scale
-from epp_batch.report.render.frame import WIDTH
-from tests.unit.epp_batch.report.given import event, life, pair, run, task
+from epp_batch.report.render.frame import CHART_WIDTH
+from tests.unit.epp_batch.report.given import attempt_events, build_event, build_run, build_task, run_with_eviction
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(report, **options):
-    return ET.fromstring(gantt.svg(report, **options))
+    return ET.fromstring(gantt.render_svg(report, **options))
 
 
 def bars(root):
@@ -42,10 +42,10 @@ def many(units, gpus, slots):
         gpu, part = min(free, key=free.__getitem__)
         begin, end = free[gpu, part], free[gpu, part] + random.uniform(30, 900)
         free[gpu, part] = end
-        made.append((f"u{number}", task(f"calls/call-{number:04d}", random.choice(["medium", "large"]))))
+        made.append((f"u{number}", build_task(f"calls/call-{number:04d}", random.choice(["medium", "large"]))))
         where = f"node/gpu-{gpu}" + (f"/{part[0]}-{part[1]}" if part else "")
-        events += life(f"u{number}", 0, begin, begin + 5, end, where)
-    return build(run(*made), events, {}, [])
+        events += attempt_events(f"u{number}", 0, begin, begin + 5, end, where)
+    return build_report(build_run(*made), events, {}, [])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_every_attempt_has_a_bar_within_the_picture(units, gpus, slots):
     for rect in root.iter(f"{SVG}rect"):
         left, top = float(rect.get("x")), float(rect.get("y"))
         assert left >= 0
-        assert left + float(rect.get("width")) <= WIDTH
+        assert left + float(rect.get("width")) <= CHART_WIDTH
         assert top >= 0
         assert top + float(rect.get("height")) <= height
 
@@ -66,74 +66,80 @@ def test_every_attempt_has_a_bar_within_the_picture(units, gpus, slots):
 @pytest.mark.parametrize("slots", [False, True])
 def test_bars_do_not_cover_each_other(slots):
     report = many(200, 4, slots)
-    for group in lanes.groups(report.spans):
-        for lane in range(group.lanes):
-            inside = [bar.span for bar in group.bars if bar.first <= lane <= bar.last]
+    for group in lanes.group_by_device(report.spans):
+        for lane in range(group.lane_count):
+            inside = [bar.span for bar in group.bars if bar.first_lane <= lane <= bar.last_lane]
             for before, after in pairwise(inside):
                 assert before.ended <= after.allocated
 
 
 def test_an_eviction_is_marked_and_told():
-    root = drawn(build(*pair(), {}, []))
+    root = drawn(build_report(*run_with_eviction(), {}, []))
     assert len([path for path in root.iter(f"{SVG}path") if path.get("class") == "mark"]) == 2  # one in the legend
     assert any("evicted: Preempted: InClusterQueue" in title for title in titles(root))
     assert "evicted" in texts(root)
 
 
 def test_failures_are_hatched_with_a_pattern_of_their_own():
-    made = run(("a", task("x")))
-    report = build(made, life("a", 0, 1, 2, 10, "n/gpu-0", "failed", detail="decode: it breaks off"), {}, [])
-    text = gantt.svg(report, ident="second")
+    made = build_run(("a", build_task("x")))
+    report = build_report(
+        made, attempt_events("a", 0, 1, 2, 10, "n/gpu-0", "failed", detail="decode: it breaks off"), {}, []
+    )
+    text = gantt.render_svg(report, ident="second")
     assert 'id="second-hatch"' in text
     assert "url(#second-hatch)" in text
     assert any("failed: decode: it breaks off" in title for title in titles(ET.fromstring(text)))
 
 
 def test_names_of_files_cannot_break_out():
-    made = run(("a", task('<script>alert("1")</script>&')))
-    text = gantt.svg(build(made, life("a", 0, 1, 2, 900, 'n/"><b>'), {}, []))
+    made = build_run(("a", build_task('<script>alert("1")</script>&')))
+    text = gantt.render_svg(build_report(made, attempt_events("a", 0, 1, 2, 900, 'n/"><b>'), {}, []))
     ET.fromstring(text)
     assert "<script" not in text
     assert "<b>" not in text
 
 
 def test_two_charts_share_a_scale():
-    report = build(*pair(), {}, [])
+    report = build_report(*run_with_eviction(), {}, [])
     alone, longer = drawn(report), drawn(report, length=2 * report.length)
     first, half = (float(list(bars(root)[-1].iter(f"{SVG}rect"))[-1].get("width")) for root in (alone, longer))
     assert half == pytest.approx(first / 2, abs=0.2)
 
 
 def test_colours_follow_the_order_that_is_given():
-    text = gantt.svg(build(*pair(), {}, []), models=["large", "medium"])
+    text = gantt.render_svg(build_report(*run_with_eviction(), {}, []), models=["large", "medium"])
     assert '<rect class="m0" x' in text
     assert text.index(">large<") < text.index(">medium<")
 
 
-@pytest.mark.parametrize("events", [[], [event(0, "a", "created")], life("a", 5, 5, 5, 5, "")])
+@pytest.mark.parametrize("events", [[], [build_event(0, "a", "created")], attempt_events("a", 5, 5, 5, 5, "")])
 def test_nothing_and_no_time_are_drawn_too(events):
-    drawn(build(run(("a", task("x"))), events, {}, []))
+    drawn(build_report(build_run(("a", build_task("x"))), events, {}, []))
 
 
 def test_where_places_overlap_there_are_as_many_lanes():
-    made = run(*((name, task(name)) for name in "abc"))
-    events = [event for name in "abc" for event in life(name, 0, 1, 2, 100, "node-1")]
-    (group,) = lanes.groups(build(made, events, {}, []).spans)
-    assert (group.device, group.lanes, group.slotted) == ("node-1", 3, False)
+    made = build_run(*((name, build_task(name)) for name in "abc"))
+    events = [event for name in "abc" for event in attempt_events(name, 0, 1, 2, 100, "node-1")]
+    (group,) = lanes.group_by_device(build_report(made, events, {}, []).spans)
+    assert (group.device, group.lane_count, group.has_slots) == ("node-1", 3, False)
 
 
 def test_clocks_that_disagree_open_no_second_lane():
-    made = run(("a", task("x")), ("b", task("y")))
-    spans = build(made, [*life("a", 0, 1, 2, 100.6, "n"), *life("b", 0, 100, 102, 200, "n")], {}, []).spans
-    assert [group.lanes for group in lanes.groups(spans)] == [2]
-    assert [group.lanes for group in lanes.groups(spans, 1.0)] == [1]
+    made = build_run(("a", build_task("x")), ("b", build_task("y")))
+    spans = build_report(
+        made, [*attempt_events("a", 0, 1, 2, 100.6, "n"), *attempt_events("b", 0, 100, 102, 200, "n")], {}, []
+    ).spans
+    assert [group.lane_count for group in lanes.group_by_device(spans)] == [2]
+    assert [group.lane_count for group in lanes.group_by_device(spans, 1.0)] == [1]
 
 
 def test_a_whole_gpu_covers_all_slots():
-    made = run(("a", task("x")), ("b", task("y")))
-    spans = build(made, [*life("a", 0, 1, 2, 10, "n/gpu-0/2-3"), *life("b", 0, 11, 12, 20, "n/gpu-0")], {}, []).spans
-    (group,) = lanes.groups(spans)
-    assert [(bar.first, bar.last) for bar in group.bars] == [(2, 3), (0, 7)]
+    made = build_run(("a", build_task("x")), ("b", build_task("y")))
+    spans = build_report(
+        made, [*attempt_events("a", 0, 1, 2, 10, "n/gpu-0/2-3"), *attempt_events("b", 0, 11, 12, 20, "n/gpu-0")], {}, []
+    ).spans
+    (group,) = lanes.group_by_device(spans)
+    assert [(bar.first_lane, bar.last_lane) for bar in group.bars] == [(2, 3), (0, 7)]
 
 
 @pytest.mark.parametrize(
@@ -145,22 +151,22 @@ def test_a_whole_gpu_covers_all_slots():
     ],
 )  # fmt: skip
 def test_places(place, device, slots):
-    assert places.parse(place) == (device, slots)
+    assert places.parse_place(place) == (device, slots)
 
 
 def test_gpu_10_stands_after_gpu_9():
-    assert sorted(["n/gpu-10", "n/gpu-9", "m/gpu-0", "10", ""], key=places.natural) == [
+    assert sorted(["n/gpu-10", "n/gpu-9", "m/gpu-0", "10", ""], key=places.natural_sort_key) == [
         "", "10", "m/gpu-0", "n/gpu-9", "n/gpu-10"
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("length", [0.35, 1, 4.2, 59, 61, 3_434, 49_000, 90_000, 700_000, 40_000_000])
 def test_ticks_are_few_round_and_within(length):
-    found = scale.ticks(length, 13)
+    found = scale.tick_times(length, 13)
     assert found[0] == 0
     assert 3 <= len(found) <= 13
     assert found[-1] <= length
-    names = [scale.label(tick, length) for tick in found]
+    names = [scale.format_tick(tick, length) for tick in found]
     assert len(set(names)) == len(names)
 
 
@@ -172,4 +178,4 @@ def test_ticks_are_few_round_and_within(length):
     ],
 )  # fmt: skip
 def test_names_of_ticks(seconds, length, name):
-    assert scale.label(seconds, length) == name
+    assert scale.format_tick(seconds, length) == name
