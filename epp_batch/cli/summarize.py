@@ -101,7 +101,7 @@ async def _summarize_transcripts(
 
 async def _offer_transcripts(folder: OutputFolder, to: Summarizer, *, follow: bool) -> bool:
     """Offers every finished transcript; with `follow` until none can come any more. Whether there was any."""
-    from epp_batch.summaries.finished import has_unfinished_tasks, list_finished_tasks
+    from epp_batch.summaries.finished_tasks import has_unfinished_tasks, list_finished_tasks
 
     while True:
         last = not follow or not has_unfinished_tasks(folder)

@@ -168,7 +168,7 @@ def _create_workers(
 ) -> tuple[list[WorkerProcess], int]:
     """The processes, not started yet, and the threads of each: one a GPU, else one for every 4 cores."""
     from epp_batch.local.worker_process import WorkerProcess
-    from epp_batch.worker.machine import count_usable_cores, list_visible_gpus
+    from epp_batch.worker.hardware import count_usable_cores, list_visible_gpus
 
     devices = list_visible_gpus()
     count = min(args.processes or len(devices) or max(1, count_usable_cores() // CORES_PER_PROCESS), max(1, units))

@@ -1,6 +1,6 @@
 """What an ended Job left of one task: a result or a failure, from its files, its pod's last words, or its conditions.
 
-Pure but for what it is handed; `note` is the worker's termination message (epp_batch.worker.lines).
+Pure but for what it is handed; `note` is the worker's termination message (epp_batch.worker.messages).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """The whole stage on this machine: speech, real Whisper, a real gateway, summaries, a report."""
 
-from epp_batch.demo.play import run_demo
+from epp_batch.demo.scenario import run_demo
 
 __all__ = ["run_demo"]

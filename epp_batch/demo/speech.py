@@ -10,7 +10,7 @@ import wave
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from epp_batch.demo.calls import DemoTalk
+from epp_batch.demo.talks import DemoTalk
 from epp_batch.errors import InputError
 
 _AUDIO_OUTPUT_SYNCHRONOUS = 2

@@ -3,8 +3,8 @@
 Reads files and asks servers, with threads of its own; knows nothing of clusters.
 """
 
-from epp_batch.intake.gathering import IntakeResult, gather_recordings
-from epp_batch.intake.grouping import build_units
-from epp_batch.intake.rules import ModelRules
+from epp_batch.intake.gather import IntakeResult, gather_recordings
+from epp_batch.intake.model_rules import ModelRules
+from epp_batch.intake.units import build_units
 
 __all__ = ["IntakeResult", "ModelRules", "gather_recordings", "build_units"]

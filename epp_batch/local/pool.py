@@ -20,7 +20,7 @@ from epp_batch.spec import Run, Task, Unit, WorkOrder
 from epp_batch.timeline import EventKind, Journal, TimelineEvent
 from epp_batch.worker import outputs
 from epp_batch.worker.failures import raise_as_task_error
-from epp_batch.worker.lines import WorkerMessage
+from epp_batch.worker.messages import WorkerMessage
 
 CONTENT_FAILURE_KINDS = frozenset({"corrupt", "silent"})
 """Failures that lie in the content: the same bytes fail again."""

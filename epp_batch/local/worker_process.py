@@ -16,7 +16,7 @@ import msgspec
 from epp.clock import Clock
 from epp_batch.errors import BatchError, FailureKind
 from epp_batch.spec import WorkOrder
-from epp_batch.worker.lines import WorkerMessage
+from epp_batch.worker.messages import WorkerMessage
 
 MAX_LINE_BYTES = 1 << 20
 HANG_SECONDS = 60.0

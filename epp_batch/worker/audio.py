@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epp_batch.errors import FailureKind, TaskError, TaskStage
-from epp_batch.intake.media import lenient_open_options
+from epp_batch.intake.probe import lenient_open_options
 
 SAMPLE_RATE = 16_000
 ESTIMATING_DEMUXERS = frozenset({"mp3", "aac", "adts", "ac3", "eac3", "amr", "loas", "dts"})

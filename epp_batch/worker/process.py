@@ -16,8 +16,8 @@ import msgspec
 from epp.clock import SystemClock
 from epp_batch.errors import FailureKind, InputError
 from epp_batch.spec import WORK_ORDER_VARIABLE, WorkOrder
-from epp_batch.worker.lines import WorkerMessage, write_termination_message
-from epp_batch.worker.worker import ModelCache, run_work_order
+from epp_batch.worker.messages import WorkerMessage, write_termination_message
+from epp_batch.worker.work_order import ModelCache, run_work_order
 
 STOP_GRACE_SECONDS = 10.0
 """Seconds after SIGTERM in which the batch under way may end; Kubernetes kills after 30 unless told otherwise."""

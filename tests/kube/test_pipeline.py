@@ -15,7 +15,7 @@ import pytest_asyncio
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from epp.clock import SystemClock
-from epp_batch.demo.calls import DEMO_TALKS
+from epp_batch.demo.talks import DEMO_TALKS
 from epp_batch.manifests.queues import build_kueue_objects, build_manager_configuration, build_preset
 from epp_batch.output_folder import OutputFolder, TranscriptionResult, load_struct
 from epp_batch.summaries import Summary

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from epp_batch.demo.calls import DEMO_TALKS
+from epp_batch.demo.talks import DEMO_TALKS
 from epp_batch.output_folder import OutputFolder, load_struct
 from epp_batch.summaries import Summary
 from tests.gateway import epp_up

@@ -7,8 +7,8 @@ import wave
 
 import pytest
 
-from epp_batch.demo import children, speech
-from epp_batch.demo.calls import DEMO_TALKS
+from epp_batch.demo import processes, speech
+from epp_batch.demo.talks import DEMO_TALKS
 from epp_batch.errors import BatchError
 
 
@@ -46,14 +46,14 @@ def test_recordings_of_people_are_taken_from_the_cache_with_their_texts(folders,
 
 async def test_a_gateway_that_cannot_start_says_why(tmp_path):
     with pytest.raises(BatchError, match=r"epp up did not start: .*--sim"):
-        async with children.start_gateway(0, tmp_path / "gateway.log"):
+        async with processes.start_gateway(0, tmp_path / "gateway.log"):
             pytest.fail("it started")
 
 
 async def test_a_step_that_takes_too_long_is_ended(tmp_path):
     before = set(os.listdir("/proc"))
     with pytest.raises(BatchError, match=r"summarize took more than 0\.01 s"):
-        await children.run_command(["summarize", str(tmp_path), "--url=http://127.0.0.1:9", "--follow"], 0.01)
+        await processes.run_command(["summarize", str(tmp_path), "--url=http://127.0.0.1:9", "--follow"], 0.01)
     assert not any(alive(pid) for pid in set(os.listdir("/proc")) - before if pid.isdecimal())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from epp_batch.errors import FailureKind, TaskError, TaskStage
-from epp_batch.intake import media
+from epp_batch.intake import probe
 from epp_batch.worker.audio import SAMPLE_RATE, decode_audio
 
 SECONDS = 8.0
@@ -138,7 +138,7 @@ def test_a_title_in_latin_1_is_no_obstacle(tmp_path):
     title = "Café".encode("latin-1") + b"\xff\xfe\0"
     chunk = b"INFOINAM" + len(title).to_bytes(4, "little") + title
     path.write_bytes(path.read_bytes() + b"LIST" + len(chunk).to_bytes(4, "little") + chunk)
-    assert media.probe_duration(str(path)) == SECONDS
+    assert probe.probe_duration(str(path)) == SECONDS
     assert len(samples_of(path)) == SECONDS * SAMPLE_RATE
 
 

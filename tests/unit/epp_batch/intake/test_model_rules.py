@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epp_batch.errors import InputError
-from epp_batch.intake.rules import ModelRules
+from epp_batch.intake.model_rules import ModelRules
 from epp_batch.spec import Recording
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from epp_batch.output_folder import TaskFailure, TranscriptionResult
 from epp_batch.spec import TranscriptionOptions
-from epp_batch.worker.lines import (
+from epp_batch.worker.messages import (
     MAX_TERMINATION_MESSAGE_BYTES,
     WorkerMessage,
     encode_termination_message,

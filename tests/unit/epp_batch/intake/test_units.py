@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from epp_batch.errors import InputError
 from epp_batch.intake import ModelRules, build_units
-from epp_batch.intake.grouping import MAX_SHARD_BYTES
+from epp_batch.intake.units import MAX_SHARD_BYTES
 from epp_batch.spec import Recording, TranscriptionOptions
 
 OPTIONS = TranscriptionOptions()

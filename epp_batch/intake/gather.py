@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epp_batch.errors import FailureKind, InputError, TaskError, TaskStage
-from epp_batch.intake import manifest, media, sources, stems
-from epp_batch.intake.digests import DigestCache
+from epp_batch.intake import manifest, sources, stems
+from epp_batch.intake.digest_cache import DigestCache
+from epp_batch.intake.probe import probe_duration
 from epp_batch.intake.sources import AudioSource
 from epp_batch.output_folder import OutputFolder, TaskFailure, load_struct, save_struct
 from epp_batch.spec import Recording, Run
@@ -174,7 +175,7 @@ def _read_recording(
         reference = str(references / f"{stem}.txt")
     if sources.is_url(one.source):
         digest = hashlib.sha256(one.source.encode()).hexdigest()
-        seconds = media.probe_duration(one.source, silent) if probe and one.seconds is None else one.seconds
+        seconds = probe_duration(one.source, silent) if probe and one.seconds is None else one.seconds
         return Recording(source=one.source, stems=(stem,), sha256=digest, seconds=seconds, reference=reference)
     try:
         one.source.encode()

@@ -12,7 +12,7 @@ import av
 import pytest
 
 from epp_batch.errors import FailureKind, TaskError, TaskStage
-from epp_batch.intake.media import probe_duration
+from epp_batch.intake.probe import probe_duration
 from tests.unit.epp_batch.intake.conftest import record
 
 

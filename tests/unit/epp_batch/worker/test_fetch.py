@@ -11,7 +11,7 @@ import pytest
 from epp.clock import SystemClock
 from epp_batch.errors import FailureKind, TaskError, TaskStage
 from epp_batch.spec import Recording
-from epp_batch.worker import sources
+from epp_batch.worker import fetch
 from epp_batch.worker.failures import Deadline
 
 CONTENT = b"sound" * 100_000
@@ -38,7 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(sources, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(fetch, "FIRST_RETRY_SECONDS", 0.01)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.asked = []
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -57,25 +57,25 @@ def leash(stop=None):
     return Deadline(SystemClock(), stop or threading.Event(), "a.wav")
 
 
-def fetch(server, name):
-    with sources.open_local_file(Recording(source=url(server, name), stems=("a",)), leash()) as path:
+def download(server, name):
+    with fetch.open_local_file(Recording(source=url(server, name), stems=("a",)), leash()) as path:
         return path.read_bytes(), path
 
 
 def failing(server, name):
     with pytest.raises(TaskError) as caught:
-        fetch(server, name)
+        download(server, name)
     return caught.value
 
 
 def test_a_download_is_there_while_it_is_needed(server):
-    content, path = fetch(server, "a.mp3")
+    content, path = download(server, "a.mp3")
     assert content == CONTENT
     assert not path.exists()
 
 
 def test_what_may_pass_is_tried_again(server):
-    assert fetch(server, "flaky")[0] == CONTENT
+    assert download(server, "flaky")[0] == CONTENT
     assert server.asked == ["/flaky", "/flaky"]
 
 
@@ -86,7 +86,7 @@ def test_what_does_not_pass(server):
         TaskStage.DOWNLOAD,
         "the server answers 503, 3 times",
     )
-    assert len(server.asked) == sources.MAX_TRIES
+    assert len(server.asked) == fetch.MAX_TRIES
 
 
 def test_a_refusal_is_not_asked_twice(server):
@@ -113,13 +113,13 @@ def test_a_stop_ends_a_download(server):
     stop = threading.Event()
     stop.set()
     recording = Recording(source=url(server, "a.mp3"), stems=("a",))
-    with pytest.raises(TaskError) as caught, sources.open_local_file(recording, leash(stop)):
+    with pytest.raises(TaskError) as caught, fetch.open_local_file(recording, leash(stop)):
         pass
     assert caught.value.kind is FailureKind.STOPPED
 
 
 def test_a_path_is_where_it_is(tmp_path):
-    with sources.open_local_file(Recording(source=str(tmp_path / "a.wav"), stems=("a",)), leash()) as path:
+    with fetch.open_local_file(Recording(source=str(tmp_path / "a.wav"), stems=("a",)), leash()) as path:
         assert path == tmp_path / "a.wav"
 
 
@@ -128,10 +128,10 @@ def test_bytes_that_changed_are_not_transcribed(tmp_path):
     path.write_bytes(b"one")
     digest = hashlib.sha256(b"one").hexdigest()
     recording = Recording(source=str(path), stems=("a",), sha256=digest)
-    assert sources.verify_digest(path, recording) == digest
+    assert fetch.verify_digest(path, recording) == digest
     path.write_bytes(b"two")
     with pytest.raises(TaskError, match="changed since it was submitted"):
-        sources.verify_digest(path, recording)
+        fetch.verify_digest(path, recording)
 
 
 def test_of_an_address_that_nobody_read_only_the_address_was_hashed(tmp_path):
@@ -139,4 +139,4 @@ def test_of_an_address_that_nobody_read_only_the_address_was_hashed(tmp_path):
     path.write_bytes(b"one")
     address = "https://calls.example/1.mp3"
     recording = Recording(source=address, stems=("a",), sha256=hashlib.sha256(address.encode()).hexdigest())
-    assert sources.verify_digest(path, recording) == hashlib.sha256(b"one").hexdigest()
+    assert fetch.verify_digest(path, recording) == hashlib.sha256(b"one").hexdigest()

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from epp_batch.errors import InputError
-from epp_batch.intake.rules import ModelRules
+from epp_batch.intake.model_rules import ModelRules
 from epp_batch.spec import Recording, Task, TranscriptionOptions, Unit
 
 UnitOrder = Literal["submission", "longest", "slots"]

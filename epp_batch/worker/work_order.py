@@ -9,10 +9,10 @@ from epp.clock import Clock
 from epp_batch.errors import FailureKind, TaskError, TaskStage
 from epp_batch.output_folder import OutputFolder, TaskFailure
 from epp_batch.spec import Task, WorkOrder
-from epp_batch.worker import machine, models, outputs
+from epp_batch.worker import hardware, model_files, outputs
 from epp_batch.worker.failures import Deadline, find_out_of_memory, raise_as_task_error
-from epp_batch.worker.lines import ProgressSink, WorkerMessage
-from epp_batch.worker.recording import TranscriptionTask
+from epp_batch.worker.messages import ProgressSink, WorkerMessage
+from epp_batch.worker.transcription_task import TranscriptionTask
 from epp_batch.worker.whisper import LoadedWhisper
 
 DEVICE_ERROR_SIGNS = ("cuda", "cublas", "cudnn", "library lib")
@@ -29,8 +29,8 @@ class ModelCache:
         """WorkError where the weights are missing, damaged or too large."""
         source = task.recording.source
         with raise_as_task_error(TaskStage.LOAD, source):
-            folder = models.find_model(task.model, order, source)
-            wanted = (folder, order.options.compute_type, order.threads or machine.count_usable_cores())
+            folder = model_files.find_model(task.model, order, source)
+            wanted = (folder, order.options.compute_type, order.threads or hardware.count_usable_cores())
             if self._loaded is not None and self._loaded[0] == wanted:
                 return self._loaded[1]
             self._loaded = None  # two large models may not fit at once

@@ -6,7 +6,7 @@ import pytest
 
 from epp.clock import ManualClock
 from epp_batch.errors import FolderError
-from epp_batch.worker.partial import AttemptRecord, BatchRecord, PartialFile, PlanRecord
+from epp_batch.worker.partial_file import AttemptRecord, BatchRecord, PartialFile, PlanRecord
 from epp_batch.worker.segments import Segment, Word
 from epp_batch.worker.windows import SpeechWindow
 

@@ -12,12 +12,12 @@ from epp.clock import Clock
 from epp_batch.errors import FailureKind, TaskError, TaskStage
 from epp_batch.output_folder import OutputFolder, TranscriptionResult
 from epp_batch.spec import Task, WorkOrder
-from epp_batch.worker import audio, outputs, sources
+from epp_batch.worker import audio, fetch, outputs
 from epp_batch.worker.audio import SAMPLE_RATE, Samples
 from epp_batch.worker.failures import Deadline, find_out_of_memory, raise_as_task_error
 from epp_batch.worker.formats import Transcript
-from epp_batch.worker.lines import ProgressSink, WorkerMessage
-from epp_batch.worker.partial import AttemptRecord, BatchRecord, PartialFile, PlanRecord
+from epp_batch.worker.messages import ProgressSink, WorkerMessage
+from epp_batch.worker.partial_file import AttemptRecord, BatchRecord, PartialFile, PlanRecord
 from epp_batch.worker.whisper import LoadedWhisper, detect_speech
 
 LOCK_POLL_SECONDS = 0.5
@@ -98,12 +98,12 @@ class TranscriptionTask:
         begun = self._clock.now()
         with (
             raise_as_task_error(TaskStage.DOWNLOAD, self.source),
-            sources.open_local_file(self.task.recording, self._leash) as path,
+            fetch.open_local_file(self.task.recording, self._leash) as path,
         ):
             fetched = self._clock.now()
             with raise_as_task_error(TaskStage.DECODE, self.source):
                 audio.require_readable(path, self.source)
-                sha256 = sources.verify_digest(path, self.task.recording)
+                sha256 = fetch.verify_digest(path, self.task.recording)
                 samples = audio.decode_audio(path, self.source, lambda: self._leash.check(TaskStage.DECODE))
             return samples, sha256, {"download": fetched - begun, "decode": self._clock.now() - fetched}
 

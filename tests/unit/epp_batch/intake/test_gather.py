@@ -9,7 +9,7 @@ import pytest
 
 from epp_batch.errors import FailureKind, InputError
 from epp_batch.intake import ModelRules, build_units, gather_recordings
-from epp_batch.intake.digests import FileDigest, hash_file
+from epp_batch.intake.digest_cache import FileDigest, hash_file
 from epp_batch.output_folder import load_struct, save_struct
 from epp_batch.spec import Run, TranscriptionOptions
 from tests.unit.epp_batch.intake.conftest import record

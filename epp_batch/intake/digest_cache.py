@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from epp_batch.errors import FailureKind, FolderError, TaskError, TaskStage
-from epp_batch.intake.media import probe_duration
+from epp_batch.intake.probe import probe_duration
 from epp_batch.output_folder import load_struct, save_struct
 
 

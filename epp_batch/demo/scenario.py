@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from epp_batch.demo import children, speech
-from epp_batch.demo.calls import DEMO_TALKS
+from epp_batch.demo import processes, speech
+from epp_batch.demo.talks import DEMO_TALKS
 
 PrintLine = Callable[[str], None]
 
@@ -24,7 +24,7 @@ async def run_demo(
         references = ["--references", str(root / "references")]
         _prepare_speech(root, say)
     root.mkdir(parents=True, exist_ok=True)
-    async with children.start_gateway(servers, root / "gateway.log") as url:
+    async with processes.start_gateway(servers, root / "gateway.log") as url:
         say(f"gateway   {url} in front of {servers} simulated model servers")
         transcribe = (
             "transcribe", *sources, "--output", str(output), *references,
@@ -48,4 +48,4 @@ def _prepare_speech(root: Path, say: PrintLine) -> None:
 
 async def _run_step(words: Sequence[str], limit: float, say: PrintLine) -> int:
     say(f"\n$ epp-batch {shlex.join(words)}")
-    return await children.run_command(words, limit)
+    return await processes.run_command(words, limit)

