@@ -18,7 +18,8 @@ from epp.extproc.actions import (
 )
 from epp.extproc.session import RequestLimits, Session, SessionState
 from epp.grpc.rpc import RpcMethods, ServerCall
-from epp.requestcontrol.interfaces import REQUEST_ID, RequestHeaders, RoutedRequest, Router, RoutingDecision
+from epp.headers import REQUEST_ID
+from epp.requestcontrol.interfaces import RequestHeaders, RoutedRequest, Router, RoutingDecision
 from epp.tasks import Tasks
 
 log = logging.getLogger("epp.extproc.handler")

@@ -5,40 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from epp.extproc.codec import DESTINATION_ENDPOINT, NO_MUTATION, HeaderMutation
-
-CONTROL_HEADERS: Final = frozenset(
-    (
-        "x-gateway-inference-fairness-id",
-        "x-gateway-inference-objective",
-        "x-gateway-model-name-rewrite",
-        "x-llm-d-inference-fairness-id",
-        "x-llm-d-inference-objective",
-        "x-llm-d-model-name-rewrite",
-        "x-llm-d-slo-tpot-ms",
-        "x-llm-d-slo-ttft-ms",
-        "x-llm-d-video-duration-seconds",
-        "x-llm-d-video-fps",
-        "x-llm-d-video-resolution",
-        "x-slo-tpot-ms",
-        "x-slo-ttft-ms",
-    )
-)
-"""Headers by which clients ask for something; they are for the decision only."""
-
-RESERVED_HEADERS: Final = frozenset(
-    (
-        "x-gateway-destination-endpoint",
-        "x-gateway-destination-endpoint-served",
-        "x-gateway-destination-endpoint-subset",
-        "x-llm-d-request-dropped-reason",
-        "x-data-parallel-host-port",
-        "x-encoder-hosts-ports",
-        "x-kv-cache-source-host-port",
-        "x-prefiller-host-port",
-    )
-)
-"""Headers that picker and gateway set; from a client they are forgeries, which not even the decision sees."""
+from epp.extproc.codec import NO_MUTATION, HeaderMutation
+from epp.headers import CONTROL_HEADERS, DESTINATION_ENDPOINT, RESERVED_HEADERS
 
 STRIPPED_HEADERS: Final = CONTROL_HEADERS | RESERVED_HEADERS
 

@@ -36,6 +36,7 @@ from epp.extproc.actions import (
 from epp.extproc.body import forward_response_body
 from epp.extproc.codec import BodyMode, MessageType, ProcessingRequest
 from epp.extproc.request_phase import BUFFERED_MODES, RequestLimits, RequestPhase
+from epp.headers import REQUEST_DROPPED_REASON
 from epp.requestcontrol.interfaces import RoutingDecision
 
 __all__ = ["HALF_CLOSE_TRANSITIONS", "TRANSITIONS", "RequestLimits", "Session", "SessionState"]
@@ -110,7 +111,7 @@ class Session:
         if self.state not in UNDECIDED_STATES:
             return []
         self._close()
-        headers = {codec.REQUEST_DROPPED_REASON: reject.dropped_reason} if reject.dropped_reason else {}
+        headers = {REQUEST_DROPPED_REASON: reject.dropped_reason} if reject.dropped_reason else {}
         text = f"inference error: {reject.code} - {reject.message}".encode("utf-8", "replace")
         return [codec.immediate_response(reject.status, text, headers, f"epp_{reject.code}"), FINISH_STREAM]
 

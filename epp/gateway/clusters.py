@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from epp.gateway.address import split_host_port
+from epp.headers import DESTINATION_ENDPOINT, DESTINATION_ENDPOINT_SERVED, LB_NAMESPACE
 
 Json = dict[str, Any]
 
 POOL_CLUSTER, PICKER_CLUSTER, ACCESS_LOG_CLUSTER = "pool", "picker", "picker-log"
-ENVOY_LB, SUBSET_HINT = "envoy.lb", "envoy.lb.subset_hint"
-DESTINATION = "x-gateway-destination-endpoint"
 EXT_PROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 # Envoy opens the ext_proc stream again and sends its messages once more, the body included as long as that is below
 # 64 KiB: a request whose decision was lost with the picker, or that came while it was away, waits for the next one.
@@ -38,8 +37,8 @@ def build_static_pool(
     if override:
         choice = pack_any(
             f"{_LB_POLICIES}.override_host.v3.OverrideHost",
-            override_host_sources=[{"metadata": {"key": ENVOY_LB, "path": [{"key": DESTINATION}]}}],
-            selected_host_key={"key": ENVOY_LB, "path": [{"key": f"{DESTINATION}-served"}]},
+            override_host_sources=[{"metadata": {"key": LB_NAMESPACE, "path": [{"key": DESTINATION_ENDPOINT}]}}],
+            selected_host_key={"key": LB_NAMESPACE, "path": [{"key": DESTINATION_ENDPOINT_SERVED}]},
             fallback_policy=policy,
         )
         policy = _build_lb_policy("override_host", choice)
@@ -57,7 +56,7 @@ def build_original_dst_pool(connect_timeout: float, idle_timeout: float) -> Json
         **_build_pool_settings(connect_timeout, idle_timeout),
         "type": "ORIGINAL_DST",
         "lb_policy": "CLUSTER_PROVIDED",
-        "original_dst_lb_config": {"use_http_header": True, "http_header_name": DESTINATION},
+        "original_dst_lb_config": {"use_http_header": True, "http_header_name": DESTINATION_ENDPOINT},
     }
 
 

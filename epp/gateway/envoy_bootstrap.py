@@ -16,17 +16,22 @@ from epp.errors import ConfigError, Problem
 from epp.gateway.address import is_ip_address, split_host_port
 from epp.gateway.clusters import (
     ACCESS_LOG_CLUSTER,
-    ENVOY_LB,
     EXT_PROC_RETRY_POLICY,
     PICKER_CLUSTER,
     POOL_CLUSTER,
-    SUBSET_HINT,
     build_access_log_cluster,
     build_original_dst_pool,
     build_picker_cluster,
     build_static_pool,
     pack_any,
 )  # fmt: skip
+from epp.headers import (
+    DESTINATION_ENDPOINT_SUBSET,
+    LB_NAMESPACE,
+    RESERVED_HEADERS,
+    SUBSET_HINT_NAMESPACE,
+    TEST_SERVED_ENDPOINT,
+)
 
 Json = dict[str, Any]
 CompletionMode = Literal["access-log", "extproc", "scrape"]
@@ -34,17 +39,7 @@ BodyModeName = Literal["FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED"]
 PoolShape = Literal["override_host", "original_dst"]
 
 # Headers with which a client could steer the choice, or make a model server call an address of the client's.
-STRIPPED_HEADERS = (
-    "x-gateway-destination-endpoint",
-    "x-gateway-destination-endpoint-served",
-    "x-gateway-destination-endpoint-subset",
-    "x-conformance-test-served-endpoint",
-    "x-prefiller-host-port",
-    "x-encoder-hosts-ports",
-    "x-data-parallel-host-port",
-    "x-kv-cache-source-host-port",
-    "x-llm-d-request-dropped-reason",
-)
+STRIPPED_HEADERS = tuple(sorted(RESERVED_HEADERS | {TEST_SERVED_ENDPOINT}))
 _HTTP_FILTERS = "envoy.extensions.filters.http"
 
 
@@ -231,8 +226,8 @@ def _build_subset_filter(header: str) -> Json:
     rule = {
         "header": header,
         "on_header_present": {
-            "metadata_namespace": SUBSET_HINT,
-            "key": "x-gateway-destination-endpoint-subset",
+            "metadata_namespace": SUBSET_HINT_NAMESPACE,
+            "key": DESTINATION_ENDPOINT_SUBSET,
             "type": "STRING",
         },
     }
@@ -263,8 +258,8 @@ def _build_ext_proc_config(settings: EnvoySettings) -> Json:
         # Not enforced in full duplex; in the other modes the picker's own deadline must win.
         message_timeout=_format_duration(settings.idle_timeout),
         metadata_options={
-            "forwarding_namespaces": {"untyped": [ENVOY_LB, SUBSET_HINT]},
-            "receiving_namespaces": {"untyped": [ENVOY_LB]},
+            "forwarding_namespaces": {"untyped": [LB_NAMESPACE, SUBSET_HINT_NAMESPACE]},
+            "receiving_namespaces": {"untyped": [LB_NAMESPACE]},
         },
     )
 

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from epp.headers import REQUEST_ID
 from epp.obs.logs import VERBOSE
 from epp.requestcontrol.director import DecisionRecord
-from epp.requestcontrol.interfaces import REQUEST_ID
 from epp.scheduling.result import explain_result
 
 KEPT_PER_SECOND = 200.0

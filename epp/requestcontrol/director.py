@@ -23,9 +23,10 @@ from epp.config.plan import PickerPlan
 from epp.datastore.endpoint_store import EndpointStore
 from epp.datastore.ledger import Ledger
 from epp.errors import InternalError, NoEndpoints, Rejection
+from epp.headers import REQUEST_ID
 from epp.requestcontrol.completion import Completion
 from epp.requestcontrol.inflight_request import InflightDependencies, InflightRequest
-from epp.requestcontrol.interfaces import REQUEST_ID, RequestHeaders, RoutingDecision, SchedulingMetrics
+from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision, SchedulingMetrics
 from epp.requestcontrol.request_parser import DEFAULT_FAIRNESS_ID, RequestContext, RequestParser
 from epp.scheduling import producers, profile_run
 from epp.scheduling.plugin_errors import PluginErrorReporter

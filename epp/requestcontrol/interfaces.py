@@ -10,8 +10,6 @@ import msgspec
 from epp.api import RequestOutcome
 from epp.scheduling.plugin_timing import PluginRecorder
 
-REQUEST_ID = "x-request-id"
-
 
 class RequestHeaders(msgspec.Struct):
     """The request line and headers.

@@ -10,13 +10,12 @@ import msgspec
 
 from epp.api import ParsedRequest, Parser, Request, UsageReader
 from epp.errors import BadRequest
+from epp.headers import FAIRNESS_ID, MODEL_NAME_REWRITE, REQUEST_ID
 from epp.parsers import rewrite
 from epp.parsers.select import ParserSelector
-from epp.requestcontrol.interfaces import REQUEST_ID, RequestHeaders
+from epp.requestcontrol.interfaces import RequestHeaders
 from epp.scheduling.result import ProfileRunResult
 
-MODEL_REWRITE = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
-FAIRNESS_ID = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
 MAX_CONTROL_VALUE_LENGTH = 256
 DEFAULT_FAIRNESS_ID = "default-flow"
 EMPTY_PARSED = ParsedRequest()
@@ -61,7 +60,7 @@ class RequestParser:
         model = target = parsed.model or ""
         # The fallback parser, without paths, knows no model: nothing to rewrite, nothing to miss.
         if parser is not None and parser.paths:
-            target = read_control_header(headers, MODEL_REWRITE) or model
+            target = read_control_header(headers, MODEL_NAME_REWRITE) or model
             if not target:
                 raise BadRequest("model not found in request body")
         request = Request(

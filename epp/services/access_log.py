@@ -8,7 +8,8 @@ from typing import Final
 from epp.errors import DecodeError
 from epp.grpc.long_lived import LongLivedRpcs
 from epp.grpc.rpc import RpcMethods, ServerCall
-from epp.requestcontrol.interfaces import REQUEST_ID, AccessLogSink
+from epp.headers import REQUEST_ID
+from epp.requestcontrol.interfaces import AccessLogSink
 from epp.services import codec
 
 log = logging.getLogger("epp.services.access_log")

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from epp.clock import Clock
+from epp.headers import REQUEST_ID
 from epp.sim import tokens
 from epp.sim.bodies import (
     JSON_CONTENT_TYPE,
@@ -31,7 +32,6 @@ from epp.sim.sequence import SimRequest
 
 VLLM_VERSION = "0.32.0"
 """The vLLM whose behaviour is modelled."""
-REQUEST_ID = "x-request-id"
 MAX_BODY_BYTES = 64 << 20
 
 AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]

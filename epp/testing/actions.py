@@ -7,9 +7,14 @@ from typing import Any, Final, Literal, NamedTuple
 
 from google.protobuf.json_format import MessageToDict
 
+from epp.headers import (
+    DESTINATION_ENDPOINT,
+    DESTINATION_ENDPOINT_SCORES,
+    LB_NAMESPACE,
+    REQUEST_DROPPED_REASON,
+    WENT_INTO_RESPONSE_HEADERS,
+)
 from epp.pb import ext_proc_pb2 as pb
-
-DESTINATION_ENDPOINT: Final = "x-gateway-destination-endpoint"
 
 
 class _AnyValue:
@@ -124,7 +129,7 @@ def describe_reply(message: bytes) -> TranscriptLine:
     if kind == "immediate_response":
         answer = reply.immediate_response
         headers = _set_headers(answer.headers)
-        dropped = headers.pop("x-llm-d-request-dropped-reason", "")
+        dropped = headers.pop(REQUEST_DROPPED_REASON, "")
         if not headers and not answer.headers.remove_headers:
             return sends_immediate_response(answer.status.code, dropped=dropped, text=answer.body.decode())
     elif kind.startswith("request") and reply.HasField("dynamic_metadata"):
@@ -139,13 +144,13 @@ def describe_reply(message: bytes) -> TranscriptLine:
         if common.body_mutation.HasField("streamed_response") and not common.HasField("header_mutation"):
             piece = common.body_mutation.streamed_response
             return _action(f"sends_{kind}", body=piece.body, end=piece.end_of_stream)
-        if kind == "response_headers" and _set_headers(common.header_mutation) == {"x-went-into-resp-headers": "true"}:
+        if kind == "response_headers" and _set_headers(common.header_mutation) == {WENT_INTO_RESPONSE_HEADERS: "true"}:
             return marks_response()
     return _action("sends", **MessageToDict(reply))
 
 
 def _describe_route(reply: pb.ProcessingResponse, at: str) -> TranscriptLine:
-    metadata = MessageToDict(reply.dynamic_metadata).get("envoy.lb", {})
+    metadata = MessageToDict(reply.dynamic_metadata).get(LB_NAMESPACE, {})
     destination = metadata.get(DESTINATION_ENDPOINT)
     if at == "trailers":
         return _action("sends_route", destination=destination, at=at, sets={}, removes=[], body=None, scores=None)
@@ -155,7 +160,7 @@ def _describe_route(reply: pb.ProcessingResponse, at: str) -> TranscriptLine:
     if named != destination or not common.clear_route_cache or common.body_mutation.HasField("streamed_response"):
         return _action("sends", **MessageToDict(reply))
     body = common.body_mutation.body if common.body_mutation.HasField("body") else None
-    scores = metadata.get(f"{DESTINATION_ENDPOINT}-scores")
+    scores = metadata.get(DESTINATION_ENDPOINT_SCORES)
     return _action(
         "sends_route",
         destination=destination, at=at, sets=sets, removes=sorted(common.header_mutation.remove_headers), body=body,

@@ -7,10 +7,16 @@ from typing import Any, Final, Literal, cast
 
 from google.protobuf.struct_pb2 import Struct
 
+from epp.headers import (
+    DESTINATION_ENDPOINT_SERVED,
+    DESTINATION_ENDPOINT_SUBSET,
+    LB_NAMESPACE,
+    SUBSET_HINT_NAMESPACE,
+)
 from epp.pb import core_pb2
 from epp.pb import ext_proc_pb2 as pb
 from epp.pb.processing_mode_pb2 import ProcessingMode
-from epp.testing.actions import DESTINATION_ENDPOINT, TranscriptLine
+from epp.testing.actions import TranscriptLine
 
 BodyModeName = Literal["NONE", "STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "FULL_DUPLEX_STREAMED", "GRPC"]
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -82,7 +88,7 @@ def response_headers(
     message.response_headers.headers.CopyFrom(_header_map([(":status", str(status)), *_header_pairs(headers)]))
     message.response_headers.end_of_stream = end
     if served:
-        _add_metadata(message, "envoy.lb", f"{DESTINATION_ENDPOINT}-served", served)
+        _add_metadata(message, LB_NAMESPACE, DESTINATION_ENDPOINT_SERVED, served)
     if mode is not None:
         message.protocol_config.response_body_mode = _body_mode(mode)
     return _event("response_headers", message, status=status, end=end, served=served)
@@ -158,7 +164,7 @@ def _header_map(pairs: Iterable[tuple[str, str]]) -> core_pb2.HeaderMap:
 
 def _add_subset_hint(message: pb.ProcessingRequest, subset: Any) -> None:
     if subset is not UNSET:
-        _add_metadata(message, "envoy.lb.subset_hint", f"{DESTINATION_ENDPOINT}-subset", subset)
+        _add_metadata(message, SUBSET_HINT_NAMESPACE, DESTINATION_ENDPOINT_SUBSET, subset)
 
 
 def _add_metadata(message: pb.ProcessingRequest, namespace: str, key: str, value: Any) -> None:

@@ -12,13 +12,14 @@ import msgspec
 from epp.errors import DecodeError
 from epp.extproc.codec import wire
 from epp.extproc.codec.header_cache import HeaderBlockCache
+from epp.headers import (
+    DESTINATION_ENDPOINT_SERVED,
+    DESTINATION_ENDPOINT_SUBSET,
+    LB_NAMESPACE,
+    SUBSET_HINT_NAMESPACE,
+)
 from epp.pb import ext_proc_pb2 as pb
 from epp.pb.core_pb2 import HeaderMap, Metadata
-
-DESTINATION_ENDPOINT_SERVED: Final = "x-gateway-destination-endpoint-served"
-DESTINATION_ENDPOINT_SUBSET: Final = "x-gateway-destination-endpoint-subset"
-LB_NAMESPACE: Final = "envoy.lb"
-SUBSET_HINT_NAMESPACE: Final = "envoy.lb.subset_hint"
 
 
 class MessageType(IntEnum):

@@ -9,14 +9,15 @@ from typing import Any, Final
 import msgspec
 from google.protobuf.struct_pb2 import Struct
 
-from epp.extproc.codec.decode import LB_NAMESPACE
+from epp.headers import (
+    DESTINATION_ENDPOINT,
+    DESTINATION_ENDPOINT_SCORES,
+    LB_NAMESPACE,
+    WENT_INTO_RESPONSE_HEADERS,
+)
 from epp.pb import ext_proc_pb2 as pb
 from epp.pb.core_pb2 import HeaderValue, HeaderValueOption
 
-DESTINATION_ENDPOINT: Final = "x-gateway-destination-endpoint"
-DESTINATION_ENDPOINT_SCORES: Final = "x-gateway-destination-endpoint-scores"
-REQUEST_DROPPED_REASON: Final = "x-llm-d-request-dropped-reason"
-WENT_INTO_RESPONSE_HEADERS: Final = "x-went-into-resp-headers"
 MAX_CACHED_DESTINATIONS: Final = 4096
 
 

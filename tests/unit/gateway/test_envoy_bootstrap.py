@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from epp.errors import ConfigError
-from epp.extproc.header_mutation import RESERVED_HEADERS
 from epp.gateway.envoy_bootstrap import STRIPPED_HEADERS, EnvoySettings, build_bootstrap
+from epp.headers import RESERVED_HEADERS
 
 
 def made(**settings):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from epp.errors import DecodeError
 from epp.extproc import codec
 from epp.extproc.codec import BodyMode, HeaderMutation, MessageType
+from epp.headers import DESTINATION_ENDPOINT
 from epp.pb import access_log_service_pb2, ext_proc_pb2, health_pb2
 from epp.pb.core_pb2 import HeaderValue
 from epp.services import codec as services
@@ -109,10 +110,10 @@ def test_the_choice_is_in_header_and_metadata(mutation):
     common = reply.request_headers.response
     found = {item.header.key: item.header.raw_value for item in common.header_mutation.set_headers}
     wanted = {name: value.encode("utf-8", "surrogateescape") for name, value in mutation.set_headers.items()}
-    assert found == {codec.DESTINATION_ENDPOINT: POD.encode(), **wanted}
+    assert found == {DESTINATION_ENDPOINT: POD.encode(), **wanted}
     assert tuple(common.header_mutation.remove_headers) == mutation.remove_headers
     assert common.clear_route_cache
-    assert dict(reply.dynamic_metadata["envoy.lb"]) == {codec.DESTINATION_ENDPOINT: POD}
+    assert dict(reply.dynamic_metadata["envoy.lb"]) == {DESTINATION_ENDPOINT: POD}
 
 
 def test_a_buffered_body_is_replaced_only_if_it_has_changed():
@@ -133,11 +134,11 @@ def test_the_served_endpoint_is_text_or_nothing():
     message = ext_proc_pb2.ProcessingRequest()
     message.response_headers.end_of_stream = True
     entries = message.metadata_context.filter_metadata["envoy.lb"]
-    entries.update({codec.DESTINATION_ENDPOINT: POD})
+    entries.update({DESTINATION_ENDPOINT: POD})
     assert codec.parse_served_endpoint(message.metadata_context) == ""
-    entries.update({f"{codec.DESTINATION_ENDPOINT}-served": POD})
+    entries.update({f"{DESTINATION_ENDPOINT}-served": POD})
     assert codec.parse_served_endpoint(message.metadata_context) == POD
-    entries.update({f"{codec.DESTINATION_ENDPOINT}-served": 7})
+    entries.update({f"{DESTINATION_ENDPOINT}-served": 7})
     assert codec.parse_served_endpoint(message.metadata_context) == ""
 
 
