@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from epp.api import NO_LORA_ADAPTERS, SCRAPED_COLUMNS, Column, Endpoint, LoraAdapters, Snapshot
+from epp.api import NO_LORA_ADAPTERS, RUNNING_REQUESTS, SCRAPED_COLUMNS, Column, Endpoint, LoraAdapters, Snapshot
 from epp.clock import Clock
 from epp.datastore.slots import SlotAllocator
 from epp.datastore.targets import TargetIndex
@@ -48,11 +48,15 @@ class EndpointStore:
         # Cell (column, slot) is at row * width + slot. `array` items are several times faster to write than numpy's.
         self._rows: dict[Column, int] = {column: row for row, column in enumerate(SCRAPED_COLUMNS)}
         self._cells = array("f", [nan]) * (len(SCRAPED_COLUMNS) * INITIAL_CAPACITY)
+        # Cell (writer, slot) is at writer * width + slot: when the newest record of that writer was observed.
         self._times = array("d", [-inf]) * INITIAL_CAPACITY
         self._cells_view: NDArray[np.float32] = np.frombuffer(self._cells, np.float32)
         self._times_view: NDArray[np.float64] = np.frombuffer(self._times, np.float64)
         # No slot with values turns stale before this moment.
         self._next_stale = inf
+        self._scrape_writer = ColumnWriter(self, 0, dict(self._rows))
+        self._writers = [self._scrape_writer]
+        self._owners: dict[Column, ColumnWriter] = dict.fromkeys(SCRAPED_COLUMNS, self._scrape_writer)
         self._targets: TargetIndex | None = None
         self._upsert_listeners: list[Callable[[int], None]] = []
         self._remove_listeners: list[Callable[[int], None]] = []
@@ -99,7 +103,8 @@ class EndpointStore:
         self._endpoints[slot] = None
         self._adapters[slot] = NO_LORA_ADAPTERS
         self._failures[slot] = 0
-        self._times[slot] = -inf
+        for cell in range(slot, len(self._times), self._width):
+            self._times[cell] = -inf
         for cell in range(slot, len(self._cells), self._width):
             self._cells[cell] = nan
         self._invalidate_members()
@@ -146,37 +151,37 @@ class EndpointStore:
         self._remove_listeners.append(callback)
 
     def on_scraped(self, callback: Callable[[int, float], None]) -> None:
-        """Calls back with slot and start time of every scrape that was taken in."""
+        """Calls back with slot and observation time of every record of `RUNNING_REQUESTS` that was taken in."""
         self._scrape_listeners.append(callback)
 
     # Values
 
+    def create_writer(self, columns: Iterable[Column]) -> ColumnWriter:
+        """A writer of these columns, whose values age by its records alone; for one extractor.
+
+        A column has one writer: those that an earlier call has given a writer are left out.
+        """
+        writer = ColumnWriter(self, len(self._writers), {})
+        self._writers.append(writer)
+        self._grow(self._width, len(self._rows))
+        for column in columns:
+            if self._owners.get(column, self._scrape_writer) is self._scrape_writer:
+                if column not in self._rows:
+                    self._add_row(column)
+                self._scrape_writer.rows.pop(column, None)
+                self._owners[column] = writer
+                writer.rows[column] = self._rows[column]
+        return writer
+
     def record_scrape(
         self, slot: int, generation: int, started: float, values: Mapping[Column, float], adapters: LoraAdapters | None
     ) -> None:
-        """Takes in a scrape begun at `started`; columns it does not name become unknown.
-
-        A scrape of an endpoint that has left, or older than the newest one, is dropped.
-        """
-        if generation != self._slots.generation_of(slot) or started < self._times[slot]:
-            return
-        if not values.keys() <= self._rows.keys():
-            for column in values.keys() - self._rows.keys():
-                self._add_row(column)
-        cells, width = self._cells, self._width
-        for column, row in self._rows.items():
-            cells[row * width + slot] = values.get(column, nan)
-        self._times[slot] = started
-        self._failures[slot] = 0
-        self._values_changed = True
-        self._next_stale = min(self._next_stale, started + self._staleness)
-        adapters = adapters or NO_LORA_ADAPTERS
-        known = self._adapters[slot]
-        if adapters is not known and adapters != known:
-            self._adapters[slot] = adapters
-            self._adapters_changed = True
-        for callback in self._scrape_listeners:
-            callback(slot, started)
+        """Records, of a store without other writers, all columns of a scrape begun at `started`."""
+        for column in values.keys() - self._owners.keys():
+            self._add_row(column)
+            self._owners[column] = self._scrape_writer
+            self._scrape_writer.rows[column] = self._rows[column]
+        self._scrape_writer.record(slot, generation, started, values, adapters or NO_LORA_ADAPTERS)
 
     def record_failure(self, slot: int, generation: int) -> None:
         """A scrape failed. The last values stand until they are stale."""
@@ -188,8 +193,8 @@ class EndpointStore:
         return self._failures[slot]
 
     def last_scraped_at(self, slot: int) -> float:
-        """When the newest scrape of a slot began, in monotonic seconds; -inf if there was none."""
-        return self._times[slot] if slot < self._width else -inf
+        """When the newest `RUNNING_REQUESTS` of a slot was observed, in monotonic seconds; -inf if there is none."""
+        return self._times[self._owners[RUNNING_REQUESTS].index * self._width + slot] if slot < self._width else -inf
 
     def snapshot(self) -> Snapshot:
         """The pool now; the same object as before if nothing has changed."""
@@ -208,7 +213,8 @@ class EndpointStore:
         if source is None or not len(snapshot.live_slots):
             return ColumnSummary(0, nan, nan)
         values = source[snapshot.live_slots]
-        values = values[(self._times_view[snapshot.live_slots] > self._clock.now() - max_age) & ~np.isnan(values)]
+        times = self._times_view.reshape(-1, self._width)[self._owners[column].index, snapshot.live_slots]
+        values = values[(times > self._clock.now() - max_age) & ~np.isnan(values)]
         if not len(values):
             return ColumnSummary(0, nan, nan)
         return ColumnSummary(len(values), float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))
@@ -226,12 +232,15 @@ class EndpointStore:
     def _expire_stale(self, now: float) -> None:
         """Makes stale slots unknown and finds out when the next one is due."""
         limit = now - self._staleness
-        times = self._times_view
-        stale = times <= limit
-        self._cells_view.reshape(-1, self._width)[:, stale] = nan
-        for slot in np.flatnonzero(stale[: len(self._adapters)]).tolist():
-            self._adapters[slot] = NO_LORA_ADAPTERS
-        fresh = times[~stale]
+        cells = self._cells_view.reshape(-1, self._width)
+        for writer, times in zip(self._writers, self._times_view.reshape(-1, self._width), strict=True):
+            stale = times <= limit
+            for row in writer.rows.values():
+                cells[row, stale] = nan
+            if writer.writes_adapters:
+                for slot in np.flatnonzero(stale[: len(self._adapters)]).tolist():
+                    self._adapters[slot] = NO_LORA_ADAPTERS
+        fresh = self._times_view[self._times_view > limit]
         self._next_stale = float(fresh.min()) + self._staleness if len(fresh) else inf
         self._values_changed = self._adapters_changed = True
 
@@ -253,12 +262,60 @@ class EndpointStore:
         cells = np.full((rows, width), nan, np.float32)
         old = self._cells_view.reshape(-1, self._width)
         cells[: old.shape[0], : old.shape[1]] = old
-        times = np.full(width, -inf)
-        times[: self._width] = self._times_view
+        times = np.full((len(self._writers), width), -inf)
+        known = self._times_view.reshape(-1, self._width)
+        times[: known.shape[0], : known.shape[1]] = known
         self._width = width
         self._cells, self._times = array("f", cells.tobytes()), array("d", times.tobytes())
         self._cells_view = np.frombuffer(self._cells, np.float32)
         self._times_view = np.frombuffer(self._times, np.float64)
+
+
+class ColumnWriter:
+    """Writes the columns of one extractor into the store. Made by `EndpointStore.create_writer`."""
+
+    __slots__ = ("_store", "index", "rows", "writes_adapters")
+
+    def __init__(self, store: EndpointStore, index: int, rows: dict[Column, int]) -> None:
+        self._store = store
+        self.index = index
+        self.rows = rows
+        self.writes_adapters = False
+
+    def record(
+        self,
+        slot: int,
+        generation: int,
+        observed_at: float,
+        values: Mapping[Column, float],
+        adapters: LoraAdapters | None,
+    ) -> None:
+        """Takes in what was observed at `observed_at`; columns of this writer that `values` lacks become unknown.
+
+        Dropped if the endpoint has left since `generation` was read, or if a newer record has been taken in.
+        `adapters` None leaves the LoRA adapters as they are.
+        """
+        store = self._store
+        width, times = store._width, store._times
+        time_cell = self.index * width + slot
+        if generation != store._slots.generation_of(slot) or observed_at < times[time_cell]:
+            return
+        cells = store._cells
+        for column, row in self.rows.items():
+            cells[row * width + slot] = values.get(column, nan)
+        times[time_cell] = observed_at
+        store._failures[slot] = 0
+        store._values_changed = True
+        store._next_stale = min(store._next_stale, observed_at + store._staleness)
+        if adapters is not None:
+            self.writes_adapters = True
+            known = store._adapters[slot]
+            if adapters is not known and adapters != known:
+                store._adapters[slot] = adapters
+                store._adapters_changed = True
+        if RUNNING_REQUESTS in self.rows:
+            for callback in store._scrape_listeners:
+                callback(slot, observed_at)
 
 
 def _read_only_slots(slots: list[int]) -> NDArray[np.intp]:
