@@ -24,8 +24,7 @@ from epp.extproc import handler, session
 from epp.grpc import tls
 from epp.grpc.limits import TransportLimits
 from epp.grpc.long_lived import LongLivedRpcs
-from epp.grpc.rpc import RpcMethods
-from epp.grpc.rpc_stats import RpcServer
+from epp.grpc.rpc import RpcMethods, RpcServer
 from epp.grpc.server import GrpcServer
 from epp.obs import pool_metrics
 from epp.obs.admin import AdminServer, BuildInfo

@@ -1,6 +1,7 @@
-"""gRPC over HTTP/2: message compression, and the header blocks of answers (grpc/doc/PROTOCOL-HTTP2.md).
+"""gRPC over HTTP/2 (gRPC's PROTOCOL-HTTP2.md): response header blocks, and message compression.
 
-Header blocks are literals without indexing: they need no encoder state, so most of them are constants.
+Response header blocks are encoded as literals without indexing, which needs no HPACK encoder state; so the frequent
+ones are constants.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ HeaderField = tuple[bytes, bytes]
 
 GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 MAX_STATUS_MESSAGE_SIZE = 1024
-# grpc-message leaves the printable ASCII characters but % as they are.
+# Status-Message: printable ASCII characters except % are not percent-encoded.
 _UNESCAPED = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
 class StatusCode(IntEnum):
-    """The gRPC status codes used by a transport."""
+    """The gRPC status codes that a transport itself uses."""
 
     OK = 0
     CANCELLED = 1
@@ -33,7 +34,7 @@ class StatusCode(IntEnum):
 
 
 class RpcError(Exception):
-    """The RPC ends with `status`; the connection is sound."""
+    """The RPC ends with `status`; its connection is not affected."""
 
     def __init__(self, status: StatusCode, reason: str) -> None:
         self.status = status
@@ -42,50 +43,47 @@ class RpcError(Exception):
 
 
 def encode_literal_field(name: bytes, value: bytes) -> bytes:
-    """One header field, neither indexed nor compressed (RFC 7541, 6.2.2)."""
+    """One header field, literal without indexing, no Huffman coding (RFC 7541, 6.2.2)."""
     return b"\0" + bytes(encode_integer(len(name), 7)) + name + bytes(encode_integer(len(value), 7)) + value
 
 
 def encode_http_response(http_status: int, fields: Sequence[HeaderField] = ()) -> bytes:
-    """Header block of an HTTP answer without a body."""
-    return encode_literal_field(b":status", b"%d" % http_status) + b"".join(
-        encode_literal_field(*field) for field in fields
-    )
+    """Header block of an HTTP response without a body."""
+    return encode_literal_field(b":status", b"%d" % http_status) + _encode_fields(fields)
 
 
-def encode_trailers(status: int, reason: str = "") -> bytes:
-    """grpc-status, and grpc-message percent-encoded."""
+def encode_trailers(status: int, message: str = "") -> bytes:
+    """Header block of gRPC trailers: grpc-status, and grpc-message, percent-encoded and truncated."""
     block = encode_literal_field(b"grpc-status", b"%d" % status)
-    if reason:
-        plain = reason.encode("utf-8", "replace")[:MAX_STATUS_MESSAGE_SIZE]
-        block += encode_literal_field(b"grpc-message", quote_from_bytes(plain, safe=_UNESCAPED).encode("ascii"))
+    if message:
+        utf8 = message.encode("utf-8", "replace")[:MAX_STATUS_MESSAGE_SIZE]
+        block += encode_literal_field(b"grpc-message", quote_from_bytes(utf8, safe=_UNESCAPED).encode("ascii"))
     return block
 
 
-def encode_trailers_only(status: int, reason: str, fields: Sequence[HeaderField] = ()) -> bytes:
-    """Header block of an answer that has no message: headers and trailers in one."""
-    return (
-        RESPONSE_HEADERS_BLOCK
-        + encode_trailers(status, reason)
-        + b"".join(encode_literal_field(*field) for field in fields)
-    )
+def encode_trailers_only(status: int, message: str, fields: Sequence[HeaderField] = ()) -> bytes:
+    """Header block of a Trailers-Only response: response headers and trailers in one, no messages."""
+    return RESPONSE_HEADERS_BLOCK + encode_trailers(status, message) + _encode_fields(fields)
 
 
-RESPONSE_HEADERS_BLOCK = b"\x88" + encode_literal_field(
-    b"content-type", b"application/grpc"
-)  # 0x88: `:status: 200` of the static table
-OK_TRAILERS_BLOCK = encode_trailers(0)
+def _encode_fields(fields: Sequence[HeaderField]) -> bytes:
+    return b"".join(encode_literal_field(*field) for field in fields)
 
 
-def decompress_gzip(data: bytes, limit: int) -> bytes:
-    """The decompressed message; never holds more than `limit` bytes and one."""
+# 0x88 is `:status: 200` in the static table (RFC 7541, appendix A).
+RESPONSE_HEADERS_BLOCK = b"\x88" + encode_literal_field(b"content-type", b"application/grpc")
+OK_TRAILERS_BLOCK = encode_trailers(StatusCode.OK)
+
+
+def decompress_gzip(data: bytes, max_size: int) -> bytes:
+    """The decompressed message. Raises RpcError; never produces more than `max_size` + 1 octets (gzip bombs)."""
     inflater = zlib.decompressobj(GZIP_WINDOW_BITS)
     try:
-        plain = inflater.decompress(data, limit + 1)
+        message = inflater.decompress(data, max_size + 1)
     except zlib.error as error:
         raise RpcError(StatusCode.INTERNAL, f"message is not gzip: {error}") from error
-    if len(plain) > limit:
-        raise RpcError(StatusCode.RESOURCE_EXHAUSTED, f"decompressed message is larger than {limit} bytes")
+    if len(message) > max_size:
+        raise RpcError(StatusCode.RESOURCE_EXHAUSTED, f"decompressed message is larger than {max_size} bytes")
     if not inflater.eof or inflater.unused_data:
-        raise RpcError(StatusCode.INTERNAL, "message is not one whole gzip member")
-    return plain
+        raise RpcError(StatusCode.INTERNAL, "message is not exactly one gzip member")
+    return message

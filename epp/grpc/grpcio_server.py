@@ -1,4 +1,4 @@
-"""The reference transport: the same seam on grpc.aio (extra `grpcio`). Import only when it is asked for."""
+"""The reference gRPC server: the same handlers on grpc.aio (extra `grpcio`). Imported only if it is selected."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from epp.address import join_host_port
 from epp.clock import Clock
+from epp.grpc.framing import StatusCode
 from epp.grpc.limits import TransportLimits
 from epp.grpc.rpc import HandlerFactory, RpcHandler, RpcMethods
 from epp.grpc.rpc_stats import OnRpcEnd, RpcStats
 from epp.grpc.tls import ServerTlsContext
 from epp.tasks import Tasks
 
-log = logging.getLogger("epp.extproc.grpcio")
+log = logging.getLogger("epp.grpc.grpcio")
 
 CANCELLATION_WAIT_SECONDS = 0.02
 
@@ -27,46 +29,40 @@ _GRPC_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class GrpcioCall:
-    """One RPC: what the handler sends waits here for the writing coroutine."""
+    """One RPC, the handler's `ServerCall`: messages wait here for the coroutine that writes them to grpc."""
 
     __slots__ = (
-        "_max_queued_bytes",
-        "_on_overflow",
-        "_output_available",
-        "handler",
-        "outgoing_messages",
-        "queued_bytes",
-        "status",
-        "status_message",
-    )
+        "_max_queued_bytes", "_on_overflow", "_output_available", "handler", "outgoing_messages", "queued_bytes",
+        "status", "status_message",
+    )  # fmt: skip
 
-    def __init__(self, limit: int, too_much: Callable[[], object]) -> None:
-        """`too_much` is called when more than `limit` bytes wait for a peer that does not read."""
+    def __init__(self, max_queued_bytes: int, on_overflow: Callable[[], object]) -> None:
+        """`on_overflow` is called when more than `max_queued_bytes` wait for a client that does not read."""
         self.outgoing_messages: deque[bytes] = deque()
         self.queued_bytes = 0
-        self._max_queued_bytes = limit
-        self._on_overflow = too_much
+        self._max_queued_bytes = max_queued_bytes
+        self._on_overflow = on_overflow
         self.status: int | None = None
         self.status_message = ""
         self.handler: RpcHandler | None = None
         self._output_available = asyncio.Event()
 
     def send(self, message: bytes) -> None:
-        """See `Call`."""
+        """See `ServerCall`."""
         if self.status is None:
             self.outgoing_messages.append(message)
             self._output_available.set()
             self.queued_bytes += len(message)
-            if self.queued_bytes > self._max_queued_bytes:
+            if self.overflowed:
                 self._on_overflow()
 
     @property
     def overflowed(self) -> bool:
-        """The peer does not read."""
+        """The client leaves more output unread than it may."""
         return self.queued_bytes > self._max_queued_bytes
 
     def finish(self, status: int = 0, message: str = "") -> None:
-        """See `Call`."""
+        """See `ServerCall`."""
         if self.status is None:
             self.status, self.status_message = status, message
             self.handler = None
@@ -84,15 +80,15 @@ class GrpcioCall:
                 await self._output_available.wait()
 
     async def read_messages(self, context: Any) -> None:
-        """Hands on what the peer sends, until it half-closes."""
+        """Passes request messages to the handler until the client half-closes."""
         while (message := await context.read()) is not grpc.aio.EOF:
             self._dispatch(message)
-        # A reset looks like a half-close here; only the cancellation of this RPC, which follows, tells them apart.
+        # grpc.aio reports a reset as end of input too, and cancels this task shortly after: wait for that.
         await asyncio.sleep(CANCELLATION_WAIT_SECONDS)
         self._dispatch(None)
 
     def _dispatch(self, message: bytes | None) -> None:
-        """A message, or None for the half-close."""
+        """Calls the handler with a message, or with the half-close for None."""
         handler = self.handler
         if handler is None:
             return
@@ -103,28 +99,31 @@ class GrpcioCall:
                 handler.on_message(message)
         except Exception:
             log.exception("handler failed")
-            self.fail(grpc.StatusCode.INTERNAL.value[0], "internal error")
+            self.fail(StatusCode.INTERNAL, "internal error")
 
-    def fail(self, status: int, reason: str) -> None:
-        """Ends the RPC from the transport's side: the handler hears `lost`."""
+    def fail(self, status: StatusCode, reason: str) -> None:
+        """Ends the RPC with an error of the transport: the handler gets `on_cancel`."""
         handler = self.handler
         self.finish(status, reason)
         if handler is not None:
             try:
                 handler.on_cancel()
             except Exception:
-                log.exception("handler failed on the loss of its RPC")
+                log.exception("handler failed on the cancellation of its RPC")
 
 
 class GrpcioServer:
-    """Serves `methods` through grpc.aio, with the surface of NativeServer."""
+    """Serves RPC methods through grpc.aio; same interface as `GrpcServer`."""
 
     def __init__(
-        self, methods: RpcMethods, clock: Clock, limits: TransportLimits | None = None, on_end: OnRpcEnd | None = None
+        self,
+        methods: RpcMethods,
+        clock: Clock,
+        limits: TransportLimits | None = None,
+        on_rpc_end: OnRpcEnd | None = None,
     ) -> None:
-        """`on_end` hears of each RPC's end: method, grpc-status, clock reading of its beginning."""
         self.limits = limits or TransportLimits()
-        self.rpc_stats = RpcStats(on_end)
+        self.rpc_stats = RpcStats(on_rpc_end)
         self._clock = clock
         self._methods = methods
         self._tasks = Tasks("grpcio")
@@ -132,9 +131,10 @@ class GrpcioServer:
         self._port = 0
 
     async def start(self, host: str, port: int, ssl: SSLContext | None = None) -> None:
-        """Listens; port 0 lets the system choose. Raises OSError.
+        """Starts to listen; port 0 lets the system choose. Raises OSError.
 
-        grpc has a TLS of its own: of `ssl`, made by `tls`, it takes the certificate, now and as it changes.
+        grpc has its own TLS implementation: `ssl`, a `ServerTlsContext`, only provides the certificate, for each
+        handshake the current one.
         """
         options = [
             ("grpc.max_receive_message_length", self.limits.max_message_size),
@@ -144,7 +144,7 @@ class GrpcioServer:
         ]
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_RawBytesHandler(self._methods, self._serve_rpc),))
-        address = f"{f'[{host}]' if ':' in host else host}:{port}"
+        address = join_host_port(host, port)
         try:
             if ssl is None:
                 self._port = self._server.add_insecure_port(address)
@@ -160,72 +160,72 @@ class GrpcioServer:
         return self._port
 
     async def drain(self, grace: float) -> None:
-        """Stops accepting, waits up to `grace` seconds for open RPCs, then closes."""
+        """Stops accepting connections, waits up to `grace` seconds for open RPCs, then closes."""
         if self._server is not None:
             await self._server.stop(grace)
         await self._tasks.close()
 
     async def close(self) -> None:
-        """Ends everything now; handlers hear `lost`."""
+        """Cancels all RPCs and closes all connections."""
         await self.drain(0)
 
-    async def _serve_rpc(self, name: str, method: HandlerFactory, context: Any) -> None:
-        started = self._clock.now()
+    async def _serve_rpc(self, method: str, create_handler: HandlerFactory, context: Any) -> None:
+        started_at = self._clock.now()
         task = asyncio.current_task()
-        assert task is not None, "an RPC is a task of grpc's"
+        assert task is not None, "grpc.aio runs each RPC in a task"
         call = GrpcioCall(self.limits.max_connection_backlog, task.cancel)
         self.rpc_stats.record_start()
         reader: asyncio.Task[None] | None = None
         try:
-            handler = method(call)
+            handler = create_handler(call)
             if call.status is None:
                 call.handler = handler
-            reader = self._tasks.spawn(name, call.read_messages(context))
+            reader = self._tasks.spawn(method, call.read_messages(context))
             await call.write_messages(context)
             context.set_code(_GRPC_STATUS_CODES.get(call.status or 0, grpc.StatusCode.UNKNOWN))
             context.set_details(call.status_message)
         except asyncio.CancelledError:
             if call.overflowed:
-                call.fail(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "answers wait for a peer that does not read")
+                call.fail(StatusCode.RESOURCE_EXHAUSTED, "too much output that the client does not read")
             raise
         except grpc.aio.InternalError:
-            # The client went away while we wrote; grpc has no better word for it.
-            call.fail(grpc.StatusCode.CANCELLED.value[0], "")
+            # What grpc.aio raises from a write to a client that is gone.
+            call.fail(StatusCode.CANCELLED, "")
         except Exception:
-            log.exception("RPC %s failed", name)
-            call.fail(grpc.StatusCode.INTERNAL.value[0], "internal error")
+            log.exception("RPC %s failed", method)
+            call.fail(StatusCode.INTERNAL, "internal error")
             context.set_code(grpc.StatusCode.INTERNAL)
         finally:
-            call.fail(grpc.StatusCode.CANCELLED.value[0], "")
+            call.fail(StatusCode.CANCELLED, "")
             if reader is not None:
                 reader.cancel()
-            self.rpc_stats.record_end(name, call.status or 0, started)
+            self.rpc_stats.record_end(method, call.status or 0, started_at)
 
 
 class _RawBytesHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Every method as a bidirectional one of raw bytes: unary calls look the same on the wire."""
+    """Serves every method as bidirectional streaming of serialized messages; on the wire unary ones look the same."""
 
-    def __init__(self, methods: RpcMethods, serve: Callable[[str, HandlerFactory, Any], Awaitable[None]]) -> None:
+    def __init__(self, methods: RpcMethods, serve_rpc: Callable[[str, HandlerFactory, Any], Awaitable[None]]) -> None:
         self._methods = methods
-        self._serve = serve
+        self._serve_rpc = serve_rpc
 
     def service(self, details: Any) -> Any:
-        name = details.method
-        method = self._methods.get(name)
-        if method is None:
+        method = details.method
+        create_handler = self._methods.get(method)
+        if create_handler is None:
             return None
-        serve = self._serve
+        serve_rpc = self._serve_rpc
 
         async def behavior(_requests: Any, context: Any) -> None:
-            await serve(name, method, context)
+            await serve_rpc(method, create_handler, context)
 
         return grpc.stream_stream_rpc_method_handler(behavior)
 
 
 def _server_credentials(context: SSLContext) -> Any:
-    assert isinstance(context, ServerTlsContext), "a context without its PEM is of no use to grpc"
+    assert isinstance(context, ServerTlsContext), "grpc needs the certificate as PEM, which only ServerTlsContext keeps"
 
-    def current() -> Any:
+    def fetch_configuration() -> Any:
         return grpc.ssl_server_certificate_configuration([(context.private_key, context.certificate_chain)])
 
-    return grpc.dynamic_ssl_server_credentials(current(), current)
+    return grpc.dynamic_ssl_server_credentials(fetch_configuration(), fetch_configuration)

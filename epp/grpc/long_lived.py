@@ -1,4 +1,4 @@
-"""RPCs that no client ends: log streams and watches stay open as long as the client lives."""
+"""RPCs that clients keep open for as long as they live: access log streams and health watches."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Protocol
 
 
 class LongLivedRpc(Protocol):
-    """A handler that can end its RPC."""
+    """A handler whose RPC the server may finish."""
 
     def finish(self) -> None:
-        """Finishes well."""
+        """Finishes the RPC with OK."""
 
 
 class LongLivedRpcs:
-    """Those of one server. Work is done when only they are left; then a drain ends them."""
+    """The server's long-lived RPCs. A drain does not wait for them: it ends them once all other RPCs are done."""
 
     def __init__(self) -> None:
         self._rpcs: set[LongLivedRpc] = set()
@@ -21,15 +21,15 @@ class LongLivedRpcs:
     def __len__(self) -> int:
         return len(self._rpcs)
 
-    def add(self, handler: LongLivedRpc) -> None:
-        """Its RPC is open."""
-        self._rpcs.add(handler)
+    def add(self, rpc: LongLivedRpc) -> None:
+        """The RPC has started."""
+        self._rpcs.add(rpc)
 
-    def discard(self, handler: LongLivedRpc) -> None:
-        """Its RPC has ended."""
-        self._rpcs.discard(handler)
+    def discard(self, rpc: LongLivedRpc) -> None:
+        """The RPC has ended."""
+        self._rpcs.discard(rpc)
 
     def finish_all(self) -> None:
-        """Ends all; clients open them anew elsewhere."""
-        for handler in list(self._rpcs):
-            handler.finish()
+        """Finishes all; clients open them again, elsewhere if this server is being drained."""
+        for rpc in list(self._rpcs):
+            rpc.finish()

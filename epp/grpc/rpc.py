@@ -1,41 +1,69 @@
-"""The seam between a transport and what is served over it.
+"""The interface between a gRPC transport and the RPC handlers that it serves.
 
-A transport (native HTTP/2 or grpc.aio) owns sockets, framing and flow control. A handler owns one RPC. Everything on
-the seam is synchronous: a transport calls the handler with whole gRPC messages, the handler answers through the call,
-now or later, and the transport writes what has gathered once per read batch (or loop turn).
+A transport (native HTTP/2, or grpc.aio) owns sockets, framing and flow control; a handler owns one RPC. All calls are
+synchronous and on the event loop: the transport calls the handler with complete messages, the handler responds through
+its `ServerCall`, at once or later, and the transport writes what has gathered once per read or turn of the loop. The
+names are those of grpc-java's `ServerCall` and `ServerCall.Listener`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ssl import SSLContext
 from typing import Protocol
+
+from epp.grpc.rpc_stats import RpcStats
 
 
 class ServerCall(Protocol):
-    """One RPC as the handler sees it."""
+    """One RPC as its handler sees it: the way back to the client."""
 
     def send(self, message: bytes) -> None:
-        """Queues one serialized message. After `finish`, or once the peer is gone, it is dropped."""
+        """Queues one serialized message. Dropped after `finish` and once the client is gone."""
 
     def finish(self, status: int = 0, message: str = "") -> None:
-        """Ends the RPC with a grpc-status after everything sent so far. Idempotent."""
+        """Ends the RPC with a grpc-status and grpc-message after everything sent so far. Idempotent."""
 
 
 class RpcHandler(Protocol):
-    """One RPC as the transport sees it. After `lost` nothing more is called."""
+    """One RPC as its transport sees it. Must not block.
+
+    `on_message` comes any number of times, then `on_half_close` at most once. Nothing is called after the handler's own
+    `finish`, nor after `on_cancel`. An exception from `on_message` or `on_half_close` ends the RPC with INTERNAL and is
+    followed by `on_cancel`.
+    """
 
     def on_message(self, data: bytes) -> None:
-        """One whole, decompressed request message."""
+        """One complete, decompressed request message."""
 
     def on_half_close(self) -> None:
-        """The peer will send no more; it still reads."""
+        """The client sends no more messages; it still reads."""
 
     def on_cancel(self) -> None:
-        """The RPC ended before `finish`: reset, connection gone, or the peer broke the protocol."""
+        """The RPC ended before `finish`: reset, connection lost, or the client violated the protocol."""
 
 
 HandlerFactory = Callable[[ServerCall], RpcHandler]
-"""Makes the handler of a new RPC."""
+"""Creates the handler of a new RPC. May already send, or finish: then the handler is not called."""
 
 RpcMethods = Mapping[str, HandlerFactory]
-"""By full method name, e.g. `/grpc.health.v1.Health/Check`. Unknown names get grpc-status 12."""
+"""By full method name, e.g. `/grpc.health.v1.Health/Check`. Other names are answered with UNIMPLEMENTED."""
+
+
+class RpcServer(Protocol):
+    """What both transports offer. Only the native one inherits listening sockets."""
+
+    rpc_stats: RpcStats
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+
+    async def start(self, host: str, port: int, ssl: SSLContext | None = None) -> None:
+        """Starts to listen; port 0 lets the system choose. Raises OSError."""
+
+    async def drain(self, grace: float) -> None:
+        """Stops accepting connections, waits up to `grace` seconds for open RPCs, then closes."""
+
+    async def close(self) -> None:
+        """Ends all RPCs and connections at once."""

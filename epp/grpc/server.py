@@ -1,4 +1,4 @@
-"""The native transport: HTTP/2 connections of `http2` on asyncio (uvloop) sockets, with and without TLS."""
+"""The native gRPC server: HTTP/2 connections on asyncio (uvloop) sockets, with or without TLS."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from epp.grpc.rpc_stats import OnRpcEnd, RpcStats
 
 log = logging.getLogger("epp.grpc.server")
 
-ACCEPT_BACKLOG = 1024  # connections that wait to be accepted
-LINGER_SECONDS = 2.0  # for a peer to read our last words
-TCP_KEEPALIVE_SECONDS = 60  # idle time before the kernel asks whether the peer still lives
+ACCEPT_BACKLOG = 1024  # connections in the kernel's queue
+LINGER_SECONDS = 2.0  # a peer's time to read our GOAWAY before its connection is aborted
+TCP_KEEPALIVE_SECONDS = 60  # idle time before the kernel probes the peer
 
 
 class Http2Protocol(asyncio.Protocol):
-    """One socket: what is read goes to the connection, what has gathered is written once per read."""
+    """One socket: passes its input to a `Connection` and writes the connection's output once per read."""
 
     def __init__(self, server: GrpcServer) -> None:
         self._server = server
@@ -32,15 +32,16 @@ class Http2Protocol(asyncio.Protocol):
             server.methods, server.clock, server.limits, server.rpc_stats, self._schedule_flush
         )
         self._transport: asyncio.Transport | None = None
+        # First the client's time to send SETTINGS, then its time to close after our GOAWAY.
         self._timer: asyncio.TimerHandle | None = None
         self._shut_down = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)
-        if self._server.closed:  # its TLS handshake took longer than we lived
+        if self._server.closed:  # while the TLS handshake was going on
             transport.abort()
             return
-        # Above this DATA stops; a lower mark would stop and resume it with every burst.
+        # DATA stops while more than this is unsent; with a lower mark every burst would pause and resume it.
         transport.set_write_buffer_limits(high=2 * self._server.limits.write_burst)
         self._server.protocols.add(self)
         _enable_tcp_keepalive(transport.get_extra_info("socket"))
@@ -58,7 +59,7 @@ class Http2Protocol(asyncio.Protocol):
             self._timer = None
 
     def flush(self) -> None:
-        """Writes what has gathered; the rest of a large answer in later turns of the loop."""
+        """Writes the connection's output; a response above the write burst continues in later turns of the loop."""
         transport, connection = self._transport, self.connection
         if transport is None or self._shut_down:
             return
@@ -78,7 +79,7 @@ class Http2Protocol(asyncio.Protocol):
         self._schedule_flush()
 
     def eof_received(self) -> None:
-        """The client is gone; a half-open connection is of no use."""
+        """Lets asyncio close the transport: gRPC clients do not half-close their connections."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -88,7 +89,7 @@ class Http2Protocol(asyncio.Protocol):
         self._server.on_connection_lost(self)
 
     def abort(self) -> None:
-        """Ends the connection without waiting for the peer to read."""
+        """Closes the socket at once, unsent output included."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -101,7 +102,7 @@ class Http2Protocol(asyncio.Protocol):
         self.flush()
 
     def _shut_down_socket(self, transport: asyncio.Transport) -> None:
-        """Closes in a way that lets the peer read our GOAWAY: input is drained, not reset, until it hangs up too."""
+        """Closes our direction only, so that the peer can read the GOAWAY: unread input would make it a TCP reset."""
         self._shut_down = True
         if self._timer is not None:
             self._timer.cancel()
@@ -113,23 +114,26 @@ class Http2Protocol(asyncio.Protocol):
 
 
 class GrpcServer:
-    """Serves `methods` over HTTP/2. Made, started, drained and closed on one event loop."""
+    """Serves RPC methods over HTTP/2. Created, started, drained and closed on one event loop."""
 
     def __init__(
-        self, methods: RpcMethods, clock: Clock, limits: TransportLimits | None = None, on_end: OnRpcEnd | None = None
+        self,
+        methods: RpcMethods,
+        clock: Clock,
+        limits: TransportLimits | None = None,
+        on_rpc_end: OnRpcEnd | None = None,
     ) -> None:
-        """`on_end` hears of each RPC's end: method, grpc-status, clock reading of its beginning."""
         self.methods = methods
         self.clock = clock
         self.limits = limits or TransportLimits()
-        self.rpc_stats = RpcStats(on_end)
+        self.rpc_stats = RpcStats(on_rpc_end)
         self.protocols: set[Http2Protocol] = set()
         self.closed = False
         self._server: asyncio.Server | None = None
         self._protocol_removed = asyncio.Event()
 
     async def start(self, host: str, port: int, ssl: SSLContext | None = None, fd: int | None = None) -> None:
-        """Listens; port 0 lets the system choose. `fd` is a listening socket to use instead. Raises OSError."""
+        """Starts to listen; port 0 lets the system choose, `fd` is a listening socket to inherit. Raises OSError."""
         where: dict[str, Any] = {"host": host, "port": port} if fd is None else {"sock": socket.socket(fileno=fd)}
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Http2Protocol(self), ssl=ssl, backlog=ACCEPT_BACKLOG, **where)
@@ -142,26 +146,26 @@ class GrpcServer:
         return port
 
     async def drain(self, grace: float) -> None:
-        """Stops accepting, asks clients to go elsewhere, waits up to `grace` seconds for open RPCs, then closes."""
+        """Stops accepting, sends GOAWAY on all connections, waits up to `grace` seconds for open RPCs, then closes."""
         if self._server is not None:
             self._server.close()
-        for pump in list(self.protocols):
-            pump.connection.drain()
+        for protocol in list(self.protocols):
+            protocol.connection.drain()
         try:
             async with asyncio.timeout(grace):
                 await self._wait_until_disconnected()
         except TimeoutError:
-            log.warning("drain timed out with %d open streams", self.rpc_stats.open_rpcs)
+            log.warning("drain timed out with %d open RPCs", self.rpc_stats.open_rpcs)
         await self.close()
 
     async def close(self) -> None:
-        """Ends everything now; handlers hear `lost`. Peers have `LINGER_SECONDS` to hang up."""
+        """Cancels all RPCs and closes all connections; peers have LINGER_SECONDS to close theirs."""
         self.closed = True
         if self._server is not None:
             self._server.close()
-        for pump in list(self.protocols):
-            pump.connection.close()
-            pump.flush()
+        for protocol in list(self.protocols):
+            protocol.connection.close()
+            protocol.flush()
         await self._wait_until_disconnected()
 
     async def _wait_until_disconnected(self) -> None:
@@ -169,14 +173,14 @@ class GrpcServer:
             self._protocol_removed.clear()
             await self._protocol_removed.wait()
 
-    def on_connection_lost(self, pump: Http2Protocol) -> None:
-        """A connection ended."""
-        self.protocols.discard(pump)
+    def on_connection_lost(self, protocol: Http2Protocol) -> None:
+        """Called by each connection when its socket is closed."""
+        self.protocols.discard(protocol)
         self._protocol_removed.set()
 
 
 def _enable_tcp_keepalive(sock: socket.socket | None) -> None:
-    """Lets the kernel find dead peers; HTTP/2 connections may be silent for hours otherwise."""
+    """Lets the kernel detect dead peers: an HTTP/2 connection may be idle for hours."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,7 +1,8 @@
-"""A sans-IO HTTP/2 server connection for gRPC (RFC 9113): bytes in, handlers called, bytes out.
+"""A sans-IO HTTP/2 server connection for gRPC (RFC 9113): octets in, calls of RPC handlers, octets out.
 
-Only what gRPC needs exists: requests are POSTs whose DATA are length-prefixed messages, answers are headers, messages
-and trailers. No push, no priorities. Memory is bounded by `Limits`; time is read only to refill the reset allowance.
+The owner of the socket passes what it read to `receive_data` and writes what `data_to_send` returns. Handlers run
+synchronously within these calls. Only what gRPC needs is implemented: requests are POSTs whose DATA are
+length-prefixed messages; there is no server push, and priorities are ignored. Memory is bounded by `TransportLimits`.
 """
 
 from __future__ import annotations
@@ -13,123 +14,193 @@ from collections.abc import Callable
 from epp.clock import Clock
 from epp.grpc.framing import RpcError, StatusCode, encode_trailers_only
 from epp.grpc.http2 import frames as h2
-from epp.grpc.http2.connection_control import Control, parse_window_increment
+from epp.grpc.http2.frame_reader import FrameReader
 from epp.grpc.http2.frames import END_STREAM, MAX_WINDOW_SIZE, ErrorCode, Http2ConnectionError
 from epp.grpc.http2.headers import HeaderDecoder, RpcHeaders
+from epp.grpc.http2.send_buffer import SendBuffer
 from epp.grpc.http2.stream import STATUS_UNSET, Stream
 from epp.grpc.limits import TransportLimits
 from epp.grpc.rpc import RpcMethods
 from epp.grpc.rpc_stats import RpcStats
 
-log = logging.getLogger("epp.grpc.http2.connection")
+log = logging.getLogger("epp.grpc.http2")
 
 HALF_CONNECTION_WINDOW = MAX_WINDOW_SIZE // 2
-# Streams that the peer itself ended: DATA on them is a fault, on other closed streams it may have been on its way.
+# Ids of half-closed streams that are remembered after the stream is gone. DATA on them is a STREAM_CLOSED error (RFC
+# 9113, 5.1); on streams that we ended first, DATA may have been in transit and is ignored.
 MAX_REMEMBERED_STREAMS = 128
+DRAIN_PING = b"epp-bye\0"
+
+_CONNECTION_FRAMES = frozenset((h2.SETTINGS, h2.PING, h2.GOAWAY))
+_STREAM_FRAMES = frozenset((h2.DATA, h2.RST_STREAM, h2.PRIORITY, h2.PUSH_PROMISE))
 
 
-class Connection(Control):
-    """One client connection. `receive` what was read, then write what `take` gives."""
+class Connection:
+    """One client connection; owns its streams, from their HEADERS to `on_stream_closed`.
+
+    Nothing is raised to the owner: after a connection error or `close`, `closing` is True, `data_to_send` returns the
+    GOAWAY, and the owner closes the socket. When the socket is lost it calls `connection_lost`. Not thread-safe.
+    """
 
     def __init__(
-        self, methods: RpcMethods, clock: Clock, limits: TransportLimits, observer: RpcStats, wake: Callable[[], None]
+        self,
+        methods: RpcMethods,
+        clock: Clock,
+        limits: TransportLimits,
+        rpc_stats: RpcStats,
+        schedule_flush: Callable[[], None],
     ) -> None:
-        """`wake` is called when output appears outside `receive`, once until the next `take`."""
-        super().__init__(clock, limits, wake)
-        self._methods = methods
-        self._rpc_stats = observer
-        self._header_decoder = HeaderDecoder(limits.max_header_list_size)
-        self._half_closed_ids: deque[int] = deque(maxlen=MAX_REMEMBERED_STREAMS)
-        self._half_window = limits.stream_window // 2
+        """`schedule_flush` asks for `data_to_send` to be called: output appeared outside `receive_data`.
 
-    # For the pump
+        It is called at most once before the next `data_to_send`.
+        """
+        self.streams: dict[int, Stream] = {}
+        """Open and half-closed streams by id."""
+        self.closing = False
+        """No input is handled any more, and no output follows the next `data_to_send`."""
+        self._methods = methods
+        self._clock = clock
+        self._limits = limits
+        self._rpc_stats = rpc_stats
+        self._send_buffer = SendBuffer(limits, schedule_flush)
+        self._frame_reader = FrameReader(limits, self)
+        self._header_decoder = HeaderDecoder(limits)
+        self._reset_allowance = ResetAllowance(clock, limits)
+        self._last_stream_id = 0
+        self._half_closed_ids: deque[int] = deque(maxlen=MAX_REMEMBERED_STREAMS)
+        # Octets of DATA that the peer may still send on all streams together.
+        self._receive_window = MAX_WINDOW_SIZE
+        self._half_stream_window = limits.stream_window // 2
+        # SETTINGS and PING acknowledgements written since the socket is full.
+        self._unread_acks = 0
+        self._draining = False
+        self._drain_acknowledged = False
+        self._send_server_preface()
+
+    def _send_server_preface(self) -> None:
+        settings = {
+            h2.SETTINGS_MAX_CONCURRENT_STREAMS: self._limits.max_concurrent_streams,
+            h2.SETTINGS_INITIAL_WINDOW_SIZE: self._limits.stream_window,
+            h2.SETTINGS_MAX_FRAME_SIZE: self._limits.max_frame_size,
+            h2.SETTINGS_MAX_HEADER_LIST_SIZE: self._limits.max_header_list_size,
+        }
+        self._send_buffer.chunks += (
+            h2.encode_settings(settings),
+            h2.encode_window_update(0, MAX_WINDOW_SIZE - h2.DEFAULT_WINDOW_SIZE),
+        )
+
+    # For the owner of the socket
+
+    @property
+    def preface_received(self) -> bool:
+        """The client has sent its connection preface, the first SETTINGS included."""
+        return self._frame_reader.preface_received
 
     def receive_data(self, data: bytes) -> None:
-        """Takes what was read and calls the handlers. Raises nothing: a broken peer gets GOAWAY and `closing`."""
+        """Handles octets read from the socket."""
         if self.closing:
             return
         self._send_buffer.flush_scheduled = True
         try:
-            self.feed(data)
-        except Http2ConnectionError as fault:
-            log.warning("connection ended: %s, %s", fault.code.name, fault.reason)
-            self.close(fault.code, fault.reason)
+            self._frame_reader.feed(data)
+        except Http2ConnectionError as error:
+            log.warning("connection ended: %s, %s", error.code.name, error.reason)
+            self.close(error.code, error.reason)
 
     def data_to_send(self) -> bytes:
-        """What is to be written now; more may follow at once if `more`."""
-        out = self._send_buffer
-        if out.ready_streams or out.overflowed:
-            out.flush_scheduled = True
-            out.write_ready_streams()
-        data = b"".join(out.chunks)
-        out.chunks.clear()
-        out.burst_left = 0 if self._writing_paused else self._limits.write_burst
-        out.flush_scheduled = False
+        """Octets to write now; call again at once while `has_data_to_send`."""
+        data = self._send_buffer.take()
         if self._drain_acknowledged and not self.streams:
             self.closing = True
         return data
 
     @property
     def has_data_to_send(self) -> bool:
-        """Another `take` would give more without anything being received first."""
-        out = self._send_buffer
-        return bool(out.ready_streams) and out.send_window > 0 and out.burst_left > 0
+        """Another `data_to_send` would return more although nothing was received: the write burst was used up."""
+        buffer = self._send_buffer
+        return bool(buffer.ready_streams) and buffer.send_window > 0 and buffer.burst_left > 0
+
+    def pause_writing(self) -> None:
+        """The socket is full: DATA is held back until `resume_writing`."""
+        self._send_buffer.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The socket takes output again; the owner calls `data_to_send` next."""
+        self._unread_acks = 0
+        self._send_buffer.resume_writing()
+
+    def drain(self) -> None:
+        """Graceful shutdown (RFC 9113, 6.8): no new streams; `closing` becomes True when all open ones have ended.
+
+        Streams already in transit are still accepted: the final GOAWAY with the last stream id is sent when the peer
+        has acknowledged a PING that follows the first GOAWAY.
+        """
+        if self._draining or self.closing:
+            return
+        self._draining = True
+        buffer = self._send_buffer
+        buffer.chunks.append(h2.encode_goaway(h2.MAX_STREAM_ID, ErrorCode.NO_ERROR, "draining"))
+        buffer.chunks.append(h2.encode_frame(h2.PING, 0, 0, DRAIN_PING))
+        if not buffer.flush_scheduled:
+            buffer.request_flush()
 
     def close(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: str = "") -> None:
-        """Ends everything: handlers hear `lost`, the peer GOAWAY."""
+        """Cancels all RPCs; the peer gets what was written so far and GOAWAY."""
         if self.closing:
             return
-        farewell = h2.encode_goaway(self._last_stream_id, code, reason)
-        written = [*self._send_buffer.chunks, farewell]
+        chunks = [*self._send_buffer.chunks, h2.encode_goaway(self._last_stream_id, code, reason)]
         self.connection_lost()
-        self._send_buffer.chunks += written
+        self._send_buffer.chunks += chunks
 
     def connection_lost(self) -> None:
-        """The connection is gone: handlers hear it, nothing is written any more."""
+        """Cancels all RPCs and drops all output."""
         self.closing = True
         self._send_buffer.flush_scheduled = True
         for stream in list(self.streams.values()):
-            # What one handler does on a loss may end another's stream.
+            # A handler that is cancelled may end other RPCs of this connection.
             if not stream.closed:
                 stream.cancel()
         self._send_buffer.chunks.clear()
 
-    def on_stream_end(self, stream: Stream, status: int) -> None:
-        """A stream is over."""
-        del self.streams[stream.id]
-        self._rpc_stats.record_end(stream.method, status, stream.started_at)
-
-    # Streams
+    # HEADERS: start and end of streams
 
     def on_headers(self, flags: int, stream_id: int, block: bytes) -> None:
         """Opens a stream, or ends its input with trailers."""
+        # Clients open streams with odd ids in ascending order (RFC 9113, 5.1.1).
         if stream_id <= self._last_stream_id or not stream_id & 1:
             self._handle_trailers(flags, stream_id, block)
             return
         self._last_stream_id = stream_id
-        head = self._header_decoder.decode_request(block)
-        if head.malformed:
+        headers = self._header_decoder.decode_request(block)
+        if headers.malformed:
             self._send_rst_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
         elif len(self.streams) >= self._limits.max_concurrent_streams or self._drain_acknowledged:
+            # Not processed at all, so the client may retry (RFC 9113, 5.1.2 and 8.7).
             self._send_rst_stream(stream_id, ErrorCode.REFUSED_STREAM)
-        elif head.rejection:
-            self._reject_request(stream_id, flags, head.rejection)
+        elif headers.rejection:
+            self._reject_request(stream_id, flags, headers.rejection)
         else:
-            self._open_stream(stream_id, flags, head)
+            self._open_stream(stream_id, flags, headers)
 
-    def _open_stream(self, stream_id: int, flags: int, head: RpcHeaders) -> None:
-        method = self._methods.get(head.path)
-        if method is None:
-            self._reject_request(
-                stream_id, flags, encode_trailers_only(StatusCode.UNIMPLEMENTED, f"unknown method {head.path}")
-            )
+    def _open_stream(self, stream_id: int, flags: int, headers: RpcHeaders) -> None:
+        create_handler = self._methods.get(headers.path)
+        if create_handler is None:
+            rejection = encode_trailers_only(StatusCode.UNIMPLEMENTED, f"unknown method {headers.path}")
+            self._reject_request(stream_id, flags, rejection)
             return
-        stream = Stream(stream_id, head.path, self._send_buffer, gzip=head.gzip, started=self._clock.now())
+        stream = Stream(
+            stream_id,
+            headers.path,
+            self._send_buffer,
+            self,
+            gzip=headers.gzip,
+            started_at=self._clock.now(),
+        )
         stream.half_closed = bool(flags & END_STREAM)
         self.streams[stream_id] = stream
         self._rpc_stats.record_start()
         try:
-            handler = method(stream)
+            handler = create_handler(stream)
         except Exception:
             self._fail_stream(stream)
             return
@@ -138,30 +209,38 @@ class Connection(Control):
             if flags & END_STREAM:
                 self._handle_end_of_stream(stream)
 
+    def on_stream_closed(self, stream: Stream, status: int) -> None:
+        """Forgets a stream that has ended."""
+        del self.streams[stream.id]
+        self._rpc_stats.record_end(stream.method, status, stream.started_at)
+
     def _handle_trailers(self, flags: int, stream_id: int, block: bytes) -> None:
         self._header_decoder.decode_trailers(block)
         stream = self.streams.get(stream_id)
         if stream_id & 1 == 0 or stream_id == 0:
             raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream that clients cannot open")
         if stream is None:
-            # Trailers may have crossed our own end of the stream; anything else would be a stream id used twice.
+            # Trailers may have crossed our own end of the stream; anything else would use a stream id twice.
             if stream_id in self._half_closed_ids or not flags & END_STREAM:
                 raise Http2ConnectionError(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
         elif stream.half_closed:
             self._reset_faulty_stream(stream, ErrorCode.STREAM_CLOSED)
-        elif not flags & END_STREAM:
+        elif not flags & END_STREAM:  # RFC 9113, 8.1
             self._reset_faulty_stream(stream, ErrorCode.PROTOCOL_ERROR)
         else:
             self._handle_end_of_stream(stream)
 
     def _reject_request(self, stream_id: int, flags: int, block: bytes) -> None:
-        """Answers without a handler."""
-        self._send_buffer.chunks.append(h2.encode_frame(h2.HEADERS, h2.END_HEADERS | END_STREAM, stream_id, block))
+        """Responds without a handler."""
+        chunks = self._send_buffer.chunks
+        chunks.append(h2.encode_frame(h2.HEADERS, h2.END_HEADERS | END_STREAM, stream_id, block))
         if not flags & END_STREAM:
-            self._send_buffer.chunks.append(h2.encode_rst_stream(stream_id, ErrorCode.NO_ERROR))
+            chunks.append(h2.encode_rst_stream(stream_id, ErrorCode.NO_ERROR))
+
+    # DATA
 
     def on_data(self, buffer: bytes, start: int, end: int, flags: int, stream_id: int) -> None:
-        """Feeds a stream and accounts for both windows."""
+        """Passes DATA to its stream and updates both flow-control windows (RFC 9113, 6.9.1)."""
         size = end - start
         self._receive_window -= size
         if self._receive_window < HALF_CONNECTION_WINDOW:
@@ -178,23 +257,34 @@ class Connection(Control):
             self._reset_faulty_stream(stream, ErrorCode.STREAM_CLOSED)
             return
         if flags & END_STREAM:
-            # Before the handler hears the last message, lest it ends the RPC and we tell the peer to stop sending.
+            # Set before the handler gets the last message: if it ends the RPC then, the peer is not asked to stop.
             stream.half_closed = True
         elif not size:
-            self._charge_reset_allowance(1)
+            self._reset_allowance.charge(1)  # empty DATA frames (CVE-2019-9518)
         try:
             stream.receive_data(buffer, start, end)
-        except RpcError as fault:
-            stream.fail(fault.status, fault.reason)
+        except RpcError as error:
+            stream.fail(error.status, error.reason)
         except Exception:
             self._fail_stream(stream)
         if flags & END_STREAM:
             self._handle_end_of_stream(stream)
-        elif stream.receive_window < self._half_window and not stream.closed:
+        elif stream.receive_window < self._half_stream_window and not stream.closed:
             stream.replenish_receive_window()
 
+    def _handle_padded_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if not payload or payload[0] >= len(payload):  # RFC 9113, 6.1
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "padding exceeds the frame")
+        # Padding and its length count in both windows.
+        padding = payload[0] + 1
+        self._receive_window -= padding
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.receive_window -= padding
+        self.on_data(payload, 1, len(payload) - payload[0], flags, stream_id)
+
     def _replenish_receive_window(self) -> None:
-        """Grants the peer a whole window of the connection again."""
+        """Grants the peer a full connection window again; streams limit it by theirs."""
         if self._receive_window < 0:
             raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "connection window exceeded")
         self._send_buffer.chunks.append(h2.encode_window_update(0, MAX_WINDOW_SIZE - self._receive_window))
@@ -211,82 +301,182 @@ class Connection(Control):
             return
         try:
             stream.receive_end()
-        except RpcError as fault:
-            stream.fail(fault.status, fault.reason)
+        except RpcError as error:
+            stream.fail(error.status, error.reason)
         except Exception:
             self._fail_stream(stream)
+
+    # Stream errors (RFC 9113, 5.4.2)
 
     def _fail_stream(self, stream: Stream) -> None:
         log.exception("handler of %s failed", stream.method)
         stream.fail(StatusCode.INTERNAL, "internal error")
 
     def _reset_faulty_stream(self, stream: Stream, code: ErrorCode) -> None:
-        """Resets a stream on which the peer broke the protocol."""
+        """Resets a stream on which the peer violated the protocol."""
         stream.cancel()
         self._send_rst_stream(stream.id, code)
 
     def _send_rst_stream(self, stream_id: int, code: ErrorCode) -> None:
         self._send_buffer.chunks.append(h2.encode_rst_stream(stream_id, code))
-        self._charge_reset_allowance(1)
+        self._reset_allowance.charge(1)
 
     def _check_stream_was_opened(self, stream_id: int) -> None:
-        """DATA or a window for a stream that is not open."""
+        """A frame on an idle stream is a connection error (RFC 9113, 5.1); on a closed one it is ignored."""
         if not stream_id & 1 or stream_id > self._last_stream_id:
             raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "frame on a stream that was never opened")
 
-    # Other frames of streams
+    # Other frames
 
-    def on_stream_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        """WINDOW_UPDATE, RST_STREAM, PRIORITY, padded DATA; unknown kinds are ignored."""
-        if kind == h2.WINDOW_UPDATE:
+    def on_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+        """Handles all frames but HEADERS, CONTINUATION and DATA without padding; unknown types are ignored."""
+        if stream_id and frame_type not in _CONNECTION_FRAMES:
+            self._handle_stream_frame(frame_type, flags, stream_id, payload)
+        elif stream_id or frame_type in _STREAM_FRAMES:
+            raise Http2ConnectionError(
+                ErrorCode.PROTOCOL_ERROR, "a frame of the connection on a stream, or the reverse"
+            )
+        elif frame_type == h2.WINDOW_UPDATE:
+            self._handle_connection_window_update(payload)
+        elif frame_type == h2.SETTINGS:
+            self._handle_settings(flags, payload)
+        elif frame_type == h2.PING:
+            self._handle_ping(flags, payload)
+
+    def _handle_stream_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if frame_type == h2.WINDOW_UPDATE:
             self._handle_stream_window_update(stream_id, payload)
-        elif kind == h2.RST_STREAM:
+        elif frame_type == h2.RST_STREAM:
             self._handle_rst_stream(stream_id, payload)
-        elif kind == h2.DATA:
+        elif frame_type == h2.DATA:
             self._handle_padded_data(flags, stream_id, payload)
-        elif kind == h2.PRIORITY:
+        elif frame_type == h2.PRIORITY:
             self._handle_priority(stream_id, payload)
-        elif kind == h2.PUSH_PROMISE:
-            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "clients do not push")
+        elif frame_type == h2.PUSH_PROMISE:  # RFC 9113, 8.4
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
 
     def _handle_stream_window_update(self, stream_id: int, payload: bytes) -> None:
-        increment = parse_window_increment(payload)
+        increment = h2.parse_window_increment(payload)
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_stream_was_opened(stream_id)
             return
         stream.send_window += increment
-        if not increment or stream.send_window > MAX_WINDOW_SIZE:
-            self._reset_faulty_stream(stream, ErrorCode.FLOW_CONTROL_ERROR if increment else ErrorCode.PROTOCOL_ERROR)
+        if not increment or stream.send_window > MAX_WINDOW_SIZE:  # RFC 9113, 6.9 and 6.9.1
+            code = ErrorCode.FLOW_CONTROL_ERROR if increment else ErrorCode.PROTOCOL_ERROR
+            self._reset_faulty_stream(stream, code)
         else:
             stream.mark_ready()
 
-    def _handle_padded_data(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if not payload or payload[0] >= len(payload):
-            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "padding exceeds the frame")
-        padding = payload[0] + 1
-        self._receive_window -= padding
-        stream = self.streams.get(stream_id)
-        if stream is not None:
-            stream.receive_window -= padding
-        self.on_data(payload, 1, len(payload) - payload[0], flags, stream_id)
+    def _handle_connection_window_update(self, payload: bytes) -> None:
+        increment = h2.parse_window_increment(payload)
+        self._send_buffer.send_window += increment
+        if not increment or self._send_buffer.send_window > MAX_WINDOW_SIZE:
+            code = ErrorCode.FLOW_CONTROL_ERROR if increment else ErrorCode.PROTOCOL_ERROR
+            raise Http2ConnectionError(code, "invalid increment of the connection window")
 
     def _handle_rst_stream(self, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
-            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM is 4 octets")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM payload is not 4 octets")
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_stream_was_opened(stream_id)
             return
         stream.cancel()
-        # Envoy ends every ext_proc stream with a reset: only one that comes before any answer is suspicious.
+        # Rapid reset (CVE-2023-44487). A proxy may end every stream with a reset once it has what it needs, so a reset
+        # after our response headers is not counted.
         if not stream.headers_sent:
-            self._charge_reset_allowance(1)
+            self._reset_allowance.charge(1)
 
     def _handle_priority(self, stream_id: int, payload: bytes) -> None:
+        """Checks the frame (RFC 9113, 6.3; RFC 7540, 5.3.1) and ignores it."""
         stream = self.streams.get(stream_id)
-        depends_on = int.from_bytes(payload[:4], "big") & MAX_WINDOW_SIZE
-        if stream is not None and (len(payload) != 5 or depends_on == stream_id):
-            self._reset_faulty_stream(
-                stream, ErrorCode.FRAME_SIZE_ERROR if len(payload) != 5 else ErrorCode.PROTOCOL_ERROR
-            )
+        if stream is None:
+            return
+        if len(payload) != 5:
+            self._reset_faulty_stream(stream, ErrorCode.FRAME_SIZE_ERROR)
+        elif h2.parse_stream_dependency(payload) == stream_id:
+            self._reset_faulty_stream(stream, ErrorCode.PROTOCOL_ERROR)
+
+    def _handle_settings(self, flags: int, payload: bytes) -> None:
+        """RFC 9113, 6.5. SETTINGS_HEADER_TABLE_SIZE is ignored: our header blocks use no dynamic table."""
+        if flags & h2.ACK:
+            if payload:
+                raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with a payload")
+            return
+        if len(payload) % h2.SETTING_ENTRY.size:
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS payload is not a multiple of 6 octets")
+        for key, value in h2.SETTING_ENTRY.iter_unpack(payload):
+            if key == h2.SETTINGS_ENABLE_PUSH and value > 1:
+                raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "SETTINGS_ENABLE_PUSH is neither 0 nor 1")
+            if key == h2.SETTINGS_MAX_FRAME_SIZE:
+                if not h2.DEFAULT_MAX_FRAME_SIZE <= value <= h2.LARGEST_MAX_FRAME_SIZE:
+                    raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE out of range")
+                self._send_buffer.max_frame_size = value
+            elif key == h2.SETTINGS_INITIAL_WINDOW_SIZE:
+                self._resize_stream_windows(value)
+        self._send_ack(h2.encode_frame(h2.SETTINGS, h2.ACK, 0))
+
+    def _resize_stream_windows(self, initial_window: int) -> None:
+        """Applies a changed SETTINGS_INITIAL_WINDOW_SIZE to all streams; windows may become negative (6.9.2)."""
+        if initial_window > MAX_WINDOW_SIZE:
+            raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE out of range")
+        delta = initial_window - self._send_buffer.initial_stream_window
+        self._send_buffer.initial_stream_window = initial_window
+        if not delta:
+            return
+        self._reset_allowance.charge(1 + len(self.streams) // 64)
+        for stream in self.streams.values():
+            stream.send_window += delta
+            if stream.send_window > MAX_WINDOW_SIZE:
+                raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "stream window overflows")
+            stream.mark_ready()
+
+    def _handle_ping(self, flags: int, payload: bytes) -> None:
+        if len(payload) != 8:
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PING payload is not 8 octets")
+        if not flags & h2.ACK:
+            self._send_ack(h2.encode_frame(h2.PING, h2.ACK, 0, payload))
+        elif payload == DRAIN_PING and self._draining and not self._drain_acknowledged:
+            self._drain_acknowledged = True
+            goaway = h2.encode_goaway(self._last_stream_id, ErrorCode.NO_ERROR, "draining")
+            self._send_buffer.chunks.append(goaway)
+
+    def _send_ack(self, frame: bytes) -> None:
+        self._send_buffer.chunks.append(frame)
+        if self._send_buffer.writing_paused:
+            # Ping and settings floods of a peer that does not read (CVE-2019-9512, CVE-2019-9515).
+            self._unread_acks += 1
+            if self._unread_acks > self._limits.max_control_frames:
+                raise Http2ConnectionError(
+                    ErrorCode.ENHANCE_YOUR_CALM, "too many PING and SETTINGS frames while our output is not read"
+                )
+
+
+class ResetAllowance:
+    """A token bucket for what costs us more than the peer: resets, empty DATA frames, changes of all stream windows.
+
+    Against rapid reset (CVE-2023-44487) and MadeYouReset (CVE-2025-8671).
+    """
+
+    __slots__ = ("_clock", "_limits", "_tokens", "_updated_at")
+
+    def __init__(self, clock: Clock, limits: TransportLimits) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._tokens = float(limits.reset_burst)
+        self._updated_at = clock.now()
+
+    def charge(self, cost: float) -> None:
+        """Takes `cost` tokens. Raises Http2ConnectionError if that many have not been refilled yet."""
+        self._tokens -= cost
+        if self._tokens < 0:
+            # The clock is read only here: a well-behaved peer never gets this far.
+            now = self._clock.now()
+            refill = (now - self._updated_at) * self._limits.resets_per_second
+            self._tokens = min(self._tokens + refill, float(self._limits.reset_burst))
+            self._updated_at = now
+            if self._tokens < 0:
+                raise Http2ConnectionError(
+                    ErrorCode.ENHANCE_YOUR_CALM, "too many resets, empty frames or window changes"
+                )

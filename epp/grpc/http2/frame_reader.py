@@ -1,8 +1,8 @@
-"""Bytes to frames: the client's preface, frame borders, header blocks put together from their fragments."""
+"""Splits the octets of a client into frames: connection preface, frame boundaries, assembly of header blocks."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from typing import Protocol
 
 from epp.grpc.http2 import frames as h2
 from epp.grpc.http2.frames import (
@@ -14,40 +14,47 @@ from epp.grpc.http2.frames import (
     ErrorCode,
     Http2ConnectionError,
 )
-from epp.grpc.http2.headers import HARD_LIMIT_FACTOR
 from epp.grpc.limits import TransportLimits
 
 _PADDED_OR_PRIORITY = h2.PADDED | h2.PRIORITY_FLAG
 
 
-class FrameReader:
-    """Splits what a client sends, wherever the reads cut it; the subclass acts on frames.
+class FrameHandler(Protocol):
+    """Receives the frames of a connection in the order in which the client sent them."""
 
-    DATA is handed on as it comes, without waiting for the rest of its frame; all other frames come whole.
+    def on_data(self, buffer: bytes, start: int, end: int, flags: int, stream_id: int) -> None:
+        """Octets `start` to `end` of `buffer` are DATA. Of a frame in parts only the last part has the flags."""
+
+    def on_headers(self, flags: int, stream_id: int, block: bytes) -> None:
+        """A complete header block; `flags` are those of the HEADERS frame."""
+
+    def on_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+        """Any other frame, padded DATA included."""
+
+
+class FrameReader:
+    """Parser of one connection's input, independent of where the reads cut it.
+
+    DATA is delivered as it arrives, without waiting for the rest of its frame: what is buffered here is at most one
+    frame of another type, or one header block. `feed` raises Http2ConnectionError and must not be called afterwards.
     """
 
-    def __init__(self, limits: TransportLimits) -> None:
+    __slots__ = ("_handler", "_limits", "_on_data", "_partial_block", "_partial_data", "_unparsed", "preface_received")
+
+    def __init__(self, limits: TransportLimits, handler: FrameHandler) -> None:
         self.preface_received = False
-        """The client has shown its preface and first SETTINGS."""
+        """The client has sent its connection preface, the first SETTINGS frame included."""
         self._limits = limits
+        self._handler = handler
+        self._on_data = handler.on_data
         self._unparsed = b""
-        self._partial_data: tuple[int, int, int] | None = None  # stream id, flags, octets to come of a DATA frame
-        self._partial_block: tuple[int, int, list[bytes]] | None = None  # stream id, flags, fragments of a header block
-
-    @abstractmethod
-    def on_data(self, buffer: bytes, start: int, end: int, flags: int, stream_id: int) -> None:
-        """A part of a DATA frame; flags come with its last part."""
-
-    @abstractmethod
-    def on_headers(self, flags: int, stream_id: int, block: bytes) -> None:
-        """A whole header block."""
-
-    @abstractmethod
-    def on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        """Any other frame."""
+        # stream id, flags and octets still to come of a DATA frame that was delivered in part
+        self._partial_data: tuple[int, int, int] | None = None
+        # stream id, flags and fragments of a header block without END_HEADERS so far
+        self._partial_block: tuple[int, int, list[bytes]] | None = None
 
     def feed(self, data: bytes) -> None:
-        """Takes what was read. Raises ConnectionFault."""
+        """Parses what was read and calls the handler for each frame. Raises Http2ConnectionError."""
         buffer = self._unparsed + data if self._unparsed else data
         pos, end = 0, len(buffer)
         if not self.preface_received:
@@ -57,10 +64,11 @@ class FrameReader:
                 return
         if self._partial_data is not None:
             pos = self._resume_data(buffer, pos)
-        unpack, on_data, longest = FRAME_HEADER.unpack_from, self.on_data, self._limits.max_frame_size << 8 | 0xFF
+        unpack, on_data = FRAME_HEADER.unpack_from, self._on_data
+        max_word = self._limits.max_frame_size << 8 | 0xFF
         while (start := pos + FRAME_HEADER_SIZE) <= end:
             word, flags, stream_id = unpack(buffer, pos)
-            if word > longest:
+            if word > max_word:
                 raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "frame larger than SETTINGS_MAX_FRAME_SIZE")
             stop = start + (word >> 8)
             stream_id &= MAX_STREAM_ID
@@ -77,10 +85,10 @@ class FrameReader:
         self._unparsed = buffer[pos:]
 
     def _read_preface(self, buffer: bytes) -> int:
-        """Checks preface and first SETTINGS; returns what of `buffer` they took, once they are whole."""
+        """Checks the client's preface and first SETTINGS (RFC 9113, 3.4); returns their length, 0 while incomplete."""
         if not buffer.startswith(CONNECTION_PREFACE[: len(buffer)]):
             raise Http2ConnectionError(
-                ErrorCode.PROTOCOL_ERROR, "no HTTP/2 client preface (prior knowledge is needed in clear)"
+                ErrorCode.PROTOCOL_ERROR, "no HTTP/2 connection preface (cleartext clients need prior knowledge)"
             )
         start = len(CONNECTION_PREFACE) + FRAME_HEADER_SIZE
         if len(buffer) < start:
@@ -95,59 +103,54 @@ class FrameReader:
         if len(buffer) < stop:
             return 0
         self.preface_received = True
-        self.on_frame(h2.SETTINGS, flags, stream_id & MAX_STREAM_ID, buffer[start:stop])
+        self._handler.on_frame(h2.SETTINGS, flags, stream_id & MAX_STREAM_ID, buffer[start:stop])
         return stop
 
-    def _deliver_partial_data(self, buffer: bytes, start: int, flags: int, stream_id: int, left: int) -> int:
+    def _deliver_partial_data(self, buffer: bytes, start: int, flags: int, stream_id: int, missing: int) -> int:
         end = len(buffer)
-        self._partial_data = (stream_id, flags, left)
+        self._partial_data = (stream_id, flags, missing)
         if start < end:
-            self.on_data(buffer, start, end, 0, stream_id)
+            self._on_data(buffer, start, end, 0, stream_id)
         return end
 
     def _resume_data(self, buffer: bytes, pos: int) -> int:
         assert self._partial_data is not None
-        stream_id, flags, left = self._partial_data
+        stream_id, flags, missing = self._partial_data
         end = len(buffer)
-        if pos + left > end:
-            return self._deliver_partial_data(buffer, pos, flags, stream_id, pos + left - end)
+        if pos + missing > end:
+            return self._deliver_partial_data(buffer, pos, flags, stream_id, pos + missing - end)
         self._partial_data = None
-        self.on_data(buffer, pos, pos + left, flags, stream_id)
-        return pos + left
+        self._on_data(buffer, pos, pos + missing, flags, stream_id)
+        return pos + missing
 
-    def _handle_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+    def _handle_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self._partial_block is not None:
-            if kind != h2.CONTINUATION or stream_id != self._partial_block[0]:
-                raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "header block interrupted")
+            # A header block is contiguous: only CONTINUATION of the same stream may follow (RFC 9113, 6.2 and 6.10).
+            if frame_type != h2.CONTINUATION or stream_id != self._partial_block[0]:
+                raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "header block interrupted by another frame")
             self._append_continuation(flags, payload)
-        elif kind == h2.HEADERS:
+        elif frame_type == h2.HEADERS:
             block = h2.strip_padding(payload, flags) if flags & _PADDED_OR_PRIORITY else payload
-            if flags & h2.PRIORITY_FLAG and _stream_dependency(payload, flags) == stream_id:
+            # RFC 7540, 5.3.1; RFC 9113 deprecates priorities but still has their fields parsed.
+            if flags & h2.PRIORITY_FLAG and h2.parse_stream_dependency(payload, flags) == stream_id:
                 raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "stream depends on itself")
             if flags & h2.END_HEADERS:
-                self.on_headers(flags, stream_id, block)
+                self._handler.on_headers(flags, stream_id, block)
             else:
                 self._partial_block = (stream_id, flags, [block])
-        elif kind == h2.CONTINUATION:
+        elif frame_type == h2.CONTINUATION:
             raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
         else:
-            self.on_frame(kind, flags, stream_id, payload)
+            self._handler.on_frame(frame_type, flags, stream_id, payload)
 
     def _append_continuation(self, flags: int, payload: bytes) -> None:
         assert self._partial_block is not None
         stream_id, first_flags, fragments = self._partial_block
         fragments.append(payload)
         size = sum(map(len, fragments))
-        if (
-            len(fragments) > self._limits.max_continuations
-            or size > HARD_LIMIT_FACTOR * self._limits.max_header_list_size
-        ):
+        # The CONTINUATION flood (CERT VU#421644).
+        if len(fragments) > self._limits.max_continuations or size > self._limits.max_header_block_size:
             raise Http2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
         if flags & h2.END_HEADERS:
             self._partial_block = None
-            self.on_headers(first_flags, stream_id, b"".join(fragments))
-
-
-def _stream_dependency(payload: bytes, flags: int) -> int:
-    start = 1 if flags & PADDED else 0
-    return int.from_bytes(payload[start : start + 4], "big") & MAX_STREAM_ID
+            self._handler.on_headers(first_flags, stream_id, b"".join(fragments))

@@ -1,22 +1,38 @@
-"""The way out of a connection that its streams share."""
+"""Output shared by the streams of one HTTP/2 connection: frames to write, send window, and streams waiting for it."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from epp.grpc.http2.frames import DEFAULT_MAX_FRAME_SIZE, DEFAULT_WINDOW_SIZE, ErrorCode, encode_rst_stream
+from epp.grpc.http2.frames import DEFAULT_MAX_FRAME_SIZE, DEFAULT_WINDOW_SIZE
 from epp.grpc.limits import TransportLimits
 
-if TYPE_CHECKING:
-    from epp.grpc.http2.stream import Stream
+
+class QueuedStream(Protocol):
+    """A stream with output that flow control holds back."""
+
+    is_ready: bool
+    """It is in `SendBuffer.ready_streams`."""
+    pending_bytes: int
+
+    def write_pending(self) -> None:
+        """Moves pending output to the buffer as far as the windows allow; gets in line again for the rest."""
+
+    def abort_overflow(self) -> None:
+        """Resets the stream, if it still has pending output: the connection holds too much of it."""
 
 
 class SendBuffer:
-    """What all streams of a connection share on their way out: the frames gathered, window, burst, and who waits."""
+    """Output of one connection. Streams append frames to `chunks` and spend `send_window` and `burst_left` themselves.
+
+    Streams whose output exceeds a window keep it, and take turns through `ready_streams` (round robin) once their own
+    window allows. `buffered_bytes` counts what all streams keep: pending output and incomplete requests.
+    """
 
     __slots__ = (
+        "_schedule_flush",
         "buffered_bytes",
         "burst_left",
         "chunks",
@@ -24,37 +40,67 @@ class SendBuffer:
         "initial_stream_window",
         "limits",
         "max_frame_size",
-        "on_stream_end",
         "overflowed",
         "ready_streams",
-        "schedule_flush",
         "send_window",
+        "writing_paused",
     )
 
-    def __init__(self, limits: TransportLimits, wake: Callable[[], None], ended: Callable[[Stream, int], None]) -> None:
+    def __init__(self, limits: TransportLimits, schedule_flush: Callable[[], None]) -> None:
         self.limits = limits
         self.chunks: list[bytes | memoryview] = []
+        """Encoded frames, in order, to be written as they are."""
         self.send_window = DEFAULT_WINDOW_SIZE
+        """The connection's flow-control window for DATA, as granted by the peer (RFC 9113, 5.2)."""
         self.initial_stream_window = DEFAULT_WINDOW_SIZE
+        """The peer's SETTINGS_INITIAL_WINDOW_SIZE."""
         self.max_frame_size = DEFAULT_MAX_FRAME_SIZE
+        """The peer's SETTINGS_MAX_FRAME_SIZE."""
         self.burst_left = limits.write_burst
+        """DATA that may still be added before the next `take`; 0 while the socket is full."""
+        self.writing_paused = False
+        """The socket is full: DATA is held back, other frames are not."""
         self.buffered_bytes = 0
-        self.ready_streams: deque[Stream] = deque()
-        self.overflowed: list[Stream] = []
-        # True while somebody is going to take the frames anyway.
+        self.ready_streams: deque[QueuedStream] = deque()
+        self.overflowed: list[QueuedStream] = []
+        """Streams to be aborted in the next `take`: their handlers must not be cancelled while they call `send`."""
         self.flush_scheduled = False
-        self.schedule_flush = wake
-        self.on_stream_end = ended
+        """The owner will call `take` anyway: it has been asked to, or it is handling input."""
+        self._schedule_flush = schedule_flush
 
-    def write_ready_streams(self) -> None:
-        """Lets waiting streams send, in turns, as far as window and burst reach."""
+    def request_flush(self) -> None:
+        """Asks the owner to call `take`; callers check `flush_scheduled` first."""
+        self.flush_scheduled = True
+        self._schedule_flush()
+
+    def take(self) -> bytes:
+        """All octets to write now. Cancels the RPCs of overflowed streams."""
+        if self.ready_streams or self.overflowed:
+            self.flush_scheduled = True
+            self._write_ready_streams()
+        data = b"".join(self.chunks)
+        self.chunks.clear()
+        self.burst_left = 0 if self.writing_paused else self.limits.write_burst
+        self.flush_scheduled = False
+        return data
+
+    def pause_writing(self) -> None:
+        """Holds DATA back until `resume_writing`."""
+        self.writing_paused = True
+        self.burst_left = 0
+
+    def resume_writing(self) -> None:
+        """Lets the next `take` include DATA again."""
+        self.writing_paused = False
+        self.burst_left = self.limits.write_burst
+
+    def _write_ready_streams(self) -> None:
         for stream in self.overflowed:
-            if stream.pending_bytes:
-                self.chunks.append(encode_rst_stream(stream.id, ErrorCode.ENHANCE_YOUR_CALM))
-                stream.cancel()
+            stream.abort_overflow()
         self.overflowed.clear()
         ready = self.ready_streams
-        while ready and self.burst_left > 0 and (self.send_window > 0 or not ready[0].pending):
+        # A stream that ended while it was in line needs no window to leave it.
+        while ready and self.burst_left > 0 and (self.send_window > 0 or not ready[0].pending_bytes):
             stream = ready.popleft()
             stream.is_ready = False
             stream.write_pending()

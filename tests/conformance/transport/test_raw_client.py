@@ -200,7 +200,7 @@ async def test_http1_is_told_goodbye(native, hung_up):
     reader, writer = await asyncio.open_connection("127.0.0.1", native.server.port)
     writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
     answer = await reader.read()
-    assert b"no HTTP/2 client preface" in answer
+    assert b"no HTTP/2 connection preface" in answer
     await hung_up(writer)
 
 

@@ -115,7 +115,7 @@ async def test_a_certificate_that_changes(kind, serve, hung_up, tasks, tmp_path,
         await sees(first[0])
         async with asyncio.timeout(20):
             # Again and again: nobody can tell when the watch has begun.
-            while "the old one is served" not in caplog.text:
+            while "the old one stays in use" not in caplog.text:
                 write((b"broken", b"broken %d" % next(attempts)))
                 await asyncio.sleep(0.02)
         await sees(first[0])

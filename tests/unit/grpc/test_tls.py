@@ -42,7 +42,7 @@ def test_a_folder_with_a_certificate(tmp_path):
 
 def test_a_folder_without_one(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"tls\.crt: No such file or directory; the folder must hold tls\.crt and tls\.key"
+        ConfigError, match=r"tls\.crt: No such file or directory; the folder must contain tls\.crt and tls\.key"
     ):
         tls.create_server_context(flags(cert_path=str(tmp_path)), Tasks("test"), ManualClock())
 
