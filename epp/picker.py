@@ -31,9 +31,14 @@ from epp.obs.admin import AdminServer, BuildInfo
 from epp.obs.decision_log import DecisionLog
 from epp.obs.metrics import Metrics
 from epp.obs.prefix_metrics import PrefixCacheCollector
-from epp.requestcontrol.completion import AccessLogCompletion, Completion, ObservedCompletion, ScrapeCompletion
+from epp.requestcontrol.completion import (
+    AccessLogCompletion,
+    AccessLogSink,
+    Completion,
+    ObservedCompletion,
+    ScrapeCompletion,
+)
 from epp.requestcontrol.director import DecisionRecord, Director, DirectorOptions
-from epp.requestcontrol.interfaces import AccessLogSink
 from epp.services import access_log, health
 from epp.tasks import Tasks
 

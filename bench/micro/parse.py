@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from random import Random
 from timeit import repeat
 
 from epp.allocator import retain_freed_memory
@@ -14,8 +15,8 @@ from epp.api import Column, Endpoints, Parser, RequestAttribute
 from epp.parsers.openai import OpenAIParser
 from epp.parsers.passthrough import PassthroughParser
 from epp.parsers.rewrite import replace_model
-from epp.parsers.select import ParserSelector
 from epp.parsers.usage import UsageScanner
+from epp.requestcontrol.request_parser import RequestParser
 from epp.testing import builders
 from scorers.producers.approx_prefix_cache import ApproxPrefixCacheProducer
 from scorers.producers.inflight_load import InflightLoadProducer
@@ -70,8 +71,8 @@ def main() -> None:
             raw = body(size, path)
             row(f"{path}, {size // 1000} KB", lambda path=path, raw=raw: parser.parse(path, {}, raw), number, target)  # type: ignore[misc]
         row(f"another model, {size // 1000} KB", lambda raw=raw: replace_model(raw, "other"), number, target)  # type: ignore[misc]
-    table = ParserSelector([("openai-parser", parser), ("passthrough-parser", PassthroughParser())])
-    row("choice of the parser", lambda: table.select(CHAT), 1000, 1)
+    request_parser = RequestParser([("openai-parser", parser), ("passthrough-parser", PassthroughParser())], Random(1))
+    row("choice of the parser", lambda: request_parser.find_parser(CHAT), 1000, 1)
     scanner = UsageScanner()
     row("chunk without usage", lambda: scanner.feed(CHUNK), 1000, 1)
     row("chunk without usage, cut anywhere", lambda: scanner.feed(CHUNK[:-9]), 1000, 1)

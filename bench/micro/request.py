@@ -35,8 +35,7 @@ from epp.grpc.http2 import frames as h2
 from epp.grpc.http2.connection import Connection
 from epp.grpc.limits import TransportLimits
 from epp.grpc.rpc_stats import RpcStats
-from epp.requestcontrol.completion import AccessLogCompletion, Completion, ObservedCompletion
-from epp.requestcontrol.interfaces import AccessLogEntry
+from epp.requestcontrol.completion import AccessLogCompletion, AccessLogEntry, Completion, ObservedCompletion
 from epp.tasks import Tasks
 from epp.testing.events import request_body, request_headers, response_body, response_headers
 

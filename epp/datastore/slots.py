@@ -1,4 +1,4 @@
-"""Names <-> small stable integers, so that everything known of an endpoint lives in arrays."""
+"""Slots: small stable integers for endpoint names, by which all arrays are indexed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import heapq
 
 
 class SlotAllocator:
-    """A slot belongs to one name until freed; then it may be given to another, under the next generation.
+    """A slot belongs to one name until it is freed; then another name may get it, with the next generation.
 
-    The lowest free slot is given first, which keeps the arrays short.
+    The lowest free slot is allocated first, which keeps the arrays short.
     """
 
     __slots__ = ("_by_name", "_free", "_generations", "_names")
@@ -27,7 +27,7 @@ class SlotAllocator:
 
     @property
     def capacity(self) -> int:
-        """One more than the highest slot ever given."""
+        """One more than the highest slot that was ever allocated."""
         return len(self._names)
 
     def find_slot(self, name: str) -> int | None:
@@ -39,7 +39,7 @@ class SlotAllocator:
         return self._names[slot]
 
     def generation_of(self, slot: int) -> int:
-        """How many names have left this slot: work begun for one of them is recognised as late by it."""
+        """How often the slot was freed. Work that began in another generation belongs to an endpoint that has left."""
         return self._generations[slot]
 
     def live_slots(self) -> list[int]:
@@ -47,7 +47,7 @@ class SlotAllocator:
         return [slot for slot, name in enumerate(self._names) if name is not None]
 
     def allocate(self, name: str) -> int:
-        """The slot of a name, a new one if it has none."""
+        """The slot of a name; a new one if it has none."""
         slot = self._by_name.get(name)
         if slot is not None:
             return slot
@@ -62,7 +62,7 @@ class SlotAllocator:
         return slot
 
     def free(self, name: str) -> int:
-        """Takes the slot away from a name and returns it; KeyError if it has none."""
+        """Frees the slot of a name and returns it; raises KeyError if it has none."""
         slot = self._by_name.pop(name)
         self._names[slot] = None
         self._generations[slot] += 1

@@ -1,4 +1,4 @@
-"""Addresses -> slots: what proxies send back to us, in whatever spelling."""
+"""Lookup of slots by address, as gateways spell it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from epp.api import Endpoint
 
 
 class TargetIndex:
-    """An index of one state of the pool; a changed pool gets a new one."""
+    """An index over the endpoints of one moment; it is built again when they change."""
 
     __slots__ = ("_by_address", "_by_target")
 
@@ -21,19 +21,19 @@ class TargetIndex:
             self._by_address.setdefault(canonicalize_address(endpoint.address), []).append(slot)
 
     def find_slot(self, target: str) -> int | None:
-        """The slot of `ip:port`, brackets around IPv6."""
+        """The slot of `ip:port`, with brackets around IPv6."""
         slot = self._by_target.get(target)
-        # Only IPv6 has more than one spelling.
+        # Only IPv6 addresses have more than one spelling.
         return slot if slot is not None or target[:1] != "[" else self._by_target.get(canonicalize_address(target))
 
     def find_subset_slots(self, item: str) -> tuple[int, ...]:
-        """The slots that one item of a subset hint names: `ip:port` exactly that one, `ip` every port of it."""
+        """The slots that one item of a subset hint names: `ip:port` is exactly that port, `ip` all ports of it."""
         slot = self.find_slot(item)
         return (slot,) if slot is not None else tuple(self._by_address.get(canonicalize_address(item), ()))
 
 
 def canonicalize_address(target: str) -> str:
-    """`[fd00:0::1]:80` as `[fd00::1]:80`, `[fd00:0::1]` and `fd00:0::1` as `fd00::1`, anything else as it is."""
+    """`[fd00:0::1]:80` as `[fd00::1]:80`; `[fd00:0::1]` and `fd00:0::1` as `fd00::1`; anything else unchanged."""
     host, bracket, port = target.partition("]")
     if ":" not in host or bool(bracket) != host.startswith("["):
         return target

@@ -10,7 +10,7 @@ from typing import Any
 from epp.headers import REQUEST_ID
 from epp.obs.logs import VERBOSE
 from epp.requestcontrol.director import DecisionRecord
-from epp.scheduling.result import explain_result
+from epp.scheduling.explain import explain_result
 
 KEPT_PER_SECOND = 200.0
 KEPT_BURST = 64

@@ -1,6 +1,9 @@
-"""The life of one request, from the bytes of its body to its end (llm-d's `pkg/epp/requestcontrol`).
+"""The life of one request, from its headers and body to its end (llm-d's `pkg/epp/requestcontrol`).
 
-In: headers and body from `epp.extproc`. Out: a routing decision, and afterwards the bookkeeping of the request in
-flight. `Director` runs producers and profiles and reserves; `completion` learns when requests end. Owns the requests
-in flight; endpoints and the ledger belong to `epp.datastore`, and the scheduling profiles to `epp.scheduling`.
+In: `RequestHeaders` and the body from `epp.extproc`, log entries from `epp.services`, scrapes from `epp.datastore`.
+Out: a `RoutingDecision` or a `Rejection`, numbers for `epp.obs`, and afterwards the bookkeeping of the request.
+A request has three forms here: `RequestContext` until it is routed (with the `Request` that plugins see), then
+`InflightRequest` until it ends, and a `DecisionRecord` for whoever looks at `/debug/decisions` later.
+Owns the requests in flight. Their reservations belong to `epp.datastore`, filters, scorers and pickers run in
+`epp.scheduling`, and what a request looks like on the wire is known to `epp.extproc` and `epp.parsers` only.
 """

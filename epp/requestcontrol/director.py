@@ -1,4 +1,8 @@
-"""From a complete request to a route: candidates, producers, profiles, reservation."""
+"""Routes one request: parser, candidates, data producers, profiles, reservation, and the answer to the gateway.
+
+The stages are those of llm-d's `requestcontrol.Director.HandleRequest`, in its order; objectives, admission and flow
+control do not exist here, and instead of llm-d's per-request clones of endpoints all stages share one snapshot.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +30,25 @@ from epp.errors import InternalError, NoEndpoints, Rejection
 from epp.headers import REQUEST_ID
 from epp.requestcontrol.completion import Completion
 from epp.requestcontrol.inflight_request import InflightDependencies, InflightRequest
-from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision, SchedulingMetrics
+from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision
+from epp.requestcontrol.request_metrics import SchedulingMetrics
 from epp.requestcontrol.request_parser import DEFAULT_FAIRNESS_ID, RequestContext, RequestParser
-from epp.scheduling import producers, profile_run
-from epp.scheduling.plugin_errors import PluginErrorReporter
-from epp.scheduling.plugin_timing import TimingSampler
+from epp.scheduling.plugin_metrics import PluginErrorReporter, PluginTimer, TimingSampler
 from epp.scheduling.pool_view import PoolView
-from epp.scheduling.profile_run import PluginTimer
+from epp.scheduling.producers import has_async_producer, run_producers, run_sync_producers
+from epp.scheduling.profile_run import run_profile
 from epp.scheduling.result import ProfileRunResult
 
+# llm-d's messages, word for word: clients and tests of gateways match on them.
 NO_CANDIDATES = "failed to find endpoint candidates for serving the request"
 FILTERED_OUT = "no endpoints available for the given request"
 
 
 class DecisionRecord(msgspec.Struct, gc=False):
-    """One finished decision, kept for `epp explain`.
+    """One routing decision as `/debug/decisions` keeps it.
 
-    `seconds`: from the whole request to the answer, parsing included. `refusal` is empty if a route was found.
+    `wall_time` is when it was made, `seconds` how long it took from the whole request to the answer, parsing included.
+    `rejection` is empty if the request was routed, otherwise `code - message`; `destination` the other way round.
     """
 
     wall_time: float
@@ -56,9 +62,10 @@ class DecisionRecord(msgspec.Struct, gc=False):
 
 
 class DirectorOptions(msgspec.Struct, frozen=True):
-    """How the director behaves besides the plan.
+    """Settings of the director besides the plan.
 
-    `scraped_load`: scrapes replace reservations (completion by scrape). `timeout`: seconds for awaited producers.
+    `producer_timeout`: seconds for all producers that do I/O. `use_scraped_load`: scraped load counts as in flight, for
+    `--completion scrape`.
     """
 
     use_subset_hint: bool = True
@@ -68,183 +75,182 @@ class DirectorOptions(msgspec.Struct, frozen=True):
 
 
 class Director:
-    """Decides. Between reading the columns and reserving there is no await: choosing is claiming."""
+    """The `Router` of the protocol side.
+
+    The pool is read, the endpoint chosen and the request reserved there without an await in between, so concurrent
+    requests see each other's reservations. Producers that do I/O run before that, on an earlier snapshot.
+    """
 
     def __init__(
         self,
         plan: PickerPlan,
-        table: EndpointStore,
+        store: EndpointStore,
         ledger: Ledger,
         completion: Completion,
-        recorder: SchedulingMetrics,
+        metrics: SchedulingMetrics,
         clock: Clock,
         rng: Random,
-        settings: DirectorOptions,
-        on_decided: Callable[[DecisionRecord], None],
+        options: DirectorOptions,
+        on_decision: Callable[[DecisionRecord], None],
     ) -> None:
-        plugins: dict[str, Plugin] = plan.plugins_by_name()
-        self._clock = clock
+        plugins = plan.plugins_by_name()
+        self._plan = plan
+        self._profile_names = tuple(plan.profiles)
+        _, self._profile_handler = plan.profile_handler
+        self._sets_headers = type(self._profile_handler).request_headers is not ProfileHandler.request_headers
+        self._has_async_producer = has_async_producer(plan.producers)
         self._ledger = ledger
-        self._metrics = recorder
+        self._completion = completion
+        self._metrics = metrics
+        self._clock = clock
+        self._rng = rng
+        self._options = options
+        self._on_decision = on_decision
+        self._pool = PoolView(store, ledger, options.use_scraped_load)
+        self._parser = RequestParser(plan.parsers, rng)
+        self._plugin_names = {id(plugin): name for name, plugin in plugins.items()}
+        self._report_plugin_error = PluginErrorReporter(clock, metrics)
+        self._timing_sampler = TimingSampler(clock, metrics)
+        self._pre_request_hooks = _plugins_with(plugins, "pre_request")
+        self._load_estimator = next(iter(_plugins_with(plugins, "estimate_load")), None)
         self._inflight_dependencies = InflightDependencies(
             clock,
             ledger,
-            request_hooks=_plugins_with(plugins, "response_complete"),
-            find_slot=table.find_slot,
+            response_hooks=_plugins_with(plugins, "response_complete"),
+            find_slot=store.find_slot,
             untrack=completion.untrack,
             report_hook_error=self._report_hook_error,
         )
-        self._pre_request_hooks = _plugins_with(plugins, "pre_request")
-        self._load_estimator = next(iter(_plugins_with(plugins, "estimate_load")), None)
-        self._plugin_names = {id(plugin): name for name, plugin in plugins.items()}
-        self._plan = plan
-        self._pool = PoolView(table, ledger, settings.use_scraped_load)
-        self._completion = completion
-        self._rng = rng
-        self._settings = settings
-        self._on_decision = on_decided
-        self._request_parser = RequestParser(plan.parsers, rng)
-        self._report_plugin_error = PluginErrorReporter(clock, recorder)
-        self._timing_sampler = TimingSampler(clock, recorder)
-        self._has_async_producer = producers.has_async_producer(plan.producers)
-        self._profile_names = tuple(plan.profiles)
-        self._adds_headers = type(plan.profile_handler[1]).request_headers is not ProfileHandler.request_headers
         for plugin in _plugins_with(plugins, "endpoint_removed"):
-            table.on_removed(plugin.endpoint_removed)
+            store.on_removed(plugin.endpoint_removed)
 
-    def _report_hook_error(self, observer: RequestHooks) -> None:
-        self._report_plugin_error(self._plugin_names.get(id(observer), type(observer).__name__), "observer")
-
-    def route_request(self, head: RequestHeaders, body: bytes) -> RoutingDecision | Awaitable[RoutingDecision]:
-        """A route, or an awaitable of it; raises `Reject`."""
-        started = self._clock.now()
+    def route_request(self, headers: RequestHeaders, body: bytes) -> RoutingDecision | Awaitable[RoutingDecision]:
+        """The decision, or an awaitable of it if some producer does I/O; both raise `Rejection`."""
+        started_at = self._clock.now()
         try:
-            reading = self._request_parser.parse(head, body)
-        except Rejection as reject:
-            self._record_parse_rejection(head, reject, started)
+            context = self._parser.parse(headers, body, started_at)
+        except Rejection as rejection:
+            self._record_parse_rejection(headers, rejection, started_at)
             raise
         try:
-            endpoints = self._find_candidates(head.subset_hint)
+            candidates = self._find_candidates(headers.subset_hint)
             if self._has_async_producer:
-                return self._route_after_awaiting(reading, endpoints, started)
+                return self._route_after_awaiting(context, candidates)
             timer = self._timing_sampler.next_timer()
-            producers.run_sync_producers(
-                self._plan.producers, reading.request, endpoints, self._report_plugin_error, timer
-            )
-            return self._schedule(reading, endpoints, started, timer)
-        except Rejection as reject:
-            self._record_rejection(reading, reject, started)
+            run_sync_producers(self._plan.producers, context.request, candidates, self._report_plugin_error, timer)
+            return self._schedule(context, candidates, timer)
+        except Rejection as rejection:
+            self._record_rejection(context, rejection)
             raise
 
-    async def _route_after_awaiting(
-        self, reading: RequestContext, endpoints: Endpoints, started: float
-    ) -> RoutingDecision:
+    async def _route_after_awaiting(self, context: RequestContext, candidates: Endpoints) -> RoutingDecision:
         timer = self._timing_sampler.next_timer()
         try:
-            await producers.run_producers(
+            await run_producers(
                 self._plan.producers,
-                reading.request,
-                endpoints,
-                self._settings.producer_timeout,
+                context.request,
+                candidates,
+                self._options.producer_timeout,
                 self._report_plugin_error,
                 timer,
             )
-            return self._schedule(
-                reading, _require_candidates(endpoints.with_snapshot(self._pool.snapshot())), started, timer
-            )
-        except Rejection as reject:
-            self._record_rejection(reading, reject, started)
+            # Endpoints may have left and load may have changed meanwhile: decide on the pool as it is now.
+            candidates = _require_candidates(candidates.with_snapshot(self._pool.snapshot()))
+            return self._schedule(context, candidates, timer)
+        except Rejection as rejection:
+            self._record_rejection(context, rejection)
             raise
 
-    def _find_candidates(self, subset: tuple[str, ...] | None) -> Endpoints:
+    def _find_candidates(self, subset_hint: tuple[str, ...] | None) -> Endpoints:
+        """All live endpoints, or those of GAIE's subset hint; an empty hint allows none."""
         snapshot = self._pool.snapshot()
         slots = snapshot.live_slots
-        if subset is not None and self._settings.use_subset_hint:
-            slots = self._pool.slots_in_subset(subset)
+        if subset_hint is not None and self._options.use_subset_hint:
+            slots = self._pool.slots_in_subset(subset_hint)
         return _require_candidates(Endpoints(snapshot, slots))
 
-    def _schedule(
-        self, reading: RequestContext, endpoints: Endpoints, started: float, timer: PluginTimer | None
-    ) -> RoutingDecision:
-        request = reading.request
-        verdicts = reading.results
-        found = self._run_profiles(request, endpoints, timer, verdicts)
-        primary = self._plan.profile_handler[1].primary_profile(request, found)
-        if primary not in verdicts:
+    def _schedule(self, context: RequestContext, candidates: Endpoints, timer: PluginTimer | None) -> RoutingDecision:
+        request = context.request
+        found = self._run_profiles(context, candidates, timer)
+        primary = self._profile_handler.primary_profile(request, found)
+        results = context.results
+        if primary not in results:
             raise InternalError("the profile handler named a primary profile that did not run")
-        if len(verdicts) > 1:
-            verdicts = {primary: verdicts[primary], **verdicts}
-        verdict = verdicts[primary]
-        if verdict.first_position < 0:
-            raise verdict.build_rejection(FILTERED_OUT)
-        first = verdict.endpoints.endpoint_at(verdict.first_position)
+        if len(results) > 1:
+            results = context.results = {primary: results[primary], **results}
+        result = results[primary]
+        if result.first_position < 0:
+            raise result.build_rejection(FILTERED_OUT)
+        first = result.endpoints.endpoint_at(result.first_position)
         destination = first.target
-        if len(verdict.order) > 1:
-            destination = ",".join(
-                [verdict.endpoints.endpoint_at(position).target for position in verdict.order.tolist()]
-            )
-        flight = self._reserve(reading, verdict, verdicts)
-        seconds = self._clock.now() - started
+        if len(result.order) > 1:
+            destination = ",".join([result.endpoints.endpoint_at(i).target for i in result.order.tolist()])
+        inflight = self._reserve(context, result)
+        seconds = self._clock.now() - context.started_at
         self._metrics.record_scheduling_attempt(
             seconds, request.target_model, first.pod or first.name, first.namespace, first.port
         )
-        wall = self._clock.wall()
-        self._on_decision(DecisionRecord(wall, request.id, request.model, request.path, seconds, verdicts, destination))
-        return self._build_decision(reading, flight, destination, verdict, verdicts)
+        wall_time = self._clock.wall()
+        self._on_decision(
+            DecisionRecord(wall_time, request.id, request.model, request.path, seconds, results, destination)
+        )
+        return self._build_decision(context, inflight, destination, result)
 
     def _run_profiles(
-        self, request: Request, endpoints: Endpoints, timer: PluginTimer | None, verdicts: dict[str, ProfileRunResult]
+        self, context: RequestContext, candidates: Endpoints, timer: PluginTimer | None
     ) -> dict[str, bool]:
-        """Fills `verdicts`; tells which profiles found an endpoint."""
-        handler = self._plan.profile_handler[1]
+        """Runs the profiles that the handler picks, in rounds, until it picks none; profile -> it found an endpoint."""
+        request, results, handler = context.request, context.results, self._profile_handler
         found: dict[str, bool] = {}
         while names := handler.pick_profiles(request, self._profile_names, found):
             for name in names:
-                verdict = profile_run.run_profile(
-                    self._plan.profiles[name], request, endpoints, self._rng, self._report_plugin_error, timer
-                )
-                verdicts[name] = verdict
-                found[name] = verdict.first_position >= 0
+                profile = self._plan.profiles[name]
+                result = run_profile(profile, request, candidates, self._rng, self._report_plugin_error, timer)
+                results[name] = result
+                found[name] = result.first_position >= 0
         return found
 
-    def _reserve(
-        self, reading: RequestContext, verdict: ProfileRunResult, verdicts: Mapping[str, ProfileRunResult]
-    ) -> InflightRequest:
-        request, slot = reading.request, verdict.endpoints.slots.item(verdict.first_position)
+    def _reserve(self, context: RequestContext, result: ProfileRunResult) -> InflightRequest:
+        """Counts the request at the chosen endpoint from now on."""
+        request, slot = context.request, result.endpoints.slots.item(result.first_position)
         prompt: TokenizedPrompt | None = request.attributes.get(PROMPT)
         tokens = 0 if prompt is None else prompt.token_count
-        charge = self._estimate_load(request, verdict.endpoints, verdict.first_position) or LoadEstimate(float(tokens))
-        ticket = self._ledger.reserve(slot, charge.prompt_tokens, charge.output_tokens)
-        account = self._metrics.record_routed_request(
+        load = self._estimate_load(request, result.endpoints, result.first_position) or LoadEstimate(float(tokens))
+        reservation = self._ledger.reserve(slot, load.prompt_tokens, load.output_tokens)
+        metrics = self._metrics.record_routed_request(
             request.model, request.target_model, request.fairness_id, request.priority, len(request.body), tokens
         )
         if self._pre_request_hooks:
-            self._notify_pre_request(request, {verdict.profile.name: slot}, verdicts)
-        observed = self._completion.should_observe()
-        reader = reading.create_usage_reader() if observed else None
-        flight = InflightRequest(self._inflight_dependencies, request, ticket, charge.prompt_tokens, reader, account)
-        if not observed:
-            flight.tracked = True
-            self._completion.track(flight)
-        return flight
+            self._notify_pre_request(context, {result.profile.name: slot})
+        is_observed = self._completion.should_observe()
+        usage_reader = context.create_usage_reader() if is_observed else None
+        inflight = InflightRequest(
+            self._inflight_dependencies, request, reservation, load.prompt_tokens, usage_reader, metrics
+        )
+        if not is_observed:
+            inflight.tracked = True
+            self._completion.track(inflight)
+        return inflight
 
     def _estimate_load(self, request: Request, endpoints: Endpoints, position: int) -> LoadEstimate | None:
-        """What the charging producer says, if there is one and it works."""
+        """What the first load estimator of the plan says; None if there is none or it fails."""
         if self._load_estimator is None:
             return None
         try:
-            charge: LoadEstimate = self._load_estimator.estimate_load(request, endpoints, position)
-            return charge
+            load: LoadEstimate = self._load_estimator.estimate_load(request, endpoints, position)
+            return load
         except Exception:
             self._report_hook_error(self._load_estimator)
             return None
 
-    def _notify_pre_request(
-        self, request: Request, slots: dict[str, int], verdicts: Mapping[str, ProfileRunResult]
-    ) -> None:
-        if len(verdicts) > 1:  # the primary profile's comes first
+    def _notify_pre_request(self, context: RequestContext, slots: dict[str, int]) -> None:
+        """`slots` holds the primary profile's slot, which stays first; the other profiles' are added."""
+        request, results = context.request, context.results
+        if len(results) > 1:
             slots |= {
-                name: v.endpoints.slots.item(v.first_position) for name, v in verdicts.items() if v.first_position >= 0
+                name: result.endpoints.slots.item(result.first_position)
+                for name, result in results.items()
+                if result.first_position >= 0
             }
         for plugin in self._pre_request_hooks:
             try:
@@ -253,55 +259,54 @@ class Director:
                 self._report_hook_error(plugin)
 
     def _build_decision(
-        self,
-        reading: RequestContext,
-        flight: InflightRequest,
-        destination: str,
-        verdict: ProfileRunResult,
-        verdicts: Mapping[str, ProfileRunResult],
+        self, context: RequestContext, inflight: InflightRequest, destination: str, result: ProfileRunResult
     ) -> RoutingDecision:
-        request = reading.request
+        request = context.request
         headers: dict[str, str] = {}
-        if self._adds_headers:
-            chosen = {
-                name: v.endpoints.endpoint_at(v.first_position) for name, v in verdicts.items() if v.first_position >= 0
+        if self._sets_headers:
+            picked = {
+                name: each.endpoints.endpoint_at(each.first_position)
+                for name, each in context.results.items()
+                if each.first_position >= 0
             }
-            headers.update(self._plan.profile_handler[1].request_headers(request, chosen))
-        if reading.generated_id:
+            headers.update(self._profile_handler.request_headers(request, picked))
+        if context.generated_id:
             headers[REQUEST_ID] = request.id
         scores = None
-        if self._settings.emit_scores:
-            totals = zip(verdict.endpoints, verdict.totals.tolist(), strict=True)
+        if self._options.emit_scores:
+            totals = zip(result.endpoints, result.totals.tolist(), strict=True)
             scores = {endpoint.target: total for endpoint, total in totals}
         request.release_payload()
-        return RoutingDecision(destination, flight, not flight.tracked, headers, reading.body, scores)
+        return RoutingDecision(destination, inflight, not inflight.tracked, headers, context.rewritten_body, scores)
 
-    def _record_parse_rejection(self, head: RequestHeaders, reject: Rejection, started: float) -> None:
-        self._metrics.record_rejection("", "", DEFAULT_FAIRNESS_ID, 0, reject.code)
-        self._publish_rejection(head.headers.get(REQUEST_ID, ""), "", head.path, reject, started, {})
+    def _record_parse_rejection(self, headers: RequestHeaders, rejection: Rejection, started_at: float) -> None:
+        self._metrics.record_rejection("", "", DEFAULT_FAIRNESS_ID, 0, rejection.code)
+        request_id = headers.headers.get(REQUEST_ID, "")
+        self._publish_rejection(request_id, "", headers.path, rejection, self._clock.now() - started_at, {})
 
-    def _record_rejection(self, reading: RequestContext, reject: Rejection, started: float) -> None:
-        request = reading.request
-        self._metrics.record_scheduling_attempt(self._clock.now() - started, request.target_model, "", "", 0)
+    def _record_rejection(self, context: RequestContext, rejection: Rejection) -> None:
+        request = context.request
+        seconds = self._clock.now() - context.started_at
+        self._metrics.record_scheduling_attempt(seconds, request.target_model, "", "", 0)
         self._metrics.record_rejection(
-            request.model, request.target_model, request.fairness_id, request.priority, reject.code
+            request.model, request.target_model, request.fairness_id, request.priority, rejection.code
         )
-        self._publish_rejection(request.id, request.model, request.path, reject, started, reading.results)
+        self._publish_rejection(request.id, request.model, request.path, rejection, seconds, context.results)
 
     def _publish_rejection(
         self,
         request_id: str,
         model: str,
         path: str,
-        reject: Rejection,
-        started: float,
-        verdicts: Mapping[str, ProfileRunResult],
+        rejection: Rejection,
+        seconds: float,
+        results: Mapping[str, ProfileRunResult],
     ) -> None:
-        seconds = self._clock.now() - started
-        refusal = f"{reject.code} - {reject.message}"
-        self._on_decision(
-            DecisionRecord(self._clock.wall(), request_id, model, path, seconds, verdicts, rejection=refusal)
-        )
+        text = f"{rejection.code} - {rejection.message}"
+        self._on_decision(DecisionRecord(self._clock.wall(), request_id, model, path, seconds, results, rejection=text))
+
+    def _report_hook_error(self, plugin: RequestHooks) -> None:
+        self._report_plugin_error(self._plugin_names.get(id(plugin), type(plugin).__name__), "observer")
 
 
 def _require_candidates(endpoints: Endpoints) -> Endpoints:

@@ -1,7 +1,8 @@
-"""Producers: what is learned about a request and its candidates before anyone judges them.
+"""Runs the data producers: what they learn about the request and its candidates before filters and scorers run.
 
-In the order of the plan, which is the order in which they need each other. A producer that fails or is late leaves its
-columns NaN and its facts None; the others still run.
+Producers run in the order of the plan, in which each comes after those whose data it consumes. One that fails or misses
+the deadline leaves its columns NaN and its request attributes None, and the others still run; in llm-d a failure stops
+the producers after it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from epp.api import AsyncProducer, DataKey, Endpoints, ProducedData, Producer, Request, RequestAttribute, Values
-from epp.scheduling.profile_run import PluginTimer, ReportPluginError
+from epp.scheduling.plugin_metrics import PluginTimer, ReportPluginError
 
 Producers = Sequence[tuple[str, Producer | AsyncProducer]]
+"""(name, plugin) in the order of the plan."""
 
 
 def has_async_producer(producers: Producers) -> bool:
-    """Whether some producer does I/O, so that the decision cannot be made in one call."""
+    """Whether some producer does I/O, so that the decision has to be awaited."""
     return any(isinstance(producer, AsyncProducer) for _, producer in producers)
 
 
@@ -27,49 +29,52 @@ def run_sync_producers(
     producers: Producers,
     request: Request,
     endpoints: Endpoints,
-    faults: ReportPluginError,
+    report_error: ReportPluginError,
     timer: PluginTimer | None = None,
 ) -> None:
-    """Adds columns to the endpoints and facts to the request. Synchronous producers only."""
+    """Adds columns to the endpoints and attributes to the request. Synchronous producers only."""
     for name, producer in producers:
-        assert isinstance(producer, Producer), "see needs_await"
-        _run_producer(name, producer, request, endpoints, faults, timer)
+        assert isinstance(producer, Producer), "the caller checks has_async_producer"
+        _run_producer(name, producer, request, endpoints, report_error, timer)
 
 
 async def run_producers(
     producers: Producers,
     request: Request,
     endpoints: Endpoints,
-    deadline_seconds: float,
-    faults: ReportPluginError,
+    timeout_seconds: float,
+    report_error: ReportPluginError,
     timer: PluginTimer | None = None,
 ) -> None:
-    """As `run_now`, waiting for I/O until one deadline; neighbours that do not need each other run at once."""
-    until = asyncio.get_running_loop().time() + deadline_seconds
+    """As `run_sync_producers`, with one deadline for all that do I/O; independent neighbours run concurrently."""
+    deadline = asyncio.get_running_loop().time() + timeout_seconds
     for batch in _batch_independent(producers):
         name, producer = batch[0]
         if isinstance(producer, Producer):
-            _run_producer(name, producer, request, endpoints, faults, timer)
+            _run_producer(name, producer, request, endpoints, report_error, timer)
             continue
-        waits = [_await_producer(name, waiting, request, endpoints, until, faults, timer) for name, waiting in batch]
+        waits = [
+            _await_producer(name, waiting, request, endpoints, deadline, report_error, timer) for name, waiting in batch
+        ]
         results = [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
         for (name, _), produced in zip(batch, results, strict=True):
-            _store_outputs(name, produced, request, endpoints, faults)
+            _store_outputs(name, produced, request, endpoints, report_error)
 
 
 def _batch_independent(producers: Producers) -> list[list[tuple[str, Any]]]:
+    """Consecutive async producers that consume nothing of each other are one batch; all others are alone."""
     batches: list[list[tuple[str, Any]]] = []
-    given: set[DataKey] = set()
-    waited = False
+    produced: set[DataKey] = set()
+    previous_is_async = False
     for name, producer in producers:
-        waits = isinstance(producer, AsyncProducer)
-        if waits and waited and not given.intersection(producer.wants()):
+        is_async = isinstance(producer, AsyncProducer)
+        if is_async and previous_is_async and not produced.intersection(producer.wants()):
             batches[-1].append((name, producer))
         else:
             batches.append([(name, producer)])
-            given.clear()
-        given.update(producer.produces)
-        waited = waits
+            produced.clear()
+        produced.update(producer.produces)
+        previous_is_async = is_async
     return batches
 
 
@@ -78,18 +83,18 @@ def _run_producer(
     producer: Producer,
     request: Request,
     endpoints: Endpoints,
-    faults: ReportPluginError,
+    report_error: ReportPluginError,
     timer: PluginTimer | None,
 ) -> None:
-    started = timer.now() if timer else 0.0
+    started_at = timer.now() if timer else 0.0
     try:
         produced = producer.produce(request, endpoints)
     except Exception:
-        faults(name, "raised")
+        report_error(name, "raised")
         return
     if timer:
-        timer.record("DataProducer", producer.type, name, timer.now() - started)
-    _store_outputs(name, produced, request, endpoints, faults)
+        timer.record("DataProducer", producer.type, name, timer.now() - started_at)
+    _store_outputs(name, produced, request, endpoints, report_error)
 
 
 async def _await_producer(
@@ -97,24 +102,24 @@ async def _await_producer(
     producer: AsyncProducer,
     request: Request,
     endpoints: Endpoints,
-    until: float,
-    faults: ReportPluginError,
+    deadline: float,
+    report_error: ReportPluginError,
     timer: PluginTimer | None,
 ) -> ProducedData:
-    started = timer.now() if timer else 0.0
+    started_at = timer.now() if timer else 0.0
     try:
-        async with asyncio.timeout_at(until) as limit:
+        async with asyncio.timeout_at(deadline) as timeout:
             produced = await producer.produce(request, endpoints)
     except Exception:
-        faults(name, "late" if limit.expired() else "raised")
+        report_error(name, "late" if timeout.expired() else "raised")
         return {}
     if timer:
-        timer.record("DataProducer", producer.type, name, timer.now() - started)
+        timer.record("DataProducer", producer.type, name, timer.now() - started_at)
     return produced
 
 
 def _store_outputs(
-    name: str, produced: ProducedData, request: Request, endpoints: Endpoints, faults: ReportPluginError
+    name: str, produced: ProducedData, request: Request, endpoints: Endpoints, report_error: ReportPluginError
 ) -> None:
     try:
         for key, value in produced.items():
@@ -125,6 +130,6 @@ def _store_outputs(
             if values.shape == endpoints.slots.shape:
                 endpoints.add_column(key, values)
             else:
-                faults(name, "shape")
+                report_error(name, "shape")
     except Exception:
-        faults(name, "raised")
+        report_error(name, "raised")

@@ -9,7 +9,7 @@ from epp.errors import DecodeError
 from epp.grpc.long_lived import LongLivedRpcs
 from epp.grpc.rpc import RpcMethods, ServerCall
 from epp.headers import REQUEST_ID
-from epp.requestcontrol.interfaces import AccessLogSink
+from epp.requestcontrol.completion import AccessLogSink
 from epp.services import codec
 
 log = logging.getLogger("epp.services.access_log")

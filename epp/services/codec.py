@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from epp.address import join_host_port
 from epp.errors import DecodeError
 from epp.pb import access_log_pb2, access_log_service_pb2, health_pb2
-from epp.requestcontrol.interfaces import AccessLogEntry
+from epp.requestcontrol.completion import AccessLogEntry
 
 
 def decode_health_check(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""From headers and body to a route and a reservation, with real plugins and real state."""
+"""From headers and body to a routing decision and a reservation, with the real plugins and state."""
 
 from __future__ import annotations
 
@@ -52,153 +52,153 @@ class DirectorHarness:
     """A director over endpoints a, b, c with queues 5, 0, 3."""
 
     def __init__(
-        self, recording: RecordingMetrics, *, text: str = QUEUES, completion: Completion | None = None, **settings: Any
+        self, metrics: RecordingMetrics, *, text: str = QUEUES, completion: Completion | None = None, **settings: Any
     ):
         self.clock = ManualClock()
-        self.table = EndpointStore(self.clock)
+        self.store = EndpointStore(self.clock)
         self.ledger = Ledger(self.clock)
-        self.recording = recording
+        self.metrics = metrics
         self.decisions: list[DecisionRecord] = []
         for i, (name, queue) in enumerate([("a", 5.0), ("b", 0.0), ("c", 3.0)]):
-            slot = self.table.upsert(Endpoint(name, f"10.0.0.{i + 1}", 8000, {"accepts": "yes"}))
+            slot = self.store.upsert(Endpoint(name, f"10.0.0.{i + 1}", 8000, {"accepts": "yes"}))
             values = {WAITING_REQUESTS: queue, RUNNING_REQUESTS: 1.0, KV_CACHE_USAGE: 0.1}
-            self.table.record_scrape(slot, self.table.generation_of(slot), self.clock.now(), values, None)
+            self.store.record_scrape(slot, self.store.generation_of(slot), self.clock.now(), values, None)
         self.completion = ObservedCompletion() if completion is None else completion
         self.director = Director(
-            load_config(text, PluginRegistry.load()), self.table, self.ledger, self.completion, recording,
+            load_config(text, PluginRegistry.load()), self.store, self.ledger, self.completion, metrics,
             self.clock, Random(1), DirectorOptions(**settings), self.decisions.append,
         )  # fmt: skip
 
-    def route_request(self, body: bytes = HELLO, headers: dict[str, str] | None = None, **head: Any) -> RoutingDecision:
-        route = self.director.route_request(RequestHeaders({**CHAT, **(headers or {})}, **head), body)
-        assert isinstance(route, RoutingDecision)
-        return route
+    def route_request(
+        self, body: bytes = HELLO, headers: dict[str, str] | None = None, **options: Any
+    ) -> RoutingDecision:
+        decision = self.director.route_request(RequestHeaders({**CHAT, **(headers or {})}, **options), body)
+        assert isinstance(decision, RoutingDecision)
+        return decision
 
     def inflight_counts(self) -> list[float]:
         return [float(count) for count in self.ledger.columns()[INFLIGHT_REQUESTS][:3]]
 
 
 @pytest.fixture
-def bench(recording: RecordingMetrics) -> DirectorHarness:
-    return DirectorHarness(recording)
+def harness(metrics: RecordingMetrics) -> DirectorHarness:
+    return DirectorHarness(metrics)
 
 
-def test_the_shortest_queue_is_chosen_and_claimed_at_once(bench: DirectorHarness) -> None:
-    route = bench.route_request()
-    assert route.destination == "10.0.0.2:8000"
-    assert route.observe_response
-    assert route.body is None
-    assert bench.inflight_counts() == [0, 1, 0]
-    assert bench.recording.calls_of("routed") == [("m", "m", len(HELLO), 0)]
+def test_the_shortest_queue_is_picked_and_reserved_at_once(harness: DirectorHarness) -> None:
+    decision = harness.route_request()
+    assert decision.destination == "10.0.0.2:8000"
+    assert decision.observe_response
+    assert decision.body is None
+    assert harness.inflight_counts() == [0, 1, 0]
+    assert harness.metrics.calls_of("routed") == [("m", "m", len(HELLO), 0)]
 
 
-def test_the_end_of_the_flight_gives_the_claim_back(bench: DirectorHarness) -> None:
-    route = bench.route_request()
-    route.request.on_response_headers(200, {})
-    route.request.finalize("completed")
-    assert bench.inflight_counts() == [0, 0, 0]
-    assert [how.status for how in bench.recording.calls_of("ended")] == [200]
+def test_the_end_of_the_request_releases_the_reservation(harness: DirectorHarness) -> None:
+    decision = harness.route_request()
+    decision.request.on_response_headers(200, {})
+    decision.request.finalize("completed")
+    assert harness.inflight_counts() == [0, 0, 0]
+    assert [outcome.status for outcome in harness.metrics.calls_of("end")] == [200]
 
 
-def test_a_burst_between_two_scrapes_is_spread(recording: RecordingMetrics) -> None:
+def test_a_burst_between_two_scrapes_is_spread(metrics: RecordingMetrics) -> None:
     text = QUEUES.replace("weight: 2", "weight: 0.1").replace("weight: 1}", "weight: 3}")
-    bench = DirectorHarness(recording, text=text)
+    harness = DirectorHarness(metrics, text=text)
     for _ in range(6):
-        bench.route_request()
-    assert bench.inflight_counts() == [2, 2, 2]
+        harness.route_request()
+    assert harness.inflight_counts() == [2, 2, 2]
 
 
-def test_the_hint_of_the_gateway_limits_the_choice(bench: DirectorHarness) -> None:
-    assert bench.route_request(subset_hint=("10.0.0.1:8000", "10.0.0.3:8000")).destination == "10.0.0.3:8000"
-    assert bench.route_request(subset_hint=("10.0.0.1",)).destination == "10.0.0.1:8000"
-    for nothing in ((), ("10.0.0.1:9999",)):
+def test_the_subset_hint_limits_the_candidates(harness: DirectorHarness) -> None:
+    assert harness.route_request(subset_hint=("10.0.0.1:8000", "10.0.0.3:8000")).destination == "10.0.0.3:8000"
+    assert harness.route_request(subset_hint=("10.0.0.1",)).destination == "10.0.0.1:8000"
+    for subset_hint in ((), ("10.0.0.1:9999",)):
         with pytest.raises(NoEndpoints):
-            bench.route_request(subset_hint=nothing)
+            harness.route_request(subset_hint=subset_hint)
 
 
-def test_the_hint_can_be_switched_off(recording: RecordingMetrics) -> None:
+def test_the_subset_hint_can_be_disabled(metrics: RecordingMetrics) -> None:
+    assert DirectorHarness(metrics, use_subset_hint=False).route_request(subset_hint=()).destination == "10.0.0.2:8000"
+
+
+def test_filters_that_leave_no_endpoint_mean_429(metrics: RecordingMetrics) -> None:
+    harness = DirectorHarness(metrics, text=QUEUES.replace('"yes"', '"no"'))
+    with pytest.raises(Overloaded) as rejected:
+        harness.route_request()
+    assert rejected.value.dropped_reason == "rejected-saturated"
+    assert harness.inflight_counts() == [0, 0, 0]
+    assert metrics.calls_of("rejection") == [("m", "ResourceExhausted")]
+    assert harness.decisions[0].rejection.startswith("ResourceExhausted")
+    assert harness.decisions[0].results["default"].emptied_by == "label-selector-filter"
+
+
+def test_an_empty_pool_means_503(harness: DirectorHarness) -> None:
+    harness.store.replace_all([])
+    with pytest.raises(NoEndpoints) as rejected:
+        harness.route_request(body=b"", headers={":path": "/v1/models"}, end_of_stream=True)
+    assert rejected.value.dropped_reason == "rejected-no-endpoints"
+
+
+def test_a_request_without_a_body_is_scheduled_too(harness: DirectorHarness) -> None:
     assert (
-        DirectorHarness(recording, use_subset_hint=False).route_request(subset_hint=()).destination == "10.0.0.2:8000"
-    )
-
-
-def test_filters_that_leave_nothing_mean_429(recording: RecordingMetrics) -> None:
-    bench = DirectorHarness(recording, text=QUEUES.replace('"yes"', '"no"'))
-    with pytest.raises(Overloaded) as refused:
-        bench.route_request()
-    assert refused.value.dropped_reason == "rejected-saturated"
-    assert bench.inflight_counts() == [0, 0, 0]
-    assert recording.calls_of("rejected") == [("m", "ResourceExhausted")]
-    assert bench.decisions[0].rejection.startswith("ResourceExhausted")
-    assert bench.decisions[0].results["default"].emptied_by == "label-selector-filter"
-
-
-def test_an_empty_pool_means_503(bench: DirectorHarness) -> None:
-    bench.table.replace_all([])
-    with pytest.raises(NoEndpoints) as refused:
-        bench.route_request(body=b"", headers={":path": "/v1/models"}, end_of_stream=True)
-    assert refused.value.dropped_reason == "rejected-no-endpoints"
-
-
-def test_a_request_without_a_body_is_scheduled_too(bench: DirectorHarness) -> None:
-    assert (
-        bench.route_request(body=b"", headers={":path": "/v1/models"}, end_of_stream=True).destination
+        harness.route_request(body=b"", headers={":path": "/v1/models"}, end_of_stream=True).destination
         == "10.0.0.2:8000"
     )
 
 
-def test_a_body_not_yet_seen_is_not_parsed(bench: DirectorHarness) -> None:
-    assert bench.route_request(body=b"", routed_before_body=True).destination == "10.0.0.2:8000"
+def test_a_body_that_arrives_after_routing_is_not_parsed(harness: DirectorHarness) -> None:
+    assert harness.route_request(body=b"", routed_before_body=True).destination == "10.0.0.2:8000"
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"messages": [{"role": "user", "content": "x"}]}', b"[]"])
-def test_what_cannot_be_read_means_400(bench: DirectorHarness, body: bytes) -> None:
+def test_an_invalid_body_means_400(harness: DirectorHarness, body: bytes) -> None:
     with pytest.raises(BadRequest):
-        bench.route_request(body=body)
-    assert bench.inflight_counts() == [0, 0, 0]
-    (shown,) = bench.decisions
-    assert (shown.request_id, shown.path) == ("r1", "/v1/chat/completions")
-    assert shown.rejection.startswith("BadRequest - ")
+        harness.route_request(body=body)
+    assert harness.inflight_counts() == [0, 0, 0]
+    (record,) = harness.decisions
+    assert (record.request_id, record.path) == ("r1", "/v1/chat/completions")
+    assert record.rejection.startswith("BadRequest - ")
 
 
-def test_a_rewritten_model_replaces_just_the_name(bench: DirectorHarness) -> None:
-    route = bench.route_request(headers={"x-llm-d-model-name-rewrite": "other"})
-    assert route.body == HELLO.replace(b'"m"', b'"other"')
-    assert bench.recording.calls_of("routed") == [("m", "other", len(HELLO), 0)]
+def test_a_model_rewrite_replaces_only_the_model_name(harness: DirectorHarness) -> None:
+    decision = harness.route_request(headers={"x-llm-d-model-name-rewrite": "other"})
+    assert decision.body == HELLO.replace(b'"m"', b'"other"')
+    assert harness.metrics.calls_of("routed") == [("m", "other", len(HELLO), 0)]
 
 
-def test_a_control_header_that_is_no_name_is_refused(bench: DirectorHarness) -> None:
+def test_a_control_header_that_cannot_be_a_label_is_rejected(harness: DirectorHarness) -> None:
     for bad in ("x" * 257, "a\nb"):
         with pytest.raises(BadRequest, match="x-llm-d-model-name-rewrite"):
-            bench.route_request(headers={"x-llm-d-model-name-rewrite": bad})
+            harness.route_request(headers={"x-llm-d-model-name-rewrite": bad})
 
 
-def test_a_request_without_an_id_gets_one(bench: DirectorHarness) -> None:
-    route = bench.route_request(headers={"x-request-id": ""})
-    assert len(route.set_headers["x-request-id"]) == 36
+def test_a_request_without_an_id_gets_one(harness: DirectorHarness) -> None:
+    decision = harness.route_request(headers={"x-request-id": ""})
+    assert len(decision.set_headers["x-request-id"]) == 36
 
 
-def test_scores_are_shown_when_asked_for(recording: RecordingMetrics) -> None:
-    scores = DirectorHarness(recording, emit_scores=True).route_request().scores
+def test_scores_are_emitted_if_enabled(metrics: RecordingMetrics) -> None:
+    scores = DirectorHarness(metrics, emit_scores=True).route_request().scores
     assert scores is not None
     assert list(scores) == ["10.0.0.1:8000", "10.0.0.2:8000", "10.0.0.3:8000"]
     assert scores["10.0.0.2:8000"] == pytest.approx(3.0)
 
 
-def test_followed_requests_let_go_of_their_body(recording: RecordingMetrics, pool: InflightHarness) -> None:
-    completion = AccessLogCompletion(pool.clock, Random(1))
-    bench = DirectorHarness(recording, completion=completion)
-    route = bench.route_request()
-    assert not route.observe_response
+def test_tracked_requests_release_their_body(metrics: RecordingMetrics, inflight: InflightHarness) -> None:
+    completion = AccessLogCompletion(inflight.clock, Random(1))
+    harness = DirectorHarness(metrics, completion=completion)
+    decision = harness.route_request()
+    assert not decision.observe_response
     assert len(completion) == 1
-    assert route.request.request.body == b""  # type: ignore[attr-defined]
+    assert decision.request.request.body == b""  # type: ignore[attr-defined]
 
 
-SEEN = Column("seen", "requests", "set by the slow producer")
+SEEN = Column("seen", "requests", "set by the async producer")
 
 
-class Slow(AsyncProducer, type="slow"):
-    """Produces after an await."""
+class StubAsyncProducer(AsyncProducer, type="slow"):
+    """Produces a copy of a scraped column."""
 
     produces = (SEEN,)
 
@@ -206,21 +206,21 @@ class Slow(AsyncProducer, type="slow"):
         return {SEEN: endpoints[WAITING_REQUESTS]}
 
 
-async def test_a_producer_that_waits_makes_the_decision_awaitable(recording: RecordingMetrics) -> None:
+async def test_a_producer_that_does_io_makes_the_decision_awaitable(metrics: RecordingMetrics) -> None:
     text = QUEUES.replace("- type: max-score", "- type: slow\n- type: max-score").replace(
         "  - {pluginRef: label", "  - {pluginRef: slow}\n  - {pluginRef: label"
     )
     registry = PluginRegistry.load()
     classes = {name: registry.find_class(name) for name in registry if "producer" not in name}
-    bench = DirectorHarness(recording)
-    plan = load_config(text, PluginRegistry.from_classes({**classes, "slow": Slow}))
+    harness = DirectorHarness(metrics)
+    plan = load_config(text, PluginRegistry.from_classes({**classes, "slow": StubAsyncProducer}))
     director = Director(
-        plan, bench.table, bench.ledger, bench.completion, recording, bench.clock, Random(1), DirectorOptions(),
-        bench.decisions.append,
+        plan, harness.store, harness.ledger, harness.completion, metrics, harness.clock, Random(1), DirectorOptions(),
+        harness.decisions.append,
     )  # fmt: skip
-    waiting = director.route_request(RequestHeaders(CHAT), HELLO)
-    assert not isinstance(waiting, RoutingDecision)
-    bench.table.remove("b")  # leaves while the producer waits
-    route = await waiting
-    assert route.destination == "10.0.0.3:8000"
-    assert bench.ledger.columns()[INFLIGHT_REQUESTS].sum() == 1
+    pending = director.route_request(RequestHeaders(CHAT), HELLO)
+    assert not isinstance(pending, RoutingDecision)
+    harness.store.remove("b")  # leaves while the producer waits
+    decision = await pending
+    assert decision.destination == "10.0.0.3:8000"
+    assert harness.ledger.columns()[INFLIGHT_REQUESTS].sum() == 1

@@ -24,6 +24,7 @@ from epp.api import (
     Values,
 )
 from epp.errors import ServiceUnavailable
+from epp.scheduling.plugin_metrics import PluginTimer
 from epp.scheduling.profile_run import run_profile
 from epp.scheduling.result import ProfileRunResult
 from epp.testing import build_endpoints, build_request
@@ -257,7 +258,14 @@ def test_timing_is_asked_for_by_the_caller() -> None:
 
     watch = Stopwatch()
     plan = build_profile((1, QueueScorer()), filters=(LabelSelectorFilter(),))
-    run_profile(plan, build_request(), build_endpoints(waiting=[1, 2]), Random(1), lambda *_: None, watch)
+    run_profile(
+        plan,
+        build_request(),
+        build_endpoints(waiting=[1, 2]),
+        Random(1),
+        lambda *_: None,
+        PluginTimer(watch.now, watch.record),
+    )
     assert watch.seen == [
         ("Filter", "label-selector-filter", "f0", 1),
         ("Scorer", "queue-scorer", "s0", 1),

@@ -1,13 +1,16 @@
-"""What `epp explain` shows of a verdict."""
+"""Profile run results as plain data, and as the tables of `epp explain`."""
 
 from __future__ import annotations
 
+import io
 import json
 from random import Random
 
 from epp.api import SchedulerProfile
+from epp.cli.explain import build_candidate_table, print_decision
+from epp.scheduling.explain import explain_result
 from epp.scheduling.profile_run import run_profile
-from epp.scheduling.result import ProfileRunResult, explain_result, format_result_table
+from epp.scheduling.result import ProfileRunResult
 from epp.testing import build_endpoints, build_request
 from scorers.filters.roles import DecodeFilter, EncodeFilter
 from scorers.kv_cache_utilization import KvCacheUtilizationScorer
@@ -17,7 +20,7 @@ from scorers.queue import QueueScorer
 
 def run_roles_profile(*, encode: bool = False) -> ProfileRunResult:
     role = "llm-d.ai/role"
-    pool = build_endpoints(
+    endpoints = build_endpoints(
         waiting=[4, 0, 2], kv_usage=[0.5, 0.25, 0.5], labels=[{role: "decode"}, {role: "prefill"}, {role: "decode"}]
     )
     profile = SchedulerProfile(
@@ -26,10 +29,10 @@ def run_roles_profile(*, encode: bool = False) -> ProfileRunResult:
         scorers=[("queue", 2, QueueScorer()), ("kv", 1, KvCacheUtilizationScorer())],
         picker=("best", MaxScorePicker()),
     )
-    return run_profile(profile, build_request(), pool, Random(1), lambda *_: None)
+    return run_profile(profile, build_request(), endpoints, Random(1), lambda *_: None)
 
 
-def test_a_decision_as_data() -> None:
+def test_a_result_as_data() -> None:
     data = explain_result(run_roles_profile())
     assert data == {
         "profile": "default",
@@ -52,19 +55,21 @@ def test_a_decision_as_data() -> None:
     assert json.loads(json.dumps(data)) == data
 
 
-def test_a_decision_as_a_table() -> None:
-    assert format_result_table(run_roles_profile()).splitlines() == [
-        "profile default: 3 candidates, picked e2",
-        "   endpoint  queue x2  kv x1  total  filtered by",
-        "*  e2        1.000     0.500  2.500",
-        "   e0        0.000     0.500  0.500",
-        "   e1                                roles",
-    ]
+def test_a_result_as_a_table() -> None:
+    assert build_candidate_table(explain_result(run_roles_profile())) == (
+        ["", "endpoint", "queue x2", "kv x1", "total", "dropped by"],
+        [
+            ["*", "e2", "1.000", "0.500", "2.500", ""],
+            ["", "e0", "0.000", "0.500", "0.500", ""],
+            ["", "e1", "", "", "", "roles"],
+        ],
+    )
 
 
-def test_a_decision_without_an_answer() -> None:
+def test_a_result_without_an_endpoint() -> None:
     data = explain_result(run_roles_profile(encode=True))
     assert (data["emptied_by"], data["otherwise"], data["picked"]) == ("roles", "429 ResourceExhausted", [])
-    assert format_result_table(run_roles_profile(encode=True)).startswith(
-        "profile default: 3 candidates, picked none (roles left nothing: 429 ResourceExhausted)"
-    )
+    decision = {"time": 0.0, "request_id": "r1", "model": "m", "seconds": 0.0, "rejection": "", "profiles": [data]}
+    out = io.StringIO()
+    print_decision({**decision, "refusal": "ResourceExhausted"}, out)
+    assert "profile default, picker best: roles left nothing, 429 ResourceExhausted" in out.getvalue()
