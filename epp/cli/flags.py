@@ -64,7 +64,7 @@ def parse_bool(text: str) -> bool:
 def parse_listen_port(text: str) -> int:
     """A TCP port; 0 lets the system choose."""
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; 0 to 65535")
+        raise argparse.ArgumentTypeError(f"invalid port {text!r}: expected 0-65535")
     return int(text)
 
 

@@ -71,7 +71,7 @@ def assign_ports(first: list[int], count: int | None) -> list[int]:
     else:
         found = [first[0] + index if first[0] else 0 for index in range(count)]
     if wrong := [port for port in found if not 0 <= port <= 65535]:
-        raise ConfigError([Problem("--port", f"{wrong[0]} is no port; 0 to 65535")])
+        raise ConfigError([Problem("--port", f"invalid port {wrong[0]}: expected 0-65535 (0: chosen by the system)")])
     return found
 
 

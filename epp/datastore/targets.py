@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 
+from epp.address import canonicalize_address
 from epp.api import Endpoint
 
 
@@ -30,15 +30,3 @@ class TargetIndex:
         """The slots that one item of a subset hint names: `ip:port` is exactly that port, `ip` all ports of it."""
         slot = self.find_slot(item)
         return (slot,) if slot is not None else tuple(self._by_address.get(canonicalize_address(item), ()))
-
-
-def canonicalize_address(target: str) -> str:
-    """`[fd00:0::1]:80` as `[fd00::1]:80`; `[fd00:0::1]` and `fd00:0::1` as `fd00::1`; anything else unchanged."""
-    host, bracket, port = target.partition("]")
-    if ":" not in host or bool(bracket) != host.startswith("["):
-        return target
-    try:
-        address = str(ip_address(host.removeprefix("[")))
-    except ValueError:
-        return target
-    return f"[{address}]{port}" if port else address

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from epp.gateway.address import split_host_port
+from epp.address import split_host_port
 from epp.headers import DESTINATION_ENDPOINT, DESTINATION_ENDPOINT_SERVED, LB_NAMESPACE
 
 Json = dict[str, Any]

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from epp.address import parse_ip_literal, split_host_port
 from epp.errors import ConfigError, Problem
-from epp.gateway.address import is_ip_address, split_host_port
 from epp.gateway.clusters import (
     ACCESS_LOG_CLUSTER,
     EXT_PROC_RETRY_POLICY,
@@ -96,9 +96,10 @@ class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.picker_address and self.shape == "original_dst":
             problems.append(Problem("shape", "original_dst needs a picker: nobody else knows the endpoints"))
         for address in (*self.endpoints, *([self.picker_address] if self.picker_address else [])):
-            host, port = split_host_port(address)
-            if not is_ip_address(host) or not port:
-                problems.append(Problem(address, "is not ip:port"))
+            try:
+                parse_ip_literal(split_host_port(address)[0])
+            except ValueError as error:
+                problems.append(Problem(address, str(error)))
         if problems:
             raise ConfigError(problems, "gateway")
 

@@ -15,13 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from epp.address import join_host_port
+from epp.address import join_host_port, split_host_port
 from epp.clock import Clock, SystemClock
 from epp.gateway import programs
-from epp.gateway.address import resolve_targets, split_host_port
 from epp.gateway.clusters import PICKER_CLUSTER
 from epp.gateway.envoy_bootstrap import EnvoySettings, Json, build_bootstrap
-from epp.gateway.net import GatewayError, bind_listening_socket, bind_socket, http_get
+from epp.gateway.net import GatewayError, bind_listening_socket, bind_socket, http_get, resolve_targets
 from epp.gateway.programs import LOOPBACK, GatewaySettings
 from epp.gateway.supervisor import PROBE_INTERVAL_SECONDS, START_TIMEOUT_SECONDS, ChildProcess, PrintLine, Supervisor
 from epp.tasks import Tasks

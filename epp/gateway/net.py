@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from epp.errors import EppError
+from epp.address import join_host_port, split_host_port
+from epp.errors import ConfigError, EppError, Problem
 
 
 class GatewayError(EppError):
@@ -54,3 +55,27 @@ async def http_get(host: str, port: int, path: str, seconds: float = 1.0) -> tup
         return 0, b""
     words = head.split(b" ", 2)
     return (int(words[1]) if len(words) > 1 and words[1].isdigit() else 0), body
+
+
+def resolve_targets(targets: list[str]) -> list[str]:
+    """Each `host:port` as `ip:port`, IPv4 preferred: Envoy and the picker must name an endpoint alike.
+
+    Resolves names with the system's resolver, blocking. Raises ConfigError naming every target that is malformed or
+    cannot be resolved.
+    """
+    resolved, problems = [], []
+    for target in targets:
+        try:
+            host, port = split_host_port(target)
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except ValueError as error:
+            problems.append(Problem(f"--endpoint {target}", str(error)))
+            continue
+        except OSError as error:
+            problems.append(Problem(f"--endpoint {target}", f"cannot be resolved: {error.strerror or error}"))
+            continue
+        answers.sort(key=lambda answer: answer[0] != socket.AF_INET)
+        resolved.append(join_host_port(str(answers[0][4][0]), port))
+    if problems:
+        raise ConfigError(problems, "endpoints")
+    return resolved

@@ -7,8 +7,8 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 
+from epp.address import split_host_port
 from epp.api import Endpoint
-from epp.datalayer.discovery.static import split_host_port
 from epp.datalayer.endpoint_union import EndpointUnion
 from epp.errors import ConfigError, DataSourceError, Problem
 from epp.tasks import Tasks

@@ -20,9 +20,9 @@ import msgspec
 import yaml
 from watchfiles import awatch
 
+from epp.address import parse_ip_literal, parse_port
 from epp.api import Discovery, Endpoint
 from epp.config.convert import INVALID, convert_value
-from epp.datalayer.discovery.static import parse_ip_literal, parse_port
 from epp.datalayer.endpoint_union import EndpointUnion
 from epp.errors import ConfigError, Problem
 from epp.tasks import Tasks

@@ -28,7 +28,7 @@ def test_ports() -> None:
     assert sim.assign_ports([8100, 9000], 2) == [8100, 9000]
     with pytest.raises(ConfigError, match="3 servers, but 2 ports"):
         sim.assign_ports([8100, 9000], 3)
-    with pytest.raises(ConfigError, match="65536 is no port"):
+    with pytest.raises(ConfigError, match="invalid port 65536: expected 0-65535"):
         sim.assign_ports([65535], 2)
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from epp.address import canonicalize_address
 from epp.api import Endpoint
-from epp.datastore.targets import TargetIndex, canonicalize_address
+from epp.datastore.targets import TargetIndex
 
 FOUR = Endpoint(name="four", address="10.0.0.1", port=8000)
 RANK = Endpoint(name="rank", address="10.0.0.1", port=8001)

@@ -97,8 +97,8 @@ extra: 1
         )
     assert raised.value.source == "pool.yaml"
     paths = {problem.path: problem.message for problem in raised.value.problems}
-    assert paths["endpoints[0]"] == "'host' is no IP address; a name can be followed by DNS discovery"
-    assert paths["endpoints[1]"] == "'0' is no port; 1 to 65535"
+    assert paths["endpoints[0]"] == "invalid IP address 'host'; for a DNS name use --dns NAME:PORT"
+    assert paths["endpoints[1]"] == "invalid port '0': expected 1-65535"
     assert paths["endpoints[3]"] == "default/c is listed twice"
     assert paths["endpoints[4].port"] == "is required"
     assert "did you mean `address`" in paths["endpoints[5].adress"]
@@ -166,7 +166,7 @@ async def test_changes_are_followed_and_bad_ones_are_not(tmp_path, tasks, told):
     path.write_text("endpoints: [{name: a, address: nowhere, port: '1'}]")
     message = await told.messages.get()
     assert message.startswith(f"{path}: 1 problem")
-    assert "endpoints[0]: 'nowhere' is no IP address" in message
+    assert "endpoints[0]: invalid IP address 'nowhere'" in message
     path.unlink()
     assert await told.messages.get() == f"{path} cannot be read; its last endpoints stay"
     assert applied.empty()

@@ -28,12 +28,12 @@ def test_all_problems_are_told_at_once():
     with pytest.raises(ConfigError) as raised:
         static.parse_endpoints(wrong)
     assert [str(problem) for problem in raised.value.problems] == [
-        "--endpoint 10.0.0.1: no port; write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000",
-        "--endpoint 10.0.0.1:0: '0' is no port; 1 to 65535",
-        "--endpoint 10.0.0.1:x: 'x' is no port; 1 to 65535",
+        "--endpoint 10.0.0.1: missing port; write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000",
+        "--endpoint 10.0.0.1:0: invalid port '0': expected 1-65535",
+        "--endpoint 10.0.0.1:x: invalid port 'x': expected 1-65535",
         "--endpoint fd00::1:80: an IPv6 address needs brackets; write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000",
-        "--endpoint vllm.default:8000: 'vllm.default' is no IP address; a name can be followed by DNS discovery",
-        "--endpoint [fe80::1%eth0]:80: 'fe80::1%eth0' has a zone, which a proxy cannot route to",
-        "--endpoint :80: no port; write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000",
+        "--endpoint vllm.default:8000: invalid IP address 'vllm.default'; for a DNS name use --dns NAME:PORT",
+        "--endpoint [fe80::1%eth0]:80: IPv6 address 'fe80::1%eth0' has a zone, which a proxy cannot route to",
+        "--endpoint :80: missing port; write HOST:PORT, e.g. 10.0.0.7:8000 or [fd00::7]:8000",
         "--endpoint [0::1]:80: is given twice",
     ]
