@@ -1,7 +1,7 @@
-"""What the model servers say of themselves, as columns over slots.
+"""The endpoints of the pool and their scraped values, as columns over slots (llm-d's `Datastore`).
 
-Written thousands of times a second and read thousands of times a second by one thread, so a snapshot costs what has
-changed since the last one: nothing, or one copy of a small block of float32.
+Both written and read thousands of times a second by one thread. A snapshot costs what has changed since the last one:
+nothing, or one copy of a small block of float32 (kube-scheduler's cache takes snapshots by the same idea).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INITIAL_CAPACITY = 64
 
 
 class ColumnSummary(NamedTuple):
-    """One column over the endpoints that know it; `mean` and `deviation` are NaN if none does."""
+    """One column over the endpoints that have a value; `mean` and `standard_deviation` are NaN if none has."""
 
     endpoints: int
     mean: float
@@ -33,8 +33,8 @@ class ColumnSummary(NamedTuple):
 class EndpointStore:
     """Endpoints and their scraped columns. Single writer: the thread of the event loop.
 
-    Values whose scrape began more than `staleness` seconds ago are unknown: they become NaN at the next snapshot,
-    though nothing was written. A dead server that is still listed loses its good numbers that way.
+    Values observed more than `staleness` seconds ago become NaN at the next snapshot, though nothing was written: a
+    dead server that is still listed must not keep its good numbers.
     """
 
     def __init__(self, clock: Clock, staleness: float = 2.0) -> None:
@@ -45,14 +45,14 @@ class EndpointStore:
         self._adapters: list[LoraAdapters] = []
         self._failures: list[int] = []
         self._width = INITIAL_CAPACITY
-        # Cell (column, slot) is at row * width + slot. `array` items are several times faster to write than numpy's.
+        # Cell (column, slot) is at row * width + slot. Items of `array` are written several times faster than numpy's.
         self._rows: dict[Column, int] = {column: row for row, column in enumerate(SCRAPED_COLUMNS)}
         self._cells = array("f", [nan]) * (len(SCRAPED_COLUMNS) * INITIAL_CAPACITY)
         # Cell (writer, slot) is at writer * width + slot: when the newest record of that writer was observed.
         self._times = array("d", [-inf]) * INITIAL_CAPACITY
         self._cells_view: NDArray[np.float32] = np.frombuffer(self._cells, np.float32)
         self._times_view: NDArray[np.float64] = np.frombuffer(self._times, np.float64)
-        # No slot with values turns stale before this moment.
+        # The earliest moment at which a value becomes stale.
         self._next_stale = inf
         self._scrape_writer = ColumnWriter(self, 0, dict(self._rows))
         self._writers = [self._scrape_writer]
@@ -64,8 +64,6 @@ class EndpointStore:
         self._published = Snapshot(columns={}, endpoints=(), live_slots=np.empty(0, np.intp))
         self._members_changed = self._adapters_changed = self._values_changed = True
 
-    # Membership
-
     def __len__(self) -> int:
         """Endpoints in the pool."""
         return len(self._slots)
@@ -73,7 +71,8 @@ class EndpointStore:
     def upsert(self, endpoint: Endpoint) -> int:
         """Adds an endpoint, or replaces the one of that name, and returns its slot.
 
-        A name at another address is another server: the old one is removed first, so nothing known of it survives.
+        The same name at another address is another server: the old one is removed first, and its values with it. A
+        change of labels keeps slot and values.
         """
         slot = self._slots.find_slot(endpoint.name)
         if slot is not None:
@@ -96,7 +95,7 @@ class EndpointStore:
         return slot
 
     def remove(self, name: str) -> None:
-        """Takes an endpoint out; without effect if there is none of that name."""
+        """Removes an endpoint; no effect if there is none of that name."""
         if name not in self._slots:
             return
         slot = self._slots.free(name)
@@ -112,7 +111,7 @@ class EndpointStore:
             callback(slot)
 
     def replace_all(self, endpoints: Iterable[Endpoint]) -> None:
-        """Makes these the members: level-triggered, so a lost update heals with the next one."""
+        """Makes the pool exactly these endpoints (client-go's `Store.Replace`); heals lost updates."""
         wanted = {endpoint.name: endpoint for endpoint in endpoints}
         for endpoint in self.list_endpoints():
             if endpoint.name not in wanted:
@@ -121,45 +120,41 @@ class EndpointStore:
             self.upsert(endpoint)
 
     def list_endpoints(self) -> list[Endpoint]:
-        """The members, by slot."""
+        """All endpoints, in the order of their slots."""
         return [endpoint for endpoint in self._endpoints if endpoint is not None]
 
     def get_endpoint(self, slot: int) -> Endpoint | None:
-        """The member at a slot."""
+        """The endpoint at a slot; None if the slot is free."""
         return self._endpoints[slot] if slot < len(self._endpoints) else None
 
     def generation_of(self, slot: int) -> int:
-        """What `scraped` and `failed` must be given, read when the scrape begins."""
+        """The generation of a slot; read when a scrape begins and passed back with its result."""
         return self._slots.generation_of(slot)
 
     def find_slot(self, target: str) -> int | None:
-        """The slot of `ip:port`, brackets around IPv6 in any spelling."""
+        """The slot of `ip:port`, with brackets around IPv6 in any spelling."""
         return self._target_index().find_slot(target)
 
     def find_subset_slots(self, item: str) -> tuple[int, ...]:
-        """The slots that one item of a subset hint names: `ip:port` exactly that one, `ip` every port of it."""
+        """The slots that one item of a subset hint names: `ip:port` is exactly that port, `ip` all ports of it."""
         return self._target_index().find_subset_slots(item)
 
-    # Listeners
-
     def on_upsert(self, callback: Callable[[int], None]) -> None:
-        """Calls back with the slot of every endpoint added or replaced."""
+        """Registers a callback for added and changed endpoints; called with the slot."""
         self._upsert_listeners.append(callback)
 
     def on_removed(self, callback: Callable[[int], None]) -> None:
-        """Calls back with the slot of every endpoint that left, before the slot can be given to another."""
+        """Registers a callback for endpoints that left; called with the slot before it can be allocated again."""
         self._remove_listeners.append(callback)
 
     def on_scraped(self, callback: Callable[[int, float], None]) -> None:
-        """Calls back with slot and observation time of every record of `RUNNING_REQUESTS` that was taken in."""
+        """Registers a callback for stored records of RUNNING_REQUESTS; called with slot and observation time."""
         self._scrape_listeners.append(callback)
-
-    # Values
 
     def create_writer(self, columns: Iterable[Column]) -> ColumnWriter:
         """A writer of these columns, whose values age by its records alone; for one extractor.
 
-        A column has one writer: those that an earlier call has given a writer are left out.
+        A column has one writer: columns that an earlier call has given to a writer are left out.
         """
         writer = ColumnWriter(self, len(self._writers), {})
         self._writers.append(writer)
@@ -174,26 +169,32 @@ class EndpointStore:
         return writer
 
     def record_scrape(
-        self, slot: int, generation: int, started: float, values: Mapping[Column, float], adapters: LoraAdapters | None
+        self,
+        slot: int,
+        generation: int,
+        started_at: float,
+        values: Mapping[Column, float],
+        adapters: LoraAdapters | None,
     ) -> None:
-        """Records, of a store without other writers, all columns of a scrape begun at `started`."""
-        for column in values.keys() - self._owners.keys():
-            self._add_row(column)
-            self._owners[column] = self._scrape_writer
-            self._scrape_writer.rows[column] = self._rows[column]
-        self._scrape_writer.record(slot, generation, started, values, adapters or NO_LORA_ADAPTERS)
+        """Stores a scrape begun at `started_at`, for stores without other writers; columns it lacks become NaN."""
+        if not values.keys() <= self._owners.keys():
+            for column in values.keys() - self._owners.keys():
+                self._add_row(column)
+                self._owners[column] = self._scrape_writer
+                self._scrape_writer.rows[column] = self._rows[column]
+        self._scrape_writer.record(slot, generation, started_at, values, adapters or NO_LORA_ADAPTERS)
 
     def record_failure(self, slot: int, generation: int) -> None:
-        """A scrape failed. The last values stand until they are stale."""
+        """A scrape failed; the last values stay until they are stale."""
         if generation == self._slots.generation_of(slot):
             self._failures[slot] += 1
 
     def failure_count(self, slot: int) -> int:
-        """Failed scrapes since the last good one."""
+        """Failed scrapes since the last successful one."""
         return self._failures[slot]
 
     def last_scraped_at(self, slot: int) -> float:
-        """When the newest `RUNNING_REQUESTS` of a slot was observed, in monotonic seconds; -inf if there is none."""
+        """When the newest RUNNING_REQUESTS of a slot was observed, in monotonic seconds; -inf if there is none."""
         return self._times[self._owners[RUNNING_REQUESTS].index * self._width + slot] if slot < self._width else -inf
 
     def snapshot(self) -> Snapshot:
@@ -207,7 +208,7 @@ class EndpointStore:
         return self._published
 
     def summarize_column(self, column: Column, max_age: float = inf) -> ColumnSummary:
-        """Mean and standard deviation of a column over the endpoints scraped within `max_age` seconds."""
+        """Mean and standard deviation of a column over the endpoints observed within `max_age` seconds."""
         snapshot = self.snapshot()
         source = snapshot.columns.get(column)
         if source is None or not len(snapshot.live_slots):
@@ -220,7 +221,7 @@ class EndpointStore:
         return ColumnSummary(len(values), float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))
 
     def _build_snapshot(self, before: Snapshot) -> Snapshot:
-        # An immutable buffer under the copy makes every row of it read only.
+        # `tobytes` is immutable, which makes every row of the frame read-only.
         frame = np.frombuffer(self._cells.tobytes(), np.float32).reshape(-1, self._width)
         return Snapshot(
             columns=dict(zip(self._rows, frame, strict=True)),
@@ -230,7 +231,7 @@ class EndpointStore:
         )
 
     def _expire_stale(self, now: float) -> None:
-        """Makes stale slots unknown and finds out when the next one is due."""
+        """Makes stale values NaN and finds when the next one becomes stale."""
         limit = now - self._staleness
         cells = self._cells_view.reshape(-1, self._width)
         for writer, times in zip(self._writers, self._times_view.reshape(-1, self._width), strict=True):
@@ -258,7 +259,7 @@ class EndpointStore:
         self._rows[column] = len(self._rows)
 
     def _grow(self, width: int, rows: int) -> None:
-        """An array that numpy looks into cannot be resized; larger ones take its place."""
+        """Replaces the arrays by larger ones: an `array` cannot be resized while numpy has a view of it."""
         cells = np.full((rows, width), nan, np.float32)
         old = self._cells_view.reshape(-1, self._width)
         cells[: old.shape[0], : old.shape[1]] = old
@@ -272,7 +273,7 @@ class EndpointStore:
 
 
 class ColumnWriter:
-    """Writes the columns of one extractor into the store. Made by `EndpointStore.create_writer`."""
+    """Writes the columns of one extractor into the store. Created by `EndpointStore.create_writer`."""
 
     __slots__ = ("_store", "index", "rows", "writes_adapters")
 
@@ -290,9 +291,9 @@ class ColumnWriter:
         values: Mapping[Column, float],
         adapters: LoraAdapters | None,
     ) -> None:
-        """Takes in what was observed at `observed_at`; columns of this writer that `values` lacks become unknown.
+        """Stores what was observed at `observed_at`; columns of this writer that `values` lacks become NaN.
 
-        Dropped if the endpoint has left since `generation` was read, or if a newer record has been taken in.
+        Dropped if the endpoint has left since `generation` was read, or if a newer record was stored.
         `adapters` None leaves the LoRA adapters as they are.
         """
         store = self._store
