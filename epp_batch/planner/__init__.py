@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epp_batch.planner.demand import PlannedJob, build_planned_jobs
-from epp_batch.planner.outcome import TimelineStats, compute_makespan_bound, compute_timeline_stats
+from epp_batch.planner.cluster_model import (
+    ClusterModel,
+    ControlPlaneDelays,
+    GpuNode,
+    GpuSharing,
+    KueueObjects,
+    build_gpu_nodes,
+)
+from epp_batch.planner.planned_job import PlannedJob, build_planned_jobs
 from epp_batch.planner.policies import (
     SUBMISSION_POLICIES,
     SearchObjective,
@@ -19,7 +26,7 @@ from epp_batch.planner.policies import (
 )
 from epp_batch.planner.simulation import Simulation
 from epp_batch.planner.speed import FASTER_WHISPER_SPEEDS, PAPER_SPEEDS, SpeedModel
-from epp_batch.planner.world import ClusterModel, ControlPlaneDelays, GpuNode, GpuSharing, KueueObjects, build_gpu_nodes
+from epp_batch.planner.timeline_stats import TimelineStats, compute_makespan_bound, compute_timeline_stats
 from epp_batch.spec import ClusterOptions, Unit
 from epp_batch.timeline import TimelineEvent
 

@@ -6,11 +6,11 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from epp_batch.planner import preemption
-from epp_batch.planner.demand import DEVICE_CLASS_PREFIX
+from epp_batch.planner.cluster_model import ClusterQueue, ResourceGroup
+from epp_batch.planner.planned_job import DEVICE_CLASS_PREFIX
 from epp_batch.planner.preemption import PreemptionTarget, QuotaSnapshot
 from epp_batch.planner.quota_tree import NO_QUOTA, FlavorResource, FlavorResourceQuantities
 from epp_batch.planner.workload import WorkloadInfo
-from epp_batch.planner.world import ClusterQueue, ResourceGroup
 
 
 class PreemptionMode(IntEnum):

@@ -15,8 +15,7 @@ import yaml
 
 from epp_batch.errors import InputError
 from epp_batch.planner import mig_slots
-from epp_batch.planner.demand import GPU_RESOURCE, MIG_RESOURCE_PREFIX, parse_resource_quantity
-from epp_batch.planner.world import (
+from epp_batch.planner.cluster_model import (
     ClusterModel,
     ClusterQueue,
     ClusterQueuePreemption,
@@ -31,6 +30,7 @@ from epp_batch.planner.world import (
     ResourceTransformation,
     WaitForPodsReady,
 )
+from epp_batch.planner.planned_job import GPU_RESOURCE, MIG_RESOURCE_PREFIX, parse_resource_quantity
 
 DAS_RESOURCE_PREFIX = "mig.das.com/"
 KubeManifest = Mapping[str, Any]

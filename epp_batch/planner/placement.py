@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from epp_batch.planner import mig_slots
-from epp_batch.planner.demand import MIG_RESOURCE_PREFIX, AcceleratorRequest, PlannedJob
+from epp_batch.planner.cluster_model import GpuNode
 from epp_batch.planner.mig_slots import SLOTS_PER_GPU, MigProfile, SlotMap
-from epp_batch.planner.world import GpuNode
+from epp_batch.planner.planned_job import MIG_RESOURCE_PREFIX, AcceleratorRequest, PlannedJob
 
 
 class GpuSlice(NamedTuple):

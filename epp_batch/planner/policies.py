@@ -19,11 +19,11 @@ from typing import Literal
 
 import msgspec
 
-from epp_batch.planner.demand import PlannedJob, widen_to_whole_gpu
-from epp_batch.planner.outcome import TimelineStats, compute_makespan_bound, compute_timeline_stats
+from epp_batch.planner.cluster_model import ClusterModel
+from epp_batch.planner.planned_job import PlannedJob, widen_to_whole_gpu
 from epp_batch.planner.simulation import Simulation
 from epp_batch.planner.speed import PAPER_SPEEDS, SpeedModel
-from epp_batch.planner.world import ClusterModel
+from epp_batch.planner.timeline_stats import TimelineStats, compute_makespan_bound, compute_timeline_stats
 
 SubmissionPolicy = Literal["submission", "longest", "slots", "mixed"]
 SUBMISSION_POLICIES: tuple[SubmissionPolicy, ...] = ("submission", "longest", "slots", "mixed")

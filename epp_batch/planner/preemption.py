@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from epp_batch.planner.cluster_model import ClusterQueue, PreemptionPolicy
 from epp_batch.planner.quota_tree import NO_QUOTA, FlavorResource, FlavorResourceQuantities, ResourceNode
 from epp_batch.planner.workload import WorkloadInfo
-from epp_batch.planner.world import ClusterQueue, PreemptionPolicy
 
 IN_CLUSTER_QUEUE, IN_COHORT_RECLAMATION, IN_COHORT_RECLAIM_WHILE_BORROWING = (
     "InClusterQueue",

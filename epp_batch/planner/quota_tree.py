@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from epp_batch.planner.world import KueueObjects, ResourceGroup, ResourceQuota
+from epp_batch.planner.cluster_model import KueueObjects, ResourceGroup, ResourceQuota
 
 FlavorResource = tuple[str, str]
 """Flavor and resource."""

@@ -11,8 +11,9 @@ import heapq
 from typing import NamedTuple
 
 from epp_batch.planner import preemption
-from epp_batch.planner.demand import PlannedJob
+from epp_batch.planner.cluster_model import ClusterQueue, KueueObjects
 from epp_batch.planner.flavor_assigner import Assignment, PreemptionMode, assign_flavors
+from epp_batch.planner.planned_job import PlannedJob
 from epp_batch.planner.preemption import QuotaSnapshot
 from epp_batch.planner.quota_tree import (
     NO_QUOTA,
@@ -22,7 +23,6 @@ from epp_batch.planner.quota_tree import (
     build_quota_tree,
 )
 from epp_batch.planner.workload import WorkloadInfo, compute_total_requests
-from epp_batch.planner.world import ClusterQueue, KueueObjects
 
 QueueOrder = tuple[float, float, int]
 EquivalenceHash = tuple[object, ...]

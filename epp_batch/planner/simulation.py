@@ -9,12 +9,12 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from epp_batch.planner.demand import PlannedJob
+from epp_batch.planner.cluster_model import ClusterModel, WaitForPodsReady
 from epp_batch.planner.placement import PodPlacement, PodScheduler
+from epp_batch.planner.planned_job import PlannedJob
 from epp_batch.planner.quota_tree import ResourceNode
 from epp_batch.planner.scheduler import AdmissionDecision, KueueScheduler
 from epp_batch.planner.workload import WorkloadInfo
-from epp_batch.planner.world import ClusterModel, WaitForPodsReady
 from epp_batch.timeline import EventKind, TimelineEvent
 
 NO_NODE_FITS = "admitted, but no node has what it asks for"

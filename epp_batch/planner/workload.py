@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from epp_batch.planner.demand import DEVICE_CLASS_PREFIX, PlannedJob
+from epp_batch.planner.cluster_model import KueueObjects, ResourceList
+from epp_batch.planner.planned_job import DEVICE_CLASS_PREFIX, PlannedJob
 from epp_batch.planner.quota_tree import FlavorResourceQuantities
-from epp_batch.planner.world import KueueObjects, ResourceList
 
 
 class WorkloadInfo:

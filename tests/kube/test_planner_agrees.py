@@ -15,7 +15,7 @@ import pytest_asyncio
 from epp.clock import SystemClock
 from epp.tasks import Tasks
 from epp_batch.planner import objects
-from epp_batch.planner.demand import AcceleratorRequest, PlannedJob
+from epp_batch.planner.planned_job import AcceleratorRequest, PlannedJob
 from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, Api, Object
 from tests.kube.cluster.objects import container, holds, job, reason
 from tests.kube.cluster.plane import Plane

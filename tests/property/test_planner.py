@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epp_batch.planner import ControlPlaneDelays, build_gpu_nodes, simulate_jobs
+from epp_batch.planner.cluster_model import ClusterModel, ClusterQueuePreemption, WaitForPodsReady
 from epp_batch.planner.simulation import Simulation
-from epp_batch.planner.world import ClusterModel, ClusterQueuePreemption, WaitForPodsReady
 from tests.unit.epp_batch.planner.builders import GPU, gpu_cluster_queue, kueue_objects, planned_job
 
 NAMES = ("a", "b", "c")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from epp_batch.planner import PAPER_SPEEDS, KueueObjects, PlannedJob, build_planned_jobs
-from epp_batch.planner.demand import parse_accelerator_request
+from epp_batch.planner.cluster_model import ClusterModel, ClusterQueue, FlavorQuotas, ResourceGroup, ResourceQuota
+from epp_batch.planner.planned_job import parse_accelerator_request
 from epp_batch.planner.scheduler import KueueScheduler
-from epp_batch.planner.world import ClusterModel, ClusterQueue, FlavorQuotas, ResourceGroup, ResourceQuota
 from epp_batch.spec import ClusterOptions, Placement, Recording, Task, Unit
 
 JOBS_CSV = Path(__file__).parents[4] / "bench" / "paper" / "jobs.csv"

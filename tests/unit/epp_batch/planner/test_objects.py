@@ -7,7 +7,7 @@ import pytest
 from epp_batch.errors import InputError
 from epp_batch.manifests import queues
 from epp_batch.planner import objects
-from epp_batch.planner.world import ClusterQueuePreemption, DeviceClassMapping, ResourceQuota
+from epp_batch.planner.cluster_model import ClusterQueuePreemption, DeviceClassMapping, ResourceQuota
 
 NODE = """
 apiVersion: v1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from epp_batch.planner import build_gpu_nodes
+from epp_batch.planner.cluster_model import ClusterModel, GpuNode
 from epp_batch.planner.placement import PodScheduler
-from epp_batch.planner.world import ClusterModel, GpuNode
 from tests.unit.epp_batch.planner.builders import paper_jobs, planned_job
 
 SLICES = {"medium": "mig:1g.5gb", "large": "mig:3g.20gb"}

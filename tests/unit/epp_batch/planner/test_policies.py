@@ -20,9 +20,9 @@ from epp_batch.planner import (
     predict_timeline,
     simulate_jobs,
 )
-from epp_batch.planner.demand import build_planned_jobs
+from epp_batch.planner.cluster_model import ClusterModel
+from epp_batch.planner.planned_job import build_planned_jobs
 from epp_batch.planner.policies import initial_orders
-from epp_batch.planner.world import ClusterModel
 from epp_batch.spec import ClusterOptions, Placement, Recording, Task, Unit
 from tests.unit.epp_batch.planner.builders import paper_jobs, paper_units, planned_job
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from epp_batch.planner.cluster_model import Cohort, FlavorQuotas, ResourceGroup, ResourceQuota
 from epp_batch.planner.quota_tree import build_quota_tree
-from epp_batch.planner.world import Cohort, FlavorQuotas, ResourceGroup, ResourceQuota
 from tests.unit.epp_batch.planner.builders import GPU, gpu_cluster_queue, kueue_objects
 
 CELL = ("f", GPU)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from epp_batch.planner.world import (
+from epp_batch.planner.cluster_model import (
     ClusterQueue,
     ClusterQueuePreemption,
     DeviceClassMapping,

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from epp_batch.planner import ControlPlaneDelays, build_gpu_nodes, compute_timeline_stats, simulate_jobs
-from epp_batch.planner.outcome import compute_makespan_bound
-from epp_batch.planner.world import ClusterModel, ClusterQueuePreemption, KueueObjects, WaitForPodsReady
+from epp_batch.planner.cluster_model import ClusterModel, ClusterQueuePreemption, KueueObjects, WaitForPodsReady
+from epp_batch.planner.timeline_stats import compute_makespan_bound
 from tests.unit.epp_batch.planner.builders import gpu_cluster_queue, kueue_objects, paper_jobs, planned_job
 
 MINUTE = 60

@@ -11,9 +11,9 @@ import msgspec
 
 from epp_batch.errors import InputError
 from epp_batch.planner import mig_slots
+from epp_batch.planner.cluster_model import ClusterModel, ResourceList
 from epp_batch.planner.mig_slots import SLOTS_PER_GPU
 from epp_batch.planner.speed import SpeedModel
-from epp_batch.planner.world import ClusterModel, ResourceList
 from epp_batch.spec import ClusterOptions, Unit
 
 GPU_RESOURCE = "nvidia.com/gpu"

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from epp_batch.planner.demand import PlannedJob
+from epp_batch.planner.cluster_model import GpuNode
 from epp_batch.planner.mig_slots import SLOTS_PER_GPU
-from epp_batch.planner.world import GpuNode
+from epp_batch.planner.planned_job import PlannedJob
 from epp_batch.timeline import TimelineEvent
 
 
