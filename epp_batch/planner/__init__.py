@@ -1,7 +1,12 @@
-"""What a run would take on a cluster, in virtual time: Kueue, the scheduler, slices, and the order that suits them.
+"""Predicts what a run takes on a cluster, in virtual time, and finds an order of submission that suits the cluster.
 
-Pure: no clock, no files, no network. `objects.world` reads a cluster from its Kubernetes objects, `demands` says what
-units ask of it, `arrange` puts them in order, `predict` runs them.
+In: units with their audio lengths (`epp_batch.spec`), a ClusterModel (`objects` builds it from manifests) and a
+SpeedModel. Out: timeline events in seconds from the first submission, like those of a real run, and their figures.
+
+`planned_job` turns units into Jobs, `policies` orders them, `simulation` runs them. `scheduler`, `flavor_assigner`,
+`preemption` and `quota_tree` decide as Kueue v0.19 does and in its words; `placement` and `mig_slots` place pods as
+kube-scheduler, DAS and DRA do. Each Simulation owns all of its state. Nothing here reads a clock, a file or the
+network, and nothing here knows a running cluster: that is `epp_batch.controller`.
 """
 
 from __future__ import annotations
@@ -39,38 +44,38 @@ __all__ = [
 
 
 def simulate_jobs(
-    world: ClusterModel, demands: Sequence[PlannedJob], arrivals: Sequence[float] | None = None
+    cluster_model: ClusterModel, jobs: Sequence[PlannedJob], arrivals: Sequence[float] | None = None
 ) -> list[TimelineEvent]:
-    """The timeline of demands in this order, in seconds from the first; `arrivals` where they do not come at once."""
-    return Simulation(world, demands, arrivals).run()
+    """The timeline of jobs submitted in this order, in seconds from the first; `arrivals` where they are apart."""
+    return Simulation(cluster_model, jobs, arrivals).run()
 
 
 def predict_timeline(
     units: Sequence[Unit],
     cluster: ClusterOptions,
-    world: ClusterModel,
+    cluster_model: ClusterModel,
     *,
     speeds: SpeedModel = FASTER_WHISPER_SPEEDS,
     policy: SubmissionPolicy = "submission",
 ) -> list[TimelineEvent]:
-    """The timeline of these units on that cluster, in seconds from the first submission.
+    """The timeline of units on a cluster, in seconds from the first submission.
 
-    A unit that could never run ends as `failed` with the reason. Raises InputError where a length, a speed or a slice
-    is not known.
+    A unit that can never run ends with `failed` and the reason. Raises InputError where no length, no speed or no MIG
+    profile is known.
     """
-    wanted = build_planned_jobs(units, cluster, speeds, world)
-    return simulate_jobs(world, arrange_jobs(policy, wanted, world, speeds))
+    jobs = build_planned_jobs(units, cluster, speeds, cluster_model)
+    return simulate_jobs(cluster_model, arrange_jobs(policy, jobs, cluster_model, speeds))
 
 
 def order_units(
     units: Sequence[Unit],
     cluster: ClusterOptions,
-    world: ClusterModel,
+    cluster_model: ClusterModel,
     *,
     speeds: SpeedModel = FASTER_WHISPER_SPEEDS,
     search: SearchOptions | None = None,
 ) -> list[Unit]:
-    """The units in the order in which to submit them onto slices; for `intake.units(arrange=…)`."""
+    """The units in the order of the policy `slots`, for `arrange` of `intake.build_units`."""
     by_name = {unit.name: unit for unit in units}
-    found = arrange_jobs("slots", build_planned_jobs(units, cluster, speeds, world), world, speeds, search)
-    return [by_name[demand.unit] for demand in found]
+    jobs = build_planned_jobs(units, cluster, speeds, cluster_model)
+    return [by_name[job.unit] for job in arrange_jobs("slots", jobs, cluster_model, speeds, search)]

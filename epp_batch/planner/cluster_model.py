@@ -1,6 +1,8 @@
-"""What the planner knows of a cluster: its nodes with their GPUs, and Kueue's objects.
+"""What the planner knows of a cluster: its nodes with their GPUs, and the Kueue objects that admit Jobs to them.
 
-Amounts are whole numbers: pieces of an extended resource, thousandths of a CPU, bytes of memory.
+Plain data without behaviour: `objects` reads it from manifests, callers may build it. Fields are called as in the Kueue
+API (v1beta2) they are read from. Amounts are whole numbers: pieces of an extended resource, thousandths of a CPU, bytes
+of memory.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ ResourceList = dict[str, int]
 """Resource name -> amount."""
 
 GpuSharing = Literal["whole", "das", "dra", "static"]
-"""How a node gives its GPUs away: undivided, in slices that DAS cuts first fit, in slices that a DRA driver offers as
-partitionable devices, or in slices that somebody cut beforehand."""
+"""How a node hands out its GPUs: whole; in MIG slices that DAS creates on demand, first fit; in MIG slices that a DRA
+driver publishes as partitionable devices; in MIG slices that an administrator created beforehand."""
 
 PreemptionPolicy = Literal["Never", "LowerPriority", "LowerOrNewerEqualPriority", "Any"]
 
 
 class ResourceQuota(msgspec.Struct, frozen=True):
-    """Of one resource in one flavor; no limit where None."""
+    """Quota of one resource in one flavor; a limit of None is no limit."""
 
     nominal: int
     borrowing_limit: int | None = None
@@ -28,21 +30,21 @@ class ResourceQuota(msgspec.Struct, frozen=True):
 
 
 class FlavorQuotas(msgspec.Struct, frozen=True):
-    """One flavor within a resource group."""
+    """The quotas of one ResourceFlavor within a resource group, by resource."""
 
     flavor: str
     quotas: dict[str, ResourceQuota]
 
 
 class ResourceGroup(msgspec.Struct, frozen=True):
-    """Resources that are assigned together, all from one of the flavors, tried in this order."""
+    """Resources that get the same flavor: the first of `flavors`, in this order, that serves them all."""
 
     covered_resources: tuple[str, ...]
     flavors: tuple[FlavorQuotas, ...]
 
 
 class ClusterQueuePreemption(msgspec.Struct, frozen=True, kw_only=True):
-    """ClusterQueue.spec.preemption."""
+    """`ClusterQueue.spec.preemption`; the last two fields are its `borrowWithinCohort`."""
 
     within_cluster_queue: PreemptionPolicy = "Never"
     reclaim_within_cohort: PreemptionPolicy = "Never"
@@ -51,6 +53,8 @@ class ClusterQueuePreemption(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """A ClusterQueue; `when_can_borrow` and `when_can_preempt` are its `flavorFungibility`."""
+
     name: str
     resource_groups: tuple[ResourceGroup, ...]
     cohort_name: str = ""
@@ -59,43 +63,49 @@ class ClusterQueue(msgspec.Struct, frozen=True, kw_only=True):
     when_can_borrow: Literal["MayStopSearch", "TryNextFlavor"] = "MayStopSearch"
     when_can_preempt: Literal["MayStopSearch", "TryNextFlavor"] = "TryNextFlavor"
     is_stopped: bool = False
+    """A `stopPolicy` other than None: nothing is admitted."""
 
 
 class Cohort(msgspec.Struct, frozen=True, kw_only=True):
+    """A Cohort with quota of its own or a parent."""
+
     name: str
     parent_name: str = ""
     resource_groups: tuple[ResourceGroup, ...] = ()
 
 
 class ResourceTransformation(msgspec.Struct, frozen=True, kw_only=True):
-    """Kueue's `resources.transformations`: what a request counts as."""
+    """One of `resources.transformations` in Kueue's Configuration: what a request for `input` counts as."""
 
     input: str
     replace: bool = False
+    """Strategy Replace: the input itself does not count."""
     outputs: dict[str, float] = {}
+    """Resource -> amount for each piece of the input."""
 
 
 class DeviceClassMapping(msgspec.Struct, frozen=True):
-    """Kueue's `resources.deviceClassMappings`: what a claim counts as."""
+    """One of `resources.deviceClassMappings` in Kueue's Configuration: what a device of the class counts as."""
 
     resource: str
     counts_memory: bool = False
-    """By the counter `memory` that the device consumes, in bytes; else one a device."""
+    """Charge the device's counter `memory` in bytes; otherwise 1 for each device."""
 
 
 class WaitForPodsReady(msgspec.Struct, frozen=True, kw_only=True):
-    """Kueue's `waitForPodsReady`; seconds."""
+    """`waitForPodsReady` of Kueue's Configuration; seconds."""
 
     timeout: float = 300.0
     backoff_base_seconds: float = 60.0
     backoff_max_seconds: float = 3600.0
     backoff_limit_count: int | None = None
+    """Evictions after which a workload is deactivated; None requeues forever."""
     requeues_by_eviction_time: bool = True
-    """Whoever came back queues by the time of the eviction, not of the creation."""
+    """`requeuingStrategy.timestamp`: an evicted workload queues by the time of its eviction, not of its creation."""
 
 
 class KueueObjects(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that Kueue decides by."""
+    """Every object and setting that Kueue decides by."""
 
     cluster_queues: tuple[ClusterQueue, ...]
     local_queues: dict[str, str]
@@ -104,52 +114,55 @@ class KueueObjects(msgspec.Struct, frozen=True, kw_only=True):
     priority_classes: dict[str, int] = {}
     """WorkloadPriorityClass -> value."""
     flavor_node_labels: dict[str, dict[str, str]] = {}
-    """ResourceFlavor -> node labels."""
+    """ResourceFlavor -> labels of its nodes."""
     transformations: tuple[ResourceTransformation, ...] = ()
     device_class_mappings: dict[str, DeviceClassMapping] = {}
+    """By DeviceClass."""
     wait_for_pods_ready: WaitForPodsReady | None = None
 
 
 class GpuNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node and its GPUs, all of one model."""
+
     name: str
     gpu_count: int = 8
     gpu_model: str = ""
-    """GPU model, a key of slots.PROFILES where it is to be sliced."""
+    """A key of `mig_slots.MIG_PROFILES` where the GPUs can be sliced."""
     gpu_sharing: GpuSharing = "whole"
     labels: dict[str, str] = {}
     allocatable: ResourceList = {}
-    """CPU, memory and, for `static`, the slices; a resource that is not named is not limited."""
+    """CPU, memory and, with `static` sharing, the slices. CPU and memory are unlimited where they are not named."""
 
 
 class ControlPlaneDelays(msgspec.Struct, frozen=True, kw_only=True):
-    """What the control plane takes, in seconds."""
+    """How long the control plane takes for each step, in seconds."""
 
     submit_interval: float = 0.0
-    """Between two Jobs of one submission."""
+    """Between the creation of two Jobs."""
     requeue_batch_period: float = 1.0
-    """Kueue lets so much time pass between freed quota and another look at those that did not fit."""
+    """From released quota until inadmissible workloads are tried again: Kueue's `requeueBatchPeriod`."""
     pod_startup: float = 0.0
-    """From admission to the running container."""
+    """From admission until the pod can be scheduled."""
     pod_termination: float = 0.0
-    """From eviction to freed quota: the worker puts away what it has."""
+    """From eviction until the quota is released, while the worker saves what it has."""
     job_completion: float = 0.0
-    """From the end of the container to freed quota."""
+    """From the end of the container until the quota is released."""
 
 
 class ClusterModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A cluster to plan for. Without `kueue` every Job goes to the scheduler at once."""
+    """A cluster to plan for. Without `kueue`, every Job goes to the scheduler as soon as it is created."""
 
     nodes: tuple[GpuNode, ...]
     kueue: KueueObjects | None = None
     delays: ControlPlaneDelays = ControlPlaneDelays()
     resume_after_preemption: bool = True
-    """A preempted worker goes on where it was; openai/whisper starts anew."""
+    """A preempted worker resumes from its partial transcript; openai/whisper starts over."""
 
 
 def build_gpu_nodes(
     count: int = 1, *, gpus: int = 8, gpu: str = "A100-40", sharing: GpuSharing = "whole"
 ) -> tuple[GpuNode, ...]:
-    """So many equal nodes with the labels of NVIDIA's feature discovery."""
+    """`count` equal nodes with `gpus` GPUs of the model `gpu` each, labelled as by NVIDIA's GPU feature discovery."""
     labels = {"nvidia.com/gpu.present": "true"} | ({} if sharing == "whole" else {"nvidia.com/mig.capable": "true"})
     return tuple(
         GpuNode(name=f"node-{i}", gpu_count=gpus, gpu_model=gpu, gpu_sharing=sharing, labels=labels)

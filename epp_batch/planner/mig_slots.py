@@ -1,7 +1,7 @@
-"""MIG slot maps: which slices fit on which GPU, by bitmap rather than by sum.
+"""MIG profiles and slot maps: which slices fit on a GPU, by position and not by sum.
 
-A GPU that can be sliced has 8 memory slots, of which slot 7 belongs to no 1-slot slice (NVIDIA's MIG placements, as
-`nvidia-smi mig -lgipp` prints them). A profile occupies `size` slots from one of its `starts`.
+The tables are NVIDIA's MIG placements, as `nvidia-smi mig -lgipp` prints them ("{0,4}:4" is the starts and the size). A
+GPU has 8 memory slices, called slots here, and 7 compute slices; slot 7 belongs to no slice of one slot.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from epp_batch.errors import InputError
-
 SLOTS_PER_GPU = 8
 _SLOT_MASKS = [(1 << size) - 1 for size in range(SLOTS_PER_GPU + 1)]
 
 
 class MigProfile(NamedTuple):
-    """One slice shape of one GPU model."""
+    """One MIG profile of one GPU model: it occupies `size` slots from one of its `starts`."""
 
     name: str
     starts: tuple[int, ...]
@@ -25,13 +23,13 @@ class MigProfile(NamedTuple):
     """Sevenths of the GPU's multiprocessors."""
 
     def slot_mask(self, start: int) -> int:
-        """The slots it takes, as bits."""
+        """The slots it occupies from `start`, as bits."""
         return _SLOT_MASKS[self.size] << start
 
 
 def _seven_slice_profiles(one: int, quarter: int, half: int, whole: int) -> dict[str, MigProfile]:
-    """The profiles of a GPU in seven parts, by the GB of each size."""
-    shapes = (
+    """The profiles of a GPU with seven compute slices; arguments are the GB of 1, 2, 4 and 8 slots."""
+    profiles = (
         MigProfile(f"1g.{one}gb", (0, 1, 2, 3, 4, 5, 6), 1, 1),
         MigProfile(f"1g.{quarter}gb", (0, 2, 4, 6), 2, 1),
         MigProfile(f"2g.{quarter}gb", (0, 2, 4), 2, 2),
@@ -39,7 +37,7 @@ def _seven_slice_profiles(one: int, quarter: int, half: int, whole: int) -> dict
         MigProfile(f"4g.{half}gb", (0,), 4, 4),
         MigProfile(f"7g.{whole}gb", (0,), 8, 7),
     )
-    return {shape.name: shape for shape in shapes}
+    return {profile.name: profile for profile in profiles}
 
 
 _A30_PROFILES = {
@@ -60,27 +58,17 @@ MIG_PROFILES: dict[str, dict[str, MigProfile]] = {
     "H200-141": _seven_slice_profiles(18, 35, 71, 141),
     "A30": _A30_PROFILES,
 }
-"""By GPU model. A30 has four slots of its own; they count double here, so that every map has eight."""
+"""By GPU model, then by profile name. An A30 has 4 slots; each counts twice here, so that every GPU has 8."""
 
 
-def find_profile(gpu: str, name: str) -> MigProfile | None:
-    """A profile by name, as the MIG manager (`1g.5gb+me`) or the device plugin (`1g.5gb.me`) writes it."""
-    there = MIG_PROFILES.get(gpu, {})
-    return there.get(name) or there.get(re.sub(r"(\+|\.)me$", "", name))
-
-
-def require_profile(gpu: str, name: str) -> MigProfile:
-    """The same; an InputError that lists what there is, when the GPU has no such slice."""
-    if gpu not in MIG_PROFILES:
-        raise InputError(f"GPU model {gpu!r} cannot be sliced", remedy=f"known are {', '.join(MIG_PROFILES)}")
-    found = find_profile(gpu, name)
-    if found is None:
-        raise InputError(f"{gpu} has no slice {name!r}", remedy=f"it has {', '.join(MIG_PROFILES[gpu])}")
-    return found
+def find_profile(gpu_model: str, name: str) -> MigProfile | None:
+    """A profile by name, with or without `+me` (MIG manager) or `.me` (device plugin); None if the GPU has none."""
+    profiles = MIG_PROFILES.get(gpu_model, {})
+    return profiles.get(name) or profiles.get(re.sub(r"(\+|\.)me$", "", name))
 
 
 def gpu_model_from_product(product: str) -> str:
-    """Our name of a GPU from the label `nvidia.com/gpu.product`; the text itself when it is none that can be sliced."""
+    """The key of MIG_PROFILES for a label `nvidia.com/gpu.product`; the label itself for a GPU without MIG."""
     if product in MIG_PROFILES:
         return product
     size = re.search(r"(\d+)GB", product)
@@ -94,28 +82,35 @@ def gpu_model_from_product(product: str) -> str:
 
 
 class SlotMap:
-    """What is taken on one GPU."""
+    """The occupied slots of one GPU."""
 
     __slots__ = ("occupied",)
 
-    def __init__(self, taken: int = 0) -> None:
-        self.occupied = taken
+    def __init__(self, occupied: int = 0) -> None:
+        self.occupied = occupied
+        """Bit i is slot i."""
 
-    def find_first_fit(self, wanted: MigProfile) -> int | None:
-        """The first start at which it fits: what DAS's scheduler plugin and a DRA driver's device order both do."""
-        taken, mask = self.occupied, _SLOT_MASKS[wanted.size]
-        for start in wanted.starts:
-            if not taken & mask << start:
+    def find_first_fit(self, profile: MigProfile) -> int | None:
+        """The first start whose slots are all free.
+
+        DAS's scheduler plugin MigAccelerator does the same, and so does the allocator of DynamicResources with the
+        devices in the order in which NVIDIA's DRA driver publishes them.
+        """
+        occupied, mask = self.occupied, _SLOT_MASKS[profile.size]
+        for start in profile.starts:
+            if not occupied & mask << start:
                 return start
         return None
 
-    def occupy(self, wanted: MigProfile, start: int) -> None:
-        self.occupied |= wanted.slot_mask(start)
+    def occupy(self, profile: MigProfile, start: int) -> None:
+        """Marks the slots of a slice as occupied."""
+        self.occupied |= profile.slot_mask(start)
 
-    def release(self, wanted: MigProfile, start: int) -> None:
-        self.occupied &= ~wanted.slot_mask(start)
+    def release(self, profile: MigProfile, start: int) -> None:
+        """Marks the slots of a slice as free."""
+        self.occupied &= ~profile.slot_mask(start)
 
     @property
     def free_slots(self) -> int:
-        """Slots that nobody has."""
+        """Number of slots that are not occupied."""
         return SLOTS_PER_GPU - self.occupied.bit_count()

@@ -1,8 +1,9 @@
-"""Where pods run: the default scheduler on counts, DAS and DRA on slot maps.
+"""Where pods run: the default scheduler on counted GPUs, DAS and DRA on slot maps.
 
-Every strategy walks GPUs in order and takes the first start that fits. Between nodes, DAS prefers the one with most
-free slots; the default scheduler the one with the fewest pods, which is what its least-allocated score comes to for
-pods that are all alike. Ties go to the first node by name.
+Within a node, GPUs are taken in order and a slice at the first start that fits (`SlotMap.find_first_fit`). Between
+nodes, DAS's plugin MigAccelerator prefers the one with most free slots. The default scheduler prefers the one with
+fewest pods here: that is what NodeResourcesFit with the strategy LeastAllocated comes to for pods that are all alike.
+Ties go to the first node by name.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from epp_batch.planner.planned_job import MIG_RESOURCE_PREFIX, AcceleratorReques
 
 
 class GpuSlice(NamedTuple):
-    """Part of one GPU, or all of it."""
+    """A MIG slice of one GPU, or all of the GPU (WHOLE_GPU)."""
 
     gpu_index: int
     start: int
@@ -28,136 +29,146 @@ WHOLE_GPU = MigProfile("whole", (0,), SLOTS_PER_GPU, 7)
 
 
 class PodPlacement(NamedTuple):
-    """Where a pod is."""
+    """The node and the GPUs of a pod."""
 
     node: str
     gpu_slices: tuple[GpuSlice, ...] = ()
 
     def __str__(self) -> str:
-        """`node`, `node/gpu-3` or `node/gpu-3/4-7`; of several GPUs the first."""
+        """The `place` of events: `node`, `node/gpu-3` or `node/gpu-3/4-7` (first to last slot); the first GPU."""
         if not self.gpu_slices:
             return self.node
         first = self.gpu_slices[0]
-        where = f"{self.node}/gpu-{first.gpu_index}"
-        return where if first.profile is WHOLE_GPU else f"{where}/{first.start}-{first.start + first.profile.size - 1}"
+        device = f"{self.node}/gpu-{first.gpu_index}"
+        if first.profile is WHOLE_GPU:
+            return device
+        return f"{device}/{first.start}-{first.start + first.profile.size - 1}"
 
 
 class NodeInfo:
-    """One node: what is taken on it."""
+    """What is in use on one node. kube-scheduler: framework.NodeInfo."""
 
     def __init__(self, node: GpuNode) -> None:
         self.node = node
         self.pod_count = 0
         self.slot_maps = [SlotMap() for _ in range(node.gpu_count)]
         self.requested: dict[str, int] = {}
+        """CPU and memory requested by the pods here."""
         self.free_static_slices = list(_static_slices(node)) if node.gpu_sharing == "static" else []
-        """Slices that somebody made beforehand, those that are free."""
+        """With `static` sharing, the slices that no pod has; in order of GPU and start."""
 
     @property
     def free_slots(self) -> int:
-        return sum(gpu.free_slots for gpu in self.slot_maps)
+        """Free slots of all GPUs."""
+        return sum(slot_map.free_slots for slot_map in self.slot_maps)
 
-    def find_placement(self, demand: PlannedJob) -> PodPlacement | None:
-        """Where the demand would go on this node now."""
-        limits = self.node.allocatable
+    def find_placement(self, job: PlannedJob) -> PodPlacement | None:
+        """Where the pod would run on this node now; None if it does not fit. kube-scheduler: NodeResourcesFit."""
+        allocatable = self.node.allocatable
         for resource in ("cpu", "memory"):
-            if self.requested.get(resource, 0) + demand.requests.get(resource, 0) > limits.get(resource, 1 << 62):
+            requested = self.requested.get(resource, 0) + job.requests.get(resource, 0)
+            if requested > allocatable.get(resource, 1 << 62):
                 return None
-        found = self._find_gpu_slices(demand.accelerator)
-        return None if found is None else PodPlacement(self.node.name, found)
+        gpu_slices = self._find_gpu_slices(job.accelerator)
+        return None if gpu_slices is None else PodPlacement(self.node.name, gpu_slices)
 
-    def add_pod(self, demand: PlannedJob, place: PodPlacement) -> None:
+    def add_pod(self, job: PlannedJob, placement: PodPlacement) -> None:
+        """Takes the resources of a pod."""
         self.pod_count += 1
-        self._count_requests(demand, 1)
-        for piece in place.gpu_slices:
-            if self.free_static_slices and piece.profile is not WHOLE_GPU:
-                self.free_static_slices.remove(piece)
-            self.slot_maps[piece.gpu_index].occupy(piece.profile, piece.start)
+        self._count_requests(job, 1)
+        for gpu_slice in placement.gpu_slices:
+            if self.free_static_slices and gpu_slice.profile is not WHOLE_GPU:
+                self.free_static_slices.remove(gpu_slice)
+            self.slot_maps[gpu_slice.gpu_index].occupy(gpu_slice.profile, gpu_slice.start)
 
-    def remove_pod(self, demand: PlannedJob, place: PodPlacement) -> None:
+    def remove_pod(self, job: PlannedJob, placement: PodPlacement) -> None:
+        """Frees the resources of a pod."""
         self.pod_count -= 1
-        self._count_requests(demand, -1)
-        for piece in place.gpu_slices:
-            self.slot_maps[piece.gpu_index].release(piece.profile, piece.start)
-            if self.node.gpu_sharing == "static" and piece.profile is not WHOLE_GPU:
-                self.free_static_slices.append(piece)
-                self.free_static_slices.sort(key=lambda cut: (cut.gpu_index, cut.start))
+        self._count_requests(job, -1)
+        for gpu_slice in placement.gpu_slices:
+            self.slot_maps[gpu_slice.gpu_index].release(gpu_slice.profile, gpu_slice.start)
+            if self.node.gpu_sharing == "static" and gpu_slice.profile is not WHOLE_GPU:
+                self.free_static_slices.append(gpu_slice)
+                self.free_static_slices.sort(key=lambda free: (free.gpu_index, free.start))
 
-    def _count_requests(self, demand: PlannedJob, sign: int) -> None:
+    def _count_requests(self, job: PlannedJob, sign: int) -> None:
         for resource in ("cpu", "memory"):
-            self.requested[resource] = self.requested.get(resource, 0) + sign * demand.requests.get(resource, 0)
+            self.requested[resource] = self.requested.get(resource, 0) + sign * job.requests.get(resource, 0)
 
-    def _find_gpu_slices(self, shape: AcceleratorRequest) -> tuple[GpuSlice, ...] | None:
-        if shape.mig_profile:
-            return self._find_mig_slice(shape.mig_profile)
-        if not shape.gpu_count:
+    def _find_gpu_slices(self, accelerator: AcceleratorRequest) -> tuple[GpuSlice, ...] | None:
+        """The devices a pod would get; empty if it requests none, None if they are not free."""
+        if accelerator.mig_profile:
+            gpu_slice = self._find_mig_slice(accelerator.mig_profile)
+            return None if gpu_slice is None else (gpu_slice,)
+        if not accelerator.gpu_count:
             return ()
         if self.node.gpu_sharing in ("das", "static"):
             return None
-        free = [GpuSlice(i, 0, WHOLE_GPU) for i, gpu in enumerate(self.slot_maps) if not gpu.occupied]
-        return tuple(free[: shape.gpu_count]) if len(free) >= shape.gpu_count else None
+        free = [GpuSlice(i, 0, WHOLE_GPU) for i, slot_map in enumerate(self.slot_maps) if not slot_map.occupied]
+        return tuple(free[: accelerator.gpu_count]) if len(free) >= accelerator.gpu_count else None
 
-    def _find_mig_slice(self, name: str) -> tuple[GpuSlice, ...] | None:
-        profile = mig_slots.find_profile(self.node.gpu_model, name)
+    def _find_mig_slice(self, profile_name: str) -> GpuSlice | None:
+        profile = mig_slots.find_profile(self.node.gpu_model, profile_name)
         if profile is None or self.node.gpu_sharing == "whole":
             return None
         if self.node.gpu_sharing == "static":
-            return next(((piece,) for piece in self.free_static_slices if piece.profile is profile), None)
-        for i, gpu in enumerate(self.slot_maps):
-            start = gpu.find_first_fit(profile)
+            return next((free for free in self.free_static_slices if free.profile is profile), None)
+        for i, slot_map in enumerate(self.slot_maps):
+            start = slot_map.find_first_fit(profile)
             if start is not None:
-                return (GpuSlice(i, start, profile),)
+                return GpuSlice(i, start, profile)
         return None
 
 
 def _static_slices(node: GpuNode) -> Iterable[GpuSlice]:
-    """A layout with the slices that the node says it has, the largest first; what does not fit is left out."""
-    wanted = [
+    """A layout of the slices that `allocatable` lists, the largest placed first; what does not fit is left out."""
+    profiles = [
         profile
         for resource, count in node.allocatable.items()
         if resource.startswith(MIG_RESOURCE_PREFIX)
         and (profile := mig_slots.find_profile(node.gpu_model, resource.removeprefix(MIG_RESOURCE_PREFIX)))
         for _ in range(count)
     ]
-    maps = [SlotMap() for _ in range(node.gpu_count)]
-    made = []
-    for profile in sorted(wanted, key=lambda profile: -profile.size):
-        for i, gpu in enumerate(maps):
-            start = gpu.find_first_fit(profile)
+    slot_maps = [SlotMap() for _ in range(node.gpu_count)]
+    gpu_slices = []
+    for profile in sorted(profiles, key=lambda profile: -profile.size):
+        for i, slot_map in enumerate(slot_maps):
+            start = slot_map.find_first_fit(profile)
             if start is not None:
-                gpu.occupy(profile, start)
-                made.append(GpuSlice(i, start, profile))
+                slot_map.occupy(profile, start)
+                gpu_slices.append(GpuSlice(i, start, profile))
                 break
-    return sorted(made, key=lambda piece: (piece.gpu_index, piece.start))
+    return sorted(gpu_slices, key=lambda gpu_slice: (gpu_slice.gpu_index, gpu_slice.start))
 
 
 class PodScheduler:
-    """All nodes, and the choice between them."""
+    """All nodes, and the choice between them: filter by node selector and resources, then score."""
 
     def __init__(self, nodes: Iterable[GpuNode]) -> None:
         self.node_infos = {node.name: NodeInfo(node) for node in nodes}
 
-    def schedule_pod(self, demand: PlannedJob, labels: dict[str, str] | None = None) -> PodPlacement | None:
-        """Puts a pod somewhere, on a node with all of `labels`; None when it fits nowhere at present."""
+    def schedule_pod(self, job: PlannedJob, node_selector: dict[str, str] | None = None) -> PodPlacement | None:
+        """Places the pod of a job on a node that has all labels of `node_selector`; None if it fits on none now."""
         best: tuple[tuple[int, str], NodeInfo, PodPlacement] | None = None
-        for machine in self.node_infos.values():
-            if labels and any(machine.node.labels.get(key) != value for key, value in labels.items()):
+        for info in self.node_infos.values():
+            if node_selector and any(info.node.labels.get(key) != value for key, value in node_selector.items()):
                 continue
-            found = machine.find_placement(demand)
-            if found is not None:
-                das = machine.node.gpu_sharing == "das" and demand.accelerator.mig_profile
-                score = (-machine.free_slots if das else machine.pod_count, machine.node.name)
+            placement = info.find_placement(job)
+            if placement is not None:
+                das = info.node.gpu_sharing == "das" and job.accelerator.mig_profile
+                score = (-info.free_slots if das else info.pod_count, info.node.name)
                 if best is None or score < best[0]:
-                    best = (score, machine, found)
+                    best = (score, info, placement)
         if best is None:
             return None
-        best[1].add_pod(demand, best[2])
+        best[1].add_pod(job, best[2])
         return best[2]
 
-    def remove_pod(self, demand: PlannedJob, place: PodPlacement) -> None:
-        self.node_infos[place.node].remove_pod(demand, place)
+    def remove_pod(self, job: PlannedJob, placement: PodPlacement) -> None:
+        """Frees what the pod of a job had."""
+        self.node_infos[placement.node].remove_pod(job, placement)
 
-    def fits_empty_cluster(self, demand: PlannedJob, labels: dict[str, str] | None = None) -> bool:
-        """Whether it would fit if nothing else ran."""
-        empty = PodScheduler(machine.node for machine in self.node_infos.values())
-        return empty.schedule_pod(demand, labels) is not None
+    def fits_empty_cluster(self, job: PlannedJob, node_selector: dict[str, str] | None = None) -> bool:
+        """Whether the pod would fit if nothing else ran."""
+        empty = PodScheduler(info.node for info in self.node_infos.values())
+        return empty.schedule_pod(job, node_selector) is not None

@@ -1,4 +1,4 @@
-"""Units as the scheduler sees them: what each asks for, in which queue, and for how long."""
+"""Units as the schedulers see them: what the Job of each requests, through which queue, and for how long it runs."""
 
 from __future__ import annotations
 
@@ -19,57 +19,55 @@ from epp_batch.spec import ClusterOptions, Unit
 GPU_RESOURCE = "nvidia.com/gpu"
 MIG_RESOURCE_PREFIX = "nvidia.com/mig-"
 DEVICE_CLASS_PREFIX = "deviceclass/"
-"""Before the name of a DeviceClass: a claim, in the place where other requests have a resource."""
+"""Before the name of a DeviceClass in a ResourceList: devices requested through a ResourceClaim."""
 
 
 class AcceleratorRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The accelerator part of a demand: whole GPUs, or one slice, or neither."""
+    """The accelerators that one pod requests: whole GPUs, or one MIG slice, or none."""
 
     gpu_count: int = 0
     mig_profile: str = ""
     uses_claim: bool = False
-    """Asked for by a ResourceClaim rather than by an extended resource."""
+    """Requested through a ResourceClaim (DRA) and not as an extended resource."""
 
     @property
     def compute_slices(self) -> int | None:
-        """Sevenths of a GPU, from the profile's name; None for whole GPUs and for the CPU."""
-        found = re.match(r"(\d+)g\.", self.mig_profile)
-        return int(found[1]) if found else None
+        """Sevenths of a GPU's multiprocessors, from the profile's name; None for whole GPUs and for the CPU."""
+        match = re.match(r"(\d+)g\.", self.mig_profile)
+        return int(match[1]) if match else None
 
     def resource_requests(self) -> ResourceList:
-        """As a Job would ask for it."""
+        """The requests of the pod, claims under DEVICE_CLASS_PREFIX."""
         if self.uses_claim:
-            return {
-                DEVICE_CLASS_PREFIX + ("mig.nvidia.com" if self.mig_profile else "gpu.nvidia.com"): self.gpu_count or 1
-            }
+            device_class = "mig.nvidia.com" if self.mig_profile else "gpu.nvidia.com"
+            return {DEVICE_CLASS_PREFIX + device_class: self.gpu_count or 1}
         if self.mig_profile:
             return {MIG_RESOURCE_PREFIX + self.mig_profile: 1}
         return {GPU_RESOURCE: self.gpu_count} if self.gpu_count else {}
 
 
 class PlannedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One unit to be placed."""
+    """The Job of one unit, with one pod."""
 
     unit: str
     model: str
     local_queue: str
-    """LocalQueue."""
     priority: int = 0
     accelerator: AcceleratorRequest
     gpu_slots: int
     """Eighths of a GPU."""
     gpu_memory: int = 0
-    """Bytes of GPU memory: what its name says, or all that the smallest GPU model has."""
+    """Bytes: what the name of the MIG profile says, or all that the smallest GPU model has."""
     requests: ResourceList
-    """Everything its pod asks for."""
+    """Everything its pod requests."""
     startup_seconds: float
-    """Seconds before the work; paid again after every preemption."""
+    """Before the work; spent again after every preemption."""
     work_seconds: float
-    """Seconds of the work itself on that shape."""
+    """The work itself on that accelerator."""
 
     @property
     def duration_seconds(self) -> float:
-        """Of an undisturbed run."""
+        """From the start to the end of a run without preemption."""
         return self.startup_seconds + self.work_seconds
 
 
@@ -83,8 +81,7 @@ def parse_accelerator_request(accelerator: str) -> AcceleratorRequest:
     if accelerator == "cpu":
         return AcceleratorRequest()
     raise InputError(
-        f"accelerator {accelerator!r} is none that is known",
-        remedy="use gpu, gpu:N, mig:PROFILE, dra:PROFILE, dra-gpu or cpu",
+        f"unknown accelerator {accelerator!r}", remedy="use gpu, gpu:N, mig:PROFILE, dra:PROFILE, dra-gpu or cpu"
     )
 
 
@@ -93,15 +90,15 @@ _QUANTITY_SUFFIXES |= {f"{letter}i": 1024**power for power, letter in enumerate(
 
 
 def parse_resource_quantity(text: str | int | float, resource: str = "") -> int:
-    """A Kubernetes quantity as the planner counts: thousandths for `cpu`, units for the rest, rounded up."""
-    found = re.fullmatch(r"([0-9.eE+-]+)(m|k|[KMGTP]i?)?", str(text).strip())
+    """A Kubernetes quantity as a whole number, rounded up: thousandths for `cpu`, units for every other resource."""
+    match = re.fullmatch(r"([0-9.eE+-]+)(m|k|[KMGTP]i?)?", str(text).strip())
     try:
-        number = Decimal(found[1]) if found else None
+        number = Decimal(match[1]) if match else None
     except InvalidOperation:
         number = None
-    if found is None or number is None:
-        raise InputError(f"{text!r} is no quantity", remedy="write it as Kubernetes does: 500m, 4, 16Gi")
-    suffix = found[2] or ""
+    if match is None or number is None:
+        raise InputError(f"invalid quantity {text!r}", remedy="write it as Kubernetes does: 500m, 4, 16Gi")
+    suffix = match[2] or ""
     scaled = number / 1000 if suffix == "m" else number * _QUANTITY_SUFFIXES[suffix]
     if resource == "cpu":
         scaled *= 1000
@@ -109,87 +106,97 @@ def parse_resource_quantity(text: str | int | float, resource: str = "") -> int:
 
 
 def build_planned_jobs(
-    units: Sequence[Unit], cluster: ClusterOptions, speeds: SpeedModel, world: ClusterModel
+    units: Sequence[Unit], cluster: ClusterOptions, speeds: SpeedModel, cluster_model: ClusterModel
 ) -> list[PlannedJob]:
-    """What the units of a run ask of the world, in their order.
+    """The Jobs of units, in their order.
 
-    A unit of unknown length counts as long as the mean of the others of its model, or of all; InputError when no
-    length at all is known, and when no node's GPUs have a slice that is asked for.
+    A unit of unknown length counts with the mean length of its model, or of all units if none of its model is known.
+    Raises InputError when no length is known, and when no GPU of the cluster has a MIG profile that is requested.
     """
     known = {unit.name: unit.seconds for unit in units if unit.seconds is not None}
     if units and not known:
         raise InputError(
-            "no recording's length is known", remedy="let the files be probed, or give a manifest with seconds"
+            "no recording has a known length", remedy="let the files be probed, or give a manifest with seconds"
         )
-    return [_build_planned_job(unit, _audio_seconds(unit, units, known), cluster, speeds, world) for unit in units]
+    return [
+        _build_planned_job(unit, _audio_seconds(unit, units, known), cluster, speeds, cluster_model) for unit in units
+    ]
 
 
 def _audio_seconds(unit: Unit, units: Sequence[Unit], known: dict[str, float]) -> float:
     if unit.name in known:
         return known[unit.name]
-    same = [known[other.name] for other in units if other.model == unit.model and other.name in known]
-    return statistics.fmean(same or known.values())
+    same_model = [known[other.name] for other in units if other.model == unit.model and other.name in known]
+    return statistics.fmean(same_model or known.values())
 
 
 def _build_planned_job(
-    unit: Unit, audio: float, cluster: ClusterOptions, speeds: SpeedModel, world: ClusterModel
+    unit: Unit, audio_seconds: float, cluster: ClusterOptions, speeds: SpeedModel, cluster_model: ClusterModel
 ) -> PlannedJob:
     placement = cluster.placement_for(unit.model)
-    wanted = parse_accelerator_request(placement.accelerator)
-    requests = wanted.resource_requests()
+    accelerator = parse_accelerator_request(placement.accelerator)
+    requests = accelerator.resource_requests()
     for resource, amount in (("cpu", placement.cpu), ("memory", placement.memory)):
         if amount:
             requests[resource] = parse_resource_quantity(amount, resource)
-    priorities = world.kueue.priority_classes if world.kueue else {}
+    priority_classes = cluster_model.kueue.priority_classes if cluster_model.kueue else {}
     return PlannedJob(
         unit=unit.name,
         model=unit.model,
         local_queue=placement.queue or cluster.queue,
-        priority=priorities.get(placement.priority_class or "", 0),
-        accelerator=wanted,
-        gpu_slots=_gpu_slots(wanted, world),
-        gpu_memory=_gpu_memory(wanted, world),
+        priority=priority_classes.get(placement.priority_class or "", 0),
+        accelerator=accelerator,
+        gpu_slots=_gpu_slots(accelerator, cluster_model),
+        gpu_memory=_gpu_memory(accelerator, cluster_model),
         requests=requests,
         startup_seconds=speeds.startup_seconds,
-        work_seconds=speeds.transcription_seconds(unit.model, audio, wanted.compute_slices),
+        work_seconds=speeds.transcription_seconds(unit.model, audio_seconds, accelerator.compute_slices),
     )
 
 
-def widen_to_whole_gpu(demand: PlannedJob, world: ClusterModel, slowdown: float) -> PlannedJob | None:
-    """The same on the slice that is all of a GPU, where some node has one; `slowdown` is that of its slice now."""
-    for gpu in sorted({node.gpu_model for node in world.nodes if node.gpu_sharing in {"das", "dra"}}):
-        for profile in mig_slots.MIG_PROFILES.get(gpu, {}).values():
-            if profile.size == SLOTS_PER_GPU and demand.accelerator.mig_profile and demand.gpu_slots < SLOTS_PER_GPU:
-                wanted = msgspec.structs.replace(demand.accelerator, mig_profile=profile.name)
-                kept = {name: amount for name, amount in demand.requests.items() if name in {"cpu", "memory"}}
+def widen_to_whole_gpu(job: PlannedJob, cluster_model: ClusterModel, slowdown: float) -> PlannedJob | None:
+    """The same job on the MIG profile that is a whole GPU; None if it has one, or if no node can create one.
+
+    `slowdown` is that of its present slice, by which the work gets shorter.
+    """
+    for gpu_model in sorted({node.gpu_model for node in cluster_model.nodes if node.gpu_sharing in {"das", "dra"}}):
+        for profile in mig_slots.MIG_PROFILES.get(gpu_model, {}).values():
+            if profile.size == SLOTS_PER_GPU and job.accelerator.mig_profile and job.gpu_slots < SLOTS_PER_GPU:
+                accelerator = msgspec.structs.replace(job.accelerator, mig_profile=profile.name)
+                other_requests = {name: job.requests[name] for name in ("cpu", "memory") if name in job.requests}
                 return msgspec.structs.replace(
-                    demand,
-                    accelerator=wanted,
+                    job,
+                    accelerator=accelerator,
                     gpu_slots=SLOTS_PER_GPU,
-                    gpu_memory=_gpu_memory(wanted, world),
-                    requests=wanted.resource_requests() | kept,
-                    work_seconds=demand.work_seconds / slowdown,
+                    gpu_memory=_gpu_memory(accelerator, cluster_model),
+                    requests=accelerator.resource_requests() | other_requests,
+                    work_seconds=job.work_seconds / slowdown,
                 )
     return None
 
 
-def _gpu_memory(wanted: AcceleratorRequest, world: ClusterModel) -> int:
-    named = re.search(r"(\d+)gb", wanted.mig_profile)
+def _gpu_memory(accelerator: AcceleratorRequest, cluster_model: ClusterModel) -> int:
+    named = re.search(r"(\d+)gb", accelerator.mig_profile)
     if named:
         return int(named[1]) << 30
-    sizes = [int(found[0]) for node in world.nodes if (found := re.findall(r"-(\d+)$", node.gpu_model))]
-    return wanted.gpu_count * min(sizes, default=0) << 30
+    sizes = [int(found[0]) for node in cluster_model.nodes if (found := re.findall(r"-(\d+)$", node.gpu_model))]
+    return accelerator.gpu_count * min(sizes, default=0) << 30
 
 
-def _gpu_slots(wanted: AcceleratorRequest, world: ClusterModel) -> int:
-    """The same slice may take more slots on one GPU model than on another: the least of those there are."""
-    if not wanted.mig_profile:
-        return SLOTS_PER_GPU * wanted.gpu_count
-    models = sorted({node.gpu_model for node in world.nodes if node.gpu_sharing != "whole"})
-    found = [profile.size for gpu in models if (profile := mig_slots.find_profile(gpu, wanted.mig_profile))]
-    if not found:
-        have = ", ".join(models) or "no GPU that is shared in slices"
+def _gpu_slots(accelerator: AcceleratorRequest, cluster_model: ClusterModel) -> int:
+    """One profile name may take more slots on one GPU model than on another: the fewest among the cluster's models."""
+    if not accelerator.mig_profile:
+        return SLOTS_PER_GPU * accelerator.gpu_count
+    gpu_models = sorted({node.gpu_model for node in cluster_model.nodes if node.gpu_sharing != "whole"})
+    sizes = [
+        profile.size
+        for gpu_model in gpu_models
+        if (profile := mig_slots.find_profile(gpu_model, accelerator.mig_profile))
+    ]
+    if not sizes:
+        available = ", ".join(gpu_models) or "none that is shared in slices"
         raise InputError(
-            f"no node has a slice {wanted.mig_profile}: there is {have}", remedy="name another --accelerator"
+            f"no node has the MIG profile {accelerator.mig_profile}; GPUs of the cluster: {available}",
+            remedy="name another --accelerator",
         )
-    return min(found)
+    return min(sizes)

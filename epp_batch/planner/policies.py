@@ -1,14 +1,13 @@
-"""In which order to submit: as given, longest first, or searched for; and on what, where slices can be chosen.
+"""In which order to submit Jobs: as given, longest first, or by search; and on which MIG profile, if that is free.
 
-Kueue admits by priority and then by creation, and DAS and DRA take the first place that fits, so the order of
-submission is what decides where everything lands, without any change to the cluster. Kueue tells creations apart by
-whole seconds, and takes those of one second in any order: an order counts where Jobs are a second apart.
+Kueue admits by priority and then by creation, and DAS and DRA take the first slots that fit. So the order of submission
+decides where every Job lands, without any change to the cluster. Kueue compares creations in whole seconds and by UID
+within one, so an order counts only for Jobs that are created at least a second apart.
 
-`mixed` also gives the longest units a whole GPU each, as many as pays: a slice slows a recording down, and the longest
-one alone may decide the makespan.
-
-The search starts from the known good orders and improves the best by moving single units and swapping pairs, with the
-very simulation that predicts the run as its judge. It is deterministic for a given seed and number of evaluations.
+The search (`slots`) starts from orders that are known to be good and improves the best of them by moving single jobs
+and swapping pairs; the cost of an order is computed from the simulation that also predicts the run. It is deterministic
+for a seed and a number of evaluations. `mixed` also gives the longest jobs a whole GPU each, as many as pays: a slice
+slows a recording down, and the longest one alone may decide the makespan.
 """
 
 from __future__ import annotations
@@ -23,123 +22,123 @@ from epp_batch.planner.cluster_model import ClusterModel
 from epp_batch.planner.planned_job import PlannedJob, widen_to_whole_gpu
 from epp_batch.planner.simulation import Simulation
 from epp_batch.planner.speed import PAPER_SPEEDS, SpeedModel
-from epp_batch.planner.timeline_stats import TimelineStats, compute_makespan_bound, compute_timeline_stats
+from epp_batch.planner.timeline_stats import compute_makespan_bound, compute_timeline_stats
 
 SubmissionPolicy = Literal["submission", "longest", "slots", "mixed"]
 SUBMISSION_POLICIES: tuple[SubmissionPolicy, ...] = ("submission", "longest", "slots", "mixed")
 MAX_WIDENED_JOBS = 8
-"""Most units that `mixed` tries to give whole GPUs to."""
+"""Most jobs that `mixed` tries on whole GPUs."""
 
 
 class SearchObjective(msgspec.Struct, frozen=True, kw_only=True):
-    """What the search makes small: both in units of what a lower bound says, weighted."""
+    """What the search minimises: a weighted sum, each part relative to a lower bound of it."""
 
     makespan_weight: float = 1.0
     mean_weight: float = 1.0
 
 
 class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How hard to look."""
+    """Objective and effort of a search."""
 
     objective: SearchObjective = SearchObjective()
     evaluations: int = 4000
-    """Simulations; fewer for many units, so that the work stays about the same."""
+    """Simulations at most; fewer beyond 64 jobs, so that the time stays about the same."""
     seed: int = 1
 
 
 def arrange_jobs(
     policy: SubmissionPolicy,
-    demands: Sequence[PlannedJob],
-    world: ClusterModel,
+    jobs: Sequence[PlannedJob],
+    cluster_model: ClusterModel,
     speeds: SpeedModel = PAPER_SPEEDS,
     search: SearchOptions | None = None,
 ) -> list[PlannedJob]:
-    """The demands in the order of a policy; `mixed` returns some of them on other slices."""
+    """The jobs in the order of a policy; `mixed` returns some of them with another MIG profile."""
     if policy == "longest":
-        return sorted(demands, key=lambda demand: -demand.duration_seconds)
+        return sorted(jobs, key=lambda job: -job.duration_seconds)
     if policy == "slots":
-        return _search_order(list(demands), world, search or SearchOptions())
+        return _search_order(list(jobs), cluster_model, search or SearchOptions())
     if policy == "mixed":
-        return _arrange_mixed(demands, world, speeds, search or SearchOptions())
-    return list(demands)
+        return _arrange_mixed(jobs, cluster_model, speeds, search or SearchOptions())
+    return list(jobs)
 
 
-def initial_orders(demands: Sequence[PlannedJob]) -> list[list[PlannedJob]]:
-    """Orders that are good for something: as given, longest, shortest, widest and narrowest first, by area."""
+def initial_orders(jobs: Sequence[PlannedJob]) -> list[list[PlannedJob]]:
+    """Where the search starts: as given; longest, shortest, widest, narrowest first; by duration times slots."""
     keys: tuple[Callable[[PlannedJob], tuple[float, ...]], ...] = (
-        lambda demand: (-demand.duration_seconds,),
-        lambda demand: (demand.duration_seconds,),
-        lambda demand: (-demand.gpu_slots, -demand.duration_seconds),
-        lambda demand: (demand.gpu_slots, -demand.duration_seconds),
-        lambda demand: (-demand.gpu_slots * demand.duration_seconds,),
-        lambda demand: (demand.gpu_slots * demand.duration_seconds,),
+        lambda job: (-job.duration_seconds,),
+        lambda job: (job.duration_seconds,),
+        lambda job: (-job.gpu_slots, -job.duration_seconds),
+        lambda job: (job.gpu_slots, -job.duration_seconds),
+        lambda job: (-job.gpu_slots * job.duration_seconds,),
+        lambda job: (job.gpu_slots * job.duration_seconds,),
     )
-    return [list(demands), *(sorted(demands, key=key) for key in keys)]
+    return [list(jobs), *(sorted(jobs, key=key) for key in keys)]
 
 
-def _search_order(demands: list[PlannedJob], world: ClusterModel, search: SearchOptions) -> list[PlannedJob]:
-    if len(demands) < 2:
-        return demands
-    judge = _CostModel(demands, world, search.objective)
-    order = min(initial_orders(demands), key=judge)
-    cost = judge(order)
-    chance = random.Random(search.seed)
-    for _ in range(min(search.evaluations, search.evaluations * 64 // len(demands))):
-        tried = _random_neighbour(order, chance)
-        found = judge(tried)
-        if found <= cost:
-            order, cost = tried, found
-    return order
+def _search_order(jobs: list[PlannedJob], cluster_model: ClusterModel, search: SearchOptions) -> list[PlannedJob]:
+    if len(jobs) < 2:
+        return jobs
+    cost_model = _CostModel(jobs, cluster_model, search.objective)
+    best = min(initial_orders(jobs), key=cost_model)
+    best_cost = cost_model(best)
+    rng = random.Random(search.seed)
+    for _ in range(min(search.evaluations, search.evaluations * 64 // len(jobs))):
+        order = _random_neighbour(best, rng)
+        cost = cost_model(order)
+        if cost <= best_cost:
+            best, best_cost = order, cost
+    return best
 
 
 def _arrange_mixed(
-    demands: Sequence[PlannedJob], world: ClusterModel, speeds: SpeedModel, search: SearchOptions
+    jobs: Sequence[PlannedJob], cluster_model: ClusterModel, speeds: SpeedModel, search: SearchOptions
 ) -> list[PlannedJob]:
-    """The number of wide units by the known good orders, then the search for the best number."""
-    judge = _CostModel(demands, world, search.objective)
-    tries = [
-        widen_longest_jobs(demands, world, speeds, count) for count in range(min(MAX_WIDENED_JOBS, len(demands)) + 1)
+    """Chooses the number of whole GPUs by the initial orders, then searches the order for that number."""
+    cost_model = _CostModel(jobs, cluster_model, search.objective)
+    variants = [
+        widen_longest_jobs(jobs, cluster_model, speeds, count) for count in range(min(MAX_WIDENED_JOBS, len(jobs)) + 1)
     ]
-    best = min(tries, key=lambda tried: min(judge(order) for order in initial_orders(tried)))
-    return _search_order(best, world, search)
+    best = min(variants, key=lambda variant: min(cost_model(order) for order in initial_orders(variant)))
+    return _search_order(best, cluster_model, search)
 
 
 def widen_longest_jobs(
-    demands: Sequence[PlannedJob], world: ClusterModel, speeds: SpeedModel, count: int
+    jobs: Sequence[PlannedJob], cluster_model: ClusterModel, speeds: SpeedModel, count: int
 ) -> list[PlannedJob]:
-    """The `count` longest on whole GPUs, where nodes can give them as slices."""
-    longest = {demand.unit for demand in sorted(demands, key=lambda demand: -demand.duration_seconds)[:count]}
+    """The jobs, the `count` longest of them on the MIG profile of a whole GPU where nodes can create one."""
+    longest = {job.unit for job in sorted(jobs, key=lambda job: -job.duration_seconds)[:count]}
     return [
-        widen_to_whole_gpu(demand, world, speeds.slowdown_on_slice(demand.accelerator.compute_slices)) or demand
-        if demand.unit in longest
-        else demand
-        for demand in demands
+        widen_to_whole_gpu(job, cluster_model, speeds.slowdown_on_slice(job.accelerator.compute_slices)) or job
+        if job.unit in longest
+        else job
+        for job in jobs
     ]
 
 
-def _random_neighbour(order: list[PlannedJob], chance: random.Random) -> list[PlannedJob]:
-    """One unit moved, or two exchanged."""
-    tried = list(order)
-    i, j = chance.sample(range(len(tried)), 2)
-    if chance.random() < 0.5:
-        tried[i], tried[j] = tried[j], tried[i]
+def _random_neighbour(order: list[PlannedJob], rng: random.Random) -> list[PlannedJob]:
+    """The order with two jobs swapped or one moved."""
+    neighbour = list(order)
+    i, j = rng.sample(range(len(neighbour)), 2)
+    if rng.random() < 0.5:
+        neighbour[i], neighbour[j] = neighbour[j], neighbour[i]
     else:
-        tried.insert(j, tried.pop(i))
-    return tried
+        neighbour.insert(j, neighbour.pop(i))
+    return neighbour
 
 
 class _CostModel:
-    """What an order costs."""
+    """The cost of an order, by simulation."""
 
-    def __init__(self, demands: Sequence[PlannedJob], world: ClusterModel, aim: SearchObjective) -> None:
-        self.cluster_model, self.objective = world, aim
-        self.makespan_bound = max(compute_makespan_bound(demands, world.nodes), 1e-9)
-        self.mean_duration = max(sum(demand.duration_seconds for demand in demands) / len(demands), 1e-9)
+    def __init__(self, jobs: Sequence[PlannedJob], cluster_model: ClusterModel, objective: SearchObjective) -> None:
+        self.cluster_model, self.objective = cluster_model, objective
+        self.makespan_bound = max(compute_makespan_bound(jobs, cluster_model.nodes), 1e-9)
+        self.mean_duration = max(sum(job.duration_seconds for job in jobs) / len(jobs), 1e-9)
 
     def __call__(self, order: Sequence[PlannedJob]) -> float:
-        found: TimelineStats = compute_timeline_stats(Simulation(self.cluster_model, order).run())
+        stats = compute_timeline_stats(Simulation(self.cluster_model, order).run())
         return (
-            self.objective.makespan_weight * found.makespan / self.makespan_bound
-            + self.objective.mean_weight * found.mean / self.mean_duration
-            + found.failed
+            self.objective.makespan_weight * stats.makespan / self.makespan_bound
+            + self.objective.mean_weight * stats.mean / self.mean_duration
+            + stats.failed
         )

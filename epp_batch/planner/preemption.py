@@ -1,234 +1,308 @@
-"""Whom Kueue preempts: its classical algorithm (v0.19), which first takes, then gives back what was not needed."""
+"""Which workloads Kueue preempts for another one: its classical algorithm, without fair sharing.
+
+After Kueue v0.19: `classicalPreemptions` in pkg/scheduler/preemption/preemption.go and the packages `classical` and
+`common` beside it. Functions carry the names of theirs, so that the two can be compared when Kueue changes. Left out:
+fair sharing, topology-aware scheduling, workload slices.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum, auto
 from typing import NamedTuple
 
 from epp_batch.planner.cluster_model import ClusterQueue, PreemptionPolicy
 from epp_batch.planner.quota_tree import NO_QUOTA, FlavorResource, FlavorResourceQuantities, ResourceNode
 from epp_batch.planner.workload import WorkloadInfo
 
-IN_CLUSTER_QUEUE, IN_COHORT_RECLAMATION, IN_COHORT_RECLAIM_WHILE_BORROWING = (
-    "InClusterQueue",
-    "InCohortReclamation",
-    "InCohortReclaimWhileBorrowing",
-)
+
+class PreemptionVariant(Enum):
+    """On which ground a candidate may be preempted. Kueue: preemptionVariant; its `Never` is no candidate here."""
+
+    WITHIN_CQ = auto()
+    """Same ClusterQueue, lower in the queue order."""
+    HIERARCHICAL_RECLAIM = auto()
+    """The preemptor is nearer to the quota that the candidate uses."""
+    RECLAIM_WITHOUT_BORROWING = auto()
+    """Only if the preemptor's ClusterQueue does not borrow afterwards."""
+    RECLAIM_WHILE_BORROWING = auto()
+    """Even if it borrows afterwards."""
+
+
+PREEMPTION_REASONS = {
+    PreemptionVariant.WITHIN_CQ: "InClusterQueue",
+    PreemptionVariant.HIERARCHICAL_RECLAIM: "InCohortReclamation",
+    PreemptionVariant.RECLAIM_WITHOUT_BORROWING: "InCohortReclamation",
+    PreemptionVariant.RECLAIM_WHILE_BORROWING: "InCohortReclaimWhileBorrowing",
+}
+"""The reason in the condition Preempted. Kueue: preemptionVariant.PreemptionReason."""
 
 
 class PreemptionTarget(NamedTuple):
-    """A victim and Kueue's reason."""
+    """A workload to be preempted, and the reason in its condition."""
 
     workload: WorkloadInfo
     reason: str
 
 
 class PreemptionCandidate(NamedTuple):
+    """A workload that may be preempted. Kueue: candidateElem."""
+
     workload: WorkloadInfo
-    reason: str
     lca: ResourceNode | None
-    """The lowest cohort that both belong to; None in the preemptor's own queue."""
-    reclaim_without_borrowing: bool
-    """May be taken only while the preemptor does not borrow."""
+    """Lowest common ancestor: the lowest cohort of both ClusterQueues; None within one ClusterQueue."""
+    variant: PreemptionVariant
 
 
 class QuotaSnapshot(NamedTuple):
-    """What a decision sees."""
+    """What one decision sees. Kueue: Snapshot of pkg/cache/scheduler.
+
+    Not a copy: a simulation changes the usage of the live nodes and has to restore it.
+    """
 
     cluster_queues: dict[str, ClusterQueue]
     resource_nodes: dict[str, ResourceNode]
+    """By ClusterQueue."""
     workloads: dict[str, list[WorkloadInfo]]
-    """By ClusterQueue, who has quota."""
+    """By ClusterQueue, those that hold quota."""
     now: float
 
+    def remove_workload(self, workload: WorkloadInfo) -> None:
+        """Takes the workload's usage out of the tree. Kueue: RemoveWorkload."""
+        node = self.resource_nodes[workload.cluster_queue]
+        for fr, amount in workload.usage.items():
+            node.remove_usage(fr, amount)
 
-def remove_workload(state: QuotaSnapshot, workload: WorkloadInfo) -> None:
-    """Takes its usage away, as if it were gone."""
-    for cell, amount in workload.usage.items():
-        state.resource_nodes[workload.cluster_queue].remove_usage(cell, amount)
-
-
-def add_workload(state: QuotaSnapshot, workload: WorkloadInfo) -> None:
-    for cell, amount in workload.usage.items():
-        state.resource_nodes[workload.cluster_queue].add_usage(cell, amount)
+    def add_workload(self, workload: WorkloadInfo) -> None:
+        """Puts the workload's usage back into the tree. Kueue: AddWorkload."""
+        node = self.resource_nodes[workload.cluster_queue]
+        for fr, amount in workload.usage.items():
+            node.add_usage(fr, amount)
 
 
 def get_targets(
-    state: QuotaSnapshot, preemptor: WorkloadInfo, wanted: FlavorResourceQuantities, short: set[FlavorResource]
+    snapshot: QuotaSnapshot,
+    preemptor: WorkloadInfo,
+    requests: FlavorResourceQuantities,
+    frs_need_preemption: set[FlavorResource],
 ) -> list[PreemptionTarget]:
-    """Who must go so that `wanted` fits, where `short` are the cells with too little; none when nothing helps."""
-    rules = state.cluster_queues[preemptor.cluster_queue].preemption
-    if rules.within_cluster_queue == "Never" and (
-        rules.reclaim_within_cohort == "Never" or state.resource_nodes[preemptor.cluster_queue].parent is None
-    ):
+    """A small set of workloads whose preemption makes room for `requests`; empty if there is none.
+
+    `frs_need_preemption` are the flavor resources of which too little is available; only workloads that use one of them
+    are candidates. Kueue: getTargets, classicalPreemptions.
+    """
+    preemption = snapshot.cluster_queues[preemptor.cluster_queue].preemption
+    has_parent = snapshot.resource_nodes[preemptor.cluster_queue].parent is not None
+    if preemption.within_cluster_queue == "Never" and (preemption.reclaim_within_cohort == "Never" or not has_parent):
         return []
-    search = _ClassicalPreemptions(state, preemptor, wanted, short)
-    for borrowing in search.attempt_options():
-        found = search.run_attempt(borrowing)
-        if found:
-            return found
+    search = _ClassicalPreemptions(snapshot, preemptor, requests, frs_need_preemption)
+    for allow_borrowing in search.attempt_options():
+        targets = search.run_attempt(allow_borrowing)
+        if targets:
+            return targets
     return []
 
 
 class _ClassicalPreemptions:
+    """One search for targets. Kueue: preemptionCtx with its HierarchicalPreemptionCtx and candidateIterator."""
+
     def __init__(
         self,
-        state: QuotaSnapshot,
+        snapshot: QuotaSnapshot,
         preemptor: WorkloadInfo,
-        wanted: FlavorResourceQuantities,
-        short: set[FlavorResource],
+        requests: FlavorResourceQuantities,
+        frs_need_preemption: set[FlavorResource],
     ) -> None:
-        self.snapshot, self.preemptor, self.requests, self.frs_need_preemption = state, preemptor, wanted, short
-        self.cluster_queue, self.preemptor_node = (
-            state.cluster_queues[preemptor.cluster_queue],
-            state.resource_nodes[preemptor.cluster_queue],
-        )
-        own = list(self._candidates_from_cluster_queue(self.cluster_queue.name, None, advantage=False))
+        self.snapshot = snapshot
+        self.preemptor = preemptor
+        self.requests = requests
+        self.frs_need_preemption = frs_need_preemption
+        self.cluster_queue = snapshot.cluster_queues[preemptor.cluster_queue]
+        self.preemptor_node = snapshot.resource_nodes[preemptor.cluster_queue]
+        # Kueue: NewCandidateIterator. Three classes of candidates, each sorted by itself: hierarchy candidates, over
+        # which the preemptor has an advantage by its place in the tree and which it may preempt whatever their
+        # priority; priority candidates of other queues, to which borrowWithinCohort applies; those of its own queue.
+        same_queue_candidates = list(self._get_candidates_from_cq(self.cluster_queue.name, None, False))
         self.hierarchy_candidates: list[PreemptionCandidate] = []
         self.priority_candidates: list[PreemptionCandidate] = []
         self._collect_candidates_for_hierarchical_reclaim()
-        lists = [
-            sorted(some, key=self._candidates_ordering)
-            for some in (self.hierarchy_candidates, self.priority_candidates, own)
+        classes = [
+            sorted(candidates, key=self._candidates_ordering)
+            for candidates in (self.hierarchy_candidates, self.priority_candidates, same_queue_candidates)
         ]
-        gone = [c for some in lists for c in some if c.workload.is_evicted]
-        self.candidates = gone + [c for some in lists for c in some if not c.workload.is_evicted]
+        # Kueue: splitEvicted. Workloads that are evicted already go first, whatever their class.
+        evicted = [c for candidates in classes for c in candidates if c.workload.is_evicted]
+        self.candidates = evicted + [c for candidates in classes for c in candidates if not c.workload.is_evicted]
 
     def attempt_options(self) -> tuple[bool, ...]:
-        """With and without borrowing, in Kueue's order."""
-        forbidden = self.cluster_queue.preemption.borrow_within_cohort == "Never"
-        under = all(
-            self.preemptor_node.quotas.get(cell, NO_QUOTA).nominal > self.preemptor_node.usage_of(cell)
-            for cell in self.frs_need_preemption
+        """The values of `allow_borrowing` to try, in this order. Kueue: attemptPossibleOpts in classicalPreemptions.
+
+        Without borrowing there are more candidates, with borrowing there is more quota, so both may be needed.
+        """
+        borrowing_forbidden = self.cluster_queue.preemption.borrow_within_cohort == "Never"
+        # Kueue: queueUnderNominalInResourcesNeedingPreemption.
+        under_nominal = all(
+            self.preemptor_node.quotas.get(fr, NO_QUOTA).nominal > self.preemptor_node.usage_of(fr)
+            for fr in self.frs_need_preemption
         )
-        if not (self.hierarchy_candidates or self.priority_candidates) or (forbidden and not under):
+        none_from_other_queues = not (self.hierarchy_candidates or self.priority_candidates)
+        if none_from_other_queues or (borrowing_forbidden and not under_nominal):
             return (True,)
-        return (False, True) if forbidden and not self.hierarchy_candidates else (True, False)
+        if borrowing_forbidden and not self.hierarchy_candidates:
+            return (False, True)
+        return (True, False)
 
-    def run_attempt(self, borrowing: bool) -> list[PreemptionTarget]:
-        taken: list[PreemptionTarget] = []
+    def run_attempt(self, allow_borrowing: bool) -> list[PreemptionTarget]:
+        """Removes candidates until the requests fit, then adds back those that need not go.
+
+        Empty if the requests do not fit even without all candidates. Leaves the snapshot as it was (Kueue:
+        restoreSnapshot).
+        """
+        removed: list[PreemptionTarget] = []
+        targets: list[PreemptionTarget] = []
         for candidate in self.candidates:
-            if not self._candidate_is_valid(candidate, borrowing):
+            if not self._candidate_is_valid(candidate, allow_borrowing):
                 continue
-            remove_workload(self.snapshot, candidate.workload)
-            taken.append(PreemptionTarget(candidate.workload, candidate.reason))
-            if self._workload_fits(borrowing):
-                kept = self._fill_back_workloads(taken, borrowing)
-                for target in kept:
-                    add_workload(self.snapshot, target.workload)
-                return kept
-        for target in taken:
-            add_workload(self.snapshot, target.workload)
-        return []
+            self.snapshot.remove_workload(candidate.workload)
+            removed.append(PreemptionTarget(candidate.workload, PREEMPTION_REASONS[candidate.variant]))
+            if self._workload_fits(allow_borrowing):
+                targets = removed = self._fill_back_workloads(removed, allow_borrowing)
+                break
+        for target in removed:
+            self.snapshot.add_workload(target.workload)
+        return targets
 
-    def _fill_back_workloads(self, taken: list[PreemptionTarget], borrowing: bool) -> list[PreemptionTarget]:
-        """Newest first, whoever need not go after all."""
-        for i in range(len(taken) - 2, -1, -1):
-            add_workload(self.snapshot, taken[i].workload)
-            if self._workload_fits(borrowing):
-                taken[i] = taken[-1]
-                taken.pop()
+    def _fill_back_workloads(self, targets: list[PreemptionTarget], allow_borrowing: bool) -> list[PreemptionTarget]:
+        """Adds targets back in reverse order as long as the requests still fit. Kueue: fillBackWorkloads.
+
+        A target that is added back is replaced by the last one, as in Kueue: the order of the result depends on it.
+        """
+        for i in range(len(targets) - 2, -1, -1):
+            self.snapshot.add_workload(targets[i].workload)
+            if self._workload_fits(allow_borrowing):
+                targets[i] = targets[-1]
+                targets.pop()
             else:
-                remove_workload(self.snapshot, taken[i].workload)
-        return taken
+                self.snapshot.remove_workload(targets[i].workload)
+        return targets
 
-    def _workload_fits(self, borrowing: bool) -> bool:
+    def _workload_fits(self, allow_borrowing: bool) -> bool:
+        """Kueue: workloadFits."""
         return all(
-            (borrowing or not self.preemptor_node.borrowing_with(cell, amount))
-            and amount <= self.preemptor_node.available(cell)
-            for cell, amount in self.requests.items()
+            (allow_borrowing or not self.preemptor_node.borrowing_with(fr, amount))
+            and amount <= self.preemptor_node.available(fr)
+            for fr, amount in self.requests.items()
         )
 
     def _collect_candidates_for_hierarchical_reclaim(self) -> None:
-        """Candidates of other queues: those over whom its place in the tree gives the preemptor a right, and others."""
+        """Candidates of other ClusterQueues, subtree by subtree from the nearest cohort to the root.
+
+        Once a subtree has quota for the requests, the preemptor has hierarchical advantage over every workload outside
+        that uses its quota. Kueue: collectCandidatesForHierarchicalReclaim.
+        """
         if self.preemptor_node.parent is None or self.cluster_queue.preemption.reclaim_within_cohort == "Never":
             return
-        advantage, left = self.preemptor_node.quantities_fit_in_quota(self.requests)
-        seen: ResourceNode | None = None
-        for root in self.preemptor_node.path_parent_to_root():
-            into = self.hierarchy_candidates if advantage else self.priority_candidates
-            self._collect_candidates_in_subtree(root, root, seen, advantage, into)
-            fits, left = root.quantities_fit_in_quota(left)
-            advantage = advantage or fits
-            seen = root
+        has_advantage, remaining = self.preemptor_node.quantities_fit_in_quota(self.requests)
+        previous_root: ResourceNode | None = None
+        for subtree_root in self.preemptor_node.path_parent_to_root():
+            candidates = self.hierarchy_candidates if has_advantage else self.priority_candidates
+            self._collect_candidates_in_subtree(subtree_root, subtree_root, previous_root, has_advantage, candidates)
+            fits, remaining = subtree_root.quantities_fit_in_quota(remaining)
+            has_advantage = has_advantage or fits
+            previous_root = subtree_root
 
     def _collect_candidates_in_subtree(
         self,
-        node: ResourceNode,
-        root: ResourceNode,
-        skip: ResourceNode | None,
-        advantage: bool,
-        into: list[PreemptionCandidate],
+        cohort: ResourceNode,
+        subtree_root: ResourceNode,
+        skipped_subtree: ResourceNode | None,
+        has_advantage: bool,
+        result: list[PreemptionCandidate],
     ) -> None:
-        for child in node.children:
-            if (
-                child is skip
-                or child is self.preemptor_node
-                or not child.exceeds_nominal_in_resources(self.frs_need_preemption)
-            ):
+        """Appends the candidates below `cohort`, except in subtrees within their quota and in the one done before.
+
+        Kueue: collectCandidatesInSubtree, which visits child cohorts before ClusterQueues; the result is sorted anyway.
+        """
+        for child in cohort.children:
+            if child is skipped_subtree or child is self.preemptor_node:
+                continue
+            if child.is_within_nominal_in_resources(self.frs_need_preemption):
                 continue
             if child.is_cluster_queue:
-                into.extend(self._candidates_from_cluster_queue(child.name, root, advantage=advantage))
+                result.extend(self._get_candidates_from_cq(child.name, subtree_root, has_advantage))
             else:
-                self._collect_candidates_in_subtree(child, root, skip, advantage, into)
+                self._collect_candidates_in_subtree(child, subtree_root, skipped_subtree, has_advantage, result)
 
-    def _candidates_from_cluster_queue(
-        self, queue: str, ancestor: ResourceNode | None, *, advantage: bool
+    def _get_candidates_from_cq(
+        self, cluster_queue: str, lca: ResourceNode | None, has_advantage: bool
     ) -> Iterator[PreemptionCandidate]:
-        rules = self.cluster_queue.preemption
-        policy = rules.within_cluster_queue if ancestor is None else rules.reclaim_within_cohort
-        for workload in self.snapshot.workloads[queue]:
-            if not self.frs_need_preemption & workload.usage.keys() or not _satisfies_preemption_policy(
-                policy, self.preemptor, workload
-            ):
-                continue
-            if ancestor is None:
-                yield PreemptionCandidate(workload, IN_CLUSTER_QUEUE, None, False)
-            elif advantage:
-                yield PreemptionCandidate(workload, IN_COHORT_RECLAMATION, ancestor, False)
-            else:
-                strictly = rules.borrow_within_cohort == "Never" or self._is_above_borrowing_threshold(workload)
-                yield PreemptionCandidate(
-                    workload,
-                    IN_COHORT_RECLAMATION if strictly else IN_COHORT_RECLAIM_WHILE_BORROWING,
-                    ancestor,
-                    strictly,
-                )
+        """Kueue: getCandidatesFromCQ."""
+        for workload in self.snapshot.workloads[cluster_queue]:
+            variant = self._classify_preemption_variant(workload, has_advantage)
+            if variant is not None:
+                yield PreemptionCandidate(workload, lca, variant)
 
-    def _is_above_borrowing_threshold(self, workload: WorkloadInfo) -> bool:
+    def _classify_preemption_variant(self, candidate: WorkloadInfo, has_advantage: bool) -> PreemptionVariant | None:
+        """None for a workload that may not be preempted. Kueue: classifyPreemptionVariant."""
+        if not self.frs_need_preemption & candidate.usage.keys():
+            return None
+        preemption = self.cluster_queue.preemption
+        same_queue = candidate.cluster_queue == self.preemptor.cluster_queue
+        policy = preemption.within_cluster_queue if same_queue else preemption.reclaim_within_cohort
+        if not _satisfies_preemption_policy(policy, self.preemptor, candidate):
+            return None
+        if same_queue:
+            return PreemptionVariant.WITHIN_CQ
+        if has_advantage:
+            return PreemptionVariant.HIERARCHICAL_RECLAIM
+        if preemption.borrow_within_cohort == "Never" or self._is_above_borrowing_threshold(candidate):
+            return PreemptionVariant.RECLAIM_WITHOUT_BORROWING
+        return PreemptionVariant.RECLAIM_WHILE_BORROWING
+
+    def _is_above_borrowing_threshold(self, candidate: WorkloadInfo) -> bool:
+        """Kueue: isAboveBorrowingThreshold."""
         threshold = self.cluster_queue.preemption.max_priority_threshold
-        return workload.priority >= self.preemptor.priority or (threshold is not None and workload.priority > threshold)
+        if candidate.priority >= self.preemptor.priority:
+            return True
+        return threshold is not None and candidate.priority > threshold
 
     def _candidates_ordering(self, candidate: PreemptionCandidate) -> tuple[bool, bool, int, float, int]:
-        """Those on their way out, other queues, low priority, newest reservation."""
-        workload = candidate.workload
-        own = workload.cluster_queue == self.preemptor.cluster_queue
-        return (not workload.is_evicted, own, workload.priority, -workload.quota_reserved_at, workload.sequence)
+        """Sort key: evicted already, other ClusterQueues, low priority, late quota reservation first.
 
-    def _candidate_is_valid(self, candidate: PreemptionCandidate, borrowing: bool) -> bool:
-        """Whether its queue, and every cohort up to the common one, still uses more than its own."""
+        Kueue: CandidatesOrdering, without admission fair sharing.
+        """
+        workload = candidate.workload
+        same_queue = workload.cluster_queue == self.preemptor.cluster_queue
+        return (not workload.is_evicted, same_queue, workload.priority, -workload.quota_reserved_at, workload.sequence)
+
+    def _candidate_is_valid(self, candidate: PreemptionCandidate, allow_borrowing: bool) -> bool:
+        """Whether a candidate may be removed from the snapshot as it is now.
+
+        Its ClusterQueue and every cohort below the common one must still use more than their quota: the removals before
+        it may have changed that. Kueue: candidateIsValid.
+        """
         if candidate.lca is None:
             return True
-        if borrowing and candidate.reclaim_without_borrowing:
+        if allow_borrowing and candidate.variant is PreemptionVariant.RECLAIM_WITHOUT_BORROWING:
             return False
         node = self.snapshot.resource_nodes[candidate.workload.cluster_queue]
-        if not node.exceeds_nominal_in_resources(self.frs_need_preemption):
+        if node.is_within_nominal_in_resources(self.frs_need_preemption):
             return False
-        for above in node.path_parent_to_root():
-            if above is candidate.lca:
-                return True
-            if not above.exceeds_nominal_in_resources(self.frs_need_preemption):
+        for cohort in node.path_parent_to_root():
+            if cohort is candidate.lca:
+                break
+            if cohort.is_within_nominal_in_resources(self.frs_need_preemption):
                 return False
         return True
 
 
 def _satisfies_preemption_policy(policy: PreemptionPolicy, preemptor: WorkloadInfo, candidate: WorkloadInfo) -> bool:
-    lower = preemptor.priority > candidate.priority
+    """Kueue: SatisfiesPreemptionPolicy."""
+    lower_priority = preemptor.priority > candidate.priority
     if policy == "LowerPriority":
-        return lower
+        return lower_priority
     if policy == "LowerOrNewerEqualPriority":
-        return lower or (
-            preemptor.priority == candidate.priority
-            and preemptor.queue_order_timestamp < candidate.queue_order_timestamp
-        )
+        same_priority = preemptor.priority == candidate.priority
+        newer = preemptor.queue_order_timestamp < candidate.queue_order_timestamp
+        return lower_priority or (same_priority and newer)
     return policy == "Any"

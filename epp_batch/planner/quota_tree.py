@@ -1,7 +1,7 @@
-"""Quota as a tree: ClusterQueues under cohorts under cohorts, with borrowing and lending limits.
+"""The quota tree: ClusterQueues under cohorts under cohorts, with borrowing and lending limits.
 
-The arithmetic is Kueue's (v0.19): a node keeps `subtree - lending limit` for itself, and only what is used beyond that
-is seen by its parent.
+The arithmetic is Kueue's (v0.19, pkg/cache/scheduler/resource_node.go); each method names its function there. A node
+keeps `subtree quota - lending limit` to itself, its local quota; only usage beyond that counts in its parent.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ NO_QUOTA = ResourceQuota(0)
 def index_quotas(groups: Iterable[ResourceGroup]) -> dict[FlavorResource, ResourceQuota]:
     """The quotas of resource groups by flavor and resource."""
     return {
-        (offer.flavor, resource): quota
+        (flavor.flavor, resource): quota
         for group in groups
-        for offer in group.flavors
-        for resource, quota in offer.quotas.items()
+        for flavor in group.flavors
+        for resource, quota in flavor.quotas.items()
     }
 
 
 class ResourceNode:
-    """One ClusterQueue or cohort: its own quota, what its subtree has, what is in use."""
+    """Quota and usage of one ClusterQueue or cohort (Kueue: resourceNode).
+
+    `usage` of a ClusterQueue is what its workloads hold; of a cohort, what its children use beyond their local quota.
+    """
 
     def __init__(self, name: str, quotas: dict[FlavorResource, ResourceQuota]) -> None:
         self.name = name
@@ -41,116 +44,135 @@ class ResourceNode:
         self.usage: FlavorResourceQuantities = {}
 
     def path_parent_to_root(self) -> Iterator[ResourceNode]:
-        """From the parent to the root."""
+        """The cohorts above this node, the nearest first. Kueue: PathParentToRoot."""
         node = self.parent
         while node is not None:
             yield node
             node = node.parent
 
     def root(self) -> ResourceNode:
+        """The top of the tree; the node itself when it has no parent. Kueue: Root."""
         node = self
         while node.parent is not None:
             node = node.parent
         return node
 
     def node_height(self) -> int:
-        """Levels below: what Kueue measures the distance of borrowed quota in."""
-        cohorts = [child.node_height() + 1 for child in self.children if not child.is_cluster_queue]
-        return max([min(len(self.children), 1), *cohorts])
+        """Levels below this node. Kueue: getNodeHeight (classical/hierarchical_preemption.go)."""
+        cohort_heights = [child.node_height() + 1 for child in self.children if not child.is_cluster_queue]
+        return max([min(len(self.children), 1), *cohort_heights])
 
     def accumulate_subtree_quota(self) -> None:
-        """Fills `subtree` from the leaves up."""
-        self.subtree_quota = {cell: quota.nominal for cell, quota in self.quotas.items()}
+        """Computes `subtree_quota` from the leaves up. Kueue: updateCohortResourceNode, accumulateFromChild."""
+        self.subtree_quota = {fr: quota.nominal for fr, quota in self.quotas.items()}
         for child in self.children:
             child.accumulate_subtree_quota()
-            for cell, amount in child.subtree_quota.items():
-                self.subtree_quota[cell] = self.subtree_quota.get(cell, 0) + amount - child.local_quota(cell)
+            for fr, amount in child.subtree_quota.items():
+                self.subtree_quota[fr] = self.subtree_quota.get(fr, 0) + amount - child.local_quota(fr)
 
-    def usage_of(self, cell: FlavorResource) -> int:
-        return self.usage.get(cell, 0)
+    def usage_of(self, fr: FlavorResource) -> int:
+        """What is used of one resource in one flavor; 0 where nothing is."""
+        return self.usage.get(fr, 0)
 
-    def local_quota(self, cell: FlavorResource) -> int:
-        """What is never lent to the parent."""
-        lending = self.quotas.get(cell, NO_QUOTA).lending_limit
-        return 0 if lending is None else max(0, self.subtree_quota.get(cell, 0) - lending)
+    def local_quota(self, fr: FlavorResource) -> int:
+        """The part of the subtree's quota that is never lent to the parent. Kueue: localQuota."""
+        lending_limit = self.quotas.get(fr, NO_QUOTA).lending_limit
+        return 0 if lending_limit is None else max(0, self.subtree_quota.get(fr, 0) - lending_limit)
 
-    def local_available(self, cell: FlavorResource) -> int:
-        return max(0, self.local_quota(cell) - self.usage_of(cell))
+    def local_available(self, fr: FlavorResource) -> int:
+        """Unused local quota. Kueue: LocalAvailable."""
+        return max(0, self.local_quota(fr) - self.usage_of(fr))
 
-    def available(self, cell: FlavorResource) -> int:
-        """What a workload here could have now, borrowing included; below zero after an over-admission."""
+    def available(self, fr: FlavorResource) -> int:
+        """What a workload here could get now, borrowing included; negative after over-admission. Kueue: available."""
         if self.parent is None:
-            return self.subtree_quota.get(cell, 0) - self.usage_of(cell)
-        above = self.parent.available(cell)
-        limit = self.quotas.get(cell, NO_QUOTA).borrowing_limit
-        if limit is not None:
-            kept = self.local_quota(cell)
-            above = min(self.subtree_quota.get(cell, 0) - kept - max(0, self.usage_of(cell) - kept) + limit, above)
-        return self.local_available(cell) + above
+            return self.subtree_quota.get(fr, 0) - self.usage_of(fr)
+        parent_available = self.parent.available(fr)
+        borrowing_limit = self.quotas.get(fr, NO_QUOTA).borrowing_limit
+        if borrowing_limit is not None:
+            local_quota = self.local_quota(fr)
+            stored_in_parent = self.subtree_quota.get(fr, 0) - local_quota
+            used_in_parent = max(0, self.usage_of(fr) - local_quota)
+            parent_available = min(stored_in_parent - used_in_parent + borrowing_limit, parent_available)
+        return self.local_available(fr) + parent_available
 
-    def potential_available(self, cell: FlavorResource) -> int:
-        """The same in an empty cluster."""
+    def potential_available(self, fr: FlavorResource) -> int:
+        """What a workload here could get if nothing was in use. Kueue: potentialAvailable."""
         if self.parent is None:
-            return self.subtree_quota.get(cell, 0)
-        most = self.local_quota(cell) + self.parent.potential_available(cell)
-        limit = self.quotas.get(cell, NO_QUOTA).borrowing_limit
-        return most if limit is None else min(self.subtree_quota.get(cell, 0) + limit, most)
+            return self.subtree_quota.get(fr, 0)
+        available = self.local_quota(fr) + self.parent.potential_available(fr)
+        borrowing_limit = self.quotas.get(fr, NO_QUOTA).borrowing_limit
+        return available if borrowing_limit is None else min(self.subtree_quota.get(fr, 0) + borrowing_limit, available)
 
-    def add_usage(self, cell: FlavorResource, amount: int) -> None:
-        beyond = amount - self.local_available(cell)
-        self.usage[cell] = self.usage_of(cell) + amount
-        if self.parent is not None and beyond > 0:
-            self.parent.add_usage(cell, beyond)
+    def add_usage(self, fr: FlavorResource, amount: int) -> None:
+        """Adds usage here and, beyond the local quota, in the cohorts above. Kueue: addUsage."""
+        beyond_local_quota = amount - self.local_available(fr)
+        self.usage[fr] = self.usage_of(fr) + amount
+        if self.parent is not None and beyond_local_quota > 0:
+            self.parent.add_usage(fr, beyond_local_quota)
 
-    def remove_usage(self, cell: FlavorResource, amount: int) -> None:
-        in_parent = self.usage_of(cell) - self.local_quota(cell)
-        self.usage[cell] = self.usage_of(cell) - amount
-        if self.parent is not None and in_parent > 0:
-            self.parent.remove_usage(cell, min(amount, in_parent))
+    def remove_usage(self, fr: FlavorResource, amount: int) -> None:
+        """Reverts `add_usage`. Kueue: removeUsage."""
+        stored_in_parent = self.usage_of(fr) - self.local_quota(fr)
+        self.usage[fr] = self.usage_of(fr) - amount
+        if self.parent is not None and stored_in_parent > 0:
+            self.parent.remove_usage(fr, min(amount, stored_in_parent))
 
-    def exceeds_nominal_in_resources(self, wanted: Iterable[FlavorResource]) -> bool:
-        """Whether any of these is used beyond the quota of the subtree: somebody below borrows."""
-        return any(self.usage_of(cell) > self.subtree_quota.get(cell, 0) for cell in wanted)
+    def is_within_nominal_in_resources(self, frs: Iterable[FlavorResource]) -> bool:
+        """Whether none of these is used beyond the subtree's quota. Kueue: IsWithinNominalInResources."""
+        return all(self.subtree_quota.get(fr, 0) >= self.usage_of(fr) for fr in frs)
 
-    def borrowing_with(self, cell: FlavorResource, amount: int) -> bool:
-        """Whether so much more would be beyond its own quota: nominal for a queue, the subtree's for a cohort."""
-        own = self.quotas.get(cell, NO_QUOTA).nominal if self.is_cluster_queue else self.subtree_quota.get(cell, 0)
-        return own < self.usage_of(cell) + amount
+    def borrowing_with(self, fr: FlavorResource, amount: int) -> bool:
+        """Whether `amount` more would exceed the nominal quota of a ClusterQueue, or the subtree's of a cohort.
 
-    def quantities_fit_in_quota(self, wanted: FlavorResourceQuantities) -> tuple[bool, FlavorResourceQuantities]:
-        """Whether it fits into the quota of this subtree, and what would be left for the parent to give."""
-        fits = all(self.subtree_quota.get(cell, 0) >= self.usage_of(cell) + amount for cell, amount in wanted.items())
-        return fits, {cell: max(0, amount - self.local_available(cell)) for cell, amount in wanted.items()}
+        Kueue: ClusterQueueSnapshot.BorrowingWith and CohortSnapshot.BorrowingWith.
+        """
+        quota = self.quotas.get(fr, NO_QUOTA).nominal if self.is_cluster_queue else self.subtree_quota.get(fr, 0)
+        return quota < self.usage_of(fr) + amount
 
-    def find_height_of_lowest_subtree_that_fits(self, cell: FlavorResource, amount: int) -> tuple[int, bool]:
-        """Height of the lowest subtree whose quota has room for it; whether a cohort above it could have some back."""
-        if self.parent is None or not self.borrowing_with(cell, amount):
+    def quantities_fit_in_quota(self, requests: FlavorResourceQuantities) -> tuple[bool, FlavorResourceQuantities]:
+        """Whether the requests fit into the quota of this subtree, and what remains for the parent to provide.
+
+        Kueue: QuantitiesFitInQuota.
+        """
+        fits = all(self.subtree_quota.get(fr, 0) >= self.usage_of(fr) + amount for fr, amount in requests.items())
+        return fits, {fr: max(0, amount - self.local_available(fr)) for fr, amount in requests.items()}
+
+    def find_height_of_lowest_subtree_that_fits(self, fr: FlavorResource, amount: int) -> tuple[int, bool]:
+        """Height of the lowest subtree whose quota has room for `amount`, and whether it is not the whole tree.
+
+        The height is 0 where the node need not borrow, and the tree's where no subtree has room. Kueue:
+        FindHeightOfLowestSubtreeThatFits (classical/hierarchical_preemption.go).
+        """
+        if self.parent is None or not self.borrowing_with(fr, amount):
             return 0, self.parent is not None
-        left = amount - self.local_available(cell)
+        remaining = amount - self.local_available(fr)
         for node in self.path_parent_to_root():
-            if not node.borrowing_with(cell, left):
+            if not node.borrowing_with(fr, remaining):
                 return node.node_height(), node.parent is not None
-            left -= node.local_available(cell)
+            remaining -= node.local_available(fr)
         return self.root().node_height(), False
 
 
 def build_quota_tree(kueue: KueueObjects) -> dict[str, ResourceNode]:
-    """The node of every ClusterQueue by name; cohorts that no object describes exist once a queue names them."""
+    """The node of every ClusterQueue by name, linked to its cohorts.
+
+    A cohort without an object of its own exists as soon as a ClusterQueue or another cohort names it.
+    """
     cohorts = {cohort.name: ResourceNode(cohort.name, index_quotas(cohort.resource_groups)) for cohort in kueue.cohorts}
-    queues = {}
+    cluster_queues = {}
     for cohort in kueue.cohorts:
         if cohort.parent_name:
-            _attach_child(
-                cohorts[cohort.name], cohorts.setdefault(cohort.parent_name, ResourceNode(cohort.parent_name, {}))
-            )
+            parent = cohorts.setdefault(cohort.parent_name, ResourceNode(cohort.parent_name, {}))
+            _attach_child(cohorts[cohort.name], parent)
     for queue in kueue.cluster_queues:
-        node = queues[queue.name] = ResourceNode(queue.name, index_quotas(queue.resource_groups))
+        node = cluster_queues[queue.name] = ResourceNode(queue.name, index_quotas(queue.resource_groups))
         node.is_cluster_queue = True
         if queue.cohort_name:
             _attach_child(node, cohorts.setdefault(queue.cohort_name, ResourceNode(queue.cohort_name, {})))
-    for root in {id(node.root()): node.root() for node in queues.values()}.values():
+    for root in {id(node.root()): node.root() for node in cluster_queues.values()}.values():
         root.accumulate_subtree_quota()
-    return queues
+    return cluster_queues
 
 
 def _attach_child(child: ResourceNode, parent: ResourceNode) -> None:

@@ -1,4 +1,4 @@
-"""What a timeline came to, and what no order could beat."""
+"""Figures of a timeline, and the makespan that no order of submission can beat."""
 
 from __future__ import annotations
 
@@ -15,24 +15,28 @@ from epp_batch.timeline import TimelineEvent
 
 
 class TimelineStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one run; seconds. Completion is counted from the creation of each Job, as kube-burner does."""
+    """Figures of one run, in seconds. Completion counts from the creation of each Job, as kube-burner counts it.
+
+    The fields are keys in the output of `epp-batch plan --json`.
+    """
 
     units: int
     failed: int
     makespan: float
     """From the first creation to the last end."""
     mean: float
+    """Of completion, like the percentiles."""
     p50: float
     p95: float
     p99: float
     wait: float
     """Mean time from creation to the first start."""
     peak: int
-    """Most units that ran at once."""
+    """Most units that ran at the same time."""
     preemptions: int
 
     def weighted_cost(self, makespan: float, mean: float) -> float:
-        """For choosing between runs of the same units: seconds, weighted; what failed counts a million."""
+        """A number to compare runs of the same units by, for these weights; each failed unit adds a million seconds."""
         return makespan * self.makespan + mean * self.mean + 1e6 * self.failed
 
 
@@ -61,31 +65,32 @@ def compute_timeline_stats(events: Iterable[TimelineEvent]) -> TimelineStats:
                 failed += 1
             case _:
                 pass
-    spans = sorted(finished[unit] - created[unit] for unit in finished)
+    completions = sorted(finished[unit] - created[unit] for unit in finished)
     return TimelineStats(
         units=len(created),
         failed=failed,
         makespan=max(finished.values(), default=0.0) - min(created.values(), default=0.0),
-        mean=statistics.fmean(spans) if spans else 0.0,
-        p50=nearest_rank_percentile(spans, 50),
-        p95=nearest_rank_percentile(spans, 95),
-        p99=nearest_rank_percentile(spans, 99),
+        mean=statistics.fmean(completions) if completions else 0.0,
+        p50=nearest_rank_percentile(completions, 50),
+        p95=nearest_rank_percentile(completions, 95),
+        p99=nearest_rank_percentile(completions, 99),
         wait=statistics.fmean(started[unit] - created[unit] for unit in started) if started else 0.0,
         peak=peak,
         preemptions=preemptions,
     )
 
 
-def nearest_rank_percentile(ordered: Sequence[float], share: float) -> float:
-    """Nearest rank, of values in order; 0 for none."""
-    return ordered[max(0, math.ceil(share / 100 * len(ordered)) - 1)] if ordered else 0.0
+def nearest_rank_percentile(ordered: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile of ascending values; 0 without values."""
+    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)] if ordered else 0.0
 
 
-def compute_makespan_bound(demands: Sequence[PlannedJob], nodes: Sequence[GpuNode]) -> float:
-    """Seconds below which no order can come: the longest unit, or all work spread evenly over all slots.
+def compute_makespan_bound(jobs: Sequence[PlannedJob], nodes: Sequence[GpuNode]) -> float:
+    """Seconds below which no order can get: the longest job, or all work spread evenly over all slots.
 
-    It leaves out that slices fit in some places only, so it may be below what can be reached.
+    Slices fit at some starts only, which is not counted, so the bound may be out of reach.
     """
     capacity = SLOTS_PER_GPU * sum(node.gpu_count for node in nodes)
-    area = sum(demand.duration_seconds * demand.gpu_slots for demand in demands)
-    return max(area / capacity if capacity else 0.0, max((demand.duration_seconds for demand in demands), default=0.0))
+    slot_seconds = sum(job.duration_seconds * job.gpu_slots for job in jobs)
+    longest = max((job.duration_seconds for job in jobs), default=0.0)
+    return max(slot_seconds / capacity if capacity else 0.0, longest)

@@ -1,4 +1,4 @@
-"""One workload on its way through Kueue."""
+"""A Workload as Kueue's queues and scheduler see it, and what its requests count as."""
 
 from __future__ import annotations
 
@@ -8,57 +8,68 @@ from epp_batch.planner.quota_tree import FlavorResourceQuantities
 
 
 class WorkloadInfo:
-    """A demand that Kueue knows; `usage` is what it holds, from reservation until its pods are gone."""
+    """The Workload of one planned job (Kueue: workload.Info). Mutable; `KueueScheduler` owns it."""
 
-    def __init__(self, demand: PlannedJob, queue: str, requests: ResourceList, created: float, number: int) -> None:
-        self.job = demand
-        self.cluster_queue = queue
-        """ClusterQueue."""
-        self.total_requests = requests
-        """As Kueue counts them."""
-        self.created_at = created
-        self.sequence = number
-        """Breaks ties, where Kueue takes the UID."""
-        self.queue_order_timestamp = created
-        """What it queues by."""
+    def __init__(
+        self, job: PlannedJob, cluster_queue: str, total_requests: ResourceList, created_at: float, sequence: int
+    ) -> None:
+        self.job = job
+        self.cluster_queue = cluster_queue
+        self.total_requests = total_requests
+        """After device class mappings and resource transformations."""
+        self.created_at = created_at
+        self.sequence = sequence
+        """Number of the submission; breaks ties, for which Kueue compares UIDs."""
+        self.queue_order_timestamp = created_at
+        """Kueue: Ordering.GetQueueOrderTimestamp; the creation, or the last eviction for a PodsReady timeout."""
         self.usage: FlavorResourceQuantities = {}
+        """The quota it holds, from its reservation until its pods are gone."""
         self.quota_reserved_at = 0.0
         self.is_evicted = False
+        """Evicted, but still holding its quota."""
         self.requeue_at = 0.0
+        """`status.requeueState.requeueAt`: not to be tried before."""
         self.requeue_count = 0
-        self.scheduling_hash = (demand.priority, *sorted(requests.items()))
-        """Equal for workloads that Kueue need not try one by one."""
+        """`status.requeueState.count`: evictions for a PodsReady timeout."""
+        self.scheduling_hash = (job.priority, *sorted(total_requests.items()))
+        """Equal for workloads that get the same admission result (Kueue: computeSchedulingHash)."""
 
     @property
     def name(self) -> str:
+        """The unit's."""
         return self.job.unit
 
     @property
     def priority(self) -> int:
+        """Value of its WorkloadPriorityClass."""
         return self.job.priority
 
     @property
     def queue_order(self) -> tuple[float, float, int]:
-        """Order within a queue: priority, then time."""
+        """Sort key within a queue (Kueue: baseCompareFunc): higher priority first, then by queue order timestamp."""
         return (-self.priority, self.queue_order_timestamp, self.sequence)
 
 
-def compute_total_requests(demand: PlannedJob, kueue: KueueObjects) -> ResourceList:
-    """What its requests count as: claims by the mapping of their DeviceClass, the rest through the transformations."""
-    out: ResourceList = {}
-    rules = {rule.input: rule for rule in kueue.transformations}
-    for resource, amount in demand.requests.items():
-        mapped = (
+def compute_total_requests(job: PlannedJob, kueue: KueueObjects) -> ResourceList:
+    """What a job's requests count as in Kueue.
+
+    Claims are charged by the mapping of their DeviceClass (Kueue: pkg/dra); everything then goes through the resource
+    transformations (Kueue: applyResourceTransformations).
+    """
+    total: ResourceList = {}
+    transformations = {transformation.input: transformation for transformation in kueue.transformations}
+    for resource, amount in job.requests.items():
+        mapping = (
             kueue.device_class_mappings.get(resource.removeprefix(DEVICE_CLASS_PREFIX))
             if resource.startswith(DEVICE_CLASS_PREFIX)
             else None
         )
-        if mapped is not None:
-            resource, amount = mapped.resource, demand.gpu_memory if mapped.counts_memory else amount
-        rule = rules.get(resource)
-        if rule is None or not rule.replace:
-            out[resource] = out.get(resource, 0) + amount
-        if rule is not None:
-            for name, times in rule.outputs.items():
-                out[name] = out.get(name, 0) + round(times * amount)
-    return out
+        if mapping is not None:
+            resource, amount = mapping.resource, job.gpu_memory if mapping.counts_memory else amount
+        transformation = transformations.get(resource)
+        if transformation is None or not transformation.replace:
+            total[resource] = total.get(resource, 0) + amount
+        if transformation is not None:
+            for output, factor in transformation.outputs.items():
+                total[output] = total.get(output, 0) + round(factor * amount)
+    return total

@@ -1,4 +1,4 @@
-"""Stories of submissions and endings, for real Kueue and for the planner's model of it."""
+"""Scenarios of submitted and finished Jobs, to be played on real Kueue and on the planner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VERSION = "kueue.x-k8s.io/v1beta2"
 
 
 class Submit(NamedTuple):
-    """One Job; `priority` names a class p0 to p9."""
+    """Submits a Job; `priority` 3 is the WorkloadPriorityClass p3, of p0 to p9."""
 
     job: str
     queue: str
@@ -21,7 +21,7 @@ class Submit(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """Its pod ends well, if it runs; else nothing happens."""
+    """The Job's pod succeeds; nothing happens if the Job is not admitted."""
 
     job: str
 
@@ -37,7 +37,7 @@ class Queue(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """Queues, cohorts (name -> parent) and steps; all names are within the scenario."""
+    """Queues, cohorts (name -> parent) and steps. Names are unique within a scenario only."""
 
     name: str
     queues: tuple[Queue, ...]
@@ -45,12 +45,12 @@ class Scenario(NamedTuple):
     cohorts: Mapping[str, str] = MappingProxyType({})
 
     def objects(self, namespace: str, flavor: str) -> list[dict[str, Any]]:
-        """Kueue's objects, cluster-wide names after the namespace."""
-        place = f"{namespace}-{self.name}"
-        made = []
+        """Kueue's objects; names of cluster-scoped ones are prefixed with the namespace."""
+        prefix = f"{namespace}-{self.name}"
+        objects = []
         for cohort, parent in self.cohorts.items():
-            spec = {"parentName": f"{place}-{parent}"} if parent else {}
-            made.append(_object("Cohort", f"{place}-{cohort}", spec))
+            spec = {"parentName": f"{prefix}-{parent}"} if parent else {}
+            objects.append(_object("Cohort", f"{prefix}-{cohort}", spec))
         for queue in self.queues:
             limits = {"borrowingLimit": queue.borrowing, "lendingLimit": queue.lending}
             quota = {"name": GPU, "nominalQuota": queue.nominal, **{k: v for k, v in limits.items() if v is not None}}
@@ -60,18 +60,18 @@ class Scenario(NamedTuple):
                 **queue.spec,
             }
             if "cohortName" in spec:
-                spec["cohortName"] = f"{place}-{spec['cohortName']}"
-            made.append(_object("ClusterQueue", f"{place}-{queue.name}", spec))
-            local = _object("LocalQueue", f"{self.name}-{queue.name}", {"clusterQueue": f"{place}-{queue.name}"})
-            made.append({**local, "metadata": {**local["metadata"], "namespace": namespace}})
-        return made
+                spec["cohortName"] = f"{prefix}-{spec['cohortName']}"
+            objects.append(_object("ClusterQueue", f"{prefix}-{queue.name}", spec))
+            local = _object("LocalQueue", f"{self.name}-{queue.name}", {"clusterQueue": f"{prefix}-{queue.name}"})
+            objects.append({**local, "metadata": {**local["metadata"], "namespace": namespace}})
+        return objects
 
 
 def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def within(policy: str) -> dict[str, Any]:
+def within_cluster_queue(policy: str) -> dict[str, Any]:
     return {"preemption": {"withinClusterQueue": policy}}
 
 
@@ -84,7 +84,7 @@ BORROWER = {"policy": "LowerPriority", "maxPriorityThreshold": 3}
 SCENARIOS = (
     Scenario(
         "priority",
-        (Queue("q", 3, spec=within("LowerPriority")),),
+        (Queue("q", 3, spec=within_cluster_queue("LowerPriority")),),
         (
             Submit("mid", "q", priority=2), Submit("old", "q", priority=1), Submit("new", "q", priority=1),
             Submit("equal", "q", priority=1), Submit("urgent", "q", gpus=2, priority=5), Finish("urgent"),
@@ -93,7 +93,7 @@ SCENARIOS = (
     ),
     Scenario(
         "minimal",
-        (Queue("q", 4, spec=within("LowerPriority")),),
+        (Queue("q", 4, spec=within_cluster_queue("LowerPriority")),),
         (
             Submit("one", "q", priority=1), Submit("three", "q", gpus=3, priority=1),
             Submit("urgent", "q", gpus=3, priority=3), Finish("one"), Finish("urgent"),
@@ -172,29 +172,29 @@ SCENARIOS = (
 )  # fmt: skip
 
 
-def invented(seed: int, steps: int = 14) -> Scenario:
-    """Three queues with all kinds of preemption, and steps by chance."""
-    chance = random.Random(seed)
+def random_scenario(seed: int, step_count: int = 14) -> Scenario:
+    """Three queues with random preemption policies, and random steps."""
+    rng = random.Random(seed)
     policies = ("Never", "LowerPriority", "Any")
     queues = tuple(
         Queue(
-            name, chance.randint(1, 3), lending=chance.choice([None, None, 1]),
+            name, rng.randint(1, 3), lending=rng.choice([None, None, 1]),
             spec=cohort(
                 "c",
-                withinClusterQueue=chance.choice(["Never", "LowerPriority", "LowerPriority"]),
-                reclaimWithinCohort=(reclaim := chance.choice(policies)),
-                **({"borrowWithinCohort": BORROWER} if reclaim != "Never" and chance.random() < 0.4 else {}),
+                withinClusterQueue=rng.choice(["Never", "LowerPriority", "LowerPriority"]),
+                reclaimWithinCohort=(reclaim := rng.choice(policies)),
+                **({"borrowWithinCohort": BORROWER} if reclaim != "Never" and rng.random() < 0.4 else {}),
             )
-            | (STRICT if chance.random() < 0.25 else {}),
+            | (STRICT if rng.random() < 0.25 else {}),
         )
         for name in ("x", "y", "z")
     )  # fmt: skip
-    story: list[Submit | Finish] = []
-    for number in range(steps):
-        jobs = [step.job for step in story if isinstance(step, Submit)]
-        if len(jobs) > 3 and chance.random() < 0.3:
-            story.append(Finish(chance.choice(jobs)))
+    drawn: list[Submit | Finish] = []
+    for number in range(step_count):
+        jobs = [step.job for step in drawn if isinstance(step, Submit)]
+        if len(jobs) > 3 and rng.random() < 0.3:
+            drawn.append(Finish(rng.choice(jobs)))
         else:
-            queue = chance.choice("xyz")
-            story.append(Submit(f"j{number}", queue, chance.choice([1, 1, 2]), chance.choice([0, 1, 4, 5])))
-    return Scenario(f"seed{seed}", queues, tuple(story))
+            queue = rng.choice("xyz")
+            drawn.append(Submit(f"j{number}", queue, rng.choice([1, 1, 2]), rng.choice([0, 1, 4, 5])))
+    return Scenario(f"seed{seed}", queues, tuple(drawn))

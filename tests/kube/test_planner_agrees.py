@@ -1,6 +1,7 @@
-"""The planner's model of Kueue decides as real Kueue does: who is admitted, who is preempted, why, after each step.
+"""The planner admits and preempts the same workloads as real Kueue, for the same reasons, at each step of a scenario.
 
-There are no nodes: pods stay unbound, a Job ends because the test says so. All scenarios run side by side.
+There are no nodes: pods stay unbound, and a Job ends when the test marks its pod as succeeded. All scenarios run side
+by side.
 """
 
 from __future__ import annotations
@@ -20,37 +21,38 @@ from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, Api, Object
 from tests.kube.cluster.objects import container, holds, job, reason
 from tests.kube.cluster.plane import Plane
 from tests.kube.cluster.queues import Queues
-from tests.kube.planner_scenarios import GPU, SCENARIOS, VERSION, Finish, Scenario, Submit, invented
+from tests.kube.planner_scenarios import GPU, SCENARIOS, VERSION, Finish, Scenario, Submit, random_scenario
 from tests.unit.epp_batch.planner.builders import KueueRig
 
 SEEDS = [int(seed) for seed in os.environ.get("PLANNER_SEEDS", "1,2").split(",")]
 LIMIT = 60.0
-Told = list[list[str]]
+Decisions = list[list[str]]
+"""For each step, the decisions in alphabetical order: `a` for an admission, `-a REASON` for a preemption."""
 
 
-class Model:
-    """The planner, told the same story."""
+class PlannerKueue:
+    """Plays a scenario on the planner's KueueScheduler."""
 
     def __init__(self, scenario: Scenario) -> None:
-        world = objects.build_cluster_model(scenario.objects("n", "f"))
-        assert world.kueue is not None
+        cluster_model = objects.build_cluster_model(scenario.objects("n", "f"))
+        assert cluster_model.kueue is not None
         self.scenario = scenario
-        self.rig = KueueRig(world.kueue)
+        self.rig = KueueRig(cluster_model.kueue)
 
-    def running(self, name: str) -> bool:
+    def holds_quota(self, name: str) -> bool:
         workload = self.rig.workloads.get(name)
         return workload is not None and bool(workload.usage)
 
-    def step(self, step: Submit | Finish) -> list[str]:
+    def play(self, step: Submit | Finish) -> list[str]:
         before = len(self.rig.reasons)
         if isinstance(step, Finish):
-            told = self.rig.finish_job(step.job) if self.running(step.job) else []
+            decisions = self.rig.finish_job(step.job) if self.holds_quota(step.job) else []
         else:
-            told = self.rig.submit_jobs(self._demand(step))
+            decisions = self.rig.submit_jobs(self._planned_job(step))
         reasons = iter(self.rig.reasons[before:])
-        return sorted(f"{name} {next(reasons)}" if name.startswith("-") else name for name in told)
+        return sorted(f"{name} {next(reasons)}" if name.startswith("-") else name for name in decisions)
 
-    def _demand(self, step: Submit) -> PlannedJob:
+    def _planned_job(self, step: Submit) -> PlannedJob:
         return PlannedJob(
             unit=step.job, model="m", local_queue=f"{self.scenario.name}-{step.queue}", priority=step.priority,
             accelerator=AcceleratorRequest(gpu_count=step.gpus), gpu_slots=8 * step.gpus, requests={GPU: step.gpus},
@@ -58,39 +60,41 @@ class Model:
         )  # fmt: skip
 
 
-class Real:
-    """Kueue, watched."""
+class RealKueue:
+    """Plays scenarios on a real control plane and records the conditions of their Workloads."""
 
     def __init__(self, plane: Plane, api: Api, namespace: str) -> None:
         self.plane, self.api, self.namespace = plane, api, namespace
-        self.told: dict[str, list[str]] = {}
+        self.decisions: dict[str, list[str]] = {}
+        """By scenario."""
         self._reserved: set[str] = set()
         self._preempted: set[str] = set()
         self._seen: set[str] = set()
 
-    async def follow(self) -> None:
-        """Notes what happens to every Workload, in the order in which the API server tells it."""
+    async def watch_workloads(self) -> None:
+        """Records every Workload's conditions in the order of the watch."""
         async for kind, workload in self.api.watch(WORKLOADS, self.namespace):
             if kind in {"ADDED", "MODIFIED"}:
-                self._note(workload)
+                self._record(workload)
 
-    def _note(self, workload: Object) -> None:
+    def _record(self, workload: Object) -> None:
         name = workload["metadata"]["ownerReferences"][0]["name"]
         scenario, _, short = name.partition("--")
-        told = self.told.setdefault(scenario, [])
+        decisions = self.decisions.setdefault(scenario, [])
         self._seen.add(name)
-        if _turned(holds(workload, "Preempted"), name, self._preempted):
-            told.append(f"-{short} {reason(workload, 'Preempted')}")
-        if _turned(holds(workload, "QuotaReserved"), name, self._reserved):
-            told.append(short)
+        if _became_true(holds(workload, "Preempted"), name, self._preempted):
+            decisions.append(f"-{short} {reason(workload, 'Preempted')}")
+        if _became_true(holds(workload, "QuotaReserved"), name, self._reserved):
+            decisions.append(short)
 
-    async def step(self, scenario: Scenario, step: Submit | Finish, runs: bool, expected: int) -> list[str]:
-        """One step; waits until as much has happened as is expected, and returns what has.
+    async def play(self, scenario: Scenario, step: Submit | Finish, runs: bool, expected: int) -> list[str]:
+        """Plays one step, waits until there are `expected` decisions, and returns the decisions.
 
-        What nobody expects shows in a later step: Kueue writes no word about a Workload that it leaves untried.
+        One more than expected shows in a later step: there is nothing to wait for, because Kueue writes no condition
+        on a Workload that it does not try.
         """
         name = f"{scenario.name}--{step.job}"
-        before = len(self.told.setdefault(scenario.name, []))
+        before = len(self.decisions.setdefault(scenario.name, []))
         await self._next_second()
         if isinstance(step, Submit):
             main = container(devices={GPU: step.gpus})
@@ -101,22 +105,22 @@ class Real:
 
         async def happened() -> bool:
             seen = name in self._seen if isinstance(step, Submit) else True
-            return seen and len(self.told[scenario.name]) - before >= expected
+            return seen and len(self.decisions[scenario.name]) - before >= expected
 
         try:
             await self.plane.until(f"{step} of {scenario.name}", happened, LIMIT)
         except TimeoutError:
-            return [*sorted(self.told[scenario.name][before:]), "and then nothing"]
-        return sorted(self.told[scenario.name][before:])
+            return [*sorted(self.decisions[scenario.name][before:]), "timed out"]
+        return sorted(self.decisions[scenario.name][before:])
 
     async def _next_second(self) -> None:
-        """Kueue orders by times of whole seconds, and by chance within one."""
-        this = int(SystemClock.wall())
+        """Waits, because Kueue orders by timestamps in whole seconds, and by UID within one."""
+        second = int(SystemClock.wall())
 
         async def passed() -> bool:
-            return SystemClock.wall() >= this + 1
+            return SystemClock.wall() >= second + 1
 
-        await self.plane.until("a new second", passed)
+        await self.plane.until("the next second", passed)
 
     async def _finish(self, name: str) -> None:
         async def pod() -> Object | None:
@@ -135,7 +139,7 @@ class Real:
         await self.plane.until(f"{name} is complete", complete)
 
 
-def _turned(now: bool, name: str, known: set[str]) -> bool:
+def _became_true(now: bool, name: str, known: set[str]) -> bool:
     """Whether a condition has just become true."""
     new = now and name not in known
     (known.add if now else known.discard)(name)
@@ -143,23 +147,23 @@ def _turned(now: bool, name: str, known: set[str]) -> bool:
 
 
 @pytest_asyncio.fixture
-async def real(plane: Plane, api: Api, namespace: str) -> AsyncIterator[Real]:
-    real, tasks = Real(plane, api, namespace), Tasks("planner-agrees")
-    tasks.supervise("follow", real.follow)
-    yield real
+async def real_kueue(plane: Plane, api: Api, namespace: str) -> AsyncIterator[RealKueue]:
+    real_kueue, tasks = RealKueue(plane, api, namespace), Tasks("planner-agrees")
+    tasks.supervise("watch_workloads", real_kueue.watch_workloads)
+    yield real_kueue
     await tasks.close()
 
 
 @pytest.mark.timeout(300)
-async def test_the_model_decides_as_kueue_does(real: Real, api: Api, namespace: str, queues: Queues) -> None:
+async def test_the_planner_decides_like_kueue(real_kueue: RealKueue, api: Api, namespace: str, queues: Queues) -> None:
     flavor = await queues.flavor()
     for priority in range(10):
         await queues.priority(f"p{priority}", priority)
-    scenarios = [*SCENARIOS, *(invented(seed) for seed in SEEDS)]
+    scenarios = [*SCENARIOS, *(random_scenario(seed) for seed in SEEDS)]
     made = [entry for scenario in scenarios for entry in scenario.objects(namespace, flavor)]
     try:
         await api.apply(*made)
-        told = await asyncio.gather(*(_play(real, scenario) for scenario in scenarios))
+        played = await asyncio.gather(*(_play(real_kueue, scenario) for scenario in scenarios))
     finally:
         for kind in ("LocalQueue", "ClusterQueue", "Cohort"):
             for entry in made:
@@ -167,19 +171,19 @@ async def test_the_model_decides_as_kueue_does(real: Real, api: Api, namespace: 
                     place = entry["metadata"]
                     found = await api.kind({"apiVersion": VERSION, "kind": kind})
                     await api.delete(found, place["name"], place.get("namespace", ""))
-    for scenario, (model, kueue) in zip(scenarios, told, strict=True):
-        story = [f"{step.job} {'submitted' if isinstance(step, Submit) else 'ends'}" for step in scenario.steps]
-        assert dict(zip(story, model, strict=False)) == dict(zip(story, kueue, strict=False)), scenario.name
-    assert sum(name.startswith("-") for model, _ in told for step in model for name in step) > 10
+    for scenario, (planner, kueue) in zip(scenarios, played, strict=True):
+        steps = [f"{step.job} {'submitted' if isinstance(step, Submit) else 'ends'}" for step in scenario.steps]
+        assert dict(zip(steps, planner, strict=False)) == dict(zip(steps, kueue, strict=False)), scenario.name
+    assert sum(name.startswith("-") for planner, _ in played for step in planner for name in step) > 10
 
 
-async def _play(real: Real, scenario: Scenario) -> tuple[Told, Told]:
-    """Both, step by step, until they part."""
-    model, ours, theirs = Model(scenario), [], []
+async def _play(real_kueue: RealKueue, scenario: Scenario) -> tuple[Decisions, Decisions]:
+    """Plays a scenario on both, step by step, until their decisions differ."""
+    planner, ours, theirs = PlannerKueue(scenario), [], []
     for step in scenario.steps:
-        runs = model.running(step.job)
-        ours.append(model.step(step))
-        theirs.append(await real.step(scenario, step, runs, len(ours[-1])))
+        runs = planner.holds_quota(step.job)
+        ours.append(planner.play(step))
+        theirs.append(await real_kueue.play(scenario, step, runs, len(ours[-1])))
         if ours[-1] != theirs[-1]:
             break
     return ours, theirs

@@ -1,4 +1,4 @@
-"""Whatever the queues and the jobs: everybody ends, nobody shares a slot, and quota is kept."""
+"""Invariants of simulations with arbitrary queues and jobs: every job ends, slots are exclusive, quota is kept."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ QUEUES = st.tuples(
             cohort_name=st.just("cohort"),
             is_strict_fifo=st.booleans(),
             preemption=PREEMPTIONS,
-            borrowing=st.sampled_from([None, 0, 2]),
-            lending=st.sampled_from([None, 0, 1]),
+            borrowing_limit=st.sampled_from([None, 0, 2]),
+            lending_limit=st.sampled_from([None, 0, 1]),
         )
         for name in NAMES
     )
@@ -45,26 +45,27 @@ DELAYS = st.builds(
 )
 
 
-def parts(jobs):
-    jobs = sorted(jobs, key=lambda job: job[4])
-    wanted = [planned_job(str(i), q, gpus=g, priority=p, work=w) for i, (q, g, p, w, _) in enumerate(jobs)]
-    return wanted, [float(job[4]) for job in jobs]
+def build_jobs(drawn):
+    """Jobs in order of arrival, and their arrivals."""
+    drawn = sorted(drawn, key=lambda job: job[4])
+    jobs = [planned_job(str(i), q, gpus=g, priority=p, work=w) for i, (q, g, p, w, _) in enumerate(drawn)]
+    return jobs, [float(job[4]) for job in drawn]
 
 
 @settings(deadline=None)
-@given(queues=QUEUES, jobs=JOBS, delays=DELAYS, resumes=st.booleans())
-def test_everybody_ends_once_and_quota_is_kept(queues, jobs, delays, resumes):
-    wanted, arrivals = parts(jobs)
+@given(queues=QUEUES, drawn=JOBS, delays=DELAYS, resumes=st.booleans())
+def test_every_job_ends_once_and_quota_is_never_exceeded(queues, drawn, delays, resumes):
+    jobs, arrivals = build_jobs(drawn)
     total = sum(one.resource_groups[0].flavors[0].quotas[GPU].nominal for one in queues)
-    world = ClusterModel(
+    cluster_model = ClusterModel(
         nodes=build_gpu_nodes(gpus=12), kueue=kueue_objects(*queues), delays=delays, resume_after_preemption=resumes
     )
-    simulation = Simulation(world, wanted, arrivals)
+    simulation = Simulation(cluster_model, jobs, arrivals)
     events = simulation.run()
     assert [event.at for event in events] == sorted(event.at for event in events)
     ends = [event.unit for event in events if event.kind in {"finished", "failed"}]
-    assert sorted(ends) == sorted(one.unit for one in wanted)
-    held, gpus = {}, {one.unit: one.accelerator.gpu_count for one in wanted}
+    assert sorted(ends) == sorted(job.unit for job in jobs)
+    held, gpus = {}, {job.unit: job.accelerator.gpu_count for job in jobs}
     for event in events:
         if event.kind == "admitted":
             held[event.unit] = gpus[event.unit]
@@ -81,12 +82,12 @@ SLICES = st.lists(
 
 
 @settings(deadline=None)
-@given(jobs=SLICES, sharing=st.sampled_from(["das", "dra"]))
-def test_no_two_pods_share_a_slot(jobs, sharing):
+@given(drawn=SLICES, sharing=st.sampled_from(["das", "dra"]))
+def test_slots_are_exclusive(drawn, sharing):
     kind = "mig" if sharing == "das" else "dra"
-    wanted = [planned_job(str(i), accelerator=f"{kind}:{name}", work=work) for i, (name, work) in enumerate(jobs)]
+    jobs = [planned_job(str(i), accelerator=f"{kind}:{name}", work=work) for i, (name, work) in enumerate(drawn)]
     events = simulate_jobs(
-        ClusterModel(nodes=build_gpu_nodes(gpus=2, sharing=sharing)), wanted, [float(i % 5) for i in range(len(wanted))]
+        ClusterModel(nodes=build_gpu_nodes(gpus=2, sharing=sharing)), jobs, [float(i % 5) for i in range(len(jobs))]
     )
     there = {}
     for event in events:
@@ -98,21 +99,21 @@ def test_no_two_pods_share_a_slot(jobs, sharing):
             mine = {(gpu, slot) for slot in range(first, last + 1)}
             assert not mine & there.keys()
             there |= dict.fromkeys(mine, event.unit)
-    assert sum(event.kind == "finished" for event in events) == len(wanted)
+    assert sum(event.kind == "finished" for event in events) == len(jobs)
 
 
 @settings(deadline=None)
-@given(jobs=JOBS)
-def test_what_waits_for_pods_that_never_get_ready_is_given_up(jobs):
-    wanted, arrivals = parts(jobs)
+@given(drawn=JOBS)
+def test_jobs_that_fit_no_node_are_deactivated(drawn):
+    jobs, arrivals = build_jobs(drawn)
     ready = WaitForPodsReady(timeout=5, backoff_base_seconds=2, backoff_limit_count=2)
-    world = ClusterModel(
+    cluster_model = ClusterModel(
         nodes=build_gpu_nodes(gpus=2),
         kueue=kueue_objects(*(gpu_cluster_queue(name, 9) for name in NAMES), wait_for_pods_ready=ready),
     )
-    events = simulate_jobs(world, wanted, arrivals)
+    events = simulate_jobs(cluster_model, jobs, arrivals)
     ends = {event.unit: event for event in events if event.kind in {"finished", "failed"}}
-    for one in wanted:
-        if one.accelerator.gpu_count > 2:
-            assert ends[one.unit].detail == "admitted, but no node has what it asks for"
-    assert len(ends) == len(wanted)
+    for job in jobs:
+        if job.accelerator.gpu_count > 2:
+            assert ends[job.unit].detail == "admitted, but no node has the resources its pod requests"
+    assert len(ends) == len(jobs)

@@ -45,7 +45,7 @@ def test_a_table_the_order_and_the_timeline(capsys, tmp_path):
 
 def test_what_cannot_run_ends_in_one_line_and_code_1(capsys):
     assert main([*LENGTHS, "--queues", "paper-a", "--policy", "longest"]) == 1
-    assert "and 31 more: no LocalQueue default;" in capsys.readouterr().err
+    assert "and 31 more: LocalQueue default does not exist;" in capsys.readouterr().err
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_planned(capsys, tmp_path):
@@ -70,7 +70,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_planned(capsys, tmp_path):
         (["--lengths", str(JOBS_CSV), "--rtf", "large=fast"], "--rtf large=fast; as --rtf large=0.27"),
         (["--lengths", str(JOBS_CSV), "--rtf", "large=0"], "--rtf large=0; as"),
         (["--lengths", str(JOBS_CSV), "--rtf", "large=nan"], "--rtf large=nan; as"),
-        (["--lengths", str(JOBS_CSV), "--accelerator", "tpu"], "accelerator 'tpu' is none that is known"),
+        (["--lengths", str(JOBS_CSV), "--accelerator", "tpu"], "unknown accelerator 'tpu'"),
     ],
 )
 def test_wrong_use_is_one_line_and_code_2(capsys, args, why):

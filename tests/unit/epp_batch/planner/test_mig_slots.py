@@ -1,10 +1,9 @@
-"""MIG profiles by GPU model."""
+"""MIG profiles by GPU model, and GPU models by product label."""
 
 from __future__ import annotations
 
 import pytest
 
-from epp_batch.errors import InputError
 from epp_batch.planner import mig_slots
 
 
@@ -22,22 +21,20 @@ from epp_batch.planner import mig_slots
         ("Tesla-T4", "Tesla-T4"),
     ],
 )
-def test_the_model_of_a_product_label(product, model):
+def test_gpu_model_from_product_label(product, model):
     assert mig_slots.gpu_model_from_product(product) == model
 
 
 @pytest.mark.parametrize("name", ["1g.5gb", "1g.5gb+me", "1g.5gb.me"])
-def test_a_slice_with_media_engines_takes_what_the_plain_one_takes(name):
-    assert mig_slots.require_profile("A100-40", name).size == 1
+def test_a_profile_with_media_extensions_is_found_by_its_plain_name(name):
+    assert mig_slots.find_profile("A100-40", name) is mig_slots.MIG_PROFILES["A100-40"]["1g.5gb"]
 
 
-def test_the_same_name_is_wider_on_a_smaller_gpu():
-    assert mig_slots.require_profile("A100-40", "1g.10gb").size == 2
-    assert mig_slots.require_profile("A100-80", "1g.10gb").size == 1
+def test_the_same_profile_name_takes_more_slots_on_a_smaller_gpu():
+    sizes = {gpu_model: mig_slots.find_profile(gpu_model, "1g.10gb").size for gpu_model in ("A100-40", "A100-80")}
+    assert sizes == {"A100-40": 2, "A100-80": 1}
 
 
-def test_an_unknown_slice_is_refused_with_those_there_are():
-    with pytest.raises(InputError, match=r"A100-40 has no slice '3g.40gb'; it has 1g.5gb, 1g.10gb"):
-        mig_slots.require_profile("A100-40", "3g.40gb")
-    with pytest.raises(InputError, match="'T4' cannot be sliced; known are A100-40"):
-        mig_slots.require_profile("T4", "1g.5gb")
+@pytest.mark.parametrize(("gpu_model", "name"), [("A100-40", "3g.40gb"), ("T4", "1g.5gb"), ("", "")])
+def test_an_unknown_profile_or_gpu_model_has_no_profile(gpu_model, name):
+    assert mig_slots.find_profile(gpu_model, name) is None

@@ -1,4 +1,4 @@
-"""A world from Kubernetes objects."""
+"""ClusterModel from Kubernetes manifests."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def node(line: str, **more):
         ('nvidia.com/mig-3g.20gb: "16"', "static"),
     ],
 )
-def test_how_a_node_shares_its_gpus_shows_in_what_it_offers(line, sharing):
+def test_gpu_sharing_is_detected_from_allocatable(line, sharing):
     found = node(line)
     assert (found.gpu_count, found.gpu_model, found.gpu_sharing) == (8, "A100-40", sharing)
     assert found.allocatable["cpu"] == 95500
     assert found.allocatable["memory"] == 1 << 40
 
 
-def test_a_node_with_resource_slices_and_no_device_plugin_shares_by_dra():
+def test_a_node_with_resource_slices_and_without_device_plugin_uses_dra():
     slices = "---\nkind: ResourceSlice\nspec: {nodeName: a}\n"
     found = objects.build_cluster_model(objects.parse_objects(NODE.replace("LINE", "pods: 1") + slices, "f"))
     assert found.nodes[0].gpu_sharing == "dra"
@@ -47,18 +47,18 @@ def test_a_node_with_resource_slices_and_no_device_plugin_shares_by_dra():
 
 
 @pytest.mark.parametrize("name", sorted(queues.QUEUE_PRESETS))
-def test_every_preset_of_ours_is_understood(name):
+def test_every_preset_of_epp_batch_queues_is_parsed(name):
     settings = queues.build_preset(name, "batch", 8)
-    made = objects.build_cluster_model(
+    kueue = objects.build_cluster_model(
         [*queues.build_kueue_objects(settings), *([c] if (c := queues.build_manager_configuration(settings)) else [])]
     ).kueue
-    assert set(made.local_queues.values()) == {queue.name for queue in made.cluster_queues}
+    assert set(kueue.local_queues.values()) == {queue.name for queue in kueue.cluster_queues}
     assert all(
-        offer.quotas for queue in made.cluster_queues for group in queue.resource_groups for offer in group.flavors
+        offer.quotas for queue in kueue.cluster_queues for group in queue.resource_groups for offer in group.flavors
     )
 
 
-def test_the_papers_second_and_third_configuration():
+def test_presets_paper_b_and_paper_c():
     second = objects.build_cluster_model(queues.build_kueue_objects(queues.build_preset("paper-b", "batch", 8))).kueue
     medium, large = second.cluster_queues
     assert medium.resource_groups[0].flavors[0].quotas == {"nvidia.com/gpu": ResourceQuota(4, 0, 4)}
@@ -69,15 +69,15 @@ def test_the_papers_second_and_third_configuration():
     assert third.priority_classes == {"high-priority": 10_000}
 
 
-def test_claims_and_slots_are_read_from_the_managers_configuration():
+def test_device_class_mappings_and_transformations_come_from_the_configuration():
     dra = queues.build_preset("dra", "batch", 8)
-    made = objects.build_cluster_model(
+    kueue = objects.build_cluster_model(
         [*queues.build_kueue_objects(dra), queues.build_manager_configuration(dra)]
     ).kueue
-    assert made.device_class_mappings["mig.nvidia.com"] == DeviceClassMapping(
+    assert kueue.device_class_mappings["mig.nvidia.com"] == DeviceClassMapping(
         "epp-batch/gpu-memory", counts_memory=True
     )
-    assert made.wait_for_pods_ready.timeout == 600
+    assert kueue.wait_for_pods_ready.timeout == 600
     text = (
         "kind: ConfigMap\ndata:\n  controller_manager_config.yaml: |\n    apiVersion: config.kueue.x-k8s.io/v1beta2\n"
     )
@@ -86,7 +86,7 @@ def test_claims_and_slots_are_read_from_the_managers_configuration():
     assert more.transformations[0].outputs == {"b": 2.0}
 
 
-def test_older_names_of_fields_are_read_too():
+def test_v1beta1_field_names_are_parsed():
     text = (
         "kind: ClusterQueue\nmetadata: {name: q}\nspec: {cohort: c, queueingStrategy: StrictFIFO, stopPolicy: Hold}\n"
     )
@@ -95,14 +95,14 @@ def test_older_names_of_fields_are_read_too():
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "message"),
     [
-        ("a: [", "f:1: not YAML"),
+        ("a: [", "f:1: invalid YAML"),
         ("just text", "f: a document has no kind"),
-        ("kind: ClusterQueue\nmetadata: {}\nspec: {}\n", "not as Kubernetes has it: KeyError"),
-        ("kind: Node\nmetadata: {name: n}\nstatus: {allocatable: {cpu: many}}\n", "'many' is no quantity"),
+        ("kind: ClusterQueue\nmetadata: {}\nspec: {}\n", "invalid Kubernetes object: KeyError"),
+        ("kind: Node\nmetadata: {name: n}\nstatus: {allocatable: {cpu: many}}\n", "invalid quantity 'many'"),
     ],
 )
-def test_what_is_no_object_is_refused_in_one_line(text, why):
-    with pytest.raises(InputError, match=why):
+def test_invalid_objects_are_rejected_with_their_source(text, message):
+    with pytest.raises(InputError, match=message):
         objects.build_cluster_model(objects.parse_objects(text, "f"))
