@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from random import Random
 
 from epp import __version__
-from epp.api import PREFIX_MATCH_BLOCKS, RUNNING_REQUESTS, WAITING_REQUESTS
+from epp.api import RUNNING_REQUESTS, WAITING_REQUESTS, PrefixCacheStatsProvider
 from epp.clock import Clock, SystemClock
 from epp.config.plan import PickerPlan
 from epp.datalayer.discovery import dns, file, static
@@ -262,9 +262,9 @@ class EndpointPicker:
         self.metrics.registry.register(view)
         plugins = self.plan.plugins_by_name().items()
         indexes = [
-            (label, type(plugin).type, plugin.stats)
+            (label, type(plugin).type, plugin.prefix_cache_stats)
             for label, plugin in plugins
-            if PREFIX_MATCH_BLOCKS in plugin.produces and hasattr(plugin, "stats")
+            if isinstance(plugin, PrefixCacheStatsProvider)
         ]
         self.metrics.registry.register(PrefixCacheCollector(indexes))
         self.metrics.register_open_streams(self.count_open_streams)

@@ -9,7 +9,7 @@ class KvCacheUtilizationScorer(Scorer, type="kv-cache-utilization-scorer"):
     """Prefer endpoints with free KV cache: 1 - usage."""
 
     consumes = (KV_CACHE_USAGE,)
-    of_request = False
+    request_independent = True
     ignore_unknown_parameters = True
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:

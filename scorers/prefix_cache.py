@@ -10,7 +10,6 @@ import numpy as np
 from epp.api import (
     PREFIX_MATCH_BLOCKS,
     PREFIX_MATCH_INFO,
-    DataKey,
     Endpoints,
     Fraction,
     PrefixMatchInfo,
@@ -39,9 +38,7 @@ class PrefixCacheScorer(Scorer, type="prefix-cache-scorer"):
     def __post_init__(self) -> None:
         self._match_blocks = PREFIX_MATCH_BLOCKS.from_producer(self.prefix_match_info_producer_name)
         self._match_info = PREFIX_MATCH_INFO.from_producer(self.prefix_match_info_producer_name)
-
-    def wants(self) -> tuple[DataKey, ...]:
-        return self._match_blocks, self._match_info
+        self.consumes = (self._match_blocks, self._match_info)
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
         info: PrefixMatchInfo | None = request[self._match_info]

@@ -9,7 +9,7 @@ class QueueScorer(Scorer, type="queue-scorer"):
     """Prefer endpoints with a short waiting queue: (max - q) / (max - min) over the candidates; all equal is 1."""
 
     consumes = (WAITING_REQUESTS,)
-    of_request = False
+    request_independent = True
     ignore_unknown_parameters = True
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:

@@ -9,7 +9,7 @@ class RunningRequestsSizeScorer(Scorer, type="running-requests-size-scorer"):
     """Prefer endpoints with a small running batch: (max - r) / (max - min) over the candidates; all equal is 1."""
 
     consumes = (RUNNING_REQUESTS,)
-    of_request = False
+    request_independent = True
     ignore_unknown_parameters = True
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:

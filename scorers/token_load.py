@@ -11,7 +11,6 @@ from epp.api import (
     ONE,
     UNCACHED_TOKENS,
     ZERO,
-    DataKey,
     Endpoints,
     Positive,
     ProducerName,
@@ -36,9 +35,7 @@ class TokenLoadScorer(Scorer, type="token-load-scorer"):
     def __post_init__(self) -> None:
         self._uncached_tokens = UNCACHED_TOKENS.from_producer(self.in_flight_load_producer_name)
         self._share_per_token = np.array(1 / self.queue_threshold_tokens, np.float32)
-
-    def wants(self) -> tuple[DataKey, ...]:
-        return INFLIGHT_TOKENS, self._uncached_tokens
+        self.consumes = (INFLIGHT_TOKENS, self._uncached_tokens)
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
         in_flight, own = endpoints[INFLIGHT_TOKENS], endpoints[self._uncached_tokens]

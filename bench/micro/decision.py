@@ -13,7 +13,17 @@ from time import perf_counter
 
 import numpy as np
 
-from epp.api import LEDGER_COLUMNS, SCRAPED_COLUMNS, Column, Endpoint, Endpoints, Request, Snapshot, Values
+from epp.api import (
+    LEDGER_COLUMNS,
+    SCRAPED_COLUMNS,
+    Column,
+    Endpoint,
+    Endpoints,
+    Request,
+    RequestHooks,
+    Snapshot,
+    Values,
+)
 from epp.config import presets
 from epp.config.loader import load_config
 from epp.config.plan import PickerPlan
@@ -54,12 +64,12 @@ def build_request(text: bytes) -> Request:
 
 
 def warm_prefix_index(plan: PickerPlan, found: Endpoints, texts: list[bytes]) -> None:
-    """Lets observers (the prefix index) learn that each text went somewhere."""
-    told = [plugin for plugin in plan.plugins_by_name().values() if hasattr(plugin, "pre_request")]
+    """Tells the request hooks (the prefix index) that each text was routed to some endpoint."""
+    hooks = [plugin for plugin in plan.plugins_by_name().values() if isinstance(plugin, RequestHooks)]
     for i, text in enumerate(texts):
         request = build_request(text)
         producers.run_sync_producers(plan.producers, request, found, print)
-        for plugin in told:
+        for plugin in hooks:
             plugin.pre_request(request, {"default": i % len(found)})
 
 

@@ -1,39 +1,55 @@
-"""The shapes a plugin can have.
+"""The kinds of plugin, one base class each, and the contract of each kind in its docstring.
 
-A plugin is a class; its annotated fields are its parameters (camelCase in YAML), its docstring is its catalogue
-entry, an entry point in the group `epp.plugins` registers it:
+A plugin is a class; its annotated fields are its parameters (camelCase in YAML), its docstring is its entry in
+docs/plugins.md, an entry point in the group `epp.plugins` registers it:
 
-    class QueueDepth(Scorer, type="queue-scorer"):
+    class QueueScorer(Scorer, type="queue-scorer"):
         \"\"\"Prefer endpoints with a short waiting queue.\"\"\"
-        needs = (WAITING,)
+
+        consumes = (WAITING_REQUESTS,)
 
         def score(self, request: Request, endpoints: Endpoints) -> Scores:
-            return falling(endpoints[WAITING])
+            return prefer_low(endpoints[WAITING_REQUESTS])
 
-State that is no parameter is set in `__post_init__`. What happens when a plugin raises or returns nonsense is fixed:
-a scorer counts as neutral for that request, a filter rejects it with 503, a producer leaves NaN, an observer is
-counted; every case names the plugin in `epp_plugin_faults_total`.
+State that is no parameter is set in `__post_init__`; a ValueError raised there is a configuration error with the path
+of the plugin. A plugin may inherit several kinds and any interface of `epp.api.hooks`.
+
+Common to all kinds, unless the kind says otherwise:
+
+- Life cycle: one instance for each entry of `plugins[]`, created when the configuration is loaded, kept until the
+  process ends. `epp check` creates plugins too, so `__post_init__` starts no I/O and no task.
+- Concurrency: called on the event loop's thread, one call at a time. Calls must not wait for I/O, and their time is
+  part of every request's latency.
+- Idempotence: filters, scorers and pickers may be called any number of times for one request, also for requests that
+  are rejected afterwards. They leave no trace of the call: state changes belong into `RequestHooks.pre_request`.
+- Inputs: `request`, `endpoints` and every array read from them are read-only.
+- Failure: a plugin that raises or returns something invalid is counted in `epp_plugin_faults_total{plugin, kind}` and
+  logged; what happens to the request is part of the kind's contract.
+
+`epp.testing` has a check of the contract for each kind.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import msgspec
 
 from epp.api.columns import Column, RequestAttribute
-from epp.api.endpoints import Endpoint, Endpoints
+from epp.api.endpoints import Endpoints
 from epp.api.request import Request
 from epp.api.types import Mask, Positions, Scores, Values
-from epp.errors import NoEndpoints, Overloaded, Rejection
+from epp.errors import BadRequest, NoEndpoints, Overloaded, Rejection
 
 DataKey = Column | RequestAttribute
+"""What producers produce and other plugins consume."""
 
 
 class _PluginMeta(msgspec.StructMeta):
-    """Lets `class X(Scorer, type="x")` name the type of the plugin; unknown parameters are fatal everywhere."""
+    """Adds the keyword of `class X(Scorer, type="x")` and makes unknown parameters an error by default."""
 
     def __new__(
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], type: str = "", **options: Any
@@ -48,142 +64,163 @@ class _PluginMeta(msgspec.StructMeta):
 
 
 class Plugin(msgspec.Struct, metaclass=_PluginMeta, kw_only=True, dict=True, eq=False, rename="camel"):
-    """What all plugins share.
+    """Base of all kinds; not a kind itself.
 
-    `needs` names the columns and facts it reads, `gives` those it produces: start-up checks that every need has a
-    producer and adds default producers. `alpha` plugins load only with `--allow-experimental-plugins`.
-    `lenient` plugins ignore unknown parameters with a warning, because configurations in use rely on it.
+    `type` is the name in the configuration. `consumes` lists the columns and request attributes that the plugin reads,
+    `produces` those it writes (llm-d: Consumes, Produces). Both are class attributes; a plugin in which parameters
+    decide assigns `self.consumes = (…)` in `__post_init__`. When the configuration is loaded, each consumed key must
+    have a producer; default producers are added, and producers are ordered by these lists.
+
+    `experimental` plugins load only with `--allow-experimental-plugins` (llm-d's stability level Alpha).
+    `ignore_unknown_parameters`: unknown parameters are a warning instead of an error; for types whose llm-d counterpart
+    ignores them, because configurations in use rely on it.
     """
 
     type: ClassVar[str] = ""
-    consumes: ClassVar[tuple[DataKey, ...]] = ()
-    produces: ClassVar[tuple[DataKey, ...]] = ()
     experimental: ClassVar[bool] = False
     ignore_unknown_parameters: ClassVar[bool] = False
 
-    def wants(self) -> tuple[DataKey, ...]:
-        """`needs`, unless they depend on parameters."""
-        return self.consumes
+    if TYPE_CHECKING:  # assignable on instances, and yet no parameters
+        consumes: tuple[DataKey, ...] = ()
+        produces: tuple[DataKey, ...] = ()
+    else:
+        consumes = ()
+        produces = ()
 
 
 class Filter(Plugin):
-    """Keeps some endpoints. `otherwise` is how the request ends when nothing is left."""
+    """Removes endpoints that must not serve the request.
+
+    Ordering: the filters of a profile run in the order of the profile, each on what the one before left; none runs once
+    nothing is left.
+    Result: when a filter leaves nothing, its profile finds no endpoint; if that is the primary profile, the
+    request ends with `rejection`.
+    Failure: a filter that raises or returns anything but bool[n] ends its profile with 503, since an endpoint that must
+    not be chosen might be let through.
+    """
 
     rejection: ClassVar[type[Rejection]] = Overloaded
 
+    @abstractmethod
     def filter(self, request: Request, endpoints: Endpoints) -> Mask:
-        """bool[n], true keeps."""
+        """bool[n], true keeps the endpoint. Its order must not depend on the order of the endpoints."""
         raise NotImplementedError
 
 
 class Scorer(Plugin):
-    """Says how good each endpoint is.
+    """Rates endpoints for a request.
 
-    `of_request` False: the scores follow from scraped columns alone, whatever the request; they are then computed once
-    a scrape instead of once a request.
+    Ordering: scorers run after all filters; their order has no effect on the result. The total of an endpoint is the
+    sum of score times weight.
+    Failure: scores of a scorer that raises or returns another shape count as 0.5 for all endpoints; NaN counts as 0.5,
+    values outside [0, 1] are clipped.
+
+    `request_independent`: the scores follow from scraped columns alone, whatever the request. They are then computed
+    once a scrape for the whole pool instead of once a request; `request` must not be read.
     """
 
-    of_request: ClassVar[bool] = True
+    request_independent: ClassVar[bool] = False
 
+    @abstractmethod
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        """A new float32[n] in [0, 1], more is better, NaN for no opinion (counts as 0.5)."""
+        """A new float32[n] in [0, 1], more is better, NaN where the scorer cannot tell.
+
+        One endpoint's missing value must not change whether the others have a score.
+        """
         raise NotImplementedError
 
 
 class Picker(Plugin):
-    """Chooses from the scored endpoints."""
+    """Chooses among the scored endpoints.
+
+    Ordering: runs last in its profile, with at least one endpoint.
+    Failure: if it raises, or returns no position, one twice, one out of range or more than `max_num_of_endpoints`, the
+    endpoint with the highest total is taken.
+    """
 
     max_num_of_endpoints: Annotated[int, msgspec.Meta(ge=1)] = 1
 
+    @abstractmethod
     def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
-        """Positions, best first, at most `max_num_of_endpoints`; `totals` is the weighted sum float32[n]."""
+        """Positions, best first: as many as there are endpoints, at most `max_num_of_endpoints`.
+
+        `totals` is float32[n], finite and read-only. All randomness comes from `rng`, so that a decision can be
+        replayed.
+        """
         raise NotImplementedError
 
 
 ProducedData = Mapping[DataKey, Any]
-"""Columns as float32[n], facts as what they are."""
+"""Columns as float32[n]; request attributes as their own type."""
 
 
 class Producer(Plugin):
-    """Adds columns and facts before filters and scorers run; in the order in which producers need each other."""
+    """Computes columns and request attributes that other plugins consume.
 
+    Ordering: producers run once a request, before all profiles, each after those whose outputs it consumes.
+    Failure: if it raises, its columns are NaN and its attributes None; a column of another shape is dropped. The other
+    producers run all the same.
+    """
+
+    @abstractmethod
     def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
-        """What `gives` promises for these candidates."""
+        """The keys of `produces` for these candidates; one that is left out is unknown.
+
+        A value that only this plugin reads, in `pre_request` for one, may be put into `request.attributes` under a
+        `RequestAttribute` of its own.
+        """
         raise NotImplementedError
 
 
 class AsyncProducer(Plugin):
-    """A producer that does I/O. All of them share one deadline; a late one leaves NaN."""
+    """A producer that waits for I/O.
 
-    async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
-        """What `gives` promises for these candidates."""
-        raise NotImplementedError
-
-
-class RequestOutcome(msgspec.Struct, frozen=True, gc=False):
-    """How a request ended. `status` 0 is unknown; `cause`: completed, disconnected, error, expired or replaced.
-
-    Replaced: a scrape counts it from now on, so that its real end is not seen; expired: nobody ever told of it.
+    Ordering: as `Producer`; asynchronous neighbours that do not consume each other's outputs run at once.
+    Concurrency: calls for different requests overlap.
+    Failure: all of them share one deadline (`--decision-timeout`); a call that is late is cancelled. Late or raising,
+    its outputs are unknown. Endpoints that leave the pool meanwhile are removed from the candidates afterwards.
     """
 
-    cause: str
-    status: int = 0
-    duration_seconds: float = 0.0
-    ttft_seconds: float | None = None
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-class RequestHooks(Protocol):
-    """What a plugin of any kind may implement besides, to learn what became of its advice. Must not block."""
-
-    def pre_request(self, request: Request, chosen: Mapping[str, int]) -> None:
-        """The decision: profile name -> slot of its first endpoint; the primary profile comes first."""
-
-    def response_complete(self, request: Request, slot: int, how: RequestOutcome) -> None:
-        """The request is over; called exactly once for every `picked`."""
-
-    def endpoint_removed(self, slot: int) -> None:
-        """The endpoint at this slot left the pool; the slot may be given to another."""
-
-
-class LoadEstimate(msgspec.Struct, frozen=True, gc=False):
-    """What a request weighs while it is in flight."""
-
-    prompt_tokens: float
-    output_tokens: float = 0.0
-
-
-class LoadEstimator(Protocol):
-    """A producer that also says what a request weighs in the in-flight ledger."""
-
-    def estimate_load(self, request: Request, endpoints: Endpoints, position: int) -> LoadEstimate:
-        """The weight if the request goes to the endpoint at `position`."""
+    @abstractmethod
+    async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        """The keys of `produces` for these candidates; one that is left out is unknown. Must let cancellation pass."""
+        raise NotImplementedError
 
 
 class ProfileHandler(Plugin):
-    """Says which profiles run, and whose choice is the destination."""
+    """Decides which scheduling profiles run, and which one's choice is the destination. There is exactly one.
+
+    Ordering: `validate_profiles` once at start; for each request `pick_profiles` until it returns nothing, then
+    `primary_profile`.
+    Failure: an exception, or a primary profile that did not run, ends the request with 500. A profile that found no
+    endpoint is no failure, unless it is the primary one.
+    """
 
     def validate_profiles(self, available: Sequence[str]) -> Sequence[str]:
-        """What is wrong with these profiles for this handler; asked once, at start."""
+        """What is wrong with these profiles for this handler, as ends of the sentence "<name of the handler> …"."""
         return ()
 
-    def pick_profiles(self, request: Request, available: Sequence[str], done: Mapping[str, bool]) -> Sequence[str]:
-        """Names of the profiles to run next; none ends the decision. `done`: profile -> it found an endpoint."""
+    @abstractmethod
+    def pick_profiles(self, request: Request, available: Sequence[str], results: Mapping[str, bool]) -> Sequence[str]:
+        """Names of the profiles to run next, none to finish (llm-d: Pick).
+
+        `results` holds each profile that ran so far: whether it found an endpoint. It grows with every call; a handler
+        that returns the same profiles for ever never decides.
+        """
         raise NotImplementedError
 
-    def primary_profile(self, request: Request, done: Mapping[str, bool]) -> str:
-        """The profile whose endpoints become the destination."""
+    @abstractmethod
+    def primary_profile(self, request: Request, results: Mapping[str, bool]) -> str:
+        """The profile whose endpoints become the destination (llm-d: ProcessResults)."""
         raise NotImplementedError
-
-    def request_headers(self, request: Request, chosen: Mapping[str, Endpoint]) -> Mapping[str, str]:
-        """Request headers to set for the model server besides the destination."""
-        return {}
 
 
 class ParsedRequest(msgspec.Struct):
-    """What a parser read from a request body. `model` None: the body has a parser-known shape but no model."""
+    """What a parser read from a request body.
+
+    `model` None: the request names no model. `text` is the prompt as UTF-8, `token_ids` the prompt as little-endian
+    u32; both empty where there is no prompt.
+    """
 
     model: str | None = None
     text: bytes = b""
@@ -194,7 +231,7 @@ class ParsedRequest(msgspec.Struct):
 
 
 class TokenUsage(msgspec.Struct, frozen=True):
-    """Token counts of one answer; None where the model server did not say."""
+    """Token counts of one response; None where the model server reported none."""
 
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -202,26 +239,35 @@ class TokenUsage(msgspec.Struct, frozen=True):
 
 
 class UsageReader(Protocol):
-    """Reads token usage from a response body that arrives in pieces."""
+    """Reads token usage from one response body."""
 
     def feed(self, data: bytes) -> None:
-        """The next piece, cut anywhere."""
+        """The next chunk of the body, cut anywhere, also within a character or an event."""
 
     def usage(self) -> TokenUsage:
-        """What is known so far."""
+        """The counts read so far. Called once, when the response has ended in any way."""
 
 
 class Parser(Plugin):
-    """Understands one API. Chosen by the longest of `paths` that the request path ends with; no paths: the fallback."""
+    """Reads requests of one API.
+
+    Selection: the parser with the longest entry of `paths` that the request path (without its query) ends with; of two
+    with the same entry, the one listed first. A parser without paths takes the rest and ends the list, as in llm-d.
+    Failure: `BadRequest` ends the request with 400, any other exception with 500.
+    """
 
     paths: ClassVar[tuple[str, ...]] = ()
 
+    @abstractmethod
     def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> ParsedRequest:
-        """The request, or `BadRequest`."""
+        """The request; raises `BadRequest`, with a message for the client, if the body is not one of this API.
+
+        `headers` have lower-case names. The body is forwarded to the model server as it came. Called once a request.
+        """
         raise NotImplementedError
 
     def create_usage_reader(self, path: str, streaming: bool) -> UsageReader | None:
-        """A reader for the answer to such a request; None if there is nothing to learn from it."""
+        """A reader for the response to a request of this path; None if its responses report no usage."""
         return None
 
 
@@ -237,31 +283,47 @@ class Extractor(Plugin):
     """Names how fetched state is read; the data layer runs it."""
 
 
-class Policy(Plugin):
-    """Admission, saturation and flow-control settings; read by the component that they configure."""
+class SchedulerProfile:
+    """A scheduling profile: filters in order, weighted scorers, one picker; each with its name in the configuration."""
+
+    __slots__ = ("filters", "name", "picker", "scorers")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        filters: Sequence[tuple[str, Filter]] = (),
+        scorers: Sequence[tuple[str, float, Scorer]] = (),
+        picker: tuple[str, Picker],
+    ) -> None:
+        self.name = name
+        self.filters = tuple(filters)
+        self.scorers = tuple(scorers)
+        self.picker = picker
+
+    def __repr__(self) -> str:
+        return f"SchedulerProfile({self.name!r})"
 
 
 __all__ = [
     "AsyncProducer",
-    "LoadEstimate",
-    "LoadEstimator",
+    "BadRequest",
+    "DataKey",
     "DataSource",
     "Discovery",
-    "RequestOutcome",
     "Extractor",
     "Filter",
-    "DataKey",
     "NoEndpoints",
-    "RequestHooks",
     "Overloaded",
     "ParsedRequest",
     "Parser",
     "Picker",
     "Plugin",
-    "Policy",
     "ProducedData",
     "Producer",
     "ProfileHandler",
+    "Rejection",
+    "SchedulerProfile",
     "Scorer",
     "TokenUsage",
     "UsageReader",

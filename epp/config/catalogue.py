@@ -14,36 +14,20 @@ import yaml
 from msgspec import inspect as shapes
 
 from epp.api import (
-    AsyncProducer,
     DataKey,
     DataSource,
     Discovery,
-    Extractor,
     Filter,
     Parser,
     Picker,
     Plugin,
-    Policy,
-    Producer,
-    ProfileHandler,
     Scorer,
 )
+from epp.config.plugin_kinds import PLUGIN_KINDS, kind_noun
 from epp.config.registry import PluginRegistry
 
 DISTRIBUTION: Final = "endpoint-picker"
 PAGE_PATH: Final = Path("docs/plugins.md")
-PLUGIN_KINDS: Final[Sequence[tuple[str, str, tuple[type[Plugin], ...]]]] = (
-    ("Filters", "filter", (Filter,)),
-    ("Scorers", "scorer", (Scorer,)),
-    ("Pickers", "picker", (Picker,)),
-    ("Profile handlers", "profile handler", (ProfileHandler,)),
-    ("Producers", "producer", (Producer, AsyncProducer)),
-    ("Parsers", "parser", (Parser,)),
-    ("Data sources", "data source", (DataSource,)),
-    ("Extractors", "extractor", (Extractor,)),
-    ("Discovery", "discovery", (Discovery,)),
-    ("Policies", "policy", (Policy,)),
-)
 PAGE_HEADER: Final = """# Plugins
 
 Every plugin type that comes with the picker, by kind. Generated from the classes by `python -m epp.config.catalogue
@@ -56,10 +40,10 @@ def render_catalogue(registry: PluginRegistry, types: Iterable[str] | None = Non
     """The catalogue as Markdown; all registered types unless some are named."""
     classes = {type: registry.find_class(type) for type in (registry if types is None else types)}
     parts = [PAGE_HEADER]
-    for title, _, kinds in PLUGIN_KINDS:
-        members = [type for type, found in classes.items() if issubclass(found, kinds)]
+    for kind in PLUGIN_KINDS:
+        members = [type for type, found in classes.items() if issubclass(found, kind.bases)]
         if members:
-            parts.append(f"## {title}\n")
+            parts.append(f"## {kind.title}\n")
             parts += [render_entry(type, classes[type]) for type in sorted(members)]
     return "\n".join(parts)
 
@@ -74,8 +58,7 @@ def summarize_types(registry: PluginRegistry) -> list[tuple[str, str, str, str]]
     found = []
     for type in registry:
         plugin = registry.find_class(type)
-        kind = next((name for _, name, kinds in PLUGIN_KINDS if issubclass(plugin, kinds)), "plugin")
-        found.append((type, kind, registry.package_of(type), _docstring(plugin).partition("\n")[0]))
+        found.append((type, kind_noun(plugin), registry.package_of(type), _docstring(plugin).partition("\n")[0]))
     return found
 
 

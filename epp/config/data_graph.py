@@ -71,7 +71,7 @@ class DataGraph:
                 return
             open_.append(entry)
             plugin: Plugin | None = entry.plugin
-            for need in plugin.wants() if plugin is not None else ():
+            for need in plugin.consumes if plugin is not None else ():
                 giver = self._providers.get(need)
                 if giver is not None and giver is not entry:
                     visit(giver)
@@ -97,7 +97,7 @@ class DataGraph:
 
     def _published_keys(self, entry: PluginEntry) -> dict[DataKey, tuple[DataKey, ...]]:
         """The names under which what it gives is asked for, or may be."""
-        wanted = {need for other in _used_entries(self._plugin_set) for need in other.require_plugin().wants()}
+        wanted = {need for other in _used_entries(self._plugin_set) for need in other.require_plugin().consumes}
         return {
             given: tuple(
                 key
@@ -140,7 +140,7 @@ class DataGraph:
         waiting = _used_entries(self._plugin_set)
         while waiting:
             consumer = waiting.pop(0)
-            for need in consumer.require_plugin().wants():
+            for need in consumer.require_plugin().consumes:
                 if need in BUILT_IN_COLUMNS or need in self._providers:
                     continue
                 type = DEFAULT_PRODUCERS.get(need.base)
@@ -185,13 +185,9 @@ class _RenamedOutputs(Plugin):
     keys: Mapping[DataKey, tuple[DataKey, ...]]
 
     def __post_init__(self) -> None:
-        telling: Any = self
-        telling.type = self.producer.type
-        telling.gives = tuple(key for names in self.keys.values() for key in names)
-
-    def wants(self) -> tuple[DataKey, ...]:
-        wanted: tuple[DataKey, ...] = self.producer.wants()
-        return wanted
+        msgspec.structs.force_setattr(self, "type", self.producer.type)
+        self.consumes = self.producer.consumes
+        self.produces = tuple(key for names in self.keys.values() for key in names)
 
 
 class RenamedProducer(_RenamedOutputs, Producer):
@@ -213,7 +209,8 @@ def _rename_keys(produced: ProducedData, keys: Mapping[DataKey, tuple[DataKey, .
 
 
 def _outputs_of(entry: PluginEntry) -> tuple[DataKey, ...]:
-    return entry.plugin_class.produces if entry.plugin_class is not None else ()
+    source = entry.plugin or entry.plugin_class
+    return source.produces if source is not None else ()
 
 
 def _used_entries(declarations: PluginSet) -> list[PluginEntry]:

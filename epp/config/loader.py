@@ -15,7 +15,6 @@ from epp.api import (
     Parser,
     Picker,
     Plugin,
-    Policy,
     ProfileHandler,
     SchedulerProfile,
     Scorer,
@@ -24,6 +23,7 @@ from epp.config import defaults, sections
 from epp.config.convert import convert_value
 from epp.config.data_graph import DataGraph
 from epp.config.plan import PickerPlan, PlannedDataSource
+from epp.config.plugin_kinds import SaturationDetector
 from epp.config.plugin_set import PluginEntry, PluginSet
 from epp.config.registry import PluginRegistry
 from epp.config.schema import API_VERSION, CONFIG_KIND, LEGACY_API_VERSION, DataLayerConfig, EndpointPickerConfig
@@ -103,7 +103,7 @@ class _PlanDraft:
                 for source, extractors in self._sources
             ],
             discovery=_named_plugin(self._discovery, Discovery) if self._discovery else None,
-            saturation_detector=_named_plugin(self._detector, Policy) if self._detector else None,
+            saturation_detector=_named_plugin(self._detector, SaturationDetector) if self._detector else None,
             feature_gates=self._feature_gates,
             used_plugins={entry.name: (entry.plugin_type, entry.require_plugin()) for entry in used},
             warnings=warnings,
@@ -123,7 +123,9 @@ def _warn_about_unused(declarations: PluginSet, scraped: bool) -> None:
     for entry in declarations.entries():
         if not entry.used:
             declarations.add_warning(entry.path, f"{entry.name!r} is declared, but nothing uses it")
-        elif entry.plugin is not None and not scraped and any(need in SCRAPED_COLUMNS for need in entry.plugin.wants()):
+        elif (
+            entry.plugin is not None and not scraped and any(need in SCRAPED_COLUMNS for need in entry.plugin.consumes)
+        ):
             declarations.add_warning(entry.path, f"{entry.name!r} needs scraped metrics, and there is no data source")
 
 

@@ -15,11 +15,11 @@ from epp.api import (
     Extractor,
     Parser,
     Plugin,
-    Policy,
     Producer,
     ProfileHandler,
     SchedulerProfile,
 )
+from epp.config.plugin_kinds import SaturationDetector
 from epp.config.schema import API_VERSION, CONFIG_KIND
 from epp.errors import Problem
 
@@ -41,7 +41,7 @@ class PickerPlan(msgspec.Struct, frozen=True, kw_only=True):
     parsers: Sequence[tuple[str, Parser]] = ()
     data_sources: Sequence[PlannedDataSource] = ()
     discovery: tuple[str, Discovery] | None = None
-    saturation_detector: tuple[str, Policy] | None = None
+    saturation_detector: tuple[str, SaturationDetector] | None = None
     feature_gates: Mapping[str, bool] = {}
     used_plugins: Mapping[str, tuple[str, Plugin]] = {}
     warnings: Sequence[Problem] = ()

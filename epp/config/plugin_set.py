@@ -10,6 +10,7 @@ import msgspec
 from epp.api import Plugin
 from epp.config.convert import INVALID, convert_value, describe_unknown_field, join_path
 from epp.config.llmd_types import LLMD_PLUGIN_TYPES
+from epp.config.plugin_kinds import interface_problems, kind_noun
 from epp.config.registry import PluginRegistry
 from epp.config.schema import PluginSpec
 from epp.errors import EppError, Problem
@@ -88,10 +89,10 @@ class PluginSet:
             self._build_plugin(entry, {})
         elif entry.plugin_type != type and entry.plugin_class is not None:
             try:
-                wanted = _kind_name(self.registry.find_class(type))
+                wanted = kind_noun(self.registry.find_class(type))
             except EppError:
                 return entry
-            if _kind_name(entry.plugin_class) != wanted:
+            if kind_noun(entry.plugin_class) != wanted:
                 self.add_problem(
                     join_path(entry.path, "name"), f"the name {type!r} is that of {why}, which is a {wanted}"
                 )
@@ -112,7 +113,7 @@ class PluginSet:
             self.add_problem(path, self._undefined_message(ref, what))
             return None
         if kinds and entry.plugin_class is not None and not entry.is_a(*kinds):
-            self.add_problem(path, f"{ref!r} ({_kind_name(entry.plugin_class)}) is no {what}")
+            self.add_problem(path, f"{ref!r} ({kind_noun(entry.plugin_class)}) is no {what}")
             return None
         return entry
 
@@ -138,6 +139,9 @@ class PluginSet:
                 join_path(entry.path, "type"),
                 f"{entry.plugin_type!r} is experimental; --allow-experimental-plugins permits it",
             )
+        for problem in interface_problems(kind):
+            report = self.add_problem if problem.fatal else self.add_warning
+            report(join_path(entry.path, "type"), problem.message)
         path = join_path(entry.path, "parameters")
         if kind.ignore_unknown_parameters:
             parameters = self._drop_unknown_parameters(kind, parameters, path)
@@ -150,8 +154,3 @@ class PluginSet:
             if key not in names:
                 self.add_warning(join_path(path, key), f"ignored: {describe_unknown_field(key, names)}")
         return {key: value for key, value in parameters.items() if key in names}
-
-
-def _kind_name(kind: type[Plugin]) -> str:
-    """What the plugin is, in words: the base class of epp.api."""
-    return next((base.__name__ for base in kind.__mro__ if base.__module__ == "epp.api.plugins"), "Plugin").lower()

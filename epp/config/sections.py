@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from epp.api import DataSource, Discovery, Extractor, Filter, Parser, Picker, Policy, Scorer
+from epp.api import DataSource, Discovery, Extractor, Filter, Parser, Picker, Scorer
 from epp.config import defaults
+from epp.config.plugin_kinds import SaturationDetector
 from epp.config.plugin_set import PluginEntry, PluginSet
 from epp.config.schema import DataLayerConfig, EndpointPickerConfig, FlowControlConfig, PluginRef, ProfileSpec
 
@@ -152,7 +153,9 @@ def parse_saturation_detector(config: EndpointPickerConfig, declarations: Plugin
             ref, path = config.saturation_detector, "saturationDetector.pluginRef"
     if ref is not None and ref.plugin_ref:
         own = ref.plugin_ref == defaults.DEFAULT_SATURATION_DETECTOR
-        entry = declarations.resolve_reference(ref.plugin_ref, path, Policy, what="saturation detector", create=own)
+        entry = declarations.resolve_reference(
+            ref.plugin_ref, path, SaturationDetector, what="saturation detector", create=own
+        )
     elif defaults.DEFAULT_SATURATION_DETECTOR in declarations.registry:
         entry = declarations.create_default(defaults.DEFAULT_SATURATION_DETECTOR, "the default saturation detector")
     else:

@@ -11,12 +11,12 @@ import resource
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from epp.api import Plugin
+from epp.api import Plugin, StateDumper
 from epp.clock import Clock
 from epp.obs.decision_log import DecisionLog
 from epp.obs.logs import format_timestamp
@@ -26,14 +26,6 @@ from epp.obs.pool_metrics import PoolCollector, sum_rows
 MAX_DECISIONS = 256
 
 PageHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@runtime_checkable
-class StateDumper(Protocol):
-    """A plugin that shows its state at `/debug/plugins/state`: bounded, without payloads, without blocking."""
-
-    def dump_state(self) -> Any:
-        """Something JSON has a form for."""
 
 
 class BuildInfo(msgspec.Struct, frozen=True):

@@ -4,43 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Protocol
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from epp.api import BucketHistogram, PrefixCacheStats
 from epp.obs.metric_cells import HistogramCell, MetricVec, collect_values
 from epp.obs.metric_table import PREFIX_METRICS
 
 _SIZE, _RATIO, _BYTES = PREFIX_METRICS
 
 
-class BucketCounts(Protocol):
-    """Observations by upper bound."""
-
-    sum: float
-
-    def cumulative(self) -> Sequence[int]:
-        """Observations up to each bound, and all of them last."""
-
-
-class PrefixStats(Protocol):
-    """What an index tells: blocks it holds, and of each routed prompt the part held where it went."""
-
-    @property
-    def blocks(self) -> int: ...
-
-    @property
-    def hit_ratio(self) -> BucketCounts: ...
-
-    @property
-    def hit_bytes(self) -> BucketCounts: ...
-
-
 class PrefixCacheCollector(Collector):
     """Shows the index of each plugin: (configured name, type, its `stats`)."""
 
-    def __init__(self, indexes: Sequence[tuple[str, str, Callable[[], PrefixStats]]]) -> None:
+    def __init__(self, indexes: Sequence[tuple[str, str, Callable[[], PrefixCacheStats]]]) -> None:
         self._indexes = indexes
 
     def collect(self) -> Iterable[Metric]:
@@ -55,6 +33,6 @@ class PrefixCacheCollector(Collector):
         yield from sizes.collect()
 
 
-def _fill_histogram(cell: HistogramCell, counted: BucketCounts) -> None:
+def _fill_histogram(cell: HistogramCell, counted: BucketHistogram) -> None:
     cell.counts = [upper - lower for lower, upper in pairwise((0, *counted.cumulative()))]
     cell.sum = counted.sum

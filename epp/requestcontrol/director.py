@@ -7,8 +7,9 @@ control do not exist here, and instead of llm-d's per-request clones of endpoint
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from random import Random
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
@@ -16,9 +17,10 @@ from epp.api import (
     PROMPT,
     Endpoints,
     LoadEstimate,
+    LoadEstimator,
     Plugin,
-    ProfileHandler,
     Request,
+    RequestHeaderProvider,
     RequestHooks,
     TokenizedPrompt,
 )
@@ -38,6 +40,8 @@ from epp.scheduling.pool_view import PoolView
 from epp.scheduling.producers import has_async_producer, run_producers, run_sync_producers
 from epp.scheduling.profile_run import run_profile
 from epp.scheduling.result import ProfileRunResult
+
+T = TypeVar("T")
 
 # llm-d's messages, word for word: clients and tests of gateways match on them.
 NO_CANDIDATES = "failed to find endpoint candidates for serving the request"
@@ -97,7 +101,6 @@ class Director:
         self._plan = plan
         self._profile_names = tuple(plan.profiles)
         _, self._profile_handler = plan.profile_handler
-        self._sets_headers = type(self._profile_handler).request_headers is not ProfileHandler.request_headers
         self._has_async_producer = has_async_producer(plan.producers)
         self._ledger = ledger
         self._completion = completion
@@ -111,18 +114,19 @@ class Director:
         self._plugin_names = {id(plugin): name for name, plugin in plugins.items()}
         self._report_plugin_error = PluginErrorReporter(clock, metrics)
         self._timing_sampler = TimingSampler(clock, metrics)
-        self._pre_request_hooks = _plugins_with(plugins, "pre_request")
-        self._load_estimator = next(iter(_plugins_with(plugins, "estimate_load")), None)
+        self._request_hooks = _plugins_of_type(plugins, RequestHooks)
+        self._header_providers = _plugins_of_type(plugins, RequestHeaderProvider)
+        self._load_estimator = next(iter(_plugins_of_type(plugins, LoadEstimator)), None)
         self._inflight_dependencies = InflightDependencies(
             clock,
             ledger,
-            response_hooks=_plugins_with(plugins, "response_complete"),
+            request_hooks=self._request_hooks,
             find_slot=store.find_slot,
             untrack=completion.untrack,
             report_hook_error=self._report_hook_error,
         )
-        for plugin in _plugins_with(plugins, "endpoint_removed"):
-            store.on_removed(plugin.endpoint_removed)
+        for plugin in self._request_hooks:
+            store.on_removed(partial(self._notify_endpoint_removed, plugin))
 
     def route_request(self, headers: RequestHeaders, body: bytes) -> RoutingDecision | Awaitable[RoutingDecision]:
         """The decision, or an awaitable of it if some producer does I/O; both raise `Rejection`."""
@@ -220,7 +224,7 @@ class Director:
         metrics = self._metrics.record_routed_request(
             request.model, request.target_model, request.fairness_id, request.priority, len(request.body), tokens
         )
-        if self._pre_request_hooks:
+        if self._request_hooks:
             self._notify_pre_request(context, {result.profile.name: slot})
         is_observed = self._completion.should_observe()
         usage_reader = context.create_usage_reader() if is_observed else None
@@ -237,8 +241,7 @@ class Director:
         if self._load_estimator is None:
             return None
         try:
-            load: LoadEstimate = self._load_estimator.estimate_load(request, endpoints, position)
-            return load
+            return self._load_estimator.estimate_load(request, endpoints, position)
         except Exception:
             self._report_hook_error(self._load_estimator)
             return None
@@ -252,7 +255,7 @@ class Director:
                 for name, result in results.items()
                 if result.first_position >= 0
             }
-        for plugin in self._pre_request_hooks:
+        for plugin in self._request_hooks:
             try:
                 plugin.pre_request(request, slots)
             except Exception:
@@ -263,13 +266,17 @@ class Director:
     ) -> RoutingDecision:
         request = context.request
         headers: dict[str, str] = {}
-        if self._sets_headers:
-            picked = {
+        if self._header_providers:
+            chosen = {
                 name: each.endpoints.endpoint_at(each.first_position)
                 for name, each in context.results.items()
                 if each.first_position >= 0
             }
-            headers.update(self._profile_handler.request_headers(request, picked))
+            for plugin in self._header_providers:
+                try:
+                    headers.update(plugin.request_headers(request, chosen))
+                except Exception:
+                    self._report_hook_error(plugin)
         if context.generated_id:
             headers[REQUEST_ID] = request.id
         scores = None
@@ -305,7 +312,13 @@ class Director:
         text = f"{rejection.code} - {rejection.message}"
         self._on_decision(DecisionRecord(self._clock.wall(), request_id, model, path, seconds, results, rejection=text))
 
-    def _report_hook_error(self, plugin: RequestHooks) -> None:
+    def _notify_endpoint_removed(self, plugin: RequestHooks, slot: int) -> None:
+        try:
+            plugin.endpoint_removed(slot)
+        except Exception:
+            self._report_hook_error(plugin)
+
+    def _report_hook_error(self, plugin: object) -> None:
         self._report_plugin_error(self._plugin_names.get(id(plugin), type(plugin).__name__), "observer")
 
 
@@ -315,5 +328,5 @@ def _require_candidates(endpoints: Endpoints) -> Endpoints:
     return endpoints
 
 
-def _plugins_with(plugins: Mapping[str, Plugin], method: str) -> tuple[Any, ...]:
-    return tuple(plugin for plugin in plugins.values() if hasattr(plugin, method))
+def _plugins_of_type(plugins: Mapping[str, Plugin], interface: type[T]) -> tuple[T, ...]:
+    return tuple(plugin for plugin in plugins.values() if isinstance(plugin, interface))

@@ -68,7 +68,7 @@ def _batch_independent(producers: Producers) -> list[list[tuple[str, Any]]]:
     previous_is_async = False
     for name, producer in producers:
         is_async = isinstance(producer, AsyncProducer)
-        if is_async and previous_is_async and not produced.intersection(producer.wants()):
+        if is_async and previous_is_async and not produced.intersection(producer.consumes):
             batches[-1].append((name, producer))
         else:
             batches.append([(name, producer)])

@@ -128,7 +128,7 @@ def _score_request_independent(
     totals: Values | None = None
     for index, (name, weight, plugin) in enumerate(profile.scorers):
         weight_array = np.array(weight, np.float32)  # numpy multiplies by a 0-d array faster than by a scalar
-        if plugin.of_request:
+        if not plugin.request_independent:
             remaining.append((index, name, weight_array, plugin))
             continue
         row = scores[index] = _time_scorer(name, plugin, request, endpoints, report_error, timer)

@@ -164,7 +164,7 @@ def _check_scores(trial: _ContractCheck, scores: Any, n: int) -> None:
 
 
 def _consumed_columns(plugin: Plugin) -> list[Column]:
-    return [need for need in plugin.wants() if isinstance(need, Column)]
+    return [need for need in plugin.consumes if isinstance(need, Column)]
 
 
 class _RecordingEndpoints(Endpoints):
@@ -262,7 +262,7 @@ class _ContractCheck:
         for column, values in before.items():
             untouched = np.array_equal(values, pool._snapshot.columns[column], equal_nan=True)
             self.require(untouched, f"writes to the column {column.name}")
-        undeclared = (pool.read_keys | request.read_keys) - set(self._plugin.wants())
+        undeclared = (pool.read_keys | request.read_keys) - set(self._plugin.consumes)
         names = ", ".join(sorted(each.name for each in undeclared))
         self.require(not undeclared, f"reads {names} without naming it in `needs`")
         return found

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,15 +13,19 @@ from epp.api import (
     PREFIX_MATCH_BLOCKS,
     PREFIX_MATCH_INFO,
     PROMPT,
+    BucketHistogram,
     Count,
     DataKey,
     Endpoints,
     PositiveCount,
+    PrefixCacheStats,
+    PrefixCacheStatsProvider,
     PrefixMatchInfo,
     ProducedData,
     Producer,
     Request,
     RequestAttribute,
+    RequestHooks,
     TokenizedPrompt,
 )
 from scorers.producers.prefix_index import BlockHashes, PrefixIndex, hash_prompt_blocks
@@ -33,37 +34,12 @@ MIN_BLOCK_TOKENS = 64
 """Tokens; llm-d raises every smaller block size to this, and so a block is a few of the engine's."""
 
 PREFILL_PROFILE = "prefill"
+AUTO_TUNE_INPUTS: tuple[DataKey, ...] = (PROMPT, KV_BLOCK_SIZE, KV_BLOCK_COUNT)
 RATIO_BOUNDS = tuple(tenth / 10 for tenth in range(11))
 BYTES_BOUNDS = (0, *(16 << power for power in range(13)))
 
 
-class BucketHistogram:
-    """Counts of observations by upper bound, as Prometheus has them."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.sum = 0.0
-        self._counts = [0] * (len(bounds) + 1)
-
-    def observe(self, value: float) -> None:
-        """One more."""
-        self._counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    def cumulative(self) -> list[int]:
-        """Observations up to each bound, and all of them last."""
-        return list(accumulate(self._counts))
-
-
-class PrefixCacheStats(msgspec.Struct, frozen=True):
-    """For metrics. `blocks`: how many are indexed; the others: of each routed prompt, the part held where it went."""
-
-    blocks: int
-    hit_ratio: BucketHistogram
-    hit_bytes: BucketHistogram
-
-
-class ApproxPrefixCacheProducer(Producer, type="approx-prefix-cache-producer"):
+class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider, type="approx-prefix-cache-producer"):
     """How many leading blocks of the prompt each endpoint holds, assuming that it holds what we sent it last.
 
     Blocks are of `blockSizeTokens`, or with `autoTune` of the size that most endpoints report, never below 64 tokens;
@@ -72,7 +48,7 @@ class ApproxPrefixCacheProducer(Producer, type="approx-prefix-cache-producer"):
     (`autoTune`), else `lruCapacityPerServer` blocks. `blockSize` is an old name of `blockSizeTokens`.
     """
 
-    consumes = (PROMPT, KV_BLOCK_SIZE, KV_BLOCK_COUNT)
+    consumes = AUTO_TUNE_INPUTS
     produces = (PREFIX_MATCH_BLOCKS, PREFIX_MATCH_INFO)
 
     auto_tune: bool = True
@@ -83,9 +59,11 @@ class ApproxPrefixCacheProducer(Producer, type="approx-prefix-cache-producer"):
     lru_capacity_per_server: PositiveCount = 31_250
 
     def __post_init__(self) -> None:
+        if not self.auto_tune:
+            self.consumes = (PROMPT,)
         self._index = PrefixIndex()
         self._hashes_key = RequestAttribute(
-            "approx_prefix_chain", "blocks", "index and block hashes, from produce to picked"
+            "approx_prefix_chain", "blocks", "index and block hashes, from produce to pre_request"
         )
         self._block_sizes = np.zeros(0, np.float32)
         self._block_counts = np.zeros(0, np.float32)
@@ -94,9 +72,6 @@ class ApproxPrefixCacheProducer(Producer, type="approx-prefix-cache-producer"):
         self._hit_ratio = BucketHistogram(RATIO_BOUNDS)
         self._hit_bytes = BucketHistogram(BYTES_BOUNDS)
         self._set_block_tokens(max(self.block_size_tokens, self.block_size))
-
-    def wants(self) -> tuple[DataKey, ...]:
-        return self.consumes if self.auto_tune else (PROMPT,)
 
     def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         if self.auto_tune:
@@ -136,7 +111,7 @@ class ApproxPrefixCacheProducer(Producer, type="approx-prefix-cache-producer"):
         if slot < len(self._block_sizes):
             self._block_sizes[slot] = self._block_counts[slot] = 0
 
-    def stats(self) -> PrefixCacheStats:
+    def prefix_cache_stats(self) -> PrefixCacheStats:
         """Numbers for metrics; the histograms are live."""
         return PrefixCacheStats(len(self._index), self._hit_ratio, self._hit_bytes)
 

@@ -13,9 +13,9 @@ from epp.api import (
     UNCACHED_TOKENS,
     ZERO,
     Count,
-    DataKey,
     Endpoints,
     LoadEstimate,
+    LoadEstimator,
     NonNegative,
     PrefixMatchInfo,
     ProducedData,
@@ -26,7 +26,7 @@ from epp.api import (
 )
 
 
-class InflightLoadProducer(Producer, type="inflight-load-producer"):
+class InflightLoadProducer(Producer, LoadEstimator, type="inflight-load-producer"):
     """Prompt tokens that each endpoint would have to compute: prompt - matched blocks * block size, at least 0.
 
     That is also what the request weighs there while its prompt is computed. With `addEstimatedOutputTokens` it weighs
@@ -45,9 +45,7 @@ class InflightLoadProducer(Producer, type="inflight-load-producer"):
     def __post_init__(self) -> None:
         self._match_blocks = PREFIX_MATCH_BLOCKS.from_producer(self.prefix_match_info_producer_name)
         self._match_info = PREFIX_MATCH_INFO.from_producer(self.prefix_match_info_producer_name)
-
-    def wants(self) -> tuple[DataKey, ...]:
-        return PROMPT, self._match_blocks, self._match_info
+        self.consumes = (PROMPT, self._match_blocks, self._match_info)
 
     def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         prompt: TokenizedPrompt | None = request[PROMPT]

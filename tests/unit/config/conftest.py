@@ -1,9 +1,10 @@
-"""A registry of the real scorers and of stand-ins for what the data layer and the parsers will be."""
+"""A registry of the real scorers and of stand-ins for producers, parsers and the data layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pytest
 
 from epp.api import (
@@ -16,18 +17,23 @@ from epp.api import (
     Column,
     DataSource,
     Discovery,
+    Endpoints,
     Extractor,
+    ParsedRequest,
     Parser,
     Plugin,
-    Policy,
     PositiveCount,
+    ProducedData,
     Producer,
     ProfileHandler,
+    Request,
     RequestAttribute,
     Scorer,
+    Scores,
 )
 from epp.config.loader import load_config
 from epp.config.plan import PickerPlan
+from epp.config.plugin_kinds import SaturationDetector
 from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError
 from scorers.active_request import ActiveRequestScorer
@@ -41,128 +47,130 @@ from scorers.profile_handlers.single_profile import SingleProfileHandler
 from scorers.queue import QueueScorer
 from scorers.token_load import TokenLoadScorer
 
-RAIN = Column("rain", "mm", "something else that nobody produces by default")
-MOOD = RequestAttribute("mood", "", "something that nobody produces by default")
+RAIN = Column("rain", "mm", "a column without a default producer")
+MOOD = RequestAttribute("mood", "", "a request attribute without a default producer")
 
 
-class Tokens(Producer, type="token-producer"):
+class StubProducer(Producer):
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        return {}
+
+
+class StubScorer(Scorer):
+    def score(self, request: Request, endpoints: Endpoints) -> Scores:
+        return np.zeros(len(endpoints), np.float32)
+
+
+class StubParser(Parser):
+    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> ParsedRequest:
+        return ParsedRequest()
+
+
+class StubTokenProducer(StubProducer, type="token-producer"):
     produces = (PROMPT,)
     model_name: str = ""
 
 
-class Prefixes(Producer, type="approx-prefix-cache-producer"):
+class StubPrefixCacheProducer(StubProducer, type="approx-prefix-cache-producer"):
     consumes = (PROMPT,)
     produces = (PREFIX_MATCH_BLOCKS, PREFIX_MATCH_INFO)
     auto_tune: bool = True
     block_size_tokens: PositiveCount = 16
 
 
-class Load(Producer, type="inflight-load-producer"):
+class StubInflightLoadProducer(StubProducer, type="inflight-load-producer"):
     consumes = (PREFIX_MATCH_BLOCKS, PROMPT, INFLIGHT_REQUESTS)
     produces = (UNCACHED_TOKENS,)
 
 
-class Chicken(Producer, type="chicken"):
+class ChickenProducer(StubProducer, type="chicken"):
     consumes = (MOOD,)
     produces = (PREFIX_MATCH_BLOCKS, PREFIX_MATCH_INFO)
 
 
-class Egg(AsyncProducer, type="egg"):
+class EggProducer(AsyncProducer, type="egg"):
     consumes = (PREFIX_MATCH_BLOCKS,)
     produces = (MOOD,)
 
+    async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        return {}
 
-class Weather(Producer, type="weather"):
+
+class WeatherProducer(StubProducer, type="weather"):
     produces = (RAIN,)
 
 
-class Moody(Scorer, type="moody-scorer"):
+class MoodScorer(StubScorer, type="moody-scorer"):
     consumes = (MOOD,)
 
 
-class Novel(Scorer, type="novel-scorer"):
+class ExperimentalScorer(StubScorer, type="novel-scorer"):
     experimental = True
 
 
-class Handler(ProfileHandler, type="two-profile-handler"):
-    pass
+class TwoProfileHandler(ProfileHandler, type="two-profile-handler"):
+    def pick_profiles(self, request: Request, available: Sequence[str], results: Mapping[str, bool]) -> Sequence[str]:
+        return () if results else available
+
+    def primary_profile(self, request: Request, results: Mapping[str, bool]) -> str:
+        return next(iter(results))
 
 
-class Detector(Policy, type="concurrency-detector"):
+class StubSaturationDetector(SaturationDetector, type="concurrency-detector"):
     max_concurrency: PositiveCount = 100
 
 
-class OpenAI(Parser, type="openai-parser"):
+class StubOpenAIParser(StubParser, type="openai-parser"):
     ignore_unknown_parameters = True
 
 
-class Passthrough(Parser, type="passthrough-parser"):
+class StubPassthroughParser(StubParser, type="passthrough-parser"):
     ignore_unknown_parameters = True
 
 
-class Scrape(DataSource, type="metrics-data-source"):
+class StubDataSource(DataSource, type="metrics-data-source"):
     scheme: str = "http"
     interval: str = ""
 
 
-class Core(Extractor, type="core-metrics-extractor"):
+class StubExtractor(Extractor, type="core-metrics-extractor"):
     default_engine: str = "vllm"
 
 
-class File(Discovery, type="file-discovery"):
+class StubFileDiscovery(Discovery, type="file-discovery"):
     path: str
     watch_file: bool = False
 
 
-CLASSES: tuple[type[Plugin], ...] = (
-    *(
-        ActiveRequestScorer,
-        KvCacheUtilizationScorer,
-        LabelSelectorFilter,
-        MaxScorePicker,
-        PrefixCacheScorer,
-        QueueScorer,
-        RandomPicker,
-        DecodeFilter,
-    ),
-    *(
-        PrefillFilter,
-        SingleProfileHandler,
-        TokenLoadScorer,
-        Tokens,
-        Prefixes,
-        Load,
-        Chicken,
-        Egg,
-        Moody,
-        Novel,
-        Handler,
-        Detector,
-    ),
-    *(OpenAI, Passthrough, Scrape, Core, File, Weather),
+PLUGIN_CLASSES: tuple[type[Plugin], ...] = (
+    *(ActiveRequestScorer, KvCacheUtilizationScorer, PrefixCacheScorer, QueueScorer, TokenLoadScorer),
+    *(DecodeFilter, LabelSelectorFilter, PrefillFilter, MaxScorePicker, RandomPicker, SingleProfileHandler),
+    *(StubTokenProducer, StubPrefixCacheProducer, StubInflightLoadProducer, ChickenProducer, EggProducer),
+    *(WeatherProducer, MoodScorer, ExperimentalScorer, TwoProfileHandler, StubSaturationDetector),
+    *(StubOpenAIParser, StubPassthroughParser, StubDataSource, StubExtractor, StubFileDiscovery),
 )
 
-HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
+CONFIG_HEADER = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
 
 
 @pytest.fixture
 def registry() -> PluginRegistry:
-    return PluginRegistry.from_classes({kind.type: kind for kind in CLASSES})
+    return PluginRegistry.from_classes({plugin_class.type: plugin_class for plugin_class in PLUGIN_CLASSES})
 
 
 @pytest.fixture
 def plan(registry: PluginRegistry) -> Callable[[str], PickerPlan]:
     """Loads a configuration given without its two first lines."""
-    return lambda text: load_config(HEAD + text, registry)
+    return lambda text: load_config(CONFIG_HEADER + text, registry)
 
 
 @pytest.fixture
 def problems(registry: PluginRegistry) -> Callable[[str], list[str]]:
-    """The problems of a configuration given without its two first lines; none is a failure."""
+    """The problems of a configuration given without its two first lines; the test fails if it loads."""
 
-    def found(text: str) -> list[str]:
+    def load_problems(text: str) -> list[str]:
         with pytest.raises(ConfigError) as caught:
-            load_config(HEAD + text, registry)
+            load_config(CONFIG_HEADER + text, registry)
         return [str(problem) for problem in caught.value.problems]
 
-    return found
+    return load_problems

@@ -57,7 +57,7 @@ def test_beside_one_that_is_named_the_default_one_is_made(plan: Load, registry: 
     """llm-d's tiered prefix cache: the scorer of the GPU's tier names nobody."""
     found = plan(TIERED)
     assert names(found.producers) == ["token-producer", "cpu-tier", "approx-prefix-cache-producer"]
-    gpu, cpu = (found.plugins_by_name()[name].wants() for name in ("gpu", "cpu"))
+    gpu, cpu = (found.plugins_by_name()[name].consumes for name in ("gpu", "cpu"))
     assert [need.name for need in (*gpu, *cpu)] == [
         "prefix_blocks", "prefix_info", "prefix_blocks/cpu-tier", "prefix_info/cpu-tier",
     ]  # fmt: skip

@@ -276,7 +276,7 @@ def test_null_means_the_default(plan: Load) -> None:
 def test_a_default_that_is_named_like_another_kind(problems: Problems) -> None:
     assert problems("plugins: [{type: queue-scorer, name: metrics-data-source}]") == [
         "plugins[0].name: the name 'metrics-data-source' is that of the default data source, "
-        "which is a datasource (line 3)"
+        "which is a data source (line 3)"
     ]
 
 

@@ -26,6 +26,7 @@ from epp.api import (
     SchedulerProfile,
     Scorer,
     Snapshot,
+    StateDumper,
     prefer_low,
 )
 from epp.api.types import Positions, Scores, Values
@@ -47,7 +48,7 @@ class ExcludeC(Filter, type="not-c"):
         return np.array([endpoint.name != "c" for endpoint in endpoints])
 
 
-class StubQueueScorer(Scorer, type="short"):
+class StubQueueScorer(Scorer, StateDumper, type="short"):
     """Prefers short queues."""
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
@@ -64,7 +65,7 @@ class StubPicker(Picker, type="best"):
         return np.argsort(-totals)[:1]
 
 
-class BrokenDumper(Scorer, type="broken"):
+class BrokenDumper(Scorer, StateDumper, type="broken"):
     """Cannot show its state."""
 
     def dump_state(self) -> dict[str, int]:

@@ -33,8 +33,8 @@ class AsyncStub(AsyncProducer, type="later"):
     wait: asyncio.Event | None = None
     begun: asyncio.Event | None = None
 
-    def wants(self) -> tuple[DataKey, ...]:
-        return self.needed
+    def __post_init__(self) -> None:
+        self.consumes = self.needed
 
     async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         if self.begun is not None:

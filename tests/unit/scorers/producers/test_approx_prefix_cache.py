@@ -102,7 +102,7 @@ def test_another_block_size_starts_the_index_anew_and_a_stale_one_does_not() -> 
     _, late = ask(producer, prompt(4), builders.build_endpoints(block_size=[16, 16]))
     assert ask(producer, prompt(4), builders.build_endpoints(block_size=[128, 128]))[0] == [0, 0]
     producer.pre_request(late, {"default": 0})
-    assert producer.stats().blocks == 0, "a chain of the old size does not reach the new index"
+    assert producer.prefix_cache_stats().blocks == 0, "a chain of the old size does not reach the new index"
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_two_instances_share_nothing() -> None:
     for producer in (one, other):
         producer.produce(request, pool)
     one.pre_request(request, {"default": 0})
-    assert (one.stats().blocks, other.stats().blocks) == (3, 0)
+    assert (one.prefix_cache_stats().blocks, other.prefix_cache_stats().blocks) == (3, 0)
 
 
 def test_numbers_for_metrics() -> None:
     producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(1)
     route(producer, prompt(3), pool, 0)
     route(producer, prompt(6), pool, 0)
-    stats = producer.stats()
+    stats = producer.prefix_cache_stats()
     assert stats.blocks == 6
     assert stats.hit_ratio.sum == 0.5
     assert stats.hit_ratio.cumulative() == [1] * 5 + [2] * 7

@@ -1,0 +1,139 @@
+"""Plugin classes that do not implement what they seem to are reported when the configuration is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from epp.api import (
+    Endpoints,
+    Filter,
+    LoadEstimator,
+    Mask,
+    Plugin,
+    ProducedData,
+    Request,
+    RequestHooks,
+    RequestOutcome,
+    Scorer,
+    Scores,
+)
+from epp.config.loader import load_config
+from epp.config.plugin_kinds import interface_problems, kind_noun
+from epp.config.registry import PluginRegistry
+from epp.errors import ConfigError
+from tests.unit.config.conftest import CONFIG_HEADER, EggProducer, StubProducer, StubScorer, TwoProfileHandler
+
+BUILT_IN = PluginRegistry.load()
+
+
+class ScorerWithoutScore(Scorer, type="no-score"):
+    pass
+
+
+class HooksWithoutInterface(StubScorer, type="hooks"):
+    def pre_request(self, request: Request, chosen: Mapping[str, int]) -> None: ...
+
+
+class MisspeltHook(StubScorer, RequestHooks, type="misspelt"):
+    def response_completed(self, request: Request, slot: int, outcome: RequestOutcome) -> None: ...
+
+
+class MisspeltHookWithoutInterface(StubScorer, type="misspelt-too"):
+    def endpoint_remove(self, slot: int) -> None: ...
+
+
+class AsyncHook(StubScorer, RequestHooks, type="async-hook"):
+    async def pre_request(self, request: Request, chosen: Mapping[str, int]) -> None: ...  # type: ignore[override]
+
+
+class AsyncScorer(Scorer, type="async-scorer"):
+    async def score(self, request: Request, endpoints: Endpoints) -> Scores:  # type: ignore[override]
+        return np.zeros(len(endpoints), np.float32)
+
+
+class SyncProducer(EggProducer, type="sync-producer"):
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:  # type: ignore[override]
+        return {}
+
+
+class ShortSignature(Filter, type="short-signature"):
+    def filter(self, endpoints: Endpoints) -> Mask:  # type: ignore[override]
+        return np.ones(len(endpoints), np.bool_)
+
+
+class EstimatorWithoutMethod(StubProducer, LoadEstimator, type="no-estimate"):
+    pass
+
+
+class FilterWithScore(Filter, type="forgot-a-kind"):
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
+        return np.ones(len(endpoints), np.bool_)
+
+    def score(self, request: Request, endpoints: Endpoints) -> Scores:
+        return np.zeros(len(endpoints), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("plugin_class", "message"),
+    [
+        (ScorerWithoutScore, "class ScorerWithoutScore does not implement score() of Scorer"),
+        (EstimatorWithoutMethod, "class EstimatorWithoutMethod does not implement estimate_load() of LoadEstimator"),
+        (
+            HooksWithoutInterface,
+            "class HooksWithoutInterface defines pre_request() but does not inherit RequestHooks, so it is never "
+            "called: add RequestHooks to its bases, or rename the method",
+        ),
+        (AsyncHook, "AsyncHook.pre_request() must not be `async def`: see RequestHooks.pre_request"),
+        (AsyncScorer, "AsyncScorer.score() must not be `async def`: see Scorer.score"),
+        (SyncProducer, "SyncProducer.produce() must be `async def`: see AsyncProducer.produce"),
+        (ShortSignature, "ShortSignature.filter() must take (request, endpoints): see Filter.filter"),
+    ],
+)
+def test_a_class_that_breaks_its_interface_does_not_load(plugin_class: type[Plugin], message: str) -> None:
+    registry = PluginRegistry.from_classes({**BUILT_IN_CLASSES, plugin_class.type: plugin_class})
+    with pytest.raises(ConfigError) as caught:
+        load_config(CONFIG_HEADER + f"plugins: [{{type: {plugin_class.type}}}]", registry)
+    assert str(caught.value.problems[0]) == f"plugins[0].type: {message} (line 3)"
+
+
+@pytest.mark.parametrize(
+    ("plugin_class", "message"),
+    [
+        (
+            MisspeltHook,
+            "class MisspeltHook: response_completed() is never called; did you mean response_complete() of "
+            "RequestHooks? If it is a helper, call it _response_completed()",
+        ),
+        (
+            MisspeltHookWithoutInterface,
+            "class MisspeltHookWithoutInterface: endpoint_remove() is never called; did you mean endpoint_removed() of "
+            "RequestHooks? If it is a helper, call it _endpoint_remove()",
+        ),
+        (
+            FilterWithScore,
+            "class FilterWithScore defines score() but does not inherit Scorer, so it is never called: "
+            "add Scorer to its bases, or rename the method",
+        ),
+    ],
+)
+def test_a_method_that_resembles_an_interface_method_is_warned_about(plugin_class: type[Plugin], message: str) -> None:
+    registry = PluginRegistry.from_classes({**BUILT_IN_CLASSES, plugin_class.type: plugin_class})
+    plan = load_config(CONFIG_HEADER + f"plugins: [{{type: {plugin_class.type}}}]", registry)
+    assert f"plugins[0].type: {message} (line 3)" in [str(warning) for warning in plan.warnings]
+
+
+@pytest.mark.parametrize("plugin_type", list(BUILT_IN))
+def test_built_in_plugins_implement_their_interfaces(plugin_type: str) -> None:
+    assert interface_problems(BUILT_IN.find_class(plugin_type)) == []
+
+
+def test_kind_nouns() -> None:
+    assert kind_noun(TwoProfileHandler) == "profile handler"
+    assert kind_noun(EggProducer) == "producer"
+    assert kind_noun(Plugin) == "plugin"
+
+
+BUILT_IN_CLASSES = {plugin_type: BUILT_IN.find_class(plugin_type) for plugin_type in BUILT_IN}
