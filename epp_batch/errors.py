@@ -1,12 +1,15 @@
-"""Every exception of the batch stage, and what a worker's exit code means.
+"""Exceptions of the batch stage, and the meaning of a worker's exit codes.
 
 EppError
-└── BatchError               one line for the person at the terminal: what, where, remedy
-    ├── InputError           a source, manifest or option is wrong; nothing was started
-    ├── FolderError          the output folder cannot be used
-    ├── ClusterError         the API server refused, or a queue cannot ever admit; carries all problems found
-    │   └── Unreachable      no answer from the API server; the driver tries again
-    └── WorkError            one recording failed; knows its kind
+└── BatchError                    ends a command with a message for the terminal: what, where, remedy
+    ├── InputError                a source, manifest or option is invalid; nothing was started
+    ├── FolderError               the output folder cannot be read or written
+    ├── ClusterError              the API server rejected a request, or preflight failed; lists all problems
+    │   └── ApiServerUnreachable  no answer from the API server; the controller retries
+    └── TaskError                 one recording failed, with its kind and stage
+
+Defined where they are raised: epp_batch.kube.errors (one per HTTP status of the API server), WorkerDied (local),
+AttemptFailed and SummaryError (summaries).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from epp.errors import EppError, Problem
 
 
 class BatchError(EppError):
-    """Ends a command with one line, or a list of lines; `remedy` says the way out."""
+    """Ends a command; the message and `remedy` (what the user can do) are printed to stderr."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         self.remedy = remedy
@@ -27,7 +30,7 @@ class BatchError(EppError):
 
 
 class InputError(BatchError):
-    """What was asked for makes no sense; nothing was started."""
+    """An invalid source, manifest or option; nothing was started."""
 
 
 class FolderError(BatchError):
@@ -35,7 +38,8 @@ class FolderError(BatchError):
 
 
 class ClusterError(BatchError):
-    """The cluster will not do it; `problems` lists everything found wrong, each with its object."""
+    """The API server rejected a request, or the run can never be admitted; `problems` lists every cause with its
+    object."""
 
     def __init__(self, message: str, problems: Sequence[Problem] = (), *, remedy: str = "") -> None:
         self.problems = tuple(problems)
@@ -43,11 +47,11 @@ class ClusterError(BatchError):
 
 
 class ApiServerUnreachable(ClusterError):
-    """The API server does not answer at present."""
+    """The API server does not answer, or answers 5xx; worth a retry."""
 
 
 class TaskStage(Enum):
-    """Where on its way a recording failed."""
+    """The stage of a task at which it failed."""
 
     PROBE = "probe"
     DOWNLOAD = "download"
@@ -61,7 +65,7 @@ class TaskStage(Enum):
 
 
 class FailureTraits(NamedTuple):
-    """One kind of failure: the worker's exit code, whether trying again can help, what a person can do."""
+    """Properties of a failure kind: the worker's exit code, whether a retry is pointless, what the user can do."""
 
     exit_code: int
     permanent: bool
@@ -69,20 +73,23 @@ class FailureTraits(NamedTuple):
 
 
 class FailureKind(FailureTraits, Enum):
-    """Classified failures, with exit codes for a podFailurePolicy to tell apart (sysexits.h where one fits)."""
+    """Kinds of failure.
+
+    Their exit codes are what the Job's podFailurePolicy distinguishes; from sysexits.h where one fits.
+    """
 
     CORRUPT = FailureTraits(64, True, "check that the file plays; convert it with ffmpeg, then submit again")
-    SILENT = FailureTraits(65, True, "nobody speaks in it; transcribe with --no-vad if that is wrong")
-    MISSING = FailureTraits(66, True, "check the path, or the volume that should hold it")
-    DOWNLOAD = FailureTraits(69, False, "see whether the server gives the file, then run the same command again")
+    SILENT = FailureTraits(65, True, "no speech was detected; transcribe with --no-vad if that is wrong")
+    MISSING = FailureTraits(66, True, "check the path, and the volume that should contain it")
+    DOWNLOAD = FailureTraits(69, False, "check that the server serves the file, then run the same command again")
     INTERNAL = FailureTraits(70, False, "a defect of the worker; its log has the traceback")
     MEMORY = FailureTraits(
         71, False, "use a larger slice or GPU, a smaller model, --compute-type int8 or a smaller --batch-size"
     )
     UNWRITABLE = FailureTraits(73, True, "make the output folder writable for the worker; in pods by --run-as UID:GID")
-    DISK_FULL = FailureTraits(74, False, "free space on the output volume; what is finished stays")
+    DISK_FULL = FailureTraits(74, False, "free space on the output volume; finished transcripts are kept")
     TIMEOUT = FailureTraits(75, False, "raise --max-seconds, or use a faster accelerator")
-    SUMMARY = FailureTraits(76, False, "run `epp-batch summarize`; what is summarised stays")
+    SUMMARY = FailureTraits(76, False, "run `epp-batch summarize`; existing summaries are kept")
     REFUSED = FailureTraits(
         77, True, "see `epp-batch status`; change the queue, the request or the quota, then submit again"
     )
@@ -90,16 +97,16 @@ class FailureKind(FailureTraits, Enum):
         78, True, "give the folder of a CTranslate2 Whisper model with --model-path, or allow --fetch-model"
     )
     KILLED = FailureTraits(137, False, "the node killed the process: most often memory; raise --memory")
-    STOPPED = FailureTraits(143, False, "preempted or evicted; it goes on where it was when it is admitted again")
+    STOPPED = FailureTraits(143, False, "preempted or evicted; it resumes where it stopped when it is admitted again")
 
     @classmethod
     def from_exit_code(cls, code: int) -> FailureKind:
-        """The kind that an exit code stands for; INTERNAL for one that no worker of ours gives."""
+        """The kind with that exit code; INTERNAL for an unknown code."""
         return next((kind for kind in cls if kind.exit_code == code), cls.INTERNAL)
 
 
 class TaskError(BatchError):
-    """One recording failed at one stage."""
+    """One recording failed at one stage; its failure kind decides about retries."""
 
     def __init__(self, kind: FailureKind, stage: TaskStage, source: str, message: str) -> None:
         self.kind, self.stage, self.source, self.message = kind, stage, source, message

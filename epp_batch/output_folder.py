@@ -1,11 +1,11 @@
-"""The output folder: what lies where, and how a file appears there whole or not at all.
+"""The output folder: its file layout, reading it, and writing files atomically.
 
 OUTPUT/<stem>.txt .srt .vtt .tsv .json     the transcript
-OUTPUT/<stem>.done.json                    Result; written last, so that it says: finished
-OUTPUT/<stem>.partial.jsonl                segments so far; a worker that comes again goes on after them
-OUTPUT/<stem>.failed.json                  Failure of the last attempt; gone when a later one succeeds
-OUTPUT/<stem>.summary.md, .summary.json    the summary and how it was made
-OUTPUT/.epp-batch/run.json, events.jsonl   the Run and its timeline
+OUTPUT/<stem>.done.json                    TranscriptionResult; written last: it marks the task as finished
+OUTPUT/<stem>.partial.jsonl                segments transcribed so far; a restarted worker resumes after them
+OUTPUT/<stem>.failed.json                  TaskFailure of the last attempt; a later success removes it
+OUTPUT/<stem>.summary.md, .summary.json    the summary and its metadata
+OUTPUT/.epp-batch/run.json, events.jsonl   the Run and its journal of events
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from epp_batch.errors import FolderError
+from epp_batch.errors import FolderError, TaskError
 from epp_batch.spec import Run, Task, TranscriptionOptions
 
 T = TypeVar("T")
 
 
 class TranscriptionResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How one transcript came about; `<stem>.done.json`. All times in seconds."""
+    """Metadata of one finished transcript; the content of `<stem>.done.json`. Times are in seconds."""
 
     key: str
-    """Task.key: other content, model or options need other work."""
+    """`Task.key` of the content, model and options that were transcribed."""
     source: str
     sha256: str
     model: str
@@ -38,43 +38,59 @@ class TranscriptionResult(msgspec.Struct, frozen=True, kw_only=True):
     segments: int = 0
     words: int = 0
     files: dict[str, int] = {}
-    """Suffix of each file written -> bytes."""
+    """Size in bytes by suffix of each file written."""
     started: float = 0.0
-    """Wall, since 1970; of the attempt that finished it."""
+    """Unix time; start of the attempt that finished the transcript."""
     finished: float = 0.0
     timings: dict[str, float] = {}
-    """download, load, decode, transcribe, write; of all attempts together."""
+    """Seconds of download, load, decode, transcribe and write, summed over all attempts."""
     resumed_at: float = 0.0
-    """Audio second where the last attempt went on; 0 when one attempt did it all."""
+    """Audio second at which the last attempt resumed; 0 if one attempt did it all."""
     attempts: int = 1
     rtf: float = 0.0
-    """transcribe / audio_seconds."""
+    """Real-time factor: transcribe seconds / audio seconds."""
     host: str = ""
     devices: str = ""
-    """NVIDIA_VISIBLE_DEVICES, or cpu."""
+    """Value of NVIDIA_VISIBLE_DEVICES, or `cpu`."""
     worker: str = ""
-    """Versions of the worker and its library."""
+    """Versions of the worker and its libraries, device and compute type."""
     peak_rss: int = 0
-    """Bytes."""
+    """Peak resident memory of the worker in bytes."""
 
 
 class TaskFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why one task did not end well; `<stem>.failed.json` and the last line of a worker."""
+    """A failed task; the content of `<stem>.failed.json` and the last message of a worker about the task."""
 
     key: str
     source: str
     stage: str
     kind: str
-    """Name of an epp_batch.errors.Kind, lower case."""
+    """Name of an epp_batch.errors.FailureKind in lower case."""
     message: str
     remedy: str
     permanent: bool
     at: float = 0.0
     exit_code: int = 1
 
+    @classmethod
+    def from_error(cls, error: TaskError, key: str = "", at: float = 0.0) -> TaskFailure:
+        """The failure as it is written to disk; `key` is empty before a model is chosen, `at` is Unix time."""
+        kind = error.kind
+        return cls(
+            key=key,
+            source=error.source,
+            stage=error.stage.value,
+            kind=kind.name.lower(),
+            message=error.message,
+            remedy=kind.remedy,
+            permanent=kind.permanent,
+            at=at,
+            exit_code=kind.exit_code,
+        )
+
 
 class OutputFolder:
-    """Paths under one output folder. Reading never fails on a file that is missing or torn; it is then not there."""
+    """Paths and files of one output folder. A missing or truncated JSON file reads as None."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -82,7 +98,7 @@ class OutputFolder:
         self.events_file = self.root / ".epp-batch" / "events.jsonl"
 
     def path(self, stem: str, suffix: str) -> Path:
-        """`suffix` without its first dot: `txt`, `done.json`, `partial.jsonl` …"""
+        """Path of one output file; `suffix` without its leading dot: `txt`, `done.json`, `partial.jsonl` …"""
         return self.root / f"{stem}.{suffix}"
 
     def load_result(self, stem: str) -> TranscriptionResult | None:
@@ -92,7 +108,8 @@ class OutputFolder:
         return load_struct(self.path(stem, "failed.json"), TaskFailure)
 
     def find_finished_result(self, task: Task, options: TranscriptionOptions) -> TranscriptionResult | None:
-        """The task's result if it is done with these very options and all its files are still there, whole."""
+        """The task's result if its key matches these options and all its files exist with their recorded size; else
+        None."""
         result = self.load_result(task.stem)
         if result is None or result.key != task.key(options):
             return None
@@ -103,7 +120,7 @@ class OutputFolder:
         return result
 
     def load_run(self) -> Run:
-        """The run of this folder; FolderError when there is none."""
+        """The run of this folder; raises FolderError if there is none."""
         run = load_struct(self.run_file, Run)
         if run is None:
             raise FolderError(f"{self.root}: no run here", remedy="submit or transcribe into this folder first")
@@ -114,7 +131,7 @@ class OutputFolder:
 
 
 def load_struct(path: Path, kind: type[T]) -> T | None:
-    """A struct from its JSON file; None when it is missing or is not one."""
+    """Decodes a struct from its JSON file; None if the file is missing or does not decode."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
@@ -122,15 +139,15 @@ def load_struct(path: Path, kind: type[T]) -> T | None:
 
 
 def save_struct(path: Path, value: Any) -> None:
-    """A struct as indented JSON, atomically."""
+    """Writes a struct as indented JSON, atomically."""
     write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """The whole file or none of it: a temporary one beside it, flushed to the disk, then renamed.
+    """Writes a file atomically: to a temporary file in the same folder, fsync, then rename.
 
-    Raises FolderError where the folder cannot be written; OSError with ENOSPC or EDQUOT passes through, since a full
-    disk is not a wrong folder.
+    Raises FolderError if the folder cannot be written. OSError with ENOSPC or EDQUOT passes through: a full disk is
+    transient, a wrong folder is not.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -145,4 +162,4 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink()
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise FolderError(f"{path}: {error.strerror}", remedy="give an output folder that can be written") from error
+        raise FolderError(f"{path}: {error.strerror}", remedy="give a writable output folder") from error

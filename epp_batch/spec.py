@@ -1,7 +1,7 @@
-"""What there is to do: recordings, how to transcribe them, and the units that become Jobs.
+"""Specification of a run: recordings, transcription options, placement, and the units that become Jobs.
 
-These structs are the JSON of `run.json`, of the worker's orders and of sidecars: a field that is renamed here is a
-new format.
+These structs are encoded as JSON in `run.json`, in work orders and in sidecar files: renaming a field changes the file
+format.
 """
 
 from __future__ import annotations
@@ -16,61 +16,67 @@ FORMATS: tuple[TranscriptFormat, ...] = ("txt", "srt", "vtt", "tsv", "json")
 
 
 class TranscriptionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How Whisper is run. Part of a task's key: other options are other work."""
+    """Options of one transcription, named as in faster-whisper.
+
+    Part of `Task.key`: changed options mean a new transcription.
+    """
 
     language: str | None = None
-    """ISO 639-1; None detects it."""
+    """ISO 639-1 code; None: detected by the model."""
     task: Literal["transcribe", "translate"] = "transcribe"
     beam_size: int = 5
     batch_size: int = 8
-    """Chunks decoded at once; 1 is the sequential pipeline."""
+    """Windows of speech decoded at once; 1 selects faster-whisper's sequential pipeline."""
     vad: bool = True
     word_timestamps: bool = True
     compute_type: str = "default"
-    """CTranslate2's: int8, float16, int8_float16, float32 …; default is float16 on a GPU, int8 on a CPU."""
+    """CTranslate2 compute type: int8, float16, int8_float16, float32 …; `default`: float16 on a GPU, int8 on a CPU."""
     initial_prompt: str | None = None
     formats: tuple[TranscriptFormat, ...] = FORMATS
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
-    """One distinct piece of audio, however many names it has."""
+    """One distinct piece of audio. Sources with equal content share one recording under several stems."""
 
     source: str
-    """Path or http(s) URL, as whoever submitted saw it."""
+    """Absolute path on the submitting machine, or http(s) URL. In a work order: the path inside the pod."""
     stems: tuple[str, ...]
-    """Output names without suffix, relative to the output folder; several when sources have the same content."""
+    """Output file names without suffix, relative to the output folder; several if sources have equal content."""
     sha256: str = ""
-    """Of the bytes; of the URL text where `source` is a URL that was not read."""
+    """SHA-256 of the content in hex; of the URL's text if `source` is a URL, which is not downloaded at submission."""
     seconds: float | None = None
-    """Length of the audio; None where nobody could tell."""
+    """Duration of the audio; None if unknown."""
     size: int | None = None
-    """Bytes."""
+    """File size in bytes; None for a URL."""
     reference: str | None = None
-    """Path of a text that a person wrote, for the word error rate."""
+    """Path of a human reference transcript, for the word error rate."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """One recording to be transcribed by one model."""
+    """One recording to transcribe with one model."""
 
     recording: Recording
     model: str
 
     def key(self, options: TranscriptionOptions) -> str:
-        """12 hex digits that are equal for equal content, model and options: what makes a finished task finished."""
+        """12 hex digits, equal for equal content, model and options.
+
+        A result with the same key needs no new transcription.
+        """
         parts = (self.recording.sha256 or self.recording.source, self.model, msgspec.json.encode(options).decode())
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
     @property
     def stem(self) -> str:
-        """The output name that the worker writes; the others are links to it."""
+        """The output name that the worker writes; the further stems are links to its files."""
         return self.recording.stems[0]
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
-    """What one Job does: one task, or a shard of short ones of the same model."""
+    """The work of one Job: one task, or a shard of several short tasks with the same model."""
 
     name: str
-    """The Job's name: `<run>-<12 hex of its tasks' keys>`."""
+    """The Job's name: `<run>-<12 hex digits>`, derived from the keys of its tasks."""
     tasks: tuple[Task, ...]
 
     @property
@@ -79,13 +85,13 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seconds(self) -> float | None:
-        """Audio seconds; None as soon as one recording's length is unknown."""
+        """Total audio seconds; None if any recording's duration is unknown."""
         lengths = [task.recording.seconds for task in self.tasks]
         return None if None in lengths else sum(length for length in lengths if length is not None)
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
-    """Storage that both sides see: `source` in the cluster, `local` here, `mount` in the pod."""
+    """Storage shared with the pods: mounted at `mount` in the pod, visible at `local` on this machine (None: not)."""
 
     source: str
     """`pvc/NAME`, `host/ABSOLUTE-PATH` or, read-only, `image/REFERENCE`."""
@@ -95,37 +101,37 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and how the Jobs of one model run."""
+    """Accelerator, resources and queue of the Jobs of one model."""
 
     accelerator: str = "gpu"
     """`gpu[:N]`, `mig:<profile>`, `dra:<profile>`, `dra-gpu` or `cpu`; see epp_batch.manifests.accelerators."""
     cpu: str | None = None
     memory: str | None = None
     queue: str | None = None
-    """LocalQueue; the run's when None."""
+    """LocalQueue; None: `ClusterOptions.queue`."""
     priority_class: str | None = None
-    """WorkloadPriorityClass."""
+    """Name of a Kueue WorkloadPriorityClass."""
     model_path: str | None = None
-    """Folder of the CTranslate2 model as the worker sees it."""
+    """Folder of the CTranslate2 model, as a path inside the pod."""
 
 
 class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What every Job of a run has in common."""
+    """Settings that all Jobs of a run share."""
 
     namespace: str
     queue: str
     image: str
     volumes: tuple[Volume, ...] = ()
     placements: dict[str, Placement] = {}
-    """By model; "*" for the models not named."""
+    """By model name; "*" holds for models without an entry."""
     retries: int = 3
-    """backoffLimit: how often a pod may fail for a reason that may pass; preemptions do not count."""
+    """The Job's backoffLimit: retries after transient failures. Preemptions do not count (podFailurePolicy Ignore)."""
     max_exec_seconds: int | None = None
-    """Kueue's hard cap over all admissions together."""
+    """Kueue's maximum execution time, summed over all admissions; None: no limit."""
     ttl_seconds: int = 86_400
     service_account: str | None = None
     run_as: str | None = None
-    """`UID[:GID]` of the pods' processes, who own what they write; the image's own when None."""
+    """`UID[:GID]` that the pods run as and that owns the files they write; None: the image's user."""
     node_selector: dict[str, str] = {}
 
     def placement_for(self, model: str) -> Placement:
@@ -133,31 +139,34 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a run is to do; the content of `run.json`. `cluster` is None for `transcribe`, which runs here."""
+    """The complete specification of a run; the content of `run.json`.
+
+    `cluster` is None for `transcribe`, which runs locally.
+    """
 
     name: str
     output: str
-    """Absolute path of the output folder, here."""
+    """Absolute path of the output folder on the submitting machine."""
     options: TranscriptionOptions
     units: tuple[Unit, ...]
     cluster: ClusterOptions | None = None
     created: float = 0.0
-    """Wall seconds since 1970."""
+    """Unix time in seconds."""
     fetch_model: bool = False
-    """Workers may download a model that they do not have."""
+    """Workers may download a missing model from the Hugging Face hub."""
     max_seconds: float | None = None
-    """Wall seconds for one recording; None for no limit."""
+    """Wall-clock limit in seconds for one recording; None: no limit."""
     version: Literal[1] = 1
 
     def list_tasks(self) -> list[Task]:
-        """All tasks, in order of submission."""
+        """All tasks in submission order."""
         return [task for unit in self.units for task in unit.tasks]
 
 
 class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is told: `EPP_BATCH_ORDER` in a pod's environment, a line of JSON for a local one.
+    """The work of one worker: `EPP_BATCH_ORDER` in a pod's environment, one line of JSON on stdin for a local worker.
 
-    Sources and folders are as the worker sees them.
+    Sources and folders are paths in the worker's file system.
     """
 
     run: str
@@ -168,9 +177,14 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     model_path: str | None = None
     fetch_model: bool = False
     max_seconds: float | None = None
-    """Wall seconds for one recording; None for no limit."""
+    """Wall-clock limit in seconds for one recording; None: no limit."""
     threads: int = 0
-    """CPU threads; 0 takes the cores that the container may use."""
+    """CPU threads; 0: all cores that the container may use."""
 
 
 WORK_ORDER_VARIABLE = "EPP_BATCH_ORDER"
+
+
+def is_url(source: str) -> bool:
+    """Whether a source is an http(s) URL rather than a path."""
+    return source.startswith(("http://", "https://"))

@@ -1,4 +1,5 @@
-"""What happened when: the one record that a live run, a local run and a simulated one all write, and reports read."""
+"""The journal of a run: timestamped events of its units. Cluster runs, local runs and the simulation write the same
+events; reports read them."""
 
 from __future__ import annotations
 
@@ -9,42 +10,42 @@ from typing import Literal
 import msgspec
 
 EventKind = Literal[
-    "created",  # the Job exists, suspended; or the task is in the local queue
-    "queued",  # Kueue knows it and it waits
-    "reserved",  # quota is reserved
+    "created",  # the Job exists, suspended; in a local run: the unit is in the queue
+    "queued",  # its Kueue Workload exists and is pending
+    "reserved",  # Kueue has reserved quota (QuotaReserved)
     "admitted",  # Kueue unsuspended the Job
-    "running",  # its container runs; `place` says where
+    "running",  # its container runs; `place` is where
     "ready",  # all its pods are ready
-    "evicted",  # quota taken away; `detail` has Kueue's reason (Preempted, PodsReadyTimeout, …)
+    "evicted",  # Kueue has evicted it; `detail` is Kueue's reason (Preempted, PodsReadyTimeout, …)
     "requeued",
-    "retried",  # a pod failed and the Job makes another
+    "retried",  # a pod failed and the Job starts another
     "finished",
     "failed",
     "cancelled",
     "paused",
     "resumed",
-    "summarizing",  # the transcript was sent
+    "summarizing",  # the transcript was sent to the gateway
     "first-token",
-    "refused",  # the gateway had no summary for now; `detail` says why, and when it is asked again
+    "refused",  # an attempt failed and is retried; `detail` has the reason and the delay
     "summarized",
-    "unsummarized",  # the summary failed for good
+    "unsummarized",  # the summary failed permanently
 ]
 
 
 class TimelineEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One change of one unit."""
+    """One state change of one unit."""
 
     at: float
-    """Wall seconds since 1970; seconds since the start in virtual time."""
+    """Unix time in seconds; in a simulation, seconds since its start."""
     unit: str
     kind: EventKind
     place: str = ""
-    """`node`, `node/gpu-3` or `node/gpu-3/4-7` (the slots of a slice, first and last)."""
+    """`node`, `node/gpu-3` or `node/gpu-3/4-7` (first and last slot of a MIG slice)."""
     detail: str = ""
     stem: str = ""
-    """Of one task, where a unit has several, and for summaries."""
+    """The task it concerns: set for summaries, and if the unit has several tasks."""
     attempt: int = 0
-    """Counts admissions from 1; 0 before the first."""
+    """Number of the admission, from 1; 0 before the first."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -52,7 +53,10 @@ _decoder = msgspec.json.Decoder(TimelineEvent)
 
 
 class Journal:
-    """Appends events to a file, one JSON line each. A torn last line of a killed writer is ended first."""
+    """Appends events to a file, one JSON line each.
+
+    Opening it terminates a line that a killed writer left incomplete.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +64,7 @@ class Journal:
         self._file = path.open("ab", buffering=0)
 
     def append(self, event: TimelineEvent) -> None:
-        """One write call: two writers do not mix within a line."""
+        """Appends in one write call, so that lines of concurrent writers do not interleave."""
         self._file.write(_encoder.encode(event) + b"\n")
 
     def close(self) -> None:
@@ -68,12 +72,15 @@ class Journal:
 
 
 def read_events(path: Path) -> list[TimelineEvent]:
-    """All events in file order; empty when there is no file. A torn last line is left out."""
+    """All events in file order; empty if the file does not exist. Incomplete lines are skipped."""
     return list(parse_events(path.read_bytes().split(b"\n"))) if path.exists() else []
 
 
 def parse_events(lines: Iterable[bytes]) -> Iterator[TimelineEvent]:
-    """Events of JSON lines; an unreadable line is left out, since a killed writer may have torn it."""
+    """Decodes events from JSON lines.
+
+    A line that does not decode is skipped: a killed writer may have left it incomplete.
+    """
     for line in lines:
         if line:
             try:
@@ -83,7 +90,7 @@ def parse_events(lines: Iterable[bytes]) -> Iterator[TimelineEvent]:
 
 
 def _terminate_torn_line(path: Path) -> None:
-    """Ends a torn line, so that what is appended begins a line of its own."""
+    """Adds the missing newline of an incomplete last line, so that the next event starts on a new line."""
     if path.exists() and path.stat().st_size:
         with path.open("r+b") as file:
             file.seek(-1, 2)

@@ -134,7 +134,7 @@ def _read_recordings(args: argparse.Namespace) -> tuple[list[Recording], dict[st
 
     if args.lengths:
         return *lengths.read_lengths(Path(args.lengths)), False
-    gathered = intake.gather_recordings(args.sources, OutputFolder("."), remember=False)
+    gathered = intake.gather_recordings(args.sources, OutputFolder("."), save_cache=False)
     for failure in gathered.failures:
         print(f"{failure.source}: {failure.stage}: {failure.message}; {failure.remedy}", file=sys.stderr)
     if not gathered.recordings:

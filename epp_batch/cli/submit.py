@@ -156,9 +156,9 @@ def _gather_sources(args: argparse.Namespace, folder: OutputFolder) -> IntakeRes
         folder,
         relative_to=args.relative_to,
         references=args.references,
-        probe=not args.no_probe,
-        remember=not args.dry_run,
-        progress=progress,
+        probe_lengths=not args.no_probe,
+        save_cache=not args.dry_run,
+        on_progress=progress,
     )
 
 
@@ -215,7 +215,7 @@ def _build_run(
         run=name,
         order=args.order,
         shard_seconds=args.shard_seconds,
-        before=before.units if before is not None else (),
+        previous=before.units if before is not None else (),
         arrange=_slot_arranger(args, namespace, looked),
     )
     return Run(

@@ -95,14 +95,14 @@ def _build_run(args: argparse.Namespace, folder: OutputFolder, clock: Clock) -> 
         folder,
         relative_to=args.relative_to,
         references=args.references,
-        probe=not args.no_probe,
-        progress=_print_progress if sys.stderr.isatty() else None,
+        probe_lengths=not args.no_probe,
+        on_progress=_print_progress if sys.stderr.isatty() else None,
     )
     rules = intake.ModelRules(args.model, args.default_model, gathered.models_by_stem)
     before = load_struct(folder.run_file, Run)
     units = intake.build_units(
         gathered.recordings, rules, options, run=name, order=args.order, shard_seconds=args.shard_seconds,
-        before=before.units if before else (),
+        previous=before.units if before else (),
     )  # fmt: skip
     wanted = Run(
         name=name,

@@ -1,8 +1,8 @@
-"""Manifests: one row a recording, as CSV, TSV or JSON lines.
+"""Reads manifests: CSV, TSV or JSON-lines files with one recording per row.
 
 Columns, each under any of its names: source (path, file, url, audio, audio_filepath); model; stem (name, output, id);
-reference (reference_path); seconds (duration). Others are ignored, save those that look like a slip of the pen.
-Paths are relative to the manifest.
+reference (reference_path); seconds (duration). Other
+columns are ignored, unless the name is close to a known one (a likely typo). Paths are relative to the manifest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from epp_batch.errors import InputError
-from epp_batch.intake.sources import MANIFEST_SUFFIXES, AudioSource, is_url, source_from_path, source_from_url
+from epp_batch.intake.sources import MANIFEST_SUFFIXES, AudioSource, source_from_path, source_from_url
+from epp_batch.spec import is_url
 
 COLUMNS = {
     "source": "source", "path": "source", "file": "source", "url": "source", "audio": "source",
@@ -30,27 +31,30 @@ def is_manifest(source: str) -> bool:
 
 
 def read_manifest(path: Path) -> list[AudioSource]:
-    """All rows; InputError names the manifest and the line of the first wrong one."""
+    """The sources of all rows. Raises InputError with the path and line of the first invalid row."""
     rows = _read_csv_rows(path) if path.suffix.lower() in {".csv", ".tsv"} else _read_json_rows(path)
     try:
         found = [_parse_row(path, line, row) for line, row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: {error}", remedy="give a CSV, TSV or JSON-lines file in UTF-8") from error
     if not found:
-        raise InputError(f"{path}: no rows", remedy="one row a recording, below a line of column names")
+        raise InputError(f"{path}: no rows", remedy="give one row per recording, below a line of column names")
     return found
 
 
 def _read_csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        head = file.readline()
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
+        header = file.readline()
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
         file.seek(0)
         reader = csv.DictReader(file, delimiter=delimiter)
         _check_columns(path, list(reader.fieldnames or ()))
         for row in reader:
             if None in row:
-                raise InputError(f"{path}:{reader.line_num}: more cells than columns", remedy="quote cells with commas")
+                raise InputError(
+                    f"{path}:{reader.line_num}: more cells than columns",
+                    remedy="quote cells that contain the delimiter",
+                )
             yield reader.line_num, row
 
 
@@ -61,9 +65,11 @@ def _read_json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 try:
                     row = json.loads(text)
                 except ValueError as error:
-                    raise InputError(f"{path}:{line}: no JSON: {error}", remedy="one object a line") from error
+                    raise InputError(
+                        f"{path}:{line}: invalid JSON: {error}", remedy="give one object per line"
+                    ) from error
                 if not isinstance(row, dict):
-                    raise InputError(f"{path}:{line}: no JSON object", remedy='as {"source": "call.mp3"}')
+                    raise InputError(f"{path}:{line}: not a JSON object", remedy='write {"source": "call.mp3"}')
                 _check_columns(path, list(row))
                 yield line, row
 
@@ -76,9 +82,9 @@ def _check_columns(path: Path, names: list[str]) -> None:
             if near := difflib.get_close_matches(name.strip().lower(), COLUMNS, n=1, cutoff=0.8):
                 raise InputError(f"{path}: column {name!r} is unknown", remedy=f"did you mean {near[0]!r}?")
         elif known.setdefault(column, name) != name:
-            raise InputError(f"{path}: columns {known[column]!r} and {name!r} say the same", remedy="leave one out")
+            raise InputError(f"{path}: columns {known[column]!r} and {name!r} mean the same", remedy="remove one")
     if "source" not in known:
-        raise InputError(f"{path}: no column source", remedy="or one of path, file, url, audio, audio_filepath")
+        raise InputError(f"{path}: column 'source' missing", remedy="or one of path, file, url, audio, audio_filepath")
 
 
 def _parse_row(path: Path, line: int, row: dict[str, Any]) -> AudioSource:
@@ -89,7 +95,7 @@ def _parse_row(path: Path, line: int, row: dict[str, Any]) -> AudioSource:
             cells[column] = str(value).strip()
     source = cells.get("source")
     if not source:
-        raise InputError(f"{path}:{line}: no source", remedy="give a path or URL in every row")
+        raise InputError(f"{path}:{line}: source missing", remedy="give a path or URL in every row")
     reference = cells.get("reference")
     found = source_from_url(source) if is_url(source) else source_from_path(path.parent / source, path.parent)
     return found._replace(
@@ -108,5 +114,5 @@ def _parse_seconds(path: Path, line: int, text: str | None) -> float | None:
     except ValueError:
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds > 0):
-        raise InputError(f"{path}:{line}: seconds: {text!r} is no length", remedy="give seconds above 0, or nothing")
+        raise InputError(f"{path}:{line}: invalid seconds {text!r}", remedy="give a number above 0, or leave it empty")
     return seconds

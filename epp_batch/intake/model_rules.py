@@ -1,4 +1,4 @@
-"""Which model transcribes which recording."""
+"""The `--model` rules, which assign a Whisper model to each recording."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _LengthRule(NamedTuple):
     seconds: float
 
     def matches(self, recording: Recording) -> bool:
-        """False for a length that nobody knows."""
+        """False if the recording's duration is unknown."""
         length = recording.seconds
         if length is None:
             return False
@@ -33,13 +33,16 @@ class _GlobRule(NamedTuple):
     pattern: str
 
     def matches(self, recording: Recording) -> bool:
-        """By the whole source, by its last part, or by an output name."""
+        """Matches the whole source, its last path component, or an output stem."""
         names = (recording.source, PurePosixPath(recording.source).name, *recording.stems)
         return any(fnmatchcase(name, self.pattern) for name in names)
 
 
 class ModelRules:
-    """`--model` rules: the first that fits counts, a bare name last; a manifest's word goes before all of them."""
+    """Ordered `--model` rules.
+
+    Precedence: the manifest's model, the first matching rule, a bare model name, the default.
+    """
 
     def __init__(self, texts: Sequence[str], default: str, manifest: Mapping[str, str] | None = None) -> None:
         self._default = default
@@ -51,18 +54,21 @@ class ModelRules:
             if condition is not None:
                 self._rules.append((condition, model))
             elif bare is not None and bare != model:
-                raise InputError(f"--model: {bare} and {model} for all the same", remedy="give one bare name")
+                raise InputError(
+                    f"--model: {bare} and {model} both without a condition", remedy="give one bare model name"
+                )
             else:
                 bare = model
         self._default = bare or default
 
     def count_unknown_lengths(self, recordings: Iterable[Recording]) -> int:
-        """How many recordings no rule by length can judge, since nobody knows theirs; 0 without such rules."""
+        """How many recordings the length rules skip because their duration is unknown; 0 without length rules."""
         if not any(isinstance(rule, _LengthRule) for rule, _ in self._rules):
             return 0
         return sum(recording.seconds is None for recording in recordings)
 
     def select_model(self, recording: Recording) -> str:
+        """The model of this recording."""
         for stem in recording.stems:
             if stem in self._manifest:
                 return self._manifest[stem]
@@ -74,9 +80,11 @@ def _parse_rule(text: str) -> tuple[_LengthRule | _GlobRule | None, str]:
         return _LengthRule(match[1], float(match[2]) * _UNIT_SECONDS[match[3]]), match[4].strip()
     pattern, sign, model = text.strip().rpartition("=")
     if not model or (sign and not pattern):
-        raise InputError(f"--model {text!r} names no model", remedy="NAME, 'GLOB=NAME', '>30m=NAME' or '<90s=NAME'")
+        raise InputError(
+            f"--model {text!r}: model name missing", remedy="give NAME, 'GLOB=NAME', '>30m=NAME' or '<90s=NAME'"
+        )
     if sign and pattern[0] in "<>":
         raise InputError(
-            f"--model {text!r}: {pattern!r} is no length", remedy="as '>1800s=NAME', '>30m=NAME', '<2h=NAME'"
+            f"--model {text!r}: invalid length {pattern!r}", remedy="write '>1800s=NAME', '>30m=NAME' or '<2h=NAME'"
         )
     return (_GlobRule(pattern) if sign else None), model

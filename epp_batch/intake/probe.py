@@ -1,4 +1,4 @@
-"""Lengths of recordings, by the containers' own words where they have any."""
+"""Probes the duration of a recording with FFmpeg, from container metadata where possible."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from epp_batch.errors import FailureKind, InputError, TaskError, TaskStage
-from epp_batch.intake.sources import is_url
+from epp_batch.spec import is_url
 
 SERVER_TIMEOUT_SECONDS = 15.0
-"""Seconds that a server may take to open, and to give each piece."""
+"""Timeout for opening a URL and for each read."""
 
 
-def probe_duration(source: str, silent: set[str] | None = None) -> float | None:
-    """Seconds of the first audio stream; None where only decoding or a reachable server would tell.
+def probe_duration(source: str, unreachable_hosts: set[str] | None = None) -> float | None:
+    """Duration in seconds of the first audio stream; None if the metadata lacks it or the server cannot be reached.
 
-    Servers that do not answer are put into `silent`, and are not asked again. Raises WorkError for what is no audio, is
-    empty, or is not there.
+    Hosts that fail are added to `unreachable_hosts` and are skipped from then on. Raises TaskError if the source is
+    missing, empty or not audio.
     """
     remote = is_url(source)
     if not remote:
         _require_content(source)
-    elif silent is not None and urlsplit(source).netloc in silent:
+    elif unreachable_hosts is not None and urlsplit(source).netloc in unreachable_hosts:
         return None
     av = _import_av()
     try:
@@ -32,18 +32,20 @@ def probe_duration(source: str, silent: set[str] | None = None) -> float | None:
             source, timeout=SERVER_TIMEOUT_SECONDS if remote else None, **lenient_open_options(av)
         ) as container:
             if not container.streams.audio:
-                raise TaskError(FailureKind.CORRUPT, TaskStage.PROBE, source, "no audio stream in it")
-            return _read_duration(container, deep=not remote)
+                raise TaskError(FailureKind.CORRUPT, TaskStage.PROBE, source, "it has no audio stream")
+            return _read_duration(container, scan_packets=not remote)
     except av.error.InvalidDataError as error:
-        raise TaskError(FailureKind.CORRUPT, TaskStage.PROBE, source, "no audio that can be read") from error
+        raise TaskError(FailureKind.CORRUPT, TaskStage.PROBE, source, "not a readable audio file") from error
     except (av.error.FFmpegError, OSError) as error:
         if not remote:
             raise TaskError(FailureKind.CORRUPT, TaskStage.PROBE, source, str(error.strerror or error)) from error
         if isinstance(error, av.error.HTTPNotFoundError):
-            raise TaskError(FailureKind.MISSING, TaskStage.PROBE, source, "the server does not have it") from error
-        if silent is not None:
-            silent.add(urlsplit(source).netloc)
-        return None  # it may well be reachable from where the workers run
+            raise TaskError(
+                FailureKind.MISSING, TaskStage.PROBE, source, "not found on the server (HTTP 404)"
+            ) from error
+        if unreachable_hosts is not None:
+            unreachable_hosts.add(urlsplit(source).netloc)
+        return None  # the workers may still reach it: they run in another network
 
 
 def _require_content(path: str) -> None:
@@ -57,26 +59,27 @@ def _require_content(path: str) -> None:
         raise TaskError(FailureKind.CORRUPT, TaskStage.PROBE, path, "the file is empty")
 
 
-def _read_duration(container: Any, *, deep: bool) -> float | None:
-    """The stream's own length, the container's, or the end of the last packet (`deep`)."""
+def _read_duration(container: Any, *, scan_packets: bool) -> float | None:
+    """The stream's duration, else the container's, else the end of the last packet if `scan_packets` (reads the
+    file)."""
     stream = container.streams.audio[0]
-    length = math.nan
+    duration = math.nan
     if stream.duration and stream.time_base:
-        length = float(stream.duration * stream.time_base)
+        duration = float(stream.duration * stream.time_base)
     elif container.duration:
-        length = container.duration / 1e6
-    elif deep:
+        duration = container.duration / 1e6  # AV_TIME_BASE: microseconds
+    elif scan_packets:
         ends = (
             float((packet.pts + (packet.duration or 0)) * packet.time_base)
             for packet in container.demux(stream)
             if packet.pts is not None
         )
-        length = max(ends, default=math.nan)
-    return round(length, 3) if math.isfinite(length) and length > 0 else None
+        duration = max(ends, default=math.nan)
+    return round(duration, 3) if math.isfinite(duration) and duration > 0 else None
 
 
 def lenient_open_options(av: Any) -> dict[str, Any]:
-    """Keywords that make `av.open` take titles in any encoding; PyAV 19 knows no others."""
+    """Arguments of `av.open` to ignore metadata that is not UTF-8. PyAV 19 always does and has removed the argument."""
     return {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 

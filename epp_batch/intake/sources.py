@@ -1,4 +1,4 @@
-"""What a SOURCE stands for: files, folders, globs, manifests, http(s) URLs."""
+"""Expands SOURCE arguments (files, folders, globs, http(s) URLs) to audio sources, without opening files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from epp_batch.errors import InputError
+from epp_batch.spec import is_url
 
 # fmt: off
 AUDIO_SUFFIXES = frozenset({
@@ -23,33 +24,29 @@ MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 
 
 class AudioSource(NamedTuple):
-    """One recording that was asked for. Nothing has been opened yet."""
+    """One requested recording, not yet opened."""
 
     source: str
     """Absolute path, or http(s) URL."""
     name_parts: tuple[str, ...]
-    """Parts of the output name that it should have, without suffix."""
+    """Path components of its preferred output name, without suffix."""
     model: str | None = None
     stem: str | None = None
-    """Output name that a manifest asks for; wins over `name`."""
+    """Output stem requested by a manifest; takes precedence over `name_parts`."""
     reference: str | None = None
     seconds: float | None = None
 
 
-def is_url(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
-
-
 def expand_sources(sources: Sequence[str], skip: Path) -> list[AudioSource]:
-    """Everything that `sources` name, each once, in order; folders are walked in order of their paths.
+    """The audio sources of `sources` without duplicates, in order; folders are walked in order of their paths.
 
-    `skip` is the output folder: what lies there is no input. Manifests are left to `manifest.read`. Raises InputError
-    for a source that names nothing.
+    Files below `skip`, the output folder, are ignored. Manifests are read by `manifest.read_manifest`. Raises
+    InputError for a source that matches nothing.
     """
     found: dict[str, AudioSource] = {}
     for source in sources:
-        for one in _expand_source(source, skip.absolute()):
-            found.setdefault(one.source, one)
+        for each in _expand_source(source, skip.absolute()):
+            found.setdefault(each.source, each)
     return list(found.values())
 
 
@@ -76,7 +73,7 @@ def _expand_path(source: str, skip: Path) -> Iterator[AudioSource]:
 
 
 def source_from_path(path: Path, base: Path) -> AudioSource:
-    """A file, named by where it lies below `base`; by its last part where it lies elsewhere."""
+    """A file, named by its path relative to `base`; by its file name if it is not below `base`."""
     absolute = Path(os.path.abspath(path))
     try:
         relative = absolute.relative_to(os.path.abspath(base))
@@ -86,30 +83,30 @@ def source_from_path(path: Path, base: Path) -> AudioSource:
 
 
 def source_from_url(url: str) -> AudioSource:
-    """A URL, named by the last part of its path."""
+    """A URL, named by the last component of its path."""
     parts = urlsplit(url)
     if not parts.hostname:
-        raise InputError(f"{url}: a URL without a host", remedy="as https://host/path/call.mp3")
+        raise InputError(f"{url}: host missing in URL", remedy="write https://host/path/call.mp3")
     last = PurePosixPath(unquote(parts.path)).name
     return AudioSource(url, (PurePosixPath(last).stem if last else parts.hostname,))
 
 
 def _expand_folder(folder: Path, base: Path, skip: Path, source: str) -> Iterator[AudioSource]:
-    others = 0
-    empty = True
+    other_files = 0
+    found = False
     for path in _walk_files(folder, skip):
         if path.suffix.lower() in AUDIO_SUFFIXES:
-            empty = False
+            found = True
             yield source_from_path(path, base)
         else:
-            others += 1
-    if empty:
-        other = f" ({others} other file{'s' if others != 1 else ''})" if others else ""
-        raise InputError(f"{source}: no audio in this folder{other}", remedy="name files or a glob for other suffixes")
+            other_files += 1
+    if not found:
+        others = f" ({other_files} other file{'s' if other_files != 1 else ''})" if other_files else ""
+        raise InputError(f"{source}: no audio in this folder{others}", remedy="name files or a glob for other suffixes")
 
 
 def _walk_files(folder: Path, skip: Path) -> Iterator[Path]:
-    """Files below `folder`, in order of their paths, without hidden ones and without the output folder."""
+    """Files below `folder` in order of their paths, without hidden files and without the output folder `skip`."""
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: {error.strerror}", remedy="make it readable, or name its files") from error
@@ -122,23 +119,27 @@ def _walk_files(folder: Path, skip: Path) -> Iterator[Path]:
 
 
 def _expand_glob(pattern: str, skip: Path) -> Iterator[AudioSource]:
-    """Files of audio suffixes, or of the suffix that the pattern spells out; folders are walked."""
+    """Matching files with an audio suffix or with the suffix written in the pattern; matching folders are walked."""
     base = _glob_base(pattern)
-    apart = skip not in (base.absolute(), *base.absolute().parents)
-    spelled = PurePosixPath(pattern).suffix.lower()
-    wanted = AUDIO_SUFFIXES if not spelled or glob.has_magic(spelled) else AUDIO_SUFFIXES | {spelled}
-    everything = pattern.rstrip("/").endswith("**")
-    none = True
+    skip_output = skip not in (base.absolute(), *base.absolute().parents)
+    literal = PurePosixPath(pattern).suffix.lower()
+    suffixes = AUDIO_SUFFIXES if not literal or glob.has_magic(literal) else AUDIO_SUFFIXES | {literal}
+    recursive = pattern.rstrip("/").endswith("**")  # glob itself lists the files below each folder
+    found = False
     for path in map(Path, sorted(glob.glob(os.path.expanduser(pattern), recursive=True))):
-        for file in _walk_files(path, skip) if path.is_dir() and not everything else [path]:
-            if file.suffix.lower() in wanted and file.is_file() and not (apart and skip in file.absolute().parents):
-                none = False
+        for file in _walk_files(path, skip) if path.is_dir() and not recursive else [path]:
+            if (
+                file.suffix.lower() in suffixes
+                and file.is_file()
+                and not (skip_output and skip in file.absolute().parents)
+            ):
+                found = True
                 yield source_from_path(file, base)
-    if none:
+    if not found:
         raise InputError(f"{pattern}: no audio matches", remedy="check the pattern, and that it is in quotes")
 
 
 def _glob_base(pattern: str) -> Path:
-    """The folders before the first wildcard."""
+    """The folder part of a pattern before its first wildcard."""
     fixed = re.split(r"[*?\[]", os.path.expanduser(pattern), maxsplit=1)[0]
     return Path(fixed if fixed.endswith("/") else os.path.dirname(fixed) or ".")

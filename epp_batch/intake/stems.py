@@ -1,4 +1,4 @@
-"""Output names: short, stable from one submission to the next, and never one name for two recordings."""
+"""Assigns output stems: short, stable between submissions, and unique (ignoring case) among recordings."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from epp_batch.errors import InputError
-from epp_batch.intake.sources import AudioSource, is_url
+from epp_batch.intake.sources import AudioSource
+from epp_batch.spec import is_url
 
 RESERVED_SUFFIXES = frozenset({".done", ".failed", ".partial", ".summary"})
-"""`call.done` would write its transcript where the sidecar of `call` lies."""
+"""A stem with one of these suffixes would collide with a sidecar: `call.done` with `call.done.json`."""
 MAX_PART_BYTES = 180
-"""Bytes of one part: file systems allow 255, and suffixes and temporary names come on top."""
+"""Limit of one path component in bytes: file systems allow 255, and suffixes and temporary names add to it."""
 
 
-def assign_stems(found: Sequence[AudioSource], before: Mapping[str, str]) -> list[str]:
-    """A stem for each; `before` has the stems of an earlier submission by source, which stay.
+def assign_stems(found: Sequence[AudioSource], previous: Mapping[str, str]) -> list[str]:
+    """A stem for each source; `previous` has the stems of an earlier submission by source.
 
-    What a manifest asks for comes first, then what was before. Of the others, those who want the same name get the
-    folders that tell them apart, or their suffix, or in the end a hash of their source.
+    Precedence: the stem that a manifest requests, then the previous stem, then the source's own name. Sources with the
+    same name are told apart by their parent folders, else by their suffix, else by a hash of the source.
     """
     stems: list[str | None] = [None] * len(found)
     taken: dict[str, str] = {}
     for index, one in enumerate(found):
         if one.stem is not None:
             stems[index] = _reserve_requested_stem(one, taken)
-    wishes: dict[str, list[int]] = defaultdict(list)
+    indices_by_name: dict[str, list[int]] = defaultdict(list)
     for index, one in enumerate(found):
         if stems[index] is None:
-            old = before.get(one.source)
+            old = previous.get(one.source)
             if old is not None and old.casefold() not in taken:
                 stems[index] = old
                 taken[old.casefold()] = one.source
             else:
-                wishes["/".join(map(sanitize_path_part, one.name_parts)).casefold()].append(index)
-    for wish, indices in sorted(wishes.items()):
-        names = _disambiguate_names([found[index] for index in indices], alone=wish not in taken)
+                indices_by_name["/".join(map(sanitize_path_part, one.name_parts)).casefold()].append(index)
+    for wanted_name, indices in sorted(indices_by_name.items()):
+        names = _disambiguate_names([found[index] for index in indices], name_is_free=wanted_name not in taken)
         for index, name in zip(indices, names, strict=True):
             stem = name if name.casefold() not in taken else f"{name}-{_hash_source(found[index])}"
             stems[index] = stem
@@ -48,7 +49,8 @@ def assign_stems(found: Sequence[AudioSource], before: Mapping[str, str]) -> lis
 
 
 def sanitize_path_part(part: str) -> str:
-    """One part of a path that can stand in a file name everywhere."""
+    """A path component made safe for file names on any system: no control characters, separators or reserved
+    suffixes."""
     part = re.sub(r"[\x00-\x1f\x7f/\\\ud800-\udfff]", "_", part).strip() or "_"
     if part in {".", ".."}:
         part = "_"
@@ -64,20 +66,24 @@ def _reserve_requested_stem(one: AudioSource, taken: dict[str, str]) -> str:
     stem = one.stem or ""
     parts = stem.split("/")
     if any(sanitize_path_part(part) != part for part in parts) or parts[0] == ".epp-batch":
-        raise InputError(f"{one.source}: stem {stem!r} cannot be an output name", remedy="a relative path, no suffix")
+        raise InputError(
+            f"{one.source}: stem {stem!r} cannot be an output name", remedy="give a relative path without suffix"
+        )
     if stem.casefold() in taken:
-        raise InputError(f"stem {stem!r} of {taken[stem.casefold()]} and of {one.source}", remedy="one name each")
+        raise InputError(
+            f"stem {stem!r} of {taken[stem.casefold()]} and of {one.source}", remedy="give each recording its own stem"
+        )
     taken[stem.casefold()] = one.source
     return stem
 
 
-def _disambiguate_names(group: list[AudioSource], *, alone: bool) -> list[str]:
-    """Names for recordings that all want the same one."""
+def _disambiguate_names(group: list[AudioSource], *, name_is_free: bool) -> list[str]:
+    """Distinct names for sources that all have the same name."""
     plain = ["/".join(map(sanitize_path_part, one.name_parts)) for one in group]
-    if len(group) == 1 and alone:
+    if len(group) == 1 and name_is_free:
         return plain
-    wheres = [_parent_folders(one) for one in group]
-    if len(group) > 1 and len(set(wheres)) == 1:
+    parents = [_parent_folders(one) for one in group]
+    if len(group) > 1 and len(set(parents)) == 1:
         names = [
             "/".join(
                 (
@@ -88,15 +94,15 @@ def _disambiguate_names(group: list[AudioSource], *, alone: bool) -> list[str]:
             for one in group
         ]
         return names if _are_distinct(names) else _append_hashes(plain, group)
-    for depth in range(1, max(map(len, wheres)) + 1):
-        names = ["/".join((*where[-depth:], name)) for where, name in zip(wheres, plain, strict=True)]
+    for depth in range(1, max(map(len, parents)) + 1):
+        names = ["/".join((*folders[-depth:], name)) for folders, name in zip(parents, plain, strict=True)]
         if _are_distinct(names):
             return names
     return _append_hashes(plain, group)
 
 
 def _parent_folders(one: AudioSource) -> tuple[str, ...]:
-    """Folders above the name that it has already."""
+    """Parent folders (for a URL: host and folders) that are not yet part of the source's name."""
     if is_url(one.source):
         url = urlsplit(one.source)
         whole = (url.netloc, *PurePosixPath(unquote(url.path)).parts[1:-1])

@@ -1,4 +1,4 @@
-"""Runs and objects of a cluster, small."""
+"""Builders of small runs and of the cluster's objects."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def node(name="n", labels=None, taints=(), unschedulable=False, **allocatable):
 
 
 @pytest.fixture
-def seen():
-    """Everything as it should be."""
+def inventory():
+    """A cluster in which the run of `run()` can be admitted, as keywords of `ClusterInventory`."""
     return {
         "local_queues": [local_queue()],
         "cluster_queues": [cluster_queue()],

@@ -1,4 +1,4 @@
-"""The command as a process: how it ends when nobody is there to read, and when there is nothing to do."""
+"""The command as a process: closed standard output, and a folder without a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def epp_batch(*arguments, **other):
     )
 
 
-def test_a_reader_that_left_is_no_defect():
+def test_closed_stdout_ends_with_code_141():
     read, write = os.pipe()
     os.close(read)
     try:
@@ -28,7 +28,7 @@ def test_a_reader_that_left_is_no_defect():
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
-def test_a_folder_without_a_run(tmp_path):
+def test_folder_without_a_run_is_an_error(tmp_path):
     ended = epp_batch("report", str(tmp_path), stdout=subprocess.DEVNULL)
     assert ended.returncode == 2
     assert ended.stderr.startswith("epp-batch report: ")

@@ -1,4 +1,4 @@
-"""Failures say what, where and the way out, and their codes mean one thing each."""
+"""Error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from epp.errors import EppError, Problem
 from epp_batch.errors import ApiServerUnreachable, ClusterError, FailureKind, TaskError, TaskStage
 
 
-def test_one_code_one_kind():
+def test_exit_codes_are_unique():
     assert len({kind.exit_code for kind in FailureKind}) == len(FailureKind)
     assert all(FailureKind.from_exit_code(kind.exit_code) is kind for kind in FailureKind)
     assert FailureKind.from_exit_code(3) is FailureKind.INTERNAL
 
 
-def test_a_failed_recording_in_one_line():
+def test_task_error_message():
     error = TaskError(FailureKind.CORRUPT, TaskStage.DECODE, "a/call.mp3", "no audio stream")
     assert str(error) == f"a/call.mp3: decode: no audio stream; {FailureKind.CORRUPT.remedy}"
 
 
-def test_a_cluster_error_lists_all_problems():
+def test_cluster_error_lists_all_problems():
     error = ApiServerUnreachable(
         "two things", [Problem("LocalQueue b/lq", "missing"), Problem("ClusterQueue cq", "inactive")]
     )

@@ -1,4 +1,4 @@
-"""A file is there whole or not at all, and finished means finished."""
+"""The output folder: finished results, damaged sidecars, atomic writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 
 def finish(folder, **other):
-    """What a worker leaves behind."""
+    """Writes the transcript and sidecar of a finished task."""
     write_atomically(folder.path("call", "txt"), b"hello\n")
     known = {"key": TASK.key(TranscriptionOptions()), "files": {"txt": 6}} | other
     result = TranscriptionResult(
@@ -30,31 +30,31 @@ def finish(folder, **other):
     return result
 
 
-def test_finished(folder):
+def test_finished_result_is_found(folder):
     assert folder.find_finished_result(TASK, TranscriptionOptions()) is None
     assert finish(folder) == folder.find_finished_result(TASK, TranscriptionOptions())
 
 
-def test_other_options_are_other_work(folder):
+def test_result_with_other_options_is_not_finished(folder):
     finish(folder)
     assert folder.find_finished_result(TASK, TranscriptionOptions(language="de")) is None
 
 
-@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"hell")])
-def test_a_transcript_that_is_gone_or_torn_is_not_finished(folder, harm):
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"hell")])
+def test_missing_or_truncated_transcript_is_not_finished(folder, damage):
     finish(folder)
-    harm(folder.path("call", "txt"))
+    damage(folder.path("call", "txt"))
     assert folder.find_finished_result(TASK, TranscriptionOptions()) is None
 
 
-def test_a_torn_sidecar_is_none(folder):
+def test_truncated_sidecar_reads_as_none(folder):
     finish(folder)
     sidecar = folder.path("call", "done.json")
     sidecar.write_bytes(sidecar.read_bytes()[:-20])
     assert folder.load_result("call") is None
 
 
-def test_failures_are_read_back(folder):
+def test_failure_round_trip(folder):
     failure = TaskFailure(
         key="k", source="s", stage="decode", kind="corrupt", message="m", remedy="r", permanent=True, exit_code=64
     )
@@ -62,7 +62,7 @@ def test_failures_are_read_back(folder):
     assert folder.load_failure("deep/call") == failure
 
 
-def test_a_folder_without_a_run_says_what_to_do(folder):
+def test_folder_without_a_run_raises_folder_error(folder):
     with pytest.raises(FolderError, match="no run here; submit or transcribe"):
         folder.load_run()
     run = Run(name="r", output=str(folder.root), options=TranscriptionOptions(), units=())
@@ -70,13 +70,13 @@ def test_a_folder_without_a_run_says_what_to_do(folder):
     assert folder.load_run() == run
 
 
-def test_a_folder_that_is_a_file_names_it(tmp_path):
+def test_unwritable_path_is_named(tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(FolderError, match=r"out/call.txt: .*; give an output folder"):
+    with pytest.raises(FolderError, match=r"out/call.txt: .*; give a writable output folder"):
         write_atomically(tmp_path / "out" / "call.txt", b"x")
 
 
-def test_a_full_disk_is_no_wrong_folder_and_leaves_nothing(tmp_path, monkeypatch):
+def test_full_disk_raises_os_error_and_keeps_the_old_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,4 +1,4 @@
-"""What makes a task the same task."""
+"""Task keys, durations, placements and JSON of the run's specification."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from epp_batch.spec import ClusterOptions, Placement, Recording, Run, Task, Tran
 CALL = Recording(source="a/call.mp3", stems=("call",), sha256="ab" * 32, seconds=60.0)
 
 
-def test_equal_content_is_the_same_work_under_any_name():
+def test_key_depends_on_content_not_on_the_name():
     copy = Recording(source="b/copy.mp3", stems=("copy",), sha256=CALL.sha256, seconds=60.0)
     assert Task(recording=CALL, model="tiny.en").key(TranscriptionOptions()) == Task(
         recording=copy, model="tiny.en"
@@ -24,11 +24,11 @@ def test_equal_content_is_the_same_work_under_any_name():
         Task(recording=Recording(source="a/call.mp3", stems=("call",), sha256="cd" * 32), model="tiny.en"),
     ],
 )
-def test_other_content_or_another_model_is_other_work(other):
+def test_key_depends_on_content_and_model(other):
     assert other.key(TranscriptionOptions()) != Task(recording=CALL, model="tiny.en").key(TranscriptionOptions())
 
 
-def test_every_option_is_part_of_the_key():
+def test_key_depends_on_every_option():
     task = Task(recording=CALL, model="tiny.en")
     changed = {
         "language": "de",
@@ -48,14 +48,14 @@ def test_every_option_is_part_of_the_key():
     assert len(keys | {task.key(TranscriptionOptions())}) == len(changed) + 1
 
 
-def test_a_source_nobody_read_is_known_by_its_name():
+def test_key_of_an_unread_url_depends_on_its_text():
     first, second = (
         Task(recording=Recording(source=url, stems=("x",)), model="m") for url in ("http://a/x", "http://b/x")
     )
     assert first.key(TranscriptionOptions()) != second.key(TranscriptionOptions())
 
 
-def test_the_length_of_a_shard():
+def test_duration_of_a_shard():
     short, unknown = (
         Task(recording=Recording(source="s", stems=("s",), seconds=seconds), model="m") for seconds in (5.0, None)
     )
@@ -63,7 +63,7 @@ def test_the_length_of_a_shard():
     assert Unit(name="u", tasks=(short, unknown)).seconds is None
 
 
-def test_the_placement_of_a_model():
+def test_placement_of_a_model():
     large, rest = Placement(accelerator="mig:3g.20gb"), Placement(accelerator="mig:1g.5gb")
     cluster = ClusterOptions(namespace="n", queue="q", image="i", placements={"large": large, "*": rest})
     assert cluster.placement_for("large") is large
@@ -89,5 +89,5 @@ def test_the_placement_of_a_model():
         ),
     ],
 )
-def test_json_and_back(value):
+def test_json_round_trip(value):
     assert msgspec.json.decode(msgspec.json.encode(value), type=type(value)) == value

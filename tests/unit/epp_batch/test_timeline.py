@@ -1,4 +1,4 @@
-"""The journal outlives its writer."""
+"""The journal: appending, reading, and recovery from an incomplete line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ CREATED = TimelineEvent(at=1.5, unit="a", kind="created")
 RUNNING = TimelineEvent(at=2.5, unit="a", kind="running", place="node-1/gpu-3/4-7", attempt=1)
 
 
-def test_no_file_no_events(tmp_path):
+def test_missing_journal_has_no_events(tmp_path):
     assert read_events(tmp_path / "events.jsonl") == []
 
 
-def test_written_and_read(tmp_path):
+def test_events_round_trip(tmp_path):
     journal = Journal(tmp_path / "new" / "events.jsonl")
     journal.append(CREATED)
     journal.append(RUNNING)
@@ -20,7 +20,7 @@ def test_written_and_read(tmp_path):
     assert read_events(tmp_path / "new" / "events.jsonl") == [CREATED, RUNNING]
 
 
-def test_a_line_torn_by_a_kill_costs_that_event_only(tmp_path):
+def test_incomplete_last_line_is_skipped_and_terminated(tmp_path):
     path = tmp_path / "events.jsonl"
     journal = Journal(path)
     journal.append(CREATED)

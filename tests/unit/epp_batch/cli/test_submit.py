@@ -127,7 +127,7 @@ def test_an_output_that_cannot_be_written(calls, capsys):
     (calls / "a.wav").touch()
     (calls.parent / "out").write_text("a file")
     assert main(words(calls, "--queue", "lq")) == 2
-    assert "give an output folder that can be written" in capsys.readouterr().err
+    assert "give a writable output folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "?"), (0.4, "0:00"), (61, "1:01"), (3661, "1:01:01")])

@@ -1,4 +1,4 @@
-"""Recordings made on the spot, in real containers and codecs."""
+"""Audio files generated in real containers and codecs, and folders for them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def record(path: Path, seconds: float, *, tone: float = 220.0) -> Path:
 
 @pytest.fixture
 def audio(tmp_path):
-    """A folder for sources."""
+    """The folder of audio sources."""
     folder = tmp_path / "audio"
     folder.mkdir()
     return folder

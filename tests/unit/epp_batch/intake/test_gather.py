@@ -1,4 +1,4 @@
-"""Sources to recordings, with what cannot be worked on beside them."""
+"""Gathering recordings: naming, digest cache, manifests, and failures of unreadable sources."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from epp_batch.spec import Run, TranscriptionOptions
 from tests.unit.epp_batch.intake.conftest import record
 
 
-def submitted(folder, gathered):
-    """As if these had been submitted."""
+def save_as_submitted(folder, gathered):
+    """Saves a run of these recordings, as a submission does."""
     made = build_units(gathered.recordings, ModelRules([], "base"), TranscriptionOptions(), run="r")
     folder.save_run(Run(name="r", output=str(folder.root), options=TranscriptionOptions(), units=tuple(made)))
 
 
-def test_a_folder(audio, folder):
+def test_folder_is_expanded_named_hashed_and_probed(audio, folder):
     record(audio / "a.wav", 1.0)
     record(audio / "sub" / "b.mp3", 2.0)
     seen = []
-    found = gather_recordings([str(audio)], folder, progress=lambda done, total: seen.append((done, total)))
+    found = gather_recordings([str(audio)], folder, on_progress=lambda done, total: seen.append((done, total)))
     assert [(one.source, one.stems) for one in found.recordings] == [
         (str(audio / "a.wav"), ("a",)),
         (str(audio / "sub" / "b.mp3"), ("sub/b",)),
@@ -36,7 +36,7 @@ def test_a_folder(audio, folder):
     assert seen == [(1, 2), (2, 2)]
 
 
-def test_bad_files_are_failures_beside_the_others(audio, folder):
+def test_unreadable_files_become_failures(audio, folder):
     record(audio / "good.wav", 1.0)
     (audio / "empty.mp3").touch()
     (audio / "bad.mp3").write_bytes(b"no audio" * 1000)
@@ -49,15 +49,15 @@ def test_bad_files_are_failures_beside_the_others(audio, folder):
     assert failure.remedy == FailureKind.CORRUPT.remedy
 
 
-def test_without_probing_files_are_not_opened_but_hashed(audio, folder):
+def test_without_probing_files_are_only_hashed(audio, folder):
     (audio / "bad.mp3").write_bytes(b"no audio" * 1000)
     (audio / "empty.mp3").touch()
-    found = gather_recordings([str(audio)], folder, probe=False)
+    found = gather_recordings([str(audio)], folder, probe_lengths=False)
     assert [(one.stems, one.seconds) for one in found.recordings] == [(("bad",), None)]
     assert [failure.message for failure in found.failures] == ["the file is empty"]
 
 
-def test_a_file_is_read_once_until_it_changes(audio, folder):
+def test_digest_is_cached_until_the_file_changes(audio, folder):
     path = record(audio / "a.wav", 1.0)
     first = gather_recordings([str(path)], folder).recordings[0]
     cache = folder.root / ".epp-batch" / "digests.json"
@@ -69,28 +69,28 @@ def test_a_file_is_read_once_until_it_changes(audio, folder):
     assert gather_recordings([str(path)], folder).recordings[0].sha256 == first.sha256
 
 
-def test_what_was_hashed_without_its_length_is_probed_later(audio, folder):
+def test_cached_digest_without_duration_is_probed_later(audio, folder):
     record(audio / "a.wav", 1.0)
-    assert gather_recordings([str(audio)], folder, probe=False).recordings[0].seconds is None
+    assert gather_recordings([str(audio)], folder, probe_lengths=False).recordings[0].seconds is None
     assert gather_recordings([str(audio)], folder).recordings[0].seconds == pytest.approx(1.0, abs=0.1)
 
 
-def test_a_dry_run_leaves_nothing(audio, folder):
+def test_dry_run_writes_no_cache(audio, folder):
     record(audio / "a.wav", 1.0)
-    gather_recordings([str(audio)], folder, remember=False)
+    gather_recordings([str(audio)], folder, save_cache=False)
     assert not folder.root.exists()
 
 
-def test_names_stay_from_one_submission_to_the_next(audio, folder):
+def test_stems_are_stable_between_submissions(audio, folder):
     record(audio / "x" / "call.wav", 1.0)
     first = gather_recordings([str(audio / "x" / "call.wav")], folder)
-    submitted(folder, first)
+    save_as_submitted(folder, first)
     record(audio / "b" / "call.wav", 1.0, tone=330)
     both = gather_recordings([str(audio / "b" / "call.wav"), str(audio / "x" / "call.wav")], folder)
     assert [one.stems for one in both.recordings] == [("b/call",), ("call",)]
 
 
-def test_a_manifest_names_model_stem_and_reference(audio, folder):
+def test_manifest_sets_model_stem_and_reference(audio, folder):
     record(audio / "a.wav", 1.0)
     (audio / "m.csv").write_text("file,model,stem,reference\na.wav,tiny,first,a.txt\na.wav,large,,\nnone.wav,tiny,,\n")
     found = gather_recordings([str(audio / "m.csv"), str(audio)], folder)
@@ -104,7 +104,7 @@ def test_a_manifest_names_model_stem_and_reference(audio, folder):
     assert [(unit.model, unit.tasks[0].stem) for unit in made] == [("tiny", "first"), ("large", "a-large")]
 
 
-def test_references_by_name(audio, folder, tmp_path):
+def test_references_are_found_by_stem(audio, folder, tmp_path):
     record(audio / "sub" / "a.wav", 1.0)
     (tmp_path / "texts" / "sub").mkdir(parents=True)
     (tmp_path / "texts" / "sub" / "a.txt").write_text("hello")
@@ -112,7 +112,7 @@ def test_references_by_name(audio, folder, tmp_path):
     assert found.recordings[0].reference == str(tmp_path / "texts" / "sub" / "a.txt")
 
 
-def test_names_relative_to_a_folder(audio, folder, tmp_path):
+def test_relative_to_sets_the_base_of_names(audio, folder, tmp_path):
     record(audio / "sub" / "a.wav", 1.0)
     found = gather_recordings([str(audio / "sub" / "a.wav")], folder, relative_to=str(tmp_path))
     assert found.recordings[0].stems == ("audio/sub/a",)
@@ -120,14 +120,14 @@ def test_names_relative_to_a_folder(audio, folder, tmp_path):
         gather_recordings([str(audio)], folder, relative_to=str(tmp_path / "other"))
 
 
-def test_a_url_is_known_by_its_text(folder):
-    found = gather_recordings(["http://127.0.0.1:9/a.mp3"], folder, probe=False)
-    other = gather_recordings(["http://127.0.0.1:9/b.mp3"], folder, probe=False)
+def test_url_digest_is_of_its_text(folder):
+    found = gather_recordings(["http://127.0.0.1:9/a.mp3"], folder, probe_lengths=False)
+    other = gather_recordings(["http://127.0.0.1:9/b.mp3"], folder, probe_lengths=False)
     assert len(found.recordings[0].sha256) == 64
     assert found.recordings[0].sha256 != other.recordings[0].sha256
 
 
-def test_a_name_that_is_no_utf8(audio, folder):
+def test_file_name_that_is_not_utf8_fails(audio, folder):
     record(audio / "good.wav", 1.0)
     bad = os.fsencode(str(audio)) + b"/caf\xe9.wav"
     os.rename(record(audio / "x.wav", 1.0), bad)
@@ -137,6 +137,6 @@ def test_a_name_that_is_no_utf8(audio, folder):
     found.save_failures(folder, 0.0)
 
 
-def test_nothing_asked(folder):
+def test_empty_source_list_is_rejected(folder):
     with pytest.raises(InputError, match="no sources"):
         gather_recordings([], folder)

@@ -1,4 +1,4 @@
-"""What a SOURCE stands for."""
+"""Expansion of SOURCE arguments: files, folders, globs and URLs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def names(tree, *sources):
     return ["/".join(found.name_parts) for found in expand_sources([str(source) for source in sources], tree / "out")]
 
 
-def test_a_folder_is_walked_in_order_without_hidden_ones_and_the_output(tree):
+def test_folder_is_walked_in_order_without_hidden_files_and_output(tree):
     assert names(tree, tree) == ["a", "b", "sub/c"]
 
 
-def test_an_output_folder_that_is_the_sources_hides_nothing(tree):
+def test_output_folder_equal_to_the_source_is_walked(tree):
     for source in (tree, tree / "**"):
         assert ["/".join(found.name_parts) for found in expand_sources([str(source)], tree)] == [
             "a",
@@ -35,7 +35,7 @@ def test_an_output_folder_that_is_the_sources_hides_nothing(tree):
         ]
 
 
-def test_files_of_any_suffix_are_taken_when_named(tree):
+def test_named_file_may_have_any_suffix(tree):
     assert names(tree, tree / "odd.dat", tree / "sub/c.flac") == ["odd", "c"]
 
 
@@ -51,17 +51,17 @@ def test_files_of_any_suffix_are_taken_when_named(tree):
         ("[ab].*", ["a", "b"]),
     ],
 )
-def test_globs(tree, pattern, found):
+def test_glob(tree, pattern, found):
     assert (
         sorted(name.split("/")[-1] if pattern in {"*", "s*"} else name for name in names(tree, tree / pattern)) == found
     )
 
 
-def test_a_source_named_twice_is_there_once(tree):
+def test_duplicate_source_is_listed_once(tree):
     assert names(tree, tree, tree / "b.mp3", f"file://{tree}/a.wav") == ["a", "b", "sub/c"]
 
 
-def test_urls(tree):
+def test_url_is_named_by_its_path_or_host(tree):
     assert names(tree, "https://h/x/call%20one.mp3?sig=1", "http://h/") == ["call one", "h"]
 
 
@@ -71,21 +71,21 @@ def test_urls(tree):
         ("none.mp3", "no such file or folder"),
         ("*.ogg", "no audio matches"),
         ("s3://bucket/key", "s3:// is not supported; mount it"),
-        ("http:///x.mp3", "without a host"),
+        ("http:///x.mp3", "host missing in URL"),
     ],
 )
-def test_what_names_nothing(tree, source, what):
+def test_source_that_matches_nothing_is_rejected(tree, source, what):
     source = source if "//" in source else str(tree / source)
     with pytest.raises(InputError, match=what):
         expand_sources([source], tree / "out")
 
 
-def test_a_folder_without_audio_says_what_it_has(tmp_path):
+def test_folder_without_audio_is_rejected(tmp_path):
     (tmp_path / "x.txt").touch()
     with pytest.raises(InputError, match=r"no audio in this folder \(1 other file\); name files"):
         expand_sources([str(tmp_path)], tmp_path / "out")
 
 
-def test_the_source_is_absolute_whatever_the_directory(tree, monkeypatch):
+def test_source_path_is_absolute(tree, monkeypatch):
     monkeypatch.chdir(tree)
     assert expand_sources(["b.mp3"], tree / "out")[0].source == str(tree / "b.mp3")

@@ -47,9 +47,7 @@ def test_what_the_system_refuses_to_write_is_unwritable():
 def test_a_stage_names_what_failed_in_it():
     with pytest.raises(TaskError) as caught, raise_as_task_error(TaskStage.WRITE, "a.wav"):
         raise OSError(errno.ENOSPC, "No space left on device", "out/a.txt")
-    assert str(caught.value) == (
-        "a.wav: write: out/a.txt: No space left on device; free space on the output volume; what is finished stays"
-    )
+    assert str(caught.value) == f"a.wav: write: out/a.txt: No space left on device; {FailureKind.DISK_FULL.remedy}"
 
 
 def test_what_was_classified_stays_as_it_was():
