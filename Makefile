@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# One pytest worker has the control plane (tests/kube), the others run everything else.
+WORKERS := -n auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: help setup run demo batch-demo test kube-tools unit check lint types layers protos lock fuzz bench-cost bench-routing bench-paper test-vllm clean
 .DEFAULT_GOAL := help
@@ -33,11 +35,11 @@ batch-demo: $(STAMP) ## speech to transcripts to summaries to a report, with rea
 	@$(BIN)/python -c 'from tests.speech import librivox; librivox()' || echo "No recordings of people to be had: espeak-ng speaks alone."
 	$(BIN)/epp-batch demo $(ARGS)
 
-test: $(STAMP) ## all tests but those of real vLLM; what tests/kube needs is built beside the others
-	$(BIN)/pytest -m "not vllm" $(ARGS)
+test: $(STAMP) ## all tests but those of real vLLM; those of the control plane, and its build, beside the others
+	$(BIN)/pytest $(WORKERS) -m "not vllm" $(ARGS)
 
 unit: $(STAMP) ## the fast part
-	$(BIN)/pytest -q tests/unit $(ARGS)
+	$(BIN)/pytest $(WORKERS) -q tests/unit $(ARGS)
 
 check: lint types layers ## lint, types, dependency rule, generated files
 

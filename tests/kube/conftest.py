@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack
@@ -25,39 +26,39 @@ from tests.kube.cluster.queues import Queues
 from tests.kube.tools.build import BuildError, built, cache_folder
 
 HERE = Path(__file__).parent
-BUILDING = pytest.StashKey[Building]()
+BUILD_FAILURE = pytest.StashKey[str]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and "plane" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kube)
-    items.sort(key=_needs_plane)  # last, so that a build has the time of all others
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Starts to build what the selected tests need."""
-    wanted = any(_needs_plane(item) for item in session.items)
-    if not wanted or session.config.option.collectonly or built(cache_folder(os.environ)):
-        return
-    folder = Path(tempfile.mkdtemp(prefix="epp-kube-build-"))
-    session.config.add_cleanup(lambda: shutil.rmtree(folder))
-    building = session.config.stash[BUILDING] = Building(folder / "log", os.environ)
-    session.config.add_cleanup(building.close)
+            item.add_marker(pytest.mark.xdist_group("plane"))  # one worker has the plane, whatever the others run
+    items.sort(key=_needs_plane)  # last: without workers a test that fails early is not behind the build
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """The first that needs the plane waits for the build: here, because a test's timeout covers its fixtures."""
-    if _needs_plane(item) and (building := item.config.stash.get(BUILDING, None)):
+    """Builds the control plane before the first test that needs it; in a fixture, its timeout would cut that off."""
+    if _needs_plane(item) and not built(cache_folder(os.environ)) and BUILD_FAILURE not in item.config.stash:
         capture = item.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             try:
-                building.wait(lambda line: print(line, flush=True))
+                _build_plane()
             except BuildError as error:
-                pytest.exit(f"the control plane cannot be built: {error}", returncode=1)
-        del item.config.stash[BUILDING]
+                item.config.stash[BUILD_FAILURE] = str(error)
     return (yield)
+
+
+def _build_plane() -> None:
+    """Shows the build's output on standard error, which xdist's workers share with the terminal."""
+    folder = Path(tempfile.mkdtemp(prefix="epp-kube-build-"))
+    building = Building(folder / "log", os.environ)
+    try:
+        building.wait(lambda line: print(line, file=sys.stderr, flush=True))
+    finally:
+        building.close()
+        shutil.rmtree(folder)
 
 
 def _needs_plane(item: pytest.Item) -> bool:
@@ -65,8 +66,10 @@ def _needs_plane(item: pytest.Item) -> bool:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+async def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
     """The control plane; about 7 s, once."""
+    if failure := request.config.stash.get(BUILD_FAILURE, None):
+        pytest.fail(f"the control plane cannot be built: {failure}", pytrace=False)
     async with Plane(tmp_path_factory.mktemp("plane"), cache_folder(os.environ), SystemClock()) as plane:
         yield plane
 

@@ -96,7 +96,7 @@ def test_a_build_beside_the_tests_gives_way_to_them_and_ends_with_them(tmp_path:
 PARENT = """
 import json, sys
 from pathlib import Path
-from tests.kube.building import Building
+from tests.kube.cluster.building import Building
 building = Building(Path(sys.argv[1]), json.loads(sys.argv[2]))
 sys.stdin.read()
 building.close()

@@ -35,11 +35,7 @@ class Building:
             )
 
     def wait(self, say: Callable[[str], None]) -> None:
-        """Until all is built; every line of its output goes to `say` as it comes. BuildError if it fails.
-
-        It need not step back any more, where this user may say so.
-        """
-        _nice(self._process.pid, 0)
+        """Returns when all is built. Calls `say` with each line of output as it comes; raises BuildError."""
         with self._log.open() as lines:
             code = None
             while code is None:
