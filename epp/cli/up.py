@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
 async def _run_gateway(settings: GatewaySettings, live: bool) -> int:
     clock = SystemClock()
     view = Dashboard(clock, live=live)
-    gateway = Gateway(settings, clock=clock, say=view.print_line)
+    gateway = Gateway(settings, clock=clock, print_line=view.print_line)
     task = asyncio.current_task()
     assert task is not None
     signals = 0

@@ -1,4 +1,4 @@
-"""The clusters of the gateway's bootstrap: the model servers in two shapes, and the picker."""
+"""The clusters of the gateway's Envoy bootstrap: the pool of model servers, and the endpoint picker."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ Json = dict[str, Any]
 
 POOL_CLUSTER, PICKER_CLUSTER, ACCESS_LOG_CLUSTER = "pool", "picker", "picker-log"
 EXT_PROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
-# Envoy opens the ext_proc stream again and sends its messages once more, the body included as long as that is below
-# 64 KiB: a request whose decision was lost with the picker, or that came while it was away, waits for the next one.
+# On a retry Envoy opens a new ext_proc stream and sends its messages again, the body included as long as it is below
+# 64 KiB. So a request whose decision was lost with the picker, or that arrived while the picker restarts, waits for the
+# next picker (docs/envoy.md).
 EXT_PROC_RETRY_POLICY: Json = {
     "retry_on": "connect-failure,refused-stream,reset,unavailable",
     "num_retries": 60,
@@ -24,24 +25,24 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def pack_any(message: str, **fields: Any) -> Json:
-    """A `google.protobuf.Any` in JSON form."""
+    """A `google.protobuf.Any` of this message type, in JSON form."""
     return {"@type": f"type.googleapis.com/{message}", **fields}
 
 
 def build_static_pool(
     endpoints: Sequence[str], connect_timeout: float, idle_timeout: float, fallback: str, *, override: bool
 ) -> Json:
-    """Model servers known to Envoy: the picker's choice by metadata if `override`, else `fallback` alone."""
+    """Model servers known to Envoy, chosen by `fallback`; with `override` only where the picker has not chosen."""
     message = {"least_request": "LeastRequest", "round_robin": "RoundRobin"}[fallback]
     policy = _build_lb_policy(fallback, pack_any(f"{_LB_POLICIES}.{fallback}.v3.{message}"))
     if override:
-        choice = pack_any(
+        config = pack_any(
             f"{_LB_POLICIES}.override_host.v3.OverrideHost",
             override_host_sources=[{"metadata": {"key": LB_NAMESPACE, "path": [{"key": DESTINATION_ENDPOINT}]}}],
             selected_host_key={"key": LB_NAMESPACE, "path": [{"key": DESTINATION_ENDPOINT_SERVED}]},
             fallback_policy=policy,
         )
-        policy = _build_lb_policy("override_host", choice)
+        policy = _build_lb_policy("override_host", config)
     return {
         **_build_pool_settings(connect_timeout, idle_timeout),
         "type": "STATIC",
@@ -51,7 +52,7 @@ def build_static_pool(
 
 
 def build_original_dst_pool(connect_timeout: float, idle_timeout: float) -> Json:
-    """Model servers known to the picker only: the destination header is the address."""
+    """Model servers that only the picker knows: Envoy connects to the address in the destination header."""
     return {
         **_build_pool_settings(connect_timeout, idle_timeout),
         "type": "ORIGINAL_DST",
@@ -61,7 +62,7 @@ def build_original_dst_pool(connect_timeout: float, idle_timeout: float) -> Json
 
 
 def build_picker_cluster(address: str, tls: bool, health_interval: float) -> Json:
-    """The picker as ext_proc, health-checked by what it is for."""
+    """The picker as ext_proc server, with active health checks."""
     interval = f"{health_interval:.3f}s"
     check = {
         "grpc_health_check": {"service_name": EXT_PROC_SERVICE},
@@ -69,20 +70,21 @@ def build_picker_cluster(address: str, tls: bool, health_interval: float) -> Jso
         "interval": interval,
         "no_traffic_interval": interval,
         "no_traffic_healthy_interval": interval,
-        # Long enough for a restart: until then requests wait for the picker (see RETRY), after it they do not.
+        # Longer than a restart of the picker takes: until the host is unhealthy requests wait (EXT_PROC_RETRY_POLICY),
+        # afterwards they fail at once or fall back.
         "unhealthy_interval": "0.500s",
         "unhealthy_threshold": 5,
         "healthy_threshold": 1,
     }
-    # Panic would send requests to a dead picker, where they fail after their body has been taken.
+    # In panic mode Envoy would send requests to the unhealthy picker, where they fail after their body was read.
     no_panic = {"healthy_panic_threshold": {"value": 0}}
     return {**_build_grpc_cluster(PICKER_CLUSTER, address, tls), "common_lb_config": no_panic, "health_checks": [check]}
 
 
 def build_access_log_cluster(address: str, tls: bool) -> Json:
-    """The picker as access log, over a connection of its own.
+    """The picker as access log server, on a connection of its own.
 
-    Envoy drops log entries while their connection is blocked, and large bodies on their way to ext_proc block it.
+    Envoy drops log entries while their connection is blocked, as one that also carries large request bodies would be.
     """
     return _build_grpc_cluster(ACCESS_LOG_CLUSTER, address, tls)
 
@@ -124,15 +126,12 @@ def _build_pool_settings(connect_timeout: float, idle_timeout: float) -> Json:
 
 
 def _build_lb_policy(name: str, config: Json) -> Json:
-    return {
-        "policies": [
-            {"typed_extension_config": {"name": f"envoy.load_balancing_policies.{name}", "typed_config": config}}
-        ]
-    }
+    extension = {"name": f"envoy.load_balancing_policies.{name}", "typed_config": config}
+    return {"policies": [{"typed_extension_config": extension}]}
 
 
 def _unlimited_circuit_breakers() -> Json:
-    """Admission is the picker's business; Envoy's default of 1,024 requests a cluster would reject before it."""
+    """Lifts Envoy's default of 1,024 requests per cluster: admission is the picker's decision."""
     limit = 1_000_000
     threshold = {"max_connections": limit, "max_pending_requests": limit, "max_requests": limit, "max_retries": 1024}
     return {"thresholds": [threshold]}

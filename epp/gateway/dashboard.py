@@ -1,4 +1,4 @@
-"""What `epp up` shows while it runs: a table that renews itself, or plain lines."""
+"""Terminal output of `epp up`: a live table, or plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMN_TITLES = ("endpoint", "waiting", "running", "KV cache", "in flight", "hi
 
 
 class Dashboard:
-    """Lines go to `console`; with `live` a table stays below them."""
+    """Prints lines to `console`; with `live` a table of the endpoints is kept below them."""
 
     def __init__(self, clock: Clock, *, live: bool, console: Console | None = None) -> None:
         self._clock = clock
@@ -27,26 +27,26 @@ class Dashboard:
         self._console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
 
     def print_line(self, text: str) -> None:
-        """One message."""
+        """Prints one message, of one or more lines."""
         self._console.print(text, markup=False)
 
     def print_welcome(self, gateway: Gateway, model: str) -> None:
-        """Where it serves, and how to try it with `model`."""
+        """Prints the gateway's addresses, and a curl command to try it with `model`."""
         body = f'{{"model": "{model}", "max_tokens": 32, "stream": true, "prompt": "Once upon a time"}}'
         lines = [
-            f"gateway   {gateway.url}/v1   ->  {', '.join(gateway.endpoints) or 'endpoints that the picker finds'}",
+            f"gateway   {gateway.url}/v1   ->  {', '.join(gateway.endpoints) or 'endpoints discovered by the picker'}",
             *([f"picker    {gateway.metrics_url}   (page; /metrics; `epp explain`)"] if gateway.metrics_url else []),
             f"logs      {gateway.folder}   Envoy's admin page: {gateway.admin_url}",
             "",
-            "try this",
+            "try it",
             f"  curl -N {gateway.url}/v1/completions -H 'content-type: application/json' -d '{body}'",
             "",
-            "Ctrl-C ends everything.",
+            "Ctrl-C stops everything.",
         ]
         self.print_line("\n".join(lines))
 
     async def run(self, gateway: Gateway) -> None:
-        """Until cancelled."""
+        """Updates the display until cancelled."""
         reader = DashboardReader(gateway, self._clock)
         try:
             if self._live:
@@ -63,39 +63,40 @@ class Dashboard:
                 await asyncio.sleep(LIVE_INTERVAL_SECONDS)
 
     async def _run_plain(self, reader: DashboardReader) -> None:
-        said = ""
+        printed = ""
         while True:
             line = format_summary(await reader.read())
-            if line != said:
+            if line != printed:
                 self.print_line(line)
-            said = line
+            printed = line
             await asyncio.sleep(PLAIN_INTERVAL_SECONDS)
 
 
-def render_table(numbers: DashboardData) -> Group:
-    """The live view of one look."""
+def render_table(data: DashboardData) -> Group:
+    """The live table, a line of totals, and the last decisions."""
     table = Table(*_COLUMN_TITLES, box=None, pad_edge=False, header_style="bold")
     table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
-    for row in numbers.endpoints:
+    for row in data.endpoints:
         table.add_row(*format_cells(row))
-    parts = [f"{numbers.request_rate:.1f} requests/s"]
-    if not numbers.picker_available:
+    parts = [f"{data.request_rate:.1f} requests/s"]
+    if not data.picker_available:
         parts.append("no picker")
-    if numbers.picker_cores is not None:
-        parts.append(f"picker {numbers.picker_cores:.0%} of a core")
-    if numbers.picker_rss_bytes:
-        parts.append(f"{numbers.picker_rss_bytes / 1e6:.0f} MB")
-    silent = [row.target for row in numbers.endpoints if row.waiting is None and row.running is None]
-    if silent and numbers.picker_available:
-        parts.append(f"no metrics from {', '.join(silent[:3])}{', …' if len(silent) > 3 else ''}")
-    last = [Text(f"  {model or '(no model)'} -> {where}", style="dim") for model, where in numbers.decisions]
-    return Group(table, Text("   ".join(parts)), *([Text("last decisions", style="dim")] if last else []), *last)
+    if data.picker_cores is not None:
+        parts.append(f"picker {data.picker_cores:.0%} of a core")
+    if data.picker_rss_bytes:
+        parts.append(f"{data.picker_rss_bytes / 1e6:.0f} MB")
+    unscraped = [row.target for row in data.endpoints if row.waiting is None and row.running is None]
+    if unscraped and data.picker_available:
+        parts.append(f"no metrics from {', '.join(unscraped[:3])}{', …' if len(unscraped) > 3 else ''}")
+    decisions = [Text(f"  {model or '(no model)'} -> {outcome}", style="dim") for model, outcome in data.decisions]
+    title = [Text("last decisions", style="dim")] if decisions else []
+    return Group(table, Text("   ".join(parts)), *title, *decisions)
 
 
 def format_cells(row: EndpointRow) -> list[str]:
-    """One row as it is shown; unknown is a dash."""
+    """The cells of one table row; unknown values are dashes."""
     return [
         row.target,
         _format_number(row.waiting),
@@ -108,13 +109,13 @@ def format_cells(row: EndpointRow) -> list[str]:
     ]
 
 
-def format_summary(numbers: DashboardData) -> str:
-    """One line for the whole gateway."""
-    shown = []
-    for row in numbers.endpoints:
+def format_summary(data: DashboardData) -> str:
+    """The whole gateway in one line."""
+    endpoints = []
+    for row in data.endpoints:
         _, waiting, running, kv_usage, _, hits, *_ = format_cells(row)
-        shown.append(f"{row.target} {waiting}+{running} KV {kv_usage} hits {hits}")
-    return f"{numbers.request_rate:.1f} requests/s; waiting+running: " + ", ".join(shown)
+        endpoints.append(f"{row.target} {waiting}+{running} KV {kv_usage} hits {hits}")
+    return f"{data.request_rate:.1f} requests/s; waiting+running: " + ", ".join(endpoints)
 
 
 def _format_number(value: float | None) -> str:

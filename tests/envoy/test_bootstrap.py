@@ -1,4 +1,4 @@
-"""Envoy itself accepts every variant of the bootstrap."""
+"""Envoy's own validation accepts every variant of the bootstrap."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-async def test_envoy_finds_nothing_wrong_with(name, tmp_path):
+async def test_envoy_validates_the_bootstrap(name, tmp_path):
     path = tmp_path / "envoy.json"
     settings = EnvoySettings(**{"picker_address": "127.0.0.1:9002", "endpoints": KNOWN, **VARIANTS[name]})
     path.write_text(json.dumps(build_bootstrap(settings)))

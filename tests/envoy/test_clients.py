@@ -1,4 +1,4 @@
-"""A real client library, simulated model servers, both transports of the picker."""
+"""The OpenAI client and a websocket client through the gateway, with both transports of the picker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
 async def test_the_openai_client_streams_through_the_gateway(lab, transport):
-    gateway = await lab.gateway(sim_servers=2, transport=transport)
+    gateway = await lab.start_gateway(sim_servers=2, transport=transport)
     assert await gateway.fetch_model_name() == "sim"
     async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0) as client:
         assert [model.id async for model in client.models.list()] == ["sim"]
@@ -29,7 +29,7 @@ async def test_the_openai_client_streams_through_the_gateway(lab, transport):
     assert gateway.readiness == {"sim": True, "picker": True, "envoy": True}
 
 
-async def test_a_websocket_goes_to_one_server_and_back(lab):
+async def test_a_websocket_is_proxied_in_both_directions(lab):
     async def echo(request):
         socket = web.WebSocketResponse()
         await socket.prepare(request)
@@ -43,7 +43,7 @@ async def test_a_websocket_goes_to_one_server_and_back(lab):
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        gateway = await lab.gateway(endpoints=(f"127.0.0.1:{runner.addresses[0][1]}",))
+        gateway = await lab.start_gateway(endpoints=(f"127.0.0.1:{runner.addresses[0][1]}",))
         async with aiohttp.ClientSession() as http, http.ws_connect(f"{gateway.url}/v1/realtime") as socket:
             for text in ("one", "two"):
                 await socket.send_str(text)

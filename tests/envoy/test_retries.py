@@ -1,4 +1,4 @@
-"""Model servers that fail: the picker's list is walked, and the one that answered is known."""
+"""Failing model servers: Envoy tries the picker's endpoints in order, and the picker learns which one responded."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ schedulingProfiles:
 
 
 @pytest.mark.parametrize("completion", ["extproc", "access-log"])
-async def test_a_second_choice_answers_when_the_first_fails(lab, completion):
-    first, second = await lab.backends(2)
+async def test_the_second_choice_is_tried_when_the_first_fails(lab, completion):
+    first, second = await lab.start_backends(2)
     first.status = 503
     second.waiting = 5
-    gateway = await lab.gateway(first, second, completion=completion, config_text=TWO_BY_QUEUE)
+    gateway = await lab.start_gateway(first, second, completion=completion, config_text=TWO_BY_QUEUE)
 
-    await _queue_known(lab, gateway, second)
-    status, seen = await lab.complete(gateway)
+    await _wait_for_scrape(lab, gateway, second)
+    status, seen = await lab.post_completion(gateway)
     assert (status, seen["who"]) == (200, second.target)
     assert seen["headers"]["x-gateway-destination-endpoint"] == f"{first.target},{second.target}"
     assert first.served == 1
 
-    async def none() -> bool:
-        return await lab.inflight(gateway) == 0
+    async def idle() -> bool:
+        return await lab.count_inflight(gateway) == 0
 
-    await lab.eventually(none, "no request in flight at either")
+    await lab.wait_until(idle, "no request in flight")
 
 
-async def test_a_request_counts_where_it_is_served(lab):
-    first, second = await lab.backends(2)
+async def test_a_request_is_in_flight_at_the_endpoint_that_serves_it(lab):
+    first, second = await lab.start_backends(2)
     first.status = 503
     second.waiting = 5
-    gateway = await lab.gateway(first, second, completion="extproc", config_text=TWO_BY_QUEUE)
-    await _queue_known(lab, gateway, second)
-    second.let_go.clear()
-    async with lab.stream(gateway) as answer:
-        await answer.content.readline()
-        assert await lab.column(gateway, "inflight_requests") == {first.target: 0, second.target: 1}
-        second.let_go.set()
-        assert (await answer.text()).endswith("data: [DONE]\n\n")
+    gateway = await lab.start_gateway(first, second, completion="extproc", config_text=TWO_BY_QUEUE)
+    await _wait_for_scrape(lab, gateway, second)
+    second.may_continue.clear()
+    async with lab.stream_completion(gateway) as response:
+        await response.content.readline()
+        assert await lab.read_column(gateway, "inflight_requests") == {first.target: 0, second.target: 1}
+        second.may_continue.set()
+        assert (await response.text()).endswith("data: [DONE]\n\n")
 
 
-async def test_a_dead_endpoint_costs_a_retry_not_an_answer(lab):
-    alive, dead = await lab.backends(2)
-    gateway = await lab.gateway(alive, dead, subset_header="x-subset")
+async def test_a_request_to_a_dead_endpoint_is_retried(lab):
+    alive, dead = await lab.start_backends(2)
+    gateway = await lab.start_gateway(alive, dead, subset_header="x-subset")
     await dead.close()
-    status, seen = await lab.complete(gateway, x_subset=dead.target)
+    status, seen = await lab.post_completion(gateway, x_subset=dead.target)
     assert (status, seen["who"]) == (200, alive.target)
 
 
-async def _queue_known(lab, gateway, busy):
+async def _wait_for_scrape(lab, gateway, busy):
     async def scraped() -> bool:
-        return (await lab.column(gateway, "waiting"))[busy.target] == 5
+        return (await lab.read_column(gateway, "waiting"))[busy.target] == 5
 
-    await lab.eventually(scraped, "the picker knows that one has a queue")
+    await lab.wait_until(scraped, "the picker has scraped the queue")

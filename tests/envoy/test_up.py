@@ -1,4 +1,4 @@
-"""`epp up` as a process: it starts all, and leaves nothing behind however it ends."""
+"""`epp up` as a process: it starts everything, and leaves no process behind however it ends."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-WORDS = (sys.executable, "-m", "epp", "up", "--plain", "--sim", "1")
+COMMAND = (sys.executable, "-m", "epp", "up", "--plain", "--sim", "1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-async def test_nothing_is_left_when_it_is_ended_by(number, tmp_path):
-    process = await _started("--port=0", "--metrics-port=0", f"--folder={tmp_path}", picker=True)
-    url = await _url(process)
-    children = _children(process.pid)
+async def test_no_process_is_left_after(number, tmp_path):
+    process = await _start("--port=0", "--metrics-port=0", f"--folder={tmp_path}", picker=True)
+    url = await _read_url(process)
+    children = _list_children(process.pid)
     assert len(children) == 3
-    async with aiohttp.ClientSession() as client, client.get(f"{url}/models") as answer:
-        assert answer.status == 200
+    async with aiohttp.ClientSession() as client, client.get(f"{url}/models") as response:
+        assert response.status == 200
     process.send_signal(number)
     output, _ = await process.communicate()
     assert process.returncode == (0 if number != signal.SIGKILL else -number), output
     for _ in range(200):
-        if not any(_alive(pid) for pid in children):
+        if not any(_is_alive(pid) for pid in children):
             break
         await asyncio.sleep(0.05)
-    assert [pid for pid in children if _alive(pid)] == []
+    assert [pid for pid in children if _is_alive(pid)] == []
 
 
-async def test_a_port_in_use_is_named_with_the_way_out():
+async def test_a_port_in_use_is_reported_with_advice():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = await _started(f"--port={port}")
+        process = await _start(f"--port={port}")
         output, _ = await process.communicate()
     assert process.returncode == 2
     assert f"port {port} on 127.0.0.1: Address already in use" in output.decode()
     assert "choose another with --port PORT" in output.decode()
 
 
-async def test_a_child_that_cannot_start_shows_its_last_words(tmp_path):
-    process = await _started("--port=0", "--sim-flags=--hardware=abacus", f"--folder={tmp_path}")
+async def test_a_child_that_cannot_start_is_reported_with_its_output(tmp_path):
+    process = await _start("--port=0", "--sim-flags=--hardware=abacus", f"--folder={tmp_path}")
     output, _ = await process.communicate()
     assert process.returncode == 2
-    assert "sim ended at once (exit code 2)" in output.decode()
+    assert "sim exited during start (exit code 2)" in output.decode()
     assert "invalid choice: 'abacus'" in output.decode()
 
 
-async def _started(*words: str, picker: bool = False) -> asyncio.subprocess.Process:
-    plain = () if picker else ("--round-robin",)
+async def _start(*flags: str, picker: bool = False) -> asyncio.subprocess.Process:
+    mode = () if picker else ("--round-robin",)
     return await asyncio.create_subprocess_exec(
-        *WORDS, *plain, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *COMMAND, *mode, *flags, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
 
 
-async def _url(process: asyncio.subprocess.Process) -> str:
-    """What it says of where it serves, after it has said all of its welcome."""
+async def _read_url(process: asyncio.subprocess.Process) -> str:
+    """The gateway's URL, from the welcome message; returns when all of it has been printed."""
     assert process.stdout is not None
     url = ""
     async for line in process.stdout:
@@ -68,10 +68,10 @@ async def _url(process: asyncio.subprocess.Process) -> str:
             url = found[1].decode()
         if line.startswith(b"Ctrl-C"):
             return url
-    pytest.fail("it ended without serving")
+    pytest.fail("it exited without a welcome message")
 
 
-def _children(parent: int) -> list[int]:
+def _list_children(parent: int) -> list[int]:
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -83,7 +83,7 @@ def _children(parent: int) -> list[int]:
     return found
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -32,36 +32,36 @@ picker::127.0.0.1:9002::rq_total::99
 """
 
 
-def reader(clock):
+def create_reader(clock):
     gateway = Gateway(GatewaySettings())
     gateway.endpoints = ["10.0.0.1:1"]
     return DashboardReader(gateway, clock)
 
 
-def test_rates_are_over_the_time_between_two_looks():
+def test_rates_are_averages_since_the_previous_poll():
     clock = ManualClock()
-    source = reader(clock)
-    first = source._build_data(STATE, DECISIONS, parse_host_counts(CLUSTERS.format(100)), {"10.0.0.1:1": 0.25})
+    reader = create_reader(clock)
+    first = reader._build_data(STATE, DECISIONS, parse_host_counts(CLUSTERS.format(100)), {"10.0.0.1:1": 0.25})
     assert first.endpoints[0] == EndpointRow("10.0.0.1:1", 2, 1, 0.5, 3, 0.25, None, 1)
     assert first.picker_cores is None
     clock.advance(2.0)
     later = {**STATE, "picker": {"cpu_seconds": 1.5}}
-    second = source._build_data(later, {}, parse_host_counts(CLUSTERS.format(110)), {})
+    second = reader._build_data(later, {}, parse_host_counts(CLUSTERS.format(110)), {})
     assert second.endpoints[0].request_rate == 5.0
     assert second.request_rate == 5.0
     assert second.picker_cores == 0.25
 
 
-def test_a_picker_that_does_not_answer_leaves_dashes():
-    numbers = reader(ManualClock())._build_data({}, {}, {}, {})
-    assert numbers.picker_available is False
-    assert format_summary(numbers) == "0.0 requests/s; waiting+running: 10.0.0.1:1 -+- KV - hits -"
+def test_without_the_picker_values_are_dashes():
+    data = create_reader(ManualClock())._build_data({}, {}, {}, {})
+    assert data.picker_available is False
+    assert format_summary(data) == "0.0 requests/s; waiting+running: 10.0.0.1:1 -+- KV - hits -"
 
 
-def test_the_live_view_shows_what_is_known():
-    shown = reader(ManualClock())._build_data(STATE, DECISIONS, parse_host_counts(CLUSTERS.format(7)), {})
+def test_the_live_table_shows_known_values():
+    data = create_reader(ManualClock())._build_data(STATE, DECISIONS, parse_host_counts(CLUSTERS.format(7)), {})
     console = Console(file=io.StringIO(), width=120)
-    console.print(render_table(shown))
+    console.print(render_table(data))
     text = console.file.getvalue()
     assert "10.0.0.1:1" in text
     assert "50%" in text
@@ -69,7 +69,7 @@ def test_the_live_view_shows_what_is_known():
     assert "no metrics from 10.0.0.2:1\n" in text
 
 
-def test_hits_are_summed_over_engines_old_and_new_names():
+def test_prefix_hit_rate_is_summed_over_engines_in_old_and_new_metric_names():
     page = 'vllm:prefix_cache_queries_total{engine="0"} 100.0\nvllm:prefix_cache_hits_total{engine="0"} 25.0\n'
     page += 'vllm:prefix_cache_queries_total{engine="1"} 100.0\nvllm:prefix_cache_hits_total{engine="1"} 75.0\n'
     assert parse_prefix_hit_rate(page) == 0.5
@@ -77,7 +77,7 @@ def test_hits_are_summed_over_engines_old_and_new_names():
     assert parse_prefix_hit_rate("") is None
 
 
-def test_the_welcome_has_a_command_to_paste():
+def test_the_welcome_message_has_a_curl_command():
     console = Console(file=io.StringIO(), width=200)
     gateway = Gateway(GatewaySettings(sim_servers=1))
     gateway.url, gateway.endpoints = "http://127.0.0.1:8081", ["127.0.0.1:8100"]

@@ -15,30 +15,30 @@ from epp.gateway.supervisor import Program, Supervisor
 
 @pytest.fixture
 async def supervisor(tmp_path):
-    said = []
-    supervisor = Supervisor(tmp_path, SystemClock(), said.append)
-    supervisor.said = said
+    lines = []
+    supervisor = Supervisor(tmp_path, SystemClock(), lines.append)
+    supervisor.printed_lines = lines
     yield supervisor
     await supervisor.close()
 
 
-def program(code, ready=None):
+def build_program(code, ready=None):
     async def always():
         return True
 
     return Program(name="child", argv=[sys.executable, "-S", "-c", code], is_ready=ready or always)
 
 
-async def until(holds):
+async def wait_until(is_true):
     for _ in range(1000):
-        if holds():
+        if is_true():
             return
         await asyncio.sleep(0.01)
-    pytest.fail("it never became true")
+    pytest.fail("not within 10 s")
 
 
-def ended(pid):
-    """Gone, or dead and not yet waited for by whoever inherited it."""
+def has_exited(pid):
+    """No such process, or a zombie that its new parent has not reaped yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -48,21 +48,21 @@ def ended(pid):
 SLEEPER = "import time; print('here', flush=True); time.sleep(60)"
 
 
-async def test_a_child_that_dies_is_started_again(supervisor):
-    child = await supervisor.start(program(SLEEPER))
+async def test_a_child_that_exits_is_restarted(supervisor):
+    child = await supervisor.start(build_program(SLEEPER))
     before = supervisor.send_signal("child")
-    await until(lambda: child.ready and child.pid not in (0, before))
+    await wait_until(lambda: child.ready and child.pid not in (0, before))
     assert child.restarts == 1
-    assert supervisor.said[0].startswith("child ended (SIGKILL); its last lines:")
-    assert supervisor.said[1].startswith("child serves again")
+    assert supervisor.printed_lines[0].startswith("child exited (SIGKILL); last output:")
+    assert supervisor.printed_lines[1].startswith("child is ready again")
 
 
-async def test_a_child_that_ends_before_it_serves_is_an_error_with_its_last_lines(supervisor):
+async def test_a_child_that_exits_during_start_is_an_error_with_its_output(supervisor):
     async def never():
         return False
 
-    with pytest.raises(GatewayError, match=r"child ended at once \(exit code 3\).*\n    no such flag"):
-        await supervisor.start(program("print('no such flag'); raise SystemExit(3)", never))
+    with pytest.raises(GatewayError, match=r"child exited during start \(exit code 3\).*\n    no such flag"):
+        await supervisor.start(build_program("print('no such flag'); raise SystemExit(3)", never))
 
 
 async def test_a_program_that_cannot_be_run_is_an_error_with_its_path(supervisor, tmp_path):
@@ -70,70 +70,73 @@ async def test_a_program_that_cannot_be_run_is_an_error_with_its_path(supervisor
         return False
 
     missing = str(tmp_path / "envoy")
-    with pytest.raises(GatewayError, match=f"envoy: {missing} cannot be run: No such file"):
+    with pytest.raises(GatewayError, match=f"envoy: cannot run {missing}: No such file"):
         await supervisor.start(Program(name="envoy", argv=[missing], is_ready=never))
 
 
-async def test_a_child_that_never_serves_is_an_error(supervisor):
+async def test_a_child_that_is_never_ready_is_an_error(supervisor):
     async def never():
         return False
 
     with pytest.raises(GatewayError, match="child is not ready after 0 s"):
-        await supervisor.start(program(SLEEPER, never), seconds=0.1)
+        await supervisor.start(build_program(SLEEPER, never), timeout_seconds=0.1)
 
 
-async def test_closing_ends_children_that_do_not_want_to(supervisor, monkeypatch):
+async def test_close_kills_children_that_ignore_sigterm(supervisor, monkeypatch):
     monkeypatch.setattr("epp.gateway.supervisor.TERMINATION_GRACE_SECONDS", 0.2)
-    deaf = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "print('ignored', flush=True); time.sleep(60)"
     )
     log = supervisor._folder / "child.log"
 
-    async def deaf_by_now():
-        return log.exists() and "deaf" in log.read_text()
+    async def ignores_sigterm():
+        return log.exists() and "ignored" in log.read_text()
 
-    child = await supervisor.start(program(deaf, deaf_by_now))
+    child = await supervisor.start(build_program(code, ignores_sigterm))
     pid = child.pid
     await supervisor.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-async def test_what_a_child_has_started_ends_with_it(supervisor, tmp_path):
-    note = tmp_path / "grandchild"
+async def test_close_kills_the_processes_that_a_child_has_started(supervisor, tmp_path):
+    pid_file = tmp_path / "grandchild"
     code = (
         "import subprocess, sys, time, pathlib;"
         "p = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)']);"
-        f"pathlib.Path({str(note)!r}).write_text(str(p.pid)); time.sleep(60)"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(p.pid)); time.sleep(60)"
     )
 
-    async def noted():
-        return note.exists() and bool(note.read_text())
+    async def grandchild_started():
+        return pid_file.exists() and bool(pid_file.read_text())
 
-    await supervisor.start(program(code, noted))
-    grandchild = int(note.read_text())
+    await supervisor.start(build_program(code, grandchild_started))
+    grandchild = int(pid_file.read_text())
     await supervisor.close()
-    await until(lambda: ended(grandchild))
+    await wait_until(lambda: has_exited(grandchild))
 
 
-def test_a_port_in_use_is_an_error_with_the_way_out():
+def test_a_port_in_use_is_an_error_with_advice():
     with bind_listening_socket("127.0.0.1", 0, "") as sock:
         port = sock.getsockname()[1]
         with pytest.raises(GatewayError, match=rf"port {port} on 127.0.0.1: Address already in use; use --port"):
             bind_listening_socket("127.0.0.1", port, "use --port")
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a bound port is nobody else's")
-def test_a_port_that_is_kept_is_given_to_who_asks_for_it_and_to_nobody_by_chance():
-    with bind_socket("127.0.0.1", 0, "") as kept:
-        port = kept.getsockname()[1]
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere a bound port cannot be listened on by another socket"
+)
+def test_a_reserved_port_can_be_listened_on_but_is_not_assigned_by_the_system():
+    with bind_socket("127.0.0.1", 0, "") as reserved:
+        port = reserved.getsockname()[1]
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", port))  # as binding to port 0 does, which never takes a port that is bound
+            other.bind(("127.0.0.1", port))  # without SO_REUSEADDR, like the kernel for port 0
         with bind_listening_socket("127.0.0.1", port, ""), pytest.raises(GatewayError, match="use --port"):
             bind_socket("127.0.0.1", port, "use --port")
 
 
-async def test_a_page_of_nobody_has_status_0():
+async def test_http_get_without_a_server_has_status_0():
     with bind_listening_socket("127.0.0.1", 0, "") as sock:
         port = sock.getsockname()[1]
     assert await http_get("127.0.0.1", port, "/") == (0, b"")
