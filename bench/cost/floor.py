@@ -14,8 +14,7 @@ import socket
 import sys
 import threading
 
-from epp.extproc import codec
-from epp.extproc.codec import MessageType
+from epp.extproc.codec import Codec, MessageType, encode
 from epp.grpc.framing import OK_TRAILERS_BLOCK, RESPONSE_HEADERS_BLOCK
 from epp.grpc.http2 import frames as h2
 from epp.grpc.http2.stream import DATA_FRAME_WITH_PREFIX, MESSAGE_PREFIX_SIZE
@@ -34,8 +33,9 @@ class FloorPicker:
     """One connection. Messages may come in several frames, bodies in several messages."""
 
     def __init__(self, target: str, close: bool) -> None:
-        self._routing_reply = codec.route_in_headers(target, codec.NO_MUTATION, None)
+        self._routing_reply = encode.route_in_headers(target)
         self._close = close
+        self._codec = Codec()
         self._unparsed = b""
         self._partial: dict[int, bytes] = {}
         self._bodies: dict[int, bytes] = {}
@@ -81,18 +81,18 @@ class FloorPicker:
     def _handle_message(self, stream: int, data: bytes) -> None:
         tag = data[0]
         if tag == REQUEST_BODY:
-            message = codec.decode(data)
+            message = self._codec.decode(data)
             body = self._bodies.pop(stream, b"") + message.body
             if message.end_of_stream:
-                self._send_messages(stream, self._routing_reply, codec.request_body_chunk(body, True))
+                self._send_messages(stream, self._routing_reply, self._codec.request_body_chunk(body, True))
                 self._end_stream(stream)
             else:
                 self._bodies[stream] = body
         elif tag == RESPONSE_HEADERS:
-            self._send_messages(stream, codec.CONTINUE_RESPONSE_HEADERS)
+            self._send_messages(stream, encode.CONTINUE_RESPONSE_HEADERS)
         elif tag == RESPONSE_BODY:
-            message = codec.decode(data)
-            self._send_messages(stream, codec.response_body_chunk(message.body, message.end_of_stream))
+            message = self._codec.decode(data)
+            self._send_messages(stream, self._codec.response_body_chunk(message.body, message.end_of_stream))
 
     def _send_messages(self, stream: int, *replies: bytes) -> None:
         for reply in replies:

@@ -1,4 +1,4 @@
-"""What a session wants done; bytes among the effects are a message to send."""
+"""Actions: what a session wants done. Bytes among them are a serialized ProcessingResponse to send."""
 
 from __future__ import annotations
 
@@ -10,70 +10,70 @@ import msgspec
 from epp.requestcontrol.interfaces import RequestHeaders, RoutedRequest
 
 
-class RequestDecision(msgspec.Struct, gc=False):
-    """Choose an endpoint, and call `decided` or `rejected`, now or later."""
+class StartDecision(msgspec.Struct, gc=False):
+    """Choose an endpoint, now or later, and pass the result to `Session.on_decision` or `Session.on_rejection`."""
 
     headers: RequestHeaders
     body: bytes
 
 
 class CancelDecision(msgspec.Struct, gc=False):
-    """The choice that was asked for is not needed any more."""
+    """The decision that was started is no longer needed."""
 
 
 class ObservabilityMode(msgspec.Struct, gc=False):
-    """The gateway only lets us watch: nothing is sent from now on."""
+    """The gateway ignores replies (ext_proc's `observability_mode`): send nothing from now on."""
 
 
 class RequestEvent(msgspec.Struct, gc=False):
-    """What the flight is told, if there is one."""
+    """A lifecycle event of the routed request; dropped if no endpoint was chosen."""
 
-    def deliver(self, flight: RoutedRequest) -> None:
+    def deliver(self, request: RoutedRequest) -> None:
         raise NotImplementedError
 
 
 class EndpointServed(RequestEvent, gc=False):
-    """The gateway says which endpoint answered."""
+    """The gateway reports which endpoint answered, as `ip:port`."""
 
     target: str
 
-    def deliver(self, flight: RoutedRequest) -> None:
-        flight.on_served_by(self.target)
+    def deliver(self, request: RoutedRequest) -> None:
+        request.on_served_by(self.target)
 
 
 class ResponseStarted(RequestEvent, gc=False):
-    """Response headers came."""
+    """The response headers. `status` is 0 if it is not a number of three digits."""
 
     status: int
     headers: Mapping[str, str]
 
-    def deliver(self, flight: RoutedRequest) -> None:
-        flight.on_response_headers(self.status, self.headers)
+    def deliver(self, request: RoutedRequest) -> None:
+        request.on_response_headers(self.status, self.headers)
 
 
 class ResponseData(RequestEvent, gc=False):
-    """A piece of the response body came."""
+    """A chunk of the response body; never empty."""
 
     data: bytes
 
-    def deliver(self, flight: RoutedRequest) -> None:
-        flight.on_response_body(self.data)
+    def deliver(self, request: RoutedRequest) -> None:
+        request.on_response_body(self.data)
 
 
 class RequestEnded(RequestEvent, gc=False):
-    """The request is over; causes as in `epp.api.Ended`."""
+    """The request has ended; `cause` is one of those of `epp.api.RequestOutcome`."""
 
     cause: str
 
-    def deliver(self, flight: RoutedRequest) -> None:
-        flight.finalize(self.cause)
+    def deliver(self, request: RoutedRequest) -> None:
+        request.finalize(self.cause)
 
 
 class FinishStream(msgspec.Struct, gc=False):
-    """End the stream, after what was sent."""
+    """End the RPC with status OK, after everything sent before."""
 
 
-SessionAction = bytes | ObservabilityMode | RequestDecision | CancelDecision | RequestEvent | FinishStream
+SessionAction = bytes | ObservabilityMode | StartDecision | CancelDecision | RequestEvent | FinishStream
 
 OBSERVABILITY_MODE: Final = ObservabilityMode()
 CANCEL_DECISION: Final = CancelDecision()

@@ -1,19 +1,18 @@
-"""Bodies in pieces: gathered up to a limit, cut again for Envoy, passed on as they come."""
+"""Bodies: buffered up to a limit, split into chunks for Envoy, forwarded as each body mode wants it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from epp.extproc import codec
-from epp.extproc.codec import BodyMode, ProcessingRequest
+from epp.extproc.codec import BodyMode, Codec, ProcessingRequest, encode
 
-# Some gateways take no message above 64 KiB; llm-d and GAIE cut here.
+# GAIE's and llm-d's `BodyByteLimit`: some gateways refuse messages above 64 KiB (GAIE issue 854).
 MAX_CHUNK_BYTES: Final = 62_000
 
 
 class BodyBuffer:
-    """A request body as it arrives. Past `limit` bytes nothing is kept."""
+    """A request body as it arrives. Holds at most `limit` bytes; a body above it is dropped, not truncated."""
 
     __slots__ = ("_chunks", "_limit", "size")
 
@@ -22,24 +21,24 @@ class BodyBuffer:
         self._chunks: list[bytes] = []
         self.size = 0
 
-    def append(self, piece: bytes) -> bool:
-        """False once the body is too large."""
-        self.size += len(piece)
+    def append(self, chunk: bytes) -> bool:
+        """False once the body is above the limit."""
+        self.size += len(chunk)
         if self.size > self._limit:
             self._chunks.clear()
             return False
-        if piece:
-            self._chunks.append(piece)
+        if chunk:
+            self._chunks.append(chunk)
         return True
 
     def drain(self) -> bytes:
-        """The whole body; the pieces are let go."""
-        pieces, self._chunks = self._chunks, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        """The whole body, which the buffer then no longer holds."""
+        chunks, self._chunks = self._chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def split_into_chunks(body: bytes) -> Iterator[tuple[bytes | memoryview, bool]]:
-    """(piece, whether it is the last); an empty body is one empty piece."""
+    """(chunk, is it the last) of at most `MAX_CHUNK_BYTES` each; one empty chunk for an empty body."""
     if len(body) <= MAX_CHUNK_BYTES:
         yield body, True
         return
@@ -48,25 +47,23 @@ def split_into_chunks(body: bytes) -> Iterator[tuple[bytes | memoryview, bool]]:
         yield view[start : start + MAX_CHUNK_BYTES], start + MAX_CHUNK_BYTES >= len(body)
 
 
-def forward_request_body(mode: BodyMode, message: ProcessingRequest) -> list[bytes]:
-    """The replies that let a piece of the request body go on."""
+def forward_request_body(codec: Codec, mode: BodyMode, message: ProcessingRequest) -> list[bytes]:
+    """The replies that let a request body message pass unchanged."""
     if mode is BodyMode.FULL_DUPLEX:
-        return [
-            codec.request_body_chunk(piece, last and message.end_of_stream)
-            for piece, last in split_into_chunks(message.body)
-        ]
+        end = message.end_of_stream
+        return [codec.request_body_chunk(chunk, last and end) for chunk, last in split_into_chunks(message.body)]
     if mode is BodyMode.GRPC:
-        return [codec.request_body_unchanged(message)]
-    return [codec.CONTINUE_REQUEST_BODY]
+        return [encode.request_body_unchanged(message)]
+    return [encode.CONTINUE_REQUEST_BODY]
 
 
-def forward_response_body(mode: BodyMode, message: ProcessingRequest) -> list[bytes]:
-    """The replies that let a piece of the response body go on."""
+def forward_response_body(codec: Codec, mode: BodyMode, message: ProcessingRequest) -> list[bytes]:
+    """The replies that let a response body message pass unchanged."""
     body, end = message.body, message.end_of_stream
     if mode is BodyMode.FULL_DUPLEX:
         if len(body) <= MAX_CHUNK_BYTES:
             return [codec.response_body_chunk(body, end)]
-        return [codec.response_body_chunk(piece, last and end) for piece, last in split_into_chunks(body)]
+        return [codec.response_body_chunk(chunk, last and end) for chunk, last in split_into_chunks(body)]
     if mode is BodyMode.GRPC:
-        return [codec.response_body_unchanged(message)]
-    return [codec.CONTINUE_RESPONSE_BODY]
+        return [encode.response_body_unchanged(message)]
+    return [encode.CONTINUE_RESPONSE_BODY]

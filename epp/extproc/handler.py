@@ -1,4 +1,4 @@
-"""One ext_proc RPC: does what the session says, asks the decider, tells the flight."""
+"""One ext_proc RPC: carries out the session's actions on the call, the router and the routed request."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from epp.extproc.actions import (
     CancelDecision,
     FinishStream,
     ObservabilityMode,
-    RequestDecision,
     RequestEnded,
     RequestEvent,
     SessionAction,
+    StartDecision,
 )
+from epp.extproc.codec import Codec
 from epp.extproc.session import RequestLimits, Session, SessionState
 from epp.grpc.rpc import RpcMethods, ServerCall
 from epp.headers import REQUEST_ID
@@ -27,35 +28,41 @@ log = logging.getLogger("epp.extproc.handler")
 PROCESS_METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
-def ext_proc_methods(decider: Router, tasks: Tasks, limits: RequestLimits, timeout: float) -> RpcMethods:
-    """Process, for every stream of which the decider is asked once; `timeout` in seconds for decisions that wait."""
-    return {PROCESS_METHOD: lambda call: ExtProcHandler(call, decider, tasks, limits, timeout)}
+def ext_proc_methods(router: Router, tasks: Tasks, limits: RequestLimits, timeout: float) -> RpcMethods:
+    """ExternalProcessor/Process. Its streams share one codec.
+
+    `timeout` in seconds bounds decisions that the router does not make at once.
+    """
+    codec = Codec()
+    return {PROCESS_METHOD: lambda call: ExtProcHandler(call, router, tasks, limits, timeout, codec)}
 
 
 class ExtProcHandler:
-    """Implements `rpc.Handler`. A flight hears of its end exactly once, also when the stream breaks.
+    """Implements `RpcHandler`. A routed request is finalized exactly once, also if the stream is reset.
 
-    No exception leaves it: the transport would make a gRPC error of it, and Envoy a 500 even under fail-open.
+    No exception leaves it: the transport would end the RPC with an error, and Envoy answer 500 even under fail-open.
     """
 
     __slots__ = ("_call", "_decision_task", "_routed_request", "_router", "_session", "_tasks", "_timeout")
 
-    def __init__(self, call: ServerCall, decider: Router, tasks: Tasks, limits: RequestLimits, timeout: float) -> None:
+    def __init__(
+        self, call: ServerCall, router: Router, tasks: Tasks, limits: RequestLimits, timeout: float, codec: Codec
+    ) -> None:
         self._call = call
-        self._router = decider
+        self._router = router
         self._tasks = tasks
         self._timeout = timeout
-        self._session = Session(limits)
+        self._session = Session(limits, codec)
         self._routed_request: RoutedRequest | None = None
         self._decision_task: asyncio.Task[None] | None = None
 
     def on_message(self, data: bytes) -> None:
         try:
-            effects = self._session.receive(data)
+            actions = self._session.receive(data)
         except Exception:
-            effects = self._session.on_failure(_log_internal_error("a message"))
-        if effects:
-            self._execute(effects)
+            actions = self._session.on_failure(_log_internal_error("a message"))
+        if actions:
+            self._execute(actions)
 
     def on_half_close(self) -> None:
         self._execute(self._session.on_half_close())
@@ -63,73 +70,74 @@ class ExtProcHandler:
     def on_cancel(self) -> None:
         self._execute(self._session.on_cancel())
 
-    def _execute(self, effects: list[SessionAction]) -> None:
-        for effect in effects:
-            if type(effect) is bytes:
-                self._call.send(effect)
-            elif isinstance(effect, RequestEvent):
+    def _execute(self, actions: list[SessionAction]) -> None:
+        for action in actions:
+            if type(action) is bytes:
+                self._call.send(action)
+            elif isinstance(action, RequestEvent):
                 if self._routed_request is not None:
-                    _deliver_event(self._routed_request, effect)
-            elif type(effect) is RequestDecision:
-                self._request_decision(effect)
-            elif type(effect) is FinishStream:
+                    _deliver_event(self._routed_request, action)
+            elif type(action) is StartDecision:
+                self._start_decision(action)
+            elif type(action) is FinishStream:
                 self._call.finish()
-            elif type(effect) is CancelDecision:
+            elif type(action) is CancelDecision:
                 if self._decision_task is not None:
                     self._decision_task.cancel()
-            elif type(effect) is ObservabilityMode:
+            # Envoy sets the flag on every message of a stream.
+            elif type(action) is ObservabilityMode and type(self._call) is not SilentCall:
                 self._call = SilentCall(self._call)
 
-    def _request_decision(self, wanted: RequestDecision) -> None:
+    def _start_decision(self, action: StartDecision) -> None:
         try:
-            route = self._router.route_request(wanted.headers, wanted.body)
-        except Rejection as reject:
-            self._execute(self._session.on_rejection(reject))
+            decision = self._router.route_request(action.headers, action.body)
+        except Rejection as rejection:
+            self._execute(self._session.on_rejection(rejection))
         except Exception:
-            self._execute(self._session.on_rejection(_log_internal_error("a decision", wanted.headers)))
+            self._execute(self._session.on_rejection(_log_internal_error("a decision", action.headers)))
         else:
-            if isinstance(route, RoutingDecision):
-                self._apply_decision(route)
+            if isinstance(decision, RoutingDecision):
+                self._apply_decision(decision)
             else:
-                self._decision_task = self._tasks.spawn("decision", self._await_decision(route, wanted.headers))
-                # A task that is cancelled before its first step never takes up what it was given.
-                self._decision_task.add_done_callback(lambda _: _discard_awaitable(route))
+                self._decision_task = self._tasks.spawn("decision", self._await_decision(decision, action.headers))
+                # A task that is cancelled before its first step never awaits what it was given.
+                self._decision_task.add_done_callback(lambda _: _discard_awaitable(decision))
 
-    async def _await_decision(self, waiting: Awaitable[RoutingDecision], head: RequestHeaders) -> None:
+    async def _await_decision(self, pending: Awaitable[RoutingDecision], headers: RequestHeaders) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                route = await waiting
+                decision = await pending
         except TimeoutError:
             self._execute(self._session.on_rejection(DeadlineExceeded(f"no decision within {self._timeout:g} s")))
-        except Rejection as reject:
-            self._execute(self._session.on_rejection(reject))
+        except Rejection as rejection:
+            self._execute(self._session.on_rejection(rejection))
         except asyncio.CancelledError:
-            # Not by us, or this does nothing: an abandoned decision is not waited for.
+            # Ours if the session cancelled it; then it is not DECIDING any more and `on_rejection` has no effect.
             self._execute(self._session.on_rejection(ServiceUnavailable("the decision was cancelled")))
             raise
         except Exception:
-            self._execute(self._session.on_rejection(_log_internal_error("a decision", head)))
+            self._execute(self._session.on_rejection(_log_internal_error("a decision", headers)))
         else:
-            self._apply_decision(route)
+            self._apply_decision(decision)
         finally:
             self._decision_task = None
 
-    def _apply_decision(self, route: RoutingDecision) -> None:
+    def _apply_decision(self, decision: RoutingDecision) -> None:
         if self._session.state is not SessionState.DECIDING:
-            _deliver_event(route.request, RequestEnded("disconnected"))
+            _deliver_event(decision.request, RequestEnded("disconnected"))
             return
         try:
-            effects = self._session.on_decision(route)
+            actions = self._session.on_decision(decision)
         except Exception:
-            _deliver_event(route.request, RequestEnded("error"))
+            _deliver_event(decision.request, RequestEnded("error"))
             self._execute(self._session.on_rejection(_log_internal_error("a reply")))
         else:
-            self._routed_request = route.request
-            self._execute(effects)
+            self._routed_request = decision.request
+            self._execute(actions)
 
 
 class SilentCall:
-    """Implements `rpc.ServerCall` for one who must not speak."""
+    """Implements `ServerCall` for a stream in observability mode: sends nothing."""
 
     __slots__ = ("_call",)
 
@@ -137,27 +145,28 @@ class SilentCall:
         self._call = call
 
     def send(self, message: bytes) -> None:
-        """Is not sent."""
+        """Drops the message: Envoy does not read it."""
 
     def finish(self, status: int = 0, message: str = "") -> None:
         self._call.finish(status, message)
 
 
-def _deliver_event(flight: RoutedRequest, effect: RequestEvent) -> None:
+def _deliver_event(request: RoutedRequest, event: RequestEvent) -> None:
     try:
-        effect.deliver(flight)
+        event.deliver(request)
     except Exception:
-        log.exception("a flight failed")
+        log.exception("a routed request failed on %s", type(event).__name__)
 
 
-def _discard_awaitable(waiting: Awaitable[RoutingDecision]) -> None:
-    if isinstance(waiting, Coroutine):
-        waiting.close()
-    elif isinstance(waiting, asyncio.Future):
-        waiting.cancel()
+def _discard_awaitable(pending: Awaitable[RoutingDecision]) -> None:
+    if isinstance(pending, Coroutine):
+        pending.close()
+    elif isinstance(pending, asyncio.Future):
+        pending.cancel()
 
 
-def _log_internal_error(what: str, head: RequestHeaders | None = None) -> InternalError:
-    known = head.headers.get(REQUEST_ID) if head else None
-    log.exception("%s failed", what, extra={REQUEST_ID: known} if known else None)
+def _log_internal_error(what: str, headers: RequestHeaders | None = None) -> InternalError:
+    """Logs the exception that is being handled; the client learns no more than that there was one."""
+    request_id = headers.headers.get(REQUEST_ID) if headers else None
+    log.exception("%s failed", what, extra={REQUEST_ID: request_id} if request_id else None)
     return InternalError("the endpoint picker failed; its log says why")

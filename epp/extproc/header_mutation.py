@@ -1,4 +1,4 @@
-"""What we change in the headers of a request."""
+"""What the picker changes in the headers of a request."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ from epp.extproc.codec import NO_MUTATION, HeaderMutation
 from epp.headers import CONTROL_HEADERS, DESTINATION_ENDPOINT, RESERVED_HEADERS
 
 STRIPPED_HEADERS: Final = CONTROL_HEADERS | RESERVED_HEADERS
+"""Headers of a client that no model server gets."""
 
 
 def extract_control_headers(headers: dict[str, str]) -> frozenset[str]:
-    """The control headers that came, none of which may reach a model server; forgeries are taken out."""
+    """The names of the request's headers that have to be stripped; reserved ones are removed from `headers` too."""
     found = STRIPPED_HEADERS.intersection(headers)
     for name in found & RESERVED_HEADERS:
         del headers[name]
     return found
 
 
-def build_header_mutation(came: frozenset[str], setting: Mapping[str, str], body: bytes | None) -> HeaderMutation:
-    """PLAIN itself if nothing but the destination changes; that is set from the choice alone.
+def build_header_mutation(
+    stripped: frozenset[str], set_headers: Mapping[str, str], body: bytes | None
+) -> HeaderMutation:
+    """The mutation that removes `stripped` and sets `set_headers`, and content-length if `body` replaces the body.
 
-    `came`: the control headers of the request; `body`: what replaces the request's, if not None.
+    It never contains the destination, which the reply takes from the routing decision itself. If nothing else
+    changes, the result is the object `NO_MUTATION`.
     """
-    if body is None and not setting and not came:
+    if body is None and not set_headers and not stripped:
         return NO_MUTATION
-    added = {name.lower(): value for name, value in setting.items()}
+    added = {name.lower(): value for name, value in set_headers.items()}
     added.pop(DESTINATION_ENDPOINT, None)
     if body is not None:
         added["content-length"] = str(len(body))
-    return HeaderMutation(added, tuple(sorted(came - added.keys() - {DESTINATION_ENDPOINT})))
+    return HeaderMutation(added, tuple(sorted(stripped - added.keys() - {DESTINATION_ENDPOINT})))

@@ -1,4 +1,4 @@
-"""The request phase of one stream: what has come of the request, and the replies that Envoy waits for."""
+"""The request phase of one stream: what has arrived of the request, and the replies that Envoy waits for."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 
 from epp.errors import HeadersTooLarge, PayloadTooLarge
-from epp.extproc import codec
 from epp.extproc.body import BodyBuffer, forward_request_body, split_into_chunks
-from epp.extproc.codec import BodyMode, ProcessingRequest
+from epp.extproc.codec import BodyMode, Codec, ProcessingRequest, encode
+from epp.extproc.codec.decode import count_header_bytes, parse_subset_hint
 from epp.extproc.header_mutation import build_header_mutation, extract_control_headers
 from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision
 
@@ -19,7 +19,7 @@ UNBUFFERED_MODES: Final = (BodyMode.STREAMED, BodyMode.NONE, BodyMode.GRPC)
 
 
 class RequestLimits(msgspec.Struct, frozen=True):
-    """Bytes that a request may have. `mark_responses`: add llm-d's `x-went-into-resp-headers: true`."""
+    """Limits of one request, and `mark_responses`: add llm-d's `x-went-into-resp-headers: true` to responses."""
 
     max_body_bytes: int = 64 << 20
     max_header_bytes: int = 64 << 10
@@ -27,15 +27,16 @@ class RequestLimits(msgspec.Struct, frozen=True):
 
 
 class RequestPhase:
-    """Holds the body until it is answered.
+    """Collects a request. Owns the body until the request is answered.
 
-    `at_headers`: the choice belongs into the reply to the headers, whatever comes after them. `early` are the replies
-    to body messages that came before the choice. `ended`: no more of the request will come. `trailers` came, and wait
-    for a reply.
+    `route_at_headers`: the destination goes into the reply to the headers, whatever follows them. `early_replies` are
+    the replies to body messages that arrived before the decision. `end_of_stream`: no more of the request will
+    arrive. `has_trailers`: trailers arrived and wait for a reply.
     """
 
     __slots__ = (
         "_body",
+        "_codec",
         "_complete_body",
         "_control_headers",
         "_limits",
@@ -47,8 +48,9 @@ class RequestPhase:
         "route_at_headers",
     )
 
-    def __init__(self, limits: RequestLimits) -> None:
+    def __init__(self, limits: RequestLimits, codec: Codec) -> None:
         self._limits = limits
+        self._codec = codec
         self._body = BodyBuffer(limits.max_body_bytes)
         self._control_headers: frozenset[str] = frozenset()
         self._complete_body = b""
@@ -60,102 +62,106 @@ class RequestPhase:
         self.has_trailers = False
 
     def receive_headers(self, message: ProcessingRequest) -> None:
-        """Takes the headers; raises HeadersTooLarge, and PayloadTooLarge if they announce such a body."""
+        """Takes the headers. Raises HeadersTooLarge, and PayloadTooLarge if content-length is above the limit."""
         if message.body_modes is not None:
             self.body_mode = message.body_modes[0]
         headers, limits = message.headers or {}, self._limits
-        # The message holds metadata besides, perhaps a long subset hint: it is measured if it might be too much.
-        if (
-            len(message.data) > limits.max_header_bytes
-            and (size := codec.count_header_bytes(headers)) > limits.max_header_bytes
-        ):
-            raise HeadersTooLarge(f"request headers of {size} bytes; the limit is {limits.max_header_bytes}")
-        unseen = not message.end_of_stream and (self.body_mode in UNBUFFERED_MODES or _is_tunnel(headers))
-        if (
-            not message.end_of_stream
-            and not unseen
-            and not _content_length_fits(headers.get("content-length", ""), limits.max_body_bytes)
-        ):
+        # The message contains metadata too, perhaps a long subset hint: headers are counted only if it is that long.
+        if len(message.data) > limits.max_header_bytes:
+            size = count_header_bytes(headers)
+            if size > limits.max_header_bytes:
+                raise HeadersTooLarge(f"request headers of {size} bytes; the limit is {limits.max_header_bytes}")
+        end_of_stream = message.end_of_stream
+        before_body = not end_of_stream and (self.body_mode in UNBUFFERED_MODES or _is_tunnel(headers))
+        self.route_at_headers = end_of_stream or before_body
+        content_length = headers.get("content-length", "")
+        if not self.route_at_headers and not _content_length_fits(content_length, limits.max_body_bytes):
             raise self._payload_too_large()
-        self.route_at_headers = message.end_of_stream or unseen
         self._control_headers = extract_control_headers(headers)
-        self.headers = RequestHeaders(headers, end_of_stream=message.end_of_stream, routed_before_body=unseen)
-        self.end_of_stream = message.end_of_stream
+        self.headers = RequestHeaders(headers, end_of_stream=end_of_stream, routed_before_body=before_body)
+        self.end_of_stream = end_of_stream
         self.read_subset_hint(message)
 
     @property
     def is_streaming(self) -> bool:
-        """The body goes through us unseen, piece by piece, and there is more of it."""
+        """The body is forwarded chunk by chunk without being read, and its end has not arrived."""
         return self.route_at_headers and not self.end_of_stream and self.body_mode is not BodyMode.NONE
 
     def read_subset_hint(self, message: ProcessingRequest) -> None:
-        """The subset hint may come with any message."""
-        if message.metadata is not None and (subset := codec.parse_subset_hint(message.metadata)) is not None:
+        """Envoy may send the subset hint with any message before the decision."""
+        if message.metadata is not None and (subset := parse_subset_hint(message.metadata)) is not None:
             self.headers.subset_hint = subset
 
     def append_body(self, message: ProcessingRequest) -> None:
-        """Takes a piece of the body; raises PayloadTooLarge."""
+        """Buffers a body message; raises PayloadTooLarge."""
         if not self._body.append(message.body):
             raise self._payload_too_large()
         self.end_of_stream = message.end_of_stream or self.body_mode in BUFFERED_MODES
         if self.body_mode is BodyMode.BUFFERED_PARTIAL and not message.end_of_stream:
-            self._body.drain()  # Envoy's buffer was full: nobody can read half a body
+            # Envoy's buffer was full and the rest of the body does not come to us: a part of it cannot be parsed.
+            self._body.drain()
             self.headers.routed_before_body = True
 
     def append_early_body(self, message: ProcessingRequest) -> None:
-        """Takes a piece of a body that passes before there is a choice; raises PayloadTooLarge."""
+        """Keeps the replies to a forwarded body message until the decision is made; raises PayloadTooLarge."""
         if self.body_mode is not BodyMode.STREAMED and not self._body.append(message.body):
             raise self._payload_too_large()
         self.early_replies += self.forward_body(message)
 
     def forward_body(self, message: ProcessingRequest) -> list[bytes]:
-        """The replies to a piece of a body that passes."""
+        """The replies to a forwarded body message."""
         self.end_of_stream = message.end_of_stream
-        return forward_request_body(self.body_mode, message)
+        return forward_request_body(self._codec, self.body_mode, message)
 
     def take_body(self) -> bytes:
-        """The body, complete now."""
+        """The complete body, for the decision; also kept until `build_replies`."""
         self._complete_body = self._body.drain()
         return self._complete_body
 
     def discard_body(self) -> None:
-        """The body is of no more use."""
+        """Frees the body and the replies that contain it."""
         self._body.drain()
         self._complete_body = b""
         self.early_replies = []
 
-    def build_replies(self, route: RoutingDecision) -> list[bytes]:
-        """The choice, where the body mode wants it, and all else that Envoy waits for."""
-        body = None if self.route_at_headers or self.headers.routed_before_body else route.body
-        changes = build_header_mutation(self._control_headers, route.set_headers, body)
+    def build_replies(self, decision: RoutingDecision) -> list[bytes]:
+        """The replies to everything received so far; the one that the body mode allows to carry the destination does.
+
+        Envoy expects headers, body and trailers in this order.
+        """
+        codec = self._codec
+        body = None if self.route_at_headers or self.headers.routed_before_body else decision.body
+        mutation = build_header_mutation(self._control_headers, decision.set_headers, body)
         if self.route_at_headers:
-            replies = [codec.route_in_headers(route.destination, changes, route.scores), *self.early_replies]
+            replies = [codec.route_in_headers(decision.destination, mutation, decision.scores), *self.early_replies]
         elif self.body_mode is BodyMode.FULL_DUPLEX:
-            replies = [codec.route_in_headers(route.destination, changes, route.scores)]
-            replies += self._body_chunks(self._complete_body if body is None else body)
+            replies = [codec.route_in_headers(decision.destination, mutation, decision.scores)]
+            replies += self._encode_body(self._complete_body if body is None else body)
         elif self.has_trailers and not self.end_of_stream:
-            return [codec.route_in_trailers(route.destination, route.scores)]
+            return [encode.route_in_trailers(decision.destination, decision.scores)]
         else:
-            replies = [codec.route_in_body(route.destination, changes, route.scores, body)]
+            replies = [encode.route_in_body(decision.destination, mutation, decision.scores, body)]
         if self.has_trailers:
-            replies.append(codec.CONTINUE_REQUEST_TRAILERS)
+            replies.append(encode.CONTINUE_REQUEST_TRAILERS)
         return replies
 
-    def _body_chunks(self, body: bytes) -> list[bytes]:
-        """Trailers that follow are the end of the stream, and then an empty body is none."""
+    def _encode_body(self, body: bytes) -> list[bytes]:
+        """The body in full duplex. If trailers follow they end the stream, and an empty body has no chunk."""
+        codec = self._codec
         if self.has_trailers:
-            return [codec.request_body_chunk(piece, False) for piece, _ in split_into_chunks(body)] if body else []
-        return [codec.request_body_chunk(piece, last) for piece, last in split_into_chunks(body)]
+            return [codec.request_body_chunk(chunk, False) for chunk, _ in split_into_chunks(body)] if body else []
+        return [codec.request_body_chunk(chunk, last) for chunk, last in split_into_chunks(body)]
 
     def _payload_too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"request body above the limit of {self._limits.max_body_bytes} bytes")
 
 
 def _content_length_fits(content_length: str, limit: int) -> bool:
+    """Whether the header announces no more than `limit`. A malformed one is Envoy's to reject."""
     return not content_length.isdecimal() or (len(content_length) < 19 and int(content_length) <= limit)
 
 
 def _is_tunnel(headers: Mapping[str, str]) -> bool:
-    """A tunnel, or a change to another protocol: the body ends when the answer does."""
+    """CONNECT (RFC 9110, 9.3.6) or a WebSocket upgrade: the request body ends when the response does."""
     method = headers.get(":method")
     return method == "CONNECT" or (method == "GET" and "upgrade" in headers)

@@ -1,14 +1,16 @@
-"""One ext_proc stream: Envoy's messages in, effects out. No I/O, no time.
+"""One ext_proc stream as a state machine: messages from Envoy in, actions out. No I/O, no clock, no await.
 
-The order of phases differs by body mode, which Envoy tells in its first message:
+Which reply carries the destination depends on the body mode, which Envoy announces in its first message:
 
-- full duplex: the reply to the headers waits for the end of the body, then headers, pieces, trailers, in that order;
-- buffered: the headers are answered at once and empty, the choice goes into the reply to the one body message;
-- streamed (and none): the choice goes into the reply to the headers, before any of the body is seen.
+- full duplex: no reply to the headers until the body has ended; then headers, body chunks, trailers, in this order;
+- buffered: the headers get an empty reply at once, the reply to the one body message carries the destination;
+- streamed, none and gRPC: the reply to the headers carries the destination, before any of the body is seen.
 
-The transitions are `STEPS` and `AT_HALF_CLOSE`. A message that has no step in its state breaks the protocol: before the
-choice the client gets a 500 from us, after it the stream ends well. A gRPC error would become a 500 even under
-fail-open, and so would a reply that Envoy did not wait for; no reply at all would hold up the client for ever.
+`TRANSITIONS` and `HALF_CLOSE_TRANSITIONS` are the whole machine. A message without a transition in the present state
+is a protocol violation: before the decision the client gets an ImmediateResponse with status 500, afterwards the
+stream ends with status OK. What must not happen, because real Envoy (docs/envoy.md) turns it into a 500 for the
+client even under fail-open: a gRPC error, or a reply that Envoy does not wait for. Without any reply the client would
+wait for ever: in full duplex Envoy has no message timeout.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from enum import IntEnum, auto
 from typing import Final
 
 from epp.errors import DecodeError, InternalError, Rejection
-from epp.extproc import codec
 from epp.extproc.actions import (
     CANCEL_DECISION,
     COMPLETED,
@@ -27,14 +28,15 @@ from epp.extproc.actions import (
     FINISH_STREAM,
     OBSERVABILITY_MODE,
     EndpointServed,
-    RequestDecision,
     RequestEnded,
     ResponseData,
     ResponseStarted,
     SessionAction,
+    StartDecision,
 )
 from epp.extproc.body import forward_response_body
-from epp.extproc.codec import BodyMode, MessageType, ProcessingRequest
+from epp.extproc.codec import BodyMode, Codec, MessageType, ProcessingRequest, encode
+from epp.extproc.codec.decode import parse_served_endpoint
 from epp.extproc.request_phase import BUFFERED_MODES, RequestLimits, RequestPhase
 from epp.headers import REQUEST_DROPPED_REASON
 from epp.requestcontrol.interfaces import RoutingDecision
@@ -46,19 +48,20 @@ class SessionState(IntEnum):
     """Where the stream is."""
 
     NEW = auto()
-    BUFFERING = auto()  # full duplex or buffered: the body is coming
-    DECIDING = auto()
-    FORWARDING = auto()  # streamed: chosen, the request body is still passing
-    ROUTED = auto()  # the request phase is answered
+    BUFFERING = auto()  # full duplex or buffered: the request body is arriving
+    DECIDING = auto()  # the decision has been started
+    FORWARDING = auto()  # streamed, none or gRPC: routed, the request body is still passing through
+    ROUTED = auto()  # everything of the request has its reply
     RESPONDING = auto()
-    RESPONSE_COMPLETE = auto()  # the response is over, Envoy has yet to close
+    RESPONSE_COMPLETE = auto()  # Envoy has yet to close the stream
     CLOSED = auto()
 
 
 class Session:
-    """See the module. Every method but `__init__` returns effects, to be done in order."""
+    """The state machine. Every method but `__init__` returns the actions to carry out, in order."""
 
     __slots__ = (
+        "_codec",
         "_decision",
         "_end_reported",
         "_half_closed",
@@ -69,9 +72,10 @@ class Session:
         "state",
     )
 
-    def __init__(self, limits: RequestLimits) -> None:
+    def __init__(self, limits: RequestLimits, codec: Codec) -> None:
         self.state = SessionState.NEW
-        self._request_phase = RequestPhase(limits)
+        self._codec = codec
+        self._request_phase = RequestPhase(limits, codec)
         self._mark_responses = limits.mark_responses
         self._response_body_mode = BodyMode.FULL_DUPLEX
         self._modes_announced = False
@@ -79,98 +83,100 @@ class Session:
         self._half_closed = False
         self._end_reported = False
 
+    # Events
+
     def receive(self, data: bytes) -> list[SessionAction]:
-        """One message from Envoy."""
+        """One serialized ProcessingRequest."""
         try:
-            message = codec.decode(data)
-            step = TRANSITIONS.get((self.state, message.type))
-            if step is None:
+            message = self._codec.decode(data)
+            transition = TRANSITIONS.get((self.state, message.type))
+            if transition is None:
                 return self._fail_on_unexpected_message(message)
             if message.body_modes is not None:
                 self._response_body_mode = message.body_modes[1]
                 self._modes_announced = True
-            return [OBSERVABILITY_MODE, *step(self, message)] if message.observability_mode else step(self, message)
+            if message.observability_mode:
+                return [OBSERVABILITY_MODE, *transition(self, message)]
+            return transition(self, message)
         except DecodeError as error:
             return self.on_failure(InternalError(str(error)))
-        except Rejection as reject:
-            return [*self._cancel_pending_decision(), *self.on_rejection(reject)]
+        except Rejection as rejection:
+            return [*self._cancel_pending_decision(), *self.on_rejection(rejection)]
 
-    def on_decision(self, route: RoutingDecision) -> list[SessionAction]:
-        """The choice has been made; only in state DECIDING."""
+    def on_decision(self, decision: RoutingDecision) -> list[SessionAction]:
+        """The decision has been made. Only in state DECIDING."""
         request = self._request_phase
-        effects: list[SessionAction] = [*request.build_replies(route)]
+        actions: list[SessionAction] = [*request.build_replies(decision)]
         request.discard_body()
-        self._decision = route
+        self._decision = decision
         if request.is_streaming and not self._half_closed:
             self.state = SessionState.FORWARDING
-            return effects
-        return self._complete_request_phase(effects)
+            return actions
+        return self._complete_request_phase(actions)
 
-    def on_rejection(self, reject: Rejection) -> list[SessionAction]:
-        """The client gets an answer from us. Too late once there is a choice, or an answer."""
+    def on_rejection(self, rejection: Rejection) -> list[SessionAction]:
+        """Answers the client with an ImmediateResponse. No actions if there is a decision or an answer already."""
         if self.state not in UNDECIDED_STATES:
             return []
         self._close()
-        headers = {REQUEST_DROPPED_REASON: reject.dropped_reason} if reject.dropped_reason else {}
-        text = f"inference error: {reject.code} - {reject.message}".encode("utf-8", "replace")
-        return [codec.immediate_response(reject.status, text, headers, f"epp_{reject.code}"), FINISH_STREAM]
+        reason = rejection.dropped_reason
+        headers = {REQUEST_DROPPED_REASON: reason} if reason else {}
+        text = f"inference error: {rejection.code} - {rejection.message}".encode("utf-8", "replace")
+        reply = encode.immediate_response(rejection.status, text, headers, f"epp_{rejection.code}")
+        return [reply, FINISH_STREAM]
 
-    def on_failure(self, reject: Rejection) -> list[SessionAction]:
-        """Something is broken, here or there. The client gets `reject` if there is time, else we get out of its way.
+    def on_failure(self, rejection: Rejection) -> list[SessionAction]:
+        """Gateway or picker broke the protocol. The client gets `rejection`; after the decision the stream ends.
 
-        In the middle of an answer that may cost a piece of it; an error would cost all of it.
+        Ending it in the middle of a response may lose a chunk of it; a gRPC error would lose all of it.
         """
         if self.state is SessionState.CLOSED:
             return []
-        return [*self._cancel_pending_decision(), *(self.on_rejection(reject) or self._finish_stream(FAILED))]
+        return [*self._cancel_pending_decision(), *(self.on_rejection(rejection) or self._finish_stream(FAILED))]
 
     def on_half_close(self) -> list[SessionAction]:
-        """Envoy sends no more, but reads on."""
+        """Envoy has sent its last message; it still reads."""
         self._half_closed = True
-        step = HALF_CLOSE_TRANSITIONS.get(self.state)
-        return [] if step is None else step(self)
+        transition = HALF_CLOSE_TRANSITIONS.get(self.state)
+        return [] if transition is None else transition(self)
 
     def on_cancel(self) -> list[SessionAction]:
-        """The stream is gone."""
-        if self.state is SessionState.RESPONSE_COMPLETE:  # as it should be, with nothing left to forget
+        """The stream was reset or its connection lost: nothing can be sent any more."""
+        if self.state is SessionState.RESPONSE_COMPLETE:  # the usual end: reported, and its body discarded
             self.state = SessionState.CLOSED
             return []
-        effects = [*self._cancel_pending_decision(), *self._report_end(self._outcome_of_early_end())]
+        actions = [*self._cancel_pending_decision(), *self._report_end(self._outcome_of_early_end())]
         self._close()
-        return effects
+        return actions
 
-    def _fail_on_unexpected_message(self, message: ProcessingRequest) -> list[SessionAction]:
-        kind, state = message.type.name, self.state.name
-        return self.on_failure(InternalError(f"the gateway sent {kind.lower()} in state {state.lower()}"))
-
-    # The request phase
+    # Transitions of the request phase
 
     def _on_request_headers(self, message: ProcessingRequest) -> list[SessionAction]:
         request = self._request_phase
         request.receive_headers(message)
         if request.route_at_headers:
-            return self._request_decision()
+            return self._start_decision()
         self.state = SessionState.BUFFERING
-        return [codec.CONTINUE_REQUEST_HEADERS] if request.body_mode in BUFFERED_MODES else []
+        return [encode.CONTINUE_REQUEST_HEADERS] if request.body_mode in BUFFERED_MODES else []
 
     def _buffer_request_body(self, message: ProcessingRequest) -> list[SessionAction]:
         request = self._request_phase
         request.read_subset_hint(message)
         request.append_body(message)
-        return self._request_decision() if request.end_of_stream else []
+        return self._start_decision() if request.end_of_stream else []
 
     def _end_body_with_trailers(self, message: ProcessingRequest) -> list[SessionAction]:
-        """The body has no other end than the trailers."""
+        """If trailers follow the body, no body message has end_of_stream."""
         self._request_phase.read_subset_hint(message)
         self._request_phase.has_trailers = True
-        return self._request_decision()
+        return self._start_decision()
 
-    def _request_decision(self) -> list[SessionAction]:
+    def _start_decision(self) -> list[SessionAction]:
         self.state = SessionState.DECIDING
-        return [RequestDecision(self._request_phase.headers, self._request_phase.take_body())]
+        return [StartDecision(self._request_phase.headers, self._request_phase.take_body())]
 
     def _on_request_body_while_deciding(self, message: ProcessingRequest) -> list[SessionAction]:
-        """A body that passes need not wait for our reply; of one that we have whole this is a repeated end: dropped."""
+        """In modes that do not wait for the reply to the headers. In others it is a repeated end, see `_ignore`."""
         if self._request_phase.is_streaming:
             self._request_phase.append_early_body(message)
         return []
@@ -180,66 +186,66 @@ class Session:
         return []
 
     def _forward_request_body(self, message: ProcessingRequest) -> list[SessionAction]:
-        effects: list[SessionAction] = [*self._request_phase.forward_body(message)]
-        return self._complete_request_phase(effects) if message.end_of_stream else effects
+        actions: list[SessionAction] = [*self._request_phase.forward_body(message)]
+        return self._complete_request_phase(actions) if message.end_of_stream else actions
 
     def _forward_request_trailers(self, message: ProcessingRequest) -> list[SessionAction]:
-        return self._complete_request_phase([codec.CONTINUE_REQUEST_TRAILERS])
+        return self._complete_request_phase([encode.CONTINUE_REQUEST_TRAILERS])
 
     def _on_request_body_after_routing(self, message: ProcessingRequest) -> list[SessionAction]:
-        """The answer came before the end of a body that passes; of any other body this is a repeated end: dropped.
+        """The response began before a forwarded body ended. In other modes it is a repeated end, see `_ignore`.
 
-        Without a choice the headers have had no reply, and nothing that comes after them may have one.
+        After a local reply there is no decision: the headers have had no reply, so what follows them gets none.
         """
-        return (
-            [*self._request_phase.forward_body(message)]
-            if self._request_phase.is_streaming and self._decision is not None
-            else []
-        )
+        if self._decision is None or not self._request_phase.is_streaming:
+            return []
+        return [*self._request_phase.forward_body(message)]
 
     def _on_request_trailers_after_routing(self, message: ProcessingRequest) -> list[SessionAction]:
-        return [] if self._decision is None else [codec.CONTINUE_REQUEST_TRAILERS]
+        return [] if self._decision is None else [encode.CONTINUE_REQUEST_TRAILERS]
 
-    def _complete_request_phase(self, effects: list[SessionAction]) -> list[SessionAction]:
-        """The request phase is over. Closing now is the only safe moment to leave: later, pieces would be lost."""
-        assert self._decision is not None, "answered without a route"
+    def _complete_request_phase(self, actions: list[SessionAction]) -> list[SessionAction]:
+        """If the response is not observed the stream ends here: the only moment at which that loses no chunk."""
+        assert self._decision is not None, "the request phase completes with a decision"
         self.state = SessionState.ROUTED
-        return effects if self._decision.observe_response and not self._half_closed else effects + self._finish_stream()
+        if self._decision.observe_response and not self._half_closed:
+            return actions
+        return actions + self._finish_stream()
 
-    # The response phase
+    # Transitions of the response phase
 
     def _on_local_reply(self, message: ProcessingRequest) -> list[SessionAction]:
-        """Envoy itself answers (a timeout, a limit) while we wait for the body or the choice."""
+        """Envoy answers by itself (a timeout, a limit) while the body is arriving or the decision is being made."""
         self._request_phase.discard_body()
         return [*self._cancel_pending_decision(), *self._on_response_headers(message)]
 
     def _on_response_headers(self, message: ProcessingRequest) -> list[SessionAction]:
         self.state = SessionState.RESPONDING
         headers = message.headers or {}
-        effects: list[SessionAction] = []
-        if message.metadata is not None and (target := codec.parse_served_endpoint(message.metadata)):
-            effects.append(EndpointServed(target))
-        status = headers.get(":status") or headers.get("status") or ""
-        effects.append(ResponseStarted(int(status) if len(status) == 3 and status.isdecimal() else 0, headers))
-        effects.append(codec.MARK_RESPONSE_HEADERS if self._mark_responses else codec.CONTINUE_RESPONSE_HEADERS)
+        actions: list[SessionAction] = []
+        if message.metadata is not None and (target := parse_served_endpoint(message.metadata)):
+            actions.append(EndpointServed(target))
+        status = headers.get(":status") or headers.get("status") or ""  # llm-d reads `status`, Envoy sends `:status`
+        actions.append(ResponseStarted(int(status) if len(status) == 3 and status.isdecimal() else 0, headers))
+        actions.append(encode.MARK_RESPONSE_HEADERS if self._mark_responses else encode.CONTINUE_RESPONSE_HEADERS)
         if message.end_of_stream:
-            effects += self._complete_response()
-        return effects
+            actions += self._complete_response()
+        return actions
 
     def _on_response_body(self, message: ProcessingRequest) -> list[SessionAction]:
         self.state = SessionState.RESPONDING
-        effects: list[SessionAction] = [*forward_response_body(self._response_body_mode, message)]
+        actions: list[SessionAction] = [*forward_response_body(self._codec, self._response_body_mode, message)]
         if message.body:
-            effects.append(ResponseData(message.body))
+            actions.append(ResponseData(message.body))
         if message.end_of_stream:
-            effects += self._complete_response()
-        return effects
+            actions += self._complete_response()
+        return actions
 
     def _on_response_trailers(self, message: ProcessingRequest) -> list[SessionAction]:
-        return [codec.CONTINUE_RESPONSE_TRAILERS, *self._complete_response()]
+        return [encode.CONTINUE_RESPONSE_TRAILERS, *self._complete_response()]
 
-    def _ignore_message(self, message: ProcessingRequest) -> list[SessionAction]:
-        """Some Envoys repeat the end of a long body (GAIE issue 2988)."""
+    def _ignore(self, message: ProcessingRequest) -> list[SessionAction]:
+        """Envoy 1.35 to 1.37 repeats the last message of a body above about 1 MB (GAIE issue 2988)."""
         return []
 
     def _complete_response(self) -> list[SessionAction]:
@@ -248,32 +254,39 @@ class Session:
 
     # Ends
 
+    def _fail_on_unexpected_message(self, message: ProcessingRequest) -> list[SessionAction]:
+        kind, state = message.type.name.lower(), self.state.name.lower()
+        return self.on_failure(InternalError(f"the gateway sent {kind} in state {state}"))
+
     def _on_half_close_while_buffering(self) -> list[SessionAction]:
-        """Gateways that tell their modes half-close when the client left; of others it may be the end of the body."""
-        return self._finish_stream() if self._modes_announced else self._request_decision()
+        """Envoy, which announces its body modes, half-closes when the client has left.
+
+        NGINX Gateway Fabric, which does not, ends the body in this way.
+        """
+        return self._finish_stream() if self._modes_announced else self._start_decision()
 
     def _outcome_of_early_end(self) -> RequestEnded:
-        """How a request ends that the gateway leaves now: well, where we would not see the end of the answer."""
-        no_bodies = self._response_body_mode is BodyMode.NONE and self.state in (
+        """The outcome if the gateway leaves now: completed where it would not have shown us the end of the response."""
+        without_body = self._response_body_mode is BodyMode.NONE and self.state in (
             SessionState.ROUTED,
             SessionState.RESPONDING,
         )
-        no_answers = not self._modes_announced and self.state is SessionState.ROUTED
-        return COMPLETED if no_bodies or no_answers else DISCONNECTED
+        without_response_phase = not self._modes_announced and self.state is SessionState.ROUTED
+        return COMPLETED if without_body or without_response_phase else DISCONNECTED
 
     def _cancel_pending_decision(self) -> list[SessionAction]:
         return [CANCEL_DECISION] if self.state is SessionState.DECIDING else []
 
-    def _finish_stream(self, how: RequestEnded | None = None) -> list[SessionAction]:
-        effects = [*self._report_end(how or self._outcome_of_early_end()), FINISH_STREAM]
+    def _finish_stream(self, outcome: RequestEnded | None = None) -> list[SessionAction]:
+        actions = [*self._report_end(outcome or self._outcome_of_early_end()), FINISH_STREAM]
         self._close()
-        return effects
+        return actions
 
-    def _report_end(self, how: RequestEnded) -> list[SessionAction]:
-        """Tells how a request ended, once. The end of a route that is not observed is learnt elsewhere."""
-        told = self._end_reported or self._decision is None or not self._decision.observe_response
+    def _report_end(self, outcome: RequestEnded) -> list[SessionAction]:
+        """Reports the end of the routed request, once. If the response is not observed, a completion mode does."""
+        reported = self._end_reported or self._decision is None or not self._decision.observe_response
         self._end_reported = True
-        return [] if told else [how]
+        return [] if reported else [outcome]
 
     def _close(self) -> None:
         self.state = SessionState.CLOSED
@@ -281,16 +294,13 @@ class Session:
 
 
 UNDECIDED_STATES: Final = (SessionState.NEW, SessionState.BUFFERING, SessionState.DECIDING)
-ROUTED_STATES: Final = (SessionState.ROUTED, SessionState.RESPONDING, SessionState.RESPONSE_COMPLETE)
 
 Transition = Callable[[Session, ProcessingRequest], list[SessionAction]]
 
 TRANSITIONS: Final[Mapping[tuple[SessionState, MessageType], Transition]] = {
     (SessionState.NEW, MessageType.REQUEST_HEADERS): Session._on_request_headers,
-    (
-        SessionState.NEW,
-        MessageType.RESPONSE_HEADERS,
-    ): Session._on_response_headers,  # a filter before us answered: passed through
+    # A filter before ours answered the client, so the request never came to us.
+    (SessionState.NEW, MessageType.RESPONSE_HEADERS): Session._on_response_headers,
     (SessionState.BUFFERING, MessageType.REQUEST_BODY): Session._buffer_request_body,
     (SessionState.BUFFERING, MessageType.REQUEST_TRAILERS): Session._end_body_with_trailers,
     (SessionState.BUFFERING, MessageType.RESPONSE_HEADERS): Session._on_local_reply,
@@ -302,18 +312,27 @@ TRANSITIONS: Final[Mapping[tuple[SessionState, MessageType], Transition]] = {
     (SessionState.FORWARDING, MessageType.RESPONSE_HEADERS): Session._on_response_headers,
     (SessionState.FORWARDING, MessageType.RESPONSE_BODY): Session._on_response_body,
     (SessionState.FORWARDING, MessageType.RESPONSE_TRAILERS): Session._on_response_trailers,
+    (SessionState.ROUTED, MessageType.REQUEST_BODY): Session._on_request_body_after_routing,
+    (SessionState.ROUTED, MessageType.REQUEST_TRAILERS): Session._on_request_trailers_after_routing,
     (SessionState.ROUTED, MessageType.RESPONSE_HEADERS): Session._on_response_headers,
     (SessionState.ROUTED, MessageType.RESPONSE_BODY): Session._on_response_body,
     (SessionState.ROUTED, MessageType.RESPONSE_TRAILERS): Session._on_response_trailers,
+    (SessionState.RESPONDING, MessageType.REQUEST_BODY): Session._on_request_body_after_routing,
+    (SessionState.RESPONDING, MessageType.REQUEST_TRAILERS): Session._on_request_trailers_after_routing,
     (SessionState.RESPONDING, MessageType.RESPONSE_BODY): Session._on_response_body,
     (SessionState.RESPONDING, MessageType.RESPONSE_TRAILERS): Session._on_response_trailers,
-    **{(state, MessageType.REQUEST_BODY): Session._on_request_body_after_routing for state in ROUTED_STATES},
-    **{(state, MessageType.REQUEST_TRAILERS): Session._on_request_trailers_after_routing for state in ROUTED_STATES},
-    (SessionState.RESPONSE_COMPLETE, MessageType.RESPONSE_BODY): Session._ignore_message,
+    (SessionState.RESPONSE_COMPLETE, MessageType.REQUEST_BODY): Session._on_request_body_after_routing,
+    (SessionState.RESPONSE_COMPLETE, MessageType.REQUEST_TRAILERS): Session._on_request_trailers_after_routing,
+    (SessionState.RESPONSE_COMPLETE, MessageType.RESPONSE_BODY): Session._ignore,
     (SessionState.RESPONSE_COMPLETE, MessageType.RESPONSE_TRAILERS): Session._on_response_trailers,
 }
 
 HALF_CLOSE_TRANSITIONS: Final[Mapping[SessionState, Callable[[Session], list[SessionAction]]]] = {
-    **dict.fromkeys(set(SessionState) - {SessionState.DECIDING, SessionState.CLOSED}, Session._finish_stream),
+    SessionState.NEW: Session._finish_stream,
     SessionState.BUFFERING: Session._on_half_close_while_buffering,
+    # DECIDING: `on_decision` and `on_rejection` end the stream.
+    SessionState.FORWARDING: Session._finish_stream,
+    SessionState.ROUTED: Session._finish_stream,
+    SessionState.RESPONDING: Session._finish_stream,
+    SessionState.RESPONSE_COMPLETE: Session._finish_stream,
 }

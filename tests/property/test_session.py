@@ -13,10 +13,11 @@ from epp.extproc.actions import (
     CancelDecision,
     FinishStream,
     ObservabilityMode,
-    RequestDecision,
     RequestEnded,
     ResponseData,
+    StartDecision,
 )
+from epp.extproc.codec import Codec
 from epp.extproc.session import RequestLimits, Session, SessionState
 from epp.requestcontrol.interfaces import RoutingDecision
 from epp.testing import events
@@ -42,7 +43,7 @@ class Gateway:
     """Plays a script to a session, does its effects, and checks that every reply is one that a gateway waits for."""
 
     def __init__(self, mode: str | None, response_mode: str | None) -> None:
-        self.session = Session(RequestLimits(max_body_bytes=1000))
+        self.session = Session(RequestLimits(max_body_bytes=1000), Codec())
         self.duplex = {
             "request": mode in {"FULL_DUPLEX_STREAMED", "GRPC", None},
             "response": (response_mode or mode) in {"FULL_DUPLEX_STREAMED", "GRPC", None},
@@ -86,7 +87,7 @@ class Gateway:
             match effect:
                 case bytes():
                     self.reply(describe_reply(effect))
-                case RequestDecision():
+                case StartDecision():
                     assert not self.asked, "asked twice"
                     self.asked = self.deciding = True
                 case CancelDecision():

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epp.errors import DecodeError
-from epp.extproc import codec
-from epp.extproc.codec import ProcessingRequest
-from epp.extproc.codec.decode import _decode_fast, decode_with_protobuf
+from epp.extproc.codec import Codec, ProcessingRequest
+from epp.extproc.codec.decode import decode_with_protobuf
 from epp.pb import ext_proc_pb2 as pb
 from epp.pb.core_pb2 import HeaderMap, HeaderValue
 
+CODEC = Codec()
 names = st.text("abcXY:-\u00e9", max_size=6) | st.sampled_from([":path", "cookie", "x" * 127, "x" * 128])
 values = st.binary(max_size=6) | st.sampled_from([b"v" * 120, b"v" * 127, b"v" * 200, b"v" * 20_000, b"\xff"])
 header = st.builds(HeaderValue, key=names, raw_value=values, value=st.sampled_from(["", "", "text"]))
@@ -59,22 +59,22 @@ def read(decode, data: bytes) -> ProcessingRequest | str:
 @settings(deadline=None)
 @given(received())
 def test_a_message_means_what_protobuf_takes_it_for(data):
-    assert read(codec.decode, data) == read(decode_with_protobuf, data)
+    assert read(CODEC.decode, data) == read(decode_with_protobuf, data)
 
 
 @settings(deadline=None)
 @given(received(), st.integers(0, 200), st.binary(max_size=3))
 def test_so_does_a_damaged_one(data, at, other):
     damaged = data[:at] + other + data[at + len(other) :]
-    assert read(codec.decode, damaged) == read(decode_with_protobuf, damaged)
-    assert read(codec.decode, data[:at]) == read(decode_with_protobuf, data[:at])
+    assert read(CODEC.decode, damaged) == read(decode_with_protobuf, damaged)
+    assert read(CODEC.decode, data[:at]) == read(decode_with_protobuf, data[:at])
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_so_does_anything_at_all(data):
     for tag in (b"", b"\x12", b"\x1a", b"\x22", b"\x2a"):
-        assert read(codec.decode, tag + data) == read(decode_with_protobuf, tag + data)
+        assert read(CODEC.decode, tag + data) == read(decode_with_protobuf, tag + data)
 
 
 @st.composite
@@ -101,7 +101,7 @@ def same_size(value: bytes) -> st.SearchStrategy[bytes]:
 def test_blocks_like_one_before_are_read_for_themselves(blocks):
     for block in blocks:
         data = pb.ProcessingRequest(request_headers=pb.HttpHeaders(headers=block)).SerializeToString()
-        assert read(codec.decode, data) == read(decode_with_protobuf, data)
+        assert read(CODEC.decode, data) == read(decode_with_protobuf, data)
 
 
 def test_what_envoy_sends_needs_no_protobuf():
@@ -115,4 +115,4 @@ def test_what_envoy_sends_needs_no_protobuf():
         pb.ProcessingRequest(response_body=pb.HttpBody(end_of_stream=True)),
     ):
         message.metadata_context.SetInParent()
-        assert _decode_fast(message.SerializeToString()) is not None
+        assert CODEC._decode_fast(message.SerializeToString()) is not None

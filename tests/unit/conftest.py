@@ -1,4 +1,4 @@
-"""The transport's side of the seam, and the decider's."""
+"""Test doubles for RPC handlers: a recorded call, and helpers to let tasks run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from epp.grpc.rpc import HandlerFactory
 from epp.tasks import Tasks
 
-TURNS = 6
+LOOP_TURNS = 6
 
 
 class RecordedCall:
-    """Implements `rpc.ServerCall`: keeps what is sent, until the end."""
+    """Implements `ServerCall`: records what is sent until the RPC is finished."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -31,7 +31,7 @@ class RecordedCall:
 
 
 class Dial:
-    """Opens RPCs of a method and lets tasks run."""
+    """Opens an RPC of a method; called with messages it delivers them to the handler and returns the call."""
 
     def __init__(self, method: HandlerFactory) -> None:
         self.call = RecordedCall()
@@ -43,9 +43,9 @@ class Dial:
         return self.call
 
 
-async def settle() -> None:
-    """Lets everything that can run, run."""
-    for _ in range(TURNS):
+async def run_ready_tasks() -> None:
+    """Lets all tasks run that are ready, and those that these make ready."""
+    for _ in range(LOOP_TURNS):
         await asyncio.sleep(0)
 
 
@@ -56,7 +56,7 @@ def dial() -> type[Dial]:
 
 @pytest.fixture
 def settled():
-    return settle
+    return run_ready_tasks
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
-"""What we answer on an ext_proc stream. Replies that never change are made once, those to a destination kept."""
+"""What we send on an ext_proc stream: serialized ProcessingResponses, made without any cache."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from google.protobuf.struct_pb2 import Struct
 
+from epp.extproc.codec.decode import ProcessingRequest, serialize_http_body
 from epp.headers import (
     DESTINATION_ENDPOINT,
     DESTINATION_ENDPOINT_SCORES,
@@ -18,24 +18,23 @@ from epp.headers import (
 from epp.pb import ext_proc_pb2 as pb
 from epp.pb.core_pb2 import HeaderValue, HeaderValueOption
 
-MAX_CACHED_DESTINATIONS: Final = 4096
-
 
 class HeaderMutation(msgspec.Struct, frozen=True):
-    """What changes in the request: headers to set and to remove."""
+    """Headers of the request to set and to remove, besides the destination."""
 
     set_headers: Mapping[str, str] = {}
     remove_headers: tuple[str, ...] = ()
 
 
 NO_MUTATION: Final = HeaderMutation()
-"""Nothing but the destination."""
+
+# The routing decision
 
 
-def route_in_headers(destination: str, mutation: HeaderMutation, scores: Mapping[str, float] | None) -> bytes:
-    """The reply to request headers that names the destination, by header and by metadata."""
-    if scores is None:
-        return _plain_route_in_headers(destination) + _encode_mutation(mutation)
+def route_in_headers(
+    destination: str, mutation: HeaderMutation = NO_MUTATION, scores: Mapping[str, float] | None = None
+) -> bytes:
+    """The reply to request headers that names the destination, as header and as metadata."""
     common = _common_response(destination, mutation)
     reply = pb.ProcessingResponse(request_headers=pb.HeadersResponse(response=common))
     _add_destination_metadata(reply.dynamic_metadata, destination, scores)
@@ -45,7 +44,7 @@ def route_in_headers(destination: str, mutation: HeaderMutation, scores: Mapping
 def route_in_body(
     destination: str, mutation: HeaderMutation, scores: Mapping[str, float] | None, body: bytes | None
 ) -> bytes:
-    """The same in the reply to a buffered body, which is replaced by `body` if that is not None."""
+    """The same in the reply to a buffered body. `body` replaces it if not None."""
     common = _common_response(destination, mutation)
     if body is not None:
         common.body_mutation.body = body
@@ -55,32 +54,19 @@ def route_in_body(
 
 
 def route_in_trailers(destination: str, scores: Mapping[str, float] | None) -> bytes:
-    """The reply to trailers that nothing but headers came before: there is no place left but the metadata."""
+    """The reply to trailers in buffered mode without a body: it can carry metadata, but no header of the request."""
     reply = pb.ProcessingResponse(request_trailers=pb.TrailersResponse())
     _add_destination_metadata(reply.dynamic_metadata, destination, scores)
     return reply.SerializeToString()
 
 
-@lru_cache(MAX_CACHED_DESTINATIONS)
-def _plain_route_in_headers(destination: str) -> bytes:
-    reply = pb.ProcessingResponse(
-        request_headers=pb.HeadersResponse(response=_common_response(destination, NO_MUTATION))
-    )
-    _add_destination_metadata(reply.dynamic_metadata, destination, None)
-    return reply.SerializeToString()
-
-
-def _encode_mutation(mutation: HeaderMutation) -> bytes:
-    """Further changes, to be appended: a reader of protobuf merges messages that stand one after the other."""
-    if mutation is NO_MUTATION:
-        return b""
+def mutate_request_headers(mutation: HeaderMutation) -> bytes:
+    """A reply to request headers that holds nothing but the mutation."""
     headers = pb.HeaderMutation(
         set_headers=_header_value_options(mutation.set_headers), remove_headers=mutation.remove_headers
     )
-    more = pb.ProcessingResponse(
-        request_headers=pb.HeadersResponse(response=pb.CommonResponse(header_mutation=headers))
-    )
-    return more.SerializeToString()
+    common = pb.CommonResponse(header_mutation=headers)
+    return _serialize_response(request_headers=pb.HeadersResponse(response=common))
 
 
 def _common_response(destination: str, mutation: HeaderMutation) -> pb.CommonResponse:
@@ -110,15 +96,18 @@ def _add_destination_metadata(metadata: Struct, destination: str, scores: Mappin
     metadata.update({LB_NAMESPACE: entries})
 
 
+# Everything else
+
+
 def immediate_response(status: int, body: bytes, headers: Mapping[str, str], details: str) -> bytes:
-    """An answer to the client from us. `details` stands in Envoy's access log."""
+    """Envoy's ImmediateResponse: the answer to the client comes from us. `details` goes to Envoy's access log."""
     reply = pb.ProcessingResponse()
-    answer = reply.immediate_response
-    answer.status.code = status  # type: ignore[assignment]
-    answer.body = body
-    answer.details = details
+    response = reply.immediate_response
+    response.status.code = status  # type: ignore[assignment]
+    response.body = body
+    response.details = details
     if headers:
-        answer.headers.set_headers.extend(_header_value_options(headers))
+        response.headers.set_headers.extend(_header_value_options(headers))
     return reply.SerializeToString()
 
 
@@ -126,12 +115,12 @@ def _serialize_response(**response: Any) -> bytes:
     return pb.ProcessingResponse(**response).SerializeToString()
 
 
-_EMPTY_RESPONSE: Final = pb.CommonResponse()
-CONTINUE_REQUEST_HEADERS: Final = _serialize_response(request_headers=pb.HeadersResponse(response=_EMPTY_RESPONSE))
-CONTINUE_REQUEST_BODY: Final = _serialize_response(request_body=pb.BodyResponse(response=_EMPTY_RESPONSE))
+_UNCHANGED: Final = pb.CommonResponse()
+CONTINUE_REQUEST_HEADERS: Final = _serialize_response(request_headers=pb.HeadersResponse(response=_UNCHANGED))
+CONTINUE_REQUEST_BODY: Final = _serialize_response(request_body=pb.BodyResponse(response=_UNCHANGED))
 CONTINUE_REQUEST_TRAILERS: Final = _serialize_response(request_trailers=pb.TrailersResponse())
-CONTINUE_RESPONSE_HEADERS: Final = _serialize_response(response_headers=pb.HeadersResponse(response=_EMPTY_RESPONSE))
-CONTINUE_RESPONSE_BODY: Final = _serialize_response(response_body=pb.BodyResponse(response=_EMPTY_RESPONSE))
+CONTINUE_RESPONSE_HEADERS: Final = _serialize_response(response_headers=pb.HeadersResponse(response=_UNCHANGED))
+CONTINUE_RESPONSE_BODY: Final = _serialize_response(response_body=pb.BodyResponse(response=_UNCHANGED))
 CONTINUE_RESPONSE_TRAILERS: Final = _serialize_response(response_trailers=pb.TrailersResponse())
 MARK_RESPONSE_HEADERS: Final = _serialize_response(
     response_headers=pb.HeadersResponse(
@@ -140,3 +129,49 @@ MARK_RESPONSE_HEADERS: Final = _serialize_response(
         )
     )
 )
+
+# Body chunks in full duplex, framed by hand: protobuf copies a chunk three times on its way, this copies it once.
+# In ProcessingResponse request_body is field 3, response_body field 4; in it response = 1, body_mutation = 3,
+# streamed_response = 3, and there body = 1, end_of_stream = 2. The wire format is described in `codec.wire`.
+
+REQUEST_BODY_TAG: Final = b"\x1a"
+RESPONSE_BODY_TAG: Final = b"\x22"
+CHUNK_END_OF_STREAM: Final = b"\x10\x01"
+_RESPONSE_TAG: Final = b"\x0a"
+_BODY_MUTATION_TAG: Final = b"\x1a"
+_STREAMED_RESPONSE_TAG: Final = b"\x1a"
+_BODY_TAG: Final = b"\x0a"
+
+
+def chunk_prefix(phase_tag: bytes, length: int, end_of_stream: bool) -> bytes:
+    """All that stands before a chunk of `length` bytes; after it `CHUNK_END_OF_STREAM` stands if it is the last."""
+    rest = length + (len(CHUNK_END_OF_STREAM) if end_of_stream else 0)
+    return _open_messages(phase_tag, _BODY_TAG + _encode_varint(length) if length else b"", rest)
+
+
+def request_body_unchanged(request: ProcessingRequest) -> bytes:
+    """A request body message of mode GRPC passes as received: StreamedBodyResponse has the fields of HttpBody."""
+    fields = serialize_http_body(request)
+    return _open_messages(REQUEST_BODY_TAG, b"", len(fields)) + fields
+
+
+def response_body_unchanged(request: ProcessingRequest) -> bytes:
+    """The same for a response body message."""
+    fields = serialize_http_body(request)
+    return _open_messages(RESPONSE_BODY_TAG, b"", len(fields)) + fields
+
+
+def _open_messages(phase_tag: bytes, content: bytes, rest: int) -> bytes:
+    """`content` behind the tags and lengths of the messages that contain it; `rest` more bytes will follow it."""
+    for tag in (_STREAMED_RESPONSE_TAG, _BODY_MUTATION_TAG, _RESPONSE_TAG, phase_tag):
+        content = tag + _encode_varint(len(content) + rest) + content
+    return content
+
+
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

@@ -1,23 +1,25 @@
-"""Envoy's messages as Envoy itself writes them, read by hand: a third of what protobuf's objects cost to look into.
+"""Reads the protobuf fields that Envoy sends with every request, without protobuf's objects: a third of the time.
 
-Protobuf allows much more than Envoy makes use of: any order of fields, fields in pieces, fields that we do not know.
-Whatever is not in the usual form gives None here, and is protobuf's to read. Wire format: a tag (field number << 3 | 2
-for anything with a length), the length, that many bytes.
+Protobuf's wire format (protobuf.dev/programming-guides/encoding): a field is a tag, which is the field number << 3 | 2
+for everything that has a length, then the length as a varint, then that many bytes. The format allows more than Envoy
+uses: fields in any order, repeated, in parts, unknown. These functions return None for everything that does not have
+the form in which Envoy writes it; the caller then parses with protobuf.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-FIELD_1_TAG: Final = (
-    0x0A  # field 1 with a length: HttpBody.body, HttpHeaders.headers, HeaderMap.headers, HeaderValue.key
-)
-BODY_END_OF_STREAM: Final = b"\x10\x01"
-HEADERS_END_OF_STREAM: Final = b"\x18\x01"
+FIELD_1_TAG: Final = 0x0A  # HttpBody.body, HttpHeaders.headers, HeaderMap.headers, HeaderValue.key
+BODY_END_OF_STREAM: Final = b"\x10\x01"  # HttpBody.end_of_stream = true
+HEADERS_END_OF_STREAM: Final = b"\x18\x01"  # HttpHeaders.end_of_stream = true
 
 
 def field_bounds(data: bytes, at: int) -> tuple[int, int]:
-    """Where the content of the field at `at` starts and stops. Raises IndexError where that cannot be told."""
+    """Where the content of the field whose tag is at `at` starts and stops.
+
+    Raises IndexError where the length is cut off or has more than five bytes. `stop` may lie beyond the data.
+    """
     size = data[at + 1]
     if size < 0x80:
         return at + 2, at + 2 + size
@@ -31,21 +33,22 @@ def field_bounds(data: bytes, at: int) -> tuple[int, int]:
         size |= (more & 0x7F) << shift
         if more < 0x80:
             return at + 3, at + 3 + size
-    raise IndexError  # no message of Envoy's is longer than that
+    raise IndexError
 
 
-def parse_phase(data: bytes, ends: bytes) -> tuple[bytes, bool, int] | None:
-    """The phase that a message begins with: a body's bytes or a HeaderMap, whether it is the last, and where it stops.
+def parse_phase(data: bytes, end_of_stream: bytes) -> tuple[bytes, bool, int] | None:
+    """The HttpBody or HttpHeaders with which a ProcessingRequest begins: content, end_of_stream, and where it stops.
 
-    HttpBody and HttpHeaders have their content in field 1, and after it `ends` or nothing.
+    The content is field 1: the bytes of a body, or a serialized HeaderMap. `end_of_stream` is that flag as the message
+    encodes it.
     """
     size = data[1]
     start, stop = (2, 2 + size) if size < 0x80 else field_bounds(data, 0)
     if start == stop:
         return b"", False, stop
     if data[start] != FIELD_1_TAG:
-        return (b"", True, stop) if data[start:stop] == ends else None
+        return (b"", True, stop) if data[start:stop] == end_of_stream else None
     start, end = field_bounds(data, start)
     if end == stop:
         return data[start:end], False, stop
-    return (data[start:end], True, stop) if data[end:stop] == ends else None
+    return (data[start:end], True, stop) if data[end:stop] == end_of_stream else None

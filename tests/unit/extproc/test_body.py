@@ -1,4 +1,4 @@
-"""Bodies gathered up to a limit and cut again."""
+"""Bodies buffered up to a limit, and split into chunks."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from hypothesis import strategies as st
 from epp.extproc.body import MAX_CHUNK_BYTES, BodyBuffer, split_into_chunks
 
 
-def test_a_body_in_pieces_is_whole_again():
+def test_buffer_joins_chunks():
     body = BodyBuffer(limit=10)
-    assert [body.append(piece) for piece in (b"ab", b"", b"cde")] == [True, True, True]
+    assert [body.append(chunk) for chunk in (b"ab", b"", b"cde")] == [True, True, True]
     assert body.size == 5
     assert body.drain() == b"abcde"
 
 
-def test_a_body_in_one_piece_is_not_copied():
-    piece = bytes(100)
+def test_a_body_of_one_chunk_is_not_copied():
+    chunk = bytes(100)
     body = BodyBuffer(limit=100)
-    assert body.append(piece)
-    assert body.drain() is piece
+    assert body.append(chunk)
+    assert body.drain() is chunk
 
 
-def test_a_body_that_was_taken_is_let_go():
+def test_drain_releases_the_body():
     body = BodyBuffer(limit=10)
     body.append(b"abc")
     body.drain()
     assert body.drain() == b""
 
 
-def test_past_its_limit_a_body_keeps_nothing():
+def test_above_its_limit_the_buffer_keeps_nothing():
     body = BodyBuffer(limit=4)
     assert body.append(b"abcd")
     assert not body.append(b"e")
@@ -48,13 +48,13 @@ def test_past_its_limit_a_body_keeps_nothing():
         (3 * MAX_CHUNK_BYTES, [MAX_CHUNK_BYTES, MAX_CHUNK_BYTES, MAX_CHUNK_BYTES]),
     ],
 )
-def test_pieces_are_as_long_as_they_may_be(size: int, sizes: list[int]):
-    pieces = list(split_into_chunks(bytes(size)))
-    assert [len(piece) for piece, _ in pieces] == sizes
-    assert [last for _, last in pieces] == [False] * (len(sizes) - 1) + [True]
+def test_chunks_are_as_long_as_allowed(size: int, sizes: list[int]):
+    chunks = list(split_into_chunks(bytes(size)))
+    assert [len(chunk) for chunk, _ in chunks] == sizes
+    assert [last for _, last in chunks] == [False] * (len(sizes) - 1) + [True]
 
 
 @given(st.binary(min_size=1, max_size=50), st.integers(min_value=1, max_value=10_000))
-def test_no_byte_is_lost_or_moved(unit: bytes, times: int):
+def test_chunks_join_to_the_body(unit: bytes, times: int):
     body = unit * times
-    assert b"".join(piece for piece, _ in split_into_chunks(body)) == body
+    assert b"".join(chunk for chunk, _ in split_into_chunks(body)) == body

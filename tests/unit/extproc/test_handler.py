@@ -1,17 +1,18 @@
-"""What the session cannot see: deciders with bugs, decisions that wait, flights that fail."""
+"""What the handler adds to the session: routers that fail or wait, events that fail, streams that are cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import logging
+from collections.abc import Awaitable, Mapping
 
 import pytest
 
 from epp.errors import Overloaded
 from epp.extproc import handler
 from epp.extproc.session import RequestLimits
-from epp.requestcontrol.interfaces import RoutingDecision
+from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision
 from epp.testing.actions import (
     closes_stream,
     describe_reply,
@@ -28,211 +29,222 @@ HEADERS = response_headers(200).message
 FAILED = "inference error: Internal - the endpoint picker failed; its log says why"
 
 
-class Flight:
-    """Keeps what it is told; fails on what it is told to fail on."""
+class RecordedRequest:
+    """Implements `RoutedRequest`: records its events, and fails on the method `fails_on`."""
 
     def __init__(self, fails_on: str = "") -> None:
-        self.told: list[object] = []
+        self.events: list[object] = []
         self._fails_on = fails_on
 
-    def _tell(self, name: str, what: object) -> None:
-        self.told.append(what)
-        if name == self._fails_on:
-            raise ZeroDivisionError(name)
+    def _record(self, method: str, event: object) -> None:
+        self.events.append(event)
+        if method == self._fails_on:
+            raise ZeroDivisionError(method)
 
-    def on_served_by(self, target):
-        self._tell("served", target)
+    def on_served_by(self, target: str) -> None:
+        self._record("on_served_by", target)
 
-    def on_response_headers(self, status, headers):
-        self._tell("response_started", status)
+    def on_response_headers(self, status: int, headers: Mapping[str, str]) -> None:
+        self._record("on_response_headers", status)
 
-    def on_response_body(self, data):
-        self._tell("response_data", data)
+    def on_response_body(self, data: bytes) -> None:
+        self._record("on_response_body", data)
 
-    def finalize(self, cause):
-        self._tell("ended", cause)
+    def finalize(self, cause: str) -> None:
+        self._record("finalize", cause)
 
 
-class Decides:
-    """Answers with what it was given: a route, an error, or an awaitable."""
+class FixedRouter:
+    """Implements `Router` with one result: a decision, an error, or an awaitable."""
 
-    def __init__(self, answer) -> None:
-        self.answer = answer
-        self.asked = 0
+    def __init__(self, result: RoutingDecision | BaseException | Awaitable[RoutingDecision]) -> None:
+        self.result = result
+        self.calls = 0
 
-    def route_request(self, head, body):
-        self.asked += 1
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer
+    def route_request(self, headers: RequestHeaders, body: bytes) -> RoutingDecision | Awaitable[RoutingDecision]:
+        self.calls += 1
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return self.result
 
 
 @pytest.fixture
-def stream(dial, tasks):
-    """stream(decider, timeout): an open Process call."""
+def open_stream(dial, tasks):
+    """open_stream(result, timeout): an open Process call whose router has this result."""
 
-    def opened(answer, timeout=60.0):
-        return dial(handler.ext_proc_methods(Decides(answer), tasks, RequestLimits(), timeout)[handler.PROCESS_METHOD])
+    def opened(result, timeout=60.0):
+        methods = handler.ext_proc_methods(FixedRouter(result), tasks, RequestLimits(), timeout)
+        return dial(methods[handler.PROCESS_METHOD])
 
     return opened
 
 
-def words(call):
+def transcript(call):
     return [*map(describe_reply, call.sent), *([] if call.status is None else [closes_stream(call.status)])]
 
 
 def matches(call, *expected):
-    found = words(call)
+    found = transcript(call)
     return len(found) == len(expected) and all(each.matches(other) for each, other in zip(expected, found, strict=True))
 
 
-async def test_a_decision_that_is_ready_needs_no_task(stream, tasks):
-    assert matches(stream(RoutingDecision(POD, Flight()))(GET), sends_route(POD))
+async def test_an_immediate_decision_needs_no_task(open_stream, tasks):
+    assert matches(open_stream(RoutingDecision(POD, RecordedRequest()))(GET), sends_route(POD))
     assert not len(tasks)
 
 
-async def test_a_decision_that_waits(stream, settled):
+async def test_an_awaited_decision_is_sent_once_it_is_made(open_stream, settled):
     pending = asyncio.get_running_loop().create_future()
-    flight = Flight()
-    call = stream(pending)(GET)
+    request = RecordedRequest()
+    call = open_stream(pending)(GET)
     await settled()
-    assert words(call) == []
-    pending.set_result(RoutingDecision(POD, flight))
+    assert transcript(call) == []
+    pending.set_result(RoutingDecision(POD, request))
     await settled()
     assert matches(call, sends_route(POD))
 
 
-async def test_a_decision_later_than_its_deadline(stream, settled, tasks):
+async def test_a_decision_after_the_timeout_is_a_503(open_stream, settled, tasks):
     pending = asyncio.get_running_loop().create_future()
-    call = stream(pending, timeout=0.0)(GET)
+    call = open_stream(pending, timeout=0.0)(GET)
     await settled()
-    assert matches(
-        call,
-        sends_immediate_response(503, text="inference error: ServiceUnavailable - no decision within 0 s"),
-        closes_stream(),
-    )
+    text = "inference error: ServiceUnavailable - no decision within 0 s"
+    assert matches(call, sends_immediate_response(503, text=text), closes_stream())
     assert pending.cancelled()
     assert not len(tasks)
 
 
-async def test_a_decision_for_a_stream_that_is_lost_is_cancelled(stream, settled, tasks):
+async def test_cancelling_the_stream_cancels_its_decision(open_stream, settled, tasks):
     pending = asyncio.get_running_loop().create_future()
-    dialled = stream(pending)
+    dialled = open_stream(pending)
     call = dialled(GET)
     await settled()
     dialled.handler.on_cancel()
     await settled()
     assert pending.cancelled()
-    assert words(call) == []
+    assert transcript(call) == []
     assert not len(tasks)
 
 
 @pytest.mark.parametrize("waiting", ["coroutine", "future"])
-async def test_a_stream_that_is_lost_before_its_decision_began_leaves_nothing_behind(stream, settled, waiting):
+async def test_cancelling_the_stream_before_the_task_starts_releases_the_awaitable(open_stream, settled, waiting):
     async def never():
-        raise AssertionError("there is nobody to decide for")
+        raise AssertionError("the stream was cancelled, no decision is needed")
 
     pending = never() if waiting == "coroutine" else asyncio.get_running_loop().create_future()
-    dialled = stream(pending)
+    dialled = open_stream(pending)
     call = dialled(GET)
     dialled.handler.on_cancel()
     await settled()
-    assert words(call) == []
+    assert transcript(call) == []
     assert inspect.getcoroutinestate(pending) == inspect.CORO_CLOSED if waiting == "coroutine" else pending.cancelled()
 
 
-async def test_a_route_that_is_made_in_the_tick_in_which_the_stream_is_lost_ends(stream, settled):
-    """Cancelling comes too late for a decider that does not listen: its flight must still end."""
-    flight = Flight()
+async def test_a_decision_made_in_spite_of_the_cancellation_is_finalized(open_stream, settled):
+    """A router that suppresses CancelledError still returns a request, which holds a reservation."""
+    request = RecordedRequest()
 
-    async def stubborn():
+    async def route_after_cancellation():
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            return RoutingDecision(POD, flight)
+            return RoutingDecision(POD, request)
 
-    dialled = stream(stubborn())
+    dialled = open_stream(route_after_cancellation())
     dialled(GET)
     await settled()
     dialled.handler.on_cancel()
     await settled()
-    assert flight.told == ["disconnected"]
+    assert request.events == ["disconnected"]
 
 
-async def test_a_decision_that_is_cancelled_by_somebody_else_is_answered(stream, settled):
+async def test_a_decision_cancelled_from_outside_is_answered(open_stream, settled):
     pending = asyncio.get_running_loop().create_future()
-    call = stream(pending)(GET)
+    call = open_stream(pending)(GET)
     await settled()
     pending.cancel()
     await settled()
-    assert words(call)[-1] == closes_stream()
-    assert words(call)[0].name == "sends_immediate_response"
+    assert transcript(call)[-1] == closes_stream()
+    assert transcript(call)[0].name == "sends_immediate_response"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), RecursionError("deep"), MemoryError()])
-async def test_a_bug_in_a_decision_is_a_500_and_a_log_line(stream, error, caplog):
+async def test_an_exception_in_a_decision_is_a_500_and_is_logged(open_stream, error, caplog):
     with caplog.at_level(logging.ERROR, logger="epp.extproc.handler"):
-        assert matches(stream(error)(GET), sends_immediate_response(500, text=FAILED), closes_stream())
+        assert matches(open_stream(error)(GET), sends_immediate_response(500, text=FAILED), closes_stream())
     assert type(error).__name__ in caplog.text
 
 
 @pytest.mark.parametrize("later", [False, True])
-async def test_the_log_line_of_a_bug_names_its_request(stream, settled, caplog, later):
+async def test_the_log_record_of_an_exception_has_the_request_id(open_stream, settled, caplog, later):
     async def fails():
         raise ZeroDivisionError("a bug")
 
     identified = request_headers(headers={"x-request-id": "r-7"}, method="GET", end=True).message
     with caplog.at_level(logging.ERROR, logger="epp.extproc.handler"):
-        stream(fails() if later else ZeroDivisionError("a bug"))(identified)
+        open_stream(fails() if later else ZeroDivisionError("a bug"))(identified)
         await settled()
     assert [getattr(record, "x-request-id") for record in caplog.records] == ["r-7"]
 
 
-async def test_a_refusal_is_no_log_line(stream, caplog):
-    assert matches(
-        stream(Overloaded("full"))(GET), sends_immediate_response(429, dropped="rejected-saturated"), closes_stream()
-    )
+async def test_a_rejection_is_not_logged(open_stream, caplog):
+    call = open_stream(Overloaded("full"))(GET)
+    assert matches(call, sends_immediate_response(429, dropped="rejected-saturated"), closes_stream())
     assert not caplog.records
 
 
-async def test_a_route_that_cannot_be_written_ends_its_flight(stream):
-    flight = Flight()
-    broken = RoutingDecision(POD, flight, set_headers={"x": 7})
-    assert matches(stream(broken)(GET), sends_immediate_response(500, text=FAILED), closes_stream())
-    assert flight.told == ["error"]
+async def test_a_decision_that_cannot_be_encoded_finalizes_its_request(open_stream):
+    request = RecordedRequest()
+    broken = RoutingDecision(POD, request, set_headers={"x": 7})
+    assert matches(open_stream(broken)(GET), sends_immediate_response(500, text=FAILED), closes_stream())
+    assert request.events == ["error"]
 
 
-@pytest.mark.parametrize("method", ["served", "response_started", "response_data", "ended"])
-async def test_a_flight_that_fails_holds_up_no_answer(stream, method, caplog):
-    flight = Flight(method)
+@pytest.mark.parametrize("method", ["on_served_by", "on_response_headers", "on_response_body", "finalize"])
+async def test_a_failing_event_does_not_stop_the_response(open_stream, method, caplog):
+    request = RecordedRequest(method)
     events = [GET, response_headers(200, served=POD).message]
     events += [response_body(b"y").message, response_body(b"", end=True).message]
-    call = stream(RoutingDecision(POD, flight))(*events)
+    call = open_stream(RoutingDecision(POD, request))(*events)
     assert matches(
         call, sends_route(POD), marks_response(), sends_response_body(b"y"), sends_response_body(b"", end=True)
     )
-    assert flight.told == [POD, 200, b"y", "completed"]
+    assert request.events == [POD, 200, b"y", "completed"]
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_flight_ends_once_whatever_ends_it(stream):
-    flight = Flight()
-    dialled = stream(RoutingDecision(POD, flight))
+async def test_a_request_is_finalized_once(open_stream):
+    request = RecordedRequest()
+    dialled = open_stream(RoutingDecision(POD, request))
     dialled(GET, HEADERS, response_body(b"", end=True).message)
     dialled.handler.on_half_close()
     dialled.handler.on_cancel()
-    assert flight.told == [200, "completed"]
+    assert request.events == [200, "completed"]
 
 
-async def test_a_flight_that_is_not_observed_is_not_ended_by_its_stream(stream):
-    flight = Flight()
-    dialled = stream(RoutingDecision(POD, flight, observe_response=False))
+async def test_an_unobserved_request_is_not_finalized_by_its_stream(open_stream):
+    request = RecordedRequest()
+    dialled = open_stream(RoutingDecision(POD, request, observe_response=False))
     assert matches(dialled(GET), sends_route(POD), closes_stream())
-    assert flight.told == []
+    assert request.events == []
 
 
-async def test_the_decider_is_asked_once(dial, tasks):
-    decider = Decides(RoutingDecision(POD, Flight()))
-    process = handler.ext_proc_methods(decider, tasks, RequestLimits(), 60.0)[handler.PROCESS_METHOD]
+async def test_a_long_stream_in_observability_mode_sends_nothing_and_ends(open_stream):
+    """Envoy marks every message of such a stream."""
+    first = request_headers(mode="STREAMED", observability=True).message
+    dialled = open_stream(RoutingDecision(POD, RecordedRequest()))
+    call = dialled(first, *[observed(response_body(b"y"))] * 2000)
+    dialled.handler.on_half_close()
+    assert transcript(call) == [closes_stream()]
+
+
+def observed(line) -> bytes:
+    """The event with `observability_mode` set: field 10, a varint."""
+    return line.message + b"\x50\x01"
+
+
+async def test_the_router_is_called_once(dial, tasks):
+    router = FixedRouter(RoutingDecision(POD, RecordedRequest()))
+    process = handler.ext_proc_methods(router, tasks, RequestLimits(), 60.0)[handler.PROCESS_METHOD]
     dial(process)(GET, GET, raw_message(b"\xff").message)
-    assert decider.asked == 1
+    assert router.calls == 1

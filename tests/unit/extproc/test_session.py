@@ -1,4 +1,4 @@
-"""The table of the session: what every message is in every state. Its streams are in tests/conformance/extproc."""
+"""The session's transition table: every message in every state. Whole streams are in tests/conformance/extproc."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from random import Random
 import pytest
 
 from epp.errors import BadRequest
-from epp.extproc.actions import CancelDecision, FinishStream, RequestDecision, RequestEnded, SessionAction
-from epp.extproc.codec import MessageType
+from epp.extproc.actions import CancelDecision, FinishStream, RequestEnded, SessionAction, StartDecision
+from epp.extproc.codec import Codec, MessageType
 from epp.extproc.session import HALF_CLOSE_TRANSITIONS, TRANSITIONS, RequestLimits, Session, SessionState
 from epp.pb import ext_proc_pb2 as pb
 from epp.requestcontrol.interfaces import RoutingDecision
 
 FULL_DUPLEX = 4
 STREAMED = 1
+UNDECIDED = {SessionState.NEW, SessionState.BUFFERING, SessionState.DECIDING}
 
 
-class Quiet:
-    """A flight that nobody asks."""
+class IgnoringRequest:
+    """Implements `RoutedRequest`; ignores its events."""
 
     def on_served_by(self, target: str) -> None: ...
 
@@ -30,112 +31,121 @@ class Quiet:
     def finalize(self, cause: str) -> None: ...
 
 
-def message(kind: MessageType, *, mode: int = FULL_DUPLEX, end: bool = False) -> bytes:
-    """One of each kind."""
+def new_session() -> Session:
+    return Session(RequestLimits(), Codec())
+
+
+def decision() -> RoutingDecision:
+    return RoutingDecision("10.0.0.1:8000", IgnoringRequest())
+
+
+def encode_message(message_type: MessageType, *, mode: int = FULL_DUPLEX, end: bool = False) -> bytes:
+    """A ProcessingRequest of this type."""
     request = pb.ProcessingRequest()
     request.protocol_config.request_body_mode = mode  # type: ignore[assignment]
     request.protocol_config.response_body_mode = mode  # type: ignore[assignment]
-    phase = getattr(request, kind.name.lower())
+    phase = getattr(request, message_type.name.lower())
     phase.SetInParent()
-    if kind in {MessageType.REQUEST_BODY, MessageType.RESPONSE_BODY}:
+    if message_type in {MessageType.REQUEST_BODY, MessageType.RESPONSE_BODY}:
         phase.body, phase.end_of_stream = b"x", end
     return request.SerializeToString()
 
 
-def brought_to(state: SessionState) -> Session:
-    """A session in this state, by the shortest way."""
+def session_in_state(state: SessionState) -> Session:
+    """A session brought to this state by as few messages as possible."""
     mode = STREAMED if state is SessionState.FORWARDING else FULL_DUPLEX
-    session = Session(RequestLimits())
-    way: list[bytes] = [
-        message(MessageType.REQUEST_HEADERS, mode=mode),
-        message(MessageType.REQUEST_BODY, mode=mode, end=True),
+    session = new_session()
+    messages = [
+        encode_message(MessageType.REQUEST_HEADERS, mode=mode),
+        encode_message(MessageType.REQUEST_BODY, mode=mode, end=True),
+        encode_message(MessageType.RESPONSE_HEADERS),
+        encode_message(MessageType.RESPONSE_TRAILERS),
     ]
-    way += [message(MessageType.RESPONSE_HEADERS), message(MessageType.RESPONSE_TRAILERS)]
     if state is SessionState.CLOSED:
         session.on_cancel()
     while session.state is not state:
-        effects = session.receive(way.pop(0))
-        if any(isinstance(effect, RequestDecision) for effect in effects) and state is not SessionState.DECIDING:
-            session.on_decision(RoutingDecision("10.0.0.1:8000", Quiet()))
+        actions = session.receive(messages.pop(0))
+        if any(isinstance(action, StartDecision) for action in actions) and state is not SessionState.DECIDING:
+            session.on_decision(decision())
     return session
 
 
-def immediate(effects: list[SessionAction]) -> int | None:
-    """The status of the answer from us among the effects."""
-    for effect in effects:
-        if isinstance(effect, bytes):
-            reply = pb.ProcessingResponse.FromString(effect)
+def immediate_status(actions: list[SessionAction]) -> int | None:
+    """The status of the ImmediateResponse among the actions."""
+    for action in actions:
+        if isinstance(action, bytes):
+            reply = pb.ProcessingResponse.FromString(action)
             if reply.HasField("immediate_response"):
                 return int(reply.immediate_response.status.code)
     return None
 
 
+def count_ends(actions: list[SessionAction]) -> int:
+    return sum(isinstance(action, RequestEnded) for action in actions)
+
+
 @pytest.mark.parametrize(
-    ("state", "kind"),
-    [(state, kind) for state in SessionState for kind in MessageType if (state, kind) not in TRANSITIONS],
+    ("state", "message_type"),
+    [(state, each) for state in SessionState for each in MessageType if (state, each) not in TRANSITIONS],
 )
-def test_a_message_without_a_step_ends_the_stream_well(state: SessionState, kind: MessageType):
-    session = brought_to(state)
-    effects = session.receive(message(kind))
+def test_a_message_without_transition_ends_the_stream_without_grpc_error(
+    state: SessionState, message_type: MessageType
+):
+    session = session_in_state(state)
+    actions = session.receive(encode_message(message_type))
     if state is SessionState.CLOSED:
-        assert effects == []
+        assert actions == []
         return
     assert session.state is SessionState.CLOSED
-    assert isinstance(effects[-1], FinishStream)
-    undecided = state in {SessionState.NEW, SessionState.BUFFERING, SessionState.DECIDING}
-    assert immediate(effects) == (500 if undecided else None)
-    assert any(isinstance(effect, CancelDecision) for effect in effects) == (state is SessionState.DECIDING)
-    told = [effect.cause for effect in effects if isinstance(effect, RequestEnded)]
-    assert told == ([] if undecided or state is SessionState.RESPONSE_COMPLETE else ["error"])
+    assert isinstance(actions[-1], FinishStream)
+    assert immediate_status(actions) == (500 if state in UNDECIDED else None)
+    assert any(isinstance(action, CancelDecision) for action in actions) == (state is SessionState.DECIDING)
+    causes = [action.cause for action in actions if isinstance(action, RequestEnded)]
+    assert causes == ([] if state in UNDECIDED or state is SessionState.RESPONSE_COMPLETE else ["error"])
 
 
 @pytest.mark.parametrize("state", SessionState)
-def test_every_state_knows_what_a_half_close_is(state: SessionState):
-    assert (state in HALF_CLOSE_TRANSITIONS) == (state not in {SessionState.DECIDING, SessionState.CLOSED})
-    session = brought_to(state)
-    effects = session.on_half_close()
-    if state in {SessionState.DECIDING, SessionState.CLOSED}:
-        assert effects == []
+def test_half_close_in_every_state(state: SessionState):
+    ignored = {SessionState.DECIDING, SessionState.CLOSED}
+    assert (state in HALF_CLOSE_TRANSITIONS) == (state not in ignored)
+    session = session_in_state(state)
+    actions = session.on_half_close()
+    if state in ignored:
+        assert actions == []
     else:
-        assert isinstance(effects[-1], FinishStream)
+        assert isinstance(actions[-1], FinishStream)
         assert session.on_half_close() == []
 
 
 @pytest.mark.parametrize("state", SessionState)
-def test_after_a_loss_nothing_more_happens(state: SessionState):
-    session = brought_to(state)
-    effects = session.on_cancel()
-    assert not any(isinstance(effect, (bytes, FinishStream)) for effect in effects)
+def test_after_cancel_every_event_is_ignored(state: SessionState):
+    session = session_in_state(state)
+    actions = session.on_cancel()
+    assert not any(isinstance(action, (bytes, FinishStream)) for action in actions)
     assert session.on_cancel() == session.on_half_close() == session.on_rejection(BadRequest("late")) == []
-    assert all(session.receive(message(kind)) == [] for kind in MessageType)
+    assert all(session.receive(encode_message(each)) == [] for each in MessageType)
 
 
-@pytest.mark.parametrize(
-    "state",
-    [state for state in SessionState if state not in {SessionState.NEW, SessionState.BUFFERING, SessionState.DECIDING}],
-)
-def test_a_refusal_after_the_choice_is_too_late(state: SessionState):
-    session = brought_to(state)
+@pytest.mark.parametrize("state", [state for state in SessionState if state not in UNDECIDED])
+def test_a_rejection_after_the_decision_is_ignored(state: SessionState):
+    session = session_in_state(state)
     assert session.on_rejection(BadRequest("late")) == []
     assert session.state is state
 
 
-def test_a_route_ends_once_whatever_follows():
-    """Every order of messages, half-close and loss, drawn at random: a route that is observed ends exactly once."""
+def test_an_observed_request_ends_once_in_any_order_of_events():
+    """Messages, half-close and cancel in random order."""
     rng = Random(1)
     for _ in range(2000):
-        session, ends, routed = Session(RequestLimits()), 0, False
+        session, ends, routed = new_session(), 0, False
         for _ in range(rng.randrange(1, 10)):
-            kind = rng.choice(list(MessageType))
-            effects = session.receive(message(kind, mode=rng.choice([0, 1, 2, 3, 4, 5]), end=rng.random() < 0.5))
-            ends += sum(isinstance(effect, RequestEnded) for effect in effects)
+            message_type = rng.choice(list(MessageType))
+            mode, end = rng.choice([0, 1, 2, 3, 4, 5]), rng.random() < 0.5
+            ends += count_ends(session.receive(encode_message(message_type, mode=mode, end=end)))
             if session.state is SessionState.DECIDING and rng.random() < 0.7:
                 routed = True
-                ends += sum(
-                    isinstance(effect, RequestEnded)
-                    for effect in session.on_decision(RoutingDecision("10.0.0.1:8000", Quiet()))
-                )
+                ends += count_ends(session.on_decision(decision()))
             if rng.random() < 0.1:
-                ends += sum(isinstance(effect, RequestEnded) for effect in session.on_half_close())
-        ends += sum(isinstance(effect, RequestEnded) for effect in session.on_cancel())
+                ends += count_ends(session.on_half_close())
+        ends += count_ends(session.on_cancel())
         assert ends == routed

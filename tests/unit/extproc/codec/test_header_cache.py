@@ -1,4 +1,4 @@
-"""Header blocks: after a few of a client's, only what varies is read."""
+"""The header cache: after a few blocks of one client only the values that vary are parsed, and it stays bounded."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Mapping
 
 import pytest
 
-from epp.extproc.codec import header_cache
 from epp.extproc.codec.header_cache import MAX_BLOCKS_PER_LAYOUT, MAX_LAYOUTS, HeaderBlockCache
 from epp.pb.core_pb2 import HeaderMap, HeaderValue
 
 
-def block(headers: Mapping[str, str]) -> bytes:
+def encode_block(headers: Mapping[str, str]) -> bytes:
     fields = [HeaderValue(key=name, raw_value=value.encode()) for name, value in headers.items()]
     return HeaderMap(headers=fields).SerializeToString()
 
 
-def asked(number: int, **more: str) -> dict[str, str]:
+def request_headers(number: int, **more: str) -> dict[str, str]:
     return {
         ":path": "/v1/completions",
         "content-length": f"{number:04}",
@@ -26,38 +25,38 @@ def asked(number: int, **more: str) -> dict[str, str]:
     }
 
 
-def test_what_varies_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
-    learnt = HeaderBlockCache()
+def test_a_known_layout_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = HeaderBlockCache()
     for number in (1, 2):
-        assert learnt.decode(block(asked(number))) == asked(number)
-    monkeypatch.setattr(header_cache, "_parse_block", lambda *_: pytest.fail("read header by header again"))
-    assert learnt.decode(block(asked(3))) == asked(3)
-    assert learnt.decode(block(asked(4))) == asked(4)
+        assert cache.decode(encode_block(request_headers(number))) == request_headers(number)
+    monkeypatch.setattr(HeaderBlockCache, "_parse_block", lambda *_: pytest.fail("parsed header by header"))
+    assert cache.decode(encode_block(request_headers(3))) == request_headers(3)
+    assert cache.decode(encode_block(request_headers(4))) == request_headers(4)
 
 
-def test_found_headers_are_the_callers_own() -> None:
-    learnt = HeaderBlockCache()
+def test_decoded_headers_are_copies() -> None:
+    cache = HeaderBlockCache()
     for number in (1, 2, 3):
-        found = learnt.decode(block(asked(number)))
-        assert found == asked(number)
+        found = cache.decode(encode_block(request_headers(number)))
+        assert found == request_headers(number)
         found.clear()
 
 
-def test_other_clients_are_others() -> None:
-    learnt = HeaderBlockCache()
+def test_layouts_of_several_clients_are_kept_apart() -> None:
+    cache = HeaderBlockCache()
     for number in range(20):
         for agent in ("curl", "node"):
-            assert learnt.decode(block(asked(number, agent=agent))) == asked(number, agent=agent)
-            assert learnt.decode(block(asked(number, origin=agent[:3]))) == asked(number, origin=agent[:3])
+            for headers in (request_headers(number, agent=agent), request_headers(number, origin=agent[:3])):
+                assert cache.decode(encode_block(headers)) == headers
 
 
-def test_what_is_kept_is_bounded_and_holds_no_credentials() -> None:
-    learnt = HeaderBlockCache()
+def test_the_cache_is_bounded_and_holds_no_credentials() -> None:
+    cache = HeaderBlockCache()
     for number in range(4 * MAX_LAYOUTS):
-        learnt.decode(block(asked(number, name="v" * (number + 1))))
-        learnt.decode(block(asked(number, **{f"name-{number:04}": "v"})))
-    assert len(learnt._layouts) <= MAX_LAYOUTS
-    assert all(len(layout.decoded) <= MAX_BLOCKS_PER_LAYOUT for layout in learnt._layouts.values())
-    kept = b"".join(known for layout in learnt._layouts.values() for known in layout.decoded)
+        cache.decode(encode_block(request_headers(number, name="v" * (number + 1))))
+        cache.decode(encode_block(request_headers(number, **{f"name-{number:04}": "v"})))
+    assert len(cache._layouts) <= MAX_LAYOUTS
+    assert all(len(layout.decoded) <= MAX_BLOCKS_PER_LAYOUT for layout in cache._layouts.values())
+    kept = b"".join(block for layout in cache._layouts.values() for block in layout.decoded)
     assert b":path" in kept
     assert b"0000000" not in kept

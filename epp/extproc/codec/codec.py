@@ -1,0 +1,98 @@
+"""The codec of one server: decoding and encoding with caches, for the messages that every request needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from epp.extproc.codec import decode, encode
+from epp.extproc.codec.decode import BODY_TAGS, BODY_TYPES, TYPE_BY_TAG, ProcessingRequest
+from epp.extproc.codec.encode import NO_MUTATION, HeaderMutation
+from epp.extproc.codec.header_cache import HeaderBlockCache
+from epp.extproc.codec.wire import BODY_END_OF_STREAM, HEADERS_END_OF_STREAM, parse_phase
+
+MAX_CACHED_SETTINGS: Final = 256
+MAX_CACHED_SETTINGS_BYTES: Final = 128  # longer ones hold subset hints, or other filters' metadata of one request
+MAX_CACHED_ENDS: Final = 64
+MAX_END_MESSAGE_BYTES: Final = 8  # a message that ends a body and holds no more of it: a few different ones in all
+MAX_CACHED_DESTINATIONS: Final = 4096
+MAX_CACHED_CHUNK_SIZES: Final = 1024
+
+_EMPTY_METADATA: Final = b"\x42\0"  # ProcessingRequest.metadata_context = {}: Envoy sends it with every message
+
+
+class Codec:
+    """Decodes ProcessingRequests and encodes ProcessingResponses. Not thread-safe; belongs to one event loop."""
+
+    __slots__ = ("_chunk_prefix", "_decode_end", "_header_blocks", "_parse_settings", "_route_in_headers")
+
+    def __init__(self) -> None:
+        self._header_blocks = HeaderBlockCache()
+        self._parse_settings = lru_cache(MAX_CACHED_SETTINGS)(decode.parse_settings)
+        self._decode_end = lru_cache(MAX_CACHED_ENDS)(decode.decode_with_protobuf)
+        self._route_in_headers = lru_cache(MAX_CACHED_DESTINATIONS)(encode.route_in_headers)
+        self._chunk_prefix = lru_cache(MAX_CACHED_CHUNK_SIZES)(encode.chunk_prefix)
+
+    def decode(self, data: bytes) -> ProcessingRequest:
+        """The message; raises DecodeError. The same result as `decode.decode_with_protobuf`, sooner."""
+        if len(data) <= MAX_END_MESSAGE_BYTES and data[:1] in BODY_TAGS:
+            return self._decode_end(data)
+        try:
+            request = self._decode_fast(data)
+        except (IndexError, UnicodeDecodeError):
+            request = None
+        return decode.decode_with_protobuf(data) if request is None else request
+
+    def _decode_fast(self, data: bytes) -> ProcessingRequest | None:
+        """A message in Envoy's usual form: the phase first, then the small fields. None for every other form."""
+        message_type = TYPE_BY_TAG.get(data[0])
+        if message_type is None:
+            return None
+        is_body = message_type in BODY_TYPES
+        phase = parse_phase(data, BODY_END_OF_STREAM if is_body else HEADERS_END_OF_STREAM)
+        if phase is None:
+            return None
+        content, end_of_stream, stop = phase
+        if is_body:
+            request = ProcessingRequest(message_type, data, end_of_stream, content)
+        elif (headers := self._header_blocks.decode(content)) is not None:
+            request = ProcessingRequest(message_type, data, end_of_stream, b"", headers)
+        else:
+            return None
+        rest = data[stop:]
+        if rest == _EMPTY_METADATA or (not rest and stop == len(data)):
+            return request
+        return request if rest and self._decode_settings(request, rest) else None
+
+    def _decode_settings(self, request: ProcessingRequest, rest: bytes) -> bool:
+        """Sets what the fields after the phase say. False if they hold a phase too, which would add to the first."""
+        try:
+            is_short = len(rest) <= MAX_CACHED_SETTINGS_BYTES
+            settings = self._parse_settings(rest) if is_short else decode.parse_settings(rest)
+        except Exception:  # protobuf's C extension has no public type for its decode error
+            return False
+        if settings is None:
+            return False
+        request.body_modes, request.metadata, request.observability_mode = settings
+        return True
+
+    def route_in_headers(self, destination: str, mutation: HeaderMutation, scores: Mapping[str, float] | None) -> bytes:
+        """The reply to request headers that names the destination, as header and as metadata."""
+        if scores is not None:
+            return encode.route_in_headers(destination, mutation, scores)
+        route = self._route_in_headers(destination)
+        # A protobuf reader merges two messages that stand one after the other: the mutation is appended.
+        return route if mutation is NO_MUTATION else route + encode.mutate_request_headers(mutation)
+
+    def request_body_chunk(self, chunk: bytes | memoryview, end_of_stream: bool) -> bytes:
+        """A chunk of the request body on its way to the model server (full duplex)."""
+        prefix = self._chunk_prefix(encode.REQUEST_BODY_TAG, len(chunk), end_of_stream)
+        return b"".join((prefix, chunk, encode.CHUNK_END_OF_STREAM if end_of_stream else b""))
+
+    def response_body_chunk(self, chunk: bytes | memoryview, end_of_stream: bool) -> bytes:
+        """A chunk of the response body on its way to the client (full duplex)."""
+        prefix = self._chunk_prefix(encode.RESPONSE_BODY_TAG, len(chunk), end_of_stream)
+        if end_of_stream:
+            return b"".join((prefix, chunk, encode.CHUNK_END_OF_STREAM))
+        return prefix + chunk
