@@ -27,7 +27,7 @@ from epp.grpc.long_lived import LongLivedRpcs
 from epp.grpc.rpc import RpcMethods, RpcServer
 from epp.grpc.server import GrpcServer
 from epp.obs import pool_metrics
-from epp.obs.admin import AdminServer, BuildInfo
+from epp.obs.admin import AdminServer
 from epp.obs.decision_log import DecisionLog
 from epp.obs.metrics import Metrics
 from epp.obs.prefix_metrics import PrefixCacheCollector
@@ -273,9 +273,11 @@ class EndpointPicker:
             view,
             self.decision_log,
             self.clock,
-            ready=self.is_ready,
-            open_streams=self.count_open_streams,
-            facts=BuildInfo(__version__, source, self.plan.plugins_by_name()),
+            is_ready=self.is_ready,
+            count_open_streams=self.count_open_streams,
+            version=__version__,
+            configuration=source,
+            plugins=self.plan.plugins_by_name(),
         )
 
 

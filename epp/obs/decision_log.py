@@ -1,10 +1,9 @@
-"""The last decisions, kept as they were made and rendered only when somebody asks."""
+"""The last routing decisions, kept as they were made and rendered only when somebody asks for them."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 from epp.headers import REQUEST_ID
@@ -14,73 +13,75 @@ from epp.scheduling.explain import explain_result
 
 KEPT_PER_SECOND = 200.0
 KEPT_BURST = 64
-_EACH = 1.0 / KEPT_PER_SECOND
-_ROOM = KEPT_BURST * _EACH
+_INTERVAL = 1.0 / KEPT_PER_SECOND
+_BURST_SECONDS = KEPT_BURST * _INTERVAL
 
 
 class DecisionLog:
-    """A bounded ring of decisions. `add` is the director's `on_decided`; at `--v 3` it writes one line each.
+    """A bounded ring of decisions; `record` is the director's `on_decision`. At `--v 3` each is logged too.
 
-    Refusals are kept, all of them; of the rest `KEPT_A_SECOND`, and `KEPT_AT_ONCE` in a burst. So a busy picker shows
-    seconds of its life, not the last few milliseconds, and does not cycle through memory that its caches cannot hold.
+    All rejections are kept. Routed requests are sampled by a token bucket of `KEPT_PER_SECOND` and `KEPT_BURST`, so
+    that the ring of a busy picker covers seconds instead of milliseconds, and does not cycle through more memory than
+    the CPU's caches hold.
     """
 
     def __init__(self, limit: int = 256, log: logging.Logger | None = None) -> None:
         self._ring: deque[DecisionRecord] = deque(maxlen=limit)
         self._log = logging.getLogger("epp.requests") if log is None else log
-        self._used_until = 0.0  # each one kept uses up `_EACH` seconds, at most `_ROOM` in advance
+        # The bucket as a virtual time (GCRA): every kept decision moves it by `_INTERVAL`; it may run ahead of the wall
+        # clock by `_BURST_SECONDS`.
+        self._used_until = 0.0
         self.count = 0
 
     def __len__(self) -> int:
         return len(self._ring)
 
-    def record(self, decided: DecisionRecord) -> None:
-        """One decision ended."""
+    def record(self, record: DecisionRecord) -> None:
+        """A decision was made."""
         self.count += 1
-        used = self._used_until - decided.wall_time
-        if not _ROOM - _EACH < used <= _ROOM or decided.rejection:
-            self._ring.append(decided)
-            known = 0.0 < used <= _ROOM  # or else idle for long, or the clock was put back
-            self._used_until = decided.wall_time + (min(used + _EACH, _ROOM) if known else _EACH)
+        ahead = self._used_until - record.wall_time
+        if not _BURST_SECONDS - _INTERVAL < ahead <= _BURST_SECONDS or record.rejection:
+            self._ring.append(record)
+            # Outside these bounds the bucket is full again: idle for long, or the wall clock was put back.
+            is_current = 0.0 < ahead <= _BURST_SECONDS
+            self._used_until = record.wall_time + (min(ahead + _INTERVAL, _BURST_SECONDS) if is_current else _INTERVAL)
         if self._log.isEnabledFor(VERBOSE):
-            self._log_decision(decided)
+            self._log_decision(record)
 
     def render_newest(self, limit: int = 20, request_id: str = "") -> list[dict[str, Any]]:
-        """Plain data, newest first: at most `limit`, or only those of one request."""
-        chosen: list[dict[str, Any]] = []
-        for decided in self._newest(request_id):
-            if len(chosen) >= limit:
+        """At most `limit` decisions as plain data, newest first; only those of one request if `request_id` is given."""
+        rendered: list[dict[str, Any]] = []
+        for record in reversed(self._ring):
+            if len(rendered) >= limit:
                 break
-            chosen.append(render_decision(decided))
-        return chosen
+            if not request_id or record.request_id == request_id:
+                rendered.append(render_decision(record))
+        return rendered
 
-    def _newest(self, request_id: str) -> Iterator[DecisionRecord]:
-        return (item for item in reversed(self._ring) if not request_id or item.request_id == request_id)
-
-    def _log_decision(self, decided: DecisionRecord) -> None:
+    def _log_decision(self, record: DecisionRecord) -> None:
         self._log.log(
             VERBOSE,
-            "request refused" if decided.rejection else "request routed",
+            "request rejected" if record.rejection else "request routed",
             extra={
-                REQUEST_ID: decided.request_id,
-                "model": decided.model,
-                "path": decided.path,
-                "destination": decided.destination,
-                "refusal": decided.rejection,
-                "seconds": round(decided.seconds, 6),
+                REQUEST_ID: record.request_id,
+                "model": record.model,
+                "path": record.path,
+                "destination": record.destination,
+                "refusal": record.rejection,
+                "seconds": round(record.seconds, 6),
             },
         )
 
 
-def render_decision(decided: DecisionRecord) -> dict[str, Any]:
-    """One decision as plain data; `profiles` as `epp.scheduling.result.explain` shows them."""
+def render_decision(record: DecisionRecord) -> dict[str, Any]:
+    """One decision as plain data; `profiles` as `epp.scheduling.explain` renders them."""
     return {
-        "time": decided.wall_time,
-        "request_id": decided.request_id,
-        "model": decided.model,
-        "path": decided.path,
-        "seconds": decided.seconds,
-        "destination": decided.destination,
-        "refusal": decided.rejection,
-        "profiles": [explain_result(verdict) for verdict in decided.results.values()],
+        "time": record.wall_time,
+        "request_id": record.request_id,
+        "model": record.model,
+        "path": record.path,
+        "seconds": record.seconds,
+        "destination": record.destination,
+        "refusal": record.rejection,
+        "profiles": [explain_result(result) for result in record.results.values()],
     }

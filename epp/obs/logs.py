@@ -1,8 +1,8 @@
-"""Structured logs with the field names of llm-d's (zap): one JSON object a line on stderr.
+"""Structured logs with the field names of llm-d's logger (zap): one JSON object a line on stderr.
 
-Levels: `--v 2` and below show info, warnings and errors; 3 adds one line a request (llm-d writes three already at 2),
-4 debugging, 5 everything. Extra fields are given as `log.info("…", extra={"x-request-id": id})`. Nothing is formatted
-unless it is written: the standard library asks the level first.
+`--v 2` and below log info, warnings and errors; 3 adds one line for each request (llm-d logs three at 2 already), 4
+debugging, 5 everything. Extra fields are passed as `log.info("...", extra={"x-request-id": id})`. A record below the
+level is not formatted.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _OWN_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime",
 
 
 def parse_log_level(verbosity: int = 2, level: str = "") -> int:
-    """The standard library's level for `--v` and `--zap-log-level`, which goes first if set."""
+    """The level of the standard library for `--v` and `--zap-log-level`; the latter takes precedence if set."""
     name = level.lower()
     if name in _BY_NAME:
         return _BY_NAME[name]
     if name:
         if not name.isdecimal():
-            raise ValueError(f"log level {level!r}: use {', '.join(_BY_NAME)} or a number")
+            raise ValueError(f"invalid log level {level!r}: expected {', '.join(_BY_NAME)} or a number")
         verbosity = int(name)
     return _BY_VERBOSITY.get(min(verbosity, 5), logging.INFO)
 
@@ -61,9 +61,9 @@ def configure_logging(
     stream: TextIO | None = None,
     logger: logging.Logger | None = None,
 ) -> logging.Handler:
-    """Sends what `logger` (default: the root) and those below it say to `stream` (default: stderr).
+    """Writes the records of `logger` (default: the root) and its children to `stream` (default: stderr).
 
-    `devel` means console lines and debugging, unless encoder or level say otherwise.
+    Replaces the handlers that it had. `devel` means console lines and debugging, unless encoder or level are given.
     """
     target = logging.getLogger() if logger is None else logger
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
@@ -77,19 +77,19 @@ def configure_logging(
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"level", "ts", "logger", "caller", "msg", …extra fields…, "error", "stacktrace"}`."""
+    """One object: `level`, `ts`, `logger`, `caller`, `msg`, extra fields, `error` and `stacktrace` of an exception."""
 
     def __init__(self, time_encoding: str = "rfc3339") -> None:
         super().__init__()
         self._time_encoding = time_encoding
 
     def extra_fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        """The extra fields of a record, and its exception."""
-        given = {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}
+        """The extra fields of a record, and the fields of its exception."""
+        fields = {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}
         if record.exc_info and record.exc_info[1] is not None:
-            given["error"] = str(record.exc_info[1]) or type(record.exc_info[1]).__name__
-            given["stacktrace"] = self.formatException(record.exc_info)
-        return given
+            fields["error"] = str(record.exc_info[1]) or type(record.exc_info[1]).__name__
+            fields["stacktrace"] = self.formatException(record.exc_info)
+        return fields
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -104,37 +104,37 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(JsonFormatter):
-    """Tab separated: time, level, logger, message, extra fields as JSON; tracebacks below."""
+    """Separated by tabs: time, level, logger, message, extra fields as JSON; the traceback on the lines below."""
 
     def format(self, record: logging.LogRecord) -> str:
-        given = self.extra_fields(record)
-        trace = given.pop("stacktrace", "")
+        fields = self.extra_fields(record)
+        traceback = fields.pop("stacktrace", "")
         parts = [
             str(format_timestamp(record.created, self._time_encoding)),
             zap_level_name(record.levelno).upper(),
             record.name,
             record.getMessage(),
         ]
-        if given:
-            parts.append(encode_json_line(given))
-        return "\t".join(parts) + (f"\n{trace}" if trace else "")
+        if fields:
+            parts.append(encode_json_line(fields))
+        return "\t".join(parts) + (f"\n{traceback}" if traceback else "")
 
 
 def zap_level_name(number: int) -> str:
-    """zap's name of a level; those in between take the name below."""
+    """zap's name of a level; a level without a name takes that of the next lower one."""
     return _SHOWN.get(number) or next((name for level, name in _SHOWN.items() if level <= number), "trace")
 
 
 def encode_json_line(line: dict[str, Any]) -> str:
-    """JSON; what JSON has no form for is shown as text."""
+    """JSON; values that JSON cannot represent are converted to strings."""
     try:
         return msgspec.json.encode(line, enc_hook=str).decode("utf-8")
-    except UnicodeEncodeError:  # a lone surrogate: bytes of a client that were no UTF-8
+    except UnicodeEncodeError:  # a lone surrogate, from a client's bytes that were not UTF-8
         return json.dumps(line, default=str)
 
 
 def format_timestamp(seconds: float, encoding: str) -> str | float:
-    """A wall-clock time in one of zap's encodings."""
+    """Wall-clock seconds in one of zap's time encodings (`--zap-time-encoding`)."""
     if encoding == "epoch":
         return seconds
     if encoding == "millis":

@@ -1,7 +1,8 @@
-"""Every metric, as data: names, labels and buckets are llm-d's, so that its dashboards and alerts go on working.
+"""Every metric as data. Names, labels and buckets are llm-d's, so that its dashboards and alerts keep working.
 
-Metrics of parts that do not exist here (flow control, disaggregation, predicted latency) are not in the table. Names
-that begin with `epp_` are our own. A twin is llm-d's older name of the same numbers.
+Source: llm-d's `pkg/epp/metrics` and `docs/metrics.md`. Metrics of features that do not exist here (flow control,
+disaggregation, predicted latency) are left out; names that begin with `epp_` are our own. An alias is the older name
+under which llm-d exposes the same numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DURATION_BUCKETS = (
 TTFT_BUCKETS = DURATION_BUCKETS[:DURATION_BUCKETS.index(120) + 1]
 SCHEDULING_BUCKETS = (.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1)
 BODY_SIZE_BUCKETS = tuple(64 << k for k in range(25))
-# 32778 is llm-d's; a dashboard that names the bucket finds it
+# 32778, not 32768, is llm-d's: dashboards name this bucket.
 RESPONSE_SIZE_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32778, 65536)
 TOKEN_BUCKETS = (*RESPONSE_SIZE_BUCKETS, 131072, 262144, 524288, 1048576)
 OUTPUT_TOKEN_BUCKETS = RESPONSE_SIZE_BUCKETS[:RESPONSE_SIZE_BUCKETS.index(8192) + 1]
@@ -37,19 +38,24 @@ SCRAPE_BUCKETS = (.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5)
 
 
 def _llmd_metric(
-    kind: MetricType,
+    metric_type: MetricType,
     name: str,
     help: str,
     labels: tuple[str, ...] = (),
     buckets: tuple[float, ...] = (),
-    twin: str = "",
-    twin_labels: tuple[str, ...] | None = None,
+    alias: str = "",
+    alias_labels: tuple[str, ...] | None = None,
 ) -> MetricDefinition:
-    """A row; an item of `twin_labels` is a label, or `theirs=ours`. None: the same labels as ours."""
-    taken = labels if twin_labels is None else twin_labels
-    pairs = tuple((item.partition("=")[0], item.partition("=")[2] or item) for item in taken)
+    """One of llm-d's metrics. Items of `alias_labels`: a label, or `label of the alias=our label`; None: our labels."""
+    items = labels if alias_labels is None else alias_labels
+    pairs = tuple((item.partition("=")[0], item.partition("=")[2] or item) for item in items)
     return MetricDefinition(
-        f"llm_d_epp_{name}", kind, f"[ALPHA] {help}", labels, buckets, LegacyAlias(twin, pairs) if twin else None
+        f"llm_d_epp_{name}",
+        metric_type,
+        f"[ALPHA] {help}",
+        labels,
+        buckets,
+        LegacyAlias(alias, pairs) if alias else None,
     )
 
 
@@ -59,21 +65,21 @@ REQUEST_METRICS = (
         "request_total",
         "Requests routed.",
         REQUEST_LABELS,
-        twin="inference_objective_request_total",
-        twin_labels=(*MODEL_LABELS, "priority"),
+        alias="inference_objective_request_total",
+        alias_labels=(*MODEL_LABELS, "priority"),
     ),
     _llmd_metric(
         "counter",
         "request_error_total",
         "Requests answered with an error by the picker.",
         (*REQUEST_LABELS, "error_code"),
-        twin="inference_objective_request_error_total",
-        twin_labels=(*MODEL_LABELS, "error_code"),
+        alias="inference_objective_request_error_total",
+        alias_labels=(*MODEL_LABELS, "error_code"),
     ),
     _llmd_metric(
         "histogram",
         "request_duration_seconds",
-        "From the request's arrival to the end of its answer.",
+        "From the request's arrival to the end of its response.",
         REQUEST_LABELS,
         DURATION_BUCKETS,
         "inference_objective_request_duration_seconds",
@@ -127,10 +133,10 @@ REQUEST_METRICS = (
     _llmd_metric(
         "gauge",
         "request_running",
-        "Requests routed and not over.",
+        "Routed requests that have not ended.",
         REQUEST_LABELS,
-        twin="inference_objective_running_requests",
-        twin_labels=("model_name",),
+        alias="inference_objective_running_requests",
+        alias_labels=("model_name",),
     ),
     _llmd_metric(
         "histogram",
@@ -144,28 +150,28 @@ REQUEST_METRICS = (
     _llmd_metric(
         "histogram",
         "request_ttft_seconds",
-        "From the request's arrival to the first byte of its answer.",
+        "From the request's arrival to the first byte of its response.",
         (*REQUEST_LABELS, "streaming"),
         TTFT_BUCKETS,
     ),
     _llmd_metric(
         "histogram",
         "request_streaming_tpot_seconds",
-        "Time per token after the first, of streamed answers.",
+        "Time per output token after the first, of streamed responses.",
         REQUEST_LABELS,
         TPOT_BUCKETS,
     ),
     _llmd_metric(
         "histogram",
         "request_streaming_itl_seconds",
-        "Gap between two pieces of a streamed answer.",
+        "Time between two chunks of a streamed response.",
         REQUEST_LABELS,
         INTER_TOKEN_BUCKETS,
     ),
     _llmd_metric(
         "histogram",
         "request_processing_duration_seconds",
-        "From the request's arrival to our answer to Envoy.",
+        "From the request's arrival to the picker's answer to Envoy.",
         buckets=REQUEST_PROCESSING_BUCKETS,
     ),
 )
@@ -174,23 +180,23 @@ POOL_METRICS = (
     _llmd_metric(
         "gauge",
         "average_kv_cache_utilization",
-        "Mean KV cache use of the pool.",
+        "Mean KV cache utilization of the pool.",
         ("name",),
-        twin="inference_pool_average_kv_cache_utilization",
+        alias="inference_pool_average_kv_cache_utilization",
     ),
     _llmd_metric(
         "gauge",
         "average_queue_size",
         "Mean number of waiting requests of the pool.",
         ("name",),
-        twin="inference_pool_average_queue_size",
+        alias="inference_pool_average_queue_size",
     ),
     _llmd_metric(
         "gauge",
         "average_running_requests",
         "Mean number of running requests of the pool.",
         ("name",),
-        twin="inference_pool_average_running_requests",
+        alias="inference_pool_average_running_requests",
     ),
     _llmd_metric(
         "gauge", "std_dev_kv_cache_utilization", "Standard deviation of KV cache use over the pool.", ("name",)
@@ -200,20 +206,20 @@ POOL_METRICS = (
         "gauge", "std_dev_running_requests", "Standard deviation of running requests over the pool.", ("name",)
     ),
     _llmd_metric(
-        "gauge", "ready_endpoints", "Endpoints with fresh metrics.", ("name",), twin="inference_pool_ready_pods"
+        "gauge", "ready_endpoints", "Endpoints with fresh metrics.", ("name",), alias="inference_pool_ready_pods"
     ),
     _llmd_metric(
         "gauge",
         "per_endpoint_queue_size",
         "Waiting requests of an endpoint.",
         ("name", "model_server_endpoint"),
-        twin="inference_pool_per_pod_queue_size",
-        twin_labels=("name", "model_server_pod=model_server_endpoint"),
+        alias="inference_pool_per_pod_queue_size",
+        alias_labels=("name", "model_server_pod=model_server_endpoint"),
     ),
     _llmd_metric(
         "gauge",
         "inflight_requests",
-        "Requests routed to an endpoint and not over.",
+        "Requests routed to an endpoint that have not ended.",
         ("endpoint_name", "namespace", "producer_name", "fairness_id", "priority"),
     ),
     _llmd_metric(
@@ -228,22 +234,22 @@ SCHEDULER_METRICS = (
     _llmd_metric(
         "histogram",
         "scheduler_e2e_duration_seconds",
-        "Time of one scheduling decision.",
+        "Duration of a scheduling decision.",
         buckets=SCHEDULING_BUCKETS,
-        twin="inference_extension_scheduler_e2e_duration_seconds",
+        alias="inference_extension_scheduler_e2e_duration_seconds",
     ),
     _llmd_metric(
         "counter",
         "scheduler_attempts_total",
-        "Scheduling decisions and their outcome.",
+        "Scheduling decisions by outcome.",
         ("status", "target_model_name", "endpoint_name", "namespace", "port"),
-        twin="inference_extension_scheduler_attempts_total",
-        twin_labels=("status", "target_model_name", "pod_name=endpoint_name", "namespace", "port"),
+        alias="inference_extension_scheduler_attempts_total",
+        alias_labels=("status", "target_model_name", "pod_name=endpoint_name", "namespace", "port"),
     ),
     _llmd_metric(
         "histogram",
         "plugin_duration_seconds",
-        "Time of one plugin call (a sample of them).",
+        "Duration of a plugin call (sampled).",
         PLUGIN_LABELS,
         SCHEDULING_BUCKETS,
         "inference_extension_plugin_duration_seconds",
@@ -254,27 +260,27 @@ SCHEDULER_METRICS = (
         "Reads and writes that a plugin did not declare.",
         (*PLUGIN_LABELS, "access"),
     ),
-    _llmd_metric("gauge", "info", "Build of the picker.", ("commit", "build_ref"), twin="inference_extension_info"),
+    _llmd_metric("gauge", "info", "Build of the picker.", ("commit", "build_ref"), alias="inference_extension_info"),
     _llmd_metric(
         "counter",
         "model_rewrite_decisions_total",
         "Requests whose model name was rewritten.",
         ("model_rewrite_name", "model_name", "target_model"),
-        twin="inference_extension_model_rewrite_decisions_total",
+        alias="inference_extension_model_rewrite_decisions_total",
     ),
     _llmd_metric(
         "counter",
         "datalayer_poll_errors_total",
         "Scrapes that failed.",
         ("source_type",),
-        twin="llm_d_inference_scheduler_datalayer_poll_errors_total",
+        alias="llm_d_inference_scheduler_datalayer_poll_errors_total",
     ),
     _llmd_metric(
         "counter",
         "datalayer_extract_errors_total",
-        "Scrapes whose content could not be read.",
+        "Scrapes whose values could not be extracted.",
         ("source_type", "extractor_type"),
-        twin="llm_d_inference_scheduler_datalayer_extract_errors_total",
+        alias="llm_d_inference_scheduler_datalayer_extract_errors_total",
     ),
 )
 
@@ -284,8 +290,8 @@ PREFIX_METRICS = (
         "prefix_indexer_size",
         "Entries of the prefix index.",
         PREFIX_LABELS,
-        twin="inference_extension_prefix_indexer_size",
-        twin_labels=(),
+        alias="inference_extension_prefix_indexer_size",
+        alias_labels=(),
     ),
     _llmd_metric(
         "histogram",
@@ -309,18 +315,20 @@ PREFIX_METRICS = (
 
 STREAM_METRICS = (
     _llmd_metric("gauge", "extproc_streams_inflight", "Open ext_proc streams."),
-    _llmd_metric("histogram", "extproc_stream_duration_seconds", "Life of an ext_proc stream.", buckets=STREAM_BUCKETS),
+    _llmd_metric(
+        "histogram", "extproc_stream_duration_seconds", "Duration of an ext_proc stream.", buckets=STREAM_BUCKETS
+    ),
     _llmd_metric("counter", "extproc_streams_total", "Ended ext_proc streams by gRPC status code.", ("code",)),
 )
 
 EPP_METRICS = (
-    MetricDefinition("epp_plugin_faults_total", "counter", "Times a plugin broke its contract.", ("plugin", "kind")),
-    MetricDefinition("epp_ended_total", "counter", "Requests that ended, by how.", ("cause",)),
+    MetricDefinition("epp_plugin_faults_total", "counter", "Plugin errors by kind.", ("plugin", "kind")),
+    MetricDefinition("epp_ended_total", "counter", "Routed requests that ended, by cause.", ("cause",)),
     MetricDefinition(
         "epp_estimated_prompt_tokens_total", "counter", "Prompt tokens of routed requests, as estimated here."
     ),
     MetricDefinition("epp_scrapes_total", "counter", "Scrapes of endpoints by outcome.", ("outcome",)),
-    MetricDefinition("epp_scrape_duration_seconds", "histogram", "Time of one scrape.", buckets=SCRAPE_BUCKETS),
+    MetricDefinition("epp_scrape_duration_seconds", "histogram", "Duration of a scrape.", buckets=SCRAPE_BUCKETS),
     MetricDefinition("epp_open_streams", "gauge", "Open ext_proc streams."),
 )
 

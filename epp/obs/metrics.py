@@ -1,8 +1,8 @@
-"""Numbers about requests and decisions, written at every request and read at every `/metrics`.
+"""Metrics of requests, decisions, scrapes and streams: written at every request, read at every `/metrics`.
 
-Differences from llm-d's metrics of the same names: a histogram is exposed once it has an observation; twins are sums
-taken when read, so both names always agree; series of endpoints that left the pool go; label combinations of client
-origin are bounded together (`MAX_COMBINATIONS`), not only one label at a time.
+Where they differ from llm-d's metrics of the same names: a labelled histogram is exposed once it has an observation;
+legacy names are sums computed when read, so both names always agree; series of endpoints that left the pool are
+removed; label combinations that clients can create are bounded together (`MAX_COMBINATIONS`), not only label by label.
 """
 
 from __future__ import annotations
@@ -29,271 +29,265 @@ from epp.obs.metric_cells import (
 )
 from epp.obs.metric_table import EPP_METRICS, REQUEST_METRICS, SCHEDULER_METRICS, STREAM_METRICS
 
-MAX_MODELS = 1000
-UNOBSERVED_CAUSES = ("expired", "replaced")
-MAX_FAIRNESS_IDS = 1000
+MAX_MODELS = 1000  # as in llm-d
+MAX_FAIRNESS_IDS = 1000  # as in llm-d
 MAX_COMBINATIONS = 10_000
-_END = b"# EOF\n"
-_COMMENTS = re.compile(rb"\A(?:#.*\n)*")
-_PIECE = 250  # samples, about a millisecond
+UNOBSERVED_CAUSES = ("expired", "replaced")
+SAMPLES_PER_TURN = 250  # encoded in about a millisecond
+_OPENMETRICS_END = b"# EOF\n"
+_METADATA_LINES = re.compile(rb"\A(?:#.*\n)*")
 _OPEN_STREAMS = ("llm_d_epp_extproc_streams_inflight", "epp_open_streams")
 
 
 class _RequestCells:
-    """The cells that one combination of model, target model, fairness id and priority writes to.
+    """The cells of one combination of model, target model, fairness id and priority.
 
-    It is the `epp.requestcontrol.interfaces.Account` of all its requests.
+    The `RequestMetrics` (epp.requestcontrol) of all requests with these labels.
     """
 
     __slots__ = (
-        "cached",
+        "cached_tokens",
+        "cell_of_cause",
         "duration",
-        "ends",
-        "input",
+        "input_tokens",
         "ntpot",
-        "output",
+        "output_tokens",
         "record_inter_token_latency",
-        "response",
+        "request_size",
+        "requests",
+        "response_size",
         "running",
-        "size",
-        "total",
         "tpot",
         "ttft",
         "ttft_streaming",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
-        numbers: Callable[[str], MetricVec[ValueCell]],
-        many: Callable[[str], MetricVec[HistogramCell]],
-        ends: Callable[[str], ValueCell],
-        *at: str,
+        values: Callable[[str], MetricVec[ValueCell]],
+        histograms: Callable[[str], MetricVec[HistogramCell]],
+        cell_of_cause: Callable[[str], ValueCell],
+        *labels: str,
     ) -> None:
-        self.total = numbers("request_total").labels(*at)
-        self.running = numbers("request_running").labels(*at)
-        self.size = many("request_size_bytes").labels(*at)
-        self.response = many("response_size_bytes").labels(*at)
-        self.duration = many("request_duration_seconds").labels(*at)
-        self.input = many("request_input_tokens").labels(*at)
-        self.output = many("request_output_tokens").labels(*at)
-        self.cached = many("request_cached_tokens").labels(*at)
-        self.ntpot = many("request_ntpot_seconds").labels(*at)
-        self.tpot = many("request_streaming_tpot_seconds").labels(*at)
-        self.record_inter_token_latency = many("request_streaming_itl_seconds").labels(*at).observe
-        self.ttft = many("request_ttft_seconds").labels(*at, "false")
-        self.ttft_streaming = many("request_ttft_seconds").labels(*at, "true")
-        self.ends = ends
+        self.requests = values("request_total").labels(*labels)
+        self.running = values("request_running").labels(*labels)
+        self.request_size = histograms("request_size_bytes").labels(*labels)
+        self.response_size = histograms("response_size_bytes").labels(*labels)
+        self.duration = histograms("request_duration_seconds").labels(*labels)
+        self.input_tokens = histograms("request_input_tokens").labels(*labels)
+        self.output_tokens = histograms("request_output_tokens").labels(*labels)
+        self.cached_tokens = histograms("request_cached_tokens").labels(*labels)
+        self.ntpot = histograms("request_ntpot_seconds").labels(*labels)
+        self.tpot = histograms("request_streaming_tpot_seconds").labels(*labels)
+        self.record_inter_token_latency = histograms("request_streaming_itl_seconds").labels(*labels).observe
+        self.ttft = histograms("request_ttft_seconds").labels(*labels, "false")
+        self.ttft_streaming = histograms("request_ttft_seconds").labels(*labels, "true")
+        self.cell_of_cause = cell_of_cause
 
-    def record_end(self, streaming: bool, response_bytes: int, how: RequestOutcome) -> None:
-        """A routed request is over. Of one that expired, or that scrapes replaced, nothing but that is known."""
+    def record_end(self, streaming: bool, response_bytes: int, outcome: RequestOutcome) -> None:
+        """A routed request ended. If it expired or scrapes replaced it, its response is unknown and not recorded."""
         self.running.value -= 1
-        self.ends(how.cause).value += 1
-        if how.cause in UNOBSERVED_CAUSES:
+        self.cell_of_cause(outcome.cause).value += 1
+        if outcome.cause in UNOBSERVED_CAUSES:
             return
-        self.duration.observe(how.duration_seconds)
-        self.response.observe(response_bytes)
-        if how.ttft_seconds is not None:
-            (self.ttft_streaming if streaming else self.ttft).observe(how.ttft_seconds)
-        if how.prompt_tokens is not None:
-            self.input.observe(how.prompt_tokens)
-        if how.cached_tokens is not None:
-            self.cached.observe(how.cached_tokens)
-        if how.output_tokens:
-            self._observe_output(streaming, how, how.output_tokens)
-
-    def _observe_output(self, streaming: bool, how: RequestOutcome, tokens: int) -> None:
-        self.output.observe(tokens)
-        self.ntpot.observe(how.duration_seconds / tokens)
-        if streaming and tokens > 1 and how.ttft_seconds is not None:
-            self.tpot.observe((how.duration_seconds - how.ttft_seconds) / (tokens - 1))
+        self.duration.observe(outcome.duration_seconds)
+        self.response_size.observe(response_bytes)
+        if outcome.ttft_seconds is not None:
+            (self.ttft_streaming if streaming else self.ttft).observe(outcome.ttft_seconds)
+        if outcome.prompt_tokens is not None:
+            self.input_tokens.observe(outcome.prompt_tokens)
+        if outcome.cached_tokens is not None:
+            self.cached_tokens.observe(outcome.cached_tokens)
+        if tokens := outcome.output_tokens:
+            self.output_tokens.observe(tokens)
+            self.ntpot.observe(outcome.duration_seconds / tokens)
+            if streaming and tokens > 1 and outcome.ttft_seconds is not None:
+                self.tpot.observe((outcome.duration_seconds - outcome.ttft_seconds) / (tokens - 1))
 
 
 class Metrics:
-    """The recorder of everything (`epp.requestcontrol.interfaces.Recorder`), and what `/metrics` shows."""
+    """All metrics but those computed at reading time, which further collectors in `registry` provide.
+
+    The `SchedulingMetrics` of `epp.requestcontrol`. `stream_metrics`: llm-d's `--enable-grpc-stream-metrics`.
+    """
 
     def __init__(self, *, commit: str = "", build_ref: str = "", stream_metrics: bool = False) -> None:
         self.registry = CollectorRegistry()
-        self._numbers: dict[str, MetricVec[ValueCell]] = {}
+        self._values: dict[str, MetricVec[ValueCell]] = {}
         self._histograms: dict[str, MetricVec[HistogramCell]] = {}
-        for spec in (*REQUEST_METRICS, *SCHEDULER_METRICS, *EPP_METRICS, *(STREAM_METRICS if stream_metrics else ())):
-            if spec.type == "histogram":
-                self._histograms[spec.name] = MetricVec(spec, HistogramCell)
-            elif spec.name not in _OPEN_STREAMS:
-                self._numbers[spec.name] = MetricVec(spec, ValueCell)
+        stream_definitions = STREAM_METRICS if stream_metrics else ()
+        for definition in (*REQUEST_METRICS, *SCHEDULER_METRICS, *EPP_METRICS, *stream_definitions):
+            if definition.type == "histogram":
+                self._histograms[definition.name] = MetricVec(definition, HistogramCell)
+            elif definition.name not in _OPEN_STREAMS:
+                self._values[definition.name] = MetricVec(definition, ValueCell)
         self._models = LabelLimiter(MAX_MODELS)
-        self._fairness = LabelLimiter(MAX_FAIRNESS_IDS)
-        self._accounts: dict[tuple[str, str, str, int], _RequestCells] = {}
-        self._attempts: dict[tuple[str, str, str, int], ValueCell] = {}
-        self._plugins: dict[tuple[str, str, str], HistogramCell] = {}
-        self._decisions = self._histogram("scheduler_e2e_duration_seconds")
-        self._ends = self._numbers["epp_ended_total"].labels
-        self._estimated = self._numbers["epp_estimated_prompt_tokens_total"].labels()
-        self._scrapes = self._histograms["epp_scrape_duration_seconds"].labels()
-        self._scraped = self._numbers["epp_scrapes_total"].labels("success")
-        self._stream_lives = self._histogram("extproc_stream_duration_seconds") if stream_metrics else None
-        self.record_processing_duration = self._histogram("request_processing_duration_seconds").observe
-        self._numbers["llm_d_epp_info"].labels(commit, build_ref).value = 1
+        self._fairness_ids = LabelLimiter(MAX_FAIRNESS_IDS)
+        self._request_cells: dict[tuple[str, str, str, int], _RequestCells] = {}
+        self._attempt_cells: dict[tuple[str, str, str, int], ValueCell] = {}
+        self._plugin_cells: dict[tuple[str, str, str], HistogramCell] = {}
+        self._scheduling_duration = self._llmd_histogram("scheduler_e2e_duration_seconds").labels()
+        self._cell_of_cause = self._values["epp_ended_total"].labels
+        self._estimated_tokens = self._values["epp_estimated_prompt_tokens_total"].labels()
+        self._scrape_duration = self._histograms["epp_scrape_duration_seconds"].labels()
+        self._scrapes = self._values["epp_scrapes_total"].labels("success")
+        self._stream_duration = (
+            self._llmd_histogram("extproc_stream_duration_seconds").labels() if stream_metrics else None
+        )
+        self.record_processing_duration = self._llmd_histogram("request_processing_duration_seconds").labels().observe
+        self._values["llm_d_epp_info"].labels(commit, build_ref).value = 1
         self.registry.register(_CellCollector(self))
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
 
-    # requests
-
     def record_routed_request(
         self, model: str, target_model: str, fairness_id: str, priority: int, body_bytes: int, prompt_tokens: int
     ) -> _RequestCells:
-        """A request was accepted and routed; `prompt_tokens` is our estimate."""
-        account = self._accounts.get((model, target_model, fairness_id, priority))
-        if account is None:
-            account = self._account(model, target_model, fairness_id, priority)
-        account.total.value += 1
-        account.running.value += 1
-        account.size.observe(body_bytes)
-        self._estimated.value += prompt_tokens
-        return account
+        """A request was routed; `prompt_tokens` is our estimate."""
+        cells = self._request_cells.get((model, target_model, fairness_id, priority))
+        if cells is None:
+            cells = self._admit_request_cells(model, target_model, fairness_id, priority)
+        cells.requests.value += 1
+        cells.running.value += 1
+        cells.request_size.observe(body_bytes)
+        self._estimated_tokens.value += prompt_tokens
+        return cells
 
     def record_rejection(self, model: str, target_model: str, fairness_id: str, priority: int, code: str) -> None:
-        """A request got an error from us."""
-        at = self._admitted(model, target_model, fairness_id, priority)
-        self._numbers["llm_d_epp_request_error_total"].labels(*at, code).value += 1
-
-    # decisions
+        """A request was answered with an error."""
+        labels = self._admit_labels(model, target_model, fairness_id)
+        self._values["llm_d_epp_request_error_total"].labels(*labels, str(priority), code).value += 1
 
     def record_scheduling_attempt(
         self, seconds: float, target_model: str, endpoint: str, namespace: str, port: int
     ) -> None:
-        """A scheduling cycle ended; an empty `endpoint` is a failure."""
-        self._decisions.observe(seconds)
-        attempts = self._attempts.get((target_model, endpoint, namespace, port))
-        if attempts is None:
-            attempts = self._attempts_of(target_model, endpoint, namespace, port)
-        attempts.value += 1
+        """A scheduling cycle ended; an empty `endpoint` means that it failed."""
+        self._scheduling_duration.observe(seconds)
+        cell = self._attempt_cells.get((target_model, endpoint, namespace, port))
+        if cell is None:
+            cell = self._admit_attempt_cell(target_model, endpoint, namespace, port)
+        cell.value += 1
 
     def record_plugin_duration(self, extension_point: str, type: str, name: str, seconds: float) -> None:
-        """One plugin call took this long (sampled)."""
-        cell = self._plugins.get((extension_point, type, name))
+        """One call of a plugin (sampled)."""
+        cell = self._plugin_cells.get((extension_point, type, name))
         if cell is None:
-            cell = self._histograms["llm_d_epp_plugin_duration_seconds"].labels(extension_point, type, name)
-            self._plugins[extension_point, type, name] = cell
+            cell = self._llmd_histogram("plugin_duration_seconds").labels(extension_point, type, name)
+            self._plugin_cells[extension_point, type, name] = cell
         cell.observe(seconds)
 
     def record_plugin_error(self, plugin: str, kind: str) -> None:
         """A plugin broke its contract."""
-        self._numbers["epp_plugin_faults_total"].labels(plugin, kind).value += 1
-
-    # endpoints and streams
+        self._values["epp_plugin_faults_total"].labels(plugin, kind).value += 1
 
     def record_scrape(self, seconds: float) -> None:
-        """One scrape worked."""
-        self._scrapes.observe(seconds)
-        self._scraped.value += 1
+        """A scrape succeeded."""
+        self._scrape_duration.observe(seconds)
+        self._scrapes.value += 1
 
     def record_scrape_failure(self, source: str, extractor: str = "") -> None:
-        """One scrape failed: the poll itself, or, with `extractor`, the reading of what came."""
-        self._numbers["epp_scrapes_total"].labels("failure").value += 1
+        """A scrape failed: the request itself, or, if `extractor` is given, the extraction of values from the page."""
+        self._values["epp_scrapes_total"].labels("failure").value += 1
         if extractor:
-            self._numbers["llm_d_epp_datalayer_extract_errors_total"].labels(source, extractor).value += 1
+            self._values["llm_d_epp_datalayer_extract_errors_total"].labels(source, extractor).value += 1
         else:
-            self._numbers["llm_d_epp_datalayer_poll_errors_total"].labels(source).value += 1
-
-    def remove_endpoint(self, endpoint: str) -> None:
-        """The endpoint left the pool; its series go."""
-        self._numbers["llm_d_epp_scheduler_attempts_total"].remove_matching("endpoint_name", endpoint)
-        for key in [key for key in self._attempts if key[1] == endpoint]:
-            del self._attempts[key]
+            self._values["llm_d_epp_datalayer_poll_errors_total"].labels(source).value += 1
 
     def record_stream_end(self, seconds: float, code: str) -> None:
-        """An ext_proc stream ended; counted with `--enable-grpc-stream-metrics`."""
-        if self._stream_lives is not None:
-            self._stream_lives.observe(seconds)
-            self._numbers["llm_d_epp_extproc_streams_total"].labels(code).value += 1
+        """An ext_proc stream ended; recorded only with `stream_metrics`."""
+        if self._stream_duration is not None:
+            self._stream_duration.observe(seconds)
+            self._values["llm_d_epp_extproc_streams_total"].labels(code).value += 1
 
-    # reading
+    def remove_endpoint(self, endpoint: str) -> None:
+        """An endpoint left the pool; its series are removed."""
+        self._values["llm_d_epp_scheduler_attempts_total"].remove_matching("endpoint_name", endpoint)
+        for key in [key for key in self._attempt_cells if key[1] == endpoint]:
+            del self._attempt_cells[key]
 
-    def register_open_streams(self, opened: Callable[[], int]) -> None:
-        """`opened` tells the number of open ext_proc streams."""
-        specs = (*EPP_METRICS, *(STREAM_METRICS if self._stream_lives is not None else ()))
-        for spec in specs:
-            if spec.name in _OPEN_STREAMS:
-                self.registry.register(LazyCollector(partial(_collect_value, spec, opened)))
+    def register_open_streams(self, count_open: Callable[[], int]) -> None:
+        """`count_open` is called at every reading; it returns the number of open ext_proc streams."""
+        stream_definitions = STREAM_METRICS if self._stream_duration is not None else ()
+        for definition in (*EPP_METRICS, *stream_definitions):
+            if definition.name in _OPEN_STREAMS:
+                self.registry.register(LazyCollector(partial(_collect_value, definition, count_open)))
 
     async def render_exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """The page and its content type, a piece in each turn of the event loop: a large page delays no request."""
+        """The page and its content type, for an Accept header.
+
+        Encoded a few samples a turn of the event loop, so that a large page delays no request.
+        """
         encode, content_type = choose_encoder(accept)
-        openmetrics = content_type.startswith("application/openmetrics-text")
+        is_openmetrics = content_type.startswith("application/openmetrics-text")
         parts = []
         for metric in self.registry.collect():
-            one = metric if openmetrics or metric.type != "histogram" else _format_bounds_as_go(metric)
-            for start in range(0, max(1, len(one.samples)), _PIECE):
-                piece = Metric(one.name, one.documentation, one.type)
-                piece.samples = one.samples[start : start + _PIECE]
-                text = encode(LazyCollector(partial(list, [piece]))).removesuffix(_END)
-                parts.append(_COMMENTS.sub(b"", text) if start else text)
+            whole = metric if is_openmetrics or metric.type != "histogram" else _format_bounds_as_go(metric)
+            for start in range(0, max(1, len(whole.samples)), SAMPLES_PER_TURN):
+                part = Metric(whole.name, whole.documentation, whole.type)
+                part.samples = whole.samples[start : start + SAMPLES_PER_TURN]
+                text = encode(LazyCollector(partial(list, [part]))).removesuffix(_OPENMETRICS_END)
+                parts.append(_METADATA_LINES.sub(b"", text) if start else text)
                 await asyncio.sleep(0)
-        if openmetrics:
-            parts.append(_END)
+        if is_openmetrics:
+            parts.append(_OPENMETRICS_END)
         return b"".join(parts), content_type
 
     def list_metric_vecs(self) -> Iterable[MetricVec[ValueCell] | MetricVec[HistogramCell]]:
-        """All that is kept in cells."""
-        return (*self._numbers.values(), *self._histograms.values())
+        """Everything that is kept in cells."""
+        return (*self._values.values(), *self._histograms.values())
 
-    def _number(self, name: str) -> MetricVec[ValueCell]:
-        return self._numbers[f"llm_d_epp_{name}"]
+    def _llmd_value(self, name: str) -> MetricVec[ValueCell]:
+        return self._values[f"llm_d_epp_{name}"]
 
-    def _many(self, name: str) -> MetricVec[HistogramCell]:
+    def _llmd_histogram(self, name: str) -> MetricVec[HistogramCell]:
         return self._histograms[f"llm_d_epp_{name}"]
 
-    def _histogram(self, name: str) -> HistogramCell:
-        return self._many(name).labels()
-
-    def _admitted(self, model: str, target: str, fairness_id: str, priority: int) -> tuple[str, str, str, str]:
+    def _admit_labels(self, model: str, target_model: str, fairness_id: str) -> tuple[str, str, str]:
         models = self._models
-        return models.admit(model), models.admit(target), self._fairness.admit(fairness_id), str(priority)
+        return models.admit(model), models.admit(target_model), self._fairness_ids.admit(fairness_id)
 
-    def _account(self, model: str, target: str, fairness_id: str, priority: int) -> _RequestCells:
-        known = self._accounts
-        *names, _ = self._admitted(model, target, fairness_id, priority)
-        key = (names[0], names[1], names[2], priority)
+    def _admit_request_cells(self, model: str, target_model: str, fairness_id: str, priority: int) -> _RequestCells:
+        known = self._request_cells
+        key = (*self._admit_labels(model, target_model, fairness_id), priority)
         if key not in known and len(known) >= MAX_COMBINATIONS:
             key = (OVERFLOW_LABEL, OVERFLOW_LABEL, OVERFLOW_LABEL, 0)
         if key not in known:
-            known[key] = _RequestCells(self._number, self._many, self._ends, *key[:3], str(key[3]))
+            labels = (*key[:3], str(key[3]))
+            known[key] = _RequestCells(self._llmd_value, self._llmd_histogram, self._cell_of_cause, *labels)
         return known[key]
 
-    def _attempts_of(self, target_model: str, endpoint: str, namespace: str, port: int) -> ValueCell:
+    def _admit_attempt_cell(self, target_model: str, endpoint: str, namespace: str, port: int) -> ValueCell:
         status = "success" if endpoint else "failure"
         model = self._models.admit(target_model)
-        series = self._numbers["llm_d_epp_scheduler_attempts_total"]
-        cell = series.labels(status, model, endpoint, namespace, str(port) if endpoint else "")
-        if model == target_model and len(self._attempts) < MAX_COMBINATIONS:
-            self._attempts[target_model, endpoint, namespace, port] = cell
+        attempts = self._values["llm_d_epp_scheduler_attempts_total"]
+        cell = attempts.labels(status, model, endpoint, namespace, str(port) if endpoint else "")
+        if model == target_model and len(self._attempt_cells) < MAX_COMBINATIONS:
+            self._attempt_cells[target_model, endpoint, namespace, port] = cell
         return cell
 
 
 def _format_bounds_as_go(metric: Metric) -> Metric:
-    """`le="1"` where OpenMetrics has `le="1.0"`: the text format of llm-d, which selectors on `le` rely on."""
-    plain = Metric(metric.name, metric.documentation, metric.type)
+    """`le="1"` where OpenMetrics has `le="1.0"`: llm-d's text format, which selectors on `le` rely on."""
+    formatted = Metric(metric.name, metric.documentation, metric.type)
     for sample in metric.samples:
         labels = sample.labels
         if "le" in labels:
             labels = {**labels, "le": labels["le"].removesuffix(".0")}
-        plain.add_sample(sample.name, labels, sample.value)
-    return plain
+        formatted.add_sample(sample.name, labels, sample.value)
+    return formatted
 
 
-def _collect_value(spec: MetricDefinition, read: Callable[[], float]) -> list[Metric]:
-    return collect_values(spec, [((), read())])
+def _collect_value(definition: MetricDefinition, read: Callable[[], float]) -> list[Metric]:
+    return collect_values(definition, [((), read())])
 
 
 class LazyCollector(Collector):
-    """Metrics that are made when they are read."""
+    """Metrics that `read` returns at every reading."""
 
     def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
         self._read = read
 
     def collect(self) -> Iterable[Metric]:
-        """What `read` gives now."""
         return self._read()
 
 
@@ -302,5 +296,5 @@ class _CellCollector(Collector):
         self._metrics = metrics
 
     def collect(self) -> Iterable[Metric]:
-        for series in self._metrics.list_metric_vecs():
-            yield from series.collect()
+        for vec in self._metrics.list_metric_vecs():
+            yield from vec.collect()

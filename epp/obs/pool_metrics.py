@@ -1,8 +1,8 @@
-"""The pool as it is now: gauges for `/metrics`, rows for `/debug/state`.
+"""The state of the pool: gauges for `/metrics`, rows for `/debug/state`.
 
-Both are taken from the table and the ledger at the moment they are asked for. llm-d computes its gauges every
-`--refresh-prometheus-metrics-interval` from endpoints scraped within `--metrics-staleness-threshold`; here the former
-flag has nothing to do (a page is never older than the newest scrape), the latter decides when a column turns NaN.
+Both are computed from the endpoint store and the ledger when they are read. llm-d computes its gauges every
+`--refresh-prometheus-metrics-interval` from endpoints scraped within `--metrics-staleness-threshold`; here the first
+flag has no effect (a page is never older than the newest scrape), and the second decides when values become NaN.
 """
 
 from __future__ import annotations
@@ -33,104 +33,113 @@ from epp.obs.metric_cells import collect_values
 from epp.obs.metric_table import POOL_METRICS
 from epp.obs.metrics import Metrics
 
-_SPECS = {spec.name.removeprefix("llm_d_epp_"): spec for spec in POOL_METRICS}
-_MEANS = {"kv_cache_utilization": KV_CACHE_USAGE, "queue_size": WAITING_REQUESTS, "running_requests": RUNNING_REQUESTS}
-_LOADS = (INFLIGHT_REQUESTS, INFLIGHT_TOKENS, DECODING_REQUESTS)
+_DEFINITIONS = {definition.name.removeprefix("llm_d_epp_"): definition for definition in POOL_METRICS}
+_AVERAGED_COLUMNS = {
+    "kv_cache_utilization": KV_CACHE_USAGE,
+    "queue_size": WAITING_REQUESTS,
+    "running_requests": RUNNING_REQUESTS,
+}
+_INFLIGHT_COLUMNS = (INFLIGHT_REQUESTS, INFLIGHT_TOKENS, DECODING_REQUESTS)
 
 
 class PoolCollector(Collector):
-    """Reads the pool named `name`; `producer` labels the in-flight gauges.
+    """The gauges of the pool named `name` (llm-d's collector of the inference pool).
 
-    The ledger counts by endpoint only, so the labels `fairness_id` and `priority` of the in-flight gauges are empty:
-    sums over them, which is what dashboards draw, are the same.
+    `producer` labels the in-flight gauges, which llm-d's inflight-load-producer exposes. The ledger counts by endpoint
+    only, so their labels `fairness_id` and `priority` are empty; sums over them, which dashboards draw, are the same.
     """
 
     def __init__(
-        self, name: str, table: EndpointStore, ledger: Ledger, clock: Clock, producer: str = "inflight-load-producer"
+        self, name: str, store: EndpointStore, ledger: Ledger, clock: Clock, producer: str = "inflight-load-producer"
     ) -> None:
         self.name = name
-        self._table = table
+        self._store = store
         self._ledger = ledger
         self._clock = clock
         self._producer = producer
 
     def collect(self) -> Iterator[Metric]:
-        """All gauges of the pool; an endpoint whose numbers are stale is left out of those."""
-        snapshot = self._table.snapshot()
-        at = (self.name,)
-        for name, column in _MEANS.items():
-            spread = self._table.summarize_column(column)
-            known = spread.endpoints > 0
-            yield from collect_values(_SPECS[f"average_{name}"], [(at, round(spread.mean, 2))] if known else [])
+        """All gauges; endpoints whose value is stale are left out of those that show it."""
+        snapshot = self._store.snapshot()
+        pool_labels = (self.name,)
+        for name, column in _AVERAGED_COLUMNS.items():
+            summary = self._store.summarize_column(column)
+            has_values = summary.endpoints > 0
             yield from collect_values(
-                _SPECS[f"std_dev_{name}"], [(at, round(spread.standard_deviation, 2))] if known else []
+                _DEFINITIONS[f"average_{name}"], [(pool_labels, round(summary.mean, 2))] if has_values else []
             )
-        yield from collect_values(_SPECS["ready_endpoints"], [(at, len(_fresh_slots(snapshot)))])
-        members = [member for _, member in _live_endpoints(snapshot)]
+            yield from collect_values(
+                _DEFINITIONS[f"std_dev_{name}"],
+                [(pool_labels, round(summary.standard_deviation, 2))] if has_values else [],
+            )
+        yield from collect_values(_DEFINITIONS["ready_endpoints"], [(pool_labels, len(_fresh_slots(snapshot)))])
+        endpoints = [endpoint for _, endpoint in _live_endpoints(snapshot)]
         waiting = _values_at(snapshot.columns, WAITING_REQUESTS, snapshot.live_slots)
-        queues = zip(members, waiting, strict=True)
+        queues = zip(endpoints, waiting, strict=True)
         yield from collect_values(
-            _SPECS["per_endpoint_queue_size"],
-            [((self.name, _endpoint_label(member)), queue) for member, queue in queues if queue is not None],
+            _DEFINITIONS["per_endpoint_queue_size"],
+            [((self.name, _endpoint_label(endpoint)), queue) for endpoint, queue in queues if queue is not None],
         )
         counts = self._ledger.columns(len(snapshot.endpoints))
         for column in (INFLIGHT_REQUESTS, INFLIGHT_TOKENS):
-            loads = zip(members, _values_at(counts, column, snapshot.live_slots), strict=True)
-            rows = [((_endpoint_label(one), one.namespace, self._producer, "", ""), load or 0.0) for one, load in loads]
-            yield from collect_values(_SPECS[column.name], rows)
+            samples = [
+                ((_endpoint_label(endpoint), endpoint.namespace, self._producer, "", ""), load or 0.0)
+                for endpoint, load in zip(endpoints, _values_at(counts, column, snapshot.live_slots), strict=True)
+            ]
+            yield from collect_values(_DEFINITIONS[column.name], samples)
 
     def list_endpoint_rows(self) -> list[dict[str, Any]]:
-        """One dictionary an endpoint; None is unknown or stale, `age_seconds` that of the newest scrape."""
-        snapshot, now = self._table.snapshot(), self._clock.now()
+        """One dictionary an endpoint. None is unknown or stale; `age_seconds` is the age of the newest scrape."""
+        snapshot, now = self._store.snapshot(), self._clock.now()
         counts = self._ledger.columns(len(snapshot.endpoints))
-        shown = {
+        values_by_name = {
             column.name: _values_at(source, column, snapshot.live_slots)
             for source, columns in (
                 (snapshot.columns, (WAITING_REQUESTS, RUNNING_REQUESTS, KV_CACHE_USAGE)),
-                (counts, _LOADS),
+                (counts, _INFLIGHT_COLUMNS),
             )
             for column in columns
         }
         return [
             {
-                "name": member.name,
-                "address": member.target,
-                **{name: values[i] for name, values in shown.items()},
-                "age_seconds": _round_finite(now - self._table.last_scraped_at(slot), 3),
-                "labels": dict(member.labels),
+                "name": endpoint.name,
+                "address": endpoint.target,
+                **{name: values[i] for name, values in values_by_name.items()},
+                "age_seconds": _round_finite(now - self._store.last_scraped_at(slot), 3),
+                "labels": dict(endpoint.labels),
             }
-            for i, (slot, member) in enumerate(_live_endpoints(snapshot))
+            for i, (slot, endpoint) in enumerate(_live_endpoints(snapshot))
         ]
 
 
-def track_endpoints(metrics: Metrics, table: EndpointStore, clock: Clock) -> None:
-    """Counts scrapes as they come, and lets go of the series of pods that left. Call it before the table is filled."""
+def track_endpoints(metrics: Metrics, store: EndpointStore, clock: Clock) -> None:
+    """Records scrapes, and removes the series of pods that left. Must be called before the store has endpoints."""
     pods: dict[int, str] = {}
 
-    def put(slot: int) -> None:
-        endpoint = table.get_endpoint(slot)
+    def on_upsert(slot: int) -> None:
+        endpoint = store.get_endpoint(slot)
         if endpoint is not None:
             pods[slot] = endpoint.pod or endpoint.name
 
-    def removed(slot: int) -> None:
+    def on_removed(slot: int) -> None:
         pod = pods.pop(slot, "")
         if pod not in pods.values():  # another port of the pod may still be in the pool
             metrics.remove_endpoint(pod)
 
-    table.on_upsert(put)
-    table.on_removed(removed)
-    table.on_scraped(lambda slot, started: metrics.record_scrape(clock.now() - started))
+    store.on_upsert(on_upsert)
+    store.on_removed(on_removed)
+    store.on_scraped(lambda slot, started_at: metrics.record_scrape(clock.now() - started_at))
 
 
 def sum_rows(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Sums over the endpoints; unknown counts as nothing."""
-    names = (WAITING_REQUESTS, RUNNING_REQUESTS, *_LOADS)
-    summed = {column.name: sum(row[column.name] or 0 for row in rows) for column in names}
-    return {"endpoints": len(rows), "fresh": sum(row["waiting"] is not None for row in rows), **summed}
+    """Sums over the rows of all endpoints; unknown values count as 0. `fresh`: endpoints with a known queue."""
+    columns = (WAITING_REQUESTS, RUNNING_REQUESTS, *_INFLIGHT_COLUMNS)
+    sums = {column.name: sum(row[column.name] or 0 for row in rows) for column in columns}
+    return {"endpoints": len(rows), "fresh": sum(row["waiting"] is not None for row in rows), **sums}
 
 
 def _values_at(columns: Mapping[Column, NDArray[Any]], column: Column, slots: NDArray[np.intp]) -> list[float | None]:
-    """The values at `slots`; None where unknown."""
+    """The values at `slots`; None where they are unknown."""
     values = columns.get(column)
     return [None] * len(slots) if values is None else [_round_finite(value) for value in values[slots].tolist()]
 
@@ -143,10 +152,10 @@ def _live_endpoints(snapshot: Snapshot) -> Iterator[tuple[int, Endpoint]]:
 
 
 def _fresh_slots(snapshot: Snapshot) -> set[int]:
-    """Slots with any fresh value: an engine need not export all of them."""
+    """Slots with a fresh value in any averaged column, because an engine may not export all of them."""
     return {
         slot
-        for column in _MEANS.values()
+        for column in _AVERAGED_COLUMNS.values()
         for slot, value in zip(
             snapshot.live_slots.tolist(), _values_at(snapshot.columns, column, snapshot.live_slots), strict=True
         )

@@ -1,4 +1,4 @@
-"""A pool of three endpoints: one fresh, one partly known, one silent."""
+"""A pool of three endpoints: one with all values, one with some, one never scraped."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def table(clock: ManualClock) -> EndpointStore:
-    table = EndpointStore(clock)
+def store(clock: ManualClock) -> EndpointStore:
+    store = EndpointStore(clock)
     for i, pod in enumerate(("busy", "calm", "dark")):
-        table.upsert(Endpoint(f"default/{pod}-rank-0", f"10.0.0.{i}", 8000, {"role": "both"}, pod=pod))
-    table.record_scrape(
-        0, table.generation_of(0), 999.5, {WAITING_REQUESTS: 6, RUNNING_REQUESTS: 8, KV_CACHE_USAGE: 0.75}, None
+        store.upsert(Endpoint(f"default/{pod}-rank-0", f"10.0.0.{i}", 8000, {"role": "both"}, pod=pod))
+    store.record_scrape(
+        0, store.generation_of(0), 999.5, {WAITING_REQUESTS: 6, RUNNING_REQUESTS: 8, KV_CACHE_USAGE: 0.75}, None
     )
-    table.record_scrape(1, table.generation_of(1), 999.0, {WAITING_REQUESTS: 2, RUNNING_REQUESTS: 4}, None)
-    return table
+    store.record_scrape(1, store.generation_of(1), 999.0, {WAITING_REQUESTS: 2, RUNNING_REQUESTS: 4}, None)
+    return store
 
 
 @pytest.fixture
@@ -38,5 +38,5 @@ def ledger(clock: ManualClock) -> Ledger:
 
 
 @pytest.fixture
-def pool(table: EndpointStore, ledger: Ledger, clock: ManualClock) -> PoolCollector:
-    return PoolCollector("pool-a", table, ledger, clock)
+def pool(store: EndpointStore, ledger: Ledger, clock: ManualClock) -> PoolCollector:
+    return PoolCollector("pool-a", store, ledger, clock)

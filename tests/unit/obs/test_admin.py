@@ -32,7 +32,7 @@ from epp.api import (
 from epp.api.types import Positions, Scores, Values
 from epp.cli import explain
 from epp.clock import ManualClock
-from epp.obs.admin import AdminServer, BuildInfo
+from epp.obs.admin import AdminServer
 from epp.obs.decision_log import DecisionLog
 from epp.obs.logs import VERBOSE
 from epp.obs.metrics import Metrics
@@ -42,7 +42,7 @@ from epp.scheduling import profile_run
 
 
 class ExcludeC(Filter, type="not-c"):
-    """Refuses the third."""
+    """Excludes endpoint c."""
 
     def filter(self, request: Request, endpoints: Endpoints) -> Mask:
         return np.array([endpoint.name != "c" for endpoint in endpoints])
@@ -66,7 +66,7 @@ class StubPicker(Picker, type="best"):
 
 
 class BrokenDumper(Scorer, StateDumper, type="broken"):
-    """Cannot show its state."""
+    """Cannot dump its state."""
 
     def dump_state(self) -> dict[str, int]:
         raise RuntimeError("no state")
@@ -80,24 +80,24 @@ PROFILE = SchedulerProfile(
 )
 
 
-def decision_record(request_id: str = "r-1", refusal: str = "") -> DecisionRecord:
+def decision_record(request_id: str = "r-1", rejection: str = "") -> DecisionRecord:
     members = [Endpoint(name, "10.0.0.1", 8000 + i) for i, name in enumerate("abc")]
     snapshot = Snapshot({WAITING_REQUESTS: np.array([4, 1, 0], np.float32)}, members, np.arange(3, dtype=np.intp))
     endpoints = Endpoints(snapshot, snapshot.live_slots)
-    verdict = profile_run.run_profile(PROFILE, Request(), endpoints, Random(1), lambda plugin, kind: None)
-    place = "" if refusal else "10.0.0.1:8001"
+    result = profile_run.run_profile(PROFILE, Request(), endpoints, Random(1), lambda plugin, kind: None)
+    destination = "" if rejection else "10.0.0.1:8001"
     return DecisionRecord(
-        1_700_000_000.0, request_id, "llama", "/v1/completions", 0.00005, {"default": verdict}, place, refusal
+        1_700_000_000.0, request_id, "llama", "/v1/completions", 0.00005, {"default": result}, destination, rejection
     )
 
 
 class AdminSite:
     """A started admin listener and a client for it."""
 
-    def __init__(self, admin: AdminServer, session: aiohttp.ClientSession, decisions: DecisionLog) -> None:
+    def __init__(self, admin: AdminServer, session: aiohttp.ClientSession, decision_log: DecisionLog) -> None:
         self.admin = admin
         self.session = session
-        self.decisions = decisions
+        self.decision_log = decision_log
         self.is_ready = True
 
     @property
@@ -117,26 +117,28 @@ class AdminSite:
 
 @pytest.fixture
 async def site(pool: PoolCollector, clock: ManualClock) -> AsyncIterator[AdminSite]:
-    decisions, metrics = DecisionLog(limit=4), Metrics()
+    decision_log, metrics = DecisionLog(limit=4), Metrics()
     metrics.registry.register(pool)
     plugins = {"short": StubQueueScorer(), "not-c": ExcludeC(), "bad": BrokenDumper()}
     admin = AdminServer(
         metrics,
         pool,
-        decisions,
+        decision_log,
         clock,
-        ready=lambda: site.is_ready,
-        open_streams=lambda: 5,
-        facts=BuildInfo("1.2.3", "default", plugins),
+        is_ready=lambda: site.is_ready,
+        count_open_streams=lambda: 5,
+        version="1.2.3",
+        configuration="default",
+        plugins=plugins,
     )
     await admin.start("127.0.0.1", 0)
     async with aiohttp.ClientSession() as session:
-        site = AdminSite(admin, session, decisions)
+        site = AdminSite(admin, session, decision_log)
         yield site
     await admin.close()
 
 
-async def test_metrics_come_in_the_format_asked_for(site: AdminSite) -> None:
+async def test_metrics_are_served_in_the_requested_format(site: AdminSite) -> None:
     plain = await site.get("/metrics")
     strict = await site.get("/metrics", Accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -153,7 +155,7 @@ async def test_probes_follow_readiness(site: AdminSite) -> None:
 
 
 async def test_state_shows_pool_and_picker(site: AdminSite, clock: ManualClock) -> None:
-    site.decisions.record(decision_record())
+    site.decision_log.record(decision_record())
     clock.advance(0.25)
     state = await site.json("/debug/state")
     assert state["pool"] == "pool-a"
@@ -167,22 +169,22 @@ async def test_state_shows_pool_and_picker(site: AdminSite, clock: ManualClock) 
     assert state["picker"]["rss_bytes"] > 1 << 20
 
 
-async def test_plugins_show_their_state_or_say_why_not(site: AdminSite) -> None:
-    shown = await site.json("/debug/plugins/state")
-    assert shown["timestamp"].endswith("Z")
-    assert shown["plugins"] == {
+async def test_plugin_states_or_the_reason_why_there_is_none(site: AdminSite) -> None:
+    rendered = await site.json("/debug/plugins/state")
+    assert rendered["timestamp"].endswith("Z")
+    assert rendered["plugins"] == {
         "short": {"type": "short", "state": {"seen": 3}},
         "not-c": {"type": "not-c", "message": "plugin does not support state dumping"},
         "bad": {"type": "broken", "message": "state could not be dumped: no state"},
     }
 
 
-async def test_a_decision_is_shown_in_full(site: AdminSite) -> None:
-    site.decisions.record(decision_record())
-    [shown] = (await site.json("/debug/decisions"))["decisions"]
-    assert shown["request_id"] == "r-1"
-    assert shown["destination"] == "10.0.0.1:8001"
-    [profile] = shown["profiles"]
+async def test_a_decision_is_rendered_with_scores_and_filters(site: AdminSite) -> None:
+    site.decision_log.record(decision_record())
+    [rendered] = (await site.json("/debug/decisions"))["decisions"]
+    assert rendered["request_id"] == "r-1"
+    assert rendered["destination"] == "10.0.0.1:8001"
+    [profile] = rendered["profiles"]
     assert [item["name"] for item in profile["candidates"]] == ["a", "b", "c"]
     assert profile["filters"][0]["dropped"] == ["c"]
     assert profile["scorers"][0]["scores"] == {"a": 0.0, "b": 1.0}
@@ -192,7 +194,7 @@ async def test_a_decision_is_shown_in_full(site: AdminSite) -> None:
 
 async def test_decisions_are_bounded_filtered_and_newest_first(site: AdminSite) -> None:
     for i in range(6):
-        site.decisions.record(decision_record(f"r-{i}"))
+        site.decision_log.record(decision_record(f"r-{i}"))
     everything = (await site.json("/debug/decisions?limit=999"))["decisions"]
     assert [item["request_id"] for item in everything] == ["r-5", "r-4", "r-3", "r-2"]
     assert len((await site.json("/debug/decisions?limit=2"))["decisions"]) == 2
@@ -201,7 +203,7 @@ async def test_decisions_are_bounded_filtered_and_newest_first(site: AdminSite) 
     assert (await site.get("/debug/decisions?limit=some")).status == 400
 
 
-async def test_the_page_needs_nothing_from_elsewhere(site: AdminSite) -> None:
+async def test_the_page_loads_no_external_resources(site: AdminSite) -> None:
     reply = await site.get("/")
     page = await reply.text()
     assert reply.content_type == "text/html"
@@ -209,9 +211,9 @@ async def test_the_page_needs_nothing_from_elsewhere(site: AdminSite) -> None:
     assert "://" not in page
 
 
-async def test_explain_prints_what_the_picker_remembers(site: AdminSite) -> None:
-    site.decisions.record(decision_record("r-1"))
-    site.decisions.record(decision_record("r-2", refusal="ResourceExhausted - full"))
+async def test_explain_prints_the_decisions(site: AdminSite) -> None:
+    site.decision_log.record(decision_record("r-1"))
+    site.decision_log.record(decision_record("r-2", rejection="ResourceExhausted - full"))
     code, out = await run_explain(site.url)
     assert code == 0
     assert "r-2  llama  ResourceExhausted - full  50 us" in out
@@ -221,22 +223,22 @@ async def test_explain_prints_what_the_picker_remembers(site: AdminSite) -> None
     assert "not-c" in out
 
 
-async def test_explain_lets_no_control_characters_of_clients_through(site: AdminSite) -> None:
-    site.decisions.record(decision_record("r-\x1b[31m\n1"))
+async def test_explain_replaces_control_characters_of_clients(site: AdminSite) -> None:
+    site.decision_log.record(decision_record("r-\x1b[31m\n1"))
     _, out = await run_explain(site.url)
     assert "r-?[31m?1  llama" in out
 
 
-async def test_explain_can_be_asked_for_one_request_as_json(site: AdminSite) -> None:
-    site.decisions.record(decision_record("r-1"))
-    site.decisions.record(decision_record("r-2"))
+async def test_explain_prints_one_request_as_json(site: AdminSite) -> None:
+    site.decision_log.record(decision_record("r-1"))
+    site.decision_log.record(decision_record("r-2"))
     code, out = await run_explain(site.url, "r-1", "--json")
     assert code == 0
     assert '"request_id": "r-1"' in out
     assert "r-2" not in out
 
 
-async def test_explain_says_when_there_is_nothing(site: AdminSite, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_explain_without_decisions_or_picker_fails(site: AdminSite, capsys: pytest.CaptureFixture[str]) -> None:
     code, _ = await run_explain(site.url, "unheard-of")
     assert code == 1
     assert "remembers no decision about request unheard-of" in capsys.readouterr().err
@@ -253,15 +255,15 @@ async def run_explain(url: str, *arguments: str) -> tuple[int, str]:
     return code, out.getvalue()
 
 
-def test_of_very_many_decisions_some_are_kept_and_all_refusals() -> None:
-    decisions = DecisionLog(limit=1000)
+def test_decisions_are_sampled_above_the_rate_limit_but_rejections_are_kept() -> None:
+    decision_log = DecisionLog(limit=1000)
     for number in range(1000):  # 10,000 a second
         wall = 1_700_000_000.0 + number / 10_000
-        decisions.record(msgspec.structs.replace(decision_record(f"r-{number}"), wall_time=wall))
+        decision_log.record(msgspec.structs.replace(decision_record(f"r-{number}"), wall_time=wall))
         if number == 500:
-            decisions.record(msgspec.structs.replace(decision_record("no", "BadRequest - why"), wall_time=wall))
-    assert decisions.count == 1001
-    kept = [shown["request_id"] for shown in reversed(decisions.render_newest(1000))]
+            decision_log.record(msgspec.structs.replace(decision_record("no", "BadRequest - why"), wall_time=wall))
+    assert decision_log.count == 1001
+    kept = [rendered["request_id"] for rendered in reversed(decision_log.render_newest(1000))]
     burst = [f"r-{number}" for number in range(64)]
     assert kept[:64] == burst
     assert "no" in kept
@@ -269,16 +271,16 @@ def test_of_very_many_decisions_some_are_kept_and_all_refusals() -> None:
     assert int(kept[-1].removeprefix("r-")) > 900
 
 
-def test_a_clock_that_is_put_back_does_not_stop_the_ring() -> None:
-    decisions = DecisionLog(limit=1000)
+def test_a_wall_clock_set_back_does_not_stop_the_log() -> None:
+    decision_log = DecisionLog(limit=1000)
     for wall in (1_700_000_000.0, 1_700_000_000.0 - 3600.0):
         for number in range(100):
-            decisions.record(msgspec.structs.replace(decision_record(f"{wall:.0f}-{number}"), wall_time=wall))
-    kept = [shown["request_id"] for shown in decisions.render_newest(1000)]
+            decision_log.record(msgspec.structs.replace(decision_record(f"{wall:.0f}-{number}"), wall_time=wall))
+    kept = [rendered["request_id"] for rendered in decision_log.render_newest(1000)]
     assert 60 <= sum(name.startswith("1699996400-") for name in kept) <= 64
 
 
-def test_a_decision_is_one_line_when_verbose(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_decision_is_logged_when_verbose(caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger("epp.test.requests")
     with caplog.at_level(logging.INFO, log.name):
         DecisionLog(log=log).record(decision_record())

@@ -1,4 +1,4 @@
-"""Lines as a log collector sees them."""
+"""Log lines as a log collector reads them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def log() -> logging.Logger:
-    made = logging.Logger("epp.test")
-    made.propagate = False
-    return made
+    logger = logging.Logger("epp.test")
+    logger.propagate = False
+    return logger
 
 
 def read_lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_line_is_json_with_zap_s_names(log: logging.Logger) -> None:
+def test_a_record_is_one_json_line_with_the_keys_of_zap(log: logging.Logger) -> None:
     configure_logging(stream=(out := io.StringIO()), logger=log)
     log.info("request routed to %s", "pod-1", extra={"x-request-id": "abc", "scores": {"pod-1": 0.5}})
     [line] = read_lines(out)
@@ -40,7 +40,7 @@ def test_a_line_is_json_with_zap_s_names(log: logging.Logger) -> None:
     assert line["ts"].endswith("Z")
 
 
-def test_an_exception_is_two_fields_of_the_same_line(log: logging.Logger) -> None:
+def test_an_exception_becomes_two_fields_of_the_line(log: logging.Logger) -> None:
     configure_logging(stream=(out := io.StringIO()), logger=log)
     try:
         raise ValueError("bad\nthing")
@@ -52,7 +52,7 @@ def test_an_exception_is_two_fields_of_the_same_line(log: logging.Logger) -> Non
     assert "Traceback" in line["stacktrace"]
 
 
-def test_what_json_cannot_show_is_shown_as_text(log: logging.Logger) -> None:
+def test_values_that_json_cannot_represent_become_strings(log: logging.Logger) -> None:
     configure_logging(stream=(out := io.StringIO()), logger=log)
     log.info("odd", extra={"value": {1, 2} | {object}, "text": "\udcff"})
     [line] = read_lines(out)
@@ -60,18 +60,20 @@ def test_what_json_cannot_show_is_shown_as_text(log: logging.Logger) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verbosity", "shown"),
+    ("verbosity", "expected"),
     [(0, ["info"]), (2, ["info"]), (3, ["info", "verbose"]), (4, ["info", "verbose", "debug"]), (9, "all")],
 )
-def test_verbosity_says_what_is_written(log: logging.Logger, verbosity: int, shown: list[str] | str) -> None:
+def test_verbosity_decides_which_levels_are_logged(
+    log: logging.Logger, verbosity: int, expected: list[str] | str
+) -> None:
     configure_logging(stream=(out := io.StringIO()), logger=log, verbosity=verbosity)
-    said = {"info": logging.INFO, "verbose": VERBOSE, "debug": logging.DEBUG, "trace": TRACE}
-    for text, level in said.items():
+    levels = {"info": logging.INFO, "verbose": VERBOSE, "debug": logging.DEBUG, "trace": TRACE}
+    for text, level in levels.items():
         log.log(level, text)
-    assert [line["msg"] for line in read_lines(out)] == (list(said) if shown == "all" else shown)
+    assert [line["msg"] for line in read_lines(out)] == (list(levels) if expected == "all" else expected)
 
 
-def test_the_zap_level_goes_first() -> None:
+def test_the_zap_level_takes_precedence() -> None:
     assert parse_log_level(5, "error") == logging.ERROR
     assert parse_log_level(2, "debug") == logging.DEBUG
     assert parse_log_level(2, "5") == TRACE
@@ -79,7 +81,7 @@ def test_the_zap_level_goes_first() -> None:
         parse_log_level(2, "loud")
 
 
-def test_nothing_is_formatted_that_is_not_written(log: logging.Logger) -> None:
+def test_records_below_the_level_are_not_formatted(log: logging.Logger) -> None:
     class Costly:
         def __str__(self) -> str:
             raise AssertionError("formatted")
@@ -88,7 +90,7 @@ def test_nothing_is_formatted_that_is_not_written(log: logging.Logger) -> None:
     log.debug("%s", Costly())
 
 
-def test_console_lines_are_for_people(log: logging.Logger) -> None:
+def test_console_lines_are_separated_by_tabs(log: logging.Logger) -> None:
     configure_logging(stream=(out := io.StringIO()), logger=log, devel=True)
     log.debug("hello", extra={"x-request-id": "abc"})
     moment, *rest = out.getvalue().rstrip("\n").split("\t")
@@ -97,7 +99,7 @@ def test_console_lines_are_for_people(log: logging.Logger) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "shown"),
+    ("encoding", "expected"),
     [
         ("rfc3339", "2023-11-14T22:13:20Z"),
         ("rfc3339nano", "2023-11-14T22:13:20.250000Z"),
@@ -107,8 +109,8 @@ def test_console_lines_are_for_people(log: logging.Logger) -> None:
         ("nano", 1_700_000_000_250_000_000.0),
     ],
 )
-def test_time_encodings(encoding: str, shown: str | float) -> None:
-    assert format_timestamp(1_700_000_000.25, encoding) == shown
+def test_time_encodings(encoding: str, expected: str | float) -> None:
+    assert format_timestamp(1_700_000_000.25, encoding) == expected
 
 
 def test_configuring_again_replaces_the_handler(log: logging.Logger) -> None:

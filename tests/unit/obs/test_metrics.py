@@ -1,4 +1,4 @@
-"""Numbers in, a page out: read back with prometheus_client's own parsers."""
+"""Recorded metrics as the exposition shows them, read back with the parsers of prometheus_client."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ async def read_page(metrics: Metrics) -> Page:
 
 def record_one_request(metrics: Metrics, model: str = "llama", fairness: str = "team-a", priority: int = 0) -> None:
     metrics.record_scheduling_attempt(0.0003, model, "pod-1", "default", 8000)
-    account = metrics.record_routed_request(model, model, fairness, priority, body_bytes=4000, prompt_tokens=900)
-    account.record_end(True, 30_000, ANSWERED)
+    cells = metrics.record_routed_request(model, model, fairness, priority, body_bytes=4000, prompt_tokens=900)
+    cells.record_end(True, 30_000, ANSWERED)
 
 
-async def test_one_request_shows_up_everywhere() -> None:
+async def test_one_request_is_recorded_in_every_request_metric() -> None:
     metrics = Metrics()
     record_one_request(metrics)
     page = await read_page(metrics)
-    at = {"model_name": "llama", "target_model_name": "llama", "fairness_id": "team-a", "priority": "0"}
-    assert page[sample_key("llm_d_epp_request_total", **at)] == 1
-    assert page[sample_key("llm_d_epp_request_running", **at)] == 0
-    assert page[sample_key("llm_d_epp_request_size_bytes_sum", **at)] == 4000
-    assert page[sample_key("llm_d_epp_response_size_bytes_sum", **at)] == 30_000
-    assert page[sample_key("llm_d_epp_request_duration_seconds_sum", **at)] == 2.0
-    assert page[sample_key("llm_d_epp_request_ttft_seconds_sum", **at, streaming="true")] == 0.5
-    assert page[sample_key("llm_d_epp_request_input_tokens_sum", **at)] == 910
-    assert page[sample_key("llm_d_epp_request_output_tokens_sum", **at)] == 31
-    assert page[sample_key("llm_d_epp_request_cached_tokens_sum", **at)] == 512
-    assert page[sample_key("llm_d_epp_request_ntpot_seconds_sum", **at)] == pytest.approx(2.0 / 31)
-    assert page[sample_key("llm_d_epp_request_streaming_tpot_seconds_sum", **at)] == pytest.approx(1.5 / 30)
+    labels = {"model_name": "llama", "target_model_name": "llama", "fairness_id": "team-a", "priority": "0"}
+    assert page[sample_key("llm_d_epp_request_total", **labels)] == 1
+    assert page[sample_key("llm_d_epp_request_running", **labels)] == 0
+    assert page[sample_key("llm_d_epp_request_size_bytes_sum", **labels)] == 4000
+    assert page[sample_key("llm_d_epp_response_size_bytes_sum", **labels)] == 30_000
+    assert page[sample_key("llm_d_epp_request_duration_seconds_sum", **labels)] == 2.0
+    assert page[sample_key("llm_d_epp_request_ttft_seconds_sum", **labels, streaming="true")] == 0.5
+    assert page[sample_key("llm_d_epp_request_input_tokens_sum", **labels)] == 910
+    assert page[sample_key("llm_d_epp_request_output_tokens_sum", **labels)] == 31
+    assert page[sample_key("llm_d_epp_request_cached_tokens_sum", **labels)] == 512
+    assert page[sample_key("llm_d_epp_request_ntpot_seconds_sum", **labels)] == pytest.approx(2.0 / 31)
+    assert page[sample_key("llm_d_epp_request_streaming_tpot_seconds_sum", **labels)] == pytest.approx(1.5 / 30)
     assert page[sample_key("epp_estimated_prompt_tokens_total")] == 900
 
 
-async def test_a_value_on_a_bound_counts_as_below_it() -> None:
+async def test_a_value_equal_to_a_bound_falls_into_its_bucket() -> None:
     metrics = Metrics()
     metrics.record_processing_duration(0.002)
     page = await read_page(metrics)
@@ -74,7 +74,7 @@ async def test_a_value_on_a_bound_counts_as_below_it() -> None:
     assert page[sample_key(name, le="+Inf")] == 1
 
 
-async def test_bounds_are_written_as_go_writes_them() -> None:
+async def test_bucket_bounds_are_formatted_as_in_go() -> None:
     metrics = Metrics()
     record_one_request(metrics)
     text, kind = await metrics.render_exposition()
@@ -86,8 +86,8 @@ async def test_bounds_are_written_as_go_writes_them() -> None:
     assert b'le="1.0"' in open_text
 
 
-class Stats:
-    """An index that holds 12 blocks, after two prompts."""
+class StubPrefixStats:
+    """The statistics of an index with 12 blocks, after two prompts."""
 
     def __init__(self) -> None:
         self.blocks = 12
@@ -96,25 +96,25 @@ class Stats:
 
 
 def fill_plugin_histogram(bounds: tuple[float, ...], *values: float) -> PluginHistogram:
-    made = PluginHistogram(bounds)
+    histogram = PluginHistogram(bounds)
     for value in values:
-        made.observe(value)
-    return made
+        histogram.observe(value)
+    return histogram
 
 
-def prefix_view() -> PrefixCacheCollector:
-    return PrefixCacheCollector([("prefix", "approx-prefix-cache-producer", Stats)])
+def create_prefix_collector() -> PrefixCacheCollector:
+    return PrefixCacheCollector([("prefix", "approx-prefix-cache-producer", StubPrefixStats)])
 
 
-def test_a_plugin_counts_by_the_bounds_that_are_exposed() -> None:
-    assert [spec.buckets for spec in PREFIX_METRICS] == [(), RATIO_BOUNDS, BYTES_BOUNDS]
+def test_the_plugin_uses_the_buckets_that_are_exposed() -> None:
+    assert [definition.buckets for definition in PREFIX_METRICS] == [(), RATIO_BOUNDS, BYTES_BOUNDS]
 
 
-async def test_the_page_is_valid_in_both_formats(pool: PoolCollector) -> None:
+async def test_the_exposition_is_valid_in_both_formats(pool: PoolCollector) -> None:
     metrics = Metrics(commit="abc", build_ref="v1", stream_metrics=True)
     metrics.registry.register(pool)
     metrics.register_open_streams(lambda: 7)
-    metrics.registry.register(prefix_view())
+    metrics.registry.register(create_prefix_collector())
     metrics.record_stream_end(0.2, "OK")
     record_one_request(metrics)
     metrics.record_rejection("m", "m", "team-b", 1, "ResourceExhausted")
@@ -127,9 +127,9 @@ async def test_the_page_is_valid_in_both_formats(pool: PoolCollector) -> None:
     page = await read_page(metrics)
     assert page[sample_key("llm_d_epp_extproc_streams_inflight")] == 7
     assert page[sample_key("inference_extension_prefix_indexer_size")] == 12
-    at = {"plugin_name": "prefix", "plugin_type": "approx-prefix-cache-producer"}
-    assert page[sample_key("llm_d_epp_prefix_indexer_hit_ratio_bucket", **at, le="0.5")] == 1
-    assert page[sample_key("llm_d_epp_prefix_indexer_hit_ratio_sum", **at)] == 1.25
+    labels = {"plugin_name": "prefix", "plugin_type": "approx-prefix-cache-producer"}
+    assert page[sample_key("llm_d_epp_prefix_indexer_hit_ratio_bucket", **labels, le="0.5")] == 1
+    assert page[sample_key("llm_d_epp_prefix_indexer_hit_ratio_sum", **labels)] == 1.25
     assert page[sample_key("inference_extension_prefix_indexer_hit_bytes_count")] == 2
     assert page[sample_key("llm_d_epp_extproc_streams_total", code="OK")] == 1
 
@@ -141,35 +141,35 @@ def sum_samples(page: Page, name: str) -> dict[str, float]:
 SUFFIXES = ("", "_count", "_sum", "_bucket")
 
 
-async def test_twins_show_the_same_numbers_summed_over_the_labels_they_lack() -> None:
+async def test_legacy_aliases_are_summed_over_the_labels_they_lack() -> None:
     metrics = Metrics()
     for model, fairness, priority in (("llama", "a", 0), ("llama", "b", 1), ("qwen", "a", 0)):
         record_one_request(metrics, model, fairness, priority)
         metrics.record_rejection(model, model, fairness, priority, "BadRequest")
         metrics.record_plugin_duration("Scorer", "queue-scorer", f"queue-{fairness}", 0.0001)
     page = await read_page(metrics)
-    for spec in (*REQUEST_METRICS, *SCHEDULER_METRICS):
-        if spec.alias:
-            assert sum_samples(page, spec.alias.name) == sum_samples(page, spec.name), spec.name
-    at = {"model_name": "llama", "target_model_name": "llama"}
-    assert page[sample_key("inference_objective_request_total", **at, priority="0")] == 1
-    assert page[sample_key("inference_objective_request_duration_seconds_count", **at)] == 2
-    assert page[sample_key("inference_objective_request_duration_seconds_bucket", **at, le="2")] == 2
+    for definition in (*REQUEST_METRICS, *SCHEDULER_METRICS):
+        if definition.alias:
+            assert sum_samples(page, definition.alias.name) == sum_samples(page, definition.name)
+    labels = {"model_name": "llama", "target_model_name": "llama"}
+    assert page[sample_key("inference_objective_request_total", **labels, priority="0")] == 1
+    assert page[sample_key("inference_objective_request_duration_seconds_count", **labels)] == 2
+    assert page[sample_key("inference_objective_request_duration_seconds_bucket", **labels, le="2")] == 2
     attempts = {"status": "success", "target_model_name": "llama", "namespace": "default", "port": "8000"}
     assert page[sample_key("inference_extension_scheduler_attempts_total", **attempts, pod_name="pod-1")] == 2
 
 
-async def test_running_requests_are_those_routed_and_not_over() -> None:
+async def test_running_requests_are_those_that_have_not_ended() -> None:
     metrics = Metrics()
     for _ in range(3):
-        account = metrics.record_routed_request("m", "m", "f", 0, 10, 1)
-    account.record_end(False, 0, RequestOutcome("disconnected", 0, 0.1))
+        cells = metrics.record_routed_request("m", "m", "f", 0, 10, 1)
+    cells.record_end(False, 0, RequestOutcome("disconnected", 0, 0.1))
     page = await read_page(metrics)
     assert page[sample_key("inference_objective_running_requests", model_name="m")] == 2
 
 
 @pytest.mark.parametrize("cause", ["expired", "replaced"])
-async def test_a_request_whose_end_nobody_saw_has_no_duration(cause: str) -> None:
+async def test_a_request_whose_end_was_not_observed_has_no_duration(cause: str) -> None:
     metrics = Metrics()
     metrics.record_routed_request("m", "m", "f", 0, 10, 1).record_end(
         False, 0, RequestOutcome(cause, duration_seconds=0.05)
@@ -180,15 +180,15 @@ async def test_a_request_whose_end_nobody_saw_has_no_duration(cause: str) -> Non
     assert page[sample_key("epp_ended_total", cause=cause)] == 1
 
 
-async def test_a_failed_decision_has_no_endpoint() -> None:
+async def test_a_failed_scheduling_attempt_has_no_endpoint() -> None:
     metrics = Metrics()
     metrics.record_scheduling_attempt(0.001, "m", "", "", 0)
     page = await read_page(metrics)
-    at = {"status": "failure", "target_model_name": "m", "endpoint_name": "", "namespace": "", "port": ""}
-    assert page[sample_key("llm_d_epp_scheduler_attempts_total", **at)] == 1
+    labels = {"status": "failure", "target_model_name": "m", "endpoint_name": "", "namespace": "", "port": ""}
+    assert page[sample_key("llm_d_epp_scheduler_attempts_total", **labels)] == 1
 
 
-async def test_series_of_an_endpoint_go_with_it() -> None:
+async def test_the_series_of_a_removed_endpoint_are_removed() -> None:
     metrics = Metrics()
     metrics.record_scheduling_attempt(0.001, "m", "pod-1", "default", 8000)
     metrics.record_scheduling_attempt(0.001, "m", "pod-2", "default", 8000)
@@ -203,7 +203,7 @@ def labels_of(page: Iterable[tuple[str, tuple[tuple[str, str], ...]]], name: str
     return {dict(labels)[label] for found, labels in page if found == name}
 
 
-async def test_names_beyond_the_limit_become_other(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_label_values_beyond_the_limit_become_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_MODELS", 3)
     monkeypatch.setattr(module, "MAX_FAIRNESS_IDS", 2)
     metrics = Metrics()
@@ -218,7 +218,7 @@ async def test_names_beyond_the_limit_become_other(monkeypatch: pytest.MonkeyPat
     assert sum_samples(page, "llm_d_epp_request_running")[""] == 0
 
 
-async def test_combinations_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_label_combinations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_COMBINATIONS", 4)
     metrics = Metrics()
     for i in range(5):
@@ -230,7 +230,7 @@ async def test_combinations_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> 
     assert sum_samples(page, "llm_d_epp_request_total")[""] == 25
 
 
-async def test_a_large_metric_is_one_metric_though_written_in_pieces() -> None:
+async def test_a_metric_encoded_in_several_parts_is_one_family() -> None:
     metrics = Metrics()
     for i in range(20):
         record_one_request(metrics, f"model-{i}")
@@ -242,7 +242,7 @@ async def test_a_large_metric_is_one_metric_though_written_in_pieces() -> None:
     assert len(families["llm_d_epp_request_duration_seconds"].samples) == 20 * 38
 
 
-async def test_faults_and_scrapes_are_counted() -> None:
+async def test_plugin_errors_and_scrapes_are_counted() -> None:
     metrics = Metrics()
     metrics.record_plugin_error("my-scorer", "range")
     metrics.record_scrape(0.002)
