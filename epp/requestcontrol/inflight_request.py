@@ -18,13 +18,13 @@ TOUCH_EVERY_CHUNKS = 16  # response chunks between two renewals of the reservati
 class InflightDependencies(msgspec.Struct, frozen=True):
     """What all in-flight requests of one director share; built once.
 
-    `request_hooks` are the plugins that implement `RequestHooks`; `report_hook_error` is called
-    while the exception of one of them is being handled. `find_slot` maps `ip:port` to a slot.
+    `response_hooks` are the plugins that override `RequestHooks.response_complete`; `report_hook_error` is called while
+    the exception of one of them is being handled. `find_slot` maps `ip:port` to a slot.
     """
 
     clock: Clock
     ledger: Ledger
-    request_hooks: tuple[RequestHooks, ...]
+    response_hooks: tuple[RequestHooks, ...]
     find_slot: Callable[[str], int | None]
     untrack: Callable[[InflightRequest], None]
     report_hook_error: Callable[[RequestHooks], None]
@@ -142,7 +142,7 @@ class InflightRequest:
             output_tokens=usage.output_tokens,
         )
         self._metrics.record_end(request.streaming, self._response_bytes, outcome)
-        for plugin in dependencies.request_hooks:
+        for plugin in dependencies.response_hooks:
             try:
                 plugin.response_complete(request, self.reservation.slot, outcome)
             except Exception:

@@ -56,7 +56,7 @@ class InflightHarness:
         self.clock = ManualClock()
         self.ledger = Ledger(self.clock)
         self.metrics = RecordingMetrics()
-        self.request_hooks: tuple[RequestHooks, ...] = ()
+        self.response_hooks: tuple[RequestHooks, ...] = ()
         self.untracked: list[InflightRequest] = []
         self.untrack: Callable[[InflightRequest], None] = self.untracked.append
         self.failed_hooks: list[RequestHooks] = []
@@ -65,7 +65,7 @@ class InflightHarness:
         """A request that has just been routed; its dependencies are what the harness holds now."""
         targets = {f"10.0.0.{i + 1}:8000": i for i in range(3)}
         dependencies = InflightDependencies(
-            self.clock, self.ledger, self.request_hooks, targets.get, self.untrack, self.failed_hooks.append
+            self.clock, self.ledger, self.response_hooks, targets.get, self.untrack, self.failed_hooks.append
         )
         request, reservation = Request(id=request_id, model="m"), self.ledger.reserve(slot, tokens)
         return InflightRequest(dependencies, request, reservation, tokens, None, self.metrics)

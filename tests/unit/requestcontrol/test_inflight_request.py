@@ -47,10 +47,10 @@ def test_a_hook_that_raises_does_not_keep_the_reservation(inflight: InflightHarn
         def response_complete(self, request: Any, slot: int, outcome: Any) -> None:
             raise RuntimeError("broken")
 
-    inflight.request_hooks = (Broken(),)
+    inflight.response_hooks = (Broken(),)
     inflight.start_request().finalize("completed")
     assert inflight.inflight_counts() == [0, 0, 0]
-    assert inflight.failed_hooks == list(inflight.request_hooks)
+    assert inflight.failed_hooks == list(inflight.response_hooks)
 
 
 def test_a_first_byte_after_the_end_has_no_effect(inflight: InflightHarness) -> None:
