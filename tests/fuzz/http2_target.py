@@ -1,4 +1,4 @@
-"""Octets for the HTTP/2 core: whatever comes, it answers whole frames, forgets nothing and keeps nothing."""
+"""Fuzz target: the HTTP/2 connection. For any input, output is whole frames, limits hold and nothing is left over."""
 
 from __future__ import annotations
 
@@ -22,66 +22,66 @@ LIMITS = TransportLimits(
     max_connection_backlog=20_000,
     reset_burst=50,
 )
-KNOWN = frozenset((h2.DATA, h2.HEADERS, h2.RST_STREAM, h2.SETTINGS, h2.PING, h2.GOAWAY, h2.WINDOW_UPDATE))
+SENT_FRAME_TYPES = frozenset((h2.DATA, h2.HEADERS, h2.RST_STREAM, h2.SETTINGS, h2.PING, h2.GOAWAY, h2.WINDOW_UPDATE))
 
 
 class Echo:
-    """Checks the promises of `Handler` while it answers."""
+    """Checks the contract of `RpcHandler`, and echoes."""
 
     def __init__(self, call: ServerCall) -> None:
         self.call = call
-        self.over = False
+        self.ended = False
 
     def on_message(self, data: bytes) -> None:
-        assert not self.over
+        assert not self.ended
         assert len(data) <= LIMITS.max_message_size
         self.call.send(data)
         if data[:1] == b"!":
-            self.over = True
-            self.call.finish(3, "as told")
+            self.ended = True
+            self.call.finish(3, "requested")
 
     def on_half_close(self) -> None:
-        assert not self.over
-        self.over = True
+        assert not self.ended
+        self.ended = True
         self.call.finish()
 
     def on_cancel(self) -> None:
-        assert not self.over
-        self.over = True
+        assert not self.ended
+        self.ended = True
 
 
 def check(data: bytes) -> None:
-    """The first octet says how the rest is cut."""
-    wakes: list[int] = []
-    streams = RpcStats()
-    connection = Connection({"/t/Echo": Echo}, ManualClock(), LIMITS, streams, lambda: wakes.append(1))
+    """Runs one input: the first octet determines the size of the reads."""
+    flushes: list[int] = []
+    rpc_stats = RpcStats()
+    connection = Connection({"/t/Echo": Echo}, ManualClock(), LIMITS, rpc_stats, lambda: flushes.append(1))
     step = data[0] * 4 + 1 if data else 1
     written = connection.data_to_send()
     for start in range(1, len(data), step):
         connection.receive_data(data[start : start + step])
-        written = whole_frames(written + connection.data_to_send())
-        assert streams.open_rpcs == len(connection.streams) <= LIMITS.max_concurrent_streams
+        written = drop_whole_frames(written + connection.data_to_send())
+        assert rpc_stats.open_rpcs == len(connection.streams) <= LIMITS.max_concurrent_streams
         assert (
             0 <= connection._send_buffer.buffered_bytes <= LIMITS.max_connection_backlog + LIMITS.max_message_size + 5
         )
         assert connection._send_buffer.send_window >= 0
     connection.connection_lost()
-    assert streams.open_rpcs == connection._send_buffer.buffered_bytes == 0
-    assert not wakes
+    assert rpc_stats.open_rpcs == connection._send_buffer.buffered_bytes == 0
+    assert not flushes
     assert not written
 
 
-def whole_frames(data: bytes) -> bytes:
+def drop_whole_frames(data: bytes) -> bytes:
     while data:
         word, _flags, _stream = h2.FRAME_HEADER.unpack_from(data)
-        assert word & 0xFF in KNOWN
+        assert word & 0xFF in SENT_FRAME_TYPES
         assert word >> 8 <= h2.LARGEST_MAX_FRAME_SIZE
         assert len(data) >= 9 + (word >> 8)
         data = data[9 + (word >> 8) :]
     return data
 
 
-def _request(stream: int, encoder: hpack.Encoder, *messages: bytes, **fields: str) -> bytes:
+def _encode_request(stream: int, encoder: hpack.Encoder, *messages: bytes, **fields: str) -> bytes:
     request = {
         ":method": "POST", ":scheme": "http", ":path": "/t/Echo", "te": "trailers", "content-type": "application/grpc",
     }  # fmt: skip
@@ -92,11 +92,11 @@ def _request(stream: int, encoder: hpack.Encoder, *messages: bytes, **fields: st
     return b"".join(frames) + h2.encode_frame(h2.DATA, h2.END_STREAM, stream)
 
 
-def _seeds() -> list[bytes]:
+def _build_seeds() -> list[bytes]:
     one, two = hpack.Encoder(), hpack.Encoder()
     greeting = h2.CONNECTION_PREFACE + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 100})
-    plain = _request(1, one, b"hello", b"", b"x" * 300) + _request(3, one, b"!bye", b"more")
-    packed = _request(1, two, gzip.compress(b"a" * 2000), grpc_encoding="gzip")
+    plain = _encode_request(1, one, b"hello", b"", b"x" * 300) + _encode_request(3, one, b"!bye", b"more")
+    packed = _encode_request(1, two, gzip.compress(b"a" * 2000), grpc_encoding="gzip")
     block = two.encode([(":method", "POST"), (":scheme", "http"), (":path", "/t/Echo"), ("x-y", "z" * 50)])
     cut = h2.encode_frame(h2.HEADERS, 0, 5, block[:7]) + h2.encode_frame(h2.CONTINUATION, h2.END_HEADERS, 5, block[7:])
     control = (
@@ -116,4 +116,4 @@ def _seeds() -> list[bytes]:
     ]
 
 
-SEEDS = _seeds()
+SEEDS = _build_seeds()

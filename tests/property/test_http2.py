@@ -1,4 +1,4 @@
-"""The HTTP/2 core for all cuts, interleavings, windows and garbage that Hypothesis finds."""
+"""Property tests of the HTTP/2 connection: fragmented and interleaved input, flow control, invalid input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epp.grpc.http2.connection import Connection
 from epp.grpc.limits import TransportLimits
 from epp.grpc.rpc_stats import RpcStats
 
-GREETING = h2.CONNECTION_PREFACE + h2.encode_settings({})
+PREFACE = h2.CONNECTION_PREFACE + h2.encode_settings({})
 REQUEST = [
     (":method", "POST"),
     (":scheme", "http"),
@@ -26,40 +26,40 @@ REQUEST = [
 
 
 class Echo:
-    """Sends back what it gets and ends with the client."""
+    """Sends every message back, and finishes when the client half-closes."""
 
-    def __init__(self, call, heard):
-        self.call, self.heard = call, heard
+    def __init__(self, call, events):
+        self.call, self.events = call, events
 
     def on_message(self, data):
-        self.heard.append(data)
+        self.events.append(data)
         self.call.send(data)
 
     def on_half_close(self):
-        self.heard.append("half-closed")
+        self.events.append("half-close")
         self.call.finish()
 
     def on_cancel(self):
-        self.heard.append("lost")
+        self.events.append("cancel")
 
 
 class Server:
-    """A connection, what its handlers heard in order of opening, and what it wrote."""
+    """A connection, the calls of its handlers by RPC in order of opening, and its output."""
 
     def __init__(self, limits=None):
-        self.heard: list[list[object]] = []
+        self.events: list[list[object]] = []
         self.written = b""
         self.connection = Connection(
-            {"/t/Echo": self._echo}, ManualClock(), limits or TransportLimits(), RpcStats(), lambda: None
+            {"/t/Echo": self._create_echo}, ManualClock(), limits or TransportLimits(), RpcStats(), lambda: None
         )
 
-    def _echo(self, call):
-        self.heard.append([])
-        return Echo(call, self.heard[-1])
+    def _create_echo(self, call):
+        self.events.append([])
+        return Echo(call, self.events[-1])
 
-    def read(self, pieces: Iterable[bytes]) -> None:
-        for piece in pieces:
-            self.connection.receive_data(piece)
+    def receive(self, chunks: Iterable[bytes]) -> None:
+        for chunk in chunks:
+            self.connection.receive_data(chunk)
             self.write()
 
     def write(self) -> None:
@@ -67,10 +67,10 @@ class Server:
         while self.connection.has_data_to_send:
             self.written += self.connection.data_to_send()
 
-    def answers(self) -> dict[int, tuple[bytes, bool]]:
-        """By stream: all DATA octets, and whether it ended."""
+    def responses(self) -> dict[int, tuple[bytes, bool]]:
+        """By stream: all DATA octets, and whether it has ended."""
         found: dict[int, tuple[bytes, bool]] = {}
-        for kind, flags, stream, payload in split(self.written):
+        for kind, flags, stream, payload in split_frames(self.written):
             data, ended = found.get(stream, (b"", False))
             if kind == h2.DATA:
                 found[stream] = data + payload, ended
@@ -79,7 +79,7 @@ class Server:
         return found
 
 
-def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+def split_frames(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     while data:
         word, flags, stream = h2.FRAME_HEADER.unpack_from(data)
         end = 9 + (word >> 8)
@@ -87,8 +87,8 @@ def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         data = data[end:]
 
 
-def cuts(data: bytes, sizes: list[int]) -> Iterator[bytes]:
-    """Pieces of these sizes, again and again."""
+def fragment(data: bytes, sizes: list[int]) -> Iterator[bytes]:
+    """Chunks of these sizes, repeated."""
     for size in cycle(sizes):
         if not data:
             return
@@ -96,8 +96,8 @@ def cuts(data: bytes, sizes: list[int]) -> Iterator[bytes]:
         data = data[size:]
 
 
-def frames_of(messages: list[bytes], cut: int, padding: int, trailers: bool) -> list[tuple[int, int, bytes]]:
-    """A request as (kind, flags, payload); its headers are encoded when their place in the connection is known."""
+def build_request(messages: list[bytes], cut: int, padding: int, trailers: bool) -> list[tuple[int, int, bytes]]:
+    """A request as (type, flags, payload); header blocks are encoded when their order in the connection is known."""
     octets = b"".join(b"\0" + len(message).to_bytes(4, "big") + message for message in messages)
     frames = [(h2.HEADERS, h2.END_HEADERS, b"")]
     for start in range(0, len(octets), cut):
@@ -115,7 +115,7 @@ def frames_of(messages: list[bytes], cut: int, padding: int, trailers: bool) -> 
 
 requests = st.lists(
     st.builds(
-        frames_of,
+        build_request,
         st.lists(st.binary(max_size=40), max_size=4),
         st.integers(1, 30),
         st.sampled_from([0, 0, 1, 7]),
@@ -126,11 +126,11 @@ requests = st.lists(
 )
 
 
-def interleaved(requests, choose) -> tuple[bytes, list[int]]:
-    """One connection's octets, frames of different streams in any order, and which request each stream is."""
+def interleave(requests, choose) -> tuple[bytes, list[int]]:
+    """Octets of one connection with the frames of all requests in any order, and the request of each stream."""
     encoder, left = hpack.Encoder(), [list(frames) for frames in requests]
     streams: dict[int, int] = {}
-    octets = [GREETING]
+    octets = [PREFACE]
     while any(left):
         index = choose([index for index, frames in enumerate(left) if frames])
         kind, flags, payload = left[index].pop(0)
@@ -145,43 +145,43 @@ def interleaved(requests, choose) -> tuple[bytes, list[int]]:
 
 @given(requests, st.lists(st.integers(1, 60), min_size=1), st.data())
 @settings(max_examples=150, deadline=None)
-def test_neither_cuts_nor_interleaving_change_the_outcome(requests, sizes, data):
-    plain, _ = interleaved(requests, lambda indices: indices[0])
+def test_fragmentation_and_interleaving_do_not_change_the_responses(requests, sizes, data):
+    plain, _ = interleave(requests, lambda indices: indices[0])
     expected = Server()
-    expected.read([plain])
-    assert all(heard[-1] == "half-closed" for heard in expected.heard)
-    mixed, order = interleaved(requests, lambda indices: data.draw(st.sampled_from(indices)))
+    expected.receive([plain])
+    assert all(events[-1] == "half-close" for events in expected.events)
+    mixed, order = interleave(requests, lambda indices: data.draw(st.sampled_from(indices)))
     server = Server()
-    server.read(cuts(mixed, sizes))
-    assert server.heard == [expected.heard[index] for index in order]
-    answers, wanted = server.answers(), expected.answers()
-    assert [answers[2 * place + 1] for place in range(len(order))] == [wanted[2 * index + 1] for index in order]
+    server.receive(fragment(mixed, sizes))
+    assert server.events == [expected.events[index] for index in order]
+    responses, wanted = server.responses(), expected.responses()
+    assert [responses[2 * place + 1] for place in range(len(order))] == [wanted[2 * index + 1] for index in order]
     assert not server.connection.streams
     assert server.connection._send_buffer.buffered_bytes == 0
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
 @settings(max_examples=200, deadline=None)
-def test_garbage_is_a_clean_end(pieces):
+def test_garbage_ends_the_connection_cleanly(chunks):
     server = Server()
-    server.read([GREETING, *pieces])
+    server.receive([PREFACE, *chunks])
     server.connection.connection_lost()
     assert not server.connection.streams
-    assert all(heard[-1] in ("lost", "half-closed") for heard in server.heard if heard)
+    assert all(events[-1] in ("cancel", "half-close") for events in server.events if events)
 
 
 @given(requests, st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=5))
 @settings(max_examples=200, deadline=None)
-def test_damaged_connections_end_cleanly(requests, damages):
-    octets = bytearray(interleaved(requests, lambda indices: indices[-1])[0])
-    for place, value in damages:
-        octets[len(GREETING) + place % (len(octets) - len(GREETING))] = value
+def test_corrupted_input_ends_the_connection_cleanly(requests, corruptions):
+    octets = bytearray(interleave(requests, lambda indices: indices[-1])[0])
+    for place, value in corruptions:
+        octets[len(PREFACE) + place % (len(octets) - len(PREFACE))] = value
     server = Server(TransportLimits(max_connection_backlog=10_000))
-    server.read([bytes(octets)])
-    list(split(server.written))
+    server.receive([bytes(octets)])
+    list(split_frames(server.written))
     server.connection.connection_lost()
     assert server.connection._send_buffer.buffered_bytes == 0
-    assert all(heard[-1] in ("lost", "half-closed") for heard in server.heard if heard)
+    assert all(events[-1] in ("cancel", "half-close") for events in server.events if events)
 
 
 steps = st.lists(
@@ -195,8 +195,8 @@ steps = st.lists(
 )
 
 
-class Windows:
-    """A client that keeps its own account of every window."""
+class WindowTracker:
+    """A client that tracks every flow-control window itself."""
 
     def __init__(self, initial: int) -> None:
         self.server = Server(TransportLimits(write_burst=50_000))
@@ -204,28 +204,28 @@ class Windows:
         self.server.connection._methods = {"/t/Echo": lambda call: (self.calls.append(call), Echo(call, []))[1]}
         encoder = hpack.Encoder()
         opening = [h2.encode_frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(REQUEST)) for stream in (1, 3, 5)]
-        self.server.read(
+        self.server.receive(
             [h2.CONNECTION_PREFACE + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: initial}), *opening]
         )
         self.initial = initial
-        self.left = {0: 65_535, 1: initial, 3: initial, 5: initial}
+        self.windows = {0: 65_535, 1: initial, 3: initial, 5: initial}
         self.sent = dict.fromkeys((1, 3, 5), b"")
         self.paused = False
-        self.done = len(self.server.written)
+        self.checked = len(self.server.written)
 
-    def step(self, verb: str, which: int, amount: int) -> None:
+    def step(self, action: str, which: int, amount: int) -> None:
         connection = self.server.connection
-        if verb == "send":
+        if action == "send":
             message = bytes([which + 65]) * amount
             self.calls[which].send(message)
             self.sent[2 * which + 1] += b"\0" + len(message).to_bytes(4, "big") + message
-        elif verb == "window":
+        elif action == "window":
             stream = 2 * which - 1 if which else 0
-            self.left[stream] += amount
+            self.windows[stream] += amount
             connection.receive_data(h2.encode_window_update(stream, amount))
-        elif verb == "initial":
+        elif action == "initial":
             for stream in (1, 3, 5):
-                self.left[stream] += amount - self.initial
+                self.windows[stream] += amount - self.initial
             self.initial = amount
             connection.receive_data(h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: amount}))
         elif self.paused != bool(which):
@@ -235,22 +235,22 @@ class Windows:
         self.check()
 
     def check(self) -> None:
-        """What was written since the last look is within what was granted."""
-        for kind, _, stream, payload in split(self.server.written[self.done :]):
+        """Output since the last check is within the windows that were granted."""
+        for kind, _, stream, payload in split_frames(self.server.written[self.checked :]):
             if kind == h2.DATA:
                 assert not self.paused
-                self.left[0] -= len(payload)
-                self.left[stream] -= len(payload)
-                assert self.left[0] >= 0
-                assert self.left[stream] >= 0
+                self.windows[0] -= len(payload)
+                self.windows[stream] -= len(payload)
+                assert self.windows[0] >= 0
+                assert self.windows[stream] >= 0
                 assert 0 < len(payload) <= h2.DEFAULT_MAX_FRAME_SIZE
-        self.done = len(self.server.written)
+        self.checked = len(self.server.written)
 
 
 @given(steps, st.integers(0, 65_535))
 @settings(max_examples=300, deadline=None)
-def test_no_window_is_ever_exceeded_and_nothing_is_lost(steps, initial):
-    client = Windows(initial)
+def test_no_window_is_exceeded_and_no_data_is_lost(steps, initial):
+    client = WindowTracker(initial)
     for step in steps:
         client.step(*step)
     client.step("pause", 0, 0)
@@ -260,7 +260,7 @@ def test_no_window_is_ever_exceeded_and_nothing_is_lost(steps, initial):
         call.finish()
     client.server.write()
     client.check()
-    answers = client.server.answers()
-    assert {stream: answers[stream] for stream in client.sent} == {
+    responses = client.server.responses()
+    assert {stream: responses[stream] for stream in client.sent} == {
         stream: (data, True) for stream, data in client.sent.items()
     }

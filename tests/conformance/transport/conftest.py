@@ -1,4 +1,4 @@
-"""Both transports with the same test methods, a grpc.aio client and a raw HTTP/2 client."""
+"""Both transports with the same test methods, for a grpc.aio client and a raw HTTP/2 client."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-class Heard(asyncio.Queue[object]):
-    """What handlers were told, in order."""
+class HandlerEvents(asyncio.Queue[object]):
+    """Calls of all handlers, in order: messages, "half-close", "cancel"."""
 
     async def next(self) -> object:
         async with asyncio.timeout(20):
             return await self.get()
 
-    async def loss(self) -> bool:
-        """Whether the next word is "lost". grpc.aio may take a reset for a half-close first when it is slow."""
-        heard = await self.next()
-        return (await self.next() if heard == "half-closed" and self.half_closes_first else heard) == "lost"
+    async def next_is_cancel(self) -> bool:
+        """Whether the next event is "cancel". grpc.aio may report a reset as half-close first when it is slow."""
+        event = await self.next()
+        return (await self.next() if event == "half-close" and self.half_closes_first else event) == "cancel"
 
     half_closes_first = False
 
 
-class Hold:
-    """Tells the test what it hears and answers nothing."""
+class Record:
+    """Records its calls and does not respond."""
 
     def __init__(self, call: ServerCall, service: Service) -> None:
         self.call = call
@@ -53,17 +53,17 @@ class Hold:
         service.calls.append(call)
 
     def on_message(self, data: bytes) -> None:
-        self.service.heard.put_nowait(data)
+        self.service.events.put_nowait(data)
 
     def on_half_close(self) -> None:
-        self.service.heard.put_nowait("half-closed")
+        self.service.events.put_nowait("half-close")
 
     def on_cancel(self) -> None:
-        self.service.heard.put_nowait("lost")
+        self.service.events.put_nowait("cancel")
 
 
-class Echo(Hold):
-    """Sends every message back and ends with the client."""
+class Echo(Record):
+    """Sends every message back, and finishes when the client half-closes."""
 
     def on_message(self, data: bytes) -> None:
         self.call.send(data)
@@ -72,16 +72,16 @@ class Echo(Hold):
         self.call.finish()
 
 
-class Upper(Hold):
-    """One message in, one out."""
+class Upper(Record):
+    """Unary: one message in, one out."""
 
     def on_message(self, data: bytes) -> None:
         self.call.send(data.upper())
         self.call.finish()
 
 
-class Later(Hold):
-    """Answers from a timer, outside any read."""
+class Later(Record):
+    """Responds from a timer."""
 
     def on_message(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -89,22 +89,22 @@ class Later(Hold):
         loop.call_later(0.02, self.call.finish)
 
 
-class Refuses(Hold):
-    """Ends at the first message, however much the client still wants to send."""
+class Reject(Record):
+    """Finishes with an error at the first message."""
 
     def on_message(self, data: bytes) -> None:
         self.call.finish(9, "schön: 100 %")
 
 
-class Fails(Hold):
-    """Has a bug."""
+class Fail(Record):
+    """Raises on every message."""
 
     def on_message(self, data: bytes) -> None:
         raise RuntimeError("a bug")
 
 
-class Repeats(Hold):
-    """Answers with as many MiB as the message says."""
+class Repeat(Record):
+    """Responds with as many messages of 1 MiB as the request says."""
 
     def on_message(self, data: bytes) -> None:
         for index in range(int(data)):
@@ -114,19 +114,19 @@ class Repeats(Hold):
 
 @dataclass
 class Service:
-    """One server under test."""
+    """One server under test, and what its handlers recorded."""
 
     server: Any = None
-    heard: Heard = field(default_factory=Heard)
+    events: HandlerEvents = field(default_factory=HandlerEvents)
     calls: list[ServerCall] = field(default_factory=list)
-    ended: list[tuple[str, int]] = field(default_factory=list)
+    ended_rpcs: list[tuple[str, int]] = field(default_factory=list)
 
-    def methods(self) -> dict[str, Callable[[ServerCall], Hold]]:
-        kinds = (Hold, Echo, Upper, Later, Refuses, Fails, Repeats)
-        return {f"/t/{kind.__name__}": lambda call, kind=kind: kind(call, self) for kind in kinds}
+    def methods(self) -> dict[str, Callable[[ServerCall], Record]]:
+        handlers = (Record, Echo, Upper, Later, Reject, Fail, Repeat)
+        return {f"/t/{handler.__name__}": lambda call, handler=handler: handler(call, self) for handler in handlers}
 
-    def on_end(self, name: str, status: int, started: float) -> None:
-        self.ended.append((name, status))
+    def on_rpc_end(self, name: str, status: int, started: float) -> None:
+        self.ended_rpcs.append((name, status))
 
     def channel(self, **options: Any) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(f"127.0.0.1:{self.server.port}", **options)
@@ -142,10 +142,10 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def serving(kind: str, context: ssl.SSLContext | None = None, **limits: float) -> AsyncIterator[Service]:
+async def start_service(kind: str, context: ssl.SSLContext | None = None, **limits: float) -> AsyncIterator[Service]:
     service = Service()
-    service.heard.half_closes_first = kind == "grpcio"
-    service.server = SERVERS[kind](service.methods(), SystemClock(), TransportLimits(**limits), service.on_end)
+    service.events.half_closes_first = kind == "grpcio"
+    service.server = SERVERS[kind](service.methods(), SystemClock(), TransportLimits(**limits), service.on_rpc_end)
     await service.server.start("127.0.0.1", 0, context)
     try:
         yield service
@@ -156,17 +156,17 @@ async def serving(kind: str, context: ssl.SSLContext | None = None, **limits: fl
 @pytest.fixture
 def serve() -> Any:
     """`async with serve(kind, ssl_context, **limits) as service`."""
-    return serving
+    return start_service
 
 
 @pytest.fixture
 async def service(kind: str) -> AsyncIterator[Service]:
-    async with serving(kind) as service:
+    async with start_service(kind) as service:
         yield service
 
 
 class RawClient:
-    """The `h2` library over a socket; sends when told, reads when told."""
+    """An HTTP/2 client of the `h2` library on a socket; sends and reads only when a test calls it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -174,7 +174,7 @@ class RawClient:
         self.bodies: dict[int, bytearray] = {}
         self.fields: dict[int, dict[str, str]] = {}
 
-    async def hello(self, window: int = 65_535) -> None:
+    async def send_preface(self, window: int = 65_535) -> None:
         self.h2.local_settings = Settings(client=True, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: window})
         self.h2.initiate_connection()
         await self.flush()
@@ -183,7 +183,7 @@ class RawClient:
         self.writer.write(self.h2.data_to_send())
         await self.writer.drain()
 
-    def request(self, stream: int, path: str = "/t/Echo", **fields: str) -> None:
+    def send_request(self, stream: int, path: str = "/t/Echo", **fields: str) -> None:
         headers = {
             ":method": "POST", ":scheme": "http", ":path": path, ":authority": "t",
             "te": "trailers", "content-type": "application/grpc",
@@ -191,15 +191,15 @@ class RawClient:
         replaced = {name.replace("_", "-"): value for name, value in fields.items()}
         self.h2.send_headers(stream, [*{**headers, **replaced}.items()])
 
-    def message(self, stream: int, data: bytes, *, end: bool = False) -> None:
+    def send_message(self, stream: int, data: bytes, *, end: bool = False) -> None:
         framed = b"\0" + len(data).to_bytes(4, "big") + data
         for start in range(0, len(framed), 16_384):
             self.h2.send_data(stream, framed[start : start + 16_384])
         if end:
             self.h2.end_stream(stream)
 
-    async def events(self, *, acknowledge: bool = True) -> list[Event]:
-        """What one read brings; grants the windows again if asked to."""
+    async def read_events(self, *, acknowledge: bool = True) -> list[Event]:
+        """Events of one read; replenishes the windows if `acknowledge`."""
         async with asyncio.timeout(20):
             data = await self.reader.read(1 << 16)
         if not data:
@@ -215,49 +215,52 @@ class RawClient:
         await self.flush()
         return events
 
-    async def ends(self, *streams: int) -> None:
+    async def read_until_ended(self, *streams: int) -> None:
         """Reads until these streams have ended."""
         waiting = set(streams)
         while waiting:
-            for event in await self.events():
+            for event in await self.read_events():
                 if isinstance(event, (StreamEnded, StreamReset)):
                     waiting.discard(event.stream_id)
                 assert not isinstance(event, ConnectionTerminated), event
 
-    async def terminated(self) -> ConnectionTerminated:
-        """Reads until the server says GOAWAY, or hangs up."""
+    async def read_until_terminated(self) -> ConnectionTerminated:
+        """Reads until the server sends GOAWAY or closes the connection."""
         while True:
-            for event in await self.events():
+            for event in await self.read_events():
                 if isinstance(event, ConnectionTerminated):
                     return event
 
 
-async def hang_up(writer: asyncio.StreamWriter) -> None:
-    """Cuts the connection and waits for it: grpc answers no TLS goodbye, and one that is still owed when the loop
-    closes fails whatever test comes next."""
+async def abort(writer: asyncio.StreamWriter) -> None:
+    """Aborts the connection and waits until it is closed.
+
+    grpc does not answer TLS close_notify, and a connection still waiting for it when the loop closes would fail the
+    next test.
+    """
     writer.transport.abort()
     with suppress(OSError):
         await writer.wait_closed()
 
 
 @pytest.fixture
-def hung_up() -> Any:
-    """`await hung_up(writer)`."""
-    return hang_up
+def abort_connection() -> Any:
+    """`await abort_connection(writer)`."""
+    return abort
 
 
 @asynccontextmanager
-async def connected(port: int, context: ssl.SSLContext | None = None) -> AsyncIterator[RawClient]:
+async def connect_client(port: int, context: ssl.SSLContext | None = None) -> AsyncIterator[RawClient]:
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", port, ssl=context, server_hostname="localhost" if context else None
     )
     try:
         yield RawClient(reader, writer)
     finally:
-        await hang_up(writer)
+        await abort(writer)
 
 
 @pytest.fixture
 def connect() -> Any:
     """`async with connect(port, ssl_context) as raw_client`."""
-    return connected
+    return connect_client

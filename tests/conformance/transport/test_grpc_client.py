@@ -1,4 +1,4 @@
-"""grpc.aio as the client of both transports."""
+"""Both transports with grpc.aio as the client."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import grpc.aio
 import pytest
 
 
-async def chat(call, messages):
-    """Sends `messages`, half-closes, returns what came back."""
+async def exchange_messages(call, messages):
+    """Sends `messages`, half-closes, returns all responses."""
     for message in messages:
         await call.write(message)
     await call.done_writing()
@@ -25,7 +25,7 @@ async def keep_writing(call):
 async def test_unary(service):
     async with service.channel() as channel:
         assert await channel.unary_unary("/t/Upper")(b"hello") == b"HELLO"
-    assert service.ended == [("/t/Upper", 0)]
+    assert service.ended_rpcs == [("/t/Upper", 0)]
 
 
 async def test_bidirectional_in_lockstep(service):
@@ -39,7 +39,7 @@ async def test_bidirectional_in_lockstep(service):
         assert await call.code() is grpc.StatusCode.OK
 
 
-async def test_answers_from_a_timer(service):
+async def test_responses_from_a_timer(service):
     async with service.channel() as channel:
         assert await channel.unary_unary("/t/Later")(b"later") == b"later"
 
@@ -48,10 +48,10 @@ async def test_large_messages(service):
     messages = [bytes([index]) * size for index, size in enumerate((0, 1, 16_379, 16_380, 65_535, 3 << 20, 3 << 20))]
     options = [("grpc.max_receive_message_length", -1)]
     async with service.channel(options=options) as channel:
-        assert await chat(channel.stream_stream("/t/Echo")(), messages) == messages
+        assert await exchange_messages(channel.stream_stream("/t/Echo")(), messages) == messages
 
 
-async def test_a_message_above_the_limit(kind, serve):
+async def test_a_message_above_the_limit_is_resource_exhausted(kind, serve):
     async with serve(kind, max_message_size=1000) as service, service.channel() as channel:
         assert await channel.unary_unary("/t/Upper")(b"x" * 1000) == b"X" * 1000
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -63,46 +63,46 @@ async def test_many_streams_at_once(service):
     async with service.channel() as channel:
         echo = channel.stream_stream("/t/Echo")
         expected = [[b"%d" % index, bytes(index * 100)] for index in range(200)]
-        assert await asyncio.gather(*(chat(echo(), messages) for messages in expected)) == expected
+        assert await asyncio.gather(*(exchange_messages(echo(), messages) for messages in expected)) == expected
     assert service.server.rpc_stats.open_rpcs == 0
 
 
 async def test_gzip(service):
     async with service.channel(compression=grpc.Compression.Gzip) as channel:
         messages = [b"a" * 100_000, b"b", b""]
-        assert await chat(channel.stream_stream("/t/Echo")(), messages) == messages
+        assert await exchange_messages(channel.stream_stream("/t/Echo")(), messages) == messages
 
 
-async def test_cancel_is_a_loss(service):
+async def test_cancellation_by_the_client(service):
     async with service.channel() as channel:
-        call = channel.stream_stream("/t/Hold")()
+        call = channel.stream_stream("/t/Record")()
         await call.write(b"x")
-        assert await service.heard.next() == b"x"
+        assert await service.events.next() == b"x"
         call.cancel()
-        assert await service.heard.loss()
+        assert await service.events.next_is_cancel()
 
 
-async def test_a_gone_client_is_a_loss(service):
+async def test_a_disconnected_client_cancels_its_rpcs(service):
     async with service.channel() as channel:
-        call = channel.stream_stream("/t/Hold")()
+        call = channel.stream_stream("/t/Record")()
         await call.write(b"x")
-        assert await service.heard.next() == b"x"
-    assert await service.heard.loss()
+        assert await service.events.next() == b"x"
+    assert await service.events.next_is_cancel()
 
 
-async def test_half_close_leaves_the_way_back_open(service):
+async def test_responses_after_half_close(service):
     async with service.channel() as channel:
-        call = channel.stream_stream("/t/Hold")()
+        call = channel.stream_stream("/t/Record")()
         await call.write(b"x")
         await call.done_writing()
-        assert [await service.heard.next(), await service.heard.next()] == [b"x", "half-closed"]
+        assert [await service.events.next(), await service.events.next()] == [b"x", "half-close"]
         service.calls[0].send(b"still here")
         service.calls[0].finish()
         assert await call.read() == b"still here"
         assert await call.code() is grpc.StatusCode.OK
 
 
-async def test_unknown_method(service):
+async def test_an_unknown_method_is_unimplemented(service):
     async with service.channel() as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary("/t/Nothing")(b"")
@@ -112,30 +112,30 @@ async def test_unknown_method(service):
 async def test_status_and_details(service):
     async with service.channel() as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/t/Refuses")(b"x")
+            await channel.unary_unary("/t/Reject")(b"x")
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert caught.value.details() == "schön: 100 %"
 
 
-async def test_an_end_while_the_client_still_sends(service):
+async def test_finish_while_the_client_is_still_sending(service):
     async with service.channel() as channel:
-        call = channel.stream_stream("/t/Refuses")()
+        call = channel.stream_stream("/t/Reject")()
         with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
             await keep_writing(call)
-        # grpc.aio makes an INTERNAL of its failed write, so the server has to be asked.
-        assert service.ended == [("/t/Refuses", 9)]
+        # The status that the server sent: grpc.aio reports its own failed write as INTERNAL.
+        assert service.ended_rpcs == [("/t/Reject", 9)]
         assert await channel.unary_unary("/t/Upper")(b"next") == b"NEXT"
 
 
-async def test_a_bug_in_a_handler(service):
+async def test_an_exception_in_a_handler_is_internal(service):
     async with service.channel() as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/t/Fails")(b"x")
+            await channel.unary_unary("/t/Fail")(b"x")
         assert caught.value.code() is grpc.StatusCode.INTERNAL
-        assert await service.heard.loss()
+        assert await service.events.next_is_cancel()
 
 
-async def test_draining_lets_open_streams_go_on(service):
+async def test_drain_finishes_open_streams(service):
     async with service.channel() as channel:
         call = channel.stream_stream("/t/Echo")()
         await call.write(b"before")
@@ -156,22 +156,22 @@ async def test_draining_lets_open_streams_go_on(service):
     assert service.server.rpc_stats.open_rpcs == 0
 
 
-async def test_draining_ends_with_its_time(service):
+async def test_drain_ends_after_its_grace_period(service):
     async with service.channel() as channel:
-        call = channel.stream_stream("/t/Hold")()
+        call = channel.stream_stream("/t/Record")()
         await call.write(b"x")
-        assert await service.heard.next() == b"x"
+        assert await service.events.next() == b"x"
         await service.server.drain(0.05)
-        assert await service.heard.loss()
+        assert await service.events.next_is_cancel()
         assert await call.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
 
-async def test_closing_twice(service):
+async def test_close_is_idempotent(service):
     await service.server.close()
     await service.server.close()
 
 
-async def test_a_port_in_use(kind, serve):
+async def test_a_port_in_use_is_an_oserror(kind, serve):
     async with serve(kind) as first:
         second = type(first.server)({}, first.server.clock if kind == "native" else first.server._clock)
         with pytest.raises(OSError, match=r"."):

@@ -1,4 +1,4 @@
-"""How often the native transport writes, and that it does not write to who does not read."""
+"""`Http2Protocol`: number of writes to the socket, and back-pressure."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Echo:
         pass
 
 
-class Wire(asyncio.Transport):
-    """Keeps each write apart."""
+class RecordingTransport(asyncio.Transport):
+    """Records each write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,45 +54,45 @@ class Wire(asyncio.Transport):
         pass
 
 
-def connected() -> tuple[Http2Protocol, Wire, h2.connection.H2Connection]:
-    pump, wire = Http2Protocol(GrpcServer({"/t/Echo": Echo}, SystemClock())), Wire()
-    pump.connection_made(wire)
+def connect() -> tuple[Http2Protocol, RecordingTransport, h2.connection.H2Connection]:
+    protocol, transport = Http2Protocol(GrpcServer({"/t/Echo": Echo}, SystemClock())), RecordingTransport()
+    protocol.connection_made(transport)
     client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
     client.initiate_connection()
-    pump.data_received(client.data_to_send())
-    for octets in wire.written:
+    protocol.data_received(client.data_to_send())
+    for octets in transport.written:
         client.receive_data(octets)
-    wire.written.clear()
-    return pump, wire, client
+    transport.written.clear()
+    return protocol, transport, client
 
 
-def ask(client: h2.connection.H2Connection, message: bytes) -> None:
-    """The same RPC on several streams."""
+def send_requests(client: h2.connection.H2Connection, message: bytes) -> None:
+    """Sends the same request on all STREAMS."""
     for stream in STREAMS:
         client.send_headers(stream, HEADERS)
         client.send_data(stream, b"\0" + len(message).to_bytes(4, "big") + message, end_stream=True)
 
 
-async def test_all_replies_to_one_read_leave_in_one_write() -> None:
-    pump, wire, client = connected()
-    ask(client, b"hello")
-    pump.data_received(client.data_to_send())
-    [octets] = wire.written
+async def test_all_responses_to_one_read_are_one_write() -> None:
+    protocol, transport, client = connect()
+    send_requests(client, b"hello")
+    protocol.data_received(client.data_to_send())
+    [octets] = transport.written
     events = client.receive_data(octets)
     assert {event.stream_id for event in events if isinstance(event, h2.events.StreamEnded)} == set(STREAMS)
-    pump.connection_lost(None)
+    protocol.connection_lost(None)
 
 
-async def test_nothing_of_an_answer_is_written_to_a_socket_that_is_full() -> None:
-    pump, wire, client = connected()
-    pump.pause_writing()
-    ask(client, b"hello")
-    pump.data_received(client.data_to_send())
-    for octets in wire.written:
+async def test_no_data_is_written_while_the_socket_is_full() -> None:
+    protocol, transport, client = connect()
+    protocol.pause_writing()
+    send_requests(client, b"hello")
+    protocol.data_received(client.data_to_send())
+    for octets in transport.written:
         events = client.receive_data(octets)
         assert not [event for event in events if isinstance(event, h2.events.DataReceived)]
-    pump.resume_writing()
+    protocol.resume_writing()
     await asyncio.sleep(0)
-    ended = client.receive_data(wire.written[-1])
+    ended = client.receive_data(transport.written[-1])
     assert len([event for event in ended if isinstance(event, h2.events.StreamEnded)]) == len(STREAMS)
-    pump.connection_lost(None)
+    protocol.connection_lost(None)

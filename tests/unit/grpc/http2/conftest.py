@@ -1,4 +1,4 @@
-"""A client that writes frames by hand, so that it can be wrong, and handlers that write down what they hear."""
+"""A client that writes frames by hand, so that it can violate the protocol, and handlers that record their calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from epp.grpc.limits import TransportLimits
 from epp.grpc.rpc import ServerCall
 from epp.grpc.rpc_stats import RpcStats
 
-NAMES = {
+FRAME_TYPES = {
     h2.DATA: "DATA",
     h2.HEADERS: "HEADERS",
     h2.RST_STREAM: "RST_STREAM",
@@ -36,35 +36,35 @@ REQUEST = (
 
 
 class Frame(NamedTuple):
-    kind: str
+    type: str
     stream: int
     flags: int
     payload: bytes
 
     @property
     def ended(self) -> bool:
-        return bool(self.flags & h2.END_STREAM) and self.kind in {"DATA", "HEADERS"}
+        return bool(self.flags & h2.END_STREAM) and self.type in {"DATA", "HEADERS"}
 
 
-class Hold:
-    """Writes down what it hears; the test speaks for it."""
+class Record:
+    """Records its calls; the test responds through `Peer.calls`."""
 
-    def __init__(self, call: ServerCall, heard: list[object]) -> None:
+    def __init__(self, call: ServerCall, events: list[object]) -> None:
         self.call = call
-        self.heard = heard
+        self.events = events
 
     def on_message(self, data: bytes) -> None:
-        self.heard.append(data)
+        self.events.append(data)
 
     def on_half_close(self) -> None:
-        self.heard.append("half-closed")
+        self.events.append("half-close")
 
     def on_cancel(self) -> None:
-        self.heard.append("lost")
+        self.events.append("cancel")
 
 
-class Echo(Hold):
-    """Sends every message back and ends with the client."""
+class Echo(Record):
+    """Sends every message back, and finishes when the client half-closes."""
 
     def on_message(self, data: bytes) -> None:
         super().on_message(data)
@@ -75,19 +75,19 @@ class Echo(Hold):
         self.call.finish()
 
 
-class Once(Hold):
-    """Answers the first message and ends."""
+class ReplyOnce(Record):
+    """Sends the first message back and finishes."""
 
     def on_message(self, data: bytes) -> None:
         self.call.send(data)
         self.call.finish()
 
 
-class Domino(Hold):
-    """Ends every other RPC when its own is lost."""
+class FinishOthers(Record):
+    """Finishes all RPCs of the peer when its own is cancelled."""
 
-    def __init__(self, call: ServerCall, heard: list[object], calls: list[ServerCall]) -> None:
-        super().__init__(call, heard)
+    def __init__(self, call: ServerCall, events: list[object], calls: list[ServerCall]) -> None:
+        super().__init__(call, events)
         self.calls = calls
 
     def on_cancel(self) -> None:
@@ -96,129 +96,130 @@ class Domino(Hold):
             call.finish()
 
 
-class Fails(Hold):
-    """Breaks on the first message."""
+class Fail(Record):
+    """Raises on every message."""
 
     def on_message(self, data: bytes) -> None:
         raise RuntimeError("a bug")
 
 
 class Peer:
-    """The client's end of one connection."""
+    """The client's side of one connection, and what the handlers of its RPCs recorded."""
 
     def __init__(self, limits: TransportLimits) -> None:
-        self.heard: list[object] = []
+        self.events: list[object] = []
         self.calls: list[ServerCall] = []
-        self.wakes = 0
+        self.scheduled_flushes = 0
         self.clock = ManualClock()
-        self.codes: list[int] = []
-        self.streams = RpcStats(lambda name, status, started: self.codes.append(status))
+        self.statuses: list[int] = []
+        self.rpc_stats = RpcStats(lambda name, status, started: self.statuses.append(status))
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
-        methods = {f"/t/{kind.__name__}": self._made(kind) for kind in (Echo, Hold, Once, Fails)}
-        methods["/t/Domino"] = self._made(lambda call, heard: Domino(call, heard, self.calls))
-        self.server = Connection(methods, self.clock, limits, self.streams, self._wake)
+        methods = {f"/t/{handler.__name__}": self._factory(handler) for handler in (Echo, Record, ReplyOnce, Fail)}
+        methods["/t/FinishOthers"] = self._factory(lambda call, events: FinishOthers(call, events, self.calls))
+        self.connection = Connection(methods, self.clock, limits, self.rpc_stats, self._count_flush)
 
-    def _made(self, kind: Callable[[ServerCall, list[object]], Hold]) -> Callable[[ServerCall], Hold]:
-        def make(call: ServerCall) -> Hold:
+    def _factory(self, handler: Callable[[ServerCall, list[object]], Record]) -> Callable[[ServerCall], Record]:
+        def create(call: ServerCall) -> Record:
             self.calls.append(call)
-            return kind(call, self.heard)
+            return handler(call, self.events)
 
-        return make
+        return create
 
-    def _wake(self) -> None:
-        self.wakes += 1
+    def _count_flush(self) -> None:
+        self.scheduled_flushes += 1
 
-    def hello(self, **settings: int) -> list[Frame]:
-        """Preface and SETTINGS; forgets the server's greeting."""
+    def send_preface(self, **settings: int) -> list[Frame]:
+        """Sends the connection preface; the frames that the server sends in response."""
         values = {h2.SETTINGS_INITIAL_WINDOW_SIZE: settings["window"]} if "window" in settings else {}
         return self.send(h2.CONNECTION_PREFACE + h2.encode_settings(values))
 
     def send(self, data: bytes) -> list[Frame]:
-        """Has the server read `data`; returns what it answers."""
-        self.server.receive_data(data)
+        """Sends octets to the server; the frames that it writes in response."""
+        self.connection.receive_data(data)
         return self.read()
 
     def read(self) -> list[Frame]:
-        """All that the server has to write now."""
-        answer = self.server.data_to_send()
-        while self.server.has_data_to_send:
-            answer += self.server.data_to_send()
-        return frames(answer)
+        """All frames that the server has to write."""
+        output = self.connection.data_to_send()
+        while self.connection.has_data_to_send:
+            output += self.connection.data_to_send()
+        return parse_frames(output)
 
-    def headers(self, stream: int = 1, *, flags: int = h2.END_HEADERS, drop: str = "", **fields: str) -> bytes:
-        """A HEADERS frame of a request; `fields` replace by name (`path` is `:path`), `drop` leaves one out."""
-        return h2.encode_frame(h2.HEADERS, flags, stream, self.block(drop=drop, **fields))
+    def headers_frame(self, stream: int = 1, *, flags: int = h2.END_HEADERS, drop: str = "", **fields: str) -> bytes:
+        """A HEADERS frame of a request. `fields` replace others by name (`path` is `:path`), `drop` omits one."""
+        return h2.encode_frame(h2.HEADERS, flags, stream, self.header_block(drop=drop, **fields))
 
-    def block(self, *, drop: str = "", **fields: str) -> bytes:
+    def header_block(self, *, drop: str = "", **fields: str) -> bytes:
         replaced = {name.replace("_", "-"): value for name, value in fields.items()}
         request = [(name, replaced.pop(name.lstrip(":"), value)) for name, value in REQUEST if name.lstrip(":") != drop]
         return self.encoder.encode([*request, *replaced.items()])
 
-    def fields(self, frame: Frame) -> dict[str, str]:
-        """Decoded header fields of an answer."""
+    def decode_fields(self, frame: Frame) -> dict[str, str]:
+        """Decoded header fields of a HEADERS frame."""
         return dict(self.decoder.decode(frame.payload))
 
 
-def frames(data: bytes) -> list[Frame]:
+def parse_frames(data: bytes) -> list[Frame]:
     found = []
     while data:
         word, flags, stream = h2.FRAME_HEADER.unpack_from(data)
         length = word >> 8
-        kind = NAMES[word & 0xFF]
-        if not (kind == "SETTINGS" and not flags):
-            found.append(Frame(kind, stream, flags, data[9 : 9 + length]))
+        type_ = FRAME_TYPES[word & 0xFF]
+        if type_ != "SETTINGS" or flags:  # the server's own settings are not of interest
+            found.append(Frame(type_, stream, flags, data[9 : 9 + length]))
         data = data[9 + length :]
     return found
 
 
-class Wire:
-    """Makes peers and reads answers."""
+class Http2:
+    """Creates peers, builds frames, and reads frames."""
 
     @staticmethod
-    def peer(**limits: float) -> Peer:
+    def connect(**limits: float) -> Peer:
+        """A peer after its preface."""
         peer = Peer(TransportLimits(**limits))  # type: ignore[arg-type]
-        peer.hello()
+        peer.send_preface()
         return peer
 
     @staticmethod
-    def fresh(**limits: float) -> Peer:
-        """A peer that has not greeted yet."""
+    def create_peer(**limits: float) -> Peer:
+        """A peer that has not sent its preface yet."""
         return Peer(TransportLimits(**limits))  # type: ignore[arg-type]
 
     @staticmethod
-    def message(data: bytes, flag: int = 0) -> bytes:
+    def grpc_message(data: bytes, flag: int = 0) -> bytes:
         """A gRPC message with its prefix."""
         return bytes([flag]) + len(data).to_bytes(4, "big") + data
 
     @staticmethod
-    def data(stream: int, payload: bytes, flags: int = 0) -> bytes:
+    def data_frame(stream: int, payload: bytes, flags: int = 0) -> bytes:
         return h2.encode_frame(h2.DATA, flags, stream, payload)
 
     @staticmethod
-    def payload(answer: list[Frame], stream: int = 1) -> bytes:
+    def stream_data(output: list[Frame], stream: int = 1) -> bytes:
         """All DATA octets of a stream."""
-        return b"".join(frame.payload for frame in answer if frame.kind == "DATA" and frame.stream == stream)
+        return b"".join(frame.payload for frame in output if frame.type == "DATA" and frame.stream == stream)
 
     @staticmethod
-    def kinds(answer: list[Frame]) -> list[str]:
-        return [frame.kind for frame in answer]
+    def types(output: list[Frame]) -> list[str]:
+        return [frame.type for frame in output]
 
     @staticmethod
-    def goaway(answer: list[Frame]) -> h2.ErrorCode:
-        """The error code of the GOAWAY that ends the answer."""
-        assert answer, "no answer at all"
-        assert answer[-1].kind == "GOAWAY", answer
-        return h2.ErrorCode(unpack(">II", answer[-1].payload[:8])[1])
+    def goaway_code(output: list[Frame]) -> h2.ErrorCode:
+        """The error code of the GOAWAY at the end of the output."""
+        assert output, "no output"
+        assert output[-1].type == "GOAWAY", output
+        return h2.ErrorCode(unpack(">II", output[-1].payload[:8])[1])
 
     @staticmethod
-    def reset(answer: list[Frame], stream: int = 1) -> h2.ErrorCode:
+    def reset_code(output: list[Frame], stream: int = 1) -> h2.ErrorCode:
         """The error code of the stream's RST_STREAM."""
-        found = [frame for frame in answer if frame.kind == "RST_STREAM" and frame.stream == stream]
-        assert len(found) == 1, answer
+        found = [frame for frame in output if frame.type == "RST_STREAM" and frame.stream == stream]
+        assert len(found) == 1, output
         return h2.ErrorCode(unpack(">I", found[0].payload)[0])
 
 
 @pytest.fixture
-def wire() -> type[Wire]:
-    return Wire
+def http2() -> type[Http2]:
+    return Http2

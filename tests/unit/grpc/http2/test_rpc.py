@@ -1,4 +1,4 @@
-"""RPCs as gRPC clients make them."""
+"""gRPC over HTTP/2: messages, half-close, status, cancellation, rejected requests, compression."""
 
 from __future__ import annotations
 
@@ -11,119 +11,121 @@ from epp.grpc.http2 import frames as h2
 from epp.grpc.http2.frames import ErrorCode
 
 
-def test_a_bidirectional_rpc(wire):
-    peer = wire.peer()
-    answer = peer.send(peer.headers() + wire.data(1, wire.message(b"one")))
-    assert wire.kinds(answer) == ["HEADERS", "DATA"]
-    assert peer.fields(answer[0]) == {":status": "200", "content-type": "application/grpc"}
-    assert answer[1].payload == wire.message(b"one")
-    answer = peer.send(wire.data(1, wire.message(b"two"), h2.END_STREAM))
-    assert wire.kinds(answer) == ["DATA", "HEADERS"]
-    assert peer.fields(answer[1]) == {"grpc-status": "0"}
-    assert answer[1].ended
-    assert peer.heard == [b"one", b"two", "half-closed"]
-    assert (peer.streams.open_rpcs, peer.codes) == (0, [0])
+def test_a_bidirectional_rpc(http2):
+    peer = http2.connect()
+    response = peer.send(peer.headers_frame() + http2.data_frame(1, http2.grpc_message(b"one")))
+    assert http2.types(response) == ["HEADERS", "DATA"]
+    assert peer.decode_fields(response[0]) == {":status": "200", "content-type": "application/grpc"}
+    assert response[1].payload == http2.grpc_message(b"one")
+    response = peer.send(http2.data_frame(1, http2.grpc_message(b"two"), h2.END_STREAM))
+    assert http2.types(response) == ["DATA", "HEADERS"]
+    assert peer.decode_fields(response[1]) == {"grpc-status": "0"}
+    assert response[1].ended
+    assert peer.events == [b"one", b"two", "half-close"]
+    assert (peer.rpc_stats.open_rpcs, peer.statuses) == (0, [0])
 
 
-def test_messages_do_not_care_about_frames(wire):
-    peer = wire.peer()
-    stream = wire.message(b"") + wire.message(b"x" * 10) + wire.message(b"y" * 300)
-    answer = peer.send(peer.headers() + b"".join(wire.data(1, stream[i : i + 1]) for i in range(len(stream))))
-    assert peer.heard == [b"", b"x" * 10, b"y" * 300]
-    assert wire.payload(answer) == stream
+def test_messages_are_independent_of_frame_boundaries(http2):
+    peer = http2.connect()
+    stream = http2.grpc_message(b"") + http2.grpc_message(b"x" * 10) + http2.grpc_message(b"y" * 300)
+    response = peer.send(
+        peer.headers_frame() + b"".join(http2.data_frame(1, stream[i : i + 1]) for i in range(len(stream)))
+    )
+    assert peer.events == [b"", b"x" * 10, b"y" * 300]
+    assert http2.stream_data(response) == stream
 
 
-def test_an_end_before_the_client_has_ended_tells_it_to_stop(wire):
-    peer = wire.peer()
-    peer.send(peer.headers(path="/t/Hold"))
+def test_finish_before_half_close_resets_the_stream_with_no_error(http2):
+    peer = http2.connect()
+    peer.send(peer.headers_frame(path="/t/Record"))
     peer.calls[0].send(b"enough")
     peer.calls[0].finish()
-    assert peer.wakes == 1
-    answer = peer.read()
-    assert wire.kinds(answer) == ["HEADERS", "DATA", "HEADERS", "RST_STREAM"]
-    assert wire.reset(answer) is ErrorCode.NO_ERROR
-    assert wire.kinds(peer.send(wire.data(1, wire.message(b"was on its way")))) == []
-    assert peer.heard == []
+    assert peer.scheduled_flushes == 1
+    response = peer.read()
+    assert http2.types(response) == ["HEADERS", "DATA", "HEADERS", "RST_STREAM"]
+    assert http2.reset_code(response) is ErrorCode.NO_ERROR
+    assert http2.types(peer.send(http2.data_frame(1, http2.grpc_message(b"in transit")))) == []
+    assert peer.events == []
 
 
-def test_nobody_who_has_ended_is_told_to_stop(wire):
-    peer = wire.peer()
-    whole = wire.message(b"!")
-    answer = peer.send(peer.headers(path="/t/Once") + wire.data(1, whole, h2.END_STREAM))
-    assert wire.kinds(answer) == ["HEADERS", "DATA", "HEADERS"]
-    answer = peer.send(peer.headers(3, path="/t/Once") + wire.data(3, whole))
-    assert wire.kinds(answer) == ["HEADERS", "DATA", "HEADERS", "RST_STREAM"]
+def test_finish_after_half_close_does_not_reset_the_stream(http2):
+    peer = http2.connect()
+    whole = http2.grpc_message(b"!")
+    response = peer.send(peer.headers_frame(path="/t/ReplyOnce") + http2.data_frame(1, whole, h2.END_STREAM))
+    assert http2.types(response) == ["HEADERS", "DATA", "HEADERS"]
+    response = peer.send(peer.headers_frame(3, path="/t/ReplyOnce") + http2.data_frame(3, whole))
+    assert http2.types(response) == ["HEADERS", "DATA", "HEADERS", "RST_STREAM"]
 
 
-def test_an_end_without_a_message_is_one_header_block(wire):
-    peer = wire.peer()
-    peer.send(peer.headers(path="/t/Hold", flags=h2.END_HEADERS | h2.END_STREAM))
+def test_finish_without_a_message_is_trailers_only(http2):
+    peer = http2.connect()
+    peer.send(peer.headers_frame(path="/t/Record", flags=h2.END_HEADERS | h2.END_STREAM))
     peer.calls[0].finish(5, "nö: 100 %\n")
-    (answer,) = peer.read()
-    assert peer.fields(answer) == {
+    (response,) = peer.read()
+    assert peer.decode_fields(response) == {
         ":status": "200",
         "content-type": "application/grpc",
         "grpc-status": "5",
         "grpc-message": "n%C3%B6: 100 %25%0A",
     }
-    assert answer.ended
+    assert response.ended
 
 
-def test_what_is_sent_after_the_end_is_dropped(wire):
-    peer = wire.peer()
-    peer.send(peer.headers(path="/t/Hold"))
+def test_messages_after_finish_are_dropped(http2):
+    peer = http2.connect()
+    peer.send(peer.headers_frame(path="/t/Record"))
     peer.calls[0].finish()
     peer.calls[0].finish(13)
     peer.calls[0].send(b"late")
-    assert wire.kinds(peer.read()) == ["HEADERS", "RST_STREAM"]
-    assert peer.codes == [0]
+    assert http2.types(peer.read()) == ["HEADERS", "RST_STREAM"]
+    assert peer.statuses == [0]
 
 
-def test_a_reset_is_a_loss(wire):
-    peer = wire.peer()
-    peer.send(peer.headers(path="/t/Hold"))
+def test_a_reset_cancels_the_rpc(http2):
+    peer = http2.connect()
+    peer.send(peer.headers_frame(path="/t/Record"))
     assert peer.send(h2.encode_rst_stream(1, ErrorCode.CANCEL)) == []
-    peer.calls[0].send(b"nobody listens")
+    peer.calls[0].send(b"dropped")
     assert peer.read() == []
-    assert peer.heard == ["lost"]
-    assert peer.codes == [1]
+    assert peer.events == ["cancel"]
+    assert peer.statuses == [1]
 
 
-def test_a_lost_connection_is_a_loss_of_every_rpc(wire):
-    peer = wire.peer()
-    peer.send(peer.headers(1, path="/t/Hold") + peer.headers(3, path="/t/Hold"))
-    peer.server.connection_lost()
-    assert peer.heard == ["lost", "lost"]
-    assert peer.streams.open_rpcs == 0
+def test_a_lost_connection_cancels_every_rpc(http2):
+    peer = http2.connect()
+    peer.send(peer.headers_frame(1, path="/t/Record") + peer.headers_frame(3, path="/t/Record"))
+    peer.connection.connection_lost()
+    assert peer.events == ["cancel", "cancel"]
+    assert peer.rpc_stats.open_rpcs == 0
 
 
-def test_losses_that_end_other_rpcs(wire):
-    peer = wire.peer()
-    peer.send(b"".join(peer.headers(stream, path="/t/Domino") for stream in (1, 3, 5)))
-    peer.server.connection_lost()
-    assert peer.heard == ["lost"]
-    assert (peer.streams.open_rpcs, sorted(peer.codes)) == (0, [0, 0, 1])
+def test_a_cancelled_handler_may_finish_other_rpcs(http2):
+    peer = http2.connect()
+    peer.send(b"".join(peer.headers_frame(stream, path="/t/FinishOthers") for stream in (1, 3, 5)))
+    peer.connection.connection_lost()
+    assert peer.events == ["cancel"]
+    assert (peer.rpc_stats.open_rpcs, sorted(peer.statuses)) == (0, [0, 0, 1])
 
 
-def test_ends_are_reported_with_their_beginning(wire):
+def test_the_end_of_an_rpc_is_reported_with_its_start(http2):
     ended = []
-    peer = wire.peer()
-    peer.streams._on_rpc_end = lambda *end: ended.append(end)
+    peer = http2.connect()
+    peer.rpc_stats._on_rpc_end = lambda *end: ended.append(end)
     started = peer.clock.now()
-    peer.send(peer.headers(path="/t/Hold"))
+    peer.send(peer.headers_frame(path="/t/Record"))
     peer.clock.advance(2)
     peer.calls[0].finish(4)
-    assert ended == [("/t/Hold", 4, started)]
+    assert ended == [("/t/Record", 4, started)]
 
 
-def test_a_failing_handler_is_an_internal_error_of_its_rpc_only(wire, caplog):
-    peer = wire.peer()
-    answer = peer.send(peer.headers(path="/t/Fails") + wire.data(1, wire.message(b"x")))
-    assert peer.fields(answer[0])["grpc-status"] == "13"
-    assert peer.heard == ["lost"]
-    assert "handler of /t/Fails failed" in caplog.text
-    answer = peer.send(peer.headers(3) + wire.data(3, wire.message(b"x")))
-    assert wire.kinds(answer) == ["HEADERS", "DATA"]
+def test_an_exception_in_a_handler_ends_only_its_rpc_with_internal(http2, caplog):
+    peer = http2.connect()
+    response = peer.send(peer.headers_frame(path="/t/Fail") + http2.data_frame(1, http2.grpc_message(b"x")))
+    assert peer.decode_fields(response[0])["grpc-status"] == "13"
+    assert peer.events == ["cancel"]
+    assert "handler of /t/Fail failed" in caplog.text
+    response = peer.send(peer.headers_frame(3) + http2.data_frame(3, http2.grpc_message(b"x")))
+    assert http2.types(response) == ["HEADERS", "DATA"]
 
 
 @pytest.mark.parametrize(
@@ -137,41 +139,45 @@ def test_a_failing_handler_is_an_internal_error_of_its_rpc_only(wire, caplog):
         ({"method": "GET"}, {":status": "405", "allow": "POST"}),
     ],
 )
-def test_requests_that_need_no_handler(wire, fields, expected):
-    peer = wire.peer()
-    answer = peer.send(peer.headers(**fields))
-    assert wire.kinds(answer) == ["HEADERS", "RST_STREAM"]
-    assert answer[0].ended
-    assert expected.items() <= peer.fields(answer[0]).items()
+def test_requests_rejected_without_a_handler(http2, fields, expected):
+    peer = http2.connect()
+    response = peer.send(peer.headers_frame(**fields))
+    assert http2.types(response) == ["HEADERS", "RST_STREAM"]
+    assert response[0].ended
+    assert expected.items() <= peer.decode_fields(response[0]).items()
     assert peer.calls == []
 
 
-@pytest.mark.parametrize("kind", ["application/grpc+proto", "application/grpc;charset=utf-8", "Application/gRPC"])
-def test_spellings_of_the_content_type(wire, kind):
-    peer = wire.peer()
-    assert wire.kinds(peer.send(peer.headers(content_type=kind) + wire.data(1, wire.message(b"x")))) == [
+@pytest.mark.parametrize(
+    "content_type", ["application/grpc+proto", "application/grpc;charset=utf-8", "Application/gRPC"]
+)
+def test_content_types_of_grpc(http2, content_type):
+    peer = http2.connect()
+    assert http2.types(
+        peer.send(peer.headers_frame(content_type=content_type) + http2.data_frame(1, http2.grpc_message(b"x")))
+    ) == [
         "HEADERS",
         "DATA",
     ]
 
 
-def test_gzip_messages(wire):
-    peer = wire.peer()
-    packed = wire.message(gzip.compress(b"x" * 1000), flag=1)
-    plain = wire.message(b"as it is")
-    peer.send(peer.headers(path="/t/Hold", grpc_encoding="gzip") + wire.data(1, packed[:20]))
-    peer.send(wire.data(1, packed[20:] + plain + packed, h2.END_STREAM))
-    assert peer.heard == [b"x" * 1000, b"as it is", b"x" * 1000, "half-closed"]
+def test_gzip_messages(http2):
+    peer = http2.connect()
+    packed = http2.grpc_message(gzip.compress(b"x" * 1000), flag=1)
+    plain = http2.grpc_message(b"uncompressed")
+    peer.send(peer.headers_frame(path="/t/Record", grpc_encoding="gzip") + http2.data_frame(1, packed[:20]))
+    peer.send(http2.data_frame(1, packed[20:] + plain + packed, h2.END_STREAM))
+    assert peer.events == [b"x" * 1000, b"uncompressed", b"x" * 1000, "half-close"]
 
 
-def bomb() -> bytes:
+def gzip_bomb() -> bytes:
     return gzip.compress(bytes(5 << 20))
 
 
 @pytest.mark.parametrize(
     ("encoding", "flag", "content", "status"),
     [
-        ("gzip", 1, bomb(), "8"),
+        ("gzip", 1, gzip_bomb(), "8"),
         ("gzip", 1, b"not gzip", "13"),
         ("gzip", 1, gzip.compress(b"x")[:-1], "13"),
         ("gzip", 1, gzip.compress(b"x") * 2, "13"),
@@ -182,51 +188,53 @@ def bomb() -> bytes:
     ],
 )
 @pytest.mark.parametrize("cut", [3, 7, 1 << 16])
-def test_messages_that_end_their_rpc(wire, encoding, flag, content, status, cut):
-    peer = wire.peer(max_frame_size=16 << 20, stream_window=16 << 20)
-    message = wire.message(content, flag)
-    peer.send(peer.headers(path="/t/Hold", grpc_encoding=encoding))
-    answer = peer.send(wire.data(1, message[:cut])) + peer.send(wire.data(1, message[cut:]))
-    assert wire.kinds(answer) == ["HEADERS", "RST_STREAM"]
-    assert peer.fields(answer[0])["grpc-status"] == status
-    assert peer.heard == ["lost"]
-    assert not peer.server.closing
+def test_invalid_messages_end_their_rpc(http2, encoding, flag, content, status, cut):
+    peer = http2.connect(max_frame_size=16 << 20, stream_window=16 << 20)
+    message = http2.grpc_message(content, flag)
+    peer.send(peer.headers_frame(path="/t/Record", grpc_encoding=encoding))
+    response = peer.send(http2.data_frame(1, message[:cut])) + peer.send(http2.data_frame(1, message[cut:]))
+    assert http2.types(response) == ["HEADERS", "RST_STREAM"]
+    assert peer.decode_fields(response[0])["grpc-status"] == status
+    assert peer.events == ["cancel"]
+    assert not peer.connection.closing
 
 
-def test_a_request_that_ends_within_a_message(wire):
-    peer = wire.peer()
-    answer = peer.send(peer.headers(path="/t/Hold") + wire.data(1, wire.message(b"cut")[:6], h2.END_STREAM))
-    assert peer.fields(answer[0])["grpc-status"] == "13"
-    assert peer.heard == ["lost"]
+def test_half_close_within_a_message(http2):
+    peer = http2.connect()
+    response = peer.send(
+        peer.headers_frame(path="/t/Record") + http2.data_frame(1, http2.grpc_message(b"cut")[:6], h2.END_STREAM)
+    )
+    assert peer.decode_fields(response[0])["grpc-status"] == "13"
+    assert peer.events == ["cancel"]
 
 
-def test_trailers_of_the_client_half_close(wire):
-    peer = wire.peer()
-    peer.send(peer.headers(path="/t/Hold"))
+def test_trailers_of_the_client_half_close_the_stream(http2):
+    peer = http2.connect()
+    peer.send(peer.headers_frame(path="/t/Record"))
     trailers = peer.encoder.encode([("x-checksum", "1")])
     peer.send(h2.encode_frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 1, trailers))
-    assert peer.heard == ["half-closed"]
+    assert peer.events == ["half-close"]
 
 
-def test_output_outside_a_read_wakes_the_pump_once(wire):
-    peer = wire.peer()
-    peer.send(peer.headers(path="/t/Hold"))
+def test_output_outside_of_input_schedules_one_flush(http2):
+    peer = http2.connect()
+    peer.send(peer.headers_frame(path="/t/Record"))
     peer.calls[0].send(b"1")
     peer.calls[0].send(b"2")
-    assert peer.wakes == 1
-    assert wire.payload(peer.read()) == wire.message(b"1") + wire.message(b"2")
+    assert peer.scheduled_flushes == 1
+    assert http2.stream_data(peer.read()) == http2.grpc_message(b"1") + http2.grpc_message(b"2")
     peer.calls[0].send(b"3")
-    assert peer.wakes == 2
+    assert peer.scheduled_flushes == 2
 
 
-def test_headers_in_fragments_with_padding_and_priority(wire):
-    peer = wire.peer()
-    block = peer.block(path="/t/Hold")
+def test_headers_with_continuations_padding_and_priority(http2):
+    peer = http2.connect()
+    block = peer.header_block(path="/t/Record")
     first = b"\x03" + b"\x80\0\0\0\x10" + block[:5] + b"pad"
     flags = h2.PADDED | h2.PRIORITY_FLAG
     peer.send(h2.encode_frame(h2.HEADERS, flags, 1, first) + h2.encode_frame(h2.CONTINUATION, 0, 1, block[5:9]))
     assert peer.calls == []
     peer.send(h2.encode_frame(h2.CONTINUATION, h2.END_HEADERS, 1, block[9:]))
-    padded = b"\x04" + wire.message(b"x") + b"\0\0\0\0"
+    padded = b"\x04" + http2.grpc_message(b"x") + b"\0\0\0\0"
     peer.send(h2.encode_frame(h2.DATA, h2.PADDED | h2.END_STREAM, 1, padded))
-    assert peer.heard == [b"x", "half-closed"]
+    assert peer.events == [b"x", "half-close"]
