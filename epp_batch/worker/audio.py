@@ -1,4 +1,4 @@
-"""Any container and codec to 16 kHz mono samples, by the FFmpeg libraries that PyAV carries."""
+"""Decodes audio of any container and codec to 16 kHz mono samples, with the FFmpeg libraries bundled in PyAV."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from epp_batch.intake.probe import lenient_open_options
 
 SAMPLE_RATE = 16_000
 ESTIMATING_DEMUXERS = frozenset({"mp3", "aac", "adts", "ac3", "eac3", "amr", "loas", "dts"})
-"""Demuxers that guess a recording's length from its bit rate."""
+"""FFmpeg demuxers whose duration is an estimate from the bit rate."""
 MIN_PLACEHOLDER_SIZE = 0x7FFF_F000
-"""Sizes from here on stand in WAV headers of those who did not know it."""
+"""WAV sizes from here on are placeholders, written by encoders that stream to a pipe (FFmpeg writes 0xFFFFFFFF)."""
 MAX_MISSING_SHARE = 0.02
-"""Share of the declared length that may be missing before a file counts as corrupt, and at least LOST_SECONDS."""
+"""A file is corrupt if more than this share of its declared duration, and MAX_MISSING_SECONDS, cannot be decoded."""
 MAX_MISSING_SECONDS = 2.0
 
 Samples = NDArray[np.float32]
 
 
 def require_readable(path: Path, source: str) -> None:
-    """Raises WorkError unless there is a file with something in it."""
+    """Raises TaskError unless `path` is a readable, non-empty file."""
     try:
         size = path.stat().st_size
         with path.open("rb"):
@@ -38,28 +38,29 @@ def require_readable(path: Path, source: str) -> None:
             FailureKind.MISSING, TaskStage.DECODE, source, (error.strerror or "cannot be read").lower()
         ) from error
     if not path.is_file():
-        raise TaskError(FailureKind.MISSING, TaskStage.DECODE, source, "is not a file")
+        raise TaskError(FailureKind.MISSING, TaskStage.DECODE, source, "not a regular file")
     if size == 0:
         raise TaskError(FailureKind.CORRUPT, TaskStage.DECODE, source, "the file has 0 bytes")
 
 
 def decode_audio(path: Path, source: str, check: Callable[[], None]) -> Samples:
-    """All samples, between -1 and 1. `check` is called every few seconds of audio and may raise.
+    """Decodes the first audio stream to float32 samples in [-1, 1], shape (n,).
 
-    WorkError (CORRUPT) for what holds no audio, cannot be decoded, or ends long before the length that its container
-    declares: half a transcript that looks whole would be worse than none.
+    `check` is called after every 10 s of audio and may raise. Raises TaskError (CORRUPT) if the file has no audio,
+    cannot be decoded, or ends long before its declared duration: a transcript of half a recording must not pass as
+    complete.
     """
     require_readable(path, source)
     raw = bytearray()
     try:
         with av.open(os.fspath(path), **lenient_open_options(av)) as container:
             if not container.streams.audio:
-                raise TaskError(FailureKind.CORRUPT, TaskStage.DECODE, source, "no audio in it")
+                raise TaskError(FailureKind.CORRUPT, TaskStage.DECODE, source, "it has no audio stream")
             declared = _read_declared_seconds(container, path)
             broken = _resample_into(raw, container, check)
     except av.error.FFmpegError as error:
         raise TaskError(
-            FailureKind.CORRUPT, TaskStage.DECODE, source, f"not decodable: {(error.strerror or 'broken').lower()}"
+            FailureKind.CORRUPT, TaskStage.DECODE, source, f"cannot be decoded: {(error.strerror or 'broken').lower()}"
         ) from error
     samples = np.frombuffer(raw, dtype=np.int16).astype(np.float32)
     samples /= 32_768
@@ -69,7 +70,7 @@ def decode_audio(path: Path, source: str, check: Callable[[], None]) -> Samples:
 
 def _require_whole(seconds: float, declared: float | None, broken: int, source: str) -> None:
     if seconds == 0:
-        raise TaskError(FailureKind.CORRUPT, TaskStage.DECODE, source, "no audio in it that can be decoded")
+        raise TaskError(FailureKind.CORRUPT, TaskStage.DECODE, source, "no audio in it can be decoded")
     if declared is not None and declared - seconds > max(MAX_MISSING_SECONDS, MAX_MISSING_SHARE * declared):
         message = f"only {seconds:.1f} s of {declared:.1f} s can be decoded"
         if broken:
@@ -78,7 +79,7 @@ def _require_whole(seconds: float, declared: float | None, broken: int, source: 
 
 
 def _read_declared_seconds(container: Any, path: Path) -> float | None:
-    """Seconds, where the container knows rather than guesses."""
+    """The container's declared duration in seconds; None if it is an estimate or missing."""
     names = set(container.format.name.split(","))
     if ESTIMATING_DEMUXERS & names:
         return None
@@ -92,33 +93,33 @@ def _read_declared_seconds(container: Any, path: Path) -> float | None:
 
 
 def _wav_truncation_factor(path: Path) -> float:
-    """How many times longer a WAV file says it is than it is; FFmpeg believes the file's size.
+    """The size in a WAV file's RIFF header divided by the actual size, if the file is truncated; else 1.
 
-    1 for one written to a pipe, whose header could not know.
+    FFmpeg derives the duration of a truncated WAV file from its actual size. A placeholder size counts as complete.
     """
     with path.open("rb") as file:
-        head = file.read(8)
-    said = int.from_bytes(head[4:8], "little") + 8
-    there = path.stat().st_size
-    return said / there if head[:4] == b"RIFF" and there < said < MIN_PLACEHOLDER_SIZE else 1.0
+        header = file.read(8)
+    declared = int.from_bytes(header[4:8], "little") + 8
+    actual = path.stat().st_size
+    return declared / actual if header[:4] == b"RIFF" and actual < declared < MIN_PLACEHOLDER_SIZE else 1.0
 
 
 def _resample_into(raw: bytearray, container: Any, check: Callable[[], None]) -> int:
-    """Appends all decodable audio as 16-bit samples; the number of packets that were not."""
+    """Appends all decodable audio as 16-bit samples to `raw`; returns the number of undecodable packets."""
     resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
     broken = [0]
     checked = 0
     for frame in chain(_decode_frames(container, broken), [None]):
         for part in resampler.resample(frame):
             raw += part.to_ndarray().tobytes()
-        if len(raw) - checked > 20 * SAMPLE_RATE:
+        if len(raw) - checked > 20 * SAMPLE_RATE:  # 2 bytes a sample: 10 s
             checked = len(raw)
             check()
     return broken[0]
 
 
 def _decode_frames(container: Any, broken: list[int]) -> Iterator[Any]:
-    """Frames without their time stamps, which damaged files have wrong; packets that do not decode are counted."""
+    """Decoded frames without timestamps (wrong in damaged files); counts undecodable packets in `broken`."""
     for packet in container.demux(audio=0):
         try:
             for frame in packet.decode():

@@ -1,4 +1,4 @@
-"""Exceptions of libraries and of the machine, told apart once: every failure leaves this package as a WorkError."""
+"""Classifies exceptions of libraries and of the operating system as TaskErrors, and enforces deadlines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from epp.clock import Clock
 from epp_batch.errors import FailureKind, FolderError, TaskError, TaskStage
-from epp_batch.output_folder import TaskFailure
 
 log = logging.getLogger("epp_batch.worker")
 
@@ -23,12 +22,12 @@ OUT_OF_MEMORY_SIGNS = (
     "failed to allocate",
     "failed to map segment",
 )
-"""What CUDA, cuBLAS, C++ and the C library say when memory is short; CTranslate2 passes it on as a RuntimeError."""
+"""Parts of out-of-memory messages of CUDA, cuBLAS, C++ and the C library, which CTranslate2 raises as RuntimeError."""
 
 
 @contextlib.contextmanager
 def raise_as_task_error(stage: TaskStage, source: str) -> Iterator[None]:
-    """Whatever fails inside fails as a WorkError of this stage and source."""
+    """Turns any exception of the block into a TaskError of this stage and source; a TaskError passes unchanged."""
     try:
         yield
     except TaskError:
@@ -41,7 +40,7 @@ def raise_as_task_error(stage: TaskStage, source: str) -> Iterator[None]:
 
 
 def classify_error(error: BaseException, stage: TaskStage) -> FailureKind:
-    """The kind of a failure that nobody has classified before."""
+    """The failure kind of an exception that is not a TaskError."""
     if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
         return FailureKind.DISK_FULL
     if find_out_of_memory(error):
@@ -52,18 +51,18 @@ def classify_error(error: BaseException, stage: TaskStage) -> FailureKind:
 
 
 def find_out_of_memory(error: BaseException | None) -> BaseException | None:
-    """The exception that says that memory was short, on the device or here; it may lie a few causes back."""
+    """The out-of-memory exception (of device or host) in the chain of causes; None if there is none."""
     if error is None or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return error
     if isinstance(error, RuntimeError | ImportError) and any(
-        sign in str(error).lower() for sign in OUT_OF_MEMORY_SIGNS
+        part in str(error).lower() for part in OUT_OF_MEMORY_SIGNS
     ):
         return error
     return find_out_of_memory(error.__cause__ or error.__context__)
 
 
 def describe_error(error: BaseException) -> str:
-    """One line; the name of the exception where its text alone would say nothing."""
+    """A one-line description; with the exception's class unless it is an OSError or FolderError."""
     if isinstance(error, FolderError):
         return str(error).split(";")[0]
     if isinstance(error, OSError) and error.strerror:
@@ -72,23 +71,8 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def build_failure(error: TaskError, key: str, at: float) -> TaskFailure:
-    """The failure as it is written down; `at` in wall seconds."""
-    return TaskFailure(
-        key=key,
-        source=error.source,
-        stage=error.stage.value,
-        kind=error.kind.name.lower(),
-        message=error.message,
-        remedy=error.kind.remedy,
-        permanent=error.kind.permanent,
-        at=at,
-        exit_code=error.kind.exit_code,
-    )
-
-
 class Deadline:
-    """Ends work that was told to stop or took too long, at the next place where that loses nothing."""
+    """Ends a task at the next safe point after a stop request or after its time limit. Monotonic clock, in seconds."""
 
     def __init__(self, clock: Clock, stop: threading.Event, source: str = "", max_seconds: float | None = None) -> None:
         self._clock = clock
@@ -99,18 +83,20 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        """Whether `check` would raise: what is done should be written down now."""
+        """Whether `check` would raise: finished segments should be written first."""
         return self._stop.is_set() or (self._end is not None and self._clock.now() >= self._end)
 
     def check(self, stage: TaskStage) -> None:
-        """Raises WorkError when the order was stopped or the recording's time is over."""
+        """Raises TaskError: STOPPED after a stop request, TIMEOUT after the time limit."""
         if self._stop.is_set():
             raise TaskError(FailureKind.STOPPED, stage, self._source, "stopped")
         if self.expired:
-            raise TaskError(FailureKind.TIMEOUT, stage, self._source, f"not done after {self._limit:g} s")
+            raise TaskError(
+                FailureKind.TIMEOUT, stage, self._source, f"not finished after {self._limit:g} s (--max-seconds)"
+            )
 
     def wait(self, seconds: float, stage: TaskStage) -> None:
-        """Waits, but no longer than `check` allows."""
+        """Waits; raises like `check`, as soon as it would raise."""
         if self._end is not None:
             seconds = min(seconds, max(0.0, self._end - self._clock.now()))
         self._stop.wait(seconds)

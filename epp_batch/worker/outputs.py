@@ -1,4 +1,4 @@
-"""A transcript's files, whole or not at all, under every name that the recording has."""
+"""Writes a transcript's files and sidecars atomically, under every stem of the recording."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from epp_batch.errors import FailureKind, TaskError
 from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult, save_struct, write_atomically
 from epp_batch.spec import FORMATS, Task, TranscriptFormat
-from epp_batch.worker.failures import build_failure
 from epp_batch.worker.formats import Transcript, render_transcript
 
 LINK_UNSUPPORTED_ERRNOS = frozenset(
@@ -23,7 +22,7 @@ LINK_UNSUPPORTED_ERRNOS = frozenset(
 def write_transcript(
     folder: OutputFolder, task: Task, transcript: Transcript, formats: Sequence[TranscriptFormat]
 ) -> dict[str, int]:
-    """Writes the transcript in these formats; suffix -> bytes. Nothing counts as finished before `finish`."""
+    """Writes the transcript's files; returns size in bytes by suffix. `write_result` then finishes the task."""
     files = render_transcript(transcript, formats)
     for suffix, data in files.items():
         write_atomically(folder.path(task.stem, suffix), data)
@@ -31,23 +30,23 @@ def write_transcript(
 
 
 def write_result(folder: OutputFolder, task: Task, result: TranscriptionResult) -> None:
-    """Writes `done.json`, which says that all is there, and gives the recording's further names the same files."""
+    """Writes `done.json`, which marks the task as finished, then links all files under the further stems."""
     save_struct(folder.path(task.stem, "done.json"), result)
     link_further_names(folder, task, result)
 
 
 def remove_stale_temporaries(folder: OutputFolder, stem: str) -> None:
-    """Removes what workers left that were killed in the middle of a write; for whoever holds the recording."""
+    """Removes temporary files of killed workers. The caller must hold the lock of the recording's partial file."""
     for suffix in (*FORMATS, "done.json"):
         path = folder.path(stem, suffix)
-        for litter in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.tmp"):
-            litter.unlink(missing_ok=True)
+        for temporary in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.tmp"):
+            temporary.unlink(missing_ok=True)
 
 
 def link_further_names(folder: OutputFolder, task: Task, result: TranscriptionResult) -> None:
-    """The same files under the recording's further names: links, or copies where there are no links.
+    """Provides the files under the recording's further stems: hard links, or copies if the file system has none.
 
-    Nothing is touched that is right already, so this may be called for a finished task whenever it has a new name.
+    Idempotent: also called when a finished task has got a new stem. Removes failures of earlier attempts.
     """
     for stem in task.recording.stems[1:]:
         for suffix in (*result.files, "done.json"):
@@ -57,8 +56,8 @@ def link_further_names(folder: OutputFolder, task: Task, result: TranscriptionRe
 
 
 def write_failure(folder: OutputFolder, task: Task, error: TaskError, key: str, at: float) -> TaskFailure:
-    """Writes `<stem>.failed.json` for every name, as far as the folder takes it; being stopped is no failure."""
-    failure = build_failure(error, key, at)
+    """Writes `<stem>.failed.json` for every stem, unless the worker was stopped; errors of writing are ignored."""
+    failure = TaskFailure.from_error(error, key, at)
     for stem in task.recording.stems if error.kind is not FailureKind.STOPPED else ():
         with contextlib.suppress(Exception):
             save_struct(folder.path(stem, "failed.json"), failure)

@@ -1,7 +1,7 @@
-"""`<stem>.partial.jsonl`: what an attempt has, so that the next one goes on after it.
+"""The partial file `<stem>.partial.jsonl`: segments transcribed so far, from which the next attempt resumes.
 
-The first line says what the work is; each further line is an attempt that began or a batch that ended. A line that a
-killed worker tore is left out, and so is a file for other content, model or options.
+The first line is a PlanRecord; each further line is an AttemptRecord or a BatchRecord. An incomplete last line of a
+killed worker is cut off; a file for other content, model or options is discarded.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from epp_batch.worker.segments import Segment
 from epp_batch.worker.windows import SpeechWindow
 
 SYNC_SECONDS = 5.0
-"""How much of the work a node that loses its power may lose; a killed process loses the batch under way only."""
+"""Interval of fsync: a node that loses power loses this much work; a killed process loses only its current batch."""
 
 
 class PlanRecord(msgspec.Struct, frozen=True, tag="plan"):
-    """The first line."""
+    """First line: the task's key and the windows to transcribe."""
 
     key: str
     windows: list[SpeechWindow] | None = None
-    """Detected speech; None in sequence."""
+    """Windows of detected speech; None in sequential transcription."""
     spent: float = 0.0
-    """Wall seconds of the detection."""
+    """Seconds that speech detection took."""
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, tag="attempt"):
-    """A worker began."""
+    """An attempt has begun."""
 
     started: float
     resumed_at: float = 0.0
     sha256: str = ""
     timings: dict[str, float] = {}
-    """download, load and decode, in seconds."""
+    """Seconds of download, load and decode."""
 
 
 class BatchRecord(msgspec.Struct, frozen=True, tag="batch"):
-    """Some more is transcribed."""
+    """A batch has been transcribed."""
 
     at: float
-    """Audio seconds that are done."""
+    """Audio seconds transcribed so far, including this batch."""
     spent: float
-    """Wall seconds that it took."""
+    """Seconds that the batch took."""
     segments: list[Segment]
     windows: int = 0
-    """How many of the plan's windows are done."""
+    """Number of the plan's windows transcribed so far."""
     language: str = ""
 
 
@@ -63,7 +63,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class PartialProgress:
-    """All that the file says."""
+    """The state that the records of a partial file add up to."""
 
     def __init__(self, records: list[PartialRecord]) -> None:
         self.plan = next((record for record in records if isinstance(record, PlanRecord)), None)
@@ -97,10 +97,10 @@ class PartialProgress:
 
 
 class PartialFile:
-    """The open file: one writer at a time, and what it said when it was opened."""
+    """The open, locked partial file of one task: the records of earlier attempts, and appending to them."""
 
     def __init__(self, path: Path, key: str, clock: Clock) -> None:
-        """Raises BlockingIOError while another worker has it, FolderError where it cannot be written."""
+        """Raises BlockingIOError while another worker holds the lock, FolderError if the file cannot be written."""
         self.path = path
         self._clock = clock
         self._synced = clock.now()
@@ -118,7 +118,10 @@ class PartialFile:
         self.progress = progress
 
     def append(self, record: PartialRecord) -> None:
-        """Written when this returns; on the disk a few seconds later at most. OSError when the disk is full."""
+        """Appends a record; it is fsynced within SYNC_SECONDS of further appends.
+
+        Raises OSError if the disk is full.
+        """
         self._file.write(_encoder.encode(record) + b"\n")
         self._file.flush()
         self.progress.add(record)
@@ -133,7 +136,7 @@ class PartialFile:
         self._synced = self._clock.now()
 
     def close(self) -> None:
-        """What is written is on the disk when this returns; closing again does nothing."""
+        """Syncs and closes the file, which releases the lock. Idempotent."""
         if self._file.closed:
             return
         self.sync()
@@ -141,7 +144,7 @@ class PartialFile:
             self._file.close()
 
     def remove(self) -> None:
-        """The transcript is there."""
+        """Deletes the file, when the transcript is written or the attempt has left nothing worth keeping."""
         with contextlib.suppress(OSError):
             self.path.unlink()
         self.close()
@@ -154,12 +157,15 @@ def _open_for_append(path: Path) -> IO[bytes]:
     except OSError as error:
         if error.errno in DISK_FULL_ERRNOS:
             raise
-        remedy = "give an output folder that can be written"
+        remedy = "give a writable output folder"
         raise FolderError(f"{path}: {error.strerror}", remedy=remedy) from error
 
 
 def _lock_exclusively(file: IO[bytes], path: Path) -> None:
-    """One worker a recording, where the file system knows locks. The one before may just have removed the file."""
+    """Takes an exclusive flock, if the file system supports it; raises BlockingIOError if another worker has it.
+
+    The previous holder may have deleted the file between our open and our lock: then the lock is on a dead inode.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -167,15 +173,15 @@ def _lock_exclusively(file: IO[bytes], path: Path) -> None:
     except OSError:
         return
     try:
-        same = os.path.samestat(os.fstat(file.fileno()), path.stat())
+        is_current = os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
-        same = False
-    if not same:
+        is_current = False
+    if not is_current:
         raise BlockingIOError(f"{path} was replaced")
 
 
 def _read_records(path: Path) -> tuple[list[PartialRecord], int]:
-    """All records up to the first line that is torn or is none, and how many bytes they take."""
+    """The records up to the first incomplete or undecodable line, and their length in bytes."""
     records: list[PartialRecord] = []
     length = 0
     for line in path.read_bytes().splitlines(keepends=True):

@@ -1,4 +1,4 @@
-"""Segments and words of a transcript, and how a long segment becomes lines that a person can read."""
+"""Segments and words of a transcript, and the split of long segments into subtitle lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Word(msgspec.Struct, frozen=True):
-    """One word with its leading blank. Times in seconds of the recording."""
+    """One word with its leading space, as Whisper emits it. Times are in seconds of the recording."""
 
     start: float
     end: float
@@ -17,11 +17,11 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """A stretch of speech; fields and their order are those of openai-whisper's JSON. Times in seconds."""
+    """One segment of a transcript. Fields and their order are those of openai-whisper's JSON; times are in seconds."""
 
     id: int
     seek: int
-    """Frame of 10 ms where the decoded window began."""
+    """Start of the decoded window, in mel frames of 10 ms."""
     start: float
     end: float
     text: str
@@ -36,16 +36,16 @@ class Segment(msgspec.Struct, frozen=True):
 SENTENCE_ENDS = tuple(".?!。？！…")
 CLAUSE_ENDS = tuple(",;:，、；：—")
 PAUSE_SECONDS = 0.8
-"""Seconds of silence that always end a line."""
+"""A pause of this length always ends a line."""
 MIN_SENTENCE_LENGTH, CLAUSE_LINE_LENGTH, MAX_LINE_LENGTH = 20, 84, 120
-"""Characters: below the first a full stop does not end a line (`Mr.`); from the second, two subtitle lines, a comma
-does; at the third any word does."""
+"""Line lengths in characters. A full stop ends a line only from MIN_SENTENCE_LENGTH on (`Mr.` does not), a comma from
+CLAUSE_LINE_LENGTH on (two subtitle lines of 42), and any word does before MAX_LINE_LENGTH would be exceeded."""
 
 
 def split_into_lines(words: list[Word]) -> Iterator[list[Word]]:
-    """Words in groups that end where a reader expects it: at a pause, a sentence, then a clause.
+    """Splits words into lines that end at a pause, a sentence or a clause.
 
-    Batched decoding gives one segment for a window of up to 30 s; nobody reads a subtitle that long.
+    Batched decoding returns one segment for a window of up to 30 s, which is too long for a subtitle.
     """
     line: list[Word] = []
     length = 0

@@ -1,4 +1,4 @@
-"""One recording from its source to its transcript, through whatever an earlier attempt left."""
+"""Transcribes one recording: download, decode, detect speech, decode with Whisper, write; resumes a partial file."""
 
 from __future__ import annotations
 
@@ -21,32 +21,39 @@ from epp_batch.worker.partial_file import AttemptRecord, BatchRecord, PartialFil
 from epp_batch.worker.whisper import LoadedWhisper, detect_speech
 
 LOCK_POLL_SECONDS = 0.5
-"""Seconds between two looks at a recording that another worker has."""
+"""Interval between attempts to lock a recording that another worker is transcribing."""
 SEQUENTIAL_RECORD_SECONDS = 5.0
-"""Wall seconds of segments that one line of the partial file gathers in sequence."""
+"""Wall-clock seconds of sequential transcription that one record of the partial file collects."""
 
 ModelProvider = Callable[[Task], LoadedWhisper]
-"""Gives the loaded model of a task; WorkError where there is none."""
+"""Returns the loaded model of a task; raises TaskError if it cannot be loaded."""
 
 
 class TranscriptionTask:
-    """One task of an order."""
+    """One task of a work order, run once."""
 
     def __init__(
-        self, task: Task, order: WorkOrder, models: ModelProvider, clock: Clock, leash: Deadline, say: ProgressSink
+        self,
+        task: Task,
+        order: WorkOrder,
+        get_model: ModelProvider,
+        clock: Clock,
+        deadline: Deadline,
+        on_progress: ProgressSink,
     ) -> None:
         self.task, self.order, self.options = task, order, order.options
         self.source = task.recording.source
         self.key = task.key(order.options)
         self.folder = OutputFolder(order.output)
-        self._models, self._clock, self._leash, self._say = models, clock, leash, say
+        self._get_model, self._clock, self._deadline, self._on_progress = get_model, clock, deadline, on_progress
 
     def run(self) -> TranscriptionResult:
-        """The result, at once where the task is finished already. Raises WorkError."""
+        """Transcribes the recording and returns its result; immediately if it is finished already. Raises TaskError."""
         with raise_as_task_error(TaskStage.WRITE, self.source):
             partial = self._open_partial_file()
-            if partial is None:
-                return self._reuse_finished_result()
+            if isinstance(partial, TranscriptionResult):
+                outputs.link_further_names(self.folder, self.task, partial)
+                return partial
         try:
             return self._transcribe(partial)
         except TaskError as error:
@@ -56,29 +63,24 @@ class TranscriptionTask:
         finally:
             partial.close()
 
-    def _open_partial_file(self) -> PartialFile | None:
-        """The partial file for us alone; None when the task is finished, be it while we waited for another worker."""
+    def _open_partial_file(self) -> PartialFile | TranscriptionResult:
+        """The locked partial file, or the result if the task is finished. Waits while another worker holds the lock."""
         while True:
-            if self.folder.find_finished_result(self.task, self.options) is not None:
-                return None
+            result = self.folder.find_finished_result(self.task, self.options)
+            if result is not None:
+                return result
             try:
                 return PartialFile(self.folder.path(self.task.stem, "partial.jsonl"), self.key, self._clock)
             except BlockingIOError:
-                self._leash.wait(LOCK_POLL_SECONDS, TaskStage.QUEUE)
-
-    def _reuse_finished_result(self) -> TranscriptionResult:
-        result = self.folder.find_finished_result(self.task, self.options)
-        assert result is not None
-        outputs.link_further_names(self.folder, self.task, result)
-        return result
+                self._deadline.wait(LOCK_POLL_SECONDS, TaskStage.QUEUE)
 
     def _transcribe(self, partial: PartialFile) -> TranscriptionResult:
-        self._leash.check(TaskStage.QUEUE)
+        self._deadline.check(TaskStage.QUEUE)
         started = self._clock.wall()
         samples, sha256, timings = self._decode_recording()
-        self._leash.check(TaskStage.LOAD)
+        self._deadline.check(TaskStage.LOAD)
         begun = self._clock.now()
-        whisper = self._models(self.task)
+        whisper = self._get_model(self.task)
         timings["load"] = self._clock.now() - begun
         attempt = AttemptRecord(started, partial.progress.audio_seconds, sha256, timings)
         with raise_as_task_error(TaskStage.TRANSCRIBE, self.source):
@@ -89,42 +91,47 @@ class TranscriptionTask:
             else:
                 self._transcribe_sequentially(partial, samples, whisper)
         if not partial.progress.segments:
-            raise TaskError(FailureKind.SILENT, TaskStage.TRANSCRIBE, self.source, "Whisper hears no words")
+            raise TaskError(FailureKind.SILENT, TaskStage.TRANSCRIBE, self.source, "Whisper found no words")
         with raise_as_task_error(TaskStage.WRITE, self.source):
             return self._write_outputs(partial, samples, whisper, attempt)
 
     def _decode_recording(self) -> tuple[Samples, str, dict[str, float]]:
-        """The recording, decoded; the digest of its bytes; how long that took."""
+        """Downloads and decodes the recording: samples, SHA-256 of the content, and seconds by step."""
         begun = self._clock.now()
         with (
             raise_as_task_error(TaskStage.DOWNLOAD, self.source),
-            fetch.open_local_file(self.task.recording, self._leash) as path,
+            fetch.open_local_file(self.task.recording, self._deadline) as path,
         ):
             fetched = self._clock.now()
             with raise_as_task_error(TaskStage.DECODE, self.source):
                 audio.require_readable(path, self.source)
                 sha256 = fetch.verify_digest(path, self.task.recording)
-                samples = audio.decode_audio(path, self.source, lambda: self._leash.check(TaskStage.DECODE))
+                samples = audio.decode_audio(path, self.source, lambda: self._deadline.check(TaskStage.DECODE))
             return samples, sha256, {"download": fetched - begun, "decode": self._clock.now() - fetched}
 
     def _plan_windows(self, partial: PartialFile, samples: Samples, attempt: AttemptRecord) -> None:
+        """Writes the plan, unless an earlier attempt has, and the record of this attempt."""
         if partial.progress.plan is None:
             batched = self.options.vad and self.options.batch_size > 1
             begun = self._clock.now()
-            windows = detect_speech(samples, lambda: self._leash.check(TaskStage.TRANSCRIBE)) if batched else None
+            windows = detect_speech(samples, lambda: self._deadline.check(TaskStage.TRANSCRIBE)) if batched else None
             if windows == []:
-                raise TaskError(FailureKind.SILENT, TaskStage.TRANSCRIBE, self.source, "the detector hears no speech")
+                message = "voice activity detection found no speech"
+                raise TaskError(FailureKind.SILENT, TaskStage.TRANSCRIBE, self.source, message)
             partial.append(PlanRecord(self.key, windows, self._clock.now() - begun))
         partial.append(attempt)
 
     def _transcribe_batched(self, partial: PartialFile, samples: Samples, whisper: LoadedWhisper) -> None:
-        """All windows that are left, as many at once as asked for, or as memory allows."""
+        """Transcribes the remaining windows with faster-whisper's batched pipeline.
+
+        Halves the batch if memory is short.
+        """
         progress = partial.progress
         assert progress.plan is not None
         windows = progress.plan.windows or []
         size = self.options.batch_size
         while progress.windows_done < len(windows):
-            self._leash.check(TaskStage.TRANSCRIBE)
+            self._deadline.check(TaskStage.TRANSCRIBE)
             batch = windows[progress.windows_done : progress.windows_done + size]
             begun = self._clock.now()
             language = self.options.language or progress.language or None
@@ -140,30 +147,30 @@ class TranscriptionTask:
             self._report_progress(partial, samples)
 
     def _transcribe_sequentially(self, partial: PartialFile, samples: Samples, whisper: LoadedWhisper) -> None:
-        """The rest of the recording after the last segment that is done, a few segments a line of the partial file."""
+        """Transcribes the rest with faster-whisper's sequential pipeline; a record holds several segments."""
         progress = partial.progress
         seconds = len(samples) / SAMPLE_RATE
-        said = " ".join(segment.text.strip() for segment in progress.segments[-20:])
+        previous_text = " ".join(segment.text.strip() for segment in progress.segments[-20:])
         language = self.options.language or progress.language or None
         begun, pending = self._clock.now(), []
         if progress.audio_seconds >= seconds:
             return
-        for segment, found in whisper.transcribe_sequentially(
-            samples, progress.audio_seconds, self.options, language, said
+        for segment, detected in whisper.transcribe_sequentially(
+            samples, progress.audio_seconds, self.options, language, previous_text
         ):
             pending.append(segment)
-            language = found
+            language = detected
             spent = self._clock.now() - begun
-            if spent >= SEQUENTIAL_RECORD_SECONDS or self._leash.expired:
+            if spent >= SEQUENTIAL_RECORD_SECONDS or self._deadline.expired:
                 partial.append(BatchRecord(segment.end, spent, pending, language=language))
                 begun, pending = self._clock.now(), []
                 self._report_progress(partial, samples)
-                self._leash.check(TaskStage.TRANSCRIBE)
+                self._deadline.check(TaskStage.TRANSCRIBE)
         partial.append(BatchRecord(seconds, self._clock.now() - begun, pending, language=language or ""))
         self._report_progress(partial, samples)
 
     def _report_progress(self, partial: PartialFile, samples: Samples) -> None:
-        self._say(
+        self._on_progress(
             WorkerMessage(
                 stem=self.task.stem, progress=round(partial.progress.audio_seconds, 3), of=len(samples) / SAMPLE_RATE
             )
@@ -172,6 +179,7 @@ class TranscriptionTask:
     def _write_outputs(
         self, partial: PartialFile, samples: Samples, whisper: LoadedWhisper, attempt: AttemptRecord
     ) -> TranscriptionResult:
+        """Writes the transcript, then its result, then removes the partial file; each step may be repeated."""
         progress = partial.progress
         seconds = len(samples) / SAMPLE_RATE
         transcript = Transcript(
@@ -213,13 +221,13 @@ class TranscriptionTask:
 
 
 def describe_devices(whisper: LoadedWhisper) -> str:
-    """What the container was given; `cpu` where that is what ran."""
+    """The devices that the container runtime assigned; `cpu` if the model runs on the CPU."""
     return os.environ.get("NVIDIA_VISIBLE_DEVICES", "cuda") if whisper.device == "cuda" else "cpu"
 
 
 def describe_versions(whisper: LoadedWhisper) -> str:
-    """The worker, its library and the numbers it computed with."""
-    library = importlib.metadata.version("faster-whisper")
-    engine = importlib.metadata.version("ctranslate2")
-    ours = importlib.metadata.version("endpoint-picker")
-    return f"epp-batch {ours}, faster-whisper {library}, ctranslate2 {engine}, {whisper.device} {whisper.compute_type}"
+    """Versions of the worker, faster-whisper and CTranslate2, with device and compute type."""
+    packages = ("endpoint-picker", "faster-whisper", "ctranslate2")
+    ours, faster_whisper, ctranslate2 = map(importlib.metadata.version, packages)
+    libraries = f"faster-whisper {faster_whisper}, ctranslate2 {ctranslate2}"
+    return f"epp-batch {ours}, {libraries}, {whisper.device} {whisper.compute_type}"

@@ -1,4 +1,4 @@
-"""Samples to segments by faster-whisper: windows of detected speech in batches, else in sequence."""
+"""Whisper inference with faster-whisper: speech detection, and batched or sequential transcription to segments."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from epp_batch.worker.windows import MAX_WINDOW_SECONDS, SpeechWindow, pack_wind
 logging.getLogger("faster_whisper").setLevel(logging.ERROR)
 
 COMPRESSION_RATIO_THRESHOLD, LOGPROB_THRESHOLD, NO_SPEECH_THRESHOLD = 2.4, -1.0, 0.6
-"""OpenAI's thresholds: the compression ratio above which a text repeats itself, the mean log probability below which
-the model guessed, the probability of silence above which it means it."""
+"""openai-whisper's defaults for its temperature fallback: a text that compresses better repeats itself, a lower mean
+log probability is a guess, a higher no-speech probability is silence."""
 VAD_BLOCK_SECONDS = 600.0
-"""Seconds of audio that the detector hears at once."""
+"""Seconds of audio per run of voice activity detection, which limits its memory."""
 
 
 def detect_device() -> str:
     return "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
 
 
-def resolve_compute_type(wanted: str) -> str:
-    """`default` is 16 bits on a GPU and 8 on a CPU, where that is several times as fast as 32."""
-    if wanted != "default":
-        return wanted
+def resolve_compute_type(requested: str) -> str:
+    """CTranslate2 compute type; `default` is float16 on a GPU, int8 on a CPU (several times faster than float32)."""
+    if requested != "default":
+        return requested
     return "float16" if detect_device() == "cuda" else "int8"
 
 
 def detect_speech(samples: Samples, check: Callable[[], None], block: float = VAD_BLOCK_SECONDS) -> list[SpeechWindow]:
-    """Where somebody speaks, by Silero's detector, packed into windows. Empty when nobody does.
+    """Detects speech with Silero VAD and packs it into windows; empty if there is none.
 
-    Works on `block` seconds at a time, since the detector takes several times the memory of what it hears, and calls
-    `check` before each, which may raise. A stretch that the end of a block may have cut begins the next block.
+    Works on `block` seconds at a time, since VAD takes several times the memory of its input; calls `check`, which may
+    raise, before each block. A span that reaches into the last second of a block is detected again with the next block.
     """
     options = VadOptions(max_speech_duration_s=MAX_WINDOW_SECONDS, min_silence_duration_ms=160)
     spans: list[tuple[float, float]] = []
@@ -63,10 +63,9 @@ def _run_vad(samples: Samples, options: VadOptions) -> list[dict[str, int]]:
 
 
 class LoadedWhisper:
-    """One loaded model."""
+    """One model loaded by faster-whisper, on the GPU if there is one. Not thread-safe."""
 
     def __init__(self, folder: Path, compute: str, threads: int) -> None:
-        self.folder = folder
         self.compute_type = resolve_compute_type(compute)
         self.device = detect_device()
         self._model: Any = faster_whisper.WhisperModel(
@@ -74,36 +73,32 @@ class LoadedWhisper:
         )
         self._batched: Any = faster_whisper.BatchedInferencePipeline(self._model)
 
-    @property
-    def multilingual(self) -> bool:
-        return bool(self._model.model.is_multilingual)
-
     def transcribe_batch(
         self, samples: Samples, windows: Sequence[SpeechWindow], options: TranscriptionOptions, language: str | None
     ) -> tuple[list[Segment], str]:
-        """Segments of these windows, and the language, which the first batch detects for all that follow."""
+        """Transcribes windows in one batch: segments, and the language, which is detected if `language` is None."""
         joined, clips = _join_windows(samples, windows)
-        found, info = self._batched.transcribe(
+        raw_segments, info = self._batched.transcribe(
             joined, language=language, clip_timestamps=clips, batch_size=len(windows), without_timestamps=True,
             **self._build_arguments(options),
         )  # fmt: skip
         segments: list[Segment] = []
         starts = [clip["start"] for clip in clips]
-        for raw in found:
+        for raw in raw_segments:
             index = _find_window(raw, starts)
             clip = clips[index]
-            for better in self._retry_doubtful(raw, joined, clip, options, info.language):
-                segments += self._split_segment(better, windows[index], clip["start"])
+            for chosen in self._retry_doubtful(raw, joined, clip, options, info.language):
+                segments += self._split_segment(chosen, windows[index], clip["start"])
         return segments, str(info.language)
 
     def transcribe_sequentially(
-        self, samples: Samples, start: float, options: TranscriptionOptions, language: str | None, said: str
+        self, samples: Samples, start: float, options: TranscriptionOptions, language: str | None, previous_text: str
     ) -> Iterator[tuple[Segment, str]]:
-        """Segments from second `start` on, each with the language; what was `said` before is the model's context."""
-        settings = self._build_arguments(options)
-        settings["initial_prompt"] = " ".join(filter(None, (options.initial_prompt, said))) or None
+        """Yields segments from second `start` on, each with the language; `previous_text` is appended to the prompt."""
+        arguments = self._build_arguments(options)
+        arguments["initial_prompt"] = " ".join(filter(None, (options.initial_prompt, previous_text))) or None
         found, info = self._model.transcribe(
-            samples[round(start * SAMPLE_RATE) :], language=language, vad_filter=options.vad, **settings
+            samples[round(start * SAMPLE_RATE) :], language=language, vad_filter=options.vad, **arguments
         )
         for raw in found:
             if raw.text.strip():
@@ -124,7 +119,10 @@ class LoadedWhisper:
     def _retry_doubtful(
         self, raw: Any, joined: Samples, clip: dict[str, float], options: TranscriptionOptions, language: str
     ) -> Iterable[Any]:
-        """A garbled window once more in sequence, where warmer temperatures are tried; batches have but one."""
+        """Decodes a doubtful window again sequentially.
+
+        faster-whisper's batched pipeline uses the first temperature only; the sequential one falls back to higher ones.
+        """
         if not is_doubtful(raw):
             return [raw]
         part = joined[round(clip["start"] * SAMPLE_RATE) : round(clip["end"] * SAMPLE_RATE)]
@@ -134,7 +132,10 @@ class LoadedWhisper:
         return choose_decoding(raw, [_shift_segment(segment, clip["start"]) for segment in found])
 
     def _split_segment(self, raw: Any, window: SpeechWindow, offset: float) -> Iterator[Segment]:
-        """A window's segment in lines, at the times of the recording; as it is where words have no times."""
+        """Splits a window's segment into lines with times of the recording; one segment if it has no word timestamps.
+
+        `offset` is the window's start in the concatenated audio, in seconds.
+        """
         if not raw.text.strip():
             return
         if not raw.words:
@@ -150,15 +151,15 @@ class LoadedWhisper:
 
 
 def is_doubtful(raw: Any) -> bool:
-    """Whether a decoded window repeats itself or is a guess."""
+    """Whether a decoding needs openai-whisper's temperature fallback: repetitive text or a low log probability."""
     return bool(raw.compression_ratio > COMPRESSION_RATIO_THRESHOLD or raw.avg_logprob < LOGPROB_THRESHOLD)
 
 
 def choose_decoding(first: Any, second: list[Any]) -> list[Any]:
-    """Which of two decodings of one window is kept.
+    """Chooses between two decodings of one window: the second if it is better in the criterion that the first failed.
 
-    The second, unless it is as doubtful. Where it is empty, nobody spoke if the first said so too; else the first is
-    kept: people do say `no` twenty times.
+    If the second is empty, the result is empty only if the first also has a high no-speech probability. Otherwise the
+    first is kept: repetition may be what was said.
     """
     if not second:
         return [] if first.no_speech_prob > NO_SPEECH_THRESHOLD else [first]
@@ -168,22 +169,22 @@ def choose_decoding(first: Any, second: list[Any]) -> list[Any]:
 
 
 def _join_windows(samples: Samples, windows: Sequence[SpeechWindow]) -> tuple[Samples, list[dict[str, float]]]:
-    """The windows' speech end to end, and where each window lies on that line."""
+    """Concatenates the windows' speech; returns it with the `clip_timestamps` of each window, in seconds."""
     parts: list[Samples] = []
     clips: list[dict[str, float]] = []
     length = 0
     for window in windows:
-        first = length
+        first_sample = length
         for start, end in window.spans:
             part = samples[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
             parts.append(part)
             length += len(part)
-        clips.append({"start": first / SAMPLE_RATE, "end": length / SAMPLE_RATE})
+        clips.append({"start": first_sample / SAMPLE_RATE, "end": length / SAMPLE_RATE})
     return np.concatenate(parts), clips
 
 
 def _find_window(raw: Any, starts: list[float]) -> int:
-    """Which window a segment came from: `seek` is the frame where its window begins."""
+    """Index of the window that a segment came from; its `seek` is the window's start in frames of 10 ms."""
     return min(range(len(starts)), key=lambda index: abs(starts[index] * 100 - raw.seek))
 
 
@@ -193,14 +194,14 @@ def _shift_segment(raw: Any, offset: float) -> Any:
 
 
 def _convert_word(raw: Any, start: float, end: float) -> Word:
-    """The library's numbers are numpy's in places."""
+    """Our word from faster-whisper's, at these times; converts numpy scalars, which JSON cannot encode."""
     return Word(round(float(start), 3), round(float(end), 3), raw.word, round(float(raw.probability), 4))
 
 
 def _convert_segment(
     raw: Any, words: list[Word] | None, *, span: tuple[float, float], text: str | None = None, tokens: Any = None
 ) -> Segment:
-    """Our segment from the library's; numbered later, when it is known how many came before."""
+    """Our segment from faster-whisper's; its id is assigned by `PartialProgress.add`."""
     start, end = map(float, span)
     return Segment(
         id=0,

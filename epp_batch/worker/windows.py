@@ -1,7 +1,8 @@
-"""Speech packed into windows of at most 30 s, the length that Whisper's encoder takes whatever it holds.
+"""Packs spans of speech into windows of at most 30 s, the input length of Whisper's encoder.
 
-A window joins stretches of speech and leaves the silence between them out, so a recording full of pauses costs what its
-speech costs. Times that come back lie on the joined line; `Window.restore` puts them where they were said.
+A window concatenates spans of speech without the silence between them (faster-whisper's `collect_chunks`), so that
+decoding costs as much as there is speech. Decoded times refer to the concatenated audio; `SpeechWindow.restore_span`
+maps them back to the recording (faster-whisper's `SpeechTimestampsMap`).
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from itertools import accumulate
 import msgspec
 
 MAX_WINDOW_SECONDS = 30.0
-"""Seconds that fit into one window."""
+"""openai-whisper's CHUNK_LENGTH: the encoder pads shorter input to this length."""
 
 
 class SpeechWindow(msgspec.Struct, frozen=True, array_like=True):
-    """Stretches of speech (start, end) in seconds of the recording, decoded together."""
+    """Spans of speech (start, end) in seconds of the recording, decoded together.
+
+    In JSON an array, in the partial file.
+    """
 
     spans: tuple[tuple[float, float], ...]
 
     @property
     def seconds(self) -> float:
-        """Length on the joined line."""
+        """Total speech in the window."""
         return sum(end - start for start, end in self.spans)
 
     @property
@@ -31,17 +35,17 @@ class SpeechWindow(msgspec.Struct, frozen=True, array_like=True):
         return self.spans[-1][1]
 
     def restore_span(self, start: float, end: float) -> tuple[float, float]:
-        """A time span on the joined line in seconds of the recording; it stays within the stretch of its middle."""
-        edges = list(accumulate((stop - begin for begin, stop in self.spans), initial=0.0))
-        index = min(bisect_right(edges, (start + end) / 2), len(self.spans)) - 1
-        first, last = self.spans[max(index, 0)]
-        shift = first - edges[max(index, 0)]
+        """Maps times of the concatenated audio to the recording, clamped to the speech span of their midpoint."""
+        offsets = list(accumulate((stop - begin for begin, stop in self.spans), initial=0.0))
+        index = max(min(bisect_right(offsets, (start + end) / 2), len(self.spans)) - 1, 0)
+        first, last = self.spans[index]
+        shift = first - offsets[index]
         clamped = min(max(start + shift, first), last)
         return round(clamped, 3), round(min(max(end + shift, clamped), last), 3)
 
 
 def pack_windows(spans: Iterable[Sequence[float]], limit: float = MAX_WINDOW_SECONDS) -> list[SpeechWindow]:
-    """Stretches of speech, in order, into as few windows as fit; a stretch longer than the limit is cut."""
+    """Packs ordered spans of speech greedily into windows of at most `limit` seconds; longer spans are cut."""
     windows: list[SpeechWindow] = []
     current: list[tuple[float, float]] = []
     filled = 0.0

@@ -1,4 +1,4 @@
-"""An order's tasks one after the other; the exit code that tells Kubernetes whether to try again."""
+"""Runs the tasks of a work order one after the other, and chooses the exit code that decides about a retry."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from epp_batch.worker.transcription_task import TranscriptionTask
 from epp_batch.worker.whisper import LoadedWhisper
 
 DEVICE_ERROR_SIGNS = ("cuda", "cublas", "cudnn", "library lib")
-"""What errors of the device, its driver and its libraries speak of: not the weights' fault, and another node may do."""
+"""Parts of error messages about the device, its driver and libraries. Such a failure is not the model's: another node
+may succeed."""
 
 
 class ModelCache:
-    """The model that was loaded last: orders for the same one do not load it again."""
+    """Keeps the most recently loaded model, so that further tasks and orders with the same model reuse it."""
 
     def __init__(self) -> None:
         self._loaded: tuple[tuple[Path, str, int], LoadedWhisper] | None = None
 
     def get(self, task: Task, order: WorkOrder) -> LoadedWhisper:
-        """WorkError where the weights are missing, damaged or too large."""
+        """The loaded model of a task. Raises TaskError if its files are missing or damaged, or memory is short."""
         source = task.recording.source
         with raise_as_task_error(TaskStage.LOAD, source):
             folder = model_files.find_model(task.model, order, source)
-            wanted = (folder, order.options.compute_type, order.threads or hardware.count_usable_cores())
-            if self._loaded is not None and self._loaded[0] == wanted:
+            key = (folder, order.options.compute_type, order.threads or hardware.count_usable_cores())
+            if self._loaded is not None and self._loaded[0] == key:
                 return self._loaded[1]
-            self._loaded = None  # two large models may not fit at once
-            whisper = _load_model(*wanted, source)
-            self._loaded = (wanted, whisper)
+            self._loaded = None  # frees the memory first: two large models may not fit
+            whisper = _load_model(*key, source)
+            self._loaded = (key, whisper)
             return whisper
 
 
@@ -45,18 +46,18 @@ def run_work_order(
     clock: Clock,
     on_progress: ProgressSink,
     stop: threading.Event | None = None,
-    shelf: ModelCache | None = None,
+    models: ModelCache | None = None,
 ) -> int:
-    """Does an order and says how each task goes; 0, or the exit code of the failure that decides about a retry.
+    """Runs all tasks of an order, reports each through `on_progress`, and returns the exit code (0: all finished).
 
-    `stop` ends it at the next place where nothing is lost, with code 143: no further task begins, and the one that was
-    under way goes on there next time.
+    `stop`, which another thread may set, ends the order with code 143 at the next safe point: no further task begins,
+    and the current one can be resumed from its partial file.
     """
     stop = stop or threading.Event()
-    shelf = shelf or ModelCache()
+    models = models or ModelCache()
     failures = []
     for task in order.tasks:
-        failure = _run_task(task, order, clock, on_progress, stop, shelf)
+        failure = _run_task(task, order, clock, on_progress, stop, models)
         if failure is not None:
             failures.append(failure)
         if stop.is_set() and task is not order.tasks[-1]:
@@ -65,33 +66,38 @@ def run_work_order(
 
 
 def select_exit_code(failures: list[TaskFailure]) -> int:
-    """Of the first failure that may pass, since a retry helps it and skips what is finished; else of the first."""
-    passing = [failure for failure in failures if not failure.permanent]
-    return next((failure.exit_code for failure in passing or failures), 0)
+    """The exit code of the first transient failure, else of the first failure, else 0.
+
+    A transient failure takes precedence: a retry of the Job can fix it, and skips the tasks that are finished.
+    """
+    transient = [failure for failure in failures if not failure.permanent]
+    return next((failure.exit_code for failure in transient or failures), 0)
 
 
 def _run_task(
-    task: Task, order: WorkOrder, clock: Clock, say: ProgressSink, stop: threading.Event, shelf: ModelCache
-) -> TaskFailure | None:  # fmt: skip
-    leash = Deadline(clock, stop, task.recording.source, order.max_seconds)
-    say(WorkerMessage(stem=task.stem, progress=0.0, of=task.recording.seconds))
+    task: Task, order: WorkOrder, clock: Clock, on_progress: ProgressSink, stop: threading.Event, models: ModelCache
+) -> TaskFailure | None:
+    deadline = Deadline(clock, stop, task.recording.source, order.max_seconds)
+    on_progress(WorkerMessage(stem=task.stem, progress=0.0, of=task.recording.seconds))
     try:
-        result = TranscriptionTask(task, order, lambda wanted: shelf.get(wanted, order), clock, leash, say).run()
+        result = TranscriptionTask(
+            task, order, lambda task: models.get(task, order), clock, deadline, on_progress
+        ).run()
     except TaskError as error:
         key = task.key(order.options)
         failure = outputs.write_failure(OutputFolder(order.output), task, error, key, clock.wall())
-        say(WorkerMessage(stem=task.stem, failure=failure))
+        on_progress(WorkerMessage(stem=task.stem, failure=failure))
         return failure
-    say(WorkerMessage(stem=task.stem, result=result))
+    on_progress(WorkerMessage(stem=task.stem, result=result))
     return None
 
 
-def _load_model(folder: Path, compute: str, threads: int, source: str) -> LoadedWhisper:
+def _load_model(folder: Path, compute_type: str, threads: int, source: str) -> LoadedWhisper:
     try:
-        return LoadedWhisper(folder, compute, threads)
-    except ValueError as error:  # a compute type that this device does not have
+        return LoadedWhisper(folder, compute_type, threads)
+    except ValueError as error:  # CTranslate2: a compute type that the device does not support
         raise TaskError(FailureKind.MODEL, TaskStage.LOAD, source, f"{folder}: {error}") from error
     except RuntimeError as error:
-        if find_out_of_memory(error) or any(sign in str(error).lower() for sign in DEVICE_ERROR_SIGNS):
+        if find_out_of_memory(error) or any(part in str(error).lower() for part in DEVICE_ERROR_SIGNS):
             raise
         raise TaskError(FailureKind.MODEL, TaskStage.LOAD, source, f"{folder}: {error}") from error

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from epp_batch.errors import FolderError
+from epp_batch.errors import FailureKind, FolderError, TaskError, TaskStage
 from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult, save_struct, write_atomically
 from epp_batch.spec import Recording, Run, Task, TranscriptionOptions
 
@@ -60,6 +60,14 @@ def test_failure_round_trip(folder):
     )
     save_struct(folder.path("deep/call", "failed.json"), failure)
     assert folder.load_failure("deep/call") == failure
+
+
+def test_failure_from_error():
+    error = TaskError(FailureKind.TIMEOUT, TaskStage.TRANSCRIBE, "a.wav", "not finished after 5 s")
+    failure = TaskFailure.from_error(error, "key", 7.0)
+    assert (failure.kind, failure.stage, failure.exit_code, failure.permanent) == ("timeout", "transcribe", 75, False)
+    assert (failure.key, failure.at, failure.remedy) == ("key", 7.0, FailureKind.TIMEOUT.remedy)
+    assert (failure.source, failure.message) == ("a.wav", "not finished after 5 s")
 
 
 def test_folder_without_a_run_raises_folder_error(folder):

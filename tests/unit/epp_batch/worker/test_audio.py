@@ -1,4 +1,4 @@
-"""Any container and codec in, 16 kHz out; a file that is not whole is not taken for one that is."""
+"""Decoding of any container and codec to 16 kHz; truncated and damaged files are rejected."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def encoded(path, codec, rate):
     return path
 
 
-def samples_of(path):
+def decode(path):
     return decode_audio(path, str(path), lambda: None)
 
 
-def refused(path):
+def decode_error(path):
     with pytest.raises(TaskError) as caught:
-        samples_of(path)
+        decode(path)
     return caught.value
 
 
@@ -62,16 +62,16 @@ def refused(path):
         ("a.aac", "aac", 44_100),
     ],
 )
-def test_containers_and_codecs(tmp_path, name, codec, rate):
-    samples = samples_of(encoded(tmp_path / name, codec, rate))
+def test_decodes_containers_and_codecs(tmp_path, name, codec, rate):
+    samples = decode(encoded(tmp_path / name, codec, rate))
     assert samples.dtype == np.float32
     assert len(samples) / SAMPLE_RATE == pytest.approx(SECONDS, abs=0.15)
     spectrum = np.abs(np.fft.rfft(samples[SAMPLE_RATE : 2 * SAMPLE_RATE]))
     assert spectrum.argmax() == 440
 
 
-def test_levels_and_channels(tmp_path):
-    samples = samples_of(wav(tmp_path / "a.wav", rate=8_000, channels=2))
+def test_resamples_and_mixes_to_mono(tmp_path):
+    samples = decode(wav(tmp_path / "a.wav", rate=8_000, channels=2))
     assert len(samples) == pytest.approx(SECONDS * SAMPLE_RATE, abs=32)
     assert np.abs(samples).max() == pytest.approx(16_000 / 32_768, rel=0.05)
 
@@ -80,15 +80,15 @@ def test_levels_and_channels(tmp_path):
     ("content", "message"),
     [
         (b"", "0 bytes"),
-        (b"this is no audio at all, whatever its name says\n" * 100, "not decodable|no audio"),
-        (bytes(range(256)) * 200, "not decodable|no audio"),
-        (b"RIFF\x24\x00\x00\x00WAVE", "not decodable|no audio"),
+        (b"this is no audio at all, whatever its name says\n" * 100, "cannot be decoded|no audio"),
+        (bytes(range(256)) * 200, "cannot be decoded|no audio"),
+        (b"RIFF\x24\x00\x00\x00WAVE", "cannot be decoded|no audio"),
     ],
 )
-def test_what_is_no_audio(tmp_path, content, message):
+def test_file_that_is_not_audio_is_corrupt(tmp_path, content, message):
     path = tmp_path / "a.wav"
     path.write_bytes(content)
-    error = refused(path)
+    error = decode_error(path)
     assert (error.kind, error.stage) == (FailureKind.CORRUPT, TaskStage.DECODE)
     assert re.search(message, error.message)
 
@@ -96,7 +96,7 @@ def test_what_is_no_audio(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.wav", None), ("a.m4a", "aac"), ("a.flac", "flac"), ("a.ogg", "libopus")]
 )
-def test_half_a_file_is_no_file(tmp_path, name, codec):
+def test_truncated_file_is_corrupt(tmp_path, name, codec):
     path = tmp_path / name
     if codec is None:
         wav(path)
@@ -104,14 +104,14 @@ def test_half_a_file_is_no_file(tmp_path, name, codec):
         encoded(path, codec, 48_000)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    if name == "a.ogg":  # its pages do not know what follows: this is a whole recording of half the length
-        assert len(samples_of(path)) / SAMPLE_RATE < 0.7 * SECONDS
+    if name == "a.ogg":  # Ogg declares no duration: half a file is a valid recording of half the length
+        assert len(decode(path)) / SAMPLE_RATE < 0.7 * SECONDS
         return
-    error = refused(path)
+    error = decode_error(path)
     assert error.kind is FailureKind.CORRUPT
 
 
-def test_a_video_without_sound(tmp_path):
+def test_video_without_audio_stream_is_corrupt(tmp_path):
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
@@ -121,36 +121,36 @@ def test_a_video_without_sound(tmp_path):
             picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
-    assert refused(path).message == "no audio in it"
+    assert decode_error(path).message == "it has no audio stream"
 
 
-def test_a_few_broken_packets_are_skipped(tmp_path):
+def test_broken_packets_are_skipped(tmp_path):
     path = encoded(tmp_path / "a.mp3", "libmp3lame", 44_100)
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 100] = b"\x55" * 100
     path.write_bytes(data)
-    assert len(samples_of(path)) / SAMPLE_RATE == pytest.approx(SECONDS, abs=0.5)
+    assert len(decode(path)) / SAMPLE_RATE == pytest.approx(SECONDS, abs=0.5)
 
 
-def test_a_title_in_latin_1_is_no_obstacle(tmp_path):
-    """Recorders of before Unicode wrote them, and PyAV 18 takes offence."""
+def test_metadata_in_latin_1_is_ignored(tmp_path):
+    """Old recorders write such titles; PyAV 18 fails on them by default."""
     path = wav(tmp_path / "a.wav")
     title = "Café".encode("latin-1") + b"\xff\xfe\0"
     chunk = b"INFOINAM" + len(title).to_bytes(4, "little") + title
     path.write_bytes(path.read_bytes() + b"LIST" + len(chunk).to_bytes(4, "little") + chunk)
     assert probe.probe_duration(str(path)) == SECONDS
-    assert len(samples_of(path)) == SECONDS * SAMPLE_RATE
+    assert len(decode(path)) == SECONDS * SAMPLE_RATE
 
 
-def test_missing_files_and_folders(tmp_path):
-    error = refused(tmp_path / "a.wav")
+def test_missing_file_or_folder(tmp_path):
+    error = decode_error(tmp_path / "a.wav")
     assert (error.kind, error.message) == (FailureKind.MISSING, "no such file or directory")
-    assert refused(tmp_path).kind is FailureKind.MISSING
+    assert decode_error(tmp_path).kind is FailureKind.MISSING
 
 
-def test_decoding_can_be_ended_in_the_middle(tmp_path):
+def test_check_can_end_decoding(tmp_path):
     def stop():
-        raise TaskError(FailureKind.TIMEOUT, TaskStage.DECODE, "a.wav", "not done after 1 s")
+        raise TaskError(FailureKind.TIMEOUT, TaskStage.DECODE, "a.wav", "not finished after 1 s")
 
-    with pytest.raises(TaskError, match="not done"):
+    with pytest.raises(TaskError, match="not finished"):
         decode_audio(wav(tmp_path / "a.wav", seconds=60), "a.wav", stop)

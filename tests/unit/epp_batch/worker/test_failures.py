@@ -1,4 +1,4 @@
-"""Exceptions become kinds; a leash ends work that has gone on for too long."""
+"""Classification of exceptions, and deadlines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from epp.clock import ManualClock
 from epp_batch.errors import FailureKind, FolderError, TaskError, TaskStage
-from epp_batch.worker.failures import Deadline, build_failure, classify_error, describe_error, raise_as_task_error
+from epp_batch.worker.failures import Deadline, classify_error, describe_error, raise_as_task_error
 
 
 @pytest.mark.parametrize(
@@ -27,30 +27,30 @@ from epp_batch.worker.failures import Deadline, build_failure, classify_error, d
         (KeyError("x"), FailureKind.INTERNAL),
     ],
 )
-def test_kinds(error, kind):
+def test_classify_error(error, kind):
     assert classify_error(error, TaskStage.TRANSCRIBE) is kind
 
 
-def test_the_cause_of_a_failed_import_may_be_memory():
-    """As faster-whisper tells of an onnxruntime that could not be mapped."""
+def test_out_of_memory_is_found_in_the_causes():
+    """faster-whisper reports an onnxruntime library that cannot be mapped like this."""
     error = RuntimeError("this requires the onnxruntime package")
     error.__cause__ = ImportError("libx.so: failed to map segment from shared object")
     assert classify_error(error, TaskStage.TRANSCRIBE) is FailureKind.MEMORY
 
 
-def test_what_the_system_refuses_to_write_is_unwritable():
+def test_os_error_while_writing_is_unwritable():
     error = OSError(errno.EROFS, "Read-only file system")
     assert classify_error(error, TaskStage.WRITE) is FailureKind.UNWRITABLE
     assert classify_error(error, TaskStage.DECODE) is FailureKind.INTERNAL
 
 
-def test_a_stage_names_what_failed_in_it():
+def test_exception_becomes_a_task_error_of_the_stage():
     with pytest.raises(TaskError) as caught, raise_as_task_error(TaskStage.WRITE, "a.wav"):
         raise OSError(errno.ENOSPC, "No space left on device", "out/a.txt")
     assert str(caught.value) == f"a.wav: write: out/a.txt: No space left on device; {FailureKind.DISK_FULL.remedy}"
 
 
-def test_what_was_classified_stays_as_it_was():
+def test_task_error_passes_unchanged():
     with (
         pytest.raises(TaskError) as caught,
         raise_as_task_error(TaskStage.TRANSCRIBE, "a.wav"),
@@ -60,38 +60,30 @@ def test_what_was_classified_stays_as_it_was():
     assert caught.value.stage is TaskStage.DECODE
 
 
-def test_a_defect_keeps_its_traceback_in_the_log(caplog):
+def test_internal_error_is_logged_with_traceback(caplog):
     with pytest.raises(TaskError), raise_as_task_error(TaskStage.TRANSCRIBE, "a.wav"):
         raise ZeroDivisionError("division by zero")
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_in_words():
+def test_describe_error():
     assert describe_error(RuntimeError("\ntwo  lines\nand more")) == "RuntimeError: two lines"
     assert describe_error(MemoryError()) == "MemoryError"
     assert describe_error(FolderError("out: Not a directory", remedy="give another")) == "out: Not a directory"
 
 
-def test_record():
-    failure = build_failure(
-        TaskError(FailureKind.TIMEOUT, TaskStage.TRANSCRIBE, "a.wav", "not done after 5 s"), "key", 7.0
-    )
-    assert (failure.kind, failure.stage, failure.exit_code, failure.permanent) == ("timeout", "transcribe", 75, False)
-    assert (failure.key, failure.at, failure.remedy) == ("key", 7.0, FailureKind.TIMEOUT.remedy)
-
-
-def test_a_leash_holds_at_its_end():
+def test_deadline_expires():
     clock = ManualClock()
-    leash = Deadline(clock, threading.Event(), "a.wav", 5.0)
+    deadline = Deadline(clock, threading.Event(), "a.wav", 5.0)
     clock.advance(4.9)
-    leash.check(TaskStage.DECODE)
+    deadline.check(TaskStage.DECODE)
     clock.advance(0.1)
-    with pytest.raises(TaskError, match="not done after 5 s") as caught:
-        leash.check(TaskStage.DECODE)
+    with pytest.raises(TaskError, match="not finished after 5 s") as caught:
+        deadline.check(TaskStage.DECODE)
     assert caught.value.kind is FailureKind.TIMEOUT
 
 
-def test_a_stopped_leash_does_not_wait():
+def test_stopped_deadline_does_not_wait():
     stop = threading.Event()
     stop.set()
     with pytest.raises(TaskError) as caught:

@@ -1,4 +1,4 @@
-"""Recordings behind http, against a real server that misbehaves when told to."""
+"""Downloads from a real HTTP server that fails on request, and digest verification."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CONTENT = b"sound" * 100_000
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """/<status> answers with that status, /flaky fails once, /short breaks off, all else is CONTENT."""
+    """/<status> answers with that status, /flaky fails once, /short is truncated, any other path is CONTENT."""
 
     def do_GET(self):
         server = self.server
-        server.asked.append(self.path)
+        server.requests.append(self.path)
         name = self.path.strip("/")
-        if name.isdigit() or (name == "flaky" and len(server.asked) == 1):
+        if name.isdigit() or (name == "flaky" and len(server.requests) == 1):
             self.send_error(int(name) if name.isdigit() else 503)
             return
         self.send_response(200)
@@ -33,14 +33,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(CONTENT[: len(CONTENT) // 2] if name == "short" else CONTENT)
 
     def log_message(self, *_):
-        """Quiet."""
+        """Logs nothing."""
 
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(fetch, "FIRST_RETRY_SECONDS", 0.01)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked = []
+    server.requests = []
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
@@ -53,77 +53,77 @@ def url(server, name):
     return f"http://127.0.0.1:{server.server_port}/{name}"
 
 
-def leash(stop=None):
+def deadline(stop=None):
     return Deadline(SystemClock(), stop or threading.Event(), "a.wav")
 
 
 def download(server, name):
-    with fetch.open_local_file(Recording(source=url(server, name), stems=("a",)), leash()) as path:
+    with fetch.open_local_file(Recording(source=url(server, name), stems=("a",)), deadline()) as path:
         return path.read_bytes(), path
 
 
-def failing(server, name):
+def download_error(server, name):
     with pytest.raises(TaskError) as caught:
         download(server, name)
     return caught.value
 
 
-def test_a_download_is_there_while_it_is_needed(server):
+def test_download_is_removed_afterwards(server):
     content, path = download(server, "a.mp3")
     assert content == CONTENT
     assert not path.exists()
 
 
-def test_what_may_pass_is_tried_again(server):
+def test_transient_status_is_retried(server):
     assert download(server, "flaky")[0] == CONTENT
-    assert server.asked == ["/flaky", "/flaky"]
+    assert server.requests == ["/flaky", "/flaky"]
 
 
-def test_what_does_not_pass(server):
-    error = failing(server, "503")
+def test_retries_are_limited(server):
+    error = download_error(server, "503")
     assert (error.kind, error.stage, error.message) == (
         FailureKind.DOWNLOAD,
         TaskStage.DOWNLOAD,
-        "the server answers 503, 3 times",
+        "the server answers HTTP 503 (tried 3 times)",
     )
-    assert len(server.asked) == fetch.MAX_TRIES
+    assert len(server.requests) == fetch.MAX_TRIES
 
 
-def test_a_refusal_is_not_asked_twice(server):
-    error = failing(server, "404")
-    assert (error.kind, error.message) == (FailureKind.MISSING, "the server answers 404")
-    assert len(server.asked) == 1
+def test_permanent_status_is_not_retried(server):
+    error = download_error(server, "404")
+    assert (error.kind, error.message) == (FailureKind.MISSING, "the server answers HTTP 404")
+    assert len(server.requests) == 1
 
 
-def test_half_an_answer_is_no_recording(server):
-    error = failing(server, "short")
+def test_truncated_response_fails(server):
+    error = download_error(server, "short")
     assert error.kind is FailureKind.DOWNLOAD
     assert f"of {len(CONTENT)} bytes" in error.message
 
 
-def test_nobody_answers(server):
+def test_refused_connection_fails(server):
     server.shutdown()
     server.server_close()
-    error = failing(server, "a.mp3")
+    error = download_error(server, "a.mp3")
     assert error.kind is FailureKind.DOWNLOAD
     assert "refused" in error.message.lower()
 
 
-def test_a_stop_ends_a_download(server):
+def test_stop_ends_a_download(server):
     stop = threading.Event()
     stop.set()
     recording = Recording(source=url(server, "a.mp3"), stems=("a",))
-    with pytest.raises(TaskError) as caught, fetch.open_local_file(recording, leash(stop)):
+    with pytest.raises(TaskError) as caught, fetch.open_local_file(recording, deadline(stop)):
         pass
     assert caught.value.kind is FailureKind.STOPPED
 
 
-def test_a_path_is_where_it_is(tmp_path):
-    with fetch.open_local_file(Recording(source=str(tmp_path / "a.wav"), stems=("a",)), leash()) as path:
+def test_local_path_is_used_directly(tmp_path):
+    with fetch.open_local_file(Recording(source=str(tmp_path / "a.wav"), stems=("a",)), deadline()) as path:
         assert path == tmp_path / "a.wav"
 
 
-def test_bytes_that_changed_are_not_transcribed(tmp_path):
+def test_changed_content_is_rejected(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(b"one")
     digest = hashlib.sha256(b"one").hexdigest()
@@ -134,7 +134,7 @@ def test_bytes_that_changed_are_not_transcribed(tmp_path):
         fetch.verify_digest(path, recording)
 
 
-def test_of_an_address_that_nobody_read_only_the_address_was_hashed(tmp_path):
+def test_digest_of_the_url_text_is_accepted(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(b"one")
     address = "https://calls.example/1.mp3"

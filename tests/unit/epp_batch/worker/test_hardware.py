@@ -1,4 +1,4 @@
-"""Cores that a container may use."""
+"""Cores and GPUs that a container may use."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ ALL = len(os.sched_getaffinity(0))
     ("text", "expected"),
     [("100000 100000\n", 1), ("20000 100000\n", 1), ("99900000 100000\n", ALL), ("max 100000\n", ALL)],
 )
-def test_a_quota_counts(tmp_path, text, expected):
+def test_cgroup_quota_limits_cores(tmp_path, text, expected):
     (tmp_path / "cpu.max").write_text(text)
     assert count_usable_cores(tmp_path / "cpu.max") == expected
 
 
-def test_without_cgroups(tmp_path):
+def test_cores_without_cgroup(tmp_path):
     assert count_usable_cores(tmp_path / "missing") == ALL
 
 
-def test_gpus_that_are_hidden_are_not_there(monkeypatch):
+def test_hidden_gpus_are_not_listed(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert list_visible_gpus() == []

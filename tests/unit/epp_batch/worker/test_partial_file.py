@@ -1,4 +1,4 @@
-"""What an attempt leaves, the next one finds, whatever happened in between."""
+"""The partial file: resuming, damage, other work, locking."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def path(tmp_path):
     return tmp_path / "sub" / "call.partial.jsonl"
 
 
-def opened(path, key="key"):
+def open_partial(path, key="key"):
     return PartialFile(path, key, ManualClock())
 
 
-def first_attempt(path):
-    partial = opened(path)
+def write_first_attempt(path):
+    partial = open_partial(path)
     partial.append(PlanRecord("key", WINDOWS, 0.5))
     partial.append(AttemptRecord(1.0, timings={"load": 2.0}))
     partial.append(BatchRecord(10.0, 3.0, [segment(0.0, 4.0), segment(5.0, 9.0)], 1, "en"))
     partial.close()
 
 
-def test_the_next_attempt_knows_everything(path):
-    first_attempt(path)
-    partial = opened(path)
+def test_next_attempt_has_all_progress(path):
+    write_first_attempt(path)
+    partial = open_partial(path)
     partial.append(AttemptRecord(9.0, resumed_at=10.0, timings={"load": 1.0}))
     partial.append(BatchRecord(31.0, 4.0, [segment(12.0, 13.0)], 2))
     progress = partial.progress
@@ -49,51 +49,51 @@ def test_the_next_attempt_knows_everything(path):
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
-def test_a_torn_last_line_is_cut_off_and_written_again(path, cut):
-    first_attempt(path)
+def test_incomplete_last_line_is_cut_off(path, cut):
+    write_first_attempt(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
-    partial = opened(path)
+    partial = open_partial(path)
     assert (partial.progress.segments, partial.progress.attempts) == ([], 1)
     partial.append(BatchRecord(10.0, 3.0, [segment(0.0, 4.0), segment(5.0, 9.0)], 1, "en"))
     partial.close()
     assert path.read_bytes() == whole
 
 
-def test_garbage_ends_what_is_believed(path):
-    first_attempt(path)
+def test_records_after_an_undecodable_line_are_dropped(path):
+    write_first_attempt(path)
     path.write_bytes(path.read_bytes() + b'\x00\x00\n{"type":"batch","at":99,"spent":1,"segments":[]}\n')
-    partial = opened(path)
+    partial = open_partial(path)
     assert partial.progress.audio_seconds == 10.0
     partial.close()
     assert b"99" not in path.read_bytes()
 
 
-def test_other_work_starts_afresh(path):
-    first_attempt(path)
-    partial = opened(path, "other")
+def test_partial_file_of_other_work_is_discarded(path):
+    write_first_attempt(path)
+    partial = open_partial(path, "other")
     assert partial.progress.plan is None
     assert partial.progress.attempts == 0
     partial.close()
     assert path.read_bytes() == b""
 
 
-def test_one_worker_at_a_time(path):
-    partial = opened(path)
+def test_lock_excludes_other_workers(path):
+    partial = open_partial(path)
     with pytest.raises(BlockingIOError):
-        opened(path)
+        open_partial(path)
     partial.close()
-    opened(path).close()
+    open_partial(path).close()
 
 
-def test_removed_means_gone(path):
-    partial = opened(path)
+def test_remove_deletes_the_file(path):
+    partial = open_partial(path)
     partial.remove()
     partial.close()
     assert not path.exists()
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
+def test_unwritable_folder_raises_folder_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FolderError, match="give an output folder"):
-        opened(tmp_path / "file" / "call.partial.jsonl")
+    with pytest.raises(FolderError, match="give a writable output folder"):
+        open_partial(tmp_path / "file" / "call.partial.jsonl")

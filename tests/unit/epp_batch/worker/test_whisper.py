@@ -1,4 +1,4 @@
-"""Which decoding of a window is kept; that Whisper hears is in test_worker.py."""
+"""Choice of decodings, speech detection in blocks, compute types. Transcription itself: test_work_order.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def decoded(*, ratio=1.2, log=-0.3, silence=0.05):
 GOOD, LOOP, GUESS = decoded(), decoded(ratio=16.0), decoded(log=-1.4)
 
 
-def test_what_is_decoded_again():
+def test_repetitive_or_improbable_decodings_are_doubtful():
     assert [is_doubtful(raw) for raw in (GOOD, LOOP, GUESS)] == [False, True, True]
 
 
@@ -38,7 +38,7 @@ def test_what_is_decoded_again():
         (decoded(ratio=16.0, silence=0.9), [], "second"),
     ],
 )
-def test_the_better_decoding_is_kept(first, second, kept):
+def test_choose_decoding(first, second, kept):
     assert choose_decoding(first, second) == ([first] if kept == "first" else second)
 
 
@@ -49,25 +49,25 @@ def samples(tmp_path_factory):
     return decode_audio(path, "a.wav", lambda: None)
 
 
-def stretches(windows):
+def spans_of(windows):
     return [span for window in windows for span in window.spans]
 
 
 @pytest.mark.parametrize("block", [2.0, 3.0, 5.0])
-def test_blocks_hear_what_the_whole_hears(samples, block):
+def test_detection_in_blocks_finds_the_same_speech(samples, block):
     checks = []
     whole, parts = detect_speech(samples, lambda: None), detect_speech(samples, lambda: checks.append(1), block)
     assert len(checks) >= len(samples) / SAMPLE_RATE / block
     assert sum(window.seconds for window in parts) == pytest.approx(sum(window.seconds for window in whole), rel=0.1)
-    assert all(first[1] <= second[0] for first, second in pairwise(stretches(parts)))
-    assert stretches(parts)[-1][1] == pytest.approx(stretches(whole)[-1][1], abs=0.5)
+    assert all(first[1] <= second[0] for first, second in pairwise(spans_of(parts)))
+    assert spans_of(parts)[-1][1] == pytest.approx(spans_of(whole)[-1][1], abs=0.5)
 
 
-def test_no_one_speaks():
+def test_silence_has_no_windows():
     assert detect_speech(np.zeros(5 * SAMPLE_RATE, np.float32), lambda: None, 2.0) == []
     assert detect_speech(np.zeros(0, np.float32), lambda: None) == []
 
 
-def test_numbers_by_default():
+def test_default_compute_type():
     assert resolve_compute_type("default") in {"int8", "float16"}
     assert resolve_compute_type("float32") == "float32"
