@@ -1,4 +1,4 @@
-"""The ledger against a model that counts from scratch: never negative, always back to zero, in any order of events."""
+"""The ledger compared with a model that counts from scratch: never negative, back to zero in any order of events."""
 
 import math
 
@@ -16,66 +16,66 @@ EXPIRY = 10.0
 
 
 class ModelReservation:
-    """What is true of one ticket."""
+    """What the ledger should know of one reservation."""
 
     def __init__(self, slot: int, prompt: float, output: float, now: float) -> None:
         self.slot: int | None = slot
         self.prompt = prompt
         self.output = output
-        self.reserved = self.touched = now
+        self.reserved_at = self.touched_at = now
         self.decoding = False
-        self.over = False
+        self.ended = False
 
     @property
-    def weight(self) -> float:
+    def load(self) -> float:
         return self.prompt + self.output if self.output or not self.decoding else 0.0
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    tickets = Bundle("tickets")
+    reservations = Bundle("reservations")
 
     @initialize()
-    def begin(self) -> None:
+    def create(self) -> None:
         self.clock = ManualClock()
         self.ledger = Ledger(self.clock, expire_after=EXPIRY)
-        self.truth: dict[Reservation, ModelReservation] = {}
+        self.models: dict[Reservation, ModelReservation] = {}
 
-    @rule(target=tickets, slot=slots, prompt=tokens, output=st.one_of(st.just(0.0), tokens))
+    @rule(target=reservations, slot=slots, prompt=tokens, output=st.one_of(st.just(0.0), tokens))
     def reserve(self, slot: int, prompt: float, output: float) -> Reservation:
-        ticket = self.ledger.reserve(slot, prompt, output)
-        self.truth[ticket] = ModelReservation(slot, prompt, output, self.clock.now())
-        return ticket
+        reservation = self.ledger.reserve(slot, prompt, output)
+        self.models[reservation] = ModelReservation(slot, prompt, output, self.clock.now())
+        return reservation
 
-    @rule(ticket=tickets)
-    def first_byte(self, ticket: Reservation) -> None:
-        self.ledger.record_first_byte(ticket)
-        truth = self.truth[ticket]
-        if not truth.over:
-            truth.decoding = True
-            truth.touched = self.clock.now()
+    @rule(reservation=reservations)
+    def first_byte(self, reservation: Reservation) -> None:
+        self.ledger.record_first_byte(reservation)
+        model = self.models[reservation]
+        if not model.ended:
+            model.decoding = True
+            model.touched_at = self.clock.now()
 
-    @rule(ticket=tickets)
-    def touch(self, ticket: Reservation) -> None:
-        self.ledger.touch(ticket)
-        self.truth[ticket].touched = self.clock.now()
+    @rule(reservation=reservations)
+    def touch(self, reservation: Reservation) -> None:
+        self.ledger.touch(reservation)
+        self.models[reservation].touched_at = self.clock.now()
 
-    @rule(ticket=tickets, slot=slots)
-    def move(self, ticket: Reservation, slot: int) -> None:
-        self.ledger.move(ticket, slot)
-        if not self.truth[ticket].over:
-            self.truth[ticket].slot = slot
+    @rule(reservation=reservations, slot=slots)
+    def move(self, reservation: Reservation, slot: int) -> None:
+        self.ledger.move(reservation, slot)
+        if not self.models[reservation].ended:
+            self.models[reservation].slot = slot
 
-    @rule(ticket=tickets)
-    def release(self, ticket: Reservation) -> None:
-        assert self.ledger.release(ticket) is not self.truth[ticket].over
-        self.truth[ticket].over = True
+    @rule(reservation=reservations)
+    def release(self, reservation: Reservation) -> None:
+        assert self.ledger.release(reservation) is not self.models[reservation].ended
+        self.models[reservation].ended = True
 
     @rule(slot=slots)
-    def forget(self, slot: int) -> None:
+    def clear_slot(self, slot: int) -> None:
         self.ledger.clear_slot(slot)
-        for truth in self.truth.values():
-            if truth.slot == slot:
-                truth.slot = None
+        for model in self.models.values():
+            if model.slot == slot:
+                model.slot = None
 
     @rule(seconds=st.floats(0, EXPIRY))
     def wait(self, seconds: float) -> None:
@@ -84,46 +84,50 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         limit = self.clock.now() - EXPIRY
-        due = {ticket for ticket, truth in self.truth.items() if not truth.over and truth.touched <= limit}
+        due = {
+            reservation for reservation, model in self.models.items() if not model.ended and model.touched_at <= limit
+        }
         assert set(self.ledger.expire()) == due
-        for ticket in due:
-            self.truth[ticket].over = True
+        for reservation in due:
+            self.models[reservation].ended = True
 
     @rule(slot=slots, seconds=st.floats(0, 5))
     def scrape(self, slot: int, seconds: float) -> None:
-        """A scrape that began `seconds` ago replaces the reservations that it has seen."""
+        """A scrape that began `seconds` ago replaces the reservations that it contains."""
         moment = self.clock.now() - seconds
-        seen = {
-            t for t, truth in self.truth.items() if not truth.over and truth.slot == slot and truth.reserved < moment
+        contained = {
+            reservation
+            for reservation, model in self.models.items()
+            if not model.ended and model.slot == slot and model.reserved_at < moment
         }
-        assert set(self.ledger.reserved_before(slot, moment)) == seen
-        for ticket in seen:
-            self.release(ticket)
+        assert set(self.ledger.reserved_before(slot, moment)) == contained
+        for reservation in contained:
+            self.release(reservation)
 
-    @rule(target=tickets)
-    def nothing(self) -> object:
+    @rule(target=reservations)
+    def no_reservation(self) -> object:
         return multiple()
 
     @invariant()
-    def the_columns_are_what_is_in_flight(self) -> None:
+    def columns_equal_the_model(self) -> None:
         if not hasattr(self, "ledger"):
             return
         columns = self.ledger.columns(4)
         for slot in range(4):
-            here = [truth for truth in self.truth.values() if truth.slot == slot and not truth.over]
-            assert columns[INFLIGHT_REQUESTS][slot] == len(here)
-            assert columns[DECODING_REQUESTS][slot] == sum(truth.decoding for truth in here)
-            weight = columns[INFLIGHT_TOKENS][slot]
-            assert weight >= 0
-            assert math.isclose(weight, sum(truth.weight for truth in here), rel_tol=1e-6, abs_tol=1e-3)
-            if not here:
-                assert weight == 0
+            at_slot = [model for model in self.models.values() if model.slot == slot and not model.ended]
+            assert columns[INFLIGHT_REQUESTS][slot] == len(at_slot)
+            assert columns[DECODING_REQUESTS][slot] == sum(model.decoding for model in at_slot)
+            tokens_at_slot = columns[INFLIGHT_TOKENS][slot]
+            assert tokens_at_slot >= 0
+            assert math.isclose(tokens_at_slot, sum(model.load for model in at_slot), rel_tol=1e-6, abs_tol=1e-3)
+            if not at_slot:
+                assert tokens_at_slot == 0
 
     def teardown(self) -> None:
         if not hasattr(self, "ledger"):
             return
-        for ticket in self.truth:
-            self.ledger.release(ticket)
+        for reservation in self.models:
+            self.ledger.release(reservation)
         assert len(self.ledger) == 0
         for column in self.ledger.columns().values():
             assert not column.any()

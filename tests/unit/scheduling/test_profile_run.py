@@ -1,4 +1,4 @@
-"""One run of a profile: what is kept, what is weighed, what is picked, and what a faulty plugin does to it."""
+"""One profile run: filtered endpoints, weighted totals, picked positions, and plugins that break their contract."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from scorers.queue import QueueScorer
 
 
 class StubScorer(Scorer, type="says"):
-    """Whatever the test wants."""
+    """Returns what `result` computes from the number of endpoints."""
 
-    what: Callable[[int], object]
+    result: Callable[[int], object]
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        return self.what(len(endpoints))  # type: ignore[return-value]
+        return self.result(len(endpoints))  # type: ignore[return-value]
 
 
 class StubFilter(Filter, type="keeps"):
-    what: Callable[[int], object]
+    result: Callable[[int], object]
 
     def filter(self, request: Request, endpoints: Endpoints) -> Mask:
-        return self.what(len(endpoints))  # type: ignore[return-value]
+        return self.result(len(endpoints))  # type: ignore[return-value]
 
 
 class NoEndpointsFilter(StubFilter, type="may-not"):
@@ -54,10 +54,10 @@ class NoEndpointsFilter(StubFilter, type="may-not"):
 
 
 class StubPicker(Picker, type="picks", kw_only=True):
-    what: Callable[[int], object]
+    result: Callable[[int], object]
 
     def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
-        return self.what(len(endpoints))  # type: ignore[return-value]
+        return self.result(len(endpoints))  # type: ignore[return-value]
 
 
 def scores(*values: float) -> Callable[[int], object]:
@@ -69,11 +69,11 @@ def mask(*values: bool) -> Callable[[int], object]:
 
 
 def raise_error(_: int) -> object:
-    raise RuntimeError("out of cheese")
+    raise RuntimeError("broken plugin")
 
 
 class ProfileRunner:
-    """Runs a profile and keeps the faults."""
+    """Runs a profile and keeps the reported errors."""
 
     def __init__(self) -> None:
         self.errors: list[tuple[str, str]] = []
@@ -86,7 +86,7 @@ class ProfileRunner:
 
 
 @pytest.fixture
-def play() -> ProfileRunner:
+def run() -> ProfileRunner:
     return ProfileRunner()
 
 
@@ -101,65 +101,65 @@ def build_profile(
     )
 
 
-def test_weighted_sum_and_best(play: ProfileRunner) -> None:
-    verdict = play(build_profile((2, StubScorer(what=scores(1, 0, 0.5))), (3, StubScorer(what=scores(0, 0.5, 1)))))
-    assert verdict.totals.tolist() == [2, 1.5, 4]  # weights are not normalised
-    assert verdict.order.tolist() == [2]
-    assert play.errors == []
+def test_totals_are_weighted_sums_and_the_highest_is_picked(run: ProfileRunner) -> None:
+    result = run(build_profile((2, StubScorer(result=scores(1, 0, 0.5))), (3, StubScorer(result=scores(0, 0.5, 1)))))
+    assert result.totals.tolist() == [2, 1.5, 4]  # weights are not normalised
+    assert result.order.tolist() == [2]
+    assert run.errors == []
 
 
-def test_no_scorers(play: ProfileRunner) -> None:
-    picked = {play(build_profile(), seed=seed).order.item() for seed in range(30)}
+def test_without_scorers_all_endpoints_are_equal(run: ProfileRunner) -> None:
+    picked = {run(build_profile(), seed=seed).order.item() for seed in range(30)}
     assert picked == {0, 1, 2}
 
 
-def test_filters_narrow_in_order(play: ProfileRunner) -> None:
-    verdict = play(
+def test_filters_are_applied_in_order(run: ProfileRunner) -> None:
+    result = run(
         build_profile(
             (1, QueueScorer()),
-            filters=(StubFilter(what=mask(True, True, True)), StubFilter(what=mask(False, True, True))),
+            filters=(StubFilter(result=mask(True, True, True)), StubFilter(result=mask(False, True, True))),
         )
     )
-    assert [endpoint.name for endpoint in verdict.endpoints] == ["e1", "e2"]
-    assert verdict.endpoints.endpoint_at(int(verdict.order[0])).name == "e1"
-    assert verdict.filter_masks[0] is None
+    assert [endpoint.name for endpoint in result.endpoints] == ["e1", "e2"]
+    assert result.endpoints.endpoint_at(int(result.order[0])).name == "e1"
+    assert result.filter_masks[0] is None
 
 
-def test_a_filter_that_keeps_all_copies_nothing(play: ProfileRunner) -> None:
+def test_a_filter_that_keeps_all_makes_no_copy(run: ProfileRunner) -> None:
     pool = build_endpoints(waiting=[0, 1, 2])
-    assert play(build_profile(filters=(StubFilter(what=mask(True, True, True)),)), pool).endpoints is pool
+    assert run(build_profile(filters=(StubFilter(result=mask(True, True, True)),)), pool).endpoints is pool
 
 
 @pytest.mark.parametrize(("kind", "reject"), [(StubFilter, Overloaded), (NoEndpointsFilter, NoEndpoints)])
-def test_a_filter_that_keeps_none_says_how_the_request_ends(
-    play: ProfileRunner, kind: type[StubFilter], reject: type[Exception]
+def test_a_filter_that_keeps_none_decides_the_rejection(
+    run: ProfileRunner, kind: type[StubFilter], reject: type[Exception]
 ) -> None:
-    never = StubScorer(what=raise_error)
-    verdict = play(
-        build_profile((1, never), filters=(kind(what=mask(False, False, False)), StubFilter(what=raise_error)))
+    never = StubScorer(result=raise_error)
+    result = run(
+        build_profile((1, never), filters=(kind(result=mask(False, False, False)), StubFilter(result=raise_error)))
     )
-    assert (verdict.emptied_by, verdict.rejection_type, verdict.order.size) == ("f0", reject, 0)
-    assert str(verdict.build_rejection("nobody is left")) == "nobody is left"
-    assert play.errors == []
+    assert (result.emptied_by, result.rejection_type, result.order.size) == ("f0", reject, 0)
+    assert str(result.build_rejection("no endpoint")) == "no endpoint"
+    assert run.errors == []
 
 
 @pytest.mark.parametrize(
-    ("what", "kind"),
+    ("compute", "kind"),
     [(raise_error, "raised"), (mask(True), "shape"), (scores(1, 0, 1), "shape"), (lambda _: None, "raised")],
 )
-def test_a_faulty_filter_rejects_with_503_and_its_name(
-    play: ProfileRunner, what: Callable[[int], object], kind: str
+def test_a_broken_filter_rejects_with_503_and_its_name(
+    run: ProfileRunner, compute: Callable[[int], object], kind: str
 ) -> None:
-    verdict = play(build_profile(filters=(StubFilter(what=what),)))
-    assert verdict.order.size == 0
-    rejection = verdict.build_rejection("nobody is left")
+    result = run(build_profile(filters=(StubFilter(result=compute),)))
+    assert result.order.size == 0
+    rejection = result.build_rejection("no endpoint")
     assert isinstance(rejection, ServiceUnavailable)
     assert str(rejection) == "filter 'f0' failed"
-    assert play.errors == [("f0", kind)]
+    assert run.errors == [("f0", kind)]
 
 
 @pytest.mark.parametrize(
-    ("what", "kind"),
+    ("compute", "kind"),
     [
         (raise_error, "raised"),
         (scores(1), "shape"),
@@ -168,37 +168,37 @@ def test_a_faulty_filter_rejects_with_503_and_its_name(
         (lambda n: np.array(["high"] * n), "shape"),
     ],
 )
-def test_a_faulty_scorer_is_neutral(play: ProfileRunner, what: Callable[[int], object], kind: str) -> None:
-    verdict = play(build_profile((2, StubScorer(what=what)), (1, StubScorer(what=scores(0, 0, 1)))))
-    assert verdict.totals.tolist() == [1, 1, 2]
-    assert play.errors == [("s0", kind)]
+def test_a_broken_scorer_is_neutral(run: ProfileRunner, compute: Callable[[int], object], kind: str) -> None:
+    result = run(build_profile((2, StubScorer(result=compute)), (1, StubScorer(result=scores(0, 0, 1)))))
+    assert result.totals.tolist() == [1, 1, 2]
+    assert run.errors == [("s0", kind)]
 
 
-def test_scores_out_of_range_are_clipped_and_named(play: ProfileRunner) -> None:
-    verdict = play(build_profile((1, StubScorer(what=scores(0, 1, 0.25))), (1, StubScorer(what=scores(-3, 7, 0.5)))))
-    assert verdict.totals.tolist() == [0, 2, 0.75]
-    assert play.errors == [("s1", "range")]
+def test_scores_out_of_range_are_clipped_and_reported(run: ProfileRunner) -> None:
+    result = run(build_profile((1, StubScorer(result=scores(0, 1, 0.25))), (1, StubScorer(result=scores(-3, 7, 0.5)))))
+    assert result.totals.tolist() == [0, 2, 0.75]
+    assert run.errors == [("s1", "range")]
 
 
-def test_unknown_scores_are_neutral_and_counted(play: ProfileRunner) -> None:
-    verdict = play(build_profile((2, StubScorer(what=scores(0, float("nan"), float("inf"))))))
-    assert verdict.totals.tolist() == [0, 1, 2]
-    assert play.errors == [("s0", "unknown"), ("s0", "range")]
+def test_nan_scores_are_neutral_and_reported(run: ProfileRunner) -> None:
+    result = run(build_profile((2, StubScorer(result=scores(0, float("nan"), float("inf"))))))
+    assert result.totals.tolist() == [0, 1, 2]
+    assert run.errors == [("s0", "unknown"), ("s0", "range")]
 
 
-def test_a_stale_endpoint_is_neither_best_nor_worst(play: ProfileRunner) -> None:
-    verdict = play(build_profile((2, QueueScorer())), build_endpoints(waiting=[0, float("nan"), 8]))
-    assert verdict.totals.tolist() == [2, 1, 0]
-    assert play.errors == [("s0", "unknown")]
+def test_a_stale_endpoint_is_neither_best_nor_worst(run: ProfileRunner) -> None:
+    result = run(build_profile((2, QueueScorer())), build_endpoints(waiting=[0, float("nan"), 8]))
+    assert result.totals.tolist() == [2, 1, 0]
+    assert run.errors == [("s0", "unknown")]
 
 
-def test_integer_scores_will_do(play: ProfileRunner) -> None:
-    verdict = play(build_profile((2, StubScorer(what=lambda n: np.arange(n) == 1))))
-    assert verdict.totals.tolist() == [0, 2, 0]
+def test_integer_scores_are_accepted(run: ProfileRunner) -> None:
+    result = run(build_profile((2, StubScorer(result=lambda n: np.arange(n) == 1))))
+    assert result.totals.tolist() == [0, 2, 0]
 
 
 @pytest.mark.parametrize(
-    ("what", "kind"),
+    ("compute", "kind"),
     [
         (raise_error, "raised"),
         (lambda _: np.array([], np.intp), "order"),
@@ -209,54 +209,56 @@ def test_integer_scores_will_do(play: ProfileRunner) -> None:
         (lambda _: 3, "raised"),
     ],
 )
-def test_a_faulty_picker_is_replaced_by_the_best(play: ProfileRunner, what: Callable[[int], object], kind: str) -> None:
-    verdict = play(build_profile((1, StubScorer(what=scores(0, 1, 0))), picker=StubPicker(what=what)))
-    assert verdict.order.tolist() == [1]
-    assert play.errors == [("picker", kind)]
+def test_a_broken_picker_is_replaced_by_the_highest_total(
+    run: ProfileRunner, compute: Callable[[int], object], kind: str
+) -> None:
+    result = run(build_profile((1, StubScorer(result=scores(0, 1, 0))), picker=StubPicker(result=compute)))
+    assert result.order.tolist() == [1]
+    assert run.errors == [("picker", kind)]
 
 
-def test_a_picker_may_name_several_but_each_once(play: ProfileRunner) -> None:
-    good = play(build_profile(picker=StubPicker(what=lambda _: np.array([2, 0]), max_num_of_endpoints=2)))
+def test_a_picker_may_return_several_positions_but_each_once(run: ProfileRunner) -> None:
+    good = run(build_profile(picker=StubPicker(result=lambda _: np.array([2, 0]), max_num_of_endpoints=2)))
     assert good.order.tolist() == [2, 0]
-    play(build_profile(picker=StubPicker(what=lambda _: np.array([2, 2]), max_num_of_endpoints=2)))
-    assert play.errors == [("picker", "order")]
+    run(build_profile(picker=StubPicker(result=lambda _: np.array([2, 2]), max_num_of_endpoints=2)))
+    assert run.errors == [("picker", "order")]
 
 
-def test_nobody_to_choose_from(play: ProfileRunner) -> None:
-    verdict = play(build_profile((1, QueueScorer())), build_endpoints(waiting=[]))
-    assert verdict.order.size == 0
-    assert isinstance(verdict.build_rejection("nobody"), NoEndpoints)
+def test_no_candidates(run: ProfileRunner) -> None:
+    result = run(build_profile((1, QueueScorer())), build_endpoints(waiting=[]))
+    assert result.order.size == 0
+    assert isinstance(result.build_rejection("no endpoint"), NoEndpoints)
 
 
-def test_equal_scores_give_equal_totals_wherever_they_stand(play: ProfileRunner) -> None:
+def test_equal_scores_give_equal_totals_at_every_position(run: ProfileRunner) -> None:
     """A matrix product rounds by position (vector body or tail), which would make some equals never win."""
     score = np.float32(0.1) * np.float32(3)
     weights = (0.3, 0.7, 1.1, 2.3)
-    uniform = [(weight, StubScorer(what=lambda n: np.full(n, score))) for weight in weights]
-    verdict = play(build_profile(*uniform), build_endpoints(61))
-    assert len(set(verdict.totals.tolist())) == 1
+    uniform = [(weight, StubScorer(result=lambda n: np.full(n, score))) for weight in weights]
+    result = run(build_profile(*uniform), build_endpoints(61))
+    assert len(set(result.totals.tolist())) == 1
 
 
-def test_the_verdict_is_read_only(play: ProfileRunner) -> None:
-    verdict = play(build_profile((1, QueueScorer())))
-    assert not verdict.totals.flags.writeable
-    assert not any(row.flags.writeable for row in verdict.scores)
+def test_the_result_is_read_only(run: ProfileRunner) -> None:
+    result = run(build_profile((1, QueueScorer())))
+    assert not result.totals.flags.writeable
+    assert not any(row.flags.writeable for row in result.scores)
 
 
-def test_timing_is_asked_for_by_the_caller() -> None:
+def test_a_timer_records_every_plugin_call() -> None:
     class Stopwatch:
         def __init__(self) -> None:
             self.ticks = 0
-            self.seen: list[tuple[str, str, str, float]] = []
+            self.calls: list[tuple[str, str, str, float]] = []
 
         def now(self) -> float:
             self.ticks += 1
             return float(self.ticks)
 
         def record(self, extension_point: str, type: str, name: str, seconds: float) -> None:
-            self.seen.append((extension_point, type, name, seconds))
+            self.calls.append((extension_point, type, name, seconds))
 
-    watch = Stopwatch()
+    stopwatch = Stopwatch()
     plan = build_profile((1, QueueScorer()), filters=(LabelSelectorFilter(),))
     run_profile(
         plan,
@@ -264,15 +266,15 @@ def test_timing_is_asked_for_by_the_caller() -> None:
         build_endpoints(waiting=[1, 2]),
         Random(1),
         lambda *_: None,
-        PluginTimer(watch.now, watch.record),
+        PluginTimer(stopwatch.now, stopwatch.record),
     )
-    assert watch.seen == [
+    assert stopwatch.calls == [
         ("Filter", "label-selector-filter", "f0", 1),
         ("Scorer", "queue-scorer", "s0", 1),
         ("Picker", "max-score-picker", "picker", 1),
     ]
 
 
-def test_columns_not_read_are_not_gathered(play: ProfileRunner) -> None:
-    verdict = play(build_profile((1, QueueScorer())))
-    assert list(verdict.endpoints._gathered) == [WAITING_REQUESTS]
+def test_columns_not_read_are_not_gathered(run: ProfileRunner) -> None:
+    result = run(build_profile((1, QueueScorer())))
+    assert list(result.endpoints._gathered) == [WAITING_REQUESTS]

@@ -1,4 +1,4 @@
-"""What holds for every profile and every pool."""
+"""Invariants of a profile run, for every profile and every pool."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ROLES = ({}, {"llm-d.ai/role": "decode"}, {"llm-d.ai/role": "prefill"}, {"llm-d.
 
 
 class BrokenScorer(Scorer, type="broken"):
-    """Raises, or returns nonsense."""
+    """Raises, or returns scores out of range."""
 
     how: int = 0
 
@@ -49,7 +49,7 @@ class BrokenScorer(Scorer, type="broken"):
 
 
 class EvenFilter(Filter, type="even"):
-    """Drops endpoints of an odd name."""
+    """Drops endpoints with an odd number."""
 
     def filter(self, request: Request, endpoints: Endpoints) -> Mask:
         return np.array([int(endpoint.name[1:]) % 2 == 0 for endpoint in endpoints], np.bool_)
@@ -112,7 +112,7 @@ def request_with_prefix_info() -> Request:
 
 
 def ignore_error(name: str, kind: str) -> None:
-    """Faults are expected here and counted elsewhere."""
+    """Errors are expected; other tests count them."""
 
 
 @given(pools(), scorers, filters, pickers, st.integers(0, 1000))
@@ -120,14 +120,14 @@ def ignore_error(name: str, kind: str) -> None:
 def test_only_endpoints_that_every_filter_keeps_are_picked(
     pool: Endpoints, scorers: list[tuple[float, Scorer]], filters: list[Filter], picker: Picker, seed: int
 ) -> None:
-    verdict = run_profile(
+    result = run_profile(
         build_profile(scorers, filters, picker), request_with_prefix_info(), pool, Random(seed), ignore_error
     )
     allowed = np.ones(len(pool), np.bool_)
     for each in filters:
         allowed &= each.filter(request_with_prefix_info(), pool)
-    survivors = [endpoint.name for endpoint, good in zip(pool, allowed, strict=True) if good]
-    picked = [verdict.endpoints.endpoint_at(position).name for position in verdict.order.tolist()]
+    survivors = [endpoint.name for endpoint, keep in zip(pool, allowed, strict=True) if keep]
+    picked = [result.endpoints.endpoint_at(position).name for position in result.order.tolist()]
     assert len(picked) == min(len(survivors), picker.max_num_of_endpoints)
     assert len(set(picked)) == len(picked)
     assert set(picked) <= set(survivors)
@@ -135,19 +135,19 @@ def test_only_endpoints_that_every_filter_keeps_are_picked(
 
 @given(pools(), scorers, filters, st.data())
 @settings(deadline=None)
-def test_the_order_of_endpoints_does_not_matter(
+def test_the_order_of_candidates_does_not_matter(
     pool: Endpoints, scorers: list[tuple[float, Scorer]], filters: list[Filter], data: st.DataObject
 ) -> None:
     order = np.array(data.draw(st.permutations(range(len(pool)))), np.intp)
-    turned = Endpoints(pool._snapshot, pool.slots[order])
-    plan = build_profile(scorers, filters, MaxScorePicker())
-    one = run_profile(plan, request_with_prefix_info(), pool, Random(1), ignore_error)
-    other = run_profile(plan, request_with_prefix_info(), turned, Random(2), ignore_error)
-    totals = dict(zip((each.name for each in one.endpoints), one.totals.tolist(), strict=False))
-    assert totals == dict(zip((each.name for each in other.endpoints), other.totals.tolist(), strict=False))
+    permuted = Endpoints(pool._snapshot, pool.slots[order])
+    profile = build_profile(scorers, filters, MaxScorePicker())
+    original = run_profile(profile, request_with_prefix_info(), pool, Random(1), ignore_error)
+    reordered = run_profile(profile, request_with_prefix_info(), permuted, Random(2), ignore_error)
+    totals = dict(zip((each.name for each in original.endpoints), original.totals.tolist(), strict=False))
+    assert totals == dict(zip((each.name for each in reordered.endpoints), reordered.totals.tolist(), strict=False))
     if totals:
-        assert totals[one.endpoints.endpoint_at(int(one.order[0])).name] == max(totals.values())
-        assert totals[other.endpoints.endpoint_at(int(other.order[0])).name] == max(totals.values())
+        assert totals[original.endpoints.endpoint_at(int(original.order[0])).name] == max(totals.values())
+        assert totals[reordered.endpoints.endpoint_at(int(reordered.order[0])).name] == max(totals.values())
 
 
 @given(pools(), scorers, st.integers(0, 1), st.integers(0, 4))
@@ -156,9 +156,9 @@ def test_a_broken_scorer_never_stops_a_decision(
     pool: Endpoints, scorers: list[tuple[float, Scorer]], how: int, at: int
 ) -> None:
     broken: list[tuple[float, Scorer]] = [*scorers[:at], (1, BrokenScorer(how=how)), *scorers[at:]]
-    verdict = run_profile(
+    result = run_profile(
         build_profile(broken, [], MaxScorePicker()), request_with_prefix_info(), pool, Random(1), ignore_error
     )
     highest = sum(weight for weight, _ in broken)
-    assert verdict.order.size == min(1, len(pool))
-    assert ((verdict.totals >= 0) & (verdict.totals <= highest * 1.0001 + 0.001)).all()
+    assert result.order.size == min(1, len(pool))
+    assert ((result.totals >= 0) & (result.totals <= highest * 1.0001 + 0.001)).all()
