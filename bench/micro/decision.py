@@ -1,4 +1,4 @@
-"""One decision, part by part: producers, and the pipeline with each preset, over pools of 10, 100 and 1,000 endpoints.
+"""One decision by parts: producers, and the profile run of each preset, over pools of 10, 100 and 1,000 endpoints.
 
 python -m bench.micro.decision
 
@@ -31,7 +31,7 @@ from epp.config.registry import PluginRegistry
 from epp.scheduling import producers, profile_run
 
 BUDGET_US = {10: 60.0, 1000: 150.0}
-PIPELINE_US = {10: 30.0, 1000: 100.0}
+PROFILE_RUN_US = {10: 30.0, 1000: 100.0}
 PROMPT_BYTES = 4096
 ROUNDS = 400
 REPEATS = 25
@@ -63,19 +63,19 @@ def build_request(text: bytes) -> Request:
     return Request(model="m", text=text)
 
 
-def warm_prefix_index(plan: PickerPlan, found: Endpoints, texts: list[bytes]) -> None:
+def warm_prefix_index(plan: PickerPlan, endpoints: Endpoints, texts: list[bytes]) -> None:
     """Tells the request hooks (the prefix index) that each text was routed to some endpoint."""
     hooks = [plugin for plugin in plan.plugins_by_name().values() if isinstance(plugin, RequestHooks)]
     for i, text in enumerate(texts):
         request = build_request(text)
-        producers.run_sync_producers(plan.producers, request, found, print)
+        producers.run_sync_producers(plan.producers, request, endpoints, print)
         for plugin in hooks:
-            plugin.pre_request(request, {"default": i % len(found)})
+            plugin.pre_request(request, {"default": i % len(endpoints)})
 
 
-def print_row(what: str, microseconds: float, budget: float | None) -> None:
+def print_row(name: str, microseconds: float, budget: float | None) -> None:
     verdict = "" if budget is None else f"budget {budget:>4.0f}  {'ok' if microseconds <= budget else 'MISSED'}"
-    print(f"  {what:<44} {microseconds:>7.1f} us  {verdict}".rstrip())
+    print(f"  {name:<44} {microseconds:>7.1f} us  {verdict}".rstrip())
 
 
 def print_measurements(preset: str, count: int) -> None:
@@ -94,11 +94,11 @@ def print_measurements(preset: str, count: int) -> None:
     def view() -> Endpoints:
         return Endpoints(produced._snapshot, produced.slots, dict(produced._produced))
 
-    def whole() -> None:
-        asked = build_request(texts[7])
-        found = Endpoints(base._snapshot, base.slots)
-        producers.run_sync_producers(plan.producers, asked, found, print)
-        profile_run.run_profile(profile, asked, found, rng, print)
+    def decide() -> None:
+        request = build_request(texts[7])
+        endpoints = Endpoints(base._snapshot, base.slots)
+        producers.run_sync_producers(plan.producers, request, endpoints, print)
+        profile_run.run_profile(profile, request, endpoints, rng, print)
 
     print(f"{preset}, {count} endpoints, prompt of {PROMPT_BYTES} bytes")
     for name, producer in plan.producers:
@@ -110,11 +110,11 @@ def print_measurements(preset: str, count: int) -> None:
     for name, _, scorer in profile.scorers:
         print_row(name, measure_microseconds(lambda scorer=scorer: scorer.score(request, view())), None)  # type: ignore[misc]
     print_row(
-        "pipeline",
+        "profile run",
         measure_microseconds(lambda: profile_run.run_profile(profile, request, view(), rng, print)),
-        PIPELINE_US.get(count),
+        PROFILE_RUN_US.get(count),
     )
-    print_row("producers and pipeline", measure_microseconds(whole), BUDGET_US.get(count))
+    print_row("producers and profile run", measure_microseconds(decide), BUDGET_US.get(count))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What table and ledger cost. `python -m bench.micro.state`"""
+"""The cost of the endpoint store and the ledger. `python -m bench.micro.state`"""
 
 from __future__ import annotations
 
@@ -36,57 +36,57 @@ def print_time(name: str, work: Callable[[], object]) -> None:
 
 
 def create_filled_store(endpoints: int) -> EndpointStore:
-    """A table of so many endpoints, all scraped."""
+    """A store of so many endpoints, all scraped."""
     clock = SystemClock()
-    table = EndpointStore(clock)
+    store = EndpointStore(clock)
     for i in range(endpoints):
-        slot = table.upsert(Endpoint(name=f"e{i}", address=f"10.0.{i // 250}.{i % 250}", port=8000))
-        table.record_scrape(slot, 0, clock.now(), VALUES, None)
-    return table
+        slot = store.upsert(Endpoint(name=f"e{i}", address=f"10.0.{i // 250}.{i % 250}", port=8000))
+        store.record_scrape(slot, 0, clock.now(), VALUES, None)
+    return store
 
 
 def measure_store(endpoints: int) -> None:
-    clock, table = SystemClock(), create_filled_store(endpoints)
+    clock, store = SystemClock(), create_filled_store(endpoints)
     ledger = Ledger(clock)
 
     def write() -> None:
-        table.record_scrape(3, 0, clock.now(), VALUES, None)
+        store.record_scrape(3, 0, clock.now(), VALUES, None)
 
     def write_and_snapshot() -> None:
         write()
-        table.snapshot()
+        store.snapshot()
 
     def view() -> None:
-        snapshot = table.snapshot()
+        snapshot = store.snapshot()
         columns = ledger.columns(len(snapshot.endpoints))
         assert columns
         seen = Endpoints(snapshot, snapshot.live_slots)
         seen[WAITING_REQUESTS], seen[KV_CACHE_USAGE]
 
-    print_time(f"{endpoints} endpoints: take in a scrape", write)
-    print_time(f"{endpoints} endpoints: snapshot, nothing new", table.snapshot)
-    print_time(f"{endpoints} endpoints: take in a scrape, snapshot", write_and_snapshot)
+    print_time(f"{endpoints} endpoints: store a scrape", write)
+    print_time(f"{endpoints} endpoints: snapshot, nothing changed", store.snapshot)
+    print_time(f"{endpoints} endpoints: store a scrape, snapshot", write_and_snapshot)
     print_time(f"{endpoints} endpoints: snapshot and two columns", view)
-    print_time(f"{endpoints} endpoints: slot of a target", lambda: table.find_slot("10.0.0.3:8000"))
+    print_time(f"{endpoints} endpoints: slot of a target", lambda: store.find_slot("10.0.0.3:8000"))
 
 
 def measure_ledger() -> None:
     ledger = Ledger(SystemClock())
     others = [ledger.reserve(slot % 100, 1000.0) for slot in range(10_000)]
-    ticket = others[0]
+    reservation = others[0]
 
     def request() -> None:
-        ticket = ledger.reserve(3, 1000.0)
-        ledger.record_first_byte(ticket)
-        ledger.release(ticket)
+        reservation = ledger.reserve(3, 1000.0)
+        ledger.record_first_byte(reservation)
+        ledger.release(reservation)
 
-    def there_and_back() -> None:
-        ledger.move(ticket, 1)
-        ledger.move(ticket, 0)
+    def move_twice() -> None:
+        ledger.move(reservation, 1)
+        ledger.move(reservation, 0)
 
     print_time("ledger: reserve, first byte, release", request)
-    print_time("ledger: touch", lambda: ledger.touch(ticket))
-    print_time("ledger: move, twice", there_and_back)
+    print_time("ledger: touch", lambda: ledger.touch(reservation))
+    print_time("ledger: move, twice", move_twice)
     print_time("ledger: expire, nothing due", ledger.expire)
 
 

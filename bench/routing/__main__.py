@@ -1,4 +1,4 @@
-"""`python -m bench.routing`: configurations against each other on the same requests, in virtual time.
+"""`python -m bench.routing`: routing policies compared on the same requests, in virtual time.
 
 python -m bench.routing                                   the presets, all workloads, some minutes
 python -m bench.routing --only hot,bursts --seeds 3
@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.routing import arms, report, workloads
+from bench.routing import policies, report, workloads
 from bench.routing.replay import Replay
 from bench.routing.report import ReplaySummary
 from epp.config import presets
@@ -23,65 +23,76 @@ BENCH = Path(__file__).parents[1]
 TRACE = BENCH.parents[1] / "shared" / "data" / "traces" / "mooncake_conversation.jsonl"
 
 RunSpec = tuple[str, int, Path, str, str]
-"""Workload, seed, trace, arm, configuration text."""
+"""Workload, seed, trace, policy, configuration text."""
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.routing", description="Which configuration answers sooner.")
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.routing", description="Compares routing policies on simulated servers."
+    )
     parser.add_argument("--only", default="", metavar="NAMES", help=f"comma list of {', '.join(workloads.NAMES)}")
-    parser.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="one more arm")
-    parser.add_argument("--seeds", type=int, default=1, help="workloads of each kind; figures are means over them")
+    parser.add_argument(
+        "--config", type=Path, action="append", default=[], metavar="FILE", help="one more policy: this configuration"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="seeds of each workload; results are means over them")
     parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
+    parser.add_argument("--jobs", type=int, default=2, help="replays at a time, one core each")
     parser.add_argument("--trace", type=Path, default=TRACE, help="Mooncake's conversation trace")
     parser.add_argument("--markdown", action="store_true", help="tables for docs/routing.md")
-    parser.add_argument("--out", type=Path, default=BENCH / "out" / "routing.json", help="where the JSON goes")
+    parser.add_argument("--out", type=Path, default=BENCH / "out" / "routing.json", help="file for the results as JSON")
     return parser.parse_args(argv)
 
 
-def run_replay(job: RunSpec) -> ReplaySummary:
-    """One arm on one workload."""
-    name, seed, trace, arm, config = job
+def run_replay(run: RunSpec) -> ReplaySummary:
+    """One workload under one policy."""
+    name, seed, trace, policy, config = run
     workload = workloads.build_workload(name, seed, trace)
-    return report.summarize_replay(Replay(workload, arm, config, seed).run(), workload.ttft_slo)
+    return report.summarize_replay(Replay(workload, policy, config, seed).run(), workload.ttft_slo)
 
 
 def main(argv: list[str] | None = None) -> int:
-    given = parse_arguments(argv)
-    names = [name for name in given.only.split(",") if name] or list(workloads.NAMES)
+    arguments = parse_arguments(argv)
+    names = [name for name in arguments.only.split(",") if name] or list(workloads.NAMES)
     if unknown := set(names) - set(workloads.NAMES):
-        print(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(workloads.NAMES)}", file=sys.stderr)
+        print(f"unknown workload {', '.join(sorted(unknown))}: expected {', '.join(workloads.NAMES)}", file=sys.stderr)
         return 2
-    if workloads.TRACE in names and not given.trace.exists():
-        print(f"{workloads.TRACE} is left out: {workloads.TraceMissing(given.trace)}", file=sys.stderr)
+    if workloads.TRACE in names and not arguments.trace.exists():
+        print(f"{workloads.TRACE} is skipped: {workloads.TraceMissing(arguments.trace)}", file=sys.stderr)
         names.remove(workloads.TRACE)
     configs = {
-        arms.ROUND_ROBIN: "",
-        arms.RANDOM: "",
+        policies.ROUND_ROBIN: "",
+        policies.RANDOM: "",
         **{name: presets.read_preset(name) for name in presets.preset_names()},
     }
-    configs |= {path.stem: path.read_text(encoding="utf-8") for path in given.config}
-    seeds = range(given.first_seed, given.first_seed + given.seeds)
-    jobs: list[RunSpec] = [
-        (name, seed, given.trace, arm, config) for name in names for arm, config in configs.items() for seed in seeds
+    configs |= {path.stem: path.read_text(encoding="utf-8") for path in arguments.config}
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    runs: list[RunSpec] = [
+        (name, seed, arguments.trace, policy, config)
+        for name in names
+        for policy, config in configs.items()
+        for seed in seeds
     ]
-    with ProcessPoolExecutor(given.jobs) as pool:
-        outcomes = pool.map(run_replay, jobs)
-        found = {}
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        replays = pool.map(run_replay, runs)
+        summaries = {}
         for name in names:
-            about = workloads.build_workload(name, given.first_seed, given.trace)
-            found[name] = {arm: report.average_summaries([next(outcomes) for _ in seeds]) for arm in configs}
+            workload = workloads.build_workload(name, arguments.first_seed, arguments.trace)
+            summaries[name] = {policy: report.average_summaries([next(replays) for _ in seeds]) for policy in configs}
             table = (
-                report.format_markdown_table(found[name]) if given.markdown else report.format_text_table(found[name])
+                report.format_markdown_table(summaries[name])
+                if arguments.markdown
+                else report.format_text_table(summaries[name])
             )
             print(
-                f"\n{name}: {about.description}; {about.servers} servers, SLO {about.ttft_slo:g} s\n\n{table}",
+                f"\n{name}: {workload.description}; {workload.servers} servers, SLO {workload.ttft_slo:g} s\n\n{table}",
                 flush=True,
             )
-    given.out.parent.mkdir(exist_ok=True)
-    written = {name: {arm: asdict(f) for arm, f in table.items()} for name, table in found.items()}
-    given.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    arguments.out.parent.mkdir(exist_ok=True)
+    written = {
+        name: {policy: asdict(summary) for policy, summary in table.items()} for name, table in summaries.items()
+    }
+    arguments.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

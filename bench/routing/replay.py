@@ -1,6 +1,6 @@
-"""One workload, one arm, in virtual time: arrivals, scrapes and the engines' steps in the order in which they happen.
+"""One workload under one policy in virtual time: arrivals, scrapes and engine steps as a discrete-event simulation.
 
-What is left out: the network (a request is at its server when it is chosen), the picker's own time, failures.
+Left out: the network (a request reaches its server when it is routed), the picker's own time, and failures.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count
 from random import Random
 
-from bench.routing import arms
+from bench.routing import policies
 from bench.routing.workloads import HARDWARE, MAX_MODEL_LEN, Chat, Workload
 from epp.clock import ManualClock
 from epp.requestcontrol.interfaces import RoutedRequest
@@ -22,12 +22,12 @@ from epp.sim.sequence import SimRequest
 
 SCRAPE_INTERVAL = 0.05
 SCRAPE_DELAY = 0.005
-"""Seconds from a server's reading of its counters to the picker's table."""
+"""Seconds from the moment a server reads its counters until the picker has stored them."""
 
 
 @dataclass(slots=True)
 class ActiveChat:
-    """A chat under way: everything said so far, and which turn is next."""
+    """A chat in progress: its text so far, and the index of the next turn."""
 
     chat: Chat
     history: str = ""
@@ -36,7 +36,7 @@ class ActiveChat:
 
 @dataclass(slots=True)
 class ReplayResult:
-    """What one arm gave, in order of completion; times in seconds. `queries` and `hits` are prompt tokens."""
+    """Times in seconds, in order of completion. `queries` and `hits` are prompt tokens, as vLLM counts."""
 
     ttft: list[float] = field(default_factory=list)
     e2e: list[float] = field(default_factory=list)
@@ -49,97 +49,97 @@ class ReplayResult:
 
 
 class Replay:
-    """Runs once."""
+    """A simulation; `run` may be called once."""
 
-    def __init__(self, workload: Workload, arm_name: str, config: str, seed: int) -> None:
+    def __init__(self, workload: Workload, policy_name: str, config: str, seed: int) -> None:
         self._clock = ManualClock(start=0.0)
         engine = SimEngineConfig(
             hardware=HARDWARE, num_gpu_blocks=workload.kv_blocks, max_model_len=_context_length(workload)
         )
         self._engines = [SimEngine(engine) for _ in range(workload.servers)]
-        self._arm = arms.create_policy(arm_name, config, workload.servers, self._clock, Random(seed))
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = count()
+        self._policy = policies.create_policy(policy_name, config, workload.servers, self._clock, Random(seed))
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._sequence_numbers = count()
         self._ids = count()
-        self._open: dict[SimRequest, tuple[ActiveChat, RoutedRequest]] = {}
-        self._left = sum(len(chat.turns) for chat in workload.chats)
-        self._outcome = ReplayResult(per_server=[0] * workload.servers)
+        self._in_flight: dict[SimRequest, tuple[ActiveChat, RoutedRequest]] = {}
+        self._turns_left = sum(len(chat.turns) for chat in workload.chats)
+        self._result = ReplayResult(per_server=[0] * workload.servers)
         for chat in workload.chats:
             self._schedule(chat.starts_at + SCRAPE_INTERVAL, partial(self._send_turn, ActiveChat(chat)))
         for server in range(workload.servers):
             self._schedule(SCRAPE_INTERVAL * server / workload.servers, partial(self._scrape, server))
 
     def run(self) -> ReplayResult:
-        """To the last token."""
-        while self._left:
+        """Runs until the last token of the last turn."""
+        while self._turns_left:
             engine = min(self._engines, key=_next_step_at)
             due = _next_step_at(engine)
-            if self._agenda[0][0] <= due:
-                at, _, act = heapq.heappop(self._agenda)
+            if self._events[0][0] <= due:
+                at, _, action = heapq.heappop(self._events)
                 self._advance_to(at)
-                act()
+                action()
             else:
                 self._advance_to(due)
-                for sequence in engine.complete_step():
-                    self._on_token(sequence, due)
-        outcome = self._outcome
-        outcome.queries = sum(engine.stats.prefix_queries for engine in self._engines)
-        outcome.hits = sum(engine.stats.prefix_hits for engine in self._engines)
-        outcome.preemptions = sum(engine.stats.preemptions for engine in self._engines)
-        outcome.seconds = self._clock.now()
-        return outcome
+                for sim_request in engine.complete_step():
+                    self._on_token(sim_request, due)
+        result = self._result
+        result.queries = sum(engine.stats.prefix_queries for engine in self._engines)
+        result.hits = sum(engine.stats.prefix_hits for engine in self._engines)
+        result.preemptions = sum(engine.stats.preemptions for engine in self._engines)
+        result.seconds = self._clock.now()
+        return result
 
-    def _schedule(self, at: float, act: Callable[[], None]) -> None:
-        heapq.heappush(self._agenda, (at, next(self._order), act))
+    def _schedule(self, at: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (at, next(self._sequence_numbers), action))
 
     def _advance_to(self, at: float) -> None:
         self._clock.advance(max(0.0, at - self._clock.now()))
 
-    def _send_turn(self, talk: ActiveChat) -> None:
-        turn = talk.chat.turns[talk.next_turn]
-        talk.history += turn.text
+    def _send_turn(self, active: ActiveChat) -> None:
+        turn = active.chat.turns[active.next_turn]
+        active.history += turn.text
         number = next(self._ids)
-        server, flight = self._arm.choose_server(f"r{number}", talk.history, turn.output_tokens)
+        server, routed = self._policy.choose_server(f"r{number}", active.history, turn.output_tokens)
         engine = self._engines[server]
-        sequence = SimRequest.from_prompt(
-            tokens.encode_text(talk.history),
+        sim_request = SimRequest.from_prompt(
+            tokens.encode_text(active.history),
             engine.config.block_size,
             id=f"r{number}",
             max_tokens=turn.output_tokens,
             seed=number,
         )
-        self._open[sequence] = (talk, flight)
-        self._outcome.per_server[server] += 1
-        engine.add_request(sequence, self._clock.now())
+        self._in_flight[sim_request] = (active, routed)
+        self._result.per_server[server] += 1
+        engine.add_request(sim_request, self._clock.now())
 
-    def _on_token(self, sequence: SimRequest, now: float) -> None:
-        if sequence.output_tokens == 1:
-            flight = self._open[sequence][1]
-            flight.on_response_headers(200, {"content-type": "text/event-stream"})
-            flight.on_response_body(b"")
-        if not sequence.finish_reason:
+    def _on_token(self, sim_request: SimRequest, now: float) -> None:
+        if sim_request.output_tokens == 1:
+            routed = self._in_flight[sim_request][1]
+            routed.on_response_headers(200, {"content-type": "text/event-stream"})
+            routed.on_response_body(b"")
+        if not sim_request.finish_reason:
             return
-        talk, flight = self._open.pop(sequence)
-        flight.finalize("completed")
-        self._record_end(sequence, now)
-        talk.history += tokens.answer_text(sequence.seed, 0, sequence.output_tokens)
-        talk.next_turn += 1
-        if talk.next_turn < len(talk.chat.turns):
-            self._schedule(now + talk.chat.turns[talk.next_turn].think_seconds, partial(self._send_turn, talk))
+        active, routed = self._in_flight.pop(sim_request)
+        routed.finalize("completed")
+        self._record_end(sim_request, now)
+        active.history += tokens.answer_text(sim_request.seed, 0, sim_request.output_tokens)
+        active.next_turn += 1
+        if active.next_turn < len(active.chat.turns):
+            self._schedule(now + active.chat.turns[active.next_turn].think_seconds, partial(self._send_turn, active))
 
-    def _record_end(self, sequence: SimRequest, now: float) -> None:
-        assert sequence.first_token_at is not None
-        self._left -= 1
-        outcome = self._outcome
-        outcome.ttft.append(sequence.first_token_at - sequence.arrived_at)
-        outcome.e2e.append(now - sequence.arrived_at)
-        if sequence.output_tokens > 1:
-            outcome.tpot.append((now - sequence.first_token_at) / (sequence.output_tokens - 1))
+    def _record_end(self, sim_request: SimRequest, now: float) -> None:
+        assert sim_request.first_token_at is not None
+        self._turns_left -= 1
+        result = self._result
+        result.ttft.append(sim_request.first_token_at - sim_request.arrived_at)
+        result.e2e.append(now - sim_request.arrived_at)
+        if sim_request.output_tokens > 1:
+            result.tpot.append((now - sim_request.first_token_at) / (sim_request.output_tokens - 1))
 
     def _scrape(self, server: int) -> None:
         now = self._clock.now()
-        values = arms.scrape_engine(self._engines[server])
-        self._schedule(now + SCRAPE_DELAY, partial(self._arm.record_scrape, server, now, values))
+        values = policies.scrape_engine(self._engines[server])
+        self._schedule(now + SCRAPE_DELAY, partial(self._policy.record_scrape, server, now, values))
         self._schedule(now + SCRAPE_INTERVAL, partial(self._scrape, server))
 
 

@@ -1,4 +1,4 @@
-"""Numbers of an outcome, and the table that compares arms."""
+"""Summaries of replays, and the table that compares policies."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from statistics import fmean
 from bench.routing.replay import ReplayResult
 
 BASELINE = "llm-d"
-GOOD_TPOT = 0.1
-"""Seconds a token, at most, for an answer that counts as good."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySummary:
-    """Seconds, and shares from 0 to 1. `imbalance`: requests of the busiest server over the mean."""
+    """Times in seconds, shares from 0 to 1. `imbalance`: requests of the busiest server over the mean."""
 
     ttft_mean: float
     ttft_p50: float
@@ -29,24 +27,24 @@ class ReplaySummary:
     preemptions: float
 
 
-def summarize_replay(outcome: ReplayResult, slo: float) -> ReplaySummary:
-    """Of one run. Goodput: the share of requests whose first token came within `slo` seconds."""
-    ttft = sorted(outcome.ttft)
+def summarize_replay(result: ReplayResult, slo: float) -> ReplaySummary:
+    """One replay; `goodput` is the share of requests whose first token came within `slo` seconds."""
+    ttft = sorted(result.ttft)
     return ReplaySummary(
         fmean(ttft),
         nearest_rank(ttft, 0.5),
         nearest_rank(ttft, 0.99),
-        fmean(outcome.e2e),
-        fmean(outcome.tpot) if outcome.tpot else 0.0,
-        outcome.hits / outcome.queries if outcome.queries else 0.0,
-        max(outcome.per_server) / fmean(outcome.per_server),
+        fmean(result.e2e),
+        fmean(result.tpot) if result.tpot else 0.0,
+        result.hits / result.queries if result.queries else 0.0,
+        max(result.per_server) / fmean(result.per_server),
         sum(value <= slo for value in ttft) / len(ttft),
-        outcome.preemptions,
+        result.preemptions,
     )
 
 
 def average_summaries(runs: Sequence[ReplaySummary]) -> ReplaySummary:
-    """Field by field over the seeds."""
+    """The mean of each field over the seeds."""
     rows = [asdict(run) for run in runs]
     return ReplaySummary(**{name: fmean(row[name] for row in rows) for name in rows[0]})
 
@@ -56,34 +54,34 @@ def nearest_rank(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
-COLUMNS = ("arm", "TTFT mean", "x", "p50", "p99", "x", "E2E mean", "x", "TPOT", "hits", "imbalance", "goodput")
+COLUMNS = ("policy", "TTFT mean", "x", "p50", "p99", "x", "E2E mean", "x", "TPOT", "hits", "imbalance", "goodput")
 
 
-def build_rows(arms: Mapping[str, ReplaySummary]) -> list[list[str]]:
-    """One row an arm; each `x` is the figure before it over llm-d's."""
-    base = arms.get(BASELINE)
+def build_rows(policies: Mapping[str, ReplaySummary]) -> list[list[str]]:
+    """One row a policy; each `x` is the figure before it divided by that of llm-d."""
+    base = policies.get(BASELINE)
     return [
         [
             name,
-            _format_ms(f.ttft_mean),
-            _format_ratio(f.ttft_mean, base.ttft_mean if base else 0.0),
-            _format_ms(f.ttft_p50),
-            _format_ms(f.ttft_p99),
-            _format_ratio(f.ttft_p99, base.ttft_p99 if base else 0.0),
-            f"{f.e2e_mean:.2f} s",
-            _format_ratio(f.e2e_mean, base.e2e_mean if base else 0.0),
-            f"{f.tpot_mean * 1000:.1f} ms",
-            f"{f.hit_rate:.0%}",
-            f"{f.imbalance:.2f}",
-            f"{f.goodput:.1%}",
+            _format_ms(summary.ttft_mean),
+            _format_ratio(summary.ttft_mean, base.ttft_mean if base else 0.0),
+            _format_ms(summary.ttft_p50),
+            _format_ms(summary.ttft_p99),
+            _format_ratio(summary.ttft_p99, base.ttft_p99 if base else 0.0),
+            f"{summary.e2e_mean:.2f} s",
+            _format_ratio(summary.e2e_mean, base.e2e_mean if base else 0.0),
+            f"{summary.tpot_mean * 1000:.1f} ms",
+            f"{summary.hit_rate:.0%}",
+            f"{summary.imbalance:.2f}",
+            f"{summary.goodput:.1%}",
         ]
-        for name, f in arms.items()
+        for name, summary in policies.items()
     ]
 
 
-def format_text_table(arms: Mapping[str, ReplaySummary]) -> str:
-    """For the terminal."""
-    lines = [list(COLUMNS), *build_rows(arms)]
+def format_text_table(policies: Mapping[str, ReplaySummary]) -> str:
+    """A table for the terminal."""
+    lines = [list(COLUMNS), *build_rows(policies)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
@@ -91,9 +89,9 @@ def format_text_table(arms: Mapping[str, ReplaySummary]) -> str:
     )
 
 
-def format_markdown_table(arms: Mapping[str, ReplaySummary]) -> str:
-    """For docs/routing.md."""
-    lines = [list(COLUMNS), ["---", *["--:"] * (len(COLUMNS) - 1)], *build_rows(arms)]
+def format_markdown_table(policies: Mapping[str, ReplaySummary]) -> str:
+    """A table for docs/routing.md."""
+    lines = [list(COLUMNS), ["---", *["--:"] * (len(COLUMNS) - 1)], *build_rows(policies)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -1,8 +1,8 @@
-"""What is asked, and when: chats of one or several turns, the same for every arm.
+"""The workloads: chats of one or several turns with their arrival times, the same for every policy.
 
 Text is hexadecimal noise, four characters a token as `epp.sim.tokens` counts, so the prefix producer has real bytes to
-hash; equal seeds give equal text. Every rate below was set so that the best arms stay short of the servers' limit and
-the worst do not.
+hash; equal seeds give equal text. Every rate below was chosen so that the best policies stay below the servers'
+capacity and the worst do not.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ HARDWARE = HARDWARE_PRESETS["h100-8b"]
 MAX_MODEL_LEN = 131_072
 TRACE_BLOCK_TOKENS = 512
 TRACE_TICK_SECONDS = 3.0
-"""Seconds; the trace's timestamps are multiples of it, so arrivals are spread evenly over the tick."""
+"""The trace's timestamps are multiples of it, so arrivals are spread evenly over this time."""
 
 TRACE_URL = "https://github.com/kvcache-ai/Mooncake, FAST25-release/traces/conversation_trace.jsonl"
 
 
 class TraceMissing(EppError):
-    """There is no trace at this path; the other workloads need none."""
+    """The file of the Mooncake trace does not exist; the other workloads need none."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -40,7 +40,7 @@ class TraceMissing(EppError):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """`text` follows what was said before; the answer has `answer` tokens; asked `pause` seconds after the last one."""
+    """`text` is appended to the chat so far; sent `think_seconds` after the response before it."""
 
     text: str
     output_tokens: int
@@ -49,7 +49,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """Begins `at` seconds from the start."""
+    """The first turn is sent `starts_at` seconds after the start of the workload."""
 
     starts_at: float
     turns: tuple[Turn, ...]
@@ -57,7 +57,7 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`slo`: seconds to the first token that count as good. `kv_blocks` 0: what fits on the hardware."""
+    """`ttft_slo`: the time to first token that counts as good. `kv_blocks` 0: as many as fit on the hardware."""
 
     name: str
     description: str
@@ -68,17 +68,17 @@ class Workload:
 
 
 def random_text(rng: Random, tokens: int) -> str:
-    """Noise of so many tokens."""
+    """Random text of so many tokens."""
     return rng.randbytes(2 * tokens).hex()
 
 
 def lognormal_tokens(rng: Random, median: float, sigma: float, most: int) -> int:
-    """A lognormal number of tokens."""
+    """A lognormal number of tokens, between 8 and `most`."""
     return max(8, min(round(rng.lognormvariate(log(median), sigma)), most))
 
 
 def build_groups(rng: Random) -> Workload:
-    """`epp demo` at its rate, four times as long."""
+    """The workload of `epp demo`, four times as long."""
     profile = workload.WorkloadProfile(conversations=360)
     chats = tuple(
         Chat(
@@ -94,19 +94,19 @@ def build_groups(rng: Random) -> Workload:
 
 
 def build_hot(rng: Random) -> Workload:
-    """One system prompt for all, decoding is the load: what draws requests is everywhere after the first few."""
+    """One system prompt shared by all; soon every server caches it, and decoding is the load."""
     chats = _chats_sharing_prompt(rng, 6000, lambda at: 24.0, 1500)
     return Workload("hot", "one prompt of 6,000 tokens for all, answers of 200, 24/s", chats)
 
 
 def build_ramp(rng: Random) -> Workload:
-    """The same after a quiet while, in which one server serves all and is the only one to know the prompt."""
+    """As `hot`, after a quiet period in which one server serves all requests and alone caches the prompt."""
     chats = _chats_sharing_prompt(rng, 6000, lambda at: 1.0 if at < 20 else 24.0, 1200)
     return Workload("ramp", "the same at 1/s for 20 s, then 24/s", chats)
 
 
 def build_document(rng: Random) -> Workload:
-    """As `ramp`, with a prompt so long that a second server looks dear."""
+    """As `ramp`, with a prompt so long that computing it on a second server looks expensive."""
     chats = _chats_sharing_prompt(rng, 24_000, lambda at: 0.5 if at < 20 else 7.0, 500)
     return Workload("document", "one prompt of 24,000 tokens for all at 0.5/s for 20 s, then 7/s", chats)
 
@@ -122,7 +122,7 @@ def _chats_sharing_prompt(rng: Random, shared: int, rate: Callable[[float], floa
 
 
 def build_unshared(rng: Random) -> Workload:
-    """Nothing in common, sizes far apart."""
+    """No shared prefixes; prompt and output lengths vary widely."""
     chats = []
     at = 0.0
     for _ in range(1500):
@@ -142,7 +142,7 @@ def build_unshared(rng: Random) -> Workload:
 
 
 def build_chats(rng: Random) -> Workload:
-    """Contexts that grow; the small system prompt is common."""
+    """Multi-turn chats with growing contexts and a small shared system prompt."""
     system = random_text(rng, 400)
     made = []
     at = 0.0
@@ -164,7 +164,7 @@ def build_chats(rng: Random) -> Workload:
 
 
 def build_bursts(rng: Random) -> Workload:
-    """All at once: whoever looks at scraped load only sends all of them to one server."""
+    """Bursts between two scrapes: a policy that knows scraped load only sends a whole burst to one server."""
     systems = [random_text(rng, 1000) for _ in range(4)]
     made = [
         Chat(
@@ -216,6 +216,6 @@ NAMES = (*SYNTHETIC, TRACE)
 
 
 def build_workload(name: str, seed: int, trace: Path) -> Workload:
-    """One of `NAMES`."""
+    """The workload of that name, one of `NAMES`."""
     rng = Random(seed)
     return build_mooncake(rng, trace) if name == TRACE else SYNTHETIC[name](rng)

@@ -1,4 +1,4 @@
-"""Who chooses: our director under some configuration, or one of the two policies that know nothing."""
+"""The routing policies under comparison: our director under some configuration, and two that ignore all state."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ ColumnValues = dict[Column, float]
 
 
 class RoutingPolicy(Protocol):
-    """One way to choose among servers 0, 1, …"""
+    """One way to choose among servers 0, 1, ..."""
 
-    def choose_server(self, request_id: str, prompt: str, answer: int) -> tuple[int, RoutedRequest]:
-        """The server for this prompt, and whom to tell of the answer."""
+    def choose_server(self, request_id: str, prompt: str, output_tokens: int) -> tuple[int, RoutedRequest]:
+        """The server for this prompt, and the routed request to which the response is reported."""
 
-    def record_scrape(self, server: int, started: float, values: ColumnValues) -> None:
-        """What a server said of itself at `started`."""
+    def record_scrape(self, server: int, started_at: float, values: ColumnValues) -> None:
+        """The metrics of a server as scraped at `started_at`."""
 
 
 class IgnoredRequest:
-    """Nobody wants to know."""
+    """A routed request whose events have no effect."""
 
     def on_served_by(self, target: str) -> None: ...
 
@@ -48,20 +48,20 @@ class IgnoredRequest:
 
 
 class LoadBlindPolicy:
-    """Any function of the number of servers."""
+    """A policy that depends on the number of servers only."""
 
-    def __init__(self, choice: Callable[[], int]) -> None:
-        self._choice = choice
-        self._flight = IgnoredRequest()
+    def __init__(self, choose: Callable[[], int]) -> None:
+        self._choose = choose
+        self._request = IgnoredRequest()
 
-    def choose_server(self, request_id: str, prompt: str, answer: int) -> tuple[int, RoutedRequest]:
-        return self._choice(), self._flight
+    def choose_server(self, request_id: str, prompt: str, output_tokens: int) -> tuple[int, RoutedRequest]:
+        return self._choose(), self._request
 
-    def record_scrape(self, server: int, started: float, values: ColumnValues) -> None: ...
+    def record_scrape(self, server: int, started_at: float, values: ColumnValues) -> None: ...
 
 
 class NullMetrics:
-    """A `Recorder` of nothing, and the `Account` of every request."""
+    """A `SchedulingMetrics`, and the `RequestMetrics` of every request, that record nothing."""
 
     def record_routed_request(self, *_: object) -> NullMetrics:
         return self
@@ -81,16 +81,16 @@ class NullMetrics:
 
 
 class DirectorPolicy:
-    """The director as `epp serve` builds it, told of every response (`--completion extproc`)."""
+    """The director as `epp serve` builds it, observing every response (`--completion extproc`)."""
 
     def __init__(self, config: str, servers: int, clock: Clock, rng: Random) -> None:
-        self._table = EndpointStore(clock)
-        slots = [self._table.upsert(Endpoint(f"e{i}", f"10.0.0.{i + 1}", 8000)) for i in range(servers)]
+        self._store = EndpointStore(clock)
+        slots = [self._store.upsert(Endpoint(f"e{i}", f"10.0.0.{i + 1}", 8000)) for i in range(servers)]
         self._slots: Sequence[int] = slots
         self._server_of = {f"10.0.0.{i + 1}:8000": i for i in range(servers)}
         self._director = Director(
             load_config(config, PluginRegistry.load()),
-            self._table,
+            self._store,
             Ledger(clock),
             ObservedCompletion(),
             NullMetrics(),
@@ -100,24 +100,24 @@ class DirectorPolicy:
             _discard_decision,
         )
 
-    def choose_server(self, request_id: str, prompt: str, answer: int) -> tuple[int, RoutedRequest]:
-        head = RequestHeaders({":path": PATH, "x-request-id": request_id, "content-type": "application/json"})
-        body = b'{"model":"%s","max_tokens":%d,"prompt":"%s"}' % (MODEL.encode(), answer, prompt.encode())
-        route = self._director.route_request(head, body)
-        assert isinstance(route, RoutingDecision), "no producer here does I/O"
-        return self._server_of[route.destination], route.request
+    def choose_server(self, request_id: str, prompt: str, output_tokens: int) -> tuple[int, RoutedRequest]:
+        headers = RequestHeaders({":path": PATH, "x-request-id": request_id, "content-type": "application/json"})
+        body = b'{"model":"%s","max_tokens":%d,"prompt":"%s"}' % (MODEL.encode(), output_tokens, prompt.encode())
+        decision = self._director.route_request(headers, body)
+        assert isinstance(decision, RoutingDecision), "no producer here does I/O"
+        return self._server_of[decision.destination], decision.request
 
-    def record_scrape(self, server: int, started: float, values: ColumnValues) -> None:
+    def record_scrape(self, server: int, started_at: float, values: ColumnValues) -> None:
         slot = self._slots[server]
-        self._table.record_scrape(slot, self._table.generation_of(slot), started, values, None)
+        self._store.record_scrape(slot, self._store.generation_of(slot), started_at, values, None)
 
 
-def _discard_decision(decided: DecisionRecord) -> None:
-    """`epp explain` is not asked here."""
+def _discard_decision(record: DecisionRecord) -> None:
+    """Decisions are not kept: `/debug/decisions` does not exist here."""
 
 
 def create_policy(name: str, config: str, servers: int, clock: Clock, rng: Random) -> RoutingPolicy:
-    """The arm of that name; `config` is read for arms other than the two blind ones."""
+    """The policy of that name; `config` is read for all but the two load-blind ones."""
     if name == ROUND_ROBIN:
         turns = iter(range(1 << 62))
         return LoadBlindPolicy(lambda: next(turns) % servers)
@@ -127,7 +127,7 @@ def create_policy(name: str, config: str, servers: int, clock: Clock, rng: Rando
 
 
 def scrape_engine(engine: SimEngine) -> ColumnValues:
-    """What the picker reads off a server's `/metrics` page."""
+    """The values that the picker would read from the server's `/metrics`."""
     return {
         WAITING_REQUESTS: float(len(engine.waiting)),
         RUNNING_REQUESTS: float(len(engine.running)),
