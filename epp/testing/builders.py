@@ -1,7 +1,7 @@
 """Endpoints and requests for tests, in one line each.
 
-endpoints(waiting=[0, 4, 12], labels=[{"zone": "a"}, {}, {}])
-request(text="once upon a time", model="small")
+build_endpoints(waiting=[0, 4, 12], labels=[{"zone": "a"}, {}, {}])
+build_request(text="once upon a time", model="small")
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from epp.api import (
 COLUMNS_BY_NAME: Final[Mapping[str, Column]] = {
     column.name: column for column in (*SCRAPED_COLUMNS, *LEDGER_COLUMNS, PREFIX_MATCH_BLOCKS, UNCACHED_TOKENS)
 }
-"""What `endpoints` accepts by name; others go into `columns`."""
+"""What `build_endpoints` accepts as keywords; other columns go into `columns`."""
 
 
 def build_endpoint(position: int, labels: Mapping[str, str] | None = None) -> Endpoint:
@@ -47,7 +47,7 @@ def build_endpoints(
     columns: Mapping[Column, Sequence[float] | Values] | None = None,
     **values: Sequence[float] | Values,
 ) -> Endpoints:
-    """Endpoints e0, e1, …: as many as the longest argument, all of one length; a column not given is NaN.
+    """Endpoints e0, e1, … at slots 0, 1, …; every argument has one entry an endpoint, a column not given is NaN.
 
     Raises `TypeError` for a column that does not exist and `ValueError` for lengths that differ.
     """
@@ -76,10 +76,9 @@ def build_request(
     text: str | bytes = b"",
     model: str = "",
     headers: Mapping[str, str] | None = None,
-    facts: Mapping[RequestAttribute, Any] | None = None,
-    **rest: Any,
+    attributes: Mapping[RequestAttribute, Any] | None = None,
+    **fields: Any,
 ) -> Request:
-    """A request; `facts` as producers would have left them, `rest` as in `epp.api.Request`."""
-    found = Request(text=text.encode() if isinstance(text, str) else text, model=model, headers=headers or {}, **rest)
-    found.attributes.update(facts or {})
-    return found
+    """A request with `attributes` as producers would have set them; `fields` are those of `epp.api.Request`."""
+    encoded = text.encode() if isinstance(text, str) else text
+    return Request(text=encoded, model=model, headers=headers or {}, attributes=dict(attributes or {}), **fields)

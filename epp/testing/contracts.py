@@ -1,15 +1,16 @@
-"""What every plugin must do, checked. `AssertionError` says which plugin broke which rule.
+"""Contract checks for filters, scorers, pickers and producers.
 
     def test_contract():
-        check_scorer(QueueDepth())
+        check_scorer(QueueScorer())
 
-Facts that are not epp.api's own must be given as `facts`, or the plugin sees None.
+Each check calls the plugin with pools of several sizes, orders and missing values and raises an AssertionError that
+names the plugin and the rule it broke. A request attribute that is not one of epp.api's own must be given in
+`attributes`, otherwise the plugin reads None.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -22,8 +23,10 @@ from numpy.typing import NDArray
 from epp.api import (
     PREFIX_MATCH_INFO,
     PROMPT,
+    SCRAPED_COLUMNS,
     AsyncProducer,
     Column,
+    DataKey,
     Endpoint,
     Endpoints,
     Filter,
@@ -37,6 +40,7 @@ from epp.api import (
     Snapshot,
     TokenizedPrompt,
 )
+from epp.config.plugin_kinds import interface_problems
 from epp.testing.builders import COLUMNS_BY_NAME, build_endpoint
 
 POOL_SIZES: Final = (0, 1, 2, 7, 40)
@@ -50,131 +54,205 @@ DEFAULT_LABELS: Final[Sequence[Mapping[str, str]]] = (
     {"llm-d.ai/role": "prefill"},
     {"llm-d.ai/role": "both", "zone": "a"},
 )
+
+Attributes = Mapping[RequestAttribute, Any]
 Labels = Sequence[Mapping[str, str]]
+Call = Callable[[Endpoints, Request], Any]
 
 
-def check_scorer(
-    scorer: Scorer, *, facts: Mapping[RequestAttribute, Any] | None = None, labels: Labels = DEFAULT_LABELS
-) -> None:
-    """float32[n] in [0, 1] or NaN, the same whatever the order; one unknown value spoils no other score."""
-    trial = _ContractCheck(scorer, facts, labels)
+class ContractCheck:
+    """One plugin under examination: `require` names it in every failure.
 
-    def call(pool: Endpoints, request: Request) -> Any:
+    Creating the check already fails for a class that does not implement its interfaces (see `interface_problems`).
+    """
+
+    def __init__(self, plugin: Any) -> None:
+        self.plugin = plugin
+        for problem in interface_problems(type(plugin)):
+            self.require(False, problem.message)
+
+    def require(self, holds: bool, message: str) -> None:
+        """AssertionError with the plugin's class and type unless `holds`."""
+        if not holds:
+            plugin_type = getattr(self.plugin, "type", "") or "no type"
+            raise AssertionError(f"{type(self.plugin).__name__} ({plugin_type}): {message}")
+
+    def require_no_error(self, situation: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of `call(*arguments)`; an exception or a warning in it is a failure."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                return call(*arguments)
+        except Exception as error:
+            name = type(self.plugin).__name__
+            raise AssertionError(f"{name} raised {situation}: {error.__class__.__name__}: {error}") from error
+
+
+def check_scorer(scorer: Scorer, *, attributes: Attributes | None = None, labels: Labels = DEFAULT_LABELS) -> None:
+    """Checks that scores are float32[n] in [0, 1] or NaN and the same for any order of the endpoints.
+
+    A value missing at one endpoint must leave the others their scores. A `request_independent` scorer must consume
+    scraped columns only and give every request the same scores.
+    """
+    check = _EndpointsCheck(scorer, attributes, labels)
+
+    def score(pool: Endpoints, request: Request) -> Any:
         return scorer.score(request, pool)
 
     for n in POOL_SIZES:
-        scores = trial.run_plugin(call, trial.build_pool(n))
-        _check_scores(trial, scores, n)
-        trial.require_equal("scores", scores, trial.run_plugin(call, trial.build_pool(n)))
-        order = trial.random_order(n)
-        trial.require_equal(
-            "scores of reordered endpoints", scores[order], trial.run_plugin(call, trial.build_pool(n, order=order))
-        )
-    for column in _consumed_columns(scorer):
-        scores = trial.run_plugin(call, trial.build_pool(7, unknown=(column, 3)))
+        scores = check.run_plugin(score, check.build_pool(n))
+        _check_scores(check, scores, n)
+        check.require_equal("scores", scores, check.run_plugin(score, check.build_pool(n)))
+        order = check.random_order(n)
+        reordered = check.run_plugin(score, check.build_pool(n, order=order))
+        check.require_equal("scores of reordered endpoints", scores[order], reordered)
+    for column in check.consumed_columns():
+        scores = check.run_plugin(score, check.build_pool(7, unknown=(column, 3)))
         others = np.delete(scores, 3)
-        trial.require(
+        check.require(
             bool(np.isfinite(others).all()),
             f"one endpoint's unknown {column.name} spoils the scores of others: {others}",
         )
-        _check_scores(trial, trial.run_plugin(call, trial.build_pool(7, unknown=(column, slice(None)))), 7)
-    _check_scores(trial, trial.run_plugin(call, trial.build_pool(7), facts={}), 7)
+        _check_scores(check, check.run_plugin(score, check.build_pool(7, unknown=(column, slice(None)))), 7)
+    _check_scores(check, check.run_plugin(score, check.build_pool(7), attributes={}), 7)
+    if scorer.request_independent:
+        foreign = ", ".join(key.name for key in scorer.consumes if key not in SCRAPED_COLUMNS)
+        check.require(not foreign, f"is request_independent, but consumes {foreign}, which is not a scraped column")
+        one, other = (
+            check.run_plugin(score, check.build_pool(7), request=request)
+            for request in (Request(id="1", model="m", text=b"short"), Request(id="2", model="n", text=b"long" * 999))
+        )
+        check.require_equal("request_independent, but scores of two requests", one, other)
 
 
-def check_filter(
-    filter: Filter, *, facts: Mapping[RequestAttribute, Any] | None = None, labels: Labels = DEFAULT_LABELS
-) -> None:
-    """bool[n], the same for the same input, whatever the order; unknown values raise nothing."""
-    trial = _ContractCheck(filter, facts, labels)
+def check_filter(filter: Filter, *, attributes: Attributes | None = None, labels: Labels = DEFAULT_LABELS) -> None:
+    """Checks that masks are bool[n], equal for equal input in any order, and that missing values raise nothing."""
+    check = _EndpointsCheck(filter, attributes, labels)
 
-    def call(pool: Endpoints, request: Request) -> Any:
+    def keep(pool: Endpoints, request: Request) -> Any:
         return filter.filter(request, pool)
 
     for n in POOL_SIZES:
-        mask = trial.run_plugin(call, trial.build_pool(n))
-        trial.require_array("mask", mask, n, "b")
-        trial.require_equal("mask", mask, trial.run_plugin(call, trial.build_pool(n)))
-        order = trial.random_order(n)
-        trial.require_equal(
-            "mask of reordered endpoints", mask[order], trial.run_plugin(call, trial.build_pool(n, order=order))
-        )
-    for column in _consumed_columns(filter):
-        trial.require_array("mask", trial.run_plugin(call, trial.build_pool(7, unknown=(column, slice(None)))), 7, "b")
-    trial.require_array("mask", trial.run_plugin(call, trial.build_pool(7), facts={}), 7, "b")
+        mask = check.run_plugin(keep, check.build_pool(n))
+        check.require_array("mask", mask, n, "b")
+        check.require_equal("mask", mask, check.run_plugin(keep, check.build_pool(n)))
+        order = check.random_order(n)
+        reordered = check.run_plugin(keep, check.build_pool(n, order=order))
+        check.require_equal("mask of reordered endpoints", mask[order], reordered)
+    for column in check.consumed_columns():
+        check.require_array("mask", check.run_plugin(keep, check.build_pool(7, unknown=(column, slice(None)))), 7, "b")
+    check.require_array("mask", check.run_plugin(keep, check.build_pool(7), attributes={}), 7, "b")
 
 
-def check_picker(picker: Picker, *, facts: Mapping[RequestAttribute, Any] | None = None) -> None:
-    """Positions in range, each once, as many as asked for and there are; the same for the same seed."""
-    trial = _ContractCheck(picker, facts, DEFAULT_LABELS)
+def check_picker(picker: Picker, *, attributes: Attributes | None = None) -> None:
+    """Checks that positions are in range, each once, as many as asked for, and the same for the same seed."""
+    check = _EndpointsCheck(picker, attributes, DEFAULT_LABELS)
     for n in POOL_SIZES:
-        for totals in (trial.random_totals(n, 3.0), np.zeros(n, np.float32), np.full(n, 2.5, np.float32)):
+        for totals in (check.random_totals(n, 3.0), np.zeros(n, np.float32), np.full(n, 2.5, np.float32)):
             before = totals.copy()
             totals.flags.writeable = False
 
-            def call(pool: Endpoints, request: Request, totals: NDArray[np.float32] = totals) -> Any:
+            def pick(pool: Endpoints, request: Request, totals: NDArray[np.float32] = totals) -> Any:
                 return picker.pick(request, pool, totals, Random(7))
 
-            order = trial.run_plugin(call, trial.build_pool(n))
-            trial.require(isinstance(order, np.ndarray) and order.dtype.kind == "i", f"order is {order!r}, not Order")
+            order = check.run_plugin(pick, check.build_pool(n))
+            check.require(
+                isinstance(order, np.ndarray) and order.dtype.kind == "i", f"order is {order!r}, not Positions"
+            )
             positions = order.tolist()
             wanted = min(n, picker.max_num_of_endpoints)
-            trial.require(len(positions) == wanted, f"{len(positions)} of {n} endpoints picked, not {wanted}")
-            trial.require(all(0 <= each < n for each in positions), f"{positions} is out of range for {n} endpoints")
-            trial.require(len(set(positions)) == len(positions), f"{positions} names an endpoint twice")
-            trial.require_equal("order with the same seed", order, trial.run_plugin(call, trial.build_pool(n)))
-            trial.require_equal("totals afterwards", totals, before)
+            check.require(len(positions) == wanted, f"{len(positions)} of {n} endpoints picked, not {wanted}")
+            check.require(all(0 <= each < n for each in positions), f"{positions} is out of range for {n} endpoints")
+            check.require(len(set(positions)) == len(positions), f"{positions} names an endpoint twice")
+            check.require_equal("order with the same seed", order, check.run_plugin(pick, check.build_pool(n)))
+            check.require_equal("totals afterwards", totals, before)
 
 
 def check_producer(
-    producer: Producer | AsyncProducer,
-    *,
-    facts: Mapping[RequestAttribute, Any] | None = None,
-    labels: Labels = DEFAULT_LABELS,
+    producer: Producer, *, attributes: Attributes | None = None, labels: Labels = DEFAULT_LABELS
 ) -> None:
-    """Nothing but what `gives` promises; columns float32[n], the same whatever the order. Asynchronous ones too."""
-    trial = _ContractCheck(producer, facts, labels)
+    """Checks that the outputs are those that `produces` lists, columns float32[n] for any order of the endpoints.
 
-    def call(pool: Endpoints, request: Request) -> Any:
-        produced: Any = producer.produce(request, pool)
-        return asyncio.run(_await_result(produced)) if inspect.isawaitable(produced) else produced
+    Calls must be repeatable: a request may be rejected after its producers ran. Every key of `produces` must be
+    produced for at least one of the pools.
+    """
+    check = _EndpointsCheck(producer, attributes, labels)
+    _check_outputs(check, lambda pool, request: producer.produce(request, pool))
 
-    for n in POOL_SIZES:
-        produced = trial.run_plugin(call, trial.build_pool(n))
-        extra = set(produced) - set(producer.produces)
-        trial.require(not extra, f"gives {extra}, which `gives` does not promise")
-        order = trial.random_order(n)
-        again = trial.run_plugin(call, trial.build_pool(n, order=order))
-        for key, value in produced.items():
-            if isinstance(key, Column):
-                trial.require_array(key.name, value, n, "f")
-                trial.require_equal(f"{key.name} of reordered endpoints", value[order], again[key])
-    for column in _consumed_columns(producer):
-        trial.run_plugin(call, trial.build_pool(7, unknown=(column, slice(None))))
-    trial.run_plugin(call, trial.build_pool(7), facts={})
+
+def check_async_producer(
+    producer: AsyncProducer, *, attributes: Attributes | None = None, labels: Labels = DEFAULT_LABELS
+) -> None:
+    """Checks what `check_producer` does, that overlapping calls agree, and that a waiting call can be cancelled.
+
+    The call is cancelled at the first point where it waits, if it waits at all.
+    """
+    check = _EndpointsCheck(producer, attributes, labels)
+
+    async def produce_twice(pool: Endpoints, request: Request) -> tuple[Any, Any]:
+        one, other = await asyncio.gather(producer.produce(request, pool), producer.produce(request, pool))
+        return one, other
+
+    async def cancel(pool: Endpoints, request: Request) -> bool:
+        """Whether the call was over when the cancellation should have ended it."""
+        call = asyncio.ensure_future(producer.produce(request, pool))  # noqa: TID251
+        await asyncio.sleep(0)
+        if call.done():
+            return True
+        call.cancel()
+        await asyncio.wait([call], timeout=1.0)
+        return call.cancelled()
+
+    _check_outputs(check, lambda pool, request: asyncio.run(_await_result(producer.produce(request, pool))))
+    one, other = check.run_plugin(lambda pool, request: asyncio.run(produce_twice(pool, request)), check.build_pool(7))
+    for key, value in one.items():
+        if isinstance(key, Column):
+            check.require_equal(f"{key.name} of two calls at once", value, other[key])
+    cancelled = check.run_plugin(lambda pool, request: asyncio.run(cancel(pool, request)), check.build_pool(7))
+    check.require(cancelled, "swallows its cancellation: a late call would hold up the decision")
 
 
 async def _await_result(produced: Any) -> Any:
     return await produced
 
 
-def _check_scores(trial: _ContractCheck, scores: Any, n: int) -> None:
-    trial.require_array("scores", scores, n, "f")
+def _check_outputs(check: _EndpointsCheck, produce: Call) -> None:
+    produces: tuple[DataKey, ...] = check.plugin.produces
+    missing = set(produces)
+    for n in POOL_SIZES:
+        produced = check.run_plugin(produce, check.build_pool(n))
+        extra = ", ".join(sorted(key.name for key in set(produced) - set(produces)))
+        check.require(not extra, f"produces {extra}, which `produces` does not list")
+        missing -= produced.keys()
+        again = check.run_plugin(produce, check.build_pool(n))
+        order = check.random_order(n)
+        reordered = check.run_plugin(produce, check.build_pool(n, order=order))
+        for key, value in produced.items():
+            if isinstance(key, Column):
+                check.require_array(key.name, value, n, "f")
+                check.require(not np.isinf(value).any(), f"{key.name} is infinite: {value}")
+                check.require_equal(f"{key.name} of a second call", value, again[key])
+                check.require_equal(f"{key.name} of reordered endpoints", value[order], reordered[key])
+    for column in check.consumed_columns():
+        check.run_plugin(produce, check.build_pool(7, unknown=(column, slice(None))))
+    check.run_plugin(produce, check.build_pool(7), attributes={})
+    check.require(not missing, f"never produces {', '.join(sorted(key.name for key in missing))}")
+
+
+def _check_scores(check: _EndpointsCheck, scores: Any, n: int) -> None:
+    check.require_array("scores", scores, n, "f")
     known = scores[~np.isnan(scores)]
-    trial.require(bool(((known >= 0) & (known <= 1)).all()), f"scores outside [0, 1]: {known}")
-
-
-def _consumed_columns(plugin: Plugin) -> list[Column]:
-    return [need for need in plugin.consumes if isinstance(need, Column)]
+    check.require(bool(((known >= 0) & (known <= 1)).all()), f"scores outside [0, 1]: {known}")
 
 
 class _RecordingEndpoints(Endpoints):
-    """Endpoints that note which columns are read."""
+    """Endpoints that record which columns are read."""
 
     __slots__ = ("read_keys",)
 
     def __init__(self, snapshot: Snapshot, slots: NDArray[np.intp]) -> None:
         super().__init__(snapshot, slots)
-        self.read_keys: set[Column | RequestAttribute] = set()
+        self.read_keys: set[DataKey] = set()
 
     def __getitem__(self, column: Column) -> NDArray[np.float32]:
         self.read_keys.add(column)
@@ -182,38 +260,38 @@ class _RecordingEndpoints(Endpoints):
 
 
 class _RecordingRequest(Request):
-    """A request that notes which facts are read."""
+    """A request that records which attributes are read."""
 
-    read_keys: set[Column | RequestAttribute] = msgspec.field(default_factory=set)
+    read_keys: set[DataKey] = msgspec.field(default_factory=set)
 
     @classmethod
-    def with_attributes(cls, facts: Mapping[RequestAttribute, Any]) -> _RecordingRequest:
-        return cls(
-            id="r", path="/v1/completions", model="m", text=b"once upon a time", body=b"{}", attributes=dict(facts)
-        )
+    def with_attributes(cls, attributes: Attributes) -> _RecordingRequest:
+        text, body = b"once upon a time", b"{}"
+        return cls(id="r", path="/v1/completions", model="m", text=text, body=body, attributes=dict(attributes))
 
-    def __getitem__(self, fact: RequestAttribute) -> Any:
-        self.read_keys.add(fact)
-        return super().__getitem__(fact)
+    def __getitem__(self, attribute: RequestAttribute) -> Any:
+        self.read_keys.add(attribute)
+        return super().__getitem__(attribute)
 
 
-class _ContractCheck:
-    """One plugin under examination. Endpoints sit at scattered slots, so that slot and position cannot be confused."""
+class _EndpointsCheck(ContractCheck):
+    """Calls a plugin with pools of endpoints, at scattered slots so that slot and position cannot be confused."""
 
-    def __init__(self, plugin: Plugin, facts: Mapping[RequestAttribute, Any] | None, labels: Labels) -> None:
-        self._plugin = plugin
-        self._attributes = {**DEFAULT_ATTRIBUTES, **(facts or {})}
+    def __init__(self, plugin: Plugin, attributes: Attributes | None, labels: Labels) -> None:
+        super().__init__(plugin)
+        self._attributes = {**DEFAULT_ATTRIBUTES, **(attributes or {})}
         self._labels = labels
         self._rng = np.random.default_rng(11)
 
-    def require(self, holds: bool, message: str) -> None:
-        if not holds:
-            raise AssertionError(f"{type(self._plugin).__name__} ({self._plugin.type or 'no type'}): {message}")
+    def consumed_columns(self) -> list[Column]:
+        return [key for key in self.plugin.consumes if isinstance(key, Column)]
 
-    def require_array(self, what: str, value: Any, n: int, kind: str) -> None:
+    def require_array(self, what: str, value: Any, n: int, dtype_kind: str) -> None:
+        """`dtype_kind` as in numpy: `f` stands for float32, the only one that is not converted at every request."""
         self.require(isinstance(value, np.ndarray), f"{what}: {type(value).__name__}, not an array")
         self.require(value.shape == (n,), f"{what}: shape {value.shape}, not ({n},)")
-        self.require(value.dtype.kind == kind, f"{what}: dtype {value.dtype}")
+        accepted = value.dtype == np.float32 if dtype_kind == "f" else value.dtype.kind == dtype_kind
+        self.require(accepted, f"{what}: dtype {value.dtype}")
 
     def require_equal(self, what: str, one: Any, other: Any) -> None:
         alike = one.shape == other.shape and np.allclose(one, other, rtol=1e-6, equal_nan=one.dtype.kind == "f")
@@ -228,44 +306,41 @@ class _ContractCheck:
     def build_pool(
         self, n: int, *, order: NDArray[np.intp] | None = None, unknown: tuple[Column, int | slice] | None = None
     ) -> _RecordingEndpoints:
+        """n endpoints with every known column filled; `unknown`: a column and the positions at which it is NaN."""
         slots = np.arange(n) * 2 + 1
-        known: list[Endpoint | None] = [None] * (2 * n + 1)
+        endpoints: list[Endpoint | None] = [None] * (2 * n + 1)
         for i, slot in enumerate(slots.tolist()):
-            known[slot] = build_endpoint(i, self._labels[i % len(self._labels)])
+            endpoints[slot] = build_endpoint(i, self._labels[i % len(self._labels)])
         columns = {}
-        for column in {*COLUMNS_BY_NAME.values(), *_consumed_columns(self._plugin)}:
+        for column in {*COLUMNS_BY_NAME.values(), *self.consumed_columns()}:
             values = np.full(2 * n + 1, np.nan, np.float32)
-            fresh = np.random.default_rng([n, *column.name.encode()]).uniform(0, 1, n)
-            values[slots] = fresh if column.unit == "fraction" else np.floor(fresh * 32)
+            drawn = np.random.default_rng([n, *column.name.encode()]).uniform(0, 1, n)
+            values[slots] = drawn if column.unit == "fraction" else np.floor(drawn * 32)
             if unknown is not None and unknown[0] is column:
                 values[slots[unknown[1]]] = np.nan
             values.flags.writeable = False
             columns[column] = values
-        return _RecordingEndpoints(Snapshot(columns, known, slots), slots if order is None else slots[order])
+        return _RecordingEndpoints(Snapshot(columns, endpoints, slots), slots if order is None else slots[order])
 
     def run_plugin(
         self,
-        run: Callable[[Endpoints, Request], Any],
+        call: Call,
         pool: _RecordingEndpoints,
-        facts: Mapping[RequestAttribute, Any] | None = None,
+        attributes: Attributes | None = None,
+        request: Request | None = None,
     ) -> Any:
-        request = _RecordingRequest.with_attributes(self._attributes if facts is None else facts)
+        """The result of the call. It must not raise, write to columns, or read what the plugin does not consume."""
+        given = self._attributes if attributes is None else attributes
+        recording = _RecordingRequest.with_attributes(given)
         before = {column: values.copy() for column, values in pool._snapshot.columns.items()}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                found = run(pool, request)
-        except Exception as error:
-            raise AssertionError(
-                f"{type(self._plugin).__name__} raised for {len(pool)} endpoints: {error.__class__.__name__}: {error}"
-            ) from error
+        result = self.require_no_error(f"for {len(pool)} endpoints", call, pool, request or recording)
         for column, values in before.items():
-            untouched = np.array_equal(values, pool._snapshot.columns[column], equal_nan=True)
-            self.require(untouched, f"writes to the column {column.name}")
-        undeclared = (pool.read_keys | request.read_keys) - set(self._plugin.consumes)
-        names = ", ".join(sorted(each.name for each in undeclared))
-        self.require(not undeclared, f"reads {names} without naming it in `needs`")
-        return found
-
-
-__all__ = ["check_filter", "check_picker", "check_producer", "check_scorer"]
+            unchanged = np.array_equal(values, pool._snapshot.columns[column], equal_nan=True)
+            self.require(unchanged, f"writes to the column {column.name}")
+        for attribute, value in given.items():
+            unchanged = request is not None or recording.attributes.get(attribute) is value
+            self.require(unchanged, f"replaces the request attribute {attribute.name}")
+        undeclared = (pool.read_keys | recording.read_keys) - set(self.plugin.consumes)
+        names = ", ".join(sorted(key.name for key in undeclared))
+        self.require(not undeclared, f"reads {names} without naming it in `consumes`")
+        return result

@@ -108,7 +108,7 @@ def build_profile(scorers: list[tuple[float, Scorer]], filters: list[Filter], pi
 
 
 def request_with_prefix_info() -> Request:
-    return build_request(facts={PREFIX_MATCH_INFO: PrefixMatchInfo(40, 64)})
+    return build_request(attributes={PREFIX_MATCH_INFO: PrefixMatchInfo(40, 64)})
 
 
 def ignore_error(name: str, kind: str) -> None:

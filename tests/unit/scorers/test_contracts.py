@@ -1,4 +1,4 @@
-"""Every built-in plugin keeps the contract with its default parameters."""
+"""Every built-in plugin keeps the contract of its kinds and optional interfaces, with its default parameters."""
 
 from __future__ import annotations
 
@@ -7,25 +7,60 @@ from typing import Any
 
 import pytest
 
-from epp.api import AsyncProducer, Filter, Picker, Plugin, Producer, Scorer
+from epp.api import (
+    AsyncProducer,
+    Filter,
+    LoadEstimator,
+    Parser,
+    Picker,
+    PrefixCacheStatsProvider,
+    Producer,
+    ProfileHandler,
+    RequestHeaderProvider,
+    RequestHooks,
+    Scorer,
+    StateDumper,
+)
 from epp.config.catalogue import built_in_types
 from epp.config.registry import PluginRegistry
-from epp.testing import check_filter, check_picker, check_producer, check_scorer
+from epp.testing import (
+    check_async_producer,
+    check_filter,
+    check_load_estimator,
+    check_parser,
+    check_picker,
+    check_prefix_cache_stats_provider,
+    check_producer,
+    check_profile_handler,
+    check_request_header_provider,
+    check_request_hooks,
+    check_scorer,
+    check_state_dumper,
+)
 
-CHECKS: dict[type[Plugin], Callable[[Any], None]] = {
+CHECKS: dict[type, Callable[[Any], None]] = {
+    AsyncProducer: check_async_producer,
     Filter: check_filter,
-    Scorer: check_scorer,
+    LoadEstimator: check_load_estimator,
+    Parser: check_parser,
     Picker: check_picker,
+    PrefixCacheStatsProvider: check_prefix_cache_stats_provider,
     Producer: check_producer,
-    AsyncProducer: check_producer,
+    ProfileHandler: check_profile_handler,
+    RequestHeaderProvider: check_request_header_provider,
+    RequestHooks: check_request_hooks,
+    Scorer: check_scorer,
+    StateDumper: check_state_dumper,
 }
 REGISTRY = PluginRegistry.load()
-CHECKED = [type for type in built_in_types(REGISTRY) if issubclass(REGISTRY.find_class(type), tuple(CHECKS))]
+CASES = [
+    pytest.param(plugin_type, check, id=f"{plugin_type}-{interface.__name__}")
+    for plugin_type in built_in_types(REGISTRY)
+    for interface, check in CHECKS.items()
+    if issubclass(REGISTRY.find_class(plugin_type), interface)
+]
 
 
-@pytest.mark.parametrize("type", CHECKED)
-def test_contract(type: str) -> None:
-    plugin = REGISTRY.find_class(type)
-    for kind, check in CHECKS.items():
-        if issubclass(plugin, kind):
-            check(plugin())
+@pytest.mark.parametrize(("plugin_type", "check"), CASES)
+def test_contract(plugin_type: str, check: Callable[[Any], None]) -> None:
+    check(REGISTRY.find_class(plugin_type)())

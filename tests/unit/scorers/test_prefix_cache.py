@@ -11,7 +11,7 @@ from scorers.prefix_cache import PrefixCacheScorer
 
 def scored(scorer: PrefixCacheScorer, matched: list[float], info: PrefixMatchInfo | None) -> list[float]:
     values = scorer.score(
-        build_request(facts={PREFIX_MATCH_INFO: info}), build_endpoints(prefix_blocks=matched)
+        build_request(attributes={PREFIX_MATCH_INFO: info}), build_endpoints(prefix_blocks=matched)
     ).tolist()
     return [round(value, 5) for value in values]
 

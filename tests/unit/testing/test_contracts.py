@@ -1,16 +1,21 @@
-"""The contract checks catch what they are there for."""
+"""The contract checks of filters, scorers, pickers and producers reject implementations that break the contract."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from random import Random
 
 import numpy as np
 import pytest
 
 from epp.api import (
+    INFLIGHT_REQUESTS,
     KV_CACHE_USAGE,
     PREFIX_MATCH_BLOCKS,
+    PROMPT,
     RUNNING_REQUESTS,
+    UNCACHED_TOKENS,
     WAITING_REQUESTS,
     AsyncProducer,
     Endpoints,
@@ -25,11 +30,18 @@ from epp.api import (
     Scores,
     Values,
 )
-from epp.testing import build_endpoints, check_filter, check_picker, check_producer, check_scorer
+from epp.testing import (
+    build_endpoints,
+    check_async_producer,
+    check_filter,
+    check_picker,
+    check_producer,
+    check_scorer,
+)
 
 
-class Spoilt(Scorer, type="spoilt"):
-    """Lets one unknown value spoil the pool."""
+class NanSpreadingScorer(Scorer, type="nan-spreading"):
+    """One unknown value makes all scores unknown."""
 
     consumes = (WAITING_REQUESTS,)
 
@@ -38,15 +50,15 @@ class Spoilt(Scorer, type="spoilt"):
         return 1 - waiting / np.maximum(1, waiting.max(initial=0))  # type: ignore[no-any-return]
 
 
-class Placed(Scorer, type="placed"):
-    """Depends on position."""
+class PositionScorer(Scorer, type="position"):
+    """Scores depend on the order of the endpoints."""
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
         return np.linspace(0, 1, len(endpoints), dtype=np.float32)
 
 
-class Nosy(Scorer, type="nosy"):
-    """Reads what it does not declare."""
+class UndeclaredReadScorer(Scorer, type="undeclared-read"):
+    """Reads a column that `consumes` does not list."""
 
     consumes = (WAITING_REQUESTS,)
 
@@ -54,7 +66,7 @@ class Nosy(Scorer, type="nosy"):
         return 1 / (1 + endpoints[RUNNING_REQUESTS])  # type: ignore[no-any-return]
 
 
-class Scribbler(Scorer, type="scribbler"):
+class ColumnWritingScorer(Scorer, type="column-writing"):
     """Writes to a column."""
 
     consumes = (KV_CACHE_USAGE,)
@@ -65,8 +77,8 @@ class Scribbler(Scorer, type="scribbler"):
         return usage
 
 
-class Loud(Scorer, type="loud"):
-    """Leaves [0, 1]."""
+class OutOfRangeScorer(Scorer, type="out-of-range-scores"):
+    """Returns scores above 1."""
 
     consumes = (WAITING_REQUESTS,)
 
@@ -74,8 +86,8 @@ class Loud(Scorer, type="loud"):
         return endpoints[WAITING_REQUESTS] + 0
 
 
-class Moody(Scorer, type="moody"):
-    """Says something else each time."""
+class UnstableScorer(Scorer, type="unstable"):
+    """Returns other scores at each call."""
 
     def __post_init__(self) -> None:
         self.calls = 0
@@ -85,13 +97,18 @@ class Moody(Scorer, type="moody"):
         return np.full(len(endpoints), 1 / self.calls, np.float32)
 
 
-class Scalar(Scorer, type="scalar"):
+class ScalarScorer(Scorer, type="scalar"):
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
         return np.float32(0.5)  # type: ignore[return-value]
 
 
-class Impatient(Scorer, type="impatient"):
-    """Fails without endpoints."""
+class DoubleScorer(Scorer, type="double"):
+    def score(self, request: Request, endpoints: Endpoints) -> Scores:
+        return np.full(len(endpoints), 0.5)  # type: ignore[return-value]
+
+
+class EmptyPoolFailingScorer(Scorer, type="empty-pool-failing"):
+    """Raises without endpoints."""
 
     consumes = (WAITING_REQUESTS,)
 
@@ -100,51 +117,126 @@ class Impatient(Scorer, type="impatient"):
         return np.where(waiting == waiting[0], np.float32(1), np.float32(0))
 
 
+class RequestDependentScorer(Scorer, type="request-dependent"):
+    """Declares that the request has no influence, and reads it."""
+
+    request_independent = True
+
+    def score(self, request: Request, endpoints: Endpoints) -> Scores:
+        return np.full(len(endpoints), 1 / (1 + len(request.text)), np.float32)
+
+
+class LiveColumnScorer(Scorer, type="live-column"):
+    """Its scores would be kept until the next scrape, but the ledger's columns change with every request."""
+
+    request_independent = True
+    consumes = (INFLIGHT_REQUESTS,)
+
+    def score(self, request: Request, endpoints: Endpoints) -> Scores:
+        return 1 / (1 + endpoints[INFLIGHT_REQUESTS])  # type: ignore[no-any-return]
+
+
+class ScorerWithoutScore(Scorer, type="no-score"):
+    pass
+
+
 @pytest.mark.parametrize(
     ("scorer", "message"),
     [
-        (Spoilt(), r"Spoilt \(spoilt\): one endpoint's unknown waiting spoils the scores of others"),
-        (Placed(), "scores of reordered endpoints differ"),
-        (Nosy(), "reads running without naming it in `needs`"),
-        (Scribbler(), "Scribbler raised for . endpoints: ValueError: assignment destination is read-only"),
-        (Loud(), r"scores outside \[0, 1\]"),
-        (Moody(), "scores differ"),
-        (Scalar(), "scores: float32, not an array"),
-        (Impatient(), "Impatient raised for 0 endpoints: IndexError"),
+        (
+            NanSpreadingScorer(),
+            r"NanSpreadingScorer \(nan-spreading\): one endpoint's unknown waiting spoils the scores of others",
+        ),
+        (PositionScorer(), "scores of reordered endpoints differ"),
+        (UndeclaredReadScorer(), "reads running without naming it in `consumes`"),
+        (ColumnWritingScorer(), "raised for . endpoints: ValueError: assignment destination is read-only"),
+        (OutOfRangeScorer(), r"scores outside \[0, 1\]"),
+        (UnstableScorer(), "scores differ"),
+        (ScalarScorer(), "scores: float32, not an array"),
+        (DoubleScorer(), "scores: dtype float64"),
+        (EmptyPoolFailingScorer(), "EmptyPoolFailingScorer raised for 0 endpoints: IndexError"),
+        (RequestDependentScorer(), "request_independent, but scores of two requests differ"),
+        (LiveColumnScorer(), "consumes inflight_requests, which is not a scraped column"),
+        (ScorerWithoutScore(), r"does not implement score\(\) of Scorer"),  # type: ignore[abstract]
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Scorer) else "",
 )
-def test_bad_scorers(scorer: Scorer, message: str) -> None:
+def test_a_scorer_that_breaks_the_contract_is_rejected(scorer: Scorer, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_scorer(scorer)
 
 
-class Numbers(Filter, type="numbers"):
+class IntegerFilter(Filter, type="integers"):
     def filter(self, request: Request, endpoints: Endpoints) -> Mask:
         return np.zeros(len(endpoints), np.int64)  # type: ignore[return-value]
 
 
-class OutOfRange(Picker, type="out-of-range"):
+class FirstHalfFilter(Filter, type="first-half"):
+    """The mask depends on the order of the endpoints."""
+
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
+        return np.arange(len(endpoints)) < len(endpoints) / 2
+
+
+class PromptFilter(Filter, type="prompt"):
+    """Raises where the producer of the prompt failed."""
+
+    consumes = (PROMPT,)
+
+    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
+        return np.full(len(endpoints), request[PROMPT].token_count > 0)
+
+
+@pytest.mark.parametrize(
+    ("filter", "message"),
+    [
+        (IntegerFilter(), "mask: dtype int64"),
+        (FirstHalfFilter(), "mask of reordered endpoints differ"),
+        (PromptFilter(), "PromptFilter raised for 7 endpoints: AttributeError"),
+    ],
+)
+def test_a_filter_that_breaks_the_contract_is_rejected(filter: Filter, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_filter(filter)
+
+
+class OutOfRangePicker(Picker, type="out-of-range"):
     def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
         return np.full(min(1, len(totals)), len(totals))
 
 
-class Stingy(Picker, type="stingy"):
+class SinglePicker(Picker, type="single"):
+    """Picks one endpoint, however many are asked for."""
+
     def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
         return np.arange(min(1, len(totals)))
 
 
-def test_bad_filters_and_pickers() -> None:
-    with pytest.raises(AssertionError, match="mask: dtype int64"):
-        check_filter(Numbers())
+class RepeatingPicker(Picker, type="repeating"):
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
+        return np.zeros(min(self.max_num_of_endpoints, len(totals)), np.intp)
+
+
+class UnseededPicker(Picker, type="unseeded"):
+    """Draws from a generator of its own."""
+
+    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
+        return np.random.default_rng().permutation(len(totals))[:1]
+
+
+def test_a_picker_that_breaks_the_contract_is_rejected() -> None:
     with pytest.raises(AssertionError, match="is out of range for 1 endpoints"):
-        check_picker(OutOfRange())
-    check_picker(Stingy())
+        check_picker(OutOfRangePicker())
+    check_picker(SinglePicker())
     with pytest.raises(AssertionError, match="1 of 2 endpoints picked, not 2"):
-        check_picker(Stingy(max_num_of_endpoints=2))
+        check_picker(SinglePicker(max_num_of_endpoints=2))
+    with pytest.raises(AssertionError, match=r"\[0, 0\] names an endpoint twice"):
+        check_picker(RepeatingPicker(max_num_of_endpoints=2))
+    with pytest.raises(AssertionError, match="order with the same seed differ"):
+        check_picker(UnseededPicker())
 
 
-class Fair(Producer, type="fair"):
+class SoundProducer(Producer, type="sound"):
     consumes = (WAITING_REQUESTS,)
     produces = (PREFIX_MATCH_BLOCKS,)
 
@@ -152,26 +244,97 @@ class Fair(Producer, type="fair"):
         return {PREFIX_MATCH_BLOCKS: endpoints[WAITING_REQUESTS] * 2}
 
 
-class Generous(Fair, type="generous"):
+class UnlistedOutputProducer(SoundProducer, type="unlisted-output"):
     produces = ()
 
 
-class Awaited(AsyncProducer, type="awaited"):
+class MissingOutputProducer(SoundProducer, type="missing-output"):
+    produces = (PREFIX_MATCH_BLOCKS, UNCACHED_TOKENS)
+
+
+class CountingProducer(SoundProducer, type="counting"):
+    """Learns in `produce`, although the request may still be rejected."""
+
+    consumes = ()
+
+    def __post_init__(self) -> None:
+        self.calls = 0
+
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        self.calls += 1
+        return {PREFIX_MATCH_BLOCKS: np.full(len(endpoints), self.calls, np.float32)}
+
+
+class OverwritingProducer(SoundProducer, type="overwriting"):
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        request.attributes[PROMPT] = None
+        return super().produce(request, endpoints)
+
+
+@pytest.mark.parametrize(
+    ("producer", "message"),
+    [
+        (UnlistedOutputProducer(), "produces prefix_blocks, which `produces` does not list"),
+        (MissingOutputProducer(), "never produces uncached_tokens"),
+        (CountingProducer(), "prefix_blocks of a second call differ"),
+        (OverwritingProducer(), "replaces the request attribute prompt"),
+    ],
+)
+def test_a_producer_that_breaks_the_contract_is_rejected(producer: Producer, message: str) -> None:
+    check_producer(SoundProducer())
+    with pytest.raises(AssertionError, match=message):
+        check_producer(producer)
+
+
+class SoundAsyncProducer(AsyncProducer, type="sound-async"):
     produces = (PREFIX_MATCH_BLOCKS,)
 
+    async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        await asyncio.sleep(0)
+        return {PREFIX_MATCH_BLOCKS: np.zeros(len(endpoints), np.float32)}
+
+
+class WrongShapeAsyncProducer(SoundAsyncProducer, type="wrong-shape"):
     async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         return {PREFIX_MATCH_BLOCKS: np.zeros(len(endpoints) + 1, np.float32)}
 
 
-def test_producers() -> None:
-    check_producer(Fair())
-    with pytest.raises(AssertionError, match="which `gives` does not promise"):
-        check_producer(Generous())
-    with pytest.raises(AssertionError, match=r"prefix_blocks: shape \(1,\), not \(0,\)"):
-        check_producer(Awaited())
+class SharedStateAsyncProducer(SoundAsyncProducer, type="shared-state"):
+    """Two calls at once see each other's state."""
+
+    def __post_init__(self) -> None:
+        self.running = 0
+
+    async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        self.running += 1
+        await asyncio.sleep(0)
+        values = np.full(len(endpoints), self.running, np.float32)
+        self.running -= 1
+        return {PREFIX_MATCH_BLOCKS: values}
 
 
-def test_builders_refuse_nonsense() -> None:
+class UncancellableAsyncProducer(SoundAsyncProducer, type="uncancellable"):
+    async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.05)
+        return {PREFIX_MATCH_BLOCKS: np.zeros(len(endpoints), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("producer", "message"),
+    [
+        (WrongShapeAsyncProducer(), r"prefix_blocks: shape \(1,\), not \(0,\)"),
+        (SharedStateAsyncProducer(), "prefix_blocks of two calls at once differ"),
+        (UncancellableAsyncProducer(), "swallows its cancellation"),
+    ],
+)
+def test_an_async_producer_that_breaks_the_contract_is_rejected(producer: AsyncProducer, message: str) -> None:
+    check_async_producer(SoundAsyncProducer())
+    with pytest.raises(AssertionError, match=message):
+        check_async_producer(producer)
+
+
+def test_builders_refuse_unknown_columns_and_unequal_lengths() -> None:
     with pytest.raises(TypeError, match="no column wating"):
         build_endpoints(wating=[1])
     with pytest.raises(ValueError, match=r"different lengths: \[1, 2\]"):

@@ -23,7 +23,7 @@ def prompt(blocks: float, *, start: bytes = b"a", block_tokens: int = 64) -> Tok
 def ask(
     producer: ApproxPrefixCacheProducer, found: TokenizedPrompt | None, pool: Endpoints, **request: Any
 ) -> tuple[list[float], Request]:
-    asked = builders.build_request(facts={} if found is None else {PROMPT: found}, **request)
+    asked = builders.build_request(attributes={} if found is None else {PROMPT: found}, **request)
     produced = producer.produce(asked, pool)
     asked.attributes[PREFIX_MATCH_INFO] = produced[PREFIX_MATCH_INFO]
     return produced[PREFIX_MATCH_BLOCKS].tolist(), asked
@@ -151,7 +151,7 @@ def test_a_forgotten_endpoint_is_forgotten() -> None:
 
 def test_two_instances_share_nothing() -> None:
     one, other, pool = ApproxPrefixCacheProducer(), ApproxPrefixCacheProducer(), builders.build_endpoints(1)
-    request = builders.build_request(facts={PROMPT: prompt(3)})
+    request = builders.build_request(attributes={PROMPT: prompt(3)})
     for producer in (one, other):
         producer.produce(request, pool)
     one.pre_request(request, {"default": 0})

@@ -23,7 +23,7 @@ PROMPT_1000 = {PROMPT: TokenizedPrompt(b"x" * 4000, 1000), PREFIX_MATCH_INFO: Pr
 
 
 def weighed(pool: Endpoints, facts: dict[Any, Any]) -> Endpoints:
-    return pool.with_columns(InflightLoadProducer().produce(builders.build_request(facts=facts), pool))
+    return pool.with_columns(InflightLoadProducer().produce(builders.build_request(attributes=facts), pool))
 
 
 def test_contract() -> None:
@@ -33,9 +33,9 @@ def test_contract() -> None:
 def test_matched_blocks_need_not_be_computed() -> None:
     pool = weighed(builders.build_endpoints(prefix_blocks=[0, 10, 16]), PROMPT_1000)
     assert pool[UNCACHED_TOKENS].tolist() == [1000, 360, 0]
-    assert InflightLoadProducer().estimate_load(builders.build_request(facts=PROMPT_1000), pool, 1) == LoadEstimate(
-        360.0
-    )
+    assert InflightLoadProducer().estimate_load(
+        builders.build_request(attributes=PROMPT_1000), pool, 1
+    ) == LoadEstimate(360.0)
 
 
 def test_without_the_prefix_producer_nothing_is_cached() -> None:
@@ -50,7 +50,7 @@ def test_without_a_prompt_the_weight_is_unknown_and_counts_as_nothing() -> None:
 
 
 def test_where_the_column_failed_the_whole_prompt_is_charged() -> None:
-    request = builders.build_request(facts=PROMPT_1000)
+    request = builders.build_request(attributes=PROMPT_1000)
     assert InflightLoadProducer().estimate_load(request, builders.build_endpoints(1), 0) == LoadEstimate(1000.0)
 
 
@@ -69,7 +69,7 @@ def test_where_the_column_failed_the_whole_prompt_is_charged() -> None:
 )
 def test_estimated_output(parameters: dict[str, Any], allowed: int | None, output: float) -> None:
     producer = InflightLoadProducer(add_estimated_output_tokens=True, **parameters)
-    request = builders.build_request(facts=PROMPT_1000, max_output_tokens=allowed)
+    request = builders.build_request(attributes=PROMPT_1000, max_output_tokens=allowed)
     assert producer.estimate_load(request, builders.build_endpoints(uncached_tokens=[40]), 0) == LoadEstimate(
         40.0, output
     )

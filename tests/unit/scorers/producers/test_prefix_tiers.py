@@ -37,7 +37,7 @@ def test_the_larger_tier_remembers_what_the_smaller_has_lost(pool: Endpoints) ->
 
     def scores(asked: TokenizedPrompt, to: int) -> list[list[float]]:
         """Of the two scorers; then the prompt goes to an endpoint."""
-        request, candidates = builders.build_request(facts={PROMPT: asked}), Endpoints(pool._snapshot, pool.slots)
+        request, candidates = builders.build_request(attributes={PROMPT: asked}), Endpoints(pool._snapshot, pool.slots)
         tiers = [(name, producer) for name, producer in plan.producers if name != "token-producer"]
         producers.run_sync_producers(tiers, request, candidates, pytest.fail)
         found = [plugins[name].score(request, candidates).tolist() for name in ("gpu", "cpu")]  # type: ignore[attr-defined]
