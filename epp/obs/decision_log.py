@@ -1,4 +1,4 @@
-"""The last routing decisions, kept as they were made and rendered only when somebody asks for them."""
+"""The last routing decisions, kept as they were made and rendered only on request."""
 
 from __future__ import annotations
 

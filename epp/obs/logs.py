@@ -19,15 +19,15 @@ VERBOSE = 15
 TRACE = 5
 TIME_ENCODINGS = ("epoch", "millis", "nano", "iso8601", "rfc3339", "rfc3339nano")
 
-_BY_VERBOSITY = {3: VERBOSE, 4: logging.DEBUG, 5: TRACE}
-_BY_NAME = {
+_LEVELS_BY_VERBOSITY = {3: VERBOSE, 4: logging.DEBUG, 5: TRACE}
+_LEVELS_BY_NAME = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warn": logging.WARNING,
     "error": logging.ERROR,
     "panic": logging.CRITICAL,
 }
-_SHOWN = {
+_LEVEL_NAMES = {
     logging.CRITICAL: "panic",
     logging.ERROR: "error",
     logging.WARNING: "warn",
@@ -36,19 +36,19 @@ _SHOWN = {
     logging.DEBUG: "debug",
     TRACE: "trace",
 }
-_OWN_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
+_STANDARD_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 
 
 def parse_log_level(verbosity: int = 2, level: str = "") -> int:
     """The level of the standard library for `--v` and `--zap-log-level`; the latter takes precedence if set."""
     name = level.lower()
-    if name in _BY_NAME:
-        return _BY_NAME[name]
+    if name in _LEVELS_BY_NAME:
+        return _LEVELS_BY_NAME[name]
     if name:
         if not name.isdecimal():
-            raise ValueError(f"invalid log level {level!r}: expected {', '.join(_BY_NAME)} or a number")
+            raise ValueError(f"invalid log level {level!r}: expected {', '.join(_LEVELS_BY_NAME)} or a number")
         verbosity = int(name)
-    return _BY_VERBOSITY.get(min(verbosity, 5), logging.INFO)
+    return _LEVELS_BY_VERBOSITY.get(min(verbosity, 5), logging.INFO)
 
 
 def configure_logging(
@@ -63,7 +63,7 @@ def configure_logging(
 ) -> logging.Handler:
     """Writes the records of `logger` (default: the root) and its children to `stream` (default: stderr).
 
-    Replaces the handlers that it had. `devel` means console lines and debugging, unless encoder or level are given.
+    Replaces the handlers that it had. `devel` means console lines, and debugging unless `level` is given.
     """
     target = logging.getLogger() if logger is None else logger
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
@@ -85,7 +85,7 @@ class JsonFormatter(logging.Formatter):
 
     def extra_fields(self, record: logging.LogRecord) -> dict[str, Any]:
         """The extra fields of a record, and the fields of its exception."""
-        fields = {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}
+        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
         if record.exc_info and record.exc_info[1] is not None:
             fields["error"] = str(record.exc_info[1]) or type(record.exc_info[1]).__name__
             fields["stacktrace"] = self.formatException(record.exc_info)
@@ -122,7 +122,7 @@ class ConsoleFormatter(JsonFormatter):
 
 def zap_level_name(number: int) -> str:
     """zap's name of a level; a level without a name takes that of the next lower one."""
-    return _SHOWN.get(number) or next((name for level, name in _SHOWN.items() if level <= number), "trace")
+    return _LEVEL_NAMES.get(number) or next((name for level, name in _LEVEL_NAMES.items() if level <= number), "trace")
 
 
 def encode_json_line(line: dict[str, Any]) -> str:

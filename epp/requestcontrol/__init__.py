@@ -3,7 +3,7 @@
 In: `RequestHeaders` and the body from `epp.extproc`, log entries from `epp.services`, scrapes from `epp.datastore`.
 Out: a `RoutingDecision` or a `Rejection`, numbers for `epp.obs`, and afterwards the bookkeeping of the request.
 A request has three forms here: `RequestContext` until it is routed (with the `Request` that plugins see), then
-`InflightRequest` until it ends, and a `DecisionRecord` for whoever looks at `/debug/decisions` later.
+`InflightRequest` until it ends, and a `DecisionRecord` for `/debug/decisions` afterwards.
 Owns the requests in flight. Their reservations belong to `epp.datastore`, filters, scorers and pickers run in
 `epp.scheduling`, and what a request looks like on the wire is known to `epp.extproc` and `epp.parsers` only.
 """

@@ -32,7 +32,7 @@ class Completion(Protocol):
         """Takes over ending the request; called once for each request that is not observed."""
 
     def untrack(self, request: InflightRequest) -> None:
-        """A request ended, whoever reported it; called for observed requests too."""
+        """A request ended, from whatever source; called for observed requests too."""
 
     def tick(self) -> None:
         """Called every few tens of milliseconds."""
