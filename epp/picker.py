@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from random import Random
 
 from epp import __version__
-from epp.api import RUNNING_REQUESTS, WAITING_REQUESTS, PrefixCacheStatsProvider
+from epp.api import RUNNING_REQUESTS, WAITING_REQUESTS
 from epp.clock import Clock, SystemClock
 from epp.config.plan import PickerPlan
 from epp.datalayer.discovery import dns, file, static
@@ -39,6 +39,7 @@ from epp.requestcontrol.completion import (
     ScrapeCompletion,
 )
 from epp.requestcontrol.director import DecisionRecord, Director, DirectorOptions
+from epp.scheduling.plugin_metrics import PluginErrorReporter
 from epp.services import access_log, health
 from epp.tasks import Tasks
 
@@ -260,13 +261,9 @@ class EndpointPicker:
         name = self.arguments.pool_name or "default"
         view = pool_metrics.PoolCollector(name, self.endpoint_store, self.ledger, self.clock)
         self.metrics.registry.register(view)
-        plugins = self.plan.plugins_by_name().items()
-        indexes = [
-            (label, type(plugin).type, plugin.prefix_cache_stats)
-            for label, plugin in plugins
-            if isinstance(plugin, PrefixCacheStatsProvider)
-        ]
-        self.metrics.registry.register(PrefixCacheCollector(indexes))
+        plugins = self.plan.plugins_by_name()
+        report_error = PluginErrorReporter(self.clock, self.metrics)
+        self.metrics.registry.register(PrefixCacheCollector(plugins, report_error))
         self.metrics.register_open_streams(self.count_open_streams)
         return AdminServer(
             self.metrics,
@@ -277,7 +274,7 @@ class EndpointPicker:
             count_open_streams=self.count_open_streams,
             version=__version__,
             configuration=source,
-            plugins=self.plan.plugins_by_name(),
+            plugins=plugins,
         )
 
 

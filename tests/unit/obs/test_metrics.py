@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from epp.api import RequestOutcome
+from epp.api import BucketHistogram, PrefixCacheStats, PrefixCacheStatsProvider, Producer, RequestOutcome
 from epp.obs import metrics as module
 from epp.obs.metric_cells import OVERFLOW_LABEL
 from epp.obs.metric_table import PREFIX_METRICS, REQUEST_METRICS, SCHEDULER_METRICS
@@ -17,7 +17,6 @@ from epp.obs.metrics import Metrics
 from epp.obs.pool_metrics import PoolCollector
 from epp.obs.prefix_metrics import PrefixCacheCollector
 from scorers.producers.approx_prefix_cache import BYTES_BOUNDS, RATIO_BOUNDS
-from scorers.producers.approx_prefix_cache import BucketHistogram as PluginHistogram
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;charset=utf-8"
 DONE = RequestOutcome("completed", 200, duration_seconds=2.0, ttft_seconds=0.5)
@@ -86,24 +85,20 @@ async def test_bucket_bounds_are_formatted_as_in_go() -> None:
     assert b'le="1.0"' in open_text
 
 
-class StubPrefixStats:
-    """The statistics of an index with 12 blocks, after two prompts."""
+class StubPrefixIndex(Producer, PrefixCacheStatsProvider, type="approx-prefix-cache-producer"):
+    """An index with 12 blocks, after two prompts."""
 
-    def __init__(self) -> None:
-        self.blocks = 12
-        self.hit_ratio = fill_plugin_histogram(RATIO_BOUNDS, 0.25, 1.0)
-        self.hit_bytes = fill_plugin_histogram(BYTES_BOUNDS, 100, 70_000)
-
-
-def fill_plugin_histogram(bounds: tuple[float, ...], *values: float) -> PluginHistogram:
-    histogram = PluginHistogram(bounds)
-    for value in values:
-        histogram.observe(value)
-    return histogram
+    def prefix_cache_stats(self) -> PrefixCacheStats:
+        hit_ratio, hit_bytes = BucketHistogram(RATIO_BOUNDS), BucketHistogram(BYTES_BOUNDS)
+        for ratio, size in ((0.25, 100), (1.0, 70_000)):
+            hit_ratio.observe(ratio)
+            hit_bytes.observe(size)
+        return PrefixCacheStats(12, hit_ratio, hit_bytes)
 
 
-def create_prefix_collector() -> PrefixCacheCollector:
-    return PrefixCacheCollector([("prefix", "approx-prefix-cache-producer", StubPrefixStats)])
+class BrokenPrefixIndex(StubPrefixIndex, type="broken"):
+    def prefix_cache_stats(self) -> PrefixCacheStats:
+        raise RuntimeError("no statistics")
 
 
 def test_the_plugin_uses_the_buckets_that_are_exposed() -> None:
@@ -114,7 +109,10 @@ async def test_the_exposition_is_valid_in_both_formats(pool: PoolCollector) -> N
     metrics = Metrics(commit="abc", build_ref="v1", stream_metrics=True)
     metrics.registry.register(pool)
     metrics.register_open_streams(lambda: 7)
-    metrics.registry.register(create_prefix_collector())
+    errors: list[tuple[str, str]] = []
+    plugins = {"broken": BrokenPrefixIndex(), "prefix": StubPrefixIndex()}
+    metrics.registry.register(PrefixCacheCollector(plugins, lambda *error: errors.append(error)))
+    errors.clear()  # registering collects once
     metrics.record_stream_end(0.2, "OK")
     record_one_request(metrics)
     metrics.record_rejection("m", "m", "team-b", 1, "ResourceExhausted")
@@ -124,6 +122,7 @@ async def test_the_exposition_is_valid_in_both_formats(pool: PoolCollector) -> N
     strict = {family.name for family in parse_openmetrics(open_text.decode())}
     assert plain == strict
     assert {"llm_d_epp_info", "llm_d_epp_extproc_streams_inflight", "epp_open_streams", "process_cpu_seconds"} <= plain
+    assert errors == [("broken", "observer")] * 2
     page = await read_page(metrics)
     assert page[sample_key("llm_d_epp_extproc_streams_inflight")] == 7
     assert page[sample_key("inference_extension_prefix_indexer_size")] == 12
