@@ -1,7 +1,7 @@
 from epp.api import RUNNING_REQUESTS, Endpoints, Positive, Request, Scorer, Scores
 
 
-class ShortPrompt(Scorer, type="short-prompt-scorer"):
+class ShortPromptScorer(Scorer, type="short-prompt-scorer"):
     """Send short prompts where the batch is small."""
 
     consumes = (RUNNING_REQUESTS,)
