@@ -22,11 +22,12 @@ _UNESCAPED = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%"
 
 
 class StatusCode(IntEnum):
-    """The gRPC status codes that a transport itself uses."""
+    """The gRPC status codes that transports and services use."""
 
     OK = 0
     CANCELLED = 1
     UNKNOWN = 2
+    INVALID_ARGUMENT = 3
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
     INTERNAL = 13

@@ -1,4 +1,4 @@
-"""Envoy's gRPC access log: one long stream a worker thread, a message every flush interval."""
+"""Envoy's gRPC access log service: one stream for each of its worker threads, one message every flush interval."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from epp.errors import DecodeError
+from epp.grpc.framing import StatusCode
 from epp.grpc.long_lived import LongLivedRpcs
 from epp.grpc.rpc import RpcMethods, ServerCall
 from epp.headers import REQUEST_ID
@@ -14,32 +15,31 @@ from epp.services import codec
 
 log = logging.getLogger("epp.services.access_log")
 
-INVALID_ARGUMENT: Final = 3
 STREAM_ACCESS_LOGS_METHOD: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
 
-def access_log_methods(sink: AccessLogSink, standing: LongLivedRpcs | None = None) -> RpcMethods:
-    """StreamAccessLogs, every entry of which goes to the sink; open streams stand in `standing`."""
-    stand = LongLivedRpcs() if standing is None else standing
-    return {STREAM_ACCESS_LOGS_METHOD: lambda call: AccessLogHandler(call, sink, stand)}
+def access_log_methods(sink: AccessLogSink, long_lived_rpcs: LongLivedRpcs | None = None) -> RpcMethods:
+    """StreamAccessLogs: `sink` is called with every entry. Open streams are registered in `long_lived_rpcs`."""
+    rpcs = LongLivedRpcs() if long_lived_rpcs is None else long_lived_rpcs
+    return {STREAM_ACCESS_LOGS_METHOD: lambda call: AccessLogHandler(call, sink, rpcs)}
 
 
 class AccessLogHandler:
-    """Implements `rpc.Handler`."""
+    """Implements `RpcHandler` and `LongLivedRpc`. An entry on which the sink fails is logged and skipped."""
 
     __slots__ = ("_call", "_long_lived_rpcs", "_sink")
 
-    def __init__(self, call: ServerCall, sink: AccessLogSink, standing: LongLivedRpcs) -> None:
+    def __init__(self, call: ServerCall, sink: AccessLogSink, long_lived_rpcs: LongLivedRpcs) -> None:
         self._call = call
         self._sink = sink
-        self._long_lived_rpcs = standing
-        standing.add(self)
+        self._long_lived_rpcs = long_lived_rpcs
+        long_lived_rpcs.add(self)
 
     def on_message(self, data: bytes) -> None:
         try:
             entries = codec.decode_log_entries(data)
         except DecodeError as error:
-            self.finish(INVALID_ARGUMENT, str(error))
+            self.finish(StatusCode.INVALID_ARGUMENT, str(error))
             return
         for entry in entries:
             try:
@@ -51,10 +51,9 @@ class AccessLogHandler:
         self.finish()
 
     def on_cancel(self) -> None:
-        """Envoy opens another; entries in between expire."""
+        """Envoy opens a new stream. Requests whose entries are lost in between expire."""
         self._long_lived_rpcs.discard(self)
 
-    def finish(self, status: int = 0, reason: str = "") -> None:
-        """Finishes the RPC."""
+    def finish(self, status: int = StatusCode.OK, message: str = "") -> None:
         self._long_lived_rpcs.discard(self)
-        self._call.finish(status, reason)
+        self._call.finish(status, message)

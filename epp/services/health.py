@@ -1,7 +1,8 @@
-"""grpc.health.v1 with llm-d's and GAIE's service names.
+"""grpc.health.v1 under the service names of llm-d and GAIE.
 
-Without leader election llm-d answers every name as it answers `readiness`, and so do we, but for `liveness`: a process
-that waits for endpoints, or drains, is alive, and restarting it would not help.
+`liveness` is SERVING whenever the process answers: a picker that waits for endpoints or drains is alive, and a restart
+would not help it. All other names, unknown ones too, are answered as `readiness`, as llm-d does without leader
+election.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from epp.errors import DecodeError
+from epp.grpc.framing import StatusCode
 from epp.grpc.long_lived import LongLivedRpcs
 from epp.grpc.rpc import RpcMethods, ServerCall
 from epp.services import codec
@@ -18,43 +20,42 @@ from epp.tasks import Tasks
 
 LIVENESS: Final = "liveness"
 SERVICE_NAMES: Final = ("", LIVENESS, "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")
-INVALID_ARGUMENT: Final = 3
 
 IsReady = Callable[[], bool]
 
 
 def health_methods(
-    ready: IsReady, tasks: Tasks | None = None, standing: LongLivedRpcs | None = None, *, interval: float = 0.5
+    is_ready: IsReady,
+    tasks: Tasks | None = None,
+    long_lived_rpcs: LongLivedRpcs | None = None,
+    *,
+    interval: float = 0.5,
 ) -> RpcMethods:
-    """Check and List; and Watch, looking every `interval` seconds, if there are `tasks` to do so."""
-    stand = LongLivedRpcs() if standing is None else standing
-    served = {
-        "/grpc.health.v1.Health/Check": lambda call: UnaryHealthHandler(call, lambda data: _answer_check(data, ready)),
-        "/grpc.health.v1.Health/List": lambda call: UnaryHealthHandler(call, lambda data: _answer_list(ready)),
+    """Check and List, and Watch if there are `tasks` to run it. A watch polls `is_ready` every `interval` seconds."""
+    rpcs = LongLivedRpcs() if long_lived_rpcs is None else long_lived_rpcs
+
+    def check(data: bytes) -> bytes:
+        return codec.encode_health_status(is_serving(codec.decode_health_check(data), is_ready))
+
+    def list_all(data: bytes) -> bytes:
+        return codec.encode_health_list({name: is_serving(name, is_ready) for name in SERVICE_NAMES})
+
+    methods: dict[str, Callable[[ServerCall], UnaryHealthHandler | HealthWatchHandler]] = {
+        "/grpc.health.v1.Health/Check": lambda call: UnaryHealthHandler(call, check),
+        "/grpc.health.v1.Health/List": lambda call: UnaryHealthHandler(call, list_all),
     }
-    if tasks is None:
-        return served
-    return {
-        **served,
-        "/grpc.health.v1.Health/Watch": lambda call: HealthWatchHandler(call, ready, tasks, stand, interval),
-    }
+    if tasks is not None:
+        methods["/grpc.health.v1.Health/Watch"] = lambda call: HealthWatchHandler(call, is_ready, tasks, rpcs, interval)
+    return methods
 
 
-def is_serving(name: str, ready: IsReady) -> bool:
-    """The answer for one service name."""
-    return name == LIVENESS or ready()
-
-
-def _answer_check(data: bytes, ready: IsReady) -> bytes:
-    return codec.encode_health_status(is_serving(codec.decode_health_check(data), ready))
-
-
-def _answer_list(ready: IsReady) -> bytes:
-    return codec.encode_health_list({name: is_serving(name, ready) for name in SERVICE_NAMES})
+def is_serving(name: str, is_ready: IsReady) -> bool:
+    """Whether the service of this name is SERVING."""
+    return name == LIVENESS or is_ready()
 
 
 class UnaryHealthHandler:
-    """Implements `rpc.Handler`: one message in, one out."""
+    """Implements `RpcHandler` for an RPC of one request and one response."""
 
     __slots__ = ("_answer", "_call")
 
@@ -66,30 +67,30 @@ class UnaryHealthHandler:
         try:
             self._call.send(self._answer(data))
         except DecodeError as error:
-            self._call.finish(INVALID_ARGUMENT, str(error))
+            self._call.finish(StatusCode.INVALID_ARGUMENT, str(error))
         else:
             self._call.finish()
 
     def on_half_close(self) -> None:
-        """After a message all is said already."""
-        self._call.finish(INVALID_ARGUMENT, "no request")
+        """After a message the RPC is finished already, and this has no effect."""
+        self._call.finish(StatusCode.INVALID_ARGUMENT, "no request")
 
     def on_cancel(self) -> None:
-        """Nothing is kept."""
+        """Nothing to release."""
 
 
 class HealthWatchHandler:
-    """Implements `rpc.Handler`: the status at once, then whenever it changes, until the client leaves."""
+    """Implements `RpcHandler` and `LongLivedRpc`: sends the status at once, then on each change until it is cancelled."""
 
     __slots__ = ("_call", "_interval", "_is_ready", "_long_lived_rpcs", "_tasks", "_watch_task")
 
     def __init__(
-        self, call: ServerCall, ready: IsReady, tasks: Tasks, standing: LongLivedRpcs, interval: float
+        self, call: ServerCall, is_ready: IsReady, tasks: Tasks, long_lived_rpcs: LongLivedRpcs, interval: float
     ) -> None:
         self._call = call
-        self._is_ready = ready
+        self._is_ready = is_ready
         self._tasks = tasks
-        self._long_lived_rpcs = standing
+        self._long_lived_rpcs = long_lived_rpcs
         self._interval = interval
         self._watch_task: asyncio.Task[None] | None = None
 
@@ -97,31 +98,31 @@ class HealthWatchHandler:
         try:
             name = codec.decode_health_check(data)
         except DecodeError as error:
-            self._call.finish(INVALID_ARGUMENT, str(error))
+            self._call.finish(StatusCode.INVALID_ARGUMENT, str(error))
             return
         if self._watch_task is None:
             self._long_lived_rpcs.add(self)
             self._watch_task = self._tasks.spawn("health watch", self._send_status_changes(name))
 
     def on_half_close(self) -> None:
-        """The client has asked, and listens; or will never ask."""
+        """Usual after the request: the client reads on."""
         if self._watch_task is None:
-            self._call.finish(INVALID_ARGUMENT, "no request")
-
-    def finish(self) -> None:
-        """Finishes the RPC."""
-        self.on_cancel()
-        self._call.finish()
+            self._call.finish(StatusCode.INVALID_ARGUMENT, "no request")
 
     def on_cancel(self) -> None:
         self._long_lived_rpcs.discard(self)
         if self._watch_task is not None:
             self._watch_task.cancel()
 
+    def finish(self) -> None:
+        self.on_cancel()
+        self._call.finish()
+
     async def _send_status_changes(self, name: str) -> None:
-        told: bool | None = None
+        sent: bool | None = None
         while True:
-            if (now := is_serving(name, self._is_ready)) is not told:
-                self._call.send(codec.encode_health_status(now))
-                told = now
+            serving = is_serving(name, self._is_ready)
+            if serving is not sent:
+                self._call.send(codec.encode_health_status(serving))
+                sent = serving
             await asyncio.sleep(self._interval)

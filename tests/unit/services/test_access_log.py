@@ -1,3 +1,5 @@
+"""Envoy's access log stream: every entry reaches the sink."""
+
 from __future__ import annotations
 
 import logging
@@ -8,23 +10,23 @@ from epp.services import access_log
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
 
-def lines(*request_ids: str) -> bytes:
+def encode_entries(*request_ids: str) -> bytes:
     message = access_log_service_pb2.StreamAccessLogsMessage()
     for request_id in request_ids:
         message.http_logs.log_entry.add().request.request_id = request_id
     return message.SerializeToString()
 
 
-def test_every_line_reaches_the_sink_in_order(dial):
+def test_entries_reach_the_sink_in_order(dial):
     found: list[str] = []
     call = dial(access_log.access_log_methods(lambda entry: found.append(entry.request_id))[METHOD])(
-        lines("a", "b"), lines("c")
+        encode_entries("a", "b"), encode_entries("c")
     )
     assert found == ["a", "b", "c"]
     assert (call.sent, call.status) == ([], None)
 
 
-def test_the_first_message_may_only_introduce_its_sender(dial):
+def test_a_message_with_nothing_but_an_identifier_has_no_entries(dial):
     message = access_log_service_pb2.StreamAccessLogsMessage()
     message.identifier.log_name = "epp"
     found: list[object] = []
@@ -32,7 +34,7 @@ def test_the_first_message_may_only_introduce_its_sender(dial):
     assert found == []
 
 
-def test_a_line_that_fails_costs_no_other_line(dial, caplog):
+def test_an_entry_on_which_the_sink_fails_is_skipped(dial, caplog):
     found: list[str] = []
 
     def sink(entry):
@@ -41,17 +43,17 @@ def test_a_line_that_fails_costs_no_other_line(dial, caplog):
         found.append(entry.request_id)
 
     with caplog.at_level(logging.ERROR, logger="epp.services.access_log"):
-        call = dial(access_log.access_log_methods(sink)[METHOD])(lines("a", "bad", "b"))
+        call = dial(access_log.access_log_methods(sink)[METHOD])(encode_entries("a", "bad", "b"))
     assert found == ["a", "b"]
     assert call.status is None
     assert "an access log entry failed" in caplog.text
 
 
-def test_nonsense_is_an_invalid_argument(dial):
+def test_malformed_message_is_an_invalid_argument(dial):
     assert dial(access_log.access_log_methods(lambda entry: None)[METHOD])(b"\xff").status == 3
 
 
-def test_the_stream_ends_with_the_sender(dial):
+def test_half_close_finishes_the_stream(dial):
     dialled = dial(access_log.access_log_methods(lambda entry: None)[METHOD])
     dialled.handler.on_half_close()
     assert dialled.call.status == 0

@@ -1,3 +1,5 @@
+"""grpc.health.v1: Check, List and Watch."""
+
 from __future__ import annotations
 
 import pytest
@@ -11,7 +13,7 @@ WATCH = "/grpc.health.v1.Health/Watch"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def ask(name: str) -> bytes:
+def encode_check(name: str) -> bytes:
     return health_pb2.HealthCheckRequest(service=name).SerializeToString()
 
 
@@ -23,18 +25,18 @@ def status(message: bytes) -> int:
     "name", ["", "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor", "?"]
 )
 @pytest.mark.parametrize("ready", [True, False])
-def test_every_name_is_answered_as_readiness(dial, name, ready):
-    call = dial(health.health_methods(lambda: ready)[CHECK])(ask(name))
+def test_check_answers_every_name_as_readiness(dial, name, ready):
+    call = dial(health.health_methods(lambda: ready)[CHECK])(encode_check(name))
     assert [status(message) for message in call.sent] == [SERVING if ready else NOT_SERVING]
     assert call.status == 0
 
 
-def test_who_is_not_ready_is_alive(dial):
-    call = dial(health.health_methods(lambda: False)[CHECK])(ask("liveness"))
+def test_liveness_is_serving_before_readiness(dial):
+    call = dial(health.health_methods(lambda: False)[CHECK])(encode_check("liveness"))
     assert [status(message) for message in call.sent] == [SERVING]
 
 
-def test_all_names_at_once(dial):
+def test_list_has_the_status_of_every_name(dial):
     call = dial(health.health_methods(lambda: False)[LIST])(b"")
     [listed] = [health_pb2.HealthListResponse.FromString(message) for message in call.sent]
     assert {name: each.status for name, each in listed.statuses.items()} == {
@@ -42,14 +44,14 @@ def test_all_names_at_once(dial):
     }
 
 
-def test_nonsense_is_an_invalid_argument(dial):
+def test_malformed_check_is_an_invalid_argument(dial):
     assert dial(health.health_methods(lambda: True)[CHECK])(b"\xff").status == 3
 
 
-async def test_a_watcher_hears_of_changes_only(dial, settled, tasks):
+async def test_watch_sends_changes_only(dial, settled, tasks):
     state = {"ready": True}
     watch = dial(health.health_methods(lambda: state["ready"], tasks, interval=0)[WATCH])
-    call = watch(ask(""))
+    call = watch(encode_check(""))
     await settled()
     assert [status(message) for message in call.sent] == [SERVING]
     state["ready"] = False
@@ -65,20 +67,20 @@ async def test_a_watcher_hears_of_changes_only(dial, settled, tasks):
     assert not len(tasks)
 
 
-async def test_a_watcher_of_liveness_hears_once(dial, settled, tasks):
-    call = dial(health.health_methods(lambda: False, tasks, interval=0)[WATCH])(ask("liveness"))
+async def test_watch_of_liveness_sends_one_status(dial, settled, tasks):
+    call = dial(health.health_methods(lambda: False, tasks, interval=0)[WATCH])(encode_check("liveness"))
     await settled()
     assert [status(message) for message in call.sent] == [SERVING]
     assert call.status is None
 
 
-async def test_a_watcher_that_never_asks(dial, tasks):
+async def test_watch_without_a_request_is_an_invalid_argument(dial, tasks):
     watch = dial(health.health_methods(lambda: True, tasks)[WATCH])
     watch.handler.on_half_close()
     assert watch().status == 3
     assert not len(tasks)
 
 
-async def test_a_watcher_that_asks_nonsense(dial, tasks):
+async def test_malformed_watch_is_an_invalid_argument(dial, tasks):
     assert dial(health.health_methods(lambda: True, tasks)[WATCH])(b"\xff").status == 3
     assert not len(tasks)
