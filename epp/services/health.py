@@ -80,7 +80,7 @@ class UnaryHealthHandler:
 
 
 class HealthWatchHandler:
-    """Implements `RpcHandler` and `LongLivedRpc`: sends the status at once, then on each change until it is cancelled."""
+    """Implements `RpcHandler` and `LongLivedRpc`: sends the status at once, then on each change until cancelled."""
 
     __slots__ = ("_call", "_interval", "_is_ready", "_long_lived_rpcs", "_tasks", "_watch_task")
 

@@ -1,4 +1,4 @@
-"""What a picker does on an ext_proc stream, in words: the second half of the vocabulary of `Playbook`."""
+"""What the picker does on an ext_proc stream, as lines of a transcript: the other half of `Playbook`'s vocabulary."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ class _AnyValue:
 
 
 ANY: Final[Any] = _AnyValue()
-"""Equal to everything: a detail that a transcript leaves open."""
+"""Equal to every value: a detail that a transcript does not check."""
 
 
 class TranscriptLine(NamedTuple):
-    """One line of a transcript. `into` the picker (an event) or out of it (an effect)."""
+    """One line of a transcript: an event that the picker receives (`is_event`), or an action that it takes.
+
+    `message` is an event's serialized ProcessingRequest, if it is one.
+    """
 
     is_event: bool
     name: str
@@ -41,11 +44,11 @@ class TranscriptLine(NamedTuple):
     message: bytes | None = None
 
     def __str__(self) -> str:
-        told = ", ".join(f"{key}={_shorten(value)}" for key, value in self.details.items())
-        return f"{'>>' if self.is_event else '  <<'} {self.name}({told})"
+        details = ", ".join(f"{key}={_shorten(value)}" for key, value in self.details.items())
+        return f"{'>>' if self.is_event else '  <<'} {self.name}({details})"
 
     def matches(self, other: TranscriptLine) -> bool:
-        """Whether both say the same, as far as both say it."""
+        """Equal but for `message` and details that are `ANY`."""
         return (self.is_event, self.name, self.details) == (other.is_event, other.name, other.details)
 
 
@@ -59,14 +62,14 @@ def _action(name: str, **details: Any) -> TranscriptLine:
 
 
 def requests_decision(
-    body: bytes = b"", *, subset: tuple[str, ...] | None = None, unseen: bool = False, end: bool = False
+    body: bytes = b"", *, subset: tuple[str, ...] | None = None, before_body: bool = False, end: bool = False
 ) -> TranscriptLine:
-    """The decider is asked. `unseen`: before the body comes; `end`: there is no body."""
-    return _action("requests_decision", body=body, subset=subset, unseen=unseen, end=end)
+    """The router is called. `before_body`: before the body arrives; `end`: there is no body."""
+    return _action("requests_decision", body=body, subset=subset, before_body=before_body, end=end)
 
 
 def cancels_decision() -> TranscriptLine:
-    """A decision is not needed any more: its task is cancelled."""
+    """The awaited decision is cancelled."""
     return _action("cancels_decision")
 
 
@@ -79,7 +82,7 @@ def sends_route(
     body: bytes | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> TranscriptLine:
-    """The reply that names the destination, in header and metadata alike; with nothing more than is said here."""
+    """The reply that carries the destination, as header and as metadata alike, and nothing that is not listed here."""
     return _action(
         "sends_route",
         destination=destination, at=at, sets=dict(sets or {}), removes=sorted(removes), body=body,
@@ -88,50 +91,50 @@ def sends_route(
 
 
 def sends_request_body(body: bytes, *, end: bool = False) -> TranscriptLine:
-    """A piece of the request, on to the model server (full duplex)."""
+    """A chunk of the request body, to the model server (full duplex)."""
     return _action("sends_request_body", body=body, end=end)
 
 
 def sends_response_body(body: bytes, *, end: bool = False) -> TranscriptLine:
-    """A piece of the answer, on to the client (full duplex)."""
+    """A chunk of the response body, to the client (full duplex)."""
     return _action("sends_response_body", body=body, end=end)
 
 
 def continues(phase: str) -> TranscriptLine:
-    """An empty reply to a message of this phase, e.g. `request_headers`."""
+    """An empty reply to a message of this phase, e.g. `request_headers`: Envoy continues without a change."""
     return _action("continues", phase=phase)
 
 
 def marks_response() -> TranscriptLine:
-    """The reply to response headers, which adds llm-d's mark and nothing else."""
+    """The reply to response headers that adds llm-d's `x-went-into-resp-headers: true` and nothing else."""
     return _action("marks_response")
 
 
 def sends_immediate_response(status: int, *, dropped: str = "", text: str = ANY) -> TranscriptLine:
-    """The client is answered by us."""
+    """The client is answered by the picker. `dropped`: the value of `x-llm-d-request-dropped-reason`."""
     return _action("sends_immediate_response", status=status, dropped=dropped, text=text)
 
 
 def closes_stream(status: int = 0) -> TranscriptLine:
-    """The stream ends with this grpc-status."""
+    """The RPC is finished with this grpc-status."""
     return _action("closes_stream", status=status)
 
 
-def delivers_event(**what: Any) -> TranscriptLine:
-    """The flight hears of it: `served="ip:port"`, `status=200`, `data=b"…"`, or `ended="completed"`."""
-    return _action("delivers_event", **what)
+def delivers_event(**event: Any) -> TranscriptLine:
+    """The routed request gets an event: `served="ip:port"`, `status=200`, `data=b"…"`, or `ended="completed"`."""
+    return _action("delivers_event", **event)
 
 
 def describe_reply(message: bytes) -> TranscriptLine:
-    """A reply in words. What no word fits is shown as it is."""
+    """The action that this ProcessingResponse is; `sends(...)` with all of its fields if it is none of the above."""
     reply = pb.ProcessingResponse.FromString(message)
     kind = reply.WhichOneof("response") or ""
     if kind == "immediate_response":
-        answer = reply.immediate_response
-        headers = _set_headers(answer.headers)
+        response = reply.immediate_response
+        headers = _set_headers(response.headers)
         dropped = headers.pop(REQUEST_DROPPED_REASON, "")
-        if not headers and not answer.headers.remove_headers:
-            return sends_immediate_response(answer.status.code, dropped=dropped, text=answer.body.decode())
+        if not headers and not response.headers.remove_headers:
+            return sends_immediate_response(response.status.code, dropped=dropped, text=response.body.decode())
     elif kind.startswith("request") and reply.HasField("dynamic_metadata"):
         return _describe_route(reply, kind.removeprefix("request_"))
     elif kind.endswith("_trailers"):
@@ -142,8 +145,8 @@ def describe_reply(message: bytes) -> TranscriptLine:
         if not common.ByteSize():
             return continues(kind)
         if common.body_mutation.HasField("streamed_response") and not common.HasField("header_mutation"):
-            piece = common.body_mutation.streamed_response
-            return _action(f"sends_{kind}", body=piece.body, end=piece.end_of_stream)
+            chunk = common.body_mutation.streamed_response
+            return _action(f"sends_{kind}", body=chunk.body, end=chunk.end_of_stream)
         if kind == "response_headers" and _set_headers(common.header_mutation) == {WENT_INTO_RESPONSE_HEADERS: "true"}:
             return marks_response()
     return _action("sends", **MessageToDict(reply))
@@ -156,15 +159,14 @@ def _describe_route(reply: pb.ProcessingResponse, at: str) -> TranscriptLine:
         return _action("sends_route", destination=destination, at=at, sets={}, removes=[], body=None, scores=None)
     common = getattr(reply, f"request_{at}").response
     sets = _set_headers(common.header_mutation)
-    named = sets.pop(DESTINATION_ENDPOINT, None)
-    if named != destination or not common.clear_route_cache or common.body_mutation.HasField("streamed_response"):
+    header = sets.pop(DESTINATION_ENDPOINT, None)
+    if header != destination or not common.clear_route_cache or common.body_mutation.HasField("streamed_response"):
         return _action("sends", **MessageToDict(reply))
     body = common.body_mutation.body if common.body_mutation.HasField("body") else None
-    scores = metadata.get(DESTINATION_ENDPOINT_SCORES)
     return _action(
         "sends_route",
         destination=destination, at=at, sets=sets, removes=sorted(common.header_mutation.remove_headers), body=body,
-        scores=scores,
+        scores=metadata.get(DESTINATION_ENDPOINT_SCORES),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a gateway says to a picker over ext_proc, in words: the first half of the vocabulary of `Playbook`."""
+"""What the picker receives on an ext_proc stream, as lines of a transcript: one half of `Playbook`'s vocabulary."""
 
 from __future__ import annotations
 
@@ -19,73 +19,75 @@ from epp.pb.processing_mode_pb2 import ProcessingMode
 from epp.testing.actions import TranscriptLine
 
 BodyModeName = Literal["NONE", "STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "FULL_DUPLEX_STREAMED", "GRPC"]
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
 
 UNSET: Final[Any] = object()
 TRAILERS: Final = pb.HttpTrailers(
     trailers=core_pb2.HeaderMap(headers=[core_pb2.HeaderValue(key="checksum", raw_value=b"1")])
 )
 
-
-def _event(name: str, message: pb.ProcessingRequest | None = None, **details: Any) -> TranscriptLine:
-    told = {key: value for key, value in details.items() if value is not UNSET}
-    return TranscriptLine(True, name, told, None if message is None else message.SerializeToString())
+# Messages of the gateway
 
 
 def request_headers(
     path: str = "/v1/completions",
     *,
     method: str = "POST",
-    headers: Headers = (),
+    headers: HeaderPairs = (),
     end: bool = False,
     mode: BodyModeName | None = "FULL_DUPLEX_STREAMED",
     response_mode: BodyModeName | None = None,
     subset: Any = UNSET,
     observability: bool = False,
 ) -> TranscriptLine:
-    """The first message. `mode` None: no protocol_config; `response_mode` None: as `mode`; `subset`: the hint."""
+    """The first message of a stream.
+
+    `mode` is the body mode of the request, None for a message without protocol_config; `response_mode` that of the
+    response, None for the same. `subset` is the value of the subset hint.
+    """
     pseudo = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "gateway")]
     message = pb.ProcessingRequest(observability_mode=observability)
-    message.request_headers.headers.CopyFrom(_header_map([*pseudo, *_header_pairs(headers)]))
+    message.request_headers.headers.CopyFrom(_build_header_map([*pseudo, *_list_pairs(headers)]))
     message.request_headers.end_of_stream = end
     if mode is not None:
         message.protocol_config.request_body_mode = _body_mode(mode)
         message.protocol_config.response_body_mode = _body_mode(response_mode or mode)
     _add_subset_hint(message, subset)
-    details = {
-        "method": method,
-        "path": path,
-        "headers": _header_pairs(headers),
-        "end": end,
-        "mode": mode,
-        "subset": subset,
-    }
-    return _event("request_headers", message, **details)
+    return _event(
+        "request_headers",
+        message,
+        method=method,
+        path=path,
+        headers=_list_pairs(headers),
+        end=end,
+        mode=mode,
+        subset=subset,
+    )
 
 
 def request_body(body: bytes = b"", *, end: bool = False, subset: Any = UNSET) -> TranscriptLine:
-    """A piece of the request's body."""
+    """A chunk of the request body."""
     message = pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=end))
     _add_subset_hint(message, subset)
     return _event("request_body", message, body=body, end=end, subset=subset)
 
 
 def request_trailers() -> TranscriptLine:
-    """The request's trailers."""
+    """The request trailers."""
     return _event("request_trailers", pb.ProcessingRequest(request_trailers=TRAILERS))
 
 
 def response_headers(
     status: int | str = 200,
     *,
-    headers: Headers = (),
+    headers: HeaderPairs = (),
     end: bool = False,
     served: str = "",
     mode: BodyModeName | None = None,
 ) -> TranscriptLine:
-    """The head of the answer. `served`: the endpoint that gave it; `mode`: only if nothing came before."""
+    """The response headers. `served`: the endpoint that answered; `mode`: only in a stream's first message."""
     message = pb.ProcessingRequest()
-    message.response_headers.headers.CopyFrom(_header_map([(":status", str(status)), *_header_pairs(headers)]))
+    message.response_headers.headers.CopyFrom(_build_header_map([(":status", str(status)), *_list_pairs(headers)]))
     message.response_headers.end_of_stream = end
     if served:
         _add_metadata(message, LB_NAMESPACE, DESTINATION_ENDPOINT_SERVED, served)
@@ -95,23 +97,26 @@ def response_headers(
 
 
 def response_body(body: bytes = b"", *, end: bool = False) -> TranscriptLine:
-    """A piece of the answer's body."""
+    """A chunk of the response body."""
     message = pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=end))
     return _event("response_body", message, body=body, end=end)
 
 
 def response_trailers() -> TranscriptLine:
-    """The answer's trailers."""
+    """The response trailers."""
     return _event("response_trailers", pb.ProcessingRequest(response_trailers=TRAILERS))
 
 
 def raw_message(data: bytes) -> TranscriptLine:
-    """A message as it stands on the wire, sound or not."""
+    """A message of these bytes, valid or not."""
     return TranscriptLine(True, "raw_message", {"data": data}, data)
 
 
+# Other events of the stream
+
+
 def half_closes() -> TranscriptLine:
-    """The gateway sends no more."""
+    """The gateway has sent its last message."""
     return _event("half_closes")
 
 
@@ -121,8 +126,11 @@ def resets() -> TranscriptLine:
 
 
 def waits() -> TranscriptLine:
-    """Time passes: a decision that was asked for before is still being made."""
+    """Time passes without a message while the decision is being made."""
     return _event("waits")
+
+
+# Results of the router
 
 
 def routes(
@@ -133,7 +141,7 @@ def routes(
     body: bytes | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> TranscriptLine:
-    """The decision, at once if it follows the question, else later. See `Route` for what it holds."""
+    """The router decides: at once if this follows `requests_decision`, otherwise later. Fields of `RoutingDecision`."""
     return _event(
         "routes",
         destination=destination,
@@ -145,19 +153,24 @@ def routes(
 
 
 def rejects(error: BaseException) -> TranscriptLine:
-    """The decision ends with this: a Reject, or what should not happen."""
+    """The router raises this: a `Rejection`, or another exception as a bug would."""
     return _event("rejects", error=error)
+
+
+def _event(name: str, message: pb.ProcessingRequest | None = None, **details: Any) -> TranscriptLine:
+    given = {key: value for key, value in details.items() if value is not UNSET}
+    return TranscriptLine(True, name, given, None if message is None else message.SerializeToString())
 
 
 def _body_mode(name: BodyModeName) -> ProcessingMode.BodySendMode:
     return cast("ProcessingMode.BodySendMode", ProcessingMode.BodySendMode.Value(name))
 
 
-def _header_pairs(headers: Headers) -> list[tuple[str, str]]:
+def _list_pairs(headers: HeaderPairs) -> list[tuple[str, str]]:
     return list(headers.items()) if isinstance(headers, Mapping) else list(headers)
 
 
-def _header_map(pairs: Iterable[tuple[str, str]]) -> core_pb2.HeaderMap:
+def _build_header_map(pairs: Iterable[tuple[str, str]]) -> core_pb2.HeaderMap:
     values = [core_pb2.HeaderValue(key=key, raw_value=value.encode("utf-8", "surrogateescape")) for key, value in pairs]
     return core_pb2.HeaderMap(headers=values)
 

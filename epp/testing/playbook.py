@@ -1,16 +1,16 @@
-"""Transcripts of ext_proc streams: what the gateway says, what the picker must do, line by line.
+"""Transcripts of ext_proc streams: what the picker receives, and what it must do about it, line by line.
 
     (
         Playbook()
-        .gets(request_headers(), request_body(b"{}", end=True))
-        .does(asks(b"{}"))
-        .gets(chooses("10.0.0.1:8000"))
-        .does(sends_choice("10.0.0.1:8000"), sends_request_body(b"{}", end=True))
+        .receives(request_headers(), request_body(b"{}", end=True))
+        .expects(requests_decision(b"{}"))
+        .receives(routes("10.0.0.1:8000"))
+        .expects(sends_route("10.0.0.1:8000"), sends_request_body(b"{}", end=True))
         .run()
     )
 
-A transcript is the whole truth: what is not in it must not happen. A picker that does otherwise fails `run` with the
-transcript as it should have been beside what it was; a playbook that was never run warns when it is thrown away.
+A transcript is complete: an action that it does not contain is a failure, which shows the expected and the actual
+transcript as a diff. A playbook that is never run warns when it is garbage-collected.
 """
 
 from __future__ import annotations
@@ -34,75 +34,78 @@ from epp.testing.actions import (
     requests_decision,
 )
 
-LOOP_TURNS = 5  # of the event loop, for a decision to reach the stream
+LOOP_TURNS = 5  # of the event loop, until an awaited decision has reached the stream
 
 
 class Playbook:
-    """One stream, written down with `gets` and `does`, then played with `run`."""
+    """One stream: its transcript is written with `receives` and `expects`, then checked with `run`."""
 
     def __init__(
-        self, limits: RequestLimits | None = None, *, timeout: float = 60.0, decider: Router | None = None
+        self, limits: RequestLimits | None = None, *, timeout: float = 60.0, router: Router | None = None
     ) -> None:
-        """`timeout` in seconds, for decisions that are not made at once.
+        """`timeout` in seconds bounds decisions that are not made at once.
 
-        With a `decider`, the transcript holds neither its questions nor its answers, nor what its flights are told.
+        With a `router` of your own the transcript has no `requests_decision`, `routes`, `rejects` or `delivers_event`.
         """
         self._limits = limits or RequestLimits()
-        self._router = decider
+        self._router = router
         self._timeout = timeout
         self._script: list[TranscriptLine] = []
         self._was_run = False
         self.request_headers: list[RequestHeaders] = []
 
     def receives(self, *events: TranscriptLine) -> Playbook:
-        """The gateway, or the decider, says this."""
-        assert all(event.is_event for event in events), "gets() takes events"
+        """The next events, from the gateway or the router."""
+        assert all(event.is_event for event in events), "receives() takes events"
         self._script += events
         return self
 
-    def expects(self, *effects: TranscriptLine) -> Playbook:
-        """And this is all that the picker does about it. Nothing: `.does()`, or leave it out."""
-        assert not any(effect.is_event for effect in effects), "does() takes effects"
-        self._script += effects
+    def expects(self, *actions: TranscriptLine) -> Playbook:
+        """All actions that follow the events so far, in order. For none, leave the call out."""
+        assert not any(action.is_event for action in actions), "expects() takes actions"
+        self._script += actions
         return self
 
     def run(self) -> Playbook:
-        """Plays the transcript; AssertionError if it went otherwise. Where a loop runs already: `await played()`."""
+        """Plays the stream on an event loop of its own. Raises AssertionError if the transcript differs."""
         self._was_run = True
         with asyncio.Runner() as runner:
             return runner.run(self.run_async())
 
     async def run_async(self) -> Playbook:
-        """As `run`, on the running loop."""
+        """The same on the running event loop."""
         self._was_run = True
-        stage = _TranscriptPlayer([line for line in self._script if line.is_event])
-        self.request_headers = stage.request_headers
+        player = _TranscriptPlayer([line for line in self._script if line.is_event])
+        self.request_headers = player.request_headers
         tasks = Tasks("playbook")
         try:
-            await stage.play_events(handler.ext_proc_methods(self._router or stage, tasks, self._limits, self._timeout))
+            methods = handler.ext_proc_methods(self._router or player, tasks, self._limits, self._timeout)
+            await player.play_events(methods)
         finally:
             await tasks.close()
-        expected, happened = self._script, stage.transcript
-        if len(expected) != len(happened) or not all(map(TranscriptLine.matches, expected, happened)):
-            raise AssertionError(
-                f"the stream went otherwise (- expected, + happened):\n{_diff_transcripts(expected, happened)}"
-            )
+        expected, actual = self._script, player.transcript
+        if len(expected) != len(actual) or not all(map(TranscriptLine.matches, expected, actual)):
+            diff = _diff_transcripts(expected, actual)
+            raise AssertionError(f"the transcripts differ (- expected, + actual):\n{diff}")
         return self
 
     def __del__(self) -> None:
         if not self._was_run and self._script:
-            warnings.warn(f"a playbook was written and never run: {self._script[0]} …", ResourceWarning, stacklevel=2)
+            warnings.warn(f"this playbook was never run: {self._script[0]} …", ResourceWarning, stacklevel=2)
 
 
-def _diff_transcripts(expected: list[TranscriptLine], happened: list[TranscriptLine]) -> str:
-    """Both transcripts in one; lines that match apart from details left open are shown as they were expected."""
-    told = [next((str(line) for line in expected if line.matches(each)), str(each)) for each in happened]
-    rows = difflib.ndiff([str(line) for line in expected], told)
+def _diff_transcripts(expected: list[TranscriptLine], actual: list[TranscriptLine]) -> str:
+    """Both in one; a line that matches but for details that are `ANY` is shown as expected."""
+    shown = [next((str(line) for line in expected if line.matches(each)), str(each)) for each in actual]
+    rows = difflib.ndiff([str(line) for line in expected], shown)
     return "\n".join(row for row in rows if not row.startswith("?"))
 
 
 class _TranscriptPlayer:
-    """Plays gateway, transport and decider, and writes down what happens."""
+    """Plays gateway, transport and router to one stream, and records what happens.
+
+    Implements `ServerCall` and `Router`.
+    """
 
     def __init__(self, events: list[TranscriptLine]) -> None:
         self._events = events
@@ -132,7 +135,7 @@ class _TranscriptPlayer:
         if event.name in {"routes", "rejects"}:
             self._resolve_pending_decision(event)
         elif self._finished:
-            pass  # a transport hands on nothing more
+            pass  # a transport delivers nothing after the end
         elif event.message is not None:
             stream.on_message(event.message)
         elif event.name == "half_closes":
@@ -141,13 +144,13 @@ class _TranscriptPlayer:
             self._finished = True
             stream.on_cancel()
 
-    # The decider
-
-    def route_request(self, head: RequestHeaders, body: bytes) -> RoutingDecision | Awaitable[RoutingDecision]:
-        """See `Decider`: answers at once if the script does, else when it comes to it."""
-        self.request_headers.append(head)
+    def route_request(self, headers: RequestHeaders, body: bytes) -> RoutingDecision | Awaitable[RoutingDecision]:
+        """Decides at once if the next event is the decision, otherwise when the transcript comes to it."""
+        self.request_headers.append(headers)
         self.transcript.append(
-            requests_decision(body, subset=head.subset_hint, unseen=head.routed_before_body, end=head.end_of_stream)
+            requests_decision(
+                body, subset=headers.subset_hint, before_body=headers.routed_before_body, end=headers.end_of_stream
+            )
         )
         if self._events and self._events[0].name in {"routes", "rejects"}:
             return self._build_decision(self._next_event())
@@ -161,32 +164,28 @@ class _TranscriptPlayer:
 
     def _resolve_pending_decision(self, event: TranscriptLine) -> None:
         pending, self._pending = self._pending, None
-        assert pending is not None, f"nobody waits for {event}"
+        assert pending is not None, f"no decision has been requested: {event}"
         if not pending.done():
             try:
                 pending.set_result(self._build_decision(event))
             except Exception as error:
                 pending.set_exception(error)
 
-    # The transport
-
     def send(self, message: bytes) -> None:
-        """See `Call`."""
         if not self._finished:
             self.transcript.append(describe_reply(message))
 
     def finish(self, status: int = 0, message: str = "") -> None:
-        """See `Call`."""
         if not self._finished:
             self._finished = True
             self.transcript.append(closes_stream(status))
 
 
 class _RecordedRequest:
-    """See `Flight`."""
+    """Implements `RoutedRequest`: adds its events to the transcript."""
 
-    def __init__(self, happened: list[TranscriptLine]) -> None:
-        self._transcript = happened
+    def __init__(self, transcript: list[TranscriptLine]) -> None:
+        self._transcript = transcript
 
     def on_served_by(self, target: str) -> None:
         self._transcript.append(delivers_event(served=target))

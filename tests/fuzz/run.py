@@ -1,10 +1,10 @@
-"""A bounded fuzz run: mutations of known-good input, chosen and minimised by Hypothesis.
+"""A bounded fuzz run: mutations of valid input, chosen and minimised by Hypothesis.
 
     python tests/fuzz/run.py [--seconds 30] [--target all] [--seed 1]
     python tests/fuzz/run.py --target http2 --replay <hex>
 
 A target is a module NAME_target.py beside this file with `SEEDS: list[bytes]` and `check(data: bytes) -> None`, which
-raises what is a defect. Exit status 1 and the smallest offending input as hex if there is one.
+raises if the input shows a defect. Exit status 1 and the smallest such input in hex if there is one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import ModuleType
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-EXAMPLES_PER_ROUND = 200  # examples between two looks at the clock
+EXAMPLES_PER_ROUND = 200  # between two checks of the time limit
 PHASES = (Phase.generate, Phase.shrink)
 
 
@@ -42,7 +42,7 @@ def load_target(path: Path) -> ModuleType:
 
 @st.composite
 def mutated_seeds(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
-    """A seed with a few octets replaced, inserted, removed, repeated, or a piece of another seed in it."""
+    """A seed with some bytes replaced, inserted, removed or repeated, or with a part of another seed."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, 6))):
         start = draw(st.integers(0, len(data)))
@@ -66,7 +66,7 @@ def mutated_seeds(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 def run_rounds(
     check: Callable[[bytes], None], seeds: list[bytes], until: float, first: int
 ) -> tuple[int, bytes | None]:
-    """Rounds of examples until the time is over; returns how many, and the smallest input that failed."""
+    """Runs examples until `until`; returns their number, and the smallest input that failed."""
     count, failed = 0, b""
 
     def one(data: bytes) -> None:
@@ -93,7 +93,7 @@ def run_rounds(
 
 
 def main() -> int:
-    """Runs the targets asked for, sharing the time."""
+    """Runs the chosen targets for equal shares of the time."""
     known = find_targets()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0)

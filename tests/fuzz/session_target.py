@@ -1,4 +1,4 @@
-"""Streams of ext_proc messages: nothing raises, every reply is one, a stream ends well, its flight ends once."""
+"""Streams of ext_proc messages: no exception, no unknown reply, no gRPC error, and a routed request ends once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from epp.testing import events
 from epp.testing.actions import TranscriptLine, describe_reply
 
 LIMIT = 4096
-OBSERVED, LEFT, REFUSED = range(3)
+OBSERVED, UNOBSERVED, REJECTED = range(3)
 
 
-def encode_script(*lines: TranscriptLine, answer: int = OBSERVED) -> bytes:
-    """One octet for what the decider will say, then messages, each after its length in two octets."""
+def encode_script(*lines: TranscriptLine, result: int = OBSERVED) -> bytes:
+    """One byte for the result of the router, then messages, each after its length in two bytes."""
     messages = [line.message or b"" for line in lines]
-    return bytes([answer]) + b"".join(len(message).to_bytes(2, "big") + message for message in messages)
+    return bytes([result]) + b"".join(len(message).to_bytes(2, "big") + message for message in messages)
 
 
-def encode_transcript(mode: events.BodyModeName | None, answer: int) -> bytes:
-    """A whole request and its answer."""
+def encode_transcript(mode: events.BodyModeName | None, result: int) -> bytes:
+    """A request and its response."""
     return encode_script(
         events.request_headers(
             mode=mode, headers={"cookie": "a=1", "x-llm-d-inference-objective": "o"}, subset=["a:1"]
@@ -35,7 +35,7 @@ def encode_transcript(mode: events.BodyModeName | None, answer: int) -> bytes:
         events.response_body(b"data: 1\n\n"),
         events.response_body(b"", end=True),
         events.response_trailers(),
-        answer=answer,
+        result=result,
     )
 
 
@@ -44,8 +44,8 @@ SEEDS = [
         encode_transcript(mode, OBSERVED)
         for mode in ("FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED", "NONE", "GRPC", None)
     ),
-    encode_transcript("FULL_DUPLEX_STREAMED", LEFT),
-    encode_transcript("STREAMED", REFUSED),
+    encode_transcript("FULL_DUPLEX_STREAMED", UNOBSERVED),
+    encode_transcript("STREAMED", REJECTED),
     encode_script(events.request_headers(end=True), events.response_headers(503, end=True)),
     encode_script(events.request_headers(method="CONNECT"), events.request_body(b"x"), events.response_body(b"y")),
     encode_script(events.response_headers(401, mode="STREAMED"), events.response_body(b"no", end=True)),
@@ -54,11 +54,11 @@ SEEDS = [
 
 
 class FuzzPeer:
-    """The transport, the decider and the flight of one stream."""
+    """The call and the router of one stream."""
 
-    def __init__(self, answer: int) -> None:
-        self.answer = answer
-        self.asked = 0
+    def __init__(self, result: int) -> None:
+        self.result = result
+        self.decisions = 0
         self.ended = 0
         self.finished = False
         self.status = 0
@@ -71,11 +71,11 @@ class FuzzPeer:
         self.finished, self.status = True, status
 
     def route_request(self, head: RequestHeaders, body: bytes) -> RoutingDecision:
-        self.asked += 1
+        self.decisions += 1
         assert len(body) <= LIMIT
-        if self.answer == REFUSED:
+        if self.result == REJECTED:
             raise NoEndpoints("none")
-        return RoutingDecision("10.0.0.1:8000", _CountedRequest(self), self.answer == OBSERVED)
+        return RoutingDecision("10.0.0.1:8000", _CountedRequest(self), self.result == OBSERVED)
 
 
 class _CountedRequest:
@@ -96,7 +96,7 @@ class _CountedRequest:
 
 
 def check(data: bytes) -> None:
-    """Plays one stream, which is lost at the end."""
+    """Plays one stream, which is cancelled at the end."""
     if not data:
         return
     peer = FuzzPeer(data[0] % 3)
@@ -113,5 +113,5 @@ def check(data: bytes) -> None:
     if not peer.finished:
         stream.on_cancel()
     assert peer.status == 0, "a gRPC error on a live stream"
-    assert peer.asked <= 1
-    assert peer.ended == (peer.asked if peer.answer == OBSERVED else 0)
+    assert peer.decisions <= 1
+    assert peer.ended == (peer.decisions if peer.result == OBSERVED else 0)

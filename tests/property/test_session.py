@@ -1,4 +1,4 @@
-"""A session for every order of messages that Hypothesis finds, sound or not, against a gateway as strict as Envoy."""
+"""A session for any order of messages, valid or not, against a model of a gateway that is as strict as Envoy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ORDER = REQUEST + RESPONSE
 
 
 class Gateway:
-    """Plays a script to a session, does its effects, and checks that every reply is one that a gateway waits for."""
+    """Plays a script to a session, carries out its actions, and checks that every reply is one that Envoy waits for."""
 
     def __init__(self, mode: str | None, response_mode: str | None) -> None:
         self.session = Session(RequestLimits(max_body_bytes=1000), Codec())
@@ -54,15 +54,15 @@ class Gateway:
         self.bodies = {"request": b"", "response": b""}
         self.orderly = True
         self.half_closed = False
-        self.asked = False
+        self.requested = False
         self.deciding = False
-        self.abandoned = False
-        self.muted = False
+        self.cancelled = False
+        self.silent = False
         self.finished = False
         self.ends: list[str] = []
         self.data = b""
 
-    def message(self, line: TranscriptLine) -> None:
+    def send_message(self, line: TranscriptLine) -> None:
         if self.finished or self.half_closed:
             return
         if line.name in ORDER:
@@ -74,61 +74,61 @@ class Gateway:
             if line.name == f"{phase}_body":
                 self.bodies[phase] += line.details["body"]
         assert line.message is not None
-        self.do(self.session.receive(line.message))
+        self.execute(self.session.receive(line.message))
 
     def half_close(self) -> None:
         if not (self.finished or self.half_closed):
             self.half_closed = True
-            self.do(self.session.on_half_close())
+            self.execute(self.session.on_half_close())
 
-    def do(self, effects: list[Any]) -> None:
-        for effect in effects:
-            assert not self.finished, f"{effect} after the end"
-            match effect:
+    def execute(self, actions: list[Any]) -> None:
+        for action in actions:
+            assert not self.finished, f"{action} after the end"
+            match action:
                 case bytes():
-                    self.reply(describe_reply(effect))
+                    self.on_reply(describe_reply(action))
                 case StartDecision():
-                    assert not self.asked, "asked twice"
-                    self.asked = self.deciding = True
+                    assert not self.requested, "two decisions for one stream"
+                    self.requested = self.deciding = True
                 case CancelDecision():
                     assert self.deciding
-                    self.abandoned, self.deciding = True, False
+                    self.cancelled, self.deciding = True, False
                 case FinishStream():
                     self.finished = True
                 case ObservabilityMode():
-                    self.muted = True
+                    self.silent = True
                 case RequestEnded():
-                    self.ends.append(effect.cause)
+                    self.ends.append(action.cause)
                 case ResponseData():
-                    self.data += effect.data
+                    self.data += action.data
 
-    def decide(self, answer: RoutingDecision | NoEndpoints) -> None:
+    def decide(self, result: RoutingDecision | NoEndpoints) -> None:
         if not self.deciding or self.finished:
             return
         self.deciding = False
         assert self.session.state is SessionState.DECIDING
-        if isinstance(answer, RoutingDecision):
+        if isinstance(result, RoutingDecision):
             if not self.bodies["request"]:
-                answer = msgspec.structs.replace(answer, body=None)  # there is nothing to replace
-            self.do(self.session.on_decision(answer))
+                result = msgspec.structs.replace(result, body=None)  # there is nothing to replace
+            self.execute(self.session.on_decision(result))
         else:
-            self.do(self.session.on_rejection(answer))
+            self.execute(self.session.on_rejection(result))
 
-    def reply(self, line: TranscriptLine) -> None:
-        if self.muted:
+    def on_reply(self, line: TranscriptLine) -> None:
+        if self.silent:
             return
         assert line.name != "sends", f"a reply in no known form: {line}"
         self.replies.append(line)
         if line.name == "sends_immediate_response":
-            assert not any(each.name == "sends_route" for each in self.replies), "refused after the choice"
+            assert not any(each.name == "sends_route" for each in self.replies), "rejected after the route"
             return
         if not self.orderly:
-            return  # whatever it waits for
-        phase = answered(line)
+            return  # a gateway that sends messages out of order waits for no particular reply
+        phase = replied_phase(line)
         ended_by_closing = self.mode is None and self.half_closed and line.details.get("body") == b""
         assert phase in self.sent or ended_by_closing, f"{line} was not waited for"
         side, kind = phase.split("_")
-        earlier = [answered(each) for each in self.replies[:-1]]
+        earlier = [replied_phase(each) for each in self.replies[:-1]]
         if kind != "body" or not self.duplex[side]:
             assert earlier.count(phase) < self.sent.count(phase), f"{line}: more replies than messages"
         # Headers, then body, then trailers.
@@ -139,8 +139,8 @@ class Gateway:
             assert "request_headers" in earlier, f"{line} before the reply to the headers"
 
 
-def answered(line: TranscriptLine) -> str:
-    """Which phase a reply belongs to."""
+def replied_phase(line: TranscriptLine) -> str:
+    """The phase to which a reply belongs."""
     match line.name:
         case "sends_route":
             return f"request_{line.details['at']}"
@@ -153,7 +153,7 @@ def answered(line: TranscriptLine) -> str:
     return ""
 
 
-pieces = st.builds(
+chunks = st.builds(
     lambda build, body, end: build(body, end=end),
     st.sampled_from([events.request_body, events.request_body, events.response_body]),
     st.binary(max_size=40),
@@ -169,8 +169,8 @@ others = st.sampled_from(
         events.raw_message(b"\xff"),
     ]
 )
-steps = st.lists(st.one_of(pieces, pieces, others, st.sampled_from(["decide", "half-close"])), max_size=12)
-answers = st.one_of(
+steps = st.lists(st.one_of(chunks, chunks, others, st.sampled_from(["decide", "half-close"])), max_size=12)
+results = st.one_of(
     st.builds(
         lambda observe, body, sets: RoutingDecision(POD, None, observe, sets, body),  # type: ignore[arg-type]
         st.booleans(),
@@ -179,7 +179,7 @@ answers = st.one_of(
     ),
     st.just(NoEndpoints("none")),
 )
-heads = st.fixed_dictionaries(
+first_messages = st.fixed_dictionaries(
     {
         "method": st.sampled_from(["POST", "POST", "POST", "GET", "CONNECT"]),
         "end": st.sampled_from([False, False, True]),
@@ -189,42 +189,43 @@ heads = st.fixed_dictionaries(
 
 
 @settings(max_examples=500)
-@given(st.sampled_from(MODES), st.none() | st.sampled_from(MODES), heads, answers, st.booleans(), steps)
-def test_whatever_comes_the_gateway_is_answered_in_its_order(mode, response_mode, head, answer, at_once, script):
+@given(st.sampled_from(MODES), st.none() | st.sampled_from(MODES), first_messages, results, st.booleans(), steps)
+def test_every_reply_is_one_that_the_gateway_waits_for(mode, response_mode, first_message, result, immediate, script):
     gateway = Gateway(mode, response_mode)
-    first = events.request_headers(mode=mode, response_mode=response_mode, **head)
+    first = events.request_headers(mode=mode, response_mode=response_mode, **first_message)
     for step in [first, *script]:
         if step == "half-close":
             gateway.half_close()
         elif step == "decide":
-            gateway.decide(answer)
+            gateway.decide(result)
         else:
-            gateway.message(step)
-        if at_once:
-            gateway.decide(answer)
-    gateway.decide(answer)
-    chosen = gateway.asked and not gateway.abandoned and isinstance(answer, RoutingDecision) and not gateway.deciding
-    passed_whole(gateway, answer, chosen)
+            gateway.send_message(step)
+        if immediate:
+            gateway.decide(result)
+    gateway.decide(result)
+    routed = (
+        gateway.requested and not gateway.cancelled and isinstance(result, RoutingDecision) and not gateway.deciding
+    )
+    check_forwarded_bodies(gateway, result, routed)
     if not gateway.finished:
-        gateway.do(gateway.session.on_cancel())
-    routed = any(line.name == "sends_route" for line in gateway.replies)
-    event(f"routed: {routed}")
-    assert len(gateway.ends) == (1 if chosen and answer.observe_response else 0), gateway.ends
-    assert gateway.muted == head["observability"]
-    assert not gateway.muted or not gateway.replies
+        gateway.execute(gateway.session.on_cancel())
+    event(f"routed: {any(line.name == 'sends_route' for line in gateway.replies)}")
+    assert len(gateway.ends) == (1 if routed and result.observe_response else 0), gateway.ends
+    assert gateway.silent == first_message["observability"]
+    assert not gateway.silent or not gateway.replies
     assert gateway.session.receive(first.message) == []
     assert gateway.session.on_cancel() == []
 
 
-def passed_whole(gateway: Gateway, answer: Any, chosen: bool) -> None:
-    """What full duplex passes on is what came: no octet lost, doubled or moved."""
-    said = dict.fromkeys(gateway.bodies, b"")
+def check_forwarded_bodies(gateway: Gateway, result: Any, routed: bool) -> None:
+    """Full duplex forwards what was received: no byte is lost, doubled or moved."""
+    forwarded = dict.fromkeys(gateway.bodies, b"")
     for line in gateway.replies:
         if line.name in {"sends_request_body", "sends_response_body"}:
-            said[answered(line).removesuffix("_body")] += line.details["body"]
-    if answered_whole := [line for line in gateway.replies if line.name == "sends_request_body"]:
-        unseen = answer.body is None or said["request"] != answer.body
-        assert not unseen or gateway.bodies["request"].startswith(said["request"]), answered_whole
-    assert gateway.bodies["response"].startswith(said["response"])
+            forwarded[replied_phase(line).removesuffix("_body")] += line.details["body"]
+    if forwarded_lines := [line for line in gateway.replies if line.name == "sends_request_body"]:
+        unchanged = result.body is None or forwarded["request"] != result.body
+        assert not unchanged or gateway.bodies["request"].startswith(forwarded["request"]), forwarded_lines
+    assert gateway.bodies["response"].startswith(forwarded["response"])
     assert gateway.bodies["response"].startswith(gateway.data)
-    assert not said["request"] or chosen
+    assert not forwarded["request"] or routed

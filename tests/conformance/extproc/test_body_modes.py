@@ -1,4 +1,4 @@
-"""The request phase in every body mode, message by message, as gaie-protocol 1.9 and what real Envoy does have it."""
+"""The request phase in every body mode, message by message, as GAIE proposal 004 and real Envoy require it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ALL_MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "STREAMED",
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_a_request_without_a_body_is_answered_at_once(mode):
+def test_a_request_without_body_is_routed_at_its_headers(mode):
     (
         Playbook()
         .receives(request_headers("/v1/models", method="GET", end=True, mode=mode))
@@ -51,7 +51,7 @@ def test_a_request_without_a_body_is_answered_at_once(mode):
 
 
 @pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", None])
-def test_full_duplex_holds_the_reply_to_the_headers_until_the_body_has_ended(mode):
+def test_full_duplex_replies_to_the_headers_after_the_end_of_the_body(mode):
     (
         Playbook()
         .receives(request_headers(mode=mode), request_body(b'{"model"'), request_body(b': "m"}', end=True))
@@ -62,7 +62,7 @@ def test_full_duplex_holds_the_reply_to_the_headers_until_the_body_has_ended(mod
     )
 
 
-def test_full_duplex_cuts_long_bodies_and_keeps_every_byte():
+def test_full_duplex_splits_a_long_body_into_chunks():
     body = bytes(range(256)) * 600
     (
         Playbook()
@@ -91,7 +91,7 @@ def test_full_duplex_with_an_empty_body():
     )
 
 
-def test_full_duplex_drops_a_repeated_end():
+def test_full_duplex_ignores_a_repeated_end_of_the_request_body():
     (
         Playbook()
         .receives(request_headers(), request_body(b"x", end=True))
@@ -108,13 +108,13 @@ def test_full_duplex_drops_a_repeated_end():
     )
 
 
-@pytest.mark.parametrize("pieces", [(), (b"x",), (b"x", b"y")])
-def test_full_duplex_ends_with_trailers(pieces):
-    whole = b"".join(pieces)
+@pytest.mark.parametrize("chunks", [(), (b"x",), (b"x", b"y")])
+def test_full_duplex_body_ended_by_trailers(chunks):
+    whole = b"".join(chunks)
     forwarded = [sends_request_body(whole)] if whole else []
     (
         Playbook()
-        .receives(request_headers(), *map(request_body, pieces), request_trailers())
+        .receives(request_headers(), *map(request_body, chunks), request_trailers())
         .expects(requests_decision(whole))
         .receives(routes(POD, observe=False))
         .expects(sends_route(POD), *forwarded, continues("request_trailers"), closes_stream())
@@ -122,7 +122,7 @@ def test_full_duplex_ends_with_trailers(pieces):
     )
 
 
-def test_full_duplex_replaces_the_body_and_its_length():
+def test_full_duplex_replaces_body_and_content_length():
     (
         Playbook()
         .receives(request_headers(headers={"content-length": "3"}), request_body(b"old", end=True))
@@ -137,7 +137,7 @@ def test_full_duplex_replaces_the_body_and_its_length():
 
 @pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED"])
 @pytest.mark.parametrize("error", [NoEndpoints("none"), BadRequest("bad"), Overloaded("full")])
-def test_a_refusal_is_an_answer_to_the_client(mode, error):
+def test_a_rejection_is_an_immediate_response(mode, error):
     first = [continues("request_headers")] if mode == "BUFFERED" else []
     (
         Playbook()
@@ -157,15 +157,15 @@ def test_a_refusal_is_an_answer_to_the_client(mode, error):
     )
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-def test_buffered_answers_the_headers_empty_and_chooses_with_the_body(at_once):
+@pytest.mark.parametrize("immediately", [True, False])
+def test_buffered_continues_the_headers_and_routes_in_the_body_reply(immediately):
     (
         Playbook()
         .receives(request_headers(mode="BUFFERED"))
         .expects(continues("request_headers"))
         .receives(request_body(b"x" * 70_000, end=True))
         .expects(requests_decision(b"x" * 70_000))
-        .receives(*([] if at_once else [waits()]), routes(POD))
+        .receives(*([] if immediately else [waits()]), routes(POD))
         .expects(sends_route(POD, at="body"))
         .receives(response_headers(200))
         .expects(delivers_event(status=200), marks_response())
@@ -188,11 +188,11 @@ def test_buffered_replaces_the_whole_body():
     )
 
 
-@pytest.mark.parametrize("meanwhile", [True, False])
-def test_buffered_with_trailers(meanwhile):
+@pytest.mark.parametrize("while_deciding", [True, False])
+def test_buffered_body_with_trailers(while_deciding):
     play = Playbook().receives(request_headers(mode="BUFFERED")).expects(continues("request_headers"))
     play.receives(request_body(b"x")).expects(requests_decision(b"x"))
-    if meanwhile:
+    if while_deciding:
         play.receives(request_trailers(), routes(POD)).expects(
             sends_route(POD, at="body"), continues("request_trailers")
         )
@@ -202,7 +202,7 @@ def test_buffered_with_trailers(meanwhile):
     play.receives(resets()).expects(delivers_event(ended="disconnected")).run()
 
 
-def test_buffered_with_trailers_and_no_body_can_name_the_choice_by_metadata_only():
+def test_buffered_trailers_without_body_carry_the_route_as_metadata_only():
     (
         Playbook()
         .receives(request_headers(mode="BUFFERED"))
@@ -215,20 +215,20 @@ def test_buffered_with_trailers_and_no_body_can_name_the_choice_by_metadata_only
     )
 
 
-def test_a_partly_buffered_body_is_no_body_to_decide_by():
+def test_a_partially_buffered_body_is_not_used_for_the_decision():
     (
         Playbook()
         .receives(request_headers(mode="BUFFERED_PARTIAL"))
         .expects(continues("request_headers"))
         .receives(request_body(b'{"model": '))
-        .expects(requests_decision(b"", unseen=True))
+        .expects(requests_decision(b"", before_body=True))
         .receives(routes(POD, observe=False))
         .expects(sends_route(POD, at="body"), closes_stream())
         .run()
     )
 
 
-def test_a_mode_that_is_not_known_yet_is_taken_for_full_duplex():
+def test_an_unknown_body_mode_is_treated_as_full_duplex():
     headers = request_headers()
     unknown = headers._replace(
         message=headers.message.replace(b"\x5a\x04\x08\x04\x10\x04", b"\x5a\x04\x08\x09\x10\x09")

@@ -1,4 +1,4 @@
-"""Ends of streams and of decisions: whoever ends what, when; every flight hears of its end once."""
+"""Ends of streams and decisions: half-close, reset, timeout, error. A routed request is finalized once in each."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from epp.testing.playbook import Playbook
 POD = "10.0.0.1:8000"
 
 
-def test_a_gateway_without_protocol_config_may_end_the_body_by_half_closing():
-    """NGINX Gateway Fabric: headers, one body message, half-close, then it reads to the end; no response phase."""
+def test_without_protocol_config_a_half_close_ends_the_body():
+    """NGINX Gateway Fabric sends headers, one body message, half-close, reads to the end and has no response phase."""
     (
         Playbook()
         .receives(request_headers(mode=None), request_body(b"x"), half_closes())
@@ -46,12 +46,12 @@ def test_a_gateway_without_protocol_config_may_end_the_body_by_half_closing():
     )
 
 
-@pytest.mark.parametrize("pieces", [(), (b"x",)])
-def test_the_same_with_a_decision_that_takes_time(pieces):
-    whole = b"".join(pieces)
+@pytest.mark.parametrize("chunks", [(), (b"x",)])
+def test_without_protocol_config_a_half_close_ends_the_body_before_an_awaited_decision(chunks):
+    whole = b"".join(chunks)
     (
         Playbook()
-        .receives(request_headers(mode=None), *map(request_body, pieces), half_closes())
+        .receives(request_headers(mode=None), *map(request_body, chunks), half_closes())
         .expects(requests_decision(whole))
         .receives(waits(), routes(POD))
         .expects(
@@ -61,7 +61,7 @@ def test_the_same_with_a_decision_that_takes_time(pieces):
     )
 
 
-def test_a_gateway_that_half_closes_once_it_has_its_choice():
+def test_without_protocol_config_a_half_close_after_the_route_completes_the_request():
     play = (
         Playbook().receives(request_headers(mode=None), request_body(b"x", end=True)).expects(requests_decision(b"x"))
     )
@@ -69,7 +69,7 @@ def test_a_gateway_that_half_closes_once_it_has_its_choice():
     play.receives(half_closes()).expects(delivers_event(ended="completed"), closes_stream()).run()
 
 
-def test_a_half_close_while_the_choice_is_made_does_not_lose_it():
+def test_a_half_close_while_deciding_does_not_lose_the_decision():
     play = Playbook().receives(request_headers(), request_body(b"x", end=True)).expects(requests_decision(b"x"))
     play.receives(waits(), half_closes(), routes(POD))
     play.expects(
@@ -77,25 +77,25 @@ def test_a_half_close_while_the_choice_is_made_does_not_lose_it():
     ).run()
 
 
-def test_envoy_half_closes_within_the_body_when_the_client_has_left():
-    """Half a body must not be routed, nor parsed."""
+def test_a_half_close_within_the_body_means_that_the_client_left():
+    """An incomplete body is neither parsed nor routed."""
     Playbook().receives(request_headers(), request_body(b"x"), half_closes()).expects(closes_stream()).run()
 
 
-def test_envoy_half_closes_before_the_answer_when_the_client_has_left():
+def test_a_half_close_before_the_response_means_that_the_client_left():
     play = Playbook().receives(request_headers(), request_body(b"x", end=True)).expects(requests_decision(b"x"))
     play.receives(routes(POD)).expects(sends_route(POD), sends_request_body(b"x", end=True))
     play.receives(half_closes()).expects(delivers_event(ended="disconnected"), closes_stream()).run()
 
 
-def test_a_gateway_without_a_response_phase_half_closes_when_all_is_well():
+def test_without_a_response_phase_a_half_close_completes_the_request():
     play = Playbook().receives(request_headers(end=True, response_mode="NONE")).expects(requests_decision(end=True))
     play.receives(routes(POD)).expects(sends_route(POD)).receives(half_closes()).expects(
         delivers_event(ended="completed"), closes_stream()
     ).run()
 
 
-def test_nothing_at_all():
+def test_a_stream_without_messages():
     Playbook().receives(half_closes()).expects(closes_stream()).run()
 
 
@@ -105,24 +105,24 @@ def test_the_stream_ends_within_the_request_body(mode, end):
     streamed = mode == "STREAMED"
     play = Playbook().receives(request_headers(mode=mode))
     if streamed:
-        play.expects(requests_decision(unseen=True)).receives(routes(POD)).expects(sends_route(POD))
+        play.expects(requests_decision(before_body=True)).receives(routes(POD)).expects(sends_route(POD))
     play.receives(request_body(b"x")).expects(*([continues("request_body")] if streamed else []))
-    told = [delivers_event(ended="disconnected")] if streamed else []
-    play.receives(end()).expects(*told, *([] if end is resets else [closes_stream()])).run()
+    ended = [delivers_event(ended="disconnected")] if streamed else []
+    play.receives(end()).expects(*ended, *([] if end is resets else [closes_stream()])).run()
 
 
-def test_a_decision_for_a_stream_that_is_gone_is_given_up():
+def test_a_reset_cancels_the_decision():
     Playbook().receives(request_headers(end=True)).expects(requests_decision(end=True)).receives(resets()).expects(
         cancels_decision()
     ).run()
 
 
-def test_a_decision_that_takes_too_long():
+def test_a_decision_after_the_timeout_is_a_503():
     play = Playbook(timeout=0.0).receives(request_headers(end=True))
     play.expects(requests_decision(end=True), sends_immediate_response(503), closes_stream(), cancels_decision()).run()
 
 
-def test_a_decision_that_is_refused_later():
+def test_an_awaited_decision_that_is_rejected():
     play = (
         Playbook()
         .receives(request_headers(end=True))
@@ -132,13 +132,13 @@ def test_a_decision_that_is_refused_later():
     play.expects(sends_immediate_response(503, dropped="rejected-no-endpoints"), closes_stream()).run()
 
 
-@pytest.mark.parametrize("meanwhile", [(), (waits(),)])
-def test_a_decider_with_a_bug(meanwhile):
+@pytest.mark.parametrize("while_deciding", [(), (waits(),)])
+def test_an_exception_in_the_router_is_a_500(while_deciding):
     play = (
         Playbook()
         .receives(request_headers(end=True))
         .expects(requests_decision(end=True))
-        .receives(*meanwhile, rejects(ZeroDivisionError()))
+        .receives(*while_deciding, rejects(ZeroDivisionError()))
     )
     play.expects(
         sends_immediate_response(500, text="inference error: Internal - the endpoint picker failed; its log says why")
@@ -146,7 +146,7 @@ def test_a_decider_with_a_bug(meanwhile):
     play.expects(closes_stream()).run()
 
 
-def test_nonsense_while_the_choice_is_made():
+def test_a_malformed_message_while_deciding_is_a_500():
     play = (
         Playbook()
         .receives(request_headers(end=True))
@@ -156,7 +156,7 @@ def test_nonsense_while_the_choice_is_made():
     play.expects(sends_immediate_response(500), closes_stream(), cancels_decision()).run()
 
 
-def test_a_second_request_on_one_stream():
+def test_a_second_request_on_one_stream_ends_it():
     play = (
         Playbook()
         .receives(request_headers(end=True))
@@ -168,12 +168,12 @@ def test_a_second_request_on_one_stream():
 
 
 @pytest.mark.parametrize("observe", [True, False])
-def test_observability_mode_is_told_nothing_and_still_counted(observe):
-    """Envoy does not read what we say in this mode."""
+def test_observability_mode_sends_nothing_and_delivers_events(observe):
+    """Envoy does not read replies in this mode."""
     play = (
         Playbook()
         .receives(request_headers(mode="STREAMED", observability=True))
-        .expects(requests_decision(unseen=True))
+        .expects(requests_decision(before_body=True))
     )
     play.receives(routes(POD, observe=observe), request_body(b"x", end=True))
     if observe:
@@ -185,16 +185,16 @@ def test_observability_mode_is_told_nothing_and_still_counted(observe):
     play.expects(closes_stream()).run()
 
 
-def test_observability_mode_is_not_refused_anything():
+def test_observability_mode_gets_no_immediate_response():
     play = (
         Playbook()
         .receives(request_headers(mode="STREAMED", observability=True))
-        .expects(requests_decision(unseen=True))
+        .expects(requests_decision(before_body=True))
     )
     play.receives(rejects(NoEndpoints("none"))).expects(closes_stream()).run()
 
 
-def test_a_stream_that_breaks_after_the_end_changes_nothing():
+def test_a_reset_after_the_end_of_the_response_has_no_effect():
     play = (
         Playbook()
         .receives(request_headers(end=True))

@@ -1,4 +1,4 @@
-"""What is larger than we take."""
+"""Requests above the limits of body and headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epp.testing.playbook import Playbook
 POD = "10.0.0.1:8000"
 
 
-def test_a_body_above_the_limit_is_refused_without_being_kept():
+def test_a_body_above_the_limit_is_a_413_and_dropped():
     (
         Playbook(RequestLimits(max_body_bytes=10))
         .receives(request_headers(), request_body(b"123456"), request_body(b"78901"))
@@ -25,17 +25,17 @@ def test_a_body_above_the_limit_is_refused_without_being_kept():
     )
 
 
-def test_a_body_announced_above_the_limit_is_refused_before_it_comes():
+def test_a_content_length_above_the_limit_is_a_413_at_the_headers():
     play = Playbook(RequestLimits(max_body_bytes=10)).receives(request_headers(headers={"content-length": "11"}))
     play.expects(sends_immediate_response(413), closes_stream()).run()
 
 
-def test_headers_above_the_limit():
+def test_headers_above_the_limit_are_a_431():
     play = Playbook(RequestLimits(max_header_bytes=200)).receives(request_headers(headers={"cookie": "x" * 200}))
     play.expects(sends_immediate_response(431), closes_stream()).run()
 
 
-def test_a_long_subset_hint_is_not_counted_as_headers():
+def test_a_subset_hint_does_not_count_as_headers():
     hint = [f"10.0.0.{i}:8000" for i in range(100)]
     play = Playbook(RequestLimits(max_header_bytes=200)).receives(request_headers(end=True, subset=hint))
     play.expects(requests_decision(end=True, subset=tuple(hint))).receives(routes(POD, observe=False)).expects(

@@ -1,4 +1,4 @@
-"""The Playbook itself: it fails when it must, and says why."""
+"""The Playbook itself: a transcript that differs fails with a diff."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ POD = "10.0.0.1:8000"
 OTHER = "10.0.0.2:8000"
 
 
-def asked() -> Playbook:
+def requested() -> Playbook:
     return Playbook().receives(request_headers("/v1/models", end=True)).expects(requests_decision(end=True))
 
 
-def test_a_stream_that_goes_as_written_passes():
-    asked().receives(routes(POD)).expects(sends_route(POD)).receives(resets()).expects(
+def test_a_matching_transcript_passes():
+    requested().receives(routes(POD)).expects(sends_route(POD)).receives(resets()).expects(
         delivers_event(ended="disconnected")
     ).run()
 
 
 @pytest.mark.parametrize(
-    ("effects", "expected", "happened"),
+    ("actions", "expected", "actual"),
     [
         (
             [sends_route(OTHER)],
@@ -41,32 +41,32 @@ def test_a_stream_that_goes_as_written_passes():
         ([], "", f"+   << sends_route(destination='{POD}'"),
     ],
 )
-def test_a_stream_that_goes_otherwise_fails_with_both_transcripts(effects, expected, happened):
+def test_a_differing_transcript_fails_with_a_diff(actions, expected, actual):
     with pytest.raises(AssertionError) as failure:
-        asked().receives(routes(POD)).expects(*effects).run()
+        requested().receives(routes(POD)).expects(*actions).run()
     rows = str(failure.value).splitlines()
     assert rows[1].startswith("  >> request_headers(method='POST', path='/v1/models'")
-    for row in filter(None, (expected, happened)):
+    for row in filter(None, (expected, actual)):
         assert any(line.startswith(row) for line in rows), rows
 
 
-def test_details_may_be_left_open():
+def test_any_matches_every_value():
     assert sends_immediate_response(503).matches(sends_immediate_response(503, text="inference error"))
     assert not sends_immediate_response(503).matches(sends_immediate_response(500, text=ANY))
 
 
-async def test_a_playbook_runs_within_a_loop():
-    await asked().receives(routes(POD, observe=False)).expects(sends_route(POD), closes_stream()).run_async()
+async def test_a_playbook_runs_on_the_running_loop():
+    await requested().receives(routes(POD, observe=False)).expects(sends_route(POD), closes_stream()).run_async()
 
 
 def test_a_playbook_that_is_never_run_warns():
     with pytest.warns(ResourceWarning, match="never run"):
-        asked()
+        requested()
 
 
-def test_events_and_effects_are_not_mixed_up():
+def test_events_and_actions_are_checked():
     playbook = Playbook()
     with pytest.raises(AssertionError, match="takes events"):
         playbook.receives(closes_stream())
-    with pytest.raises(AssertionError, match="takes effects"):
+    with pytest.raises(AssertionError, match="takes actions"):
         playbook.expects(resets())

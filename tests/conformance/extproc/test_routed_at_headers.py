@@ -1,4 +1,4 @@
-"""Bodies that the choice cannot wait for: streamed, unwanted, messages of gRPC, tunnels."""
+"""Requests routed at their headers: modes streamed, none and gRPC, and tunnels."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from epp.testing.events import (
 from epp.testing.playbook import Playbook
 
 POD = "10.0.0.1:8000"
-UNSEEING = ["STREAMED", "NONE"]
+UNBUFFERED_MODES = ["STREAMED", "NONE"]
 
 
-def test_streamed_chooses_at_the_headers_and_stays_until_the_body_has_passed():
+def test_streamed_routes_at_the_headers_and_closes_after_the_body():
     (
         Playbook()
         .receives(request_headers(mode="STREAMED"))
-        .expects(requests_decision(unseen=True))
+        .expects(requests_decision(before_body=True))
         .receives(routes(POD, observe=False))
         .expects(sends_route(POD))
         .receives(request_body(b"x"))
@@ -44,21 +44,21 @@ def test_streamed_chooses_at_the_headers_and_stays_until_the_body_has_passed():
     )
 
 
-def test_streamed_pieces_that_come_before_the_choice_are_answered_after_it():
+def test_streamed_chunks_before_the_decision_are_continued_after_it():
     (
         Playbook()
         .receives(request_headers(mode="STREAMED"))
-        .expects(requests_decision(unseen=True))
+        .expects(requests_decision(before_body=True))
         .receives(request_body(b"x"), request_body(b"y", end=True), routes(POD, observe=False))
         .expects(sends_route(POD), continues("request_body"), continues("request_body"), closes_stream())
         .run()
     )
 
 
-@pytest.mark.parametrize("meanwhile", [True, False])
-def test_streamed_with_trailers(meanwhile):
-    play = Playbook().receives(request_headers(mode="STREAMED")).expects(requests_decision(unseen=True))
-    if meanwhile:
+@pytest.mark.parametrize("while_deciding", [True, False])
+def test_streamed_body_with_trailers(while_deciding):
+    play = Playbook().receives(request_headers(mode="STREAMED")).expects(requests_decision(before_body=True))
+    if while_deciding:
         play.receives(request_body(b"x"), request_trailers(), routes(POD, observe=False))
         play.expects(sends_route(POD), continues("request_body"), continues("request_trailers"), closes_stream())
     else:
@@ -68,12 +68,12 @@ def test_streamed_with_trailers(meanwhile):
     play.run()
 
 
-def test_streamed_answers_that_begin_before_the_request_has_ended():
-    """Closing then would lose a piece: the stream stays although nobody observes it."""
+def test_streamed_response_that_begins_before_the_request_has_ended():
+    """The stream stays open although it is not observed: closing it now would lose a chunk."""
     (
         Playbook()
         .receives(request_headers(mode="STREAMED"))
-        .expects(requests_decision(unseen=True))
+        .expects(requests_decision(before_body=True))
         .receives(routes(POD, observe=False))
         .expects(sends_route(POD))
         .receives(request_body(b"x"))
@@ -90,29 +90,29 @@ def test_streamed_answers_that_begin_before_the_request_has_ended():
     )
 
 
-def test_no_body_wanted_is_chosen_and_left_at_the_headers():
+def test_mode_none_routes_and_closes_at_the_headers():
     (
         Playbook()
         .receives(request_headers(mode="NONE"))
-        .expects(requests_decision(unseen=True))
+        .expects(requests_decision(before_body=True))
         .receives(routes(POD, observe=False))
         .expects(sends_route(POD), closes_stream())
         .run()
     )
 
 
-@pytest.mark.parametrize("mode", UNSEEING)
-def test_what_nobody_could_replace_is_not_replaced(mode):
-    play = Playbook().receives(request_headers(mode=mode)).expects(requests_decision(unseen=True))
+@pytest.mark.parametrize("mode", UNBUFFERED_MODES)
+def test_a_body_that_is_not_sent_to_us_is_not_replaced(mode):
+    play = Playbook().receives(request_headers(mode=mode)).expects(requests_decision(before_body=True))
     play.receives(routes(POD, body=b"newer")).expects(sends_route(POD)).run()
 
 
-def test_pieces_of_grpc_pass_one_by_one_with_their_flags():
-    """In mode GRPC each piece is one message, perhaps compressed; to join or to cut them would be to break them."""
+def test_grpc_messages_are_forwarded_one_by_one_with_their_flags():
+    """In mode GRPC each chunk is one message, perhaps compressed: it must be neither joined nor split."""
     (
         Playbook()
         .receives(request_headers(mode="GRPC"))
-        .expects(requests_decision(unseen=True))
+        .expects(requests_decision(before_body=True))
         .receives(routes(POD))
         .expects(sends_route(POD))
         .receives(request_body(b"x" * 70_000))
@@ -136,12 +136,12 @@ UPGRADES = [
 
 @pytest.mark.parametrize(("method", "headers"), UPGRADES)
 @pytest.mark.parametrize("observe", [True, False])
-def test_a_tunnel_is_chosen_for_at_once_and_passed_through(method, headers, observe):
-    """It has no end to wait for. What flows in it is nobody's request body."""
+def test_a_tunnel_is_routed_at_its_headers_and_forwarded(method, headers, observe):
+    """Its body has no end to wait for, and is no request body that could be parsed."""
     (
         Playbook()
         .receives(request_headers("/v1/realtime", method=method, headers=headers))
-        .expects(requests_decision(unseen=True))
+        .expects(requests_decision(before_body=True))
         .receives(routes(POD, observe=observe))
         .expects(sends_route(POD))
         .receives(response_headers(101))
@@ -159,11 +159,11 @@ def test_a_tunnel_is_chosen_for_at_once_and_passed_through(method, headers, obse
 
 
 @pytest.mark.parametrize(("method", "headers"), UPGRADES[:1])
-def test_a_tunnel_in_buffered_mode_is_chosen_for_at_the_headers_too(method, headers):
+def test_a_tunnel_in_buffered_mode_is_routed_at_its_headers(method, headers):
     (
         Playbook()
         .receives(request_headers("/v1/realtime", method=method, headers=headers, mode="BUFFERED"))
-        .expects(requests_decision(unseen=True))
+        .expects(requests_decision(before_body=True))
         .receives(routes(POD))
         .expects(sends_route(POD))
         .receives(request_body(b"x", end=True))
@@ -172,7 +172,7 @@ def test_a_tunnel_in_buffered_mode_is_chosen_for_at_the_headers_too(method, head
     )
 
 
-def test_an_upgrade_that_may_be_declined_is_a_request_like_any_other():
+def test_an_h2c_upgrade_is_an_ordinary_request():
     play = Playbook().receives(request_headers(headers={"upgrade": "h2c"}), request_body(b"x", end=True))
     play.expects(requests_decision(b"x")).receives(routes(POD, observe=False))
     play.expects(sends_route(POD), sends_request_body(b"x", end=True), closes_stream()).run()

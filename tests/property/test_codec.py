@@ -1,4 +1,4 @@
-"""What is read by hand of Envoy's messages, against protobuf's own reading of them, whatever they are."""
+"""The codec decodes every message, valid or not, to the same result as protobuf."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ phases = st.one_of(
 
 @st.composite
 def received(draw):
-    """A message, with settings or without; perhaps one more after it, which protobuf merges into it."""
+    """A message, with settings or without; perhaps followed by one more, which protobuf merges into it."""
     message = draw(phases)
     if draw(st.booleans()):
         message.metadata_context.SetInParent()
@@ -48,48 +48,50 @@ def received(draw):
     return message.SerializeToString() + more
 
 
-def read(decode, data: bytes) -> ProcessingRequest | str:
-    """What came of it."""
+def decode_or_error(decode, data: bytes) -> ProcessingRequest | str:
+    """The message, or a text for DecodeError."""
     try:
         return decode(data)
     except DecodeError:
-        return "not understood"
+        return "DecodeError"
 
 
 @settings(deadline=None)
 @given(received())
-def test_a_message_means_what_protobuf_takes_it_for(data):
-    assert read(CODEC.decode, data) == read(decode_with_protobuf, data)
+def test_valid_messages(data):
+    assert decode_or_error(CODEC.decode, data) == decode_or_error(decode_with_protobuf, data)
 
 
 @settings(deadline=None)
 @given(received(), st.integers(0, 200), st.binary(max_size=3))
-def test_so_does_a_damaged_one(data, at, other):
+def test_damaged_messages(data, at, other):
     damaged = data[:at] + other + data[at + len(other) :]
-    assert read(CODEC.decode, damaged) == read(decode_with_protobuf, damaged)
-    assert read(CODEC.decode, data[:at]) == read(decode_with_protobuf, data[:at])
+    assert decode_or_error(CODEC.decode, damaged) == decode_or_error(decode_with_protobuf, damaged)
+    assert decode_or_error(CODEC.decode, data[:at]) == decode_or_error(decode_with_protobuf, data[:at])
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=40))
-def test_so_does_anything_at_all(data):
+def test_any_bytes(data):
     for tag in (b"", b"\x12", b"\x1a", b"\x22", b"\x2a"):
-        assert read(CODEC.decode, tag + data) == read(decode_with_protobuf, tag + data)
+        assert decode_or_error(CODEC.decode, tag + data) == decode_or_error(decode_with_protobuf, tag + data)
 
 
 @st.composite
-def alike(draw):
-    """Blocks of the same names and sizes, the values now the same and now not; some look like more headers."""
+def similar_blocks(draw):
+    """Blocks of equal names and sizes; values are equal or not, and some look like encoded headers."""
     fields = st.tuples(st.sampled_from(["a", "date", "content-length", "x-request-id", "b", "n" * 40]), values)
     shape = draw(st.lists(fields, min_size=1, max_size=5, unique_by=lambda field: field[0]))
     blocks = [shape]
     for _ in range(draw(st.integers(1, 3))):
-        block = [(name, draw(st.just(value) | same_size(value))) for name, value in draw(st.sampled_from(blocks))]
+        block = [
+            (name, draw(st.just(value) | values_of_same_size(value))) for name, value in draw(st.sampled_from(blocks))
+        ]
         blocks.append(block)
     return [HeaderMap(headers=[HeaderValue(key=name, raw_value=value) for name, value in block]) for block in blocks]
 
 
-def same_size(value: bytes) -> st.SearchStrategy[bytes]:
+def values_of_same_size(value: bytes) -> st.SearchStrategy[bytes]:
     forged = HeaderValue(key="a", raw_value=b"v" * max(0, len(value) - 7)).SerializeToString()
     forgeries = [b"\x0a" + bytes([len(forged)]) + forged] if len(value) < 120 else []
     fitting = [forgery for forgery in forgeries if len(forgery) == len(value)]
@@ -97,15 +99,15 @@ def same_size(value: bytes) -> st.SearchStrategy[bytes]:
 
 
 @settings(deadline=None)
-@given(alike())
-def test_blocks_like_one_before_are_read_for_themselves(blocks):
+@given(similar_blocks())
+def test_header_blocks_of_one_layout(blocks):
     for block in blocks:
         data = pb.ProcessingRequest(request_headers=pb.HttpHeaders(headers=block)).SerializeToString()
-        assert read(CODEC.decode, data) == read(decode_with_protobuf, data)
+        assert decode_or_error(CODEC.decode, data) == decode_or_error(decode_with_protobuf, data)
 
 
-def test_what_envoy_sends_needs_no_protobuf():
-    """Else all of the above would hold of nothing."""
+def test_envoys_usual_messages_take_the_fast_path():
+    """Otherwise the tests above would compare protobuf with itself."""
     fields = [HeaderValue(key=":path", raw_value=b"/v1/completions"), HeaderValue(key="token", raw_value=b"t" * 500)]
     head = pb.HttpHeaders(headers=HeaderMap(headers=fields))
     for message in (
