@@ -130,7 +130,10 @@ def test_plugins_of_every_kind_of_another_package_take_part_in_a_request(site: P
         "observed_prompts": 1,
         "output_tokens": [4.0],
         "plugin_errors": [],
-        "warnings": ["plugins[0]: 'short-prompt-scorer' needs scraped metrics, and there is no data source (line 6)"],
+        "warnings": [
+            "plugins[0]: 'short-prompt-scorer' needs scraped metrics, and there is no data source (line 6)",
+            "plugins[1]: 'queue-limit-filter' needs scraped metrics, and there is no data source (line 8)",
+        ],
         "short_bytes": 500.0,
     }
 
