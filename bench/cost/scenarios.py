@@ -11,7 +11,7 @@ import msgspec
 
 from bench.cost import through_envoy
 from bench.cost.processes import BenchError
-from bench.cost.rig import BenchCase
+from bench.cost.testbed import BenchCase
 from bench.cost.through_envoy import Measurements
 
 EXTERNAL_VARIANT = "other picker"
@@ -103,7 +103,7 @@ def _measure_in_process(what: str, **options: int) -> Callable[[], Measurements]
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
     def measure() -> Measurements:
-        command = [sys.executable, "-m", "bench.cost.inside", what, *words]
+        command = [sys.executable, "-m", "bench.cost.in_process", what, *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
         if done.returncode:
             raise BenchError(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr}")
@@ -114,7 +114,7 @@ def _measure_in_process(what: str, **options: int) -> Callable[[], Measurements]
 
 def _measure_open_streams(count: int) -> Callable[[], Measurements]:
     def measure() -> Measurements:
-        from bench.cost.streams import measure_open_streams  # grpcio is needed for this one only
+        from bench.cost.open_streams import measure_open_streams  # grpcio is needed for this one only
 
         return measure_open_streams(count)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from bench.cost.load import LoadGenerator, LoadResult
 from bench.cost.processes import NeighbourCpu, ProcessStack
-from bench.cost.rig import BenchCase, Testbed
+from bench.cost.testbed import BenchCase, Testbed
 
 Measurements = dict[str, float]
 

@@ -24,7 +24,7 @@ from uuid import UUID
 
 import hpack
 
-from bench.cost.inside import create_director, record_random_scrape
+from bench.cost.in_process import create_director, record_random_scrape
 from bench.cost.load import REQUEST_PATH, build_bodies
 from bench.micro import http2
 from epp.cli.serve import GC_THRESHOLDS

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cost import client, fleet, report, streams
+from bench.cost import client, fleet, open_streams, report
 from bench.cost.load import build_bodies, parse_wrk_report
 from bench.cost.processes import BenchError, MeasuredProcess, ProcessStack, find_free_port
 from bench.cost.report import Budget
@@ -120,14 +120,16 @@ def test_prompts_share_their_first_half_only() -> None:
 
 
 def test_messages_written_by_hand_are_ext_proc_s() -> None:
-    head = ext_proc_pb2.ProcessingRequest.FromString(streams.encode_http_headers(2, {":path": "/v1", "x": "y" * 300}))
+    head = ext_proc_pb2.ProcessingRequest.FromString(
+        open_streams.encode_http_headers(2, {":path": "/v1", "x": "y" * 300})
+    )
     assert [(item.key, item.raw_value) for item in head.request_headers.headers.headers] == [
         (":path", b"/v1"),
         ("x", b"y" * 300),
     ]
-    assert head.protocol_config.request_body_mode == streams.FULL_DUPLEX_STREAMED
+    assert head.protocol_config.request_body_mode == open_streams.FULL_DUPLEX_STREAMED
     body = ext_proc_pb2.ProcessingRequest.FromString(
-        streams.encode_field(4, streams.encode_field(1, b"abc") + streams.encode_field(2, 1))
+        open_streams.encode_field(4, open_streams.encode_field(1, b"abc") + open_streams.encode_field(2, 1))
     )
     assert (body.request_body.body, body.request_body.end_of_stream) == (b"abc", True)
 

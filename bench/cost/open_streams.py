@@ -11,7 +11,7 @@ import grpc.aio
 from bench.cost.fleet import server_address
 from bench.cost.load import REQUEST_PATH, build_bodies
 from bench.cost.processes import BenchError, MeasuredProcess, ProcessStack, find_free_port
-from bench.cost.rig import (
+from bench.cost.testbed import (
     START_TIMEOUT_SECONDS,
     BenchCase,
     build_fleet_command,

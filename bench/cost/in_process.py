@@ -1,7 +1,7 @@
 """Measurements inside one process: the decision alone, and the memory of the prefix index.
 
-python -m bench.cost.inside decision --servers 1000
-python -m bench.cost.inside prefix --blocks 1000000
+python -m bench.cost.in_process decision --servers 1000
+python -m bench.cost.in_process prefix --blocks 1000000
 """
 
 from __future__ import annotations
