@@ -1,4 +1,4 @@
-"""The load generator where wrk is not installed: closed loop, one request at a time on each connection.
+"""The load generator used if wrk is not installed: closed loop, one request at a time on each connection.
 
 python -m bench.cost.client http://127.0.0.1:8081/v1/chat/completions --bodies FILE --connections 16 --seconds 10
 """
@@ -22,7 +22,7 @@ from bench.cost.processes import BenchError
 
 
 def build_requests(url: str, lines: list[str]) -> list[bytes]:
-    """The requests as bytes."""
+    """HTTP/1.1 requests with these JSON bodies."""
     parts = urlsplit(url)
     return [
         f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
@@ -32,7 +32,7 @@ def build_requests(url: str, lines: list[str]) -> list[bytes]:
 
 
 async def send_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
-    """One request and its whole answer; raises BenchError if that is no 2xx."""
+    """Sends one request and reads the whole response. Raises BenchError if its status is not 2xx."""
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 2"):
@@ -46,37 +46,40 @@ async def send_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     await reader.readexactly(int(lower.partition(b"content-length:")[2].split(b"\r\n", 1)[0]))
 
 
-async def run_connection(url: str, turns: Iterator[bytes], until: float) -> list[float]:
-    """Seconds of each request on one connection."""
+async def run_connection(url: str, requests: Iterator[bytes], until: float) -> list[float]:
+    """Sends requests on one connection until the time `until`; latency of each in seconds."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 20)
-    taken = []
+    latencies = []
     try:
         while (started := perf_counter()) < until:
             async with asyncio.timeout(30):
-                await send_request(reader, writer, next(turns))
-            taken.append(perf_counter() - started)
+                await send_request(reader, writer, next(requests))
+            latencies.append(perf_counter() - started)
     finally:
         writer.close()
-    return taken
+    return latencies
 
 
 async def run_load(url: str, lines: list[str], connections: int, seconds: float) -> LoadResult:
-    """All connections at once."""
-    turns = cycle(build_requests(url, lines))
+    """Sends the bodies in turn over all connections. Raises BenchError if there was no response."""
+    requests = cycle(build_requests(url, lines))
     started = perf_counter()
-    lists = await asyncio.gather(*(run_connection(url, turns, started + seconds) for _ in range(connections)))
-    taken = sorted(value for values in lists for value in values)
-    if not taken:
-        raise BenchError("no request was answered in time")
-    return LoadResult(len(taken), perf_counter() - started, taken[len(taken) // 2], taken[len(taken) * 99 // 100])
+    per_connection = await asyncio.gather(
+        *(run_connection(url, requests, started + seconds) for _ in range(connections))
+    )
+    latencies = sorted(value for values in per_connection for value in values)
+    if not latencies:
+        raise BenchError("no response in time")
+    count = len(latencies)
+    return LoadResult(count, perf_counter() - started, latencies[count // 2], latencies[count * 99 // 100])
 
 
 def main() -> int:
-    """The command."""
+    """The command: prints a LoadResult as JSON."""
     parser = argparse.ArgumentParser(description="A closed-loop HTTP load generator.")
     parser.add_argument("url")
-    parser.add_argument("--bodies", type=Path, required=True, help="one request body a line")
+    parser.add_argument("--bodies", type=Path, required=True, help="file with one request body per line")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=10.0)
     args = parser.parse_args()

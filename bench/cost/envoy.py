@@ -1,6 +1,6 @@
-"""Envoy for measurements: listeners over the same connection pool settings, with the picker, without, with a floor.
+"""Envoy's bootstrap for measurements: a listener through the picker, one through the floor, and one without either.
 
-Deliberately not the gateway's configuration: the same bytes reach every picker that is measured, ours or another.
+Not the gateway's configuration on purpose: every picker that is measured, ours or another, gets the same input.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from epp.address import split_host_port
+from epp.headers import DESTINATION_ENDPOINT
+
 Json = dict[str, Any]
 
-DESTINATION = "x-gateway-destination-endpoint"
 _TYPE = "type.googleapis.com/envoy.extensions"
 
 
@@ -23,36 +25,32 @@ def build_bootstrap(
     log: bool,
     responses: Collection[str],
 ) -> Json:
-    """Listens on `listeners["direct"]` straight to `server`, on the other ports through the picker of the same name.
+    """`listeners` by name: "direct" forwards to `server`, the others go through the picker of the same name.
 
-    `pickers`: the ports that they listen on, of which "picked" is the one that is measured. `log`: gRPC access log to
-    that one; `responses`: the pickers through which the response phase goes.
+    `pickers`: their ports by name; "picked" is the one that is measured. `log`: it also gets the gRPC access log.
+    `responses`: names of the pickers that get the response phase.
     """
-    host, _, port = server.rpartition(":")
+    host, port = split_host_port(server)
     original_dst: Json = {
         "name": "pool",
         "type": "ORIGINAL_DST",
         "lb_policy": "CLUSTER_PROVIDED",
         "connect_timeout": "5s",
         "circuit_breakers": _UNLIMITED_CIRCUIT_BREAKERS,
-        "original_dst_lb_config": {"use_http_header": True, "http_header_name": DESTINATION},
+        "original_dst_lb_config": {"use_http_header": True, "http_header_name": DESTINATION_ENDPOINT},
     }
-    straight: Json = {
+    static: Json = {
         "name": "direct",
         "type": "STATIC",
         "connect_timeout": "5s",
         "circuit_breakers": _UNLIMITED_CIRCUIT_BREAKERS,
-        "load_assignment": _build_load_assignment("direct", host, int(port)),
+        "load_assignment": _build_load_assignment("direct", host, port),
     }
     return {
         "admin": {"address": _socket_address("127.0.0.1", admin)},
         "static_resources": {
             "listeners": [_build_listener(name, port, log, name in responses) for name, port in listeners.items()],
-            "clusters": [
-                original_dst,
-                straight,
-                *(_build_picker_cluster(name, port) for name, port in pickers.items()),
-            ],
+            "clusters": [original_dst, static, *(_build_picker_cluster(*picker) for picker in pickers.items())],
         },
     }
 

@@ -1,7 +1,7 @@
-"""Instant model servers on 127.0.1.1 … 127.0.1.N, one port, one process.
+"""Model servers without a model, on 127.0.1.1 … 127.0.1.N, one port, in one process.
 
-`/metrics` is a captured page of a real vLLM; a POST is answered with K server-sent events, GAP seconds apart (0: one
-in each turn of the event loop); `/counts` tells how many of either were served.
+`/metrics` is a captured page of a real vLLM; the response to a POST is K server-sent events, GAP seconds apart (0: one
+per turn of the event loop); `/counts` reports how many of either were served.
 
     python -m bench.cost.fleet --servers 10 --port 8000 --chunks 200 --gap 0.005
 """
@@ -27,12 +27,12 @@ RESPONSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer
 
 
 def server_address(index: int) -> str:
-    """The address of server `index`, from 0."""
+    """IP address of server `index`, counted from 0."""
     return f"127.0.{1 + index // 250}.{1 + index % 250}"
 
 
 class FleetState:
-    """What all connections share: the answers, and counts of them."""
+    """Shared by all connections: the responses, and counts of them."""
 
     def __init__(self, page: bytes, chunks: int, gap: float, loop: asyncio.AbstractEventLoop) -> None:
         self.metrics = _encode_response(page, b"text/plain; version=0.0.4; charset=utf-8")
@@ -49,10 +49,10 @@ class FleetState:
 
 
 class FleetConnection(asyncio.Protocol):
-    """One connection; requests come one after the other."""
+    """One connection; requests are not pipelined."""
 
-    def __init__(self, script: FleetState) -> None:
-        self._state = script
+    def __init__(self, state: FleetState) -> None:
+        self._state = state
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._sent = 0
@@ -88,7 +88,7 @@ class FleetConnection(asyncio.Protocol):
         self._transport.write(self._state.metrics)
 
     def _request_length(self, end: int) -> int | None:
-        """Bytes of the whole request; None if some are still to come."""
+        """Length of the whole request; None while it is incomplete."""
         head = bytes(self._buffer[:end]).lower()
         if b"transfer-encoding" in head:
             return len(self._buffer) if self._buffer.endswith(LAST_CHUNK) else None
@@ -97,17 +97,17 @@ class FleetConnection(asyncio.Protocol):
         return length if len(self._buffer) >= length else None
 
     def _send_chunk(self) -> None:
-        script = self._state
+        state = self._state
         if self._transport is None:
             return
         self._transport.write(CHUNK)
         self._sent += 1
-        if self._sent >= script.chunks:
+        if self._sent >= state.chunks:
             self._transport.write(LAST_CHUNK)
-        elif script.gap:
-            script.loop.call_later(script.gap, self._send_chunk)
+        elif state.gap:
+            state.loop.call_later(state.gap, self._send_chunk)
         else:
-            script.loop.call_soon(self._send_chunk)
+            state.loop.call_soon(self._send_chunk)
 
 
 def _encode_response(body: bytes, kind: bytes) -> bytes:
@@ -115,23 +115,23 @@ def _encode_response(body: bytes, kind: bytes) -> bytes:
 
 
 async def serve_fleet(servers: int, port: int, chunks: int, gap: float, page: bytes) -> None:
-    """Listens until cancelled."""
+    """Serves until cancelled."""
     loop = asyncio.get_running_loop()
-    script = FleetState(page, chunks, gap, loop)
+    state = FleetState(page, chunks, gap, loop)
     for index in range(servers):
-        await loop.create_server(lambda: FleetConnection(script), server_address(index), port, backlog=1024)
+        await loop.create_server(lambda: FleetConnection(state), server_address(index), port, backlog=1024)
     print(f"{servers} servers on port {port}", flush=True)
     await asyncio.Event().wait()
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description="Instant model servers.")
+    parser = argparse.ArgumentParser(description="Model servers without a model.")
     parser.add_argument("--servers", type=int, default=10)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--chunks", type=int, default=1)
     parser.add_argument("--gap", type=float, default=0.0, help="seconds between two chunks")
-    parser.add_argument("--page", type=Path, default=METRICS_PAGE, help="what /metrics shows")
+    parser.add_argument("--page", type=Path, default=METRICS_PAGE, help="content of /metrics")
     args = parser.parse_args()
     uvloop.run(serve_fleet(args.servers, args.port, args.chunks, args.gap, args.page.read_bytes()))
 

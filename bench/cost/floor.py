@@ -1,10 +1,10 @@
-"""The least that a picker can do: constant answers, from a thread that sleeps in `recv` until Envoy has something.
+"""The floor: a picker that does the minimum, to compare with. Constant replies, from a thread that blocks in `recv`.
 
 python -m bench.cost.floor --port 9002 --target 127.0.1.1:8000 [--close]
 
-It reads no headers and no body, keeps nothing, scrapes nobody and always names the same endpoint: what it adds to a
-request is what Envoy, the kernel and being woken up cost, and no picker can add less. Good for one client that sends
-requests which fit into Envoy's first windows. `--close` ends the stream after the request phase.
+It reads no headers and no body, keeps no state, scrapes nothing and always picks the same endpoint: it adds to a
+request what Envoy, the kernel and the wake-ups cost, and no picker can add less. It supports one client whose requests
+fit into the initial windows. `--close` ends the stream after the request phase.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REQUEST_BODY, RESPONSE_HEADERS, RESPONSE_BODY = (
 
 
 class FloorPicker:
-    """One connection. Messages may come in several frames, bodies in several messages."""
+    """One connection. A message may span several DATA frames, and a body several messages."""
 
     def __init__(self, target: str, close: bool) -> None:
         self._routing_reply = encode.route_in_headers(target)
@@ -43,18 +43,18 @@ class FloorPicker:
         self._out: list[bytes] = []
 
     def receive_data(self, data: bytes) -> bytes:
-        """What to write for what was read; the client's preface has been taken off."""
-        buffer, at = self._unparsed + data, 0
-        while len(buffer) - at >= h2.FRAME_HEADER_SIZE:
-            word, flags, stream = h2.FRAME_HEADER.unpack_from(buffer, at)
-            stop = at + h2.FRAME_HEADER_SIZE + (word >> 8)
+        """Octets to write in response to octets read; the connection preface has been removed."""
+        buffer, pos = self._unparsed + data, 0
+        while len(buffer) - pos >= h2.FRAME_HEADER_SIZE:
+            word, flags, stream = h2.FRAME_HEADER.unpack_from(buffer, pos)
+            stop = pos + h2.FRAME_HEADER_SIZE + (word >> 8)
             if stop > len(buffer):
                 break
-            self._handle_frame(word & 0xFF, flags, stream, buffer[at + h2.FRAME_HEADER_SIZE : stop])
-            at = stop
-        self._unparsed = buffer[at:]
-        written, self._out = b"".join(self._out), []
-        return written
+            self._handle_frame(word & 0xFF, flags, stream, buffer[pos + h2.FRAME_HEADER_SIZE : stop])
+            pos = stop
+        self._unparsed = buffer[pos:]
+        output, self._out = b"".join(self._out), []
+        return output
 
     def _handle_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == h2.DATA:
@@ -112,22 +112,22 @@ class FloorPicker:
 
 
 def serve_connection(connection: socket.socket, target: str, close: bool) -> None:
-    """Until the client leaves."""
+    """Serves one connection until the client closes it."""
     with connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(SERVER_PREFACE)
-        floor, greeted = FloorPicker(target, close), b""
+        floor, preface = FloorPicker(target, close), b""
         while data := connection.recv(READ_SIZE):
-            if len(greeted) < len(h2.CONNECTION_PREFACE):
-                greeted += data
-                data = greeted[len(h2.CONNECTION_PREFACE) :]
-            if written := floor.receive_data(data):
-                connection.sendall(written)
+            if len(preface) < len(h2.CONNECTION_PREFACE):
+                preface += data
+                data = preface[len(h2.CONNECTION_PREFACE) :]
+            if output := floor.receive_data(data):
+                connection.sendall(output)
 
 
 def main() -> int:
-    """The command; serves until it is killed."""
-    parser = argparse.ArgumentParser(description="A picker that does nothing.")
+    """The command; serves until killed."""
+    parser = argparse.ArgumentParser(description="A picker that does the minimum.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--target", required=True, metavar="HOST:PORT")
     parser.add_argument("--close", action="store_true", help="end the stream after the request phase")

@@ -1,4 +1,4 @@
-"""Measurements inside one process: the decision alone, and the memory of the prefix index.
+"""Measurements within one process: the decision alone, and the memory of the prefix index.
 
 python -m bench.cost.in_process decision --servers 1000
 python -m bench.cost.in_process prefix --blocks 1000000
@@ -47,7 +47,7 @@ def _build_store(servers: int, clock: SystemClock, rng: Random) -> EndpointStore
 
 
 def record_random_scrape(table: EndpointStore, slot: int, clock: SystemClock, rng: Random) -> None:
-    """New numbers of one endpoint."""
+    """Records a scrape of one endpoint with random values."""
     values = {
         WAITING_REQUESTS: float(rng.randrange(8)),
         RUNNING_REQUESTS: float(rng.randrange(64)),
@@ -80,8 +80,8 @@ def create_director(
 def measure_decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[str, float]:
     """Microseconds of `Director.decide` for one request of 4 KB: parse, prefix lookup, scorers, pick, reservation.
 
-    llm-d's default scorers. A scrape arrives between every ten decisions, so the snapshot is made anew as often; it
-    is written outside the measured time. Requests end in the order they came, with 64 in flight.
+    llm-d's default scorers. A scrape arrives between every ten decisions, so the snapshot is rebuilt as often; it
+    is recorded outside of the measured time. Requests end in the order they came, with 64 in flight.
     """
     clock, rng = SystemClock(), Random(1)
     director, table = create_director(servers, clock, rng)
@@ -116,8 +116,8 @@ def measure_prefix_index(blocks: int) -> dict[str, float]:
 
 
 def main() -> int:
-    """The command; prints JSON."""
-    parser = argparse.ArgumentParser(description="Measurements inside one process.")
+    """The command; prints the measurements as JSON."""
+    parser = argparse.ArgumentParser(description="Measurements within one process.")
     parser.add_argument("what", choices=("decision", "prefix"))
     parser.add_argument("--servers", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=20_000)

@@ -1,4 +1,4 @@
-"""Load: wrk where it is installed, else our own generator; and the request bodies that both send."""
+"""The load generator: wrk if it is installed, else bench.cost.client; and the request bodies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOCABULARY_SIZE = 2000
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _WRK_SCRIPT = """\
 local requests, turn = {{}}, 0
-function init(args)  -- only here the Host header is known
+function init(args)  -- the Host header is known only from here on
   wrk.headers["content-type"] = "application/json"
   for body in io.lines({path}) do
     requests[#requests + 1] = wrk.format("POST", nil, nil, body)
@@ -33,7 +33,7 @@ end
 
 
 class LoadResult(msgspec.Struct, frozen=True):
-    """What the generator saw; latencies in seconds."""
+    """Result of one run of the load generator; latencies in seconds."""
 
     requests: int
     seconds: float
@@ -42,7 +42,7 @@ class LoadResult(msgspec.Struct, frozen=True):
 
 
 def build_bodies(size: int, count: int, seed: int = 1) -> list[str]:
-    """Chat requests of about `size` bytes: the first half of the prompt is common to all, the second is not."""
+    """Chat requests of about `size` bytes: the first half of the prompt is the same in all, the second differs."""
     rng = Random(seed)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(VOCABULARY_SIZE)]
 
@@ -58,7 +58,7 @@ def build_bodies(size: int, count: int, seed: int = 1) -> list[str]:
 
 
 class LoadGenerator:
-    """Sends the bodies in a file, one after the other, over some connections."""
+    """Sends generated bodies in turn over a number of connections."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self._bodies_path = folder / "bodies.jsonl"
@@ -72,7 +72,7 @@ class LoadGenerator:
         return "wrk" if self._wrk else "bench.cost.client"
 
     def run(self, port: int, connections: int, seconds: float) -> LoadResult:
-        """Blocks for about `seconds`. Raises BenchError if any answer was not 2xx or did not come."""
+        """Blocks for about `seconds`. Raises BenchError if any response was missing or not 2xx."""
         url = f"http://127.0.0.1:{port}{REQUEST_PATH}"
         whole = max(1, round(seconds))
         if self._wrk:
@@ -93,7 +93,7 @@ class LoadGenerator:
 
 
 def parse_wrk_report(text: str) -> LoadResult:
-    """wrk's report. Raises BenchError on failed requests."""
+    """Reads wrk's report. Raises BenchError on failed requests."""
     for failure in ("Non-2xx", "Socket errors"):
         if match := re.search(rf"{failure}.*", text):
             raise BenchError(f"the load generator reports: {match[0]}")

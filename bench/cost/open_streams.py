@@ -1,4 +1,4 @@
-"""Memory of many open ext_proc streams: requests whose answers go on, as seen by the picker. No Envoy needed."""
+"""Memory of many open ext_proc streams, whose requests are in the response phase. Needs no Envoy."""
 
 from __future__ import annotations
 
@@ -26,11 +26,9 @@ CONCURRENT_OPENS = 200
 FULL_DUPLEX_STREAMED = 4
 OPERATION_TIMEOUT_SECONDS = 20.0
 
-StreamCall = "grpc.aio.StreamStreamCall[bytes, bytes]"
-
 
 def encode_field(number: int, value: bytes | int) -> bytes:
-    """One protobuf field: bytes (or a message) with its length, or a small number."""
+    """One protobuf field: length-delimited, or a varint below 128."""
     if isinstance(value, int):
         return bytes((number << 3, value))
     return bytes((number << 3 | 2,)) + _encode_varint(len(value)) + value
@@ -45,7 +43,7 @@ def _encode_varint(value: int) -> bytes:
 
 
 def encode_http_headers(number: int, values: dict[str, str]) -> bytes:
-    """An HttpHeaders message in ProcessingRequest's field `number`, with the body modes as Envoy tells them."""
+    """An HttpHeaders message in ProcessingRequest's field `number`, with the body modes as sent by Envoy."""
     items = b"".join(
         encode_field(1, encode_field(1, name.encode()) + encode_field(3, value.encode()))
         for name, value in values.items()
@@ -58,21 +56,21 @@ REQUEST = {":method": "POST", ":path": REQUEST_PATH, ":authority": "gateway", "c
 RESPONSE = encode_http_headers(3, {":status": "200", "content-type": "text/event-stream"})
 
 
-async def _with_timeout(work: Awaitable[object]) -> None:
-    """grpc.aio tells of the end of a stream by a marker, which here is a failure."""
-    answer = await asyncio.wait_for(work, OPERATION_TIMEOUT_SECONDS)
-    if answer is grpc.aio.EOF:
-        raise BenchError("the picker ended a stream whose answer goes on")
+async def _with_timeout(operation: Awaitable[object]) -> None:
+    """Waits for a read or write. Raises BenchError if the stream has ended."""
+    result = await asyncio.wait_for(operation, OPERATION_TIMEOUT_SECONDS)
+    if result is grpc.aio.EOF:
+        raise BenchError("the picker ended a stream in the response phase")
 
 
 async def open_stream(channel: grpc.aio.Channel, request_id: str, body: bytes, gate: asyncio.Semaphore) -> object:
-    """One request up to the first piece of its answer; the stream is then left open."""
+    """Opens a stream and plays one request up to the first chunk of its response; the stream stays open."""
     async with gate:
         call = channel.stream_stream(METHOD)()
         await _with_timeout(call.write(encode_http_headers(2, {**REQUEST, "x-request-id": request_id})))
         await _with_timeout(call.write(encode_field(4, encode_field(1, body) + encode_field(2, 1))))
         await _with_timeout(call.read())  # header mutation
-        await _with_timeout(call.read())  # the body
+        await _with_timeout(call.read())  # body
         await _with_timeout(call.write(RESPONSE))
         await _with_timeout(call.read())
         await _with_timeout(call.write(encode_field(5, encode_field(1, b"data: {}\n\n"))))
@@ -81,7 +79,7 @@ async def open_stream(channel: grpc.aio.Channel, request_id: str, body: bytes, g
 
 
 async def measure_held_streams(port: int, streams: int, picker: MeasuredProcess) -> dict[str, float]:
-    """Opens the streams, reads the memory, closes them."""
+    """Opens the streams, measures the picker's memory, and closes them."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(CHANNELS)]
     await asyncio.wait_for(asyncio.gather(*(channel.channel_ready() for channel in channels)), START_TIMEOUT_SECONDS)
@@ -101,7 +99,7 @@ async def measure_held_streams(port: int, streams: int, picker: MeasuredProcess)
 
 
 def measure_open_streams(streams: int) -> dict[str, float]:
-    """Resident memory of a picker that watches so many answers."""
+    """Resident memory of a picker with this number of streams in the response phase."""
     case = BenchCase(name="streams")
     with ProcessStack() as stage:
         port, servers_port = find_free_port(), find_free_port()

@@ -1,4 +1,4 @@
-"""The processes of one measurement: started, watched through /proc, and always stopped, each by its own id."""
+"""Processes of a measurement: started, measured through /proc, and always stopped, each by its own pid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BenchError(Exception):
 
 
 class MeasuredProcess:
-    """A child with its output in a file."""
+    """A child process with its output in a file."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -41,13 +41,13 @@ class MeasuredProcess:
         return self._child.pid
 
     def check_running(self) -> None:
-        """Raises if the process has ended."""
+        """Raises BenchError if the process has exited."""
         code = self._child.poll()
         if code is not None:
-            raise BenchError(f"{self.name} ended with {code}:\n{self.tail_log()}")
+            raise BenchError(f"{self.name} exited with {code}:\n{self.tail_log()}")
 
     def tail_log(self, lines: int = 12) -> str:
-        """The last lines of its output, long ones cut."""
+        """The last lines of its output, long ones truncated."""
         return "\n".join(line[:300] for line in self.log_path.read_text("utf-8", "replace").splitlines()[-lines:])
 
     def cpu_seconds(self) -> float:
@@ -65,7 +65,7 @@ class MeasuredProcess:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """It does nothing meanwhile."""
+        """Stops the process (SIGSTOP) within the context."""
         self._child.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -85,7 +85,7 @@ class MeasuredProcess:
 
 
 class ProcessStack:
-    """A temporary folder and the processes that write there; leaving the context ends them, last first."""
+    """A temporary folder and the processes that log there; leaving the context stops them in reverse order."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -101,7 +101,7 @@ class ProcessStack:
         self._stack.close()
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> MeasuredProcess:
-        """Starts a child; raises BenchError if there is no such program."""
+        """Starts a process. Raises BenchError if the program does not exist."""
         try:
             process = MeasuredProcess(name, command, self.folder / f"{name}.log", environment or {})
         except OSError as error:
@@ -111,7 +111,7 @@ class ProcessStack:
 
 
 class NeighbourCpu:
-    """CPU that processes of others take meanwhile: numbers taken beside a busy neighbour are not to be trusted."""
+    """CPU that other processes use during a measurement: with busy neighbours the results are unreliable."""
 
     def __init__(self, ours: Sequence[MeasuredProcess]) -> None:
         self._measured = ours
@@ -119,7 +119,7 @@ class NeighbourCpu:
         self._before = self._cpu_seconds()
 
     def average_cores(self) -> float:
-        """Since the start, on average."""
+        """Average number of cores used by other processes since this object was created."""
         return max(0.0, (self._cpu_seconds() - self._before) / (time.monotonic() - self._started))
 
     def _cpu_seconds(self) -> float:
@@ -132,7 +132,7 @@ class NeighbourCpu:
 
 
 def find_free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listened on a moment ago."""
+    """A TCP port that was free a moment ago."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, 0))

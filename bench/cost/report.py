@@ -1,4 +1,4 @@
-"""Results as JSON, as a Markdown table, and against the budgets."""
+"""Results as JSON and as Markdown tables, and their comparison with the budgets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ BEGIN = "<!-- bench-cost: begin -->"
 END = "<!-- bench-cost: end -->"
 
 METRIC_TITLES = {
-    "cpu_us_per_request": "CPU us a request",
-    "paced_us_per_request": "CPU us at the budgets' pace",
+    "cpu_us_per_request": "CPU us/request",
+    "paced_us_per_request": "CPU us/request, normalized",
     "floor_us_per_request": "floor",
-    "net_us_per_request": "less idle CPU",
-    "net_us_per_chunk": "less idle CPU, a chunk",
-    "requests_per_core_second": "requests a core second",
+    "net_us_per_request": "without idle CPU",
+    "net_us_per_chunk": "without idle CPU, per chunk",
+    "requests_per_core_second": "requests per core second",
     "requests_per_second": "requests/s",
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
@@ -30,24 +30,24 @@ METRIC_TITLES = {
     "added_p99_ms": "added p99 ms",
     "floor_p50_ms": "floor p50 ms",
     "floor_p99_ms": "floor p99 ms",
-    "over_floor_p50_ms": "over the floor p50 ms",
-    "over_floor_p99_ms": "over the floor p99 ms",
+    "over_floor_p50_ms": "above the floor p50 ms",
+    "over_floor_p99_ms": "above the floor p99 ms",
     "alone_p50_ms": "Envoy alone p50 ms",
     "alone_p99_ms": "Envoy alone p99 ms",
     "cores": "cores",
-    "paced_cores": "cores at the budgets' pace",
+    "paced_cores": "cores, normalized",
     "scrapes_per_second": "scrapes/s",
     "mean_us": "mean us",
     "p50_us": "p50 us",
     "added_mb": "MB",
-    "kb_per_stream": "kB a stream",
+    "kb_per_stream": "kB per stream",
     "rss_mb": "RSS MB",
-    "neighbour_cores": "neighbours' cores",
+    "neighbour_cores": "cores of other processes",
 }
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One budget. `ratio_to`: another variant of the scenario, by whose number it is divided first."""
+    """One budget of bench/limits.yaml. `ratio_to`: variant by whose value of the metric it is divided first."""
 
     scenario: str
     variant: str
@@ -63,7 +63,7 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BudgetResult(msgspec.Struct, frozen=True):
-    """A budget and what was measured; None: the run was not made, or failed."""
+    """A budget and the measured value; None if the measurement was not made, or failed."""
 
     budget: Budget
     value: float | None
@@ -78,42 +78,42 @@ class BudgetResult(msgspec.Struct, frozen=True):
 
 
 def read_budgets(path: Path) -> list[Budget]:
-    """The budgets."""
+    """Reads the budgets. Raises msgspec.ValidationError."""
     return msgspec.convert(yaml.safe_load(path.read_text("utf-8")), list[Budget])
 
 
-def check_budgets(limits: Iterable[Budget], results: Sequence[MeasurementResult]) -> list[BudgetResult]:
-    """Each budget whose scenario was asked for, against the results."""
+def check_budgets(budgets: Iterable[Budget], results: Sequence[MeasurementResult]) -> list[BudgetResult]:
+    """Compares the results with each budget of their scenarios."""
     measured = {(result.scenario, result.variant): result.numbers for result in results}
     scenarios = {result.scenario for result in results}
-    verdicts = []
-    for limit in limits:
-        if limit.scenario not in scenarios:
+    checked = []
+    for budget in budgets:
+        if budget.scenario not in scenarios:
             continue
-        value = measured.get((limit.scenario, limit.variant), {}).get(limit.metric)
-        if limit.ratio_to and value is not None:
-            other = measured.get((limit.scenario, limit.ratio_to), {}).get(limit.metric)
+        value = measured.get((budget.scenario, budget.variant), {}).get(budget.metric)
+        if budget.ratio_to and value is not None:
+            other = measured.get((budget.scenario, budget.ratio_to), {}).get(budget.metric)
             value = value / other if other else None
-        verdicts.append(BudgetResult(limit, value))
-    return verdicts
+        checked.append(BudgetResult(budget, value))
+    return checked
 
 
-def encode_json(results: Sequence[MeasurementResult], verdicts: Sequence[BudgetResult], generator: str) -> bytes:
-    """Everything, for machines."""
+def encode_json(results: Sequence[MeasurementResult], budget_results: Sequence[BudgetResult], generator: str) -> bytes:
+    """All results and budgets as JSON."""
     document: dict[str, Any] = {
         "machine": describe_machine(),
         "load_generator": generator,
         "results": results,
         "limits": [
-            {**msgspec.to_builtins(verdict.budget), "value": verdict.value, "kept": verdict.kept}
-            for verdict in verdicts
+            {**msgspec.to_builtins(checked.budget), "value": checked.value, "kept": checked.kept}
+            for checked in budget_results
         ],
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
 def describe_machine() -> dict[str, str]:
-    """What the numbers were taken on."""
+    """CPU model, number of cores, and Python version."""
     model = platform.processor()
     for line in _read_lines(Path("/proc/cpuinfo")):
         if line.startswith("model name"):
@@ -129,12 +129,14 @@ def _read_lines(path: Path) -> list[str]:
         return []
 
 
-def render_markdown(results: Sequence[MeasurementResult], verdicts: Sequence[BudgetResult], generator: str) -> str:
-    """Tables: CPU a request by variant, all that was measured, and the budgets."""
-    facts = describe_machine()
+def render_markdown(
+    results: Sequence[MeasurementResult], budget_results: Sequence[BudgetResult], generator: str
+) -> str:
+    """Tables: CPU per request by variant, all measurements, and the budgets."""
+    machine = describe_machine()
     out = [
-        f"{facts['cores']} cores ({facts['cpu']}) for all processes, Python {facts['python']}, Envoy with one worker, "
-        f"load from {generator}.",
+        f"{machine['cores']} cores ({machine['cpu']}) for all processes, Python {machine['python']}, "
+        f"Envoy with one worker, load from {generator}.",
         *_render_variant_table([result for result in results if "cpu_us_per_request" in result.numbers]),
         "",
         "| scenario | variant | measured |",
@@ -148,16 +150,16 @@ def render_markdown(results: Sequence[MeasurementResult], verdicts: Sequence[Bud
         )
         failure = result.error.splitlines()[0] if result.error else ""
         out.append(f"| {result.scenario} | {result.variant} | {numbers or 'failed: ' + failure} |")
-    return "\n".join([*out, *_render_budget_table(verdicts)]) + "\n"
+    return "\n".join([*out, *_render_budget_table(budget_results)]) + "\n"
 
 
 def _render_variant_table(results: Sequence[MeasurementResult]) -> list[str]:
-    """Scenarios down, variants across."""
+    """CPU per request: a row per scenario, a column per variant."""
     variants = list(dict.fromkeys(result.variant for result in results))
     cells = {(result.scenario, result.variant): result.numbers["cpu_us_per_request"] for result in results}
     if not cells:
         return []
-    lines = ["", "| CPU us a request | " + " | ".join(variants) + " |", "|---" * (len(variants) + 1) + "|"]
+    lines = ["", "| CPU us/request | " + " | ".join(variants) + " |", "|---" * (len(variants) + 1) + "|"]
     for scenario in dict.fromkeys(result.scenario for result in results):
         found = (cells.get((scenario, variant)) for variant in variants)
         lines.append(
@@ -166,27 +168,27 @@ def _render_variant_table(results: Sequence[MeasurementResult]) -> list[str]:
     return lines
 
 
-def _render_budget_table(verdicts: Sequence[BudgetResult]) -> list[str]:
-    if not verdicts:
+def _render_budget_table(budget_results: Sequence[BudgetResult]) -> list[str]:
+    if not budget_results:
         return []
     lines = ["", "| budget | limit | measured | |", "|---|---|---|---|"]
-    for verdict in verdicts:
-        limit = verdict.budget
-        bound = f"<= {format_figure(limit.max)}" if limit.max is not None else f">= {format_figure(limit.min or 0)}"
-        value = "not measured" if verdict.value is None else format_figure(verdict.value)
-        lines.append(f"| {limit.name} | {bound} | {value} | {'kept' if verdict.kept else '**missed**'} |")
+    for checked in budget_results:
+        budget = checked.budget
+        bound = f"<= {format_figure(budget.max)}" if budget.max is not None else f">= {format_figure(budget.min or 0)}"
+        value = "not measured" if checked.value is None else format_figure(checked.value)
+        lines.append(f"| {budget.name} | {bound} | {value} | {'kept' if checked.kept else '**missed**'} |")
     return lines
 
 
 def format_figure(value: float) -> str:
-    """Three digits that matter."""
+    """A number with three significant digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
 def write_table(path: Path, table: str) -> None:
-    """Puts the table between the markers; makes the page if there is none."""
+    """Writes the table between the markers of the page, which is created if it does not exist."""
     text = path.read_text("utf-8") if path.exists() else f"# Performance\n\n{BEGIN}\n{END}\n"
     head, found, rest = text.partition(BEGIN)
     _, closed, tail = rest.partition(END)

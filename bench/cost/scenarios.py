@@ -1,4 +1,4 @@
-"""What is measured, in which variants, and for how long."""
+"""The scenarios and their variants: what is measured and for how long."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ EXTERNAL_VARIANT = "other picker"
 
 
 class Measurement(msgspec.Struct, frozen=True):
-    """One measurement to make. `external`: it makes sense for a picker that is not ours."""
+    """One measurement to make."""
 
     scenario: str
     variant: str
     measure: Callable[[], Measurements]
-    external: bool = False
 
 
 class MeasurementResult(msgspec.Struct, frozen=True):
-    """What came of it; `error` says why nothing did."""
+    """Values by name, or the error because of which there are none."""
 
     scenario: str
     variant: str
@@ -99,14 +98,14 @@ def _with_duration(case: BenchCase, quick: bool) -> BenchCase:
 
 
 def _measure_in_process(what: str, **options: int) -> Callable[[], Measurements]:
-    """Runs in a process of its own: memory is then that of the thing measured."""
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    """Measures in a separate process, so that its memory is that of what is measured."""
+    flags = [flag for name, value in options.items() for flag in (f"--{name}", str(value))]
 
     def measure() -> Measurements:
-        command = [sys.executable, "-m", "bench.cost.in_process", what, *words]
+        command = [sys.executable, "-m", "bench.cost.in_process", what, *flags]
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
         if done.returncode:
-            raise BenchError(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr}")
+            raise BenchError(f"{' '.join(command[1:])} exited with {done.returncode}:\n{done.stderr}")
         return msgspec.json.decode(done.stdout, type=dict[str, float])
 
     return measure
@@ -114,16 +113,16 @@ def _measure_in_process(what: str, **options: int) -> Callable[[], Measurements]
 
 def _measure_open_streams(count: int) -> Callable[[], Measurements]:
     def measure() -> Measurements:
-        from bench.cost.open_streams import measure_open_streams  # grpcio is needed for this one only
+        from bench.cost.open_streams import measure_open_streams  # the only measurement that needs grpcio
 
         return measure_open_streams(count)
 
     return measure
 
 
-def run_measurement(run: Measurement) -> MeasurementResult:
-    """Measures; a failure is a result too."""
+def run_measurement(measurement: Measurement) -> MeasurementResult:
+    """Makes the measurement; a failure becomes a result with `error`."""
     try:
-        return MeasurementResult(run.scenario, run.variant, run.measure())
+        return MeasurementResult(measurement.scenario, measurement.variant, measurement.measure())
     except (BenchError, OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
-        return MeasurementResult(run.scenario, run.variant, {}, str(error) or type(error).__name__)
+        return MeasurementResult(measurement.scenario, measurement.variant, {}, str(error) or type(error).__name__)

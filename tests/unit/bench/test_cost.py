@@ -1,4 +1,4 @@
-"""The parts of bench/cost that judge: reading wrk, holding numbers against budgets, writing them down."""
+"""bench/cost: parsing of wrk's report, budgets, report, load generator and processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Requests/sec:   6254.80
 """
 
 
-def test_wrk_is_read_in_its_units() -> None:
+def test_the_report_of_wrk_is_parsed_with_its_units() -> None:
     load = parse_wrk_report(WRK)
     assert (load.requests, load.seconds) == (62550, 10.01)
     assert load.p50 == pytest.approx(0.00238)
@@ -41,12 +41,12 @@ def test_wrk_is_read_in_its_units() -> None:
 @pytest.mark.parametrize(
     "line", ["  Non-2xx or 3xx responses: 3", "  Socket errors: connect 0, read 0, write 0, timeout 2"]
 )
-def test_failed_requests_are_no_measurement(line: str) -> None:
+def test_failed_requests_are_an_error(line: str) -> None:
     with pytest.raises(BenchError, match=line.strip()[:10]):
         parse_wrk_report(f"{WRK}{line}\n")
 
 
-def test_another_report_is_refused() -> None:
+def test_an_unknown_report_is_an_error() -> None:
     with pytest.raises(BenchError, match="cannot read"):
         parse_wrk_report("nothing")
 
@@ -59,7 +59,7 @@ RESULTS = [
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "kept"),
+    ("budget", "value", "kept"),
     [
         (Budget("short", "extproc", "cpu_us_per_request", max=120), 100.0, True),
         (Budget("short", "extproc", "cpu_us_per_request", max=99), 100.0, False),
@@ -69,32 +69,32 @@ RESULTS = [
         (Budget("long", "extproc", "cpu_us_per_request", max=3000), None, False),
     ],
 )
-def test_a_budget_is_kept_only_by_a_number(limit: Budget, value: float | None, kept: bool) -> None:
-    [verdict] = report.check_budgets([limit], RESULTS)
-    assert verdict.value == value
-    assert verdict.kept is kept
+def test_a_budget_is_kept_only_by_a_measured_value(budget: Budget, value: float | None, kept: bool) -> None:
+    [checked] = report.check_budgets([budget], RESULTS)
+    assert checked.value == value
+    assert checked.kept is kept
 
 
-def test_budgets_of_scenarios_that_were_not_asked_for_do_not_count() -> None:
+def test_budgets_of_scenarios_without_results_are_skipped() -> None:
     assert report.check_budgets([Budget("idle", "native", "cores", max=1)], RESULTS) == []
 
 
-def test_the_budgets_in_the_repository_name_runs_that_exist() -> None:
-    limits = report.read_budgets(Path(__file__).parents[3] / "bench" / "limits.yaml")
-    made = {(run.scenario, run.variant) for run in list_measurements(quick=True, transports=("native", "grpcio"))}
-    assert {(limit.scenario, limit.variant) for limit in limits} <= made
-    assert {(limit.scenario, limit.ratio_to) for limit in limits if limit.ratio_to} <= made
-    assert all(limit.metric in report.METRIC_TITLES for limit in limits)
+def test_the_budgets_in_the_repository_name_existing_measurements() -> None:
+    budgets = report.read_budgets(Path(__file__).parents[3] / "bench" / "limits.yaml")
+    existing = {(run.scenario, run.variant) for run in list_measurements(quick=True, transports=("native", "grpcio"))}
+    assert {(budget.scenario, budget.variant) for budget in budgets} <= existing
+    assert {(budget.scenario, budget.ratio_to) for budget in budgets if budget.ratio_to} <= existing
+    assert all(budget.metric in report.METRIC_TITLES for budget in budgets)
 
 
-def test_the_report_shows_numbers_failures_and_missed_budgets() -> None:
-    verdicts = report.check_budgets([Budget("short", "extproc", "cpu_us_per_request", max=99)], RESULTS)
-    table = report.render_markdown(RESULTS, verdicts, "wrk")
-    assert "| CPU us a request | extproc | extproc, grpcio |\n|---|---|---|\n| short | 100 | 400 |" in table
-    assert "| short | extproc | CPU us a request 100 |" in table
+def test_the_report_shows_values_failures_and_missed_budgets() -> None:
+    budget_results = report.check_budgets([Budget("short", "extproc", "cpu_us_per_request", max=99)], RESULTS)
+    table = report.render_markdown(RESULTS, budget_results, "wrk")
+    assert "| CPU us/request | extproc | extproc, grpcio |\n|---|---|---|\n| short | 100 | 400 |" in table
+    assert "| short | extproc | CPU us/request 100 |" in table
     assert "| long | extproc | failed: Envoy ended with 1: |" in table
-    assert "| short (extproc) CPU us a request | <= 99 | 100 | **missed** |" in table
-    document = json.loads(report.encode_json(RESULTS, verdicts, "wrk"))
+    assert "| short (extproc) CPU us/request | <= 99 | 100 | **missed** |" in table
+    document = json.loads(report.encode_json(RESULTS, budget_results, "wrk"))
     assert document["limits"][0]["kept"] is False
     assert document["results"][0]["numbers"] == {"cpu_us_per_request": 100.0}
 
@@ -119,44 +119,44 @@ def test_prompts_share_their_first_half_only() -> None:
     assert one[2300:] != other[2300:]
 
 
-def test_messages_written_by_hand_are_ext_proc_s() -> None:
-    head = ext_proc_pb2.ProcessingRequest.FromString(
+def test_hand_encoded_messages_are_valid_ext_proc_messages() -> None:
+    headers = ext_proc_pb2.ProcessingRequest.FromString(
         open_streams.encode_http_headers(2, {":path": "/v1", "x": "y" * 300})
     )
-    assert [(item.key, item.raw_value) for item in head.request_headers.headers.headers] == [
+    assert [(item.key, item.raw_value) for item in headers.request_headers.headers.headers] == [
         (":path", b"/v1"),
         ("x", b"y" * 300),
     ]
-    assert head.protocol_config.request_body_mode == open_streams.FULL_DUPLEX_STREAMED
+    assert headers.protocol_config.request_body_mode == open_streams.FULL_DUPLEX_STREAMED
     body = ext_proc_pb2.ProcessingRequest.FromString(
         open_streams.encode_field(4, open_streams.encode_field(1, b"abc") + open_streams.encode_field(2, 1))
     )
     assert (body.request_body.body, body.request_body.end_of_stream) == (b"abc", True)
 
 
-async def test_the_generator_talks_to_the_model_servers() -> None:
+async def test_the_load_generator_with_the_model_servers() -> None:
     port = find_free_port("127.0.1.1")
-    script = fleet.FleetState(b"page 1\n", 3, 0.0, asyncio.get_running_loop())
-    server = await asyncio.get_running_loop().create_server(lambda: fleet.FleetConnection(script), "127.0.1.1", port)
+    state = fleet.FleetState(b"page 1\n", 3, 0.0, asyncio.get_running_loop())
+    server = await asyncio.get_running_loop().create_server(lambda: fleet.FleetConnection(state), "127.0.1.1", port)
     load = await client.run_load(
         f"http://127.0.1.1:{port}/v1/completions", ['{"model": "m"}'], connections=2, seconds=0.05
     )
     server.close()
-    assert load.requests == script.posts > 0
+    assert load.requests == state.posts > 0
 
 
-def test_processes_end_with_the_stage() -> None:
-    with ProcessStack() as stage:
-        child = stage.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
+def test_processes_are_stopped_with_their_stack() -> None:
+    with ProcessStack() as stack:
+        child = stack.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
         assert child.rss_bytes() > 0
         assert child.cpu_seconds() >= 0
-        folder = stage.folder
+        folder = stack.folder
     assert not folder.exists()
     with pytest.raises((BenchError, OSError)):
         child.check_running()
 
 
-def test_a_process_that_ends_early_says_why(tmp_path: Path) -> None:
+def test_an_exited_process_is_reported_with_its_output(tmp_path: Path) -> None:
     child = MeasuredProcess("picker", [sys.executable, "-c", "raise SystemExit('no such flag')"], tmp_path / "log", {})
     child._child.wait(10)
     with pytest.raises(BenchError, match="no such flag"):
