@@ -18,7 +18,7 @@ from epp.clock import ManualClock
 from epp.requestcontrol.interfaces import RoutedRequest
 from epp.sim import tokens
 from epp.sim.engine import SimEngine, SimEngineConfig
-from epp.sim.sequence import SimRequest
+from epp.sim.request import SimRequest
 
 SCRAPE_INTERVAL = 0.05
 SCRAPE_DELAY = 0.005

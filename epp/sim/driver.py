@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 from epp.clock import Clock
 from epp.sim.engine import SimEngine
-from epp.sim.sequence import SimRequest
+from epp.sim.request import SimRequest
 
 
 class ProgressSignal:

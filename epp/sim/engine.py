@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from epp.errors import ConfigError, Problem
 from epp.sim import tokens
-from epp.sim.blocks import BlockPool
+from epp.sim.block_pool import BlockPool
 from epp.sim.hardware import Hardware
-from epp.sim.sequence import SimRequest
+from epp.sim.request import SimRequest
 from epp.sim.stats import EngineStats
 
 NULL_BLOCKS = 1

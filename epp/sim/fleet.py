@@ -11,8 +11,8 @@ from aiohttp import web
 
 from epp.address import join_host_port
 from epp.clock import Clock
-from epp.sim.api import ModelServer
 from epp.sim.engine import SimEngineConfig
+from epp.sim.model_server import ModelServer
 
 SHUTDOWN_SECONDS = 0.2
 """How long open answers may go on after `close`; aiohttp waits up to three times that."""

@@ -13,7 +13,7 @@ from prometheus_client.utils import floatToGoString
 
 from epp.clock import Clock
 from epp.sim.engine import SimEngine
-from epp.sim.families import HISTOGRAM_FAMILIES, SCALAR_FAMILIES, ZERO, HistogramFamily, Label, ScalarFamily
+from epp.sim.metric_families import HISTOGRAM_FAMILIES, SCALAR_FAMILIES, ZERO, HistogramFamily, Label, ScalarFamily
 from epp.sim.stats import SimHistogram
 
 CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"

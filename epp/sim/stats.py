@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence as Values
 
-from epp.sim.sequence import SimRequest
+from epp.sim.request import SimRequest
 
 INFINITY = float("inf")
 

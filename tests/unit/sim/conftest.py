@@ -13,7 +13,7 @@ from epp.sim import tokens
 from epp.sim.engine import SimEngine, SimEngineConfig
 from epp.sim.fleet import SimFleet
 from epp.sim.hardware import FAST, Hardware
-from epp.sim.sequence import SimRequest
+from epp.sim.request import SimRequest
 
 UNIT = Hardware("unit", token_seconds=0.001, weight_seconds=0.0, pair_seconds=0.0, context_seconds=0.0,
                 sequence_seconds=0.0, overhead_seconds=1.0, kv_tokens=0)  # fmt: skip

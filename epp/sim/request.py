@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from epp.sim import blocks, tokens
+from epp.sim import block_pool, tokens
 
 
 class ProgressListener(Protocol):
@@ -57,7 +57,7 @@ class SimRequest:
         stop_at: int | None = None,
         seed: int = 0,
         adapter: str = "",
-        root: int = blocks.ROOT_HASH,
+        root: int = block_pool.ROOT_HASH,
         listener: ProgressListener | None = None,
     ) -> None:
         self.request_id = id
@@ -98,8 +98,8 @@ class SimRequest:
     ) -> SimRequest:
         """From prompt tokens as `epp.sim.tokens` makes them."""
         width = block_size * tokens.TOKEN_BYTES
-        root = blocks.root_hash(adapter, salt)
-        hashes = blocks.hash_full_blocks(prompt, width, root)
+        root = block_pool.root_hash(adapter, salt)
+        hashes = block_pool.hash_full_blocks(prompt, width, root)
         return cls(
             id=id,
             prompt_tokens=tokens.count_tokens(prompt),
@@ -124,5 +124,5 @@ class SimRequest:
         self.output_tokens += 1
         if len(self.partial_block) >= block_bytes:
             parent = self.block_hashes[-1] if self.block_hashes else self.root_hash
-            self.block_hashes.append(blocks.hash_block(parent, bytes(self.partial_block)))
+            self.block_hashes.append(block_pool.hash_block(parent, bytes(self.partial_block)))
             self.partial_block.clear()

@@ -12,7 +12,10 @@ from aiohttp import web
 from epp.clock import Clock
 from epp.headers import REQUEST_ID
 from epp.sim import tokens
-from epp.sim.bodies import (
+from epp.sim.driver import EngineDriver
+from epp.sim.engine import SimEngine, SimEngineConfig
+from epp.sim.metrics import CONTENT_TYPE, MetricsPage
+from epp.sim.openai_api import (
     JSON_CONTENT_TYPE,
     SSE_CONTENT_TYPE,
     SSE_DONE,
@@ -25,10 +28,7 @@ from epp.sim.bodies import (
     build_usage,
     decode_body,
 )
-from epp.sim.driver import EngineDriver
-from epp.sim.engine import SimEngine, SimEngineConfig
-from epp.sim.metrics import CONTENT_TYPE, MetricsPage
-from epp.sim.sequence import SimRequest
+from epp.sim.request import SimRequest
 
 VLLM_VERSION = "0.32.0"
 """The vLLM whose behaviour is modelled."""

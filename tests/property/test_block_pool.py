@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from epp.sim.blocks import BlockPool, hash_full_blocks
+from epp.sim.block_pool import BlockPool, hash_full_blocks
 
 CAPACITY = 12
 PROMPTS = st.text("ab", min_size=1, max_size=6).map(str.encode)
