@@ -1,8 +1,8 @@
-"""What a pod asks for to get a GPU or a part of one: a strategy each for whole GPUs, MIG slices and DRA claims.
+"""Accelerator requests of a pod: whole GPUs, MIG slices by the device plugin, or devices by DRA claims.
 
-Names: NVIDIA's device plugin advertises `nvidia.com/gpu` and `nvidia.com/mig-<profile>`; the Dynamic Accelerator
-Slicer takes the same request and makes the slice; NVIDIA's DRA driver has the device classes `gpu.nvidia.com` and
-`mig.nvidia.com`, whose devices carry their profile as an attribute.
+NVIDIA's device plugin advertises the resources `nvidia.com/gpu` and `nvidia.com/mig-<profile>`. The Dynamic Accelerator
+Slicer (DAS) accepts the same request and creates the slice. NVIDIA's DRA driver has the device classes `gpu.nvidia.com`
+and `mig.nvidia.com`, whose devices have their MIG profile as an attribute.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from epp_batch.errors import InputError
 
 GPU_RESOURCE = "nvidia.com/gpu"
 MIG_SLOTS_RESOURCE = "epp-batch/mig-slots"
-"""Quota in eighths of a GPU: what transformations turn slices into."""
+"""Quota in eighths of a GPU: the output of Kueue's resource transformations of MIG slices."""
 GPU_MEMORY_RESOURCE = "epp-batch/gpu-memory"
-"""Quota in bytes of GPU memory: what claims are charged, by the `memory` counter of NVIDIA's driver."""
+"""Quota in bytes of GPU memory: what Kueue charges DRA claims, by the `memory` counter of NVIDIA's driver."""
 DRA_DRIVER = "gpu.nvidia.com"
-"""Of DRA."""
+"""Name of NVIDIA's DRA driver, and of its device class of whole GPUs."""
 CLAIM_NAME = "gpu"
-"""Name of the claim within a pod."""
+"""Name of the resource claim within the pod."""
 _PROFILE = re.compile(r"(\d+)g\.(\d+)gb(\+me)?")
 _DOUBLE_MEMORY = frozenset({20, 24, 35, 45})
-"""GB of 1g profiles with twice the memory, which take two slots: of 80, 94-96, 141 and 180 GB GPUs."""
+"""Memory in GB of the 1g profiles with double memory, which take two slots: on 80, 94-96, 141 and 180 GB GPUs."""
 _A30_SLOTS = {"1g.6gb": 2, "2g.12gb": 4, "4g.24gb": 8}
-"""It has four slots, which count double."""
+"""Slots by profile of the A30, whose four physical slots count double."""
 ACCELERATOR_KINDS = "gpu, gpu:N, mig:PROFILE, dra:PROFILE, dra-gpu or cpu"
 
 
 class Accelerator(ABC):
-    """What one Job asks for. The answers of `Cpu` are those of a strategy that asks for nothing."""
+    """The accelerator request of one Job. The base class requests no accelerator."""
 
     @property
     @abstractmethod
     def flag_value(self) -> str:
-        """As `parse` reads it."""
+        """The value of --accelerator that `parse_accelerator` reads."""
 
     def container_resources(self) -> dict[str, str]:
-        """Requests and limits of the container."""
+        """Extended resources of the container, as requests and limits."""
         return {}
 
     def resource_claims(self) -> list[dict[str, Any]]:
@@ -49,36 +49,38 @@ class Accelerator(ABC):
         return []
 
     def claim_templates(self) -> list[dict[str, Any]]:
-        """ResourceClaimTemplates that the claims name, without a namespace."""
+        """The ResourceClaimTemplates that the claims refer to, without a namespace."""
         return []
 
     def possible_usage(self) -> list[dict[str, int]]:
-        """What Kueue charges, by resource, most likely first: one of these has to be covered by the queue."""
+        """Possible quota usage by resource, most likely first; which one applies depends on Kueue's configuration."""
         return []
 
     @property
     def quota_resource(self) -> str:
-        """What the queue's quota is most likely counted in."""
+        """The resource in which the queue's quota is most likely defined."""
         return next(iter(self.possible_usage()[0]), "cpu") if self.possible_usage() else "cpu"
 
     @property
     def node_resource(self) -> tuple[str, int] | None:
-        """What a node has to advertise, and how much; None for claims, which nodes do not list."""
+        """The resource and amount that a node must have allocatable; None for DRA claims, which nodes do not
+        advertise."""
         return None
 
     @property
     def device_class(self) -> str | None:
+        """The DRA device class; None without DRA."""
         return None
 
     @property
     def slots(self) -> int:
-        """Eighths of a GPU; several GPUs count their sum."""
+        """MIG slots: eighths of a GPU, 8 per whole GPU."""
         return 0
 
 
 @dataclass(frozen=True)
 class CpuOnly(Accelerator):
-    """No GPU."""
+    """No accelerator."""
 
     @property
     def flag_value(self) -> str:
@@ -87,7 +89,7 @@ class CpuOnly(Accelerator):
 
 @dataclass(frozen=True)
 class WholeGpu(Accelerator):
-    """GPUs of their own, by the device plugin."""
+    """Whole GPUs, by the device plugin."""
 
     count: int = 1
 
@@ -112,7 +114,7 @@ class WholeGpu(Accelerator):
 
 @dataclass(frozen=True)
 class MigSlice(Accelerator):
-    """A slice, by the device plugin or the Dynamic Accelerator Slicer."""
+    """One MIG slice, by the device plugin or the Dynamic Accelerator Slicer."""
 
     profile: str
 
@@ -122,6 +124,7 @@ class MigSlice(Accelerator):
 
     @property
     def resource(self) -> str:
+        """The extended resource; `+` is not allowed in its name."""
         return f"nvidia.com/mig-{self.profile.replace('+', '.')}"
 
     def container_resources(self) -> dict[str, str]:
@@ -141,7 +144,7 @@ class MigSlice(Accelerator):
 
 @dataclass(frozen=True)
 class DraDevice(Accelerator):
-    """A device by dynamic resource allocation: a slice of a profile, or a whole GPU where there is none."""
+    """One device by a DRA claim: a MIG slice of `profile`, or a whole GPU if it is None."""
 
     profile: str | None = None
 
@@ -151,7 +154,7 @@ class DraDevice(Accelerator):
 
     @property
     def template_name(self) -> str:
-        """Name of the ResourceClaimTemplate; its content follows from its name, so runs may share it."""
+        """Name of the ResourceClaimTemplate. The name determines the content, so runs can share it."""
         return f"epp-batch-mig-{self.profile.replace('+', '.')}" if self.profile else "epp-batch-gpu"
 
     @property
@@ -164,8 +167,8 @@ class DraDevice(Accelerator):
     def claim_templates(self) -> list[dict[str, Any]]:
         exactly: dict[str, Any] = {"deviceClassName": self.device_class, "allocationMode": "ExactCount", "count": 1}
         if self.profile:
-            where = f"device.attributes['{DRA_DRIVER}'].profile == '{self.profile}'"
-            exactly["selectors"] = [{"cel": {"expression": where}}]
+            expression = f"device.attributes['{DRA_DRIVER}'].profile == '{self.profile}'"
+            exactly["selectors"] = [{"cel": {"expression": expression}}]
         return [
             {
                 "apiVersion": "resource.k8s.io/v1",
@@ -180,7 +183,8 @@ class DraDevice(Accelerator):
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the counter charges, rounded up; 1 for a whole GPU, whose size its name does not tell."""
+        """Bytes that the `memory` counter charges, rounded up to the profile's GB; 1 for a whole GPU of unknown
+        size."""
         match = _PROFILE.fullmatch(self.profile or "")
         return int(match[2]) * 2**30 if match else 1
 
@@ -190,7 +194,7 @@ class DraDevice(Accelerator):
 
 
 def parse_accelerator(text: str) -> Accelerator:
-    """One of KINDS; raises InputError for anything else."""
+    """Parses an --accelerator value (ACCELERATOR_KINDS); raises InputError for anything else."""
     kind, sign, rest = text.strip().lower().partition(":")
     if kind == "gpu" and (not sign or (rest.isdecimal() and int(rest) > 0)):
         return WholeGpu(int(rest or 1))
@@ -199,17 +203,22 @@ def parse_accelerator(text: str) -> Accelerator:
         return MigSlice(rest) if kind == "mig" else DraDevice(rest)
     if not sign and kind in {"dra-gpu", "cpu"}:
         return DraDevice() if kind == "dra-gpu" else CpuOnly()
-    raise InputError(f"accelerator {text!r} is none of {ACCELERATOR_KINDS}", remedy="a profile is as 1g.5gb or 3g.40gb")
+    raise InputError(
+        f"invalid accelerator {text!r}", remedy=f"expected {ACCELERATOR_KINDS}, with a PROFILE such as 1g.5gb"
+    )
 
 
 def profile_slots(profile: str) -> int:
-    """Slots of a MIG profile, of the 8 that a GPU has: 1, 2, 4 or 8; InputError for what is none.
+    """Slots of a MIG profile, out of 8 per GPU: 1, 2, 4 or 8; raises InputError if it is not a MIG profile.
 
-    3g takes as much memory as 4g. 1g.10gb is the plain seventh of an 80 GB GPU, not the double one of a 40 GB GPU.
+    A 3g profile takes the same memory, and so as many slots, as 4g. 1g.10gb is read as the single-slot profile of an 80
+    GB GPU, not as the double-memory profile of a 40 GB GPU.
     """
     match = _PROFILE.fullmatch(profile)
     if match is None or int(match[1]) not in {1, 2, 3, 4, 7}:
-        raise InputError(f"{profile!r} is no MIG profile", remedy="as 1g.5gb, 2g.20gb, 3g.40gb, 7g.80gb")
+        raise InputError(
+            f"invalid MIG profile {profile!r}", remedy="write for example 1g.5gb, 2g.20gb, 3g.40gb or 7g.80gb"
+        )
     if profile in _A30_SLOTS:
         return _A30_SLOTS[profile]
     compute, memory = int(match[1]), int(match[2])
@@ -217,7 +226,8 @@ def profile_slots(profile: str) -> int:
 
 
 def build_transformations(profiles: Iterable[str]) -> list[dict[str, Any]]:
-    """Kueue's `resources.transformations` that charge slices as slots, so that all profiles share one quota."""
+    """Kueue's `resources.transformations` (KEP-2937) that charge MIG slices as slots, so that all profiles share a
+    quota."""
     return [
         {
             "input": MigSlice(profile).resource,

@@ -1,7 +1,7 @@
-"""A unit as a suspended single-pod Job for Kueue to admit.
+"""Builds the Job of a unit: one pod, created suspended, which Kueue admits.
 
-One Job a unit, not one Indexed Job: each is admitted, preempted and retried alone, and gives its quota back when it
-ends. The name says what it does, so that creating it twice makes one Job.
+One Job per unit instead of one Indexed Job per run: each is admitted, preempted and retried separately and releases its
+quota when it ends. Its name is derived from its work, so that creating it twice yields one Job.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from epp_batch.errors import FailureKind, InputError
 from epp_batch.manifests import accelerators
 from epp_batch.manifests.accelerators import CLAIM_NAME
 from epp_batch.manifests.volumes import build_pod_volumes, is_read_only, translate_path
-from epp_batch.spec import WORK_ORDER_VARIABLE, ClusterOptions, Placement, Run, Task, Unit, WorkOrder
+from epp_batch.spec import WORK_ORDER_VARIABLE, ClusterOptions, Placement, Run, Task, Unit, WorkOrder, is_url
 
 MANAGED_BY = "epp-batch"
 RUN_LABEL = "epp-batch/run"
@@ -29,22 +29,23 @@ SOURCE_ANNOTATION = "epp-batch/source"
 SECONDS_ANNOTATION = "epp-batch/audio-seconds"
 CONTAINER_NAME = "worker"
 FATAL_EXIT_CODES = frozenset(kind.exit_code for kind in FailureKind if kind.permanent)
-"""Exit codes that end a Job: what cannot get better."""
+"""Exit codes of permanent failures, which the podFailurePolicy maps to FailJob."""
 IGNORED_EXIT_CODES = frozenset({FailureKind.STOPPED.exit_code})
 IGNORED_POD_CONDITION = "DisruptionTarget"
-"""What a node or Kueue did to a pod, which is no failure of the Job."""
+"""Pod condition of preemption, eviction and node failure, which does not count towards the backoffLimit."""
 SCRATCH_PATH = "/tmp"
 CREATION_SECONDS = 60
+"""Approximate time in which all Jobs of a run are created."""
 TERMINATION_GRACE_SECONDS = 60
-"""For a worker that is preempted to write what it has."""
+"""Time for a preempted worker to write its current batch."""
 
 
 def build_job(unit: Unit, run: Run) -> dict[str, Any]:
-    """The batch/v1 Job of one unit. InputError where a path lies in no volume, or the run is not for a cluster."""
+    """The batch/v1 Job of one unit. Raises InputError if a path is in no volume or the run has no cluster."""
     cluster = _require_cluster(run)
     placement = cluster.placement_for(unit.model)
     labels = _build_labels(unit, run, cluster, placement)
-    made: dict[str, Any] = {
+    job: dict[str, Any] = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
@@ -67,35 +68,40 @@ def build_job(unit: Unit, run: Run) -> dict[str, Any]:
             },
         },
     }
-    made["metadata"]["annotations"][HASH_ANNOTATION] = hash_job_spec(made)
-    return made
+    job["metadata"]["annotations"][HASH_ANNOTATION] = hash_job_spec(job)
+    return job
 
 
-def hash_job_spec(made: dict[str, Any]) -> str:
-    """12 hex digits over what the Job does and where it waits: one that still waits is made anew when they change."""
-    text = json.dumps([made["spec"], made["metadata"]["labels"]], sort_keys=True, separators=(",", ":"))
+def hash_job_spec(job: dict[str, Any]) -> str:
+    """12 hex digits over spec and labels of the Job. The controller recreates a pending Job whose hash has changed."""
+    text = json.dumps([job["spec"], job["metadata"]["labels"]], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def build_claim_templates(run: Run) -> list[dict[str, Any]]:
-    """ResourceClaimTemplates that the run's pods name, each once."""
+    """The ResourceClaimTemplates of the run's pods, without duplicates."""
     cluster = _require_cluster(run)
-    made: dict[str, dict[str, Any]] = {}
+    templates: dict[str, dict[str, Any]] = {}
     for model in dict.fromkeys(unit.model for unit in run.units):
         for template in accelerators.parse_accelerator(cluster.placement_for(model).accelerator).claim_templates():
             template["metadata"]["namespace"] = cluster.namespace
-            made[template["metadata"]["name"]] = template
-    return list(made.values())
+            templates[template["metadata"]["name"]] = template
+    return list(templates.values())
 
 
 def build_work_order(unit: Unit, run: Run) -> WorkOrder:
-    """What the unit's worker is told, with paths as it sees them; InputError names a path that no volume holds."""
+    """The unit's work order, with paths as in the pod.
+
+    Raises InputError for a path in no volume or a read-only output.
+    """
     cluster = _require_cluster(run)
     output = translate_path(run.output, cluster.volumes)
     if output is None:
-        raise InputError(f"{run.output}: in no volume", remedy=f"--volume pvc/NAME={run.output}[:MOUNT]")
+        raise InputError(f"{run.output}: not in a volume", remedy=f"--volume pvc/NAME={run.output}[:MOUNT]")
     if is_read_only(run.output, cluster.volumes):
-        raise InputError(f"{run.output}: in a read-only volume", remedy="mount it without :ro, or write elsewhere")
+        raise InputError(
+            f"{run.output}: in a read-only volume", remedy="mount it without :ro, or choose another output"
+        )
     return WorkOrder(
         run=run.name,
         unit=unit.name,
@@ -109,22 +115,24 @@ def build_work_order(unit: Unit, run: Run) -> WorkOrder:
 
 
 def compute_creation_rate(count: int) -> int:
-    """How many of `count` Jobs to create a second for Kueue to take them in their order, within about a minute in all.
+    """Jobs to create per second so that `count` Jobs take about CREATION_SECONDS, at least 1.
 
-    Kueue orders Workloads of one priority by their creation in whole seconds, and those of one second by their uid,
-    which is chance (v0.19, cluster_queue.go).
+    Kueue orders Workloads of equal priority by creation time in whole seconds, then by uid, which is random
+    (queueOrderingFunc in v0.19): the fewer Jobs share a second, the closer the admission order is to the unit order.
     """
     return max(1, math.ceil(count / CREATION_SECONDS))
 
 
 def sanitize_label_value(text: str) -> str:
-    """`text` as a label's value: at most 63 of letters, digits, `-`, `_` and `.`, alphanumeric at both ends."""
+    """`text` as a valid label value: at most 63 letters, digits, `-`, `_` and `.`, alphanumeric at both ends."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:63].strip("-_.")
 
 
 def _require_cluster(run: Run) -> ClusterOptions:
     if run.cluster is None:
-        raise InputError(f"run {run.name} is not for a cluster", remedy="submit it, or go on with epp-batch transcribe")
+        raise InputError(
+            f"run {run.name} has no cluster settings", remedy="submit it, or continue it with epp-batch transcribe"
+        )
     return run.cluster
 
 
@@ -145,13 +153,16 @@ def _build_labels(unit: Unit, run: Run, cluster: ClusterOptions, placement: Plac
 
 def _build_annotations(unit: Unit) -> dict[str, str]:
     first = unit.tasks[0].recording.source
-    more = f" and {len(unit.tasks) - 1} more" if len(unit.tasks) > 1 else ""
-    length = {} if unit.seconds is None else {SECONDS_ANNOTATION: f"{unit.seconds:.3f}"}
-    return {SOURCE_ANNOTATION: first + more, **length}
+    others = f" and {len(unit.tasks) - 1} more" if len(unit.tasks) > 1 else ""
+    duration = {} if unit.seconds is None else {SECONDS_ANNOTATION: f"{unit.seconds:.3f}"}
+    return {SOURCE_ANNOTATION: first + others, **duration}
 
 
 def _build_failure_rules() -> list[dict[str, Any]]:
-    """Of exit codes and conditions; whatever fails otherwise counts."""
+    """Rules of the podFailurePolicy; a failure that matches none counts towards the backoffLimit.
+
+    Order matters, the first match applies: a permanent failure ends the Job even if the pod is also being evicted.
+    """
 
     def on_exit(action: str, codes: frozenset[int]) -> dict[str, Any]:
         values = sorted(codes)
@@ -213,25 +224,28 @@ def _build_environment(unit: Unit, run: Run) -> list[dict[str, Any]]:
 
 
 def _build_resources(accelerator: accelerators.Accelerator, placement: Placement) -> dict[str, Any]:
-    """Requests and limits. Only what was asked for: Kueue admits nothing whose queue does not cover all of it."""
+    """Requests and limits. No defaults: Kueue admits a Workload only if the queue covers every requested resource."""
     requests = accelerator.container_resources()
     limits = dict(requests)
     if placement.cpu:
         requests["cpu"] = placement.cpu
     if placement.memory:
         requests["memory"] = limits["memory"] = placement.memory
-    made: dict[str, Any] = {name: values for name, values in (("requests", requests), ("limits", limits)) if values}
+    resources: dict[str, Any] = {
+        name: values for name, values in (("requests", requests), ("limits", limits)) if values
+    }
     if accelerator.resource_claims():
-        made["claims"] = [{"name": CLAIM_NAME}]
-    return made
+        resources["claims"] = [{"name": CLAIM_NAME}]
+    return resources
 
 
 def _translate_task(task: Task, cluster: ClusterOptions) -> Task:
+    """The task with its source as a path in the pod, and without the reference, which only reports need."""
     recording = task.recording
     source = recording.source
-    if not source.startswith(("http://", "https://")):
-        seen = translate_path(source, cluster.volumes)
-        if seen is None:
-            raise InputError(f"{source}: in no volume", remedy="--volume pvc/NAME=LOCAL[:MOUNT] with LOCAL above it")
-        source = seen
+    if not is_url(source):
+        path = translate_path(source, cluster.volumes)
+        if path is None:
+            raise InputError(f"{source}: not in a volume", remedy="--volume pvc/NAME=LOCAL[:MOUNT] with LOCAL above it")
+        source = path
     return Task(recording=msgspec.structs.replace(recording, source=source, reference=None), model=task.model)

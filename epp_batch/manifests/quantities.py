@@ -1,4 +1,4 @@
-"""Kubernetes quantities: `500m`, `8Gi`, `1e3`."""
+"""Kubernetes resource quantities (`500m`, `8Gi`, `1e3`) as exact fractions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _QUANTITY = re.compile(r"([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)(?:([eE][+-]?\d+)|([numk
 
 
 def parse_quantity(text: str | int | float) -> Fraction:
-    """The number that a quantity stands for, exactly; InputError for what is none."""
+    """The exact value of a quantity in its base unit; raises InputError if the text is not a quantity."""
     match = _QUANTITY.fullmatch(str(text).strip())
     if match is None:
-        raise InputError(f"{text!r} is no quantity", remedy="as 2, 500m or 8Gi")
+        raise InputError(f"invalid quantity {text!r}", remedy="write 2, 500m or 8Gi")
     return Fraction(match[1] + (match[2] or "")) * _SUFFIX_FACTORS[match[3] or ""]
 
 
 def format_quantity(value: Fraction) -> str:
-    """The shortest of 3, 0.5 and 8Gi."""
+    """A quantity for display, with the largest binary suffix that divides it: 8Gi, 3, 0.5."""
     for unit in ("Ti", "Gi", "Mi"):
         scaled = value / _SUFFIX_FACTORS[unit]
         if scaled >= 1 and scaled.denominator == 1:

@@ -1,8 +1,8 @@
-"""Kueue's objects for Whisper Jobs, and the part of its manager's configuration that slices need.
+"""Builds Kueue's objects for Whisper Jobs, and the part of the manager's configuration that MIG slices need.
 
-PRESETS are the three queue configurations of arXiv 2602.04900 (one queue; two in a cohort; priorities and preemption)
-and two for slices: slots by transformation for the device plugin and the Dynamic Accelerator Slicer, GPU memory by
-counters for DRA.
+QUEUE_PRESETS are the three queue configurations of arXiv 2602.04900 (one queue; two queues in a cohort; priorities and
+preemption) and two for MIG slices: slots by resource transformations (device plugin, Dynamic Accelerator Slicer), and
+GPU memory by counters (DRA).
 """
 
 from __future__ import annotations
@@ -31,21 +31,22 @@ GPU_MODELS = {
     "H200-141": (141, ("1g.18gb", "1g.35gb", "2g.35gb", "3g.71gb", "4g.71gb", "7g.141gb")),
     "A30": (24, ("1g.6gb", "2g.12gb", "4g.24gb")),
 }
-"""GPU -> its memory in GiB, and its MIG profiles. 1g.10gb of a 40 GB A100, two slots wide, is left out: its name is
-that of an 80 GB GPU's single slot."""
+"""Memory in GiB and MIG profiles by GPU model. The double-memory 1g.10gb of the 40 GB A100 is omitted: its name is that
+of the single-slot profile of an 80 GB GPU."""
 
 
 class ResourceQuotaSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one resource in one flavor."""
+    """Quota of one resource in one flavor (Kueue's ResourceQuota), as quantities."""
 
     nominal: str
     borrowing_limit: str | None = None
-    """Most that may be borrowed; None for no limit. Needs a cohort."""
+    """Kueue's borrowingLimit; None: no limit. Only used in a cohort."""
     lending_limit: str | None = None
+    """Kueue's lendingLimit; None: no limit. Only used in a cohort."""
 
 
 class ClusterQueueSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One ClusterQueue with the LocalQueues in front of it."""
+    """One ClusterQueue with its LocalQueues."""
 
     name: str
     local_queues: tuple[str, ...]
@@ -55,7 +56,7 @@ class ClusterQueueSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KueueSetup(msgspec.Struct, frozen=True, kw_only=True):
-    """What `objects` makes."""
+    """Input of `build_kueue_objects`: one flavor, its ClusterQueues, and their cohort and priority classes."""
 
     namespace: str
     flavor: str = "gpu-flavor"
@@ -65,31 +66,31 @@ class KueueSetup(msgspec.Struct, frozen=True, kw_only=True):
     cohort: str | None = None
     priority_classes: dict[str, int] = {}
     mig_profiles: tuple[str, ...] = ()
-    """Slices that are charged as slots."""
+    """MIG profiles that are charged as slots."""
     charge_gpu_memory: bool = False
-    """Device classes are charged by GPU memory."""
+    """Whether DRA device classes are charged by GPU memory."""
     extra_quotas: dict[str, str] = {}
-    """Further resources of every queue, as cpu or memory, with their quotas."""
+    """Nominal quota of further resources in every ClusterQueue, such as cpu and memory."""
 
     def with_prefix(self, prefix: str) -> KueueSetup:
-        """The same with `prefix` before every name that the whole cluster shares."""
-        rename = msgspec.structs.replace
-        return rename(
+        """The same setup with a prefix for the names of all cluster-scoped objects."""
+        replace = msgspec.structs.replace
+        return replace(
             self,
             flavor=prefix + self.flavor,
             cohort=prefix + self.cohort if self.cohort else None,
             priority_classes={prefix + name: value for name, value in self.priority_classes.items()},
-            queues=tuple(rename(queue, name=prefix + queue.name) for queue in self.queues),
+            queues=tuple(replace(queue, name=prefix + queue.name) for queue in self.queues),
         )
 
 
-def build_kueue_objects(settings: KueueSetup) -> list[dict[str, Any]]:
-    """ResourceFlavor, Cohort, WorkloadPriorityClasses, ClusterQueues and LocalQueues, in an order to make them in."""
-    made = [_build_flavor(settings)]
-    if settings.cohort:
-        made.append(_build_object("Cohort", settings.cohort, {}))
-    for name, value in settings.priority_classes.items():
-        made.append(
+def build_kueue_objects(setup: KueueSetup) -> list[dict[str, Any]]:
+    """ResourceFlavor, Cohort, WorkloadPriorityClasses, ClusterQueues and LocalQueues, in order of creation."""
+    objects = [_build_flavor(setup)]
+    if setup.cohort:
+        objects.append(_build_object("Cohort", setup.cohort, {}))
+    for name, value in setup.priority_classes.items():
+        objects.append(
             {
                 "apiVersion": KUEUE_API_VERSION,
                 "kind": "WorkloadPriorityClass",
@@ -97,24 +98,25 @@ def build_kueue_objects(settings: KueueSetup) -> list[dict[str, Any]]:
                 "value": value,
             }
         )
-    made += [_build_cluster_queue(queue, settings) for queue in settings.queues]
-    for queue in settings.queues:
+    objects += [_build_cluster_queue(queue, setup) for queue in setup.queues]
+    for queue in setup.queues:
         for name in queue.local_queues:
             local = _build_object("LocalQueue", name, {"clusterQueue": queue.name})
-            local["metadata"]["namespace"] = settings.namespace
-            made.append(local)
-    return made
+            local["metadata"]["namespace"] = setup.namespace
+            objects.append(local)
+    return objects
 
 
-def build_manager_configuration(settings: KueueSetup) -> dict[str, Any]:
-    """What the Kueue manager's own configuration needs for these queues; empty where it needs nothing.
+def build_manager_configuration(setup: KueueSetup) -> dict[str, Any]:
+    """The setup that these queues need in the Kueue manager's Configuration; empty if none.
 
-    `waitForPodsReady` takes quota back from a pod whose slice does not exist: quota counts slots, not holes.
+    `waitForPodsReady` evicts a pod whose slice cannot be created: quota counts free slots, not whether they are
+    adjacent.
     """
     resources: dict[str, Any] = {}
-    if settings.mig_profiles:
-        resources["transformations"] = build_transformations(settings.mig_profiles)
-    if settings.charge_gpu_memory:
+    if setup.mig_profiles:
+        resources["transformations"] = build_transformations(setup.mig_profiles)
+    if setup.charge_gpu_memory:
         counter = {
             "name": "memory",
             "driver": "gpu.nvidia.com",
@@ -138,25 +140,25 @@ def _build_object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": KUEUE_API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def _build_flavor(settings: KueueSetup) -> dict[str, Any]:
-    spec: dict[str, Any] = {"nodeLabels": dict(settings.node_labels)} if settings.node_labels else {}
-    if settings.tolerations:
-        spec["tolerations"] = [dict(toleration) for toleration in settings.tolerations]
-    return _build_object("ResourceFlavor", settings.flavor, spec)
+def _build_flavor(setup: KueueSetup) -> dict[str, Any]:
+    spec: dict[str, Any] = {"nodeLabels": dict(setup.node_labels)} if setup.node_labels else {}
+    if setup.tolerations:
+        spec["tolerations"] = [dict(toleration) for toleration in setup.tolerations]
+    return _build_object("ResourceFlavor", setup.flavor, spec)
 
 
-def _build_cluster_queue(queue: ClusterQueueSpec, settings: KueueSetup) -> dict[str, Any]:
-    quotas = queue.quotas | {name: ResourceQuotaSpec(nominal=amount) for name, amount in settings.extra_quotas.items()}
-    resources = [_build_quota(name, quota, settings.cohort) for name, quota in quotas.items()]
+def _build_cluster_queue(queue: ClusterQueueSpec, setup: KueueSetup) -> dict[str, Any]:
+    quotas = queue.quotas | {name: ResourceQuotaSpec(nominal=amount) for name, amount in setup.extra_quotas.items()}
+    resources = [_build_quota(name, quota, setup.cohort) for name, quota in quotas.items()]
     spec: dict[str, Any] = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": setup.namespace}},
         "queueingStrategy": queue.queueing_strategy,
         "resourceGroups": [
-            {"coveredResources": list(quotas), "flavors": [{"name": settings.flavor, "resources": resources}]}
+            {"coveredResources": list(quotas), "flavors": [{"name": setup.flavor, "resources": resources}]}
         ],
     }
-    if settings.cohort:
-        spec["cohortName"] = settings.cohort
+    if setup.cohort:
+        spec["cohortName"] = setup.cohort
     if queue.preemption:
         spec["preemption"] = dict(queue.preemption)
     return _build_object("ClusterQueue", queue.name, spec)
@@ -171,19 +173,19 @@ def _build_quota(name: str, quota: ResourceQuotaSpec, cohort: str | None) -> dic
 
 
 class QueuePreset(msgspec.Struct, frozen=True):
-    """A configuration by name."""
+    """A named queue configuration."""
 
     description: str
     build: Callable[[str, int, str], KueueSetup]
-    """From namespace, number of GPUs and their kind (a key of SLICES)."""
+    """Arguments: namespace, number of GPUs, GPU model (a key of GPU_MODELS)."""
 
 
 def build_preset(name: str, namespace: str, gpus: int, gpu: str = "A100-40") -> KueueSetup:
-    """A preset's settings; InputError for an unknown name or GPU."""
+    """The setup of a preset; raises InputError for an unknown preset or GPU model."""
     if name not in QUEUE_PRESETS:
-        raise InputError(f"preset {name!r} is unknown", remedy=f"one of {', '.join(QUEUE_PRESETS)}")
+        raise InputError(f"unknown preset {name!r}", remedy=f"expected one of {', '.join(QUEUE_PRESETS)}")
     if gpu not in GPU_MODELS:
-        raise InputError(f"GPU {gpu!r} is unknown", remedy=f"one of {', '.join(GPU_MODELS)}")
+        raise InputError(f"unknown GPU {gpu!r}", remedy=f"expected one of {', '.join(GPU_MODELS)}")
     return QUEUE_PRESETS[name].build(namespace, gpus, gpu)
 
 
@@ -244,9 +246,9 @@ PAPER_LOCAL_QUEUES = ("local-queue-medium", "local-queue-large")
 QUEUE_PRESETS: dict[str, QueuePreset] = {
     "paper-a": QueuePreset("one queue over all GPUs, first come first served", _build_one_queue),
     "paper-b": QueuePreset(
-        "a queue a model in one cohort: medium lends and never borrows, large borrows", _build_two_queues
+        "one queue per model in a cohort: medium lends and never borrows, large borrows", _build_two_queues
     ),
-    "paper-c": QueuePreset("one queue, and a class of priority 10000 that preempts", _build_priorities),
-    "slots": QueuePreset("MIG slices of all profiles share one quota of slots, eight a GPU", _build_mig_slots),
-    "dra": QueuePreset("DRA claims of slices and GPUs share one quota of GPU memory", _build_dra),
+    "paper-c": QueuePreset("one queue, and a priority class of 10000 that preempts", _build_priorities),
+    "slots": QueuePreset("MIG slices of all profiles share one quota of slots, eight per GPU", _build_mig_slots),
+    "dra": QueuePreset("DRA claims for slices and GPUs share one quota of GPU memory", _build_dra),
 }

@@ -1,4 +1,4 @@
-"""Storage that submitter and pods share: flags, pod volumes, and paths of the one side as the other sees them."""
+"""Shared volumes: the --volume flag, pod volumes and mounts, and translation of local paths to paths in the pod."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ VOLUME_GRAMMAR = "pvc/NAME=LOCAL[:MOUNT][:ro], host/PATH=LOCAL[:MOUNT][:ro], or 
 
 
 def parse_volume(text: str) -> Volume:
-    """One `--volume`: what it is in the cluster, where it lies here, where the pods shall see it.
+    """Parses one `--volume` flag; raises InputError if it is invalid.
 
-    MOUNT is LOCAL where it is left out; LOCAL may be empty for storage that this machine does not have.
+    MOUNT defaults to LOCAL; LOCAL may be empty for storage that is not available on this machine.
     """
     source, sign, rest = text.partition("=")
     kind, slash, name = source.partition("/")
     if kind not in {"pvc", "host", "image"} or not slash or not name:
-        raise InputError(f"--volume {text!r} is no volume", remedy=VOLUME_GRAMMAR)
+        raise InputError(f"--volume {text!r}: unknown kind or missing name", remedy=VOLUME_GRAMMAR)
     read_only = rest.endswith(":ro") or kind == "image"
     local, _, mount = rest.removesuffix(":ro").partition(":")
     if kind == "host":
@@ -32,49 +32,49 @@ def parse_volume(text: str) -> Volume:
     local = os.path.abspath(os.path.expanduser(local)) if local else ""
     mount = os.path.normpath(mount or local) if mount or local else ""
     if not mount.startswith("/") or mount == "/":
-        raise InputError(f"--volume {text!r} does not say where the pods shall see it", remedy=VOLUME_GRAMMAR)
+        raise InputError(f"--volume {text!r}: mount path missing", remedy=VOLUME_GRAMMAR)
     if not re.fullmatch(r"[^:]+", mount):
-        raise InputError(f"--volume {text!r}: a mount cannot have a colon", remedy=VOLUME_GRAMMAR)
+        raise InputError(f"--volume {text!r}: the mount path contains a colon", remedy=VOLUME_GRAMMAR)
     return Volume(source=source, mount=mount, local=local or None, read_only=read_only)
 
 
 def translate_path(path: str, volumes: Sequence[Volume]) -> str | None:
-    """A path of this machine as the pods see it, by the volume that lies closest; None where no volume has it.
+    """A local path as a path in the pod, by the innermost volume that contains it; None if no volume does.
 
-    Symbolic links are followed where the path as it is written lies in no volume.
+    If no volume contains the path as written, its symbolic links are resolved.
     """
     return _translate_as_written(path, volumes) or _translate_as_written(os.path.realpath(path), volumes)
 
 
 def is_read_only(path: str, volumes: Sequence[Volume]) -> bool:
-    """Whether the volume that holds a path of this machine is mounted read-only."""
+    """Whether the volume that contains a local path is mounted read-only."""
     volume = _find_volume(path, volumes) or _find_volume(os.path.realpath(path), volumes)
     return volume is not None and volume.read_only
 
 
 def _find_volume(path: str, volumes: Iterable[Volume]) -> Volume | None:
-    """The volume closest to a path of this machine."""
+    """The innermost volume that contains a local path."""
     inside = [volume for volume in volumes if volume.local is not None and _is_below(path, volume.local)]
     return max(inside, key=lambda volume: len(volume.local or ""), default=None)
 
 
 def build_pod_volumes(volumes: Sequence[Volume]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """`volumes` of the pod and `volumeMounts` of its container; one volume for one source, however many mounts."""
+    """`volumes` of the pod and `volumeMounts` of its container. Volumes with the same source share one pod volume."""
     names: dict[str, str] = {}
-    made: list[dict[str, Any]] = []
+    pod_volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
     for volume in volumes:
         if volume.source not in names:
             names[volume.source] = f"shared-{len(names)}"
-            every = all(other.read_only for other in volumes if other.source == volume.source)
-            made.append({"name": names[volume.source], **_build_volume_source(volume, read_only=every)})
+            all_read_only = all(other.read_only for other in volumes if other.source == volume.source)
+            pod_volumes.append({"name": names[volume.source], **_build_volume_source(volume, read_only=all_read_only)})
         mount: dict[str, Any] = {"name": names[volume.source], "mountPath": volume.mount}
         mounts.append(mount | ({"readOnly": True} if volume.read_only else {}))
-    return made, mounts
+    return pod_volumes, mounts
 
 
 def check_volumes(volumes: Sequence[Volume]) -> None:
-    """InputError for two volumes in one place."""
+    """Raises InputError if two volumes have the same mount path."""
     seen: dict[str, Volume] = {}
     for volume in volumes:
         if (other := seen.setdefault(volume.mount, volume)) is not volume:

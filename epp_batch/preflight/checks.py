@@ -1,48 +1,46 @@
-"""Why Jobs would wait for ever: found before any is created, over objects that somebody else has read."""
+"""Finds everything that would keep a run's Jobs from ever being admitted or scheduled."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from epp.errors import Problem
 from epp_batch.errors import InputError
-from epp_batch.manifests import accelerators
+from epp_batch.manifests import KubeObject, accelerators
 from epp_batch.manifests.quantities import format_quantity
 from epp_batch.preflight import quota
 from epp_batch.preflight.nodes import check_dra_devices, check_node_capacity, is_tolerated
 from epp_batch.spec import ClusterOptions, Placement, Run
 
-Object = dict[str, Any]
-Objects = Sequence[Object]
-STOPPING_POLICIES = {"Hold", "HoldAndDrain"}
+KubeObjects = Sequence[KubeObject]
+STOP_POLICIES = {"Hold", "HoldAndDrain"}
 
 
 @dataclass(frozen=True)
 class ClusterInventory:
-    """What the API server had. None where one may not look, which is then not judged."""
+    """The cluster's objects that preflight judges. None: the user may not list them; they are not judged."""
 
-    local_queues: Objects
+    local_queues: KubeObjects
     """Of the run's namespace."""
-    cluster_queues: Objects | None = None
-    flavors: Objects | None = None
-    priority_classes: Objects | None = None
-    device_classes: Objects | None = None
-    nodes: Objects | None = None
-    cohorts: Objects = ()
-    volume_claims: Objects | None = None
+    cluster_queues: KubeObjects | None = None
+    flavors: KubeObjects | None = None
+    priority_classes: KubeObjects | None = None
+    device_classes: KubeObjects | None = None
+    nodes: KubeObjects | None = None
+    cohorts: KubeObjects = ()
+    volume_claims: KubeObjects | None = None
     """Of the run's namespace."""
-    slices: Objects | None = None
-    """ResourceSlices, which list the devices of DRA."""
-    configuration: Object | None = None
-    """The Kueue manager's."""
+    slices: KubeObjects | None = None
+    """ResourceSlices, which publish DRA devices."""
+    configuration: KubeObject | None = None
+    """The Kueue manager's Configuration."""
     namespace_exists: bool = True
 
 
 @dataclass(frozen=True)
 class PlacementRequest:
-    """What all Jobs of some models ask for."""
+    """The request that the Jobs of some models share."""
 
     models: tuple[str, ...]
     queue: str
@@ -50,9 +48,9 @@ class PlacementRequest:
 
 
 def list_placement_requests(run: Run) -> list[PlacementRequest]:
-    """Each distinct request of the run, with the models that make it."""
+    """Each distinct request of the run, with its models."""
     if run.cluster is None:
-        raise InputError(f"run {run.name} is not for a cluster", remedy="epp-batch transcribe goes on with it")
+        raise InputError(f"run {run.name} has no cluster settings", remedy="continue it with epp-batch transcribe")
     by_placement: dict[Placement, list[str]] = {}
     for model in dict.fromkeys(unit.model for unit in run.units):
         by_placement.setdefault(run.cluster.placement_for(model), []).append(model)
@@ -62,94 +60,77 @@ def list_placement_requests(run: Run) -> list[PlacementRequest]:
     ]
 
 
-def preflight(
-    run: Run,
-    *,
-    local_queues: Objects,
-    cluster_queues: Objects | None,
-    flavors: Objects | None,
-    priority_classes: Objects | None,
-    device_classes: Objects | None,
-    nodes: Objects | None,
-    **more: Any,
-) -> list[Problem]:
-    """Everything that would keep the run's Jobs from ever running, each with its object and the way out.
+def find_problems(run: Run, inventory: ClusterInventory) -> list[Problem]:
+    """All problems of the run, each with its object and what to do, without duplicates.
 
-    None stands for what may not be read. `more` are the other fields of `Seen`.
+    A missing namespace is reported alone: nothing in it can be judged.
     """
-    seen = ClusterInventory(local_queues, cluster_queues, flavors, priority_classes, device_classes, nodes, **more)
-    return find_problems(run, seen)
-
-
-def find_problems(run: Run, seen: ClusterInventory) -> list[Problem]:
-    """`preflight` over what was seen."""
-    if not seen.namespace_exists and run.cluster is not None:
-        return [Problem(f"Namespace {run.cluster.namespace}", "does not exist; make it, or --namespace NAME")]
+    if not inventory.namespace_exists and run.cluster is not None:
+        return [Problem(f"Namespace {run.cluster.namespace}", "does not exist; create it, or give --namespace NAME")]
     problems: list[Problem] = []
-    for ask in list_placement_requests(run):
-        problems += _check_local_queue(run, ask, seen)
-        problems += _check_classes(ask, seen)
-    problems += _check_volume_claims(run, seen)
+    for request in list_placement_requests(run):
+        problems += _check_local_queue(run, request, inventory)
+        problems += _check_classes(request, inventory)
+    problems += _check_volume_claims(run, inventory)
     return list(dict.fromkeys(problems))
 
 
-def _check_local_queue(run: Run, ask: PlacementRequest, seen: ClusterInventory) -> Iterator[Problem]:
+def _check_local_queue(run: Run, request: PlacementRequest, inventory: ClusterInventory) -> Iterator[Problem]:
     assert run.cluster is not None
-    path = f"LocalQueue {run.cluster.namespace}/{ask.queue}"
-    by_name = {queue["metadata"]["name"]: queue for queue in seen.local_queues}
-    local = by_name.get(ask.queue)
+    path = f"LocalQueue {run.cluster.namespace}/{request.queue}"
+    by_name = {queue["metadata"]["name"]: queue for queue in inventory.local_queues}
+    local = by_name.get(request.queue)
     if local is None:
-        there = (
+        existing = (
             f"there {'are' if len(by_name) > 1 else 'is'} {', '.join(sorted(by_name))}" if by_name else "it has none"
         )
         yield Problem(
-            path, f"does not exist in this namespace; {there}: --queue NAME, or make one with epp-batch queues"
+            path,
+            f"does not exist in this namespace; {existing}: give --queue NAME, or create one with epp-batch queues",
         )
         return
-    if local["spec"].get("stopPolicy") in STOPPING_POLICIES:
+    if local["spec"].get("stopPolicy") in STOP_POLICIES:
         yield Problem(path, f"is stopped (stopPolicy {local['spec']['stopPolicy']}); its owner has to set it to None")
-    if seen.cluster_queues is None:
+    if inventory.cluster_queues is None:
         return
     name = local["spec"]["clusterQueue"]
-    found = next((queue for queue in seen.cluster_queues if queue["metadata"]["name"] == name), None)
+    found = next((queue for queue in inventory.cluster_queues if queue["metadata"]["name"] == name), None)
     if found is None:
-        yield Problem(path, f"belongs to ClusterQueue {name}, which does not exist; make it with epp-batch queues")
+        yield Problem(path, f"belongs to ClusterQueue {name}, which does not exist; create it with epp-batch queues")
         return
-    yield from _check_cluster_queue(run.cluster, found, seen)
-    yield from _check_request(run.cluster, ask, found, seen)
+    yield from _check_cluster_queue(run.cluster, found, inventory)
+    yield from _check_request(run.cluster, request, found, inventory)
 
 
-def _check_cluster_queue(cluster: ClusterOptions, queue: Object, seen: ClusterInventory) -> Iterator[Problem]:
+def _check_cluster_queue(cluster: ClusterOptions, queue: KubeObject, inventory: ClusterInventory) -> Iterator[Problem]:
     path = f"ClusterQueue {queue['metadata']['name']}"
     spec = queue["spec"]
-    if spec.get("stopPolicy") in STOPPING_POLICIES:
+    if spec.get("stopPolicy") in STOP_POLICIES:
         yield Problem(path, f"is stopped (stopPolicy {spec['stopPolicy']}); its owner has to set it to None")
         return
     if not _may_select_namespace(spec.get("namespaceSelector"), cluster.namespace):
         yield Problem(
-            path, f"does not take namespace {cluster.namespace}; widen its namespaceSelector ({{}} takes all)"
+            path, f"does not select namespace {cluster.namespace}; extend its namespaceSelector ({{}} selects all)"
         )
-    if seen.flavors is not None:
-        known = {flavor["metadata"]["name"] for flavor in seen.flavors}
+    if inventory.flavors is not None:
+        known = {flavor["metadata"]["name"] for flavor in inventory.flavors}
         offered = dict.fromkeys(
             offer["name"] for group in quota.resource_groups(queue) for offer in group.get("flavors", ())
         )
         missing = [name for name in offered if name not in known]
         for name in missing:
-            yield Problem(path, f"names ResourceFlavor {name}, which does not exist; make it with epp-batch queues")
-        if missing:  # which is why it is not active
+            yield Problem(path, f"names ResourceFlavor {name}, which does not exist; create it with epp-batch queues")
+        if missing:  # the queue is inactive for this reason
             return
     conditions = (queue.get("status") or {}).get("conditions") or ()
     active = next((condition for condition in conditions if condition["type"] == "Active"), None)
     if active is not None and active["status"] == "False":
         why = f"{active.get('reason', '')}: {active.get('message', '')}".strip(": ")
-        yield Problem(
-            path, f"is not active ({why}); kubectl describe clusterqueue {queue['metadata']['name']} says more"
-        )
+        yield Problem(path, f"is not active ({why}); see kubectl describe clusterqueue {queue['metadata']['name']}")
 
 
-def _may_select_namespace(selector: Object | None, namespace: str) -> bool:
-    """Whether a namespace with no labels but its name may pass; what depends on other labels may."""
+def _may_select_namespace(selector: KubeObject | None, namespace: str) -> bool:
+    """Whether the selector may match the namespace, of which only the name is known; other labels are not judged."""
     if selector is None:
         return False
     name = "kubernetes.io/metadata.name"
@@ -163,61 +144,71 @@ def _may_select_namespace(selector: Object | None, namespace: str) -> bool:
 
 
 def _check_request(
-    cluster: ClusterOptions, ask: PlacementRequest, queue: Object, seen: ClusterInventory
+    cluster: ClusterOptions, request: PlacementRequest, queue: KubeObject, inventory: ClusterInventory
 ) -> Iterator[Problem]:
-    """Resources that the queue does not cover, requests above all it could ever have, and nodes too small."""
+    """Yields resources that the queue does not cover, requests above its potential quota, and unsuitable nodes."""
     path = f"ClusterQueue {queue['metadata']['name']}"
-    wanted = quota.compute_pod_usage(ask.placement, queue, seen.configuration)
-    covers = quota.covered_resources(queue)
-    whose = f"{'model' if len(ask.models) == 1 else 'models'} {', '.join(ask.models)}"
-    uncovered = [name for name in wanted if name not in covers]
+    requested = quota.compute_pod_usage(request.placement, queue, inventory.configuration)
+    covered = quota.covered_resources(queue)
+    models = f"{'model' if len(request.models) == 1 else 'models'} {', '.join(request.models)}"
+    uncovered = [name for name in requested if name not in covered]
     for name in uncovered:
-        yield Problem(path, f"does not cover {name}, which {whose} asks for; {_suggest_coverage(ask, name, covers)}")
+        yield Problem(
+            path, f"does not cover {name}, which {models} requests; {_suggest_coverage(request, name, covered)}"
+        )
     if uncovered:
         return
     if not all(
-        _is_known_flavor(offer["name"], seen)
+        _is_known_flavor(offer["name"], inventory)
         for group in quota.resource_groups(queue)
         for offer in group.get("flavors", ())
     ):
         return
-    usable: list[Object] = []
+    usable: list[KubeObject] = []
     for group in quota.resource_groups(queue):
-        part = {name: amount for name, amount in wanted.items() if name in group.get("coveredResources", ())}
+        part = {name: amount for name, amount in requested.items() if name in group.get("coveredResources", ())}
         if not part:
             continue
-        fitting, reasons = _find_usable_flavors(cluster, queue, group, part, seen)
+        fitting, reasons = _find_usable_flavors(cluster, queue, group, part, inventory)
         if not fitting:
-            yield Problem(path, f"can never admit {whose}: {'; '.join(reasons)}")
+            yield Problem(path, f"can never admit {models}: {'; '.join(reasons)}")
         usable += fitting
+    # Admission checks may provision nodes (ProvisioningRequest), so that today's nodes say nothing about "never".
     checked = bool((queue["spec"].get("admissionChecksStrategy") or {}).get("admissionChecks"))
-    if seen.nodes is not None and usable and not checked:
-        yield from check_node_capacity(cluster, ask.placement, usable, seen.nodes, whose)
-    if seen.slices is not None and not checked:
-        yield from check_dra_devices(ask.placement, seen.slices, whose)
+    if inventory.nodes is not None and usable and not checked:
+        yield from check_node_capacity(cluster, request.placement, usable, inventory.nodes, models)
+    if inventory.slices is not None and not checked:
+        yield from check_dra_devices(request.placement, inventory.slices, models)
 
 
-def _is_known_flavor(flavor: str, seen: ClusterInventory) -> bool:
-    return seen.flavors is None or any(one["metadata"]["name"] == flavor for one in seen.flavors)
+def _is_known_flavor(flavor: str, inventory: ClusterInventory) -> bool:
+    return inventory.flavors is None or any(one["metadata"]["name"] == flavor for one in inventory.flavors)
 
 
 def _find_usable_flavors(
-    cluster: ClusterOptions, queue: Object, group: Object, wanted: quota.ResourceUsage, seen: ClusterInventory
-) -> tuple[list[Object], list[str]]:
-    """Flavors of a group that could hold all that is wanted of it, and why the others cannot."""
-    quotas = quota.CohortQuotas(seen.cluster_queues or (), seen.cohorts)
-    known = {flavor["metadata"]["name"]: flavor for flavor in seen.flavors or ()}
+    cluster: ClusterOptions,
+    queue: KubeObject,
+    group: KubeObject,
+    requested: quota.ResourceUsage,
+    inventory: ClusterInventory,
+) -> tuple[list[KubeObject], list[str]]:
+    """Flavors of a resource group that could hold the whole request, and the reasons why the others cannot.
+
+    Kueue's flavor assigner puts all resources of a group into one flavor.
+    """
+    cohort_quotas = quota.CohortQuotas(inventory.cluster_queues or (), inventory.cohorts)
+    known = {flavor["metadata"]["name"]: flavor for flavor in inventory.flavors or ()}
     fitting, reasons = [], []
     for offer in group.get("flavors", ()):
         name = offer["name"]
         flavor = known.get(name, {"metadata": {"name": name}, "spec": {}})
-        above = [
-            f"{format_quantity(amount)} {resource} of at most {format_quantity(most)}"
-            for resource, amount in wanted.items()
-            if amount > (most := quotas.potential_available(queue["metadata"]["name"], name, resource))
+        excess = [
+            f"{format_quantity(amount)} {resource} of at most {format_quantity(potential)}"
+            for resource, amount in requested.items()
+            if amount > (potential := cohort_quotas.potential_available(queue["metadata"]["name"], name, resource))
         ]
-        if above:
-            reasons.append(f"flavor {name} would need {', '.join(above)}: raise nominalQuota or ask for less")
+        if excess:
+            reasons.append(f"flavor {name} would need {', '.join(excess)}: raise nominalQuota or request less")
         elif why := _explain_unusable(cluster, flavor):
             reasons.append(f"flavor {name} {why}")
         else:
@@ -225,48 +216,56 @@ def _find_usable_flavors(
     return fitting, reasons
 
 
-def _explain_unusable(cluster: ClusterOptions, flavor: Object) -> str:
-    """Why Kueue would pass over a flavor that has room; empty if it would not."""
+def _explain_unusable(cluster: ClusterOptions, flavor: KubeObject) -> str:
+    """Why Kueue's flavor assigner would skip a flavor with enough quota (`checkFlavorForPodSets`); "" if it would
+    not."""
     spec = flavor.get("spec") or {}
     for taint in spec.get("nodeTaints") or ():
         if taint["effect"] != "PreferNoSchedule" and not is_tolerated(taint, spec.get("tolerations") or ()):
-            return f"has taint {taint['key']}, which nothing tolerates: add the toleration to the flavor"
+            return f"has taint {taint['key']}, which no toleration matches: add one to the flavor"
     for label, value in cluster.node_selector.items():
         if (offered := (spec.get("nodeLabels") or {}).get(label, value)) != value:
-            return f"is {label}={offered}, but --node-selector wants {value}"
+            return f"has {label}={offered}, but --node-selector requires {value}"
     return ""
 
 
-def _suggest_coverage(ask: PlacementRequest, name: str, covers: set[str]) -> str:
+def _suggest_coverage(request: PlacementRequest, name: str, covered: set[str]) -> str:
     if name in {"cpu", "memory"}:
-        return f"leave out --{name}, or have the queue cover it (epp-batch queues --cover {name}=…)"
-    has = f"it covers {', '.join(sorted(covers))}" if covers else "it covers nothing"
-    return f"{has}: another --accelerator than {ask.placement.accelerator}, another --queue, or epp-batch queues"
+        return f"omit --{name}, or add it to the queue (epp-batch queues --cover {name}=…)"
+    covers = f"it covers {', '.join(sorted(covered))}" if covered else "it covers no resource"
+    return (
+        f"{covers}: choose another --accelerator than {request.placement.accelerator}, another --queue, "
+        "or add it with epp-batch queues"
+    )
 
 
-def _check_classes(ask: PlacementRequest, seen: ClusterInventory) -> Iterator[Problem]:
-    wanted = ask.placement.priority_class
-    if wanted and seen.priority_classes is not None:
-        there = sorted(one["metadata"]["name"] for one in seen.priority_classes)
-        if wanted not in there:
-            also = f"there {'are' if len(there) > 1 else 'is'} {', '.join(there)}" if there else "there is none"
-            yield Problem(f"WorkloadPriorityClass {wanted}", f"does not exist; {also}: --priority-class NAME")
-    device = accelerators.parse_accelerator(ask.placement.accelerator).device_class
-    classes = {one["metadata"]["name"] for one in seen.device_classes or ()}
-    if device and seen.device_classes is not None and device not in classes:
-        yield Problem(f"DeviceClass {device}", "does not exist; install NVIDIA's DRA driver, or --accelerator gpu")
+def _check_classes(request: PlacementRequest, inventory: ClusterInventory) -> Iterator[Problem]:
+    requested = request.placement.priority_class
+    if requested and inventory.priority_classes is not None:
+        names = sorted(each["metadata"]["name"] for each in inventory.priority_classes)
+        if requested not in names:
+            existing = f"there {'are' if len(names) > 1 else 'is'} {', '.join(names)}" if names else "there is none"
+            yield Problem(
+                f"WorkloadPriorityClass {requested}", f"does not exist; {existing}: give --priority-class NAME"
+            )
+    device = accelerators.parse_accelerator(request.placement.accelerator).device_class
+    classes = {each["metadata"]["name"] for each in inventory.device_classes or ()}
+    if device and inventory.device_classes is not None and device not in classes:
+        yield Problem(f"DeviceClass {device}", "does not exist; install NVIDIA's DRA driver, or give --accelerator gpu")
 
 
-def _check_volume_claims(run: Run, seen: ClusterInventory) -> Iterator[Problem]:
-    if seen.volume_claims is None or run.cluster is None:
+def _check_volume_claims(run: Run, inventory: ClusterInventory) -> Iterator[Problem]:
+    if inventory.volume_claims is None or run.cluster is None:
         return
-    claims = {claim["metadata"]["name"]: claim for claim in seen.volume_claims}
+    claims = {claim["metadata"]["name"]: claim for claim in inventory.volume_claims}
     for volume in run.cluster.volumes:
         kind, _, name = volume.source.partition("/")
         if kind != "pvc":
             continue
         path = f"PersistentVolumeClaim {run.cluster.namespace}/{name}"
         if name not in claims:
-            yield Problem(path, f"does not exist; make it, or another --volume for {volume.local or volume.mount}")
+            yield Problem(
+                path, f"does not exist; create it, or give another --volume for {volume.local or volume.mount}"
+            )
         elif (claims[name].get("status") or {}).get("phase") == "Lost":
-            yield Problem(path, "has lost its volume; bind it to one again")
+            yield Problem(path, "has lost its volume (phase Lost); bind it to a volume again")

@@ -1,4 +1,4 @@
-"""How much of each quota a run asks for: for people to look at before they submit."""
+"""Compares the run's requests with the quota of each flavor, for the table that `submit --dry-run` prints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from epp_batch.spec import Run
 
 @dataclass(frozen=True)
 class QuotaFit:
-    """One request against one flavor."""
+    """The request of some models' Jobs for one resource, and its quota in one flavor."""
 
     models: str
     queue: str
@@ -22,36 +22,36 @@ class QuotaFit:
     amount_per_job: Fraction
     jobs: int
     potential_available: Fraction
-    """With everything that can be borrowed."""
+    """Quota of the ClusterQueue including everything that it can borrow."""
     used_now: Fraction
-    """Now."""
+    """Quota in use at present, by all workloads of the ClusterQueue."""
 
     @property
     def max_parallel_jobs(self) -> int:
-        """Jobs that run side by side in an otherwise empty queue."""
+        """Jobs of these models that fit at the same time if the ClusterQueue is otherwise empty."""
         return min(self.jobs, int(self.potential_available / self.amount_per_job))
 
 
-def compute_quota_fits(run: Run, seen: ClusterInventory) -> list[QuotaFit]:
-    """How much of each flavor the run's Jobs ask for, for people to look at."""
+def compute_quota_fits(run: Run, inventory: ClusterInventory) -> list[QuotaFit]:
+    """One row per distinct request, flavor and resource. ClusterQueues that cannot be read are omitted."""
     rows: list[QuotaFit] = []
-    locals_by_name = {queue["metadata"]["name"]: queue for queue in seen.local_queues}
-    queues = {queue["metadata"]["name"]: queue for queue in seen.cluster_queues or ()}
-    quotas = quota.CohortQuotas(seen.cluster_queues or (), seen.cohorts)
-    for ask in list_placement_requests(run):
-        local = locals_by_name.get(ask.queue)
+    local_queues = {queue["metadata"]["name"]: queue for queue in inventory.local_queues}
+    queues = {queue["metadata"]["name"]: queue for queue in inventory.cluster_queues or ()}
+    cohort_quotas = quota.CohortQuotas(inventory.cluster_queues or (), inventory.cohorts)
+    for request in list_placement_requests(run):
+        local = local_queues.get(request.queue)
         queue = queues.get(local["spec"]["clusterQueue"]) if local is not None else None
         if queue is None:
             continue
-        wanted = quota.compute_pod_usage(ask.placement, queue, seen.configuration)
-        jobs = sum(unit.model in ask.models for unit in run.units)
+        requested = quota.compute_pod_usage(request.placement, queue, inventory.configuration)
+        jobs = sum(unit.model in request.models for unit in run.units)
         for group in quota.resource_groups(queue):
             for offer in group.get("flavors", ()):
                 for resource in group.get("coveredResources", ()):
-                    if amount := wanted.get(resource):
+                    if amount := requested.get(resource):
                         name = queue["metadata"]["name"]
-                        most = quotas.potential_available(name, offer["name"], resource)
-                        now = quota.used_quota(queue, offer["name"], resource)
-                        where = (", ".join(ask.models), ask.queue, name, offer["name"], resource)
-                        rows.append(QuotaFit(*where, amount, jobs, most, now))
+                        potential = cohort_quotas.potential_available(name, offer["name"], resource)
+                        used = quota.used_quota(queue, offer["name"], resource)
+                        key = (", ".join(request.models), request.queue, name, offer["name"], resource)
+                        rows.append(QuotaFit(*key, amount, jobs, potential, used))
     return rows

@@ -1,58 +1,66 @@
-"""Whether any node could take a pod: labels, taints, devices, and what it can allocate when it is empty."""
+"""Whether any node could run a pod: labels, taints, published DRA devices, and allocatable resources if empty."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any
 
 from epp.errors import Problem
-from epp_batch.manifests import accelerators
+from epp_batch.manifests import KubeObject, accelerators
 from epp_batch.manifests.quantities import format_quantity, parse_quantity
 from epp_batch.spec import ClusterOptions, Placement
 
-Object = dict[str, Any]
-
 
 def check_node_capacity(
-    cluster: ClusterOptions, placement: Placement, flavors: Sequence[Object], nodes: Sequence[Object], whose: str
+    cluster: ClusterOptions,
+    placement: Placement,
+    flavors: Sequence[KubeObject],
+    nodes: Sequence[KubeObject],
+    models: str,
 ) -> Iterator[Problem]:
-    """One problem when no node fits any of the flavors; nothing otherwise."""
-    wanted = _build_node_requests(placement)
+    """Yields one problem if no node fits any of the flavors.
+
+    Flavors with topology-aware scheduling are not judged.
+    """
+    requested = _build_node_requests(placement)
     reasons: list[str] = []
     for flavor in flavors:
         spec = flavor.get("spec") or {}
         labels = {**(spec.get("nodeLabels") or {}), **cluster.node_selector}
         if spec.get("topologyName"):
             return
-        reason = _explain_no_node(nodes, labels, spec.get("tolerations") or (), wanted)
+        reason = _explain_no_node(nodes, labels, spec.get("tolerations") or (), requested)
         if reason is None:
             return
         reasons.append(f"flavor {flavor['metadata']['name']}: {reason}")
-    way = "add nodes, label them as the flavor says, or another --accelerator"
-    yield Problem("nodes", f"none can run {whose} ({'; '.join(reasons)}); {way}")
+    remedy = "add nodes, label them as the flavor requires, or choose another --accelerator"
+    yield Problem("nodes", f"none can run {models} ({'; '.join(reasons)}); {remedy}")
 
 
-def check_dra_devices(placement: Placement, slices: Sequence[Object], whose: str) -> Iterator[Problem]:
-    """One problem when a claim is made for devices that no node publishes."""
+def check_dra_devices(placement: Placement, slices: Sequence[KubeObject], models: str) -> Iterator[Problem]:
+    """Yields one problem if the pods claim a device that no ResourceSlice publishes."""
     accelerator = accelerators.parse_accelerator(placement.accelerator)
     if not isinstance(accelerator, accelerators.DraDevice):
         return
     profiles: set[str] = set()
-    for one in slices:
-        for device in one["spec"].get("devices") or () if one["spec"]["driver"] == accelerators.DRA_DRIVER else ():
+    for resource_slice in slices:
+        spec = resource_slice["spec"]
+        for device in spec.get("devices") or () if spec["driver"] == accelerators.DRA_DRIVER else ():
             attributes = device.get("attributes") or {}
             profile = attributes.get("profile") or attributes.get(f"{accelerators.DRA_DRIVER}/profile") or {}
             profiles.add(profile.get("string", ""))
     if (accelerator.profile or "") not in profiles:
-        wanted = accelerator.profile or "whole GPU"
-        there = ", ".join(sorted(profile or "whole GPU" for profile in profiles)) or "nothing"
-        way = "another --accelerator, or see that NVIDIA's DRA driver runs with MIG"
-        yield Problem("ResourceSlices", f"no node publishes a {wanted} for {whose}; there is {there}: {way}")
+        requested = accelerator.profile or "whole GPU"
+        published = ", ".join(sorted(profile or "whole GPU" for profile in profiles)) or "nothing"
+        remedy = "choose another --accelerator, or check that NVIDIA's DRA driver runs with MIG"
+        yield Problem(
+            "ResourceSlices", f"no node publishes a {requested} for {models}; published: {published}; {remedy}"
+        )
 
 
-def is_tolerated(taint: Object, tolerations: Iterable[Object]) -> bool:
-    """By the scheduler's rules: key and effect match or are left out, and the value does or `Exists`."""
+def is_tolerated(taint: KubeObject, tolerations: Iterable[KubeObject]) -> bool:
+    """kube-scheduler's rule (Toleration.ToleratesTaint): key and effect match or are empty; the value matches or the
+    operator is `Exists`."""
     return any(
         toleration.get("key") in {None, "", taint["key"]}
         and toleration.get("effect") in {None, "", taint.get("effect")}
@@ -62,39 +70,45 @@ def is_tolerated(taint: Object, tolerations: Iterable[Object]) -> bool:
 
 
 def _build_node_requests(placement: Placement) -> dict[str, Fraction]:
-    wanted = {
+    requested = {
         name: parse_quantity(text) for name, text in (("cpu", placement.cpu), ("memory", placement.memory)) if text
     }
     if resource := accelerators.parse_accelerator(placement.accelerator).node_resource:
-        wanted[resource[0]] = Fraction(resource[1])
-    return wanted
+        requested[resource[0]] = Fraction(resource[1])
+    return requested
 
 
 def _explain_no_node(
-    nodes: Sequence[Object], labels: dict[str, str], tolerations: Sequence[Object], wanted: dict[str, Fraction]
+    nodes: Sequence[KubeObject],
+    labels: dict[str, str],
+    tolerations: Sequence[KubeObject],
+    requested: dict[str, Fraction],
 ) -> str | None:
-    """None when a node fits."""
+    """Why no node fits; None if one does."""
     labelled = [node for node in nodes if _has_labels(node, labels)]
     if not nodes:
-        return "there are no nodes"
+        return "the cluster has no nodes"
     if not labelled:
         return f"no node has {', '.join(f'{name}={value}' for name, value in labels.items())}"
     open_nodes = [node for node in labelled if not _is_closed(node, tolerations)]
     if not open_nodes:
-        return "all its nodes are cordoned or tainted"
-    if any(_has_capacity(node, wanted) for node in open_nodes):
+        return "all its nodes are cordoned or have untolerated taints"
+    if any(_has_capacity(node, requested) for node in open_nodes):
         return None
-    most = {name: max(_allocatable(node, name) for node in open_nodes) for name in wanted}
-    return "a node has at most " + ", ".join(f"{format_quantity(amount)} {name}" for name, amount in most.items())
+    largest = {name: max(_allocatable(node, name) for node in open_nodes) for name in requested}
+    return "a node has at most " + ", ".join(f"{format_quantity(amount)} {name}" for name, amount in largest.items())
 
 
-def _has_labels(node: Object, labels: dict[str, str]) -> bool:
-    there = node["metadata"].get("labels") or {}
-    return all(there.get(name) == value for name, value in labels.items())
+def _has_labels(node: KubeObject, labels: dict[str, str]) -> bool:
+    present = node["metadata"].get("labels") or {}
+    return all(present.get(name) == value for name, value in labels.items())
 
 
-def _is_closed(node: Object, tolerations: Sequence[Object]) -> bool:
-    """A taint that comes and goes with the node's health is not counted: it says nothing about for ever."""
+def _is_closed(node: KubeObject, tolerations: Sequence[KubeObject]) -> bool:
+    """Whether a node is cordoned or tainted.
+
+    Taints of `node.kubernetes.io/` follow its health, so they are transient.
+    """
     spec = node.get("spec") or {}
     return bool(spec.get("unschedulable")) or any(
         taint.get("effect") in {"NoSchedule", "NoExecute"}
@@ -104,12 +118,12 @@ def _is_closed(node: Object, tolerations: Sequence[Object]) -> bool:
     )
 
 
-def _has_capacity(node: Object, wanted: dict[str, Fraction]) -> bool:
-    return all(_allocatable(node, name) >= amount for name, amount in wanted.items())
+def _has_capacity(node: KubeObject, requested: dict[str, Fraction]) -> bool:
+    return all(_allocatable(node, name) >= amount for name, amount in requested.items())
 
 
-def _allocatable(node: Object, name: str) -> Fraction:
-    """What the node advertises; the Dynamic Accelerator Slicer has names of its own for what pods ask of it."""
-    there = (node.get("status") or {}).get("allocatable") or {}
-    own = parse_quantity(there.get(name, 0))
-    return max(own, parse_quantity(there.get(name.replace("nvidia.com/", "mig.das.com/", 1), 0)))
+def _allocatable(node: KubeObject, name: str) -> Fraction:
+    """The node's allocatable amount; the Dynamic Accelerator Slicer advertises MIG slices under its own prefix."""
+    allocatable = (node.get("status") or {}).get("allocatable") or {}
+    own = parse_quantity(allocatable.get(name, 0))
+    return max(own, parse_quantity(allocatable.get(name.replace("nvidia.com/", "mig.das.com/", 1), 0)))

@@ -1,4 +1,4 @@
-"""What Kueue would charge a pod, and the most that a ClusterQueue could ever have of it."""
+"""Kueue's quota arithmetic: what a pod is charged, and the most that a ClusterQueue could ever use."""
 
 from __future__ import annotations
 
@@ -6,62 +6,69 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from epp_batch.manifests import accelerators
+from epp_batch.manifests import KubeObject, accelerators
 from epp_batch.manifests.quantities import parse_quantity
 from epp_batch.spec import Placement
 
 _KNOWN_PREFIXES = ("nvidia.com/", "epp-batch/", "hugepages-")
-Object = dict[str, Any]
 ResourceUsage = dict[str, Fraction]
 
 
 class CohortQuotas:
-    """ClusterQueues and cohorts as a tree, by Kueue's arithmetic: borrowed is what others lend, up to both limits."""
+    """The quota tree of ClusterQueues and cohorts, assuming no usage.
 
-    def __init__(self, cluster_queues: Sequence[Object], cohorts: Sequence[Object] = ()) -> None:
+    Follows Kueue v0.19, pkg/cache/scheduler/resource_node.go. Cycles of cohorts, which Kueue deactivates, are cut.
+    """
+
+    def __init__(self, cluster_queues: Sequence[KubeObject], cohorts: Sequence[KubeObject] = ()) -> None:
         self.queues = {queue["metadata"]["name"]: queue for queue in cluster_queues}
         self._cohorts = {cohort["metadata"]["name"]: cohort for cohort in cohorts}
 
     def potential_available(self, queue: str, flavor: str, resource: str) -> Fraction:
-        """The most that `queue` could use of a resource in an empty cluster."""
+        """The most that ClusterQueue `queue` could use of a resource, including what it can borrow."""
         return self._potential_available(self.queues[queue], flavor, resource, frozenset())
 
-    def _potential_available(self, node: Object, flavor: str, resource: str, seen: frozenset[str]) -> Fraction:
+    def _potential_available(self, node: KubeObject, flavor: str, resource: str, visited: frozenset[str]) -> Fraction:
+        """Kueue's `potentialAvailable`: local quota plus the parent's potential, at most subtree quota plus
+        borrowingLimit."""
         own = self._subtree_quota(node, flavor, resource, frozenset())
         parent = self._parent_name(node)
-        if parent is None or parent in seen:
+        if parent is None or parent in visited:
             return own
         cohort = self._cohorts.get(parent, {"metadata": {"name": parent}, "spec": {}})
-        above = self._potential_available(cohort, flavor, resource, seen | {parent})
-        most = self._local_quota(node, own, flavor, resource) + above
-        borrowing = _read_quota_field(node, flavor, resource, "borrowingLimit")
-        return most if borrowing is None else min(own + borrowing, most)
+        from_parent = self._potential_available(cohort, flavor, resource, visited | {parent})
+        potential = self._local_quota(node, own, flavor, resource) + from_parent
+        borrowing_limit = _read_quota_field(node, flavor, resource, "borrowingLimit")
+        return potential if borrowing_limit is None else min(own + borrowing_limit, potential)
 
-    def _subtree_quota(self, node: Object, flavor: str, resource: str, seen: frozenset[str]) -> Fraction:
-        """Nominal quota of a node, and what its children lend."""
+    def _subtree_quota(self, node: KubeObject, flavor: str, resource: str, visited: frozenset[str]) -> Fraction:
+        """Kueue's `SubtreeQuota`: nominal quota of a node plus what its children lend (`accumulateFromChild`)."""
         total = _read_quota_field(node, flavor, resource, "nominalQuota") or Fraction(0)
         name: str = node["metadata"]["name"]
         if self.queues.get(name) is node:
             return total
         for child in (*self.queues.values(), *self._cohorts.values()):
-            if self._parent_name(child) == name and child["metadata"]["name"] not in seen:
-                below = self._subtree_quota(child, flavor, resource, seen | {name})
-                total += below - self._local_quota(child, below, flavor, resource)
+            if self._parent_name(child) == name and child["metadata"]["name"] not in visited:
+                child_quota = self._subtree_quota(child, flavor, resource, visited | {name})
+                total += child_quota - self._local_quota(child, child_quota, flavor, resource)
         return total
 
     @staticmethod
-    def _local_quota(node: Object, subtree: Fraction, flavor: str, resource: str) -> Fraction:
-        lending = _read_quota_field(node, flavor, resource, "lendingLimit")
-        return Fraction(0) if lending is None else max(Fraction(0), subtree - lending)
+    def _local_quota(node: KubeObject, subtree: Fraction, flavor: str, resource: str) -> Fraction:
+        """Kueue's `localQuota`: the part of the subtree quota that is not lent, by the lendingLimit (none: all is
+        lent)."""
+        lending_limit = _read_quota_field(node, flavor, resource, "lendingLimit")
+        return Fraction(0) if lending_limit is None else max(Fraction(0), subtree - lending_limit)
 
     @staticmethod
-    def _parent_name(node: Object) -> str | None:
+    def _parent_name(node: KubeObject) -> str | None:
+        """`cohortName` of a ClusterQueue (`cohort` before v1beta2), `parentName` of a cohort."""
         spec = node.get("spec", {})
         parent: str | None = spec.get("cohortName") or spec.get("cohort") or spec.get("parentName")
         return parent
 
 
-def _read_quota_field(node: Object, flavor: str, resource: str, field: str) -> Fraction | None:
+def _read_quota_field(node: KubeObject, flavor: str, resource: str, field: str) -> Fraction | None:
     for group in resource_groups(node):
         for offer in group.get("flavors", ()):
             for quota in offer.get("resources", ()) if offer["name"] == flavor else ():
@@ -70,84 +77,88 @@ def _read_quota_field(node: Object, flavor: str, resource: str, field: str) -> F
     return None
 
 
-def resource_groups(node: Object) -> list[Object]:
-    """Resource groups of a ClusterQueue or cohort."""
-    found: list[Object] = node.get("spec", {}).get("resourceGroups") or []
-    return found
+def resource_groups(node: KubeObject) -> list[KubeObject]:
+    """The resource groups of a ClusterQueue or cohort."""
+    groups: list[KubeObject] = node.get("spec", {}).get("resourceGroups") or []
+    return groups
 
 
-def covered_resources(queue: Object) -> set[str]:
+def covered_resources(queue: KubeObject) -> set[str]:
+    """The resources that a ClusterQueue has quota for."""
     return {resource for group in resource_groups(queue) for resource in group.get("coveredResources", ())}
 
 
-def used_quota(queue: Object, flavor: str, resource: str) -> Fraction:
-    """In use now, by the queue's status."""
+def used_quota(queue: KubeObject, flavor: str, resource: str) -> Fraction:
+    """Quota in use at present, from the ClusterQueue's status."""
     status = queue.get("status") or {}
     for usage in status.get("flavorsReservation") or status.get("flavorsUsage") or ():
-        for one in usage.get("resources", ()) if usage["name"] == flavor else ():
-            if one["name"] == resource:
-                return parse_quantity(one.get("total", 0))
+        for item in usage.get("resources", ()) if usage["name"] == flavor else ():
+            if item["name"] == resource:
+                return parse_quantity(item.get("total", 0))
     return Fraction(0)
 
 
-def compute_pod_usage(placement: Placement, queue: Object, configuration: Object | None = None) -> ResourceUsage:
-    """What Kueue charges one pod, by resource.
+def compute_pod_usage(
+    placement: Placement, queue: KubeObject, configuration: KubeObject | None = None
+) -> ResourceUsage:
+    """The quota that Kueue charges for one pod, by resource, in base units.
 
-    `configuration` is the Kueue manager's own, where it can be read. Without it, accelerators count as what the queue
-    covers of their likely names: their own, or our slots and memory; as nothing where the queue covers names that only
-    the configuration explains.
+    `configuration` is the Kueue manager's Configuration, None if it cannot be read. Without it, an accelerator counts
+    as the first of its possible resources that the queue covers, and as nothing if the queue covers resources that may
+    be outputs of unknown transformations. Order as in Kueue's `NewInfo`: transformations, then excluded prefixes.
     """
     accelerator = accelerators.parse_accelerator(placement.accelerator)
-    covers = covered_resources(queue)
+    covered = covered_resources(queue)
     settings = (configuration or {}).get("resources") or {}
     if configuration is None:
         options = accelerator.possible_usage()
-        unknown = {} if any(map(_is_foreign, covers)) or not options else options[0]
-        likely = next((option for option in options if set(option) <= covers), unknown)
-        wanted = {name: Fraction(count) for name, count in likely.items()}
+        unknown = {} if any(map(_is_foreign, covered)) or not options else options[0]
+        likely = next((option for option in options if set(option) <= covered), unknown)
+        requested = {name: Fraction(count) for name, count in likely.items()}
     else:
-        wanted = _compute_device_usage(accelerator, settings)
-        wanted |= {name: parse_quantity(text) for name, text in accelerator.container_resources().items()}
+        requested = _compute_device_usage(accelerator, settings)
+        requested |= {name: parse_quantity(text) for name, text in accelerator.container_resources().items()}
     for name, text in (("cpu", placement.cpu), ("memory", placement.memory)):
         if text:
-            wanted[name] = parse_quantity(text)
-    wanted = _apply_transformations(wanted, settings)
+            requested[name] = parse_quantity(text)
+    requested = _apply_transformations(requested, settings)
     prefixes = tuple(settings.get("excludeResourcePrefixes") or ())
-    wanted = {name: amount for name, amount in wanted.items() if not prefixes or not name.startswith(prefixes)}
+    requested = {name: amount for name, amount in requested.items() if not prefixes or not name.startswith(prefixes)}
     if settings.get("quotaCheckStrategy") == "IgnoreUndeclared":
-        wanted = {name: amount for name, amount in wanted.items() if name in covers}
-    return wanted | ({"pods": Fraction(1)} if "pods" in covers else {})
+        requested = {name: amount for name, amount in requested.items() if name in covered}
+    return requested | ({"pods": Fraction(1)} if "pods" in covered else {})
 
 
 def _is_foreign(resource: str) -> bool:
-    """Whether it may stand for something else: neither Kubernetes' own nor NVIDIA's, nor ours."""
+    """Whether a covered resource may be the output of a transformation: not a resource of Kubernetes, NVIDIA or
+    ours."""
     return not resource.startswith(_KNOWN_PREFIXES) if "/" in resource else "." in resource
 
 
 def _compute_device_usage(accelerator: accelerators.Accelerator, settings: Mapping[str, Any]) -> ResourceUsage:
-    """What a device class is mapped to: a count of devices, or what a counter says, by the profile's own words."""
-    wanted: ResourceUsage = {}
+    """Usage of a DRA claim by Kueue's `deviceClassMappings`: one device, or the bytes of a counter source."""
+    requested: ResourceUsage = {}
     memory = accelerator.memory_bytes if isinstance(accelerator, accelerators.DraDevice) else 1
     for mapping in settings.get("deviceClassMappings") or ():
         if accelerator.device_class in mapping.get("deviceClassNames", ()):
             counted = any("counter" in source for source in mapping.get("sources") or ())
-            wanted[mapping["name"]] = Fraction(memory if counted else 1)
-    if accelerator.device_class and not wanted:
-        wanted[f"device class {accelerator.device_class}, which Kueue maps to no resource,"] = Fraction(1)
-    return wanted
+            requested[mapping["name"]] = Fraction(memory if counted else 1)
+    if accelerator.device_class and not requested:
+        requested[f"device class {accelerator.device_class}, which Kueue maps to no resource,"] = Fraction(1)
+    return requested
 
 
-def _apply_transformations(wanted: ResourceUsage, settings: Mapping[str, Any]) -> ResourceUsage:
+def _apply_transformations(requested: ResourceUsage, settings: Mapping[str, Any]) -> ResourceUsage:
     made: ResourceUsage = {}
     rules = {rule["input"]: rule for rule in settings.get("transformations") or ()}
-    for name, amount in wanted.items():
-        for output, share in _transform_resource(name, amount, rules, wanted):
+    for name, amount in requested.items():
+        for output, share in _transform_resource(name, amount, rules, requested):
             made[output] = made.get(output, Fraction(0)) + share
     return made
 
 
 def _transform_resource(
-    name: str, amount: Fraction, rules: Mapping[str, Any], wanted: ResourceUsage
+    name: str, amount: Fraction, rules: Mapping[str, Any], requested: ResourceUsage
 ) -> Iterator[tuple[str, Fraction]]:
     rule = rules.get(name)
     if rule is None:
@@ -155,6 +166,6 @@ def _transform_resource(
         return
     if rule.get("strategy", "Retain") == "Retain":
         yield name, amount
-    factor = wanted.get(rule["multiplyBy"], Fraction(1)) if rule.get("multiplyBy") else Fraction(1)
+    factor = requested.get(rule["multiplyBy"], Fraction(1)) if rule.get("multiplyBy") else Fraction(1)
     for output, share in (rule.get("outputs") or {}).items():
         yield output, amount * parse_quantity(share) * factor

@@ -187,8 +187,8 @@ async def test_no_such_queue_and_no_such_namespace(plane: Plane, api: Api, names
     await queues.add("there", {"nvidia.com/gpu": 8})
     wanted = run(namespace, Placement())
     assert await problems(plane, wanted) == [
-        f"LocalQueue {namespace}/lq: does not exist in this namespace; there is there: --queue NAME, "
-        "or make one with epp-batch queues"
+        f"LocalQueue {namespace}/lq: does not exist in this namespace; there is there: give --queue NAME, "
+        "or create one with epp-batch queues"
     ]
     await refused(plane, api, wanted, "doesn't exist")
     elsewhere = run("no-such-namespace", Placement())
@@ -261,14 +261,14 @@ async def test_inactive_stopped_and_closed_queues(
     await api.patch(CLUSTER_QUEUES, name, {"spec": {"stopPolicy": "Hold"}})
     assert "is stopped (stopPolicy Hold)" in (await problems(plane, wanted))[0]
     await api.patch(CLUSTER_QUEUES, name, {"spec": {"stopPolicy": "None", "namespaceSelector": None}})
-    assert f"does not take namespace {namespace}" in (await problems(plane, wanted))[0]
+    assert f"does not select namespace {namespace}" in (await problems(plane, wanted))[0]
     flavorless = {"name": f"{namespace}-none", "resources": [{"name": "nvidia.com/gpu", "nominalQuota": 8}]}
     group = {"coveredResources": ["nvidia.com/gpu"], "flavors": [flavorless]}
     changed = {"namespaceSelector": {}, "resourceGroups": [group]}
     await api.patch(CLUSTER_QUEUES, name, {"spec": changed})
     assert await problems(plane, wanted) == [
         f"ClusterQueue {name}: names ResourceFlavor {namespace}-none, which does not exist; "
-        "make it with epp-batch queues"
+        "create it with epp-batch queues"
     ]
 
 

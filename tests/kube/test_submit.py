@@ -118,7 +118,7 @@ async def test_nothing_is_made_when_it_could_not_run(api: Api, namespace: str, c
     assert f"LocalQueue {namespace}/nowhere: does not exist" in missing.err
     outside = await cli("submit", tmp_path / "calls", "-o", tmp_path / "out", "--queue", "lq", "--image", "whisper")
     assert outside.code == 2
-    assert "in no volume; --volume" in outside.err
+    assert "not in a volume; --volume" in outside.err
     assert await jobs(api, namespace) == {}
     assert not OutputFolder(tmp_path / "out").run_file.exists()
 

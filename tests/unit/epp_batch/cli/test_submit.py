@@ -102,7 +102,7 @@ def test_a_dry_run_without_a_cluster_shows_the_jobs(calls, capsys):
         (["--queue", "lq", "--dry-run", "--run", "Not This"], "cannot be the name of Jobs"),
         (["--queue", "lq", "--kubeconfig", "/none", "--dry-run"], "/none: no such kubeconfig"),
         (["--queue", "lq"], "no such kubeconfig"),
-        (["--queue", "lq", "--dry-run", "--accelerator", "tpu"], "'tpu' is none of"),
+        (["--queue", "lq", "--dry-run", "--accelerator", "tpu"], "invalid accelerator 'tpu'; expected gpu"),
     ],
 )
 def test_wrong_use_ends_in_one_line(calls, capsys, more, what):

@@ -1,4 +1,4 @@
-"""What each strategy asks for."""
+"""Accelerator requests: resources, claims, quota usage, slots."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from epp_batch.planner.mig_slots import MIG_PROFILES
         ("cpu", {}, 0, "cpu"),
     ],
 )
-def test_what_is_asked_for(text, resources, slots, quota):
+def test_requests_of_every_kind(text, resources, slots, quota):
     accelerator = parse_accelerator(text)
     assert accelerator.flag_value == text
     assert accelerator.container_resources() == resources
@@ -37,7 +37,7 @@ def test_what_is_asked_for(text, resources, slots, quota):
     assert bool(accelerator.resource_claims()) == text.startswith("dra")
 
 
-def test_a_claim_names_its_template_and_the_template_its_profile():
+def test_claim_refers_to_a_template_with_its_profile():
     accelerator = parse_accelerator("dra:3g.20gb")
     (template,) = accelerator.claim_templates()
     assert accelerator.resource_claims() == [{"name": "gpu", "resourceClaimTemplateName": template["metadata"]["name"]}]
@@ -49,12 +49,12 @@ def test_a_claim_names_its_template_and_the_template_its_profile():
     assert "selectors" not in whole["spec"]["spec"]["devices"]["requests"][0]["exactly"]
 
 
-def test_slices_of_every_gpu_as_the_planner_has_them():
+def test_profiles_agree_with_the_planner():
     assert set(GPU_MODELS) == set(MIG_PROFILES)
     for gpu, (_, profiles) in GPU_MODELS.items():
         sizes = {name: profile.size for name, profile in MIG_PROFILES[gpu].items()}
         if gpu == "A100-40":
-            assert sizes.pop("1g.10gb") == 2  # by its name it would be the single slot of an 80 GB GPU
+            assert sizes.pop("1g.10gb") == 2  # omitted: its name is that of the single-slot profile of an 80 GB GPU
         assert {profile: profile_slots(profile) for profile in profiles} == sizes
 
 
@@ -67,6 +67,6 @@ def test_transformations_charge_slots():
 @pytest.mark.parametrize(
     "text", ["", "gpu:0", "gpu:x", "mig", "mig:", "mig:large", "mig:5g.5gb", "cpu:2", "dra-gpu:1", "tpu"]
 )
-def test_what_is_none(text):
-    with pytest.raises(InputError, match=r"is none of gpu, gpu:N|is no MIG profile"):
+def test_invalid_accelerator_is_rejected(text):
+    with pytest.raises(InputError, match=r"expected gpu, gpu:N|invalid MIG profile"):
         parse_accelerator(text)

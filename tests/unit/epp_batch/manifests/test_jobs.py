@@ -1,4 +1,4 @@
-"""A unit as a Job. That API server and Kueue take it is tested in tests/kube."""
+"""Jobs of units. That the API server and Kueue accept them: tests/kube."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from epp_batch.spec import Placement, Run, Volume, WorkOrder
 from tests.unit.epp_batch.conftest import run, unit
 
 
-def container(made):
-    return made["spec"]["template"]["spec"]["containers"][0]
+def container(job):
+    return job["spec"]["template"]["spec"]["containers"][0]
 
 
-def environment(made):
-    return {one["name"]: one.get("value") for one in container(made)["env"]}
+def environment(job):
+    return {one["name"]: one.get("value") for one in container(job)["env"]}
 
 
-def test_a_job_waits_for_kueue_under_the_names_that_find_it():
-    made = build_job(
+def test_job_is_suspended_with_labels_and_annotations():
+    job = build_job(
         unit(), run(max_exec_seconds=7200, placements={"large": Placement(priority_class="high", queue="big")})
     )
-    assert made["metadata"]["labels"] == {
+    assert job["metadata"]["labels"] == {
         "app.kubernetes.io/managed-by": "epp-batch",
         "epp-batch/run": "r",
         "epp-batch/unit": "r-1",
@@ -32,43 +32,43 @@ def test_a_job_waits_for_kueue_under_the_names_that_find_it():
         "kueue.x-k8s.io/priority-class": "high",
         "kueue.x-k8s.io/max-exec-time-seconds": "7200",
     }
-    assert made["spec"]["suspend"] is True
-    assert made["metadata"]["annotations"]["epp-batch/audio-seconds"] == "60.000"
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["annotations"]["epp-batch/audio-seconds"] == "60.000"
 
 
-def test_the_worker_gets_paths_as_it_sees_them():
-    made = build_job(unit(), run(placements={"large": Placement(model_path="/models/large")}))
-    order = msgspec.json.decode(environment(made)["EPP_BATCH_ORDER"], type=WorkOrder)
+def test_work_order_has_paths_inside_the_pod():
+    job = build_job(unit(), run(placements={"large": Placement(model_path="/models/large")}))
+    order = msgspec.json.decode(environment(job)["EPP_BATCH_ORDER"], type=WorkOrder)
     assert (order.run, order.unit, order.output, order.model_path) == ("r", "r-1", "/data/out", "/models/large")
     (task,) = order.tasks
     assert task.recording.source == "/data/call.mp3"
     assert task.key(order.options) == unit().tasks[0].key(run().options)
 
 
-def test_a_url_is_left_alone():
-    made = build_job(unit(source="https://h/call.mp3"), run())
-    assert "https://h/call.mp3" in environment(made)["EPP_BATCH_ORDER"]
+def test_url_is_not_translated():
+    job = build_job(unit(source="https://h/call.mp3"), run())
+    assert "https://h/call.mp3" in environment(job)["EPP_BATCH_ORDER"]
 
 
 @pytest.mark.parametrize(
     ("one", "of", "what"),
     [
-        (unit(source="/elsewhere/call.mp3"), run(), "/elsewhere/call.mp3: in no volume"),
-        (unit(), run(output="/elsewhere/out"), "/elsewhere/out: in no volume"),
+        (unit(source="/elsewhere/call.mp3"), run(), "/elsewhere/call.mp3: not in a volume"),
+        (unit(), run(output="/elsewhere/out"), "/elsewhere/out: not in a volume"),
         (
             unit(),
             run(volumes=(Volume(source="pvc/a", mount="/data", local="/home/me/audio", read_only=True),)),
             "/home/me/audio/out: in a read-only volume",
         ),
-        (unit(), Run(name="r", output="/o", options=run().options, units=()), "run r is not for a cluster"),
+        (unit(), Run(name="r", output="/o", options=run().options, units=()), "run r has no cluster settings"),
     ],
 )
-def test_what_cannot_be_translated(one, of, what):
+def test_path_outside_the_volumes_is_rejected(one, of, what):
     with pytest.raises(InputError, match=what):
         build_job(one, of)
 
 
-def test_only_what_was_asked_for_is_requested():
+def test_only_given_resources_are_requested():
     assert container(build_job(unit(), run()))["resources"] == {
         "requests": {"nvidia.com/gpu": "1"},
         "limits": {"nvidia.com/gpu": "1"},
@@ -80,17 +80,17 @@ def test_only_what_was_asked_for_is_requested():
     }
 
 
-def test_a_claim_is_in_pod_container_and_template():
+def test_dra_claim_in_pod_container_and_template():
     claimed = run(placements={"*": Placement(accelerator="dra:3g.20gb")})
-    made = build_job(unit(), claimed)
+    job = build_job(unit(), claimed)
     (template,) = build_claim_templates(claimed)
-    assert container(made)["resources"] == {"claims": [{"name": "gpu"}]}
-    (claim,) = made["spec"]["template"]["spec"]["resourceClaims"]
+    assert container(job)["resources"] == {"claims": [{"name": "gpu"}]}
+    (claim,) = job["spec"]["template"]["spec"]["resourceClaims"]
     assert claim["resourceClaimTemplateName"] == template["metadata"]["name"]
     assert template["metadata"]["namespace"] == "whisper"
 
 
-def test_pods_write_as_somebody_else_when_told():
+def test_run_as_sets_user_and_group():
     def user(run_as):
         context = build_job(unit(), run(run_as=run_as))["spec"]["template"]["spec"]["securityContext"]
         return {name: value for name, value in context.items() if name != "seccompProfile"}
@@ -100,7 +100,7 @@ def test_pods_write_as_somebody_else_when_told():
     assert user("0:7") == {"runAsUser": 0, "runAsGroup": 7, "fsGroup": 7}
 
 
-def test_failures_are_told_apart():
+def test_pod_failure_policy():
     fail, disrupted, stopped = build_job(unit(), run())["spec"]["podFailurePolicy"]["rules"]
     assert fail["action"] == "FailJob"
     assert set(fail["onExitCodes"]["values"]) == {kind.exit_code for kind in FailureKind if kind.permanent}
@@ -109,7 +109,7 @@ def test_failures_are_told_apart():
     assert stopped["onExitCodes"]["values"] == [FailureKind.STOPPED.exit_code]
 
 
-def test_the_hash_changes_with_the_work_and_the_queue_and_nothing_else():
+def test_spec_hash_covers_spec_and_labels():
     def hashed(one=None, of=None):
         return build_job(one or unit(), of or run())["metadata"]["annotations"]["epp-batch/spec-hash"]
 
@@ -125,11 +125,11 @@ def test_the_hash_changes_with_the_work_and_the_queue_and_nothing_else():
 
 
 @pytest.mark.parametrize(("count", "rate"), [(0, 1), (1, 1), (60, 1), (61, 2), (10_000, 167)])
-def test_a_submission_takes_about_a_minute(count, rate):
+def test_creation_rate(count, rate):
     assert compute_creation_rate(count) == rate
 
 
-def test_models_as_labels():
+def test_sanitize_label_value():
     assert sanitize_label_value("Systran/faster-whisper-large-v3") == "Systran-faster-whisper-large-v3"
     assert len(sanitize_label_value("x" * 100)) == 63
     assert sanitize_label_value("/models/large/") == "models-large"

@@ -1,4 +1,4 @@
-"""Presets, and the files of deploy/kueue. That Kueue takes them is tested in tests/kube."""
+"""Queue presets, and the files of deploy/kueue that they generate. That Kueue accepts them: tests/kube."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def kinds(name, **more):
 
 
 @pytest.mark.parametrize("name", QUEUE_PRESETS)
-def test_deploy_has_what_the_command_prints(name):
+def test_deploy_files_equal_the_presets(name):
     settings = build_preset(name, "whisper", 8)
     assert list(yaml.safe_load_all((DEPLOY / f"{name}.yaml").read_text())) == build_kueue_objects(settings)
     file = DEPLOY / f"{name}-configuration.yaml"
     assert (yaml.safe_load(file.read_text()) if file.exists() else {}) == build_manager_configuration(settings)
 
 
-def test_the_papers_configurations():
+def test_presets_of_the_paper():
     assert kinds("paper-a") == [
         ("ResourceFlavor", "gpu-flavor"),
         ("ClusterQueue", "cluster-queue"),
@@ -50,7 +50,7 @@ def quota(spec):
 
 
 @pytest.mark.parametrize("gpus", [1, 7, 8])
-def test_the_cohort_shares_all_gpus(gpus):
+def test_cohort_quota_adds_up_to_all_gpus(gpus):
     medium, large = queues("paper-b", gpus)
     assert int(quota(medium)["nominalQuota"]) + int(quota(large)["nominalQuota"]) == gpus
     assert quota(medium)["borrowingLimit"] == "0"
@@ -58,7 +58,7 @@ def test_the_cohort_shares_all_gpus(gpus):
     assert medium["cohortName"] == large["cohortName"] == "gpu-cohort"
 
 
-def test_slices_share_eight_slots_a_gpu():
+def test_slots_preset_has_eight_slots_per_gpu():
     (queue,) = queues("slots", 2)
     assert quota(queue) == {"name": accelerators.MIG_SLOTS_RESOURCE, "nominalQuota": "16"}
     rules = build_manager_configuration(build_preset("slots", "w", 2, "H100-80"))["resources"]["transformations"]
@@ -67,19 +67,19 @@ def test_slices_share_eight_slots_a_gpu():
     ] == "4"
 
 
-def test_claims_share_gpu_memory():
+def test_dra_preset_counts_gpu_memory():
     (queue,) = queues("dra", 2)
     assert quota(queue) == {"name": accelerators.GPU_MEMORY_RESOURCE, "nominalQuota": "80Gi"}
 
 
-def test_names_that_the_cluster_shares_may_be_prefixed():
-    made = build_kueue_objects(build_preset("paper-b", "whisper", 8).with_prefix("x-"))
-    assert all(one["metadata"]["name"].startswith("x-") for one in made if one["kind"] != "LocalQueue")
-    assert all(one["spec"]["clusterQueue"].startswith("x-") for one in made if one["kind"] == "LocalQueue")
+def test_prefix_of_cluster_scoped_names():
+    objects = build_kueue_objects(build_preset("paper-b", "whisper", 8).with_prefix("x-"))
+    assert all(one["metadata"]["name"].startswith("x-") for one in objects if one["kind"] != "LocalQueue")
+    assert all(one["spec"]["clusterQueue"].startswith("x-") for one in objects if one["kind"] == "LocalQueue")
 
 
-def test_what_is_unknown():
-    with pytest.raises(InputError, match="preset 'x' is unknown; one of paper-a"):
+def test_unknown_preset_or_gpu_is_rejected():
+    with pytest.raises(InputError, match="unknown preset 'x'; expected one of paper-a"):
         build_preset("x", "whisper", 8)
-    with pytest.raises(InputError, match="GPU 'v100' is unknown; one of A100"):
+    with pytest.raises(InputError, match="unknown GPU 'v100'; expected one of A100"):
         build_preset("slots", "whisper", 8, "v100")

@@ -1,4 +1,4 @@
-"""Paths of this machine as pods see them."""
+"""The --volume flag, pod volumes, and translation of local paths."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from epp_batch.spec import Volume
         ),
     ],
 )
-def test_flags(text, volume):
+def test_parse_volume(text, volume):
     assert parse_volume(text) == volume
 
 
 @pytest.mark.parametrize("text", ["", "audio=/a", "pvc/=/a", "pvc/a", "pvc/a=", "image/x", "pvc/a=/b:c", "pvc/a=/b:/"])
-def test_flags_that_say_too_little(text):
+def test_invalid_volume_is_rejected(text):
     with pytest.raises(InputError, match="--volume"):
         parse_volume(text)
 
 
-def test_the_closest_volume_translates():
+def test_innermost_volume_translates():
     volumes = [
         parse_volume("pvc/all=/mnt:/all"),
         parse_volume("pvc/audio=/mnt/audio:/data"),
@@ -47,14 +47,14 @@ def test_the_closest_volume_translates():
     assert translate_path("/models/x", volumes) is None
 
 
-def test_a_link_into_a_volume(tmp_path):
+def test_symbolic_link_into_a_volume_is_resolved(tmp_path):
     (tmp_path / "audio").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "audio")
     volumes = [parse_volume(f"pvc/a={(tmp_path / 'audio').resolve()}:/data")]
     assert translate_path(str(tmp_path / "link" / "call.mp3"), volumes) == "/data/call.mp3"
 
 
-def test_one_source_is_one_volume_however_often_it_is_mounted():
+def test_volumes_with_one_source_share_a_pod_volume():
     volumes, mounts = build_pod_volumes(
         [parse_volume("pvc/a=/x:/in:ro"), parse_volume("pvc/a=/y:/out"), parse_volume("image/m:1=:/models")]
     )
@@ -68,6 +68,6 @@ def test_one_source_is_one_volume_however_often_it_is_mounted():
     ]
 
 
-def test_two_volumes_in_one_place():
+def test_duplicate_mount_path_is_rejected():
     with pytest.raises(InputError, match="both at /data"):
         check_volumes([parse_volume("pvc/a=/x:/data"), parse_volume("pvc/b=/y:/data")])

@@ -1,4 +1,4 @@
-"""Quota arithmetic, by hand-made examples; against real Kueue in tests/kube."""
+"""Quota arithmetic, by examples and against the planner's. Against real Kueue: tests/kube."""
 
 from __future__ import annotations
 
@@ -8,38 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp_batch.errors import InputError
 from epp_batch.manifests.accelerators import GPU_MEMORY_RESOURCE, MIG_SLOTS_RESOURCE
-from epp_batch.manifests.quantities import format_quantity, parse_quantity
 from epp_batch.planner.objects import build_cluster_model
-from epp_batch.planner.quota_tree import build_quota_tree as planned
+from epp_batch.planner.quota_tree import build_quota_tree
 from epp_batch.preflight.quota import CohortQuotas, compute_pod_usage
 from epp_batch.spec import Placement
 from tests.unit.epp_batch.conftest import cluster_queue
 
 GPU = "nvidia.com/gpu"
-
-
-@pytest.mark.parametrize(
-    ("text", "value", "shown"),
-    [
-        ("2", 2, "2"),
-        ("500m", 0.5, "0.5"),
-        ("8Gi", 2**33, "8Gi"),
-        ("1e3", 1000, "1000"),
-        (4, 4, "4"),
-        ("1.5k", 1500, "1500"),
-    ],
-)
-def test_quantities(text, value, shown):
-    assert parse_quantity(text) == Fraction(value)
-    assert format_quantity(parse_quantity(text)) == shown
-
-
-@pytest.mark.parametrize("text", ["", "x", "8GB", "1 2", "Gi"])
-def test_what_is_no_quantity(text):
-    with pytest.raises(InputError, match="no quantity"):
-        parse_quantity(text)
 
 
 def queue(name, nominal, cohort="all", **limits):
@@ -50,13 +26,13 @@ def potential(name, *queues, cohorts=()):
     return CohortQuotas(queues, cohorts).potential_available(name, "gpu", GPU)
 
 
-def test_alone_a_queue_has_its_own():
+def test_queue_without_cohort_has_its_nominal_quota():
     assert potential("a", cluster_queue("a")) == 8
     assert CohortQuotas([cluster_queue("a")]).potential_available("a", "gpu", "other") == 0
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "most"),
+    ("one", "other", "expected"),
     [
         (queue("a", 4), queue("b", 4), 8),
         (queue("a", 4, borrowingLimit="0"), queue("b", 4), 4),
@@ -66,8 +42,8 @@ def test_alone_a_queue_has_its_own():
         (queue("a", 4), queue("b", 4, cohort="elsewhere"), 4),
     ],
 )
-def test_borrowed_is_what_others_lend(one, other, most):
-    assert potential("a", one, other) == most
+def test_potential_with_borrowing_and_lending_limits(one, other, expected):
+    assert potential("a", one, other) == expected
 
 
 def cohort(name, parent=None, nominal=None):
@@ -77,13 +53,13 @@ def cohort(name, parent=None, nominal=None):
     return {"metadata": {"name": name}, "spec": spec}
 
 
-def test_cohorts_have_quota_of_their_own_and_parents():
+def test_cohorts_add_their_own_and_their_parents_quota():
     assert potential("a", queue("a", 1), cohorts=[cohort("all", nominal=3)]) == 4
     tree = [cohort("all", "root"), cohort("others", "root", nominal=2), cohort("root", nominal=5)]
     assert potential("a", queue("a", 1), queue("b", 1, cohort="others"), cohorts=tree) == 9
 
 
-def test_a_circle_of_cohorts_ends():
+def test_cycle_of_cohorts_terminates():
     circle = [cohort("all", "other"), cohort("other", "all")]
     assert potential("a", queue("a", 1), cohorts=circle) >= 1
 
@@ -93,7 +69,7 @@ limits = st.one_of(st.none(), st.integers(0, 6))
 
 @st.composite
 def trees(draw):
-    """Cohorts each below an earlier one or none, and queues in them."""
+    """Random forests of cohorts, with ClusterQueues in them."""
     cohorts = []
     for number in range(draw(st.integers(1, 4))):
         parent = draw(st.sampled_from([None, *(f"c{above}" for above in range(number))]))
@@ -109,10 +85,10 @@ def trees(draw):
 
 
 @given(trees())
-def test_the_planner_counts_the_same(tree):
+def test_potential_equals_the_planners(tree):
     queues, cohorts = tree
     kinds = [{**one, "kind": "ClusterQueue"} for one in queues] + [{**one, "kind": "Cohort"} for one in cohorts]
-    nodes = planned(build_cluster_model(kinds).kueue)
+    nodes = build_quota_tree(build_cluster_model(kinds).kueue)
     for one in queues:
         name = one["metadata"]["name"]
         assert CohortQuotas(queues, cohorts).potential_available(name, "gpu", GPU) == nodes[name].potential_available(
@@ -120,18 +96,18 @@ def test_the_planner_counts_the_same(tree):
         )
 
 
-def of(accelerator, covers, configuration=None, **more):
+def usage(accelerator, covered, configuration=None, **more):
     return compute_pod_usage(
-        Placement(accelerator=accelerator, **more), cluster_queue(flavors={"f": covers}), configuration
+        Placement(accelerator=accelerator, **more), cluster_queue(flavors={"f": covered}), configuration
     )
 
 
-def test_a_slice_counts_as_what_the_queue_covers():
-    assert of("mig:3g.20gb", {"nvidia.com/mig-3g.20gb": 1}) == {"nvidia.com/mig-3g.20gb": 1}
-    assert of("mig:3g.20gb", {MIG_SLOTS_RESOURCE: 64}) == {MIG_SLOTS_RESOURCE: 4}
-    assert of("mig:3g.20gb", {GPU: 8}) == {"nvidia.com/mig-3g.20gb": 1}
-    assert of("dra:3g.20gb", {GPU_MEMORY_RESOURCE: "320Gi"}) == {GPU_MEMORY_RESOURCE: 20 * 2**30}
-    assert of("gpu", {GPU: 8, "pods": 10}, cpu="500m", memory="1Gi") == {
+def test_usage_without_configuration_is_what_the_queue_covers():
+    assert usage("mig:3g.20gb", {"nvidia.com/mig-3g.20gb": 1}) == {"nvidia.com/mig-3g.20gb": 1}
+    assert usage("mig:3g.20gb", {MIG_SLOTS_RESOURCE: 64}) == {MIG_SLOTS_RESOURCE: 4}
+    assert usage("mig:3g.20gb", {GPU: 8}) == {"nvidia.com/mig-3g.20gb": 1}
+    assert usage("dra:3g.20gb", {GPU_MEMORY_RESOURCE: "320Gi"}) == {GPU_MEMORY_RESOURCE: 20 * 2**30}
+    assert usage("gpu", {GPU: 8, "pods": 10}, cpu="500m", memory="1Gi") == {
         GPU: 1,
         "cpu": Fraction(1, 2),
         "memory": 2**30,
@@ -140,27 +116,27 @@ def test_a_slice_counts_as_what_the_queue_covers():
 
 
 @pytest.mark.parametrize("name", ["gpu.memory", "example.com/credits"])
-def test_names_that_only_the_configuration_explains_are_not_judged(name):
-    assert of("mig:3g.20gb", {name: 64}) == {}
-    assert of("dra:3g.20gb", {name: 64, "cpu": 8}, cpu="2") == {"cpu": 2}
+def test_covered_resources_of_unknown_meaning_are_not_judged(name):
+    assert usage("mig:3g.20gb", {name: 64}) == {}
+    assert usage("dra:3g.20gb", {name: 64, "cpu": 8}, cpu="2") == {"cpu": 2}
 
 
-def test_the_managers_configuration_decides():
+def test_usage_by_the_managers_configuration():
     rule = {"input": "nvidia.com/mig-3g.20gb", "strategy": "Replace", "outputs": {"x/memory": "20Gi"}}
     replaced = {"resources": {"transformations": [rule]}}
-    assert of("mig:3g.20gb", {MIG_SLOTS_RESOURCE: 64}, replaced) == {"x/memory": 20 * 2**30}
+    assert usage("mig:3g.20gb", {MIG_SLOTS_RESOURCE: 64}, replaced) == {"x/memory": 20 * 2**30}
     kept = {"resources": {"transformations": [{**rule, "strategy": "Retain"}]}}
-    assert of("mig:3g.20gb", {}, kept) == {"nvidia.com/mig-3g.20gb": 1, "x/memory": 20 * 2**30}
-    assert of("gpu", {GPU: 8}, {"resources": {"excludeResourcePrefixes": ["cpu"]}}, cpu="2") == {GPU: 1}
-    assert of("gpu", {GPU: 8}, {"resources": {"quotaCheckStrategy": "IgnoreUndeclared"}}, cpu="2") == {GPU: 1}
+    assert usage("mig:3g.20gb", {}, kept) == {"nvidia.com/mig-3g.20gb": 1, "x/memory": 20 * 2**30}
+    assert usage("gpu", {GPU: 8}, {"resources": {"excludeResourcePrefixes": ["cpu"]}}, cpu="2") == {GPU: 1}
+    assert usage("gpu", {GPU: 8}, {"resources": {"quotaCheckStrategy": "IgnoreUndeclared"}}, cpu="2") == {GPU: 1}
 
 
-def test_device_classes_are_charged_as_they_are_mapped():
+def test_usage_of_mapped_device_classes():
     def mapped(**more):
         mapping = {"name": "x/gpus", "deviceClassNames": ["mig.nvidia.com"], **more}
         return {"resources": {"deviceClassMappings": [mapping]}}
 
-    assert of("dra:3g.20gb", {}, mapped()) == {"x/gpus": 1}
-    assert of("dra:3g.20gb", {}, mapped(sources=[{"counter": {"name": "memory"}}])) == {"x/gpus": 20 * 2**30}
-    (unmapped,) = of("dra-gpu", {}, mapped())
+    assert usage("dra:3g.20gb", {}, mapped()) == {"x/gpus": 1}
+    assert usage("dra:3g.20gb", {}, mapped(sources=[{"counter": {"name": "memory"}}])) == {"x/gpus": 20 * 2**30}
+    (unmapped,) = usage("dra-gpu", {}, mapped())
     assert "gpu.nvidia.com" in unmapped
