@@ -9,14 +9,12 @@ from collections.abc import Awaitable
 from random import Random
 
 from epp import __version__
-from epp.api import RUNNING_REQUESTS, WAITING_REQUESTS
+from epp.api import RUNNING_REQUESTS, WAITING_REQUESTS, Discovery
 from epp.clock import Clock, SystemClock
 from epp.config.plan import PickerPlan
-from epp.datalayer.discovery import dns, file, static
-from epp.datalayer.discovery.file import FileDiscovery
-from epp.datalayer.endpoint_union import EndpointUnion
-from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
-from epp.datalayer.scrape.scraper import Scraper
+from epp.datalayer.discovery.dns import DnsDiscovery
+from epp.datalayer.discovery.static import StaticDiscovery
+from epp.datalayer.runtime import DataLayer
 from epp.datastore.endpoint_store import EndpointStore
 from epp.datastore.ledger import Ledger
 from epp.errors import ConfigError, Problem
@@ -62,7 +60,7 @@ class EndpointPicker:
         self.clock: Clock = SystemClock()
         self.rng = Random(arguments.seed)
         self.tasks = Tasks("epp")
-        self.synced = self.draining = False
+        self.draining = False
         self.endpoint_store = EndpointStore(self.clock, arguments.metrics_staleness_threshold)
         self.ledger = Ledger(self.clock, arguments.reservation_ttl)
         self.metrics = Metrics(stream_metrics=arguments.enable_grpc_stream_metrics)
@@ -72,7 +70,7 @@ class EndpointPicker:
             plan, self.endpoint_store, self.ledger, self.completion, self.metrics, self.clock, self.rng,
             self._build_director_options(), self._record_decision,
         )  # fmt: skip
-        self.scraper = self._create_scraper()
+        self.data_layer = self._create_data_layer()
         self.long_lived_rpcs = LongLivedRpcs()
         self.server = self._create_server(self._build_rpc_methods(sink))
         self.health_server = GrpcServer(health.health_methods(self.is_ready, self.tasks), self.clock)
@@ -82,7 +80,7 @@ class EndpointPicker:
 
     def is_ready(self) -> bool:
         """Whether gateways should send requests here; also to an empty pool: we answer 503 and say why."""
-        return self.synced and not self.draining
+        return self.data_layer.synced and not self.draining
 
     def count_open_streams(self) -> int:
         """Requests that are being served. Access logs and health watches stay open as long as a gateway lives."""
@@ -91,9 +89,7 @@ class EndpointPicker:
     async def start(self) -> None:
         """Finds endpoints, begins to scrape, listens."""
         flags = self.arguments
-        await self._start_discovery()
-        self.synced = True
-        self.scraper.start()
+        await self.data_layer.start()
         certificate = tls.create_server_context(flags, self.tasks, self.clock) if flags.secure_serving else None
         if isinstance(self.server, GrpcServer):
             starting = self.server.start(flags.host, flags.grpc_port, certificate, flags.grpc_fd)
@@ -135,26 +131,8 @@ class EndpointPicker:
         await self.admin_server.close()
         await self.health_server.close()
         await self.server.close()
-        self.scraper.close()
+        await self.data_layer.close()
         await self.tasks.close()
-
-    async def _start_discovery(self) -> None:
-        """Fills the table and keeps it filled; at least one way to find endpoints must be given."""
-        flags = self.arguments
-        discovery = None if self.plan.discovery is None else self.plan.discovery[1]
-        if not (flags.endpoint or flags.dns or discovery):
-            advice = "give --endpoint HOST:PORT, --dns NAME:PORT or a configuration with dataLayer.discovery"
-            if flags.pool_name or flags.endpoint_selector:
-                advice = f"finding pods through the Kubernetes API is not supported yet; {advice}"
-            raise ConfigError([Problem("endpoints", advice)])
-        members = EndpointUnion(self.endpoint_store)
-        members.set_endpoints("--endpoint", static.parse_endpoints(flags.endpoint))
-        if isinstance(discovery, FileDiscovery):
-            await file.start_file_discovery(discovery, members, self.tasks)
-        elif discovery is not None:
-            raise ConfigError([Problem("dataLayer.discovery", f"{type(discovery).type} cannot be run here")])
-        for name in flags.dns:
-            await dns.start_dns_discovery(name, members, self.tasks)
 
     def _record_decision(self, decided: DecisionRecord) -> None:
         self.metrics.record_processing_duration(decided.seconds)
@@ -238,24 +216,33 @@ class EndpointPicker:
         if name == handler.PROCESS_METHOD:
             self.metrics.record_stream_end(self.clock.now() - started, str(status))
 
-    def _create_scraper(self) -> Scraper:
-        source, extractor = MetricsDataSource(), CoreMetricsExtractor()
-        for item in self.plan.data_sources:
-            if isinstance(item.source, MetricsDataSource):
-                source = item.source
-                extractor = next((e for _, e in item.extractors if isinstance(e, CoreMetricsExtractor)), extractor)
-        return Scraper(
+    def _create_data_layer(self) -> DataLayer:
+        flags = self.arguments
+        return DataLayer(
             self.endpoint_store,
-            source,
-            extractor,
             self.clock,
-            self.tasks,
             self.rng,
-            self.arguments.refresh_metrics_interval,
-            on_fault=lambda fault: self.metrics.record_scrape_failure(
-                source.type, extractor.type if fault == "extract" else ""
-            ),
+            refresh_interval=flags.refresh_metrics_interval,
+            discoveries=self._list_discoveries(),
+            data_sources=self.plan.data_sources,
+            on_failure=self.metrics.record_scrape_failure,
         )
+
+    def _list_discoveries(self) -> list[tuple[str, Discovery]]:
+        """Those of flags and configuration; of endpoints with one name, that of the first listed is in the pool."""
+        flags = self.arguments
+        discoveries: list[tuple[str, Discovery]] = []
+        if flags.endpoint:
+            discoveries.append(("--endpoint", StaticDiscovery(targets=flags.endpoint)))
+        if self.plan.discovery is not None:
+            discoveries.append(self.plan.discovery)
+        discoveries += [(f"--dns {target}", DnsDiscovery(target=target)) for target in flags.dns]
+        if not discoveries:
+            advice = "give --endpoint HOST:PORT, --dns NAME:PORT or a configuration with dataLayer.discovery"
+            if flags.pool_name or flags.endpoint_selector:
+                advice = f"finding pods through the Kubernetes API is not supported yet; {advice}"
+            raise ConfigError([Problem("endpoints", advice)])
+        return discoveries
 
     def _create_admin(self, source: str) -> AdminServer:
         name = self.arguments.pool_name or "default"

@@ -1,4 +1,4 @@
-"""The only `create_task`: every task has a name, an owner and an end."""
+"""The only module that creates asyncio tasks: every task has a name, an owner that ends it, and a logged failure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 
 log = logging.getLogger("epp.tasks")
 
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+
 
 class Tasks:
-    """The tasks of one owner; `close` ends them all and waits for it."""
+    """The tasks of one owner. `close` cancels them all and waits until they have ended."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -21,20 +24,29 @@ class Tasks:
         return len(self._tasks)
 
     def spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Runs `work` once; a failure is logged with the task's name."""
+        """Runs `work` once; an exception is logged with the task's name."""
         task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}/{name}")
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
         return task
 
     def supervise(
-        self, name: str, work: Callable[[], Awaitable[Any]], *, first: float = 0.1, limit: float = 5.0
+        self,
+        name: str,
+        work: Callable[[], Awaitable[Any]],
+        *,
+        first: float = FIRST_PAUSE_SECONDS,
+        limit: float = LONGEST_PAUSE_SECONDS,
     ) -> asyncio.Task[Any]:
-        """Runs `work` again whenever it fails, after a pause that doubles from `first` to `limit` seconds."""
-        return self.spawn(name, self._run_until_success(name, work, first, limit))
+        """Runs `work` until it returns; after an exception it is logged and run again, see `retry_with_backoff`."""
+
+        def log_failure(error: Exception, pause: float) -> None:
+            log.error("task %s/%s failed; next attempt in %.1f s", self._owner, name, pause, exc_info=error)
+
+        return self.spawn(name, retry_with_backoff(work, log_failure, first=first, limit=limit))
 
     async def close(self) -> None:
-        """Cancels what still runs and waits for it."""
+        """Cancels the tasks that still run and waits until all have ended."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -45,15 +57,28 @@ class Tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task %s failed", task.get_name(), exc_info=error)
 
-    async def _run_until_success(
-        self, name: str, work: Callable[[], Awaitable[Any]], first: float, limit: float
-    ) -> None:
-        pause = first
-        while True:
-            try:
-                await work()
-                return
-            except Exception:
-                log.exception("task %s/%s failed; again in %.1f s", self._owner, name, pause)
-            await asyncio.sleep(pause)
-            pause = min(limit, pause * 2)
+
+async def retry_with_backoff(
+    work: Callable[[], Awaitable[Any]],
+    on_failure: Callable[[Exception, float], None],
+    *,
+    first: float = FIRST_PAUSE_SECONDS,
+    limit: float = LONGEST_PAUSE_SECONDS,
+) -> None:
+    """Awaits `work()` until it returns. After an exception calls `on_failure(error, pause)`, pauses, and tries again.
+
+    The pause doubles from `first` to `limit` seconds, and starts over after an attempt that lasted longer than `limit`.
+    """
+    loop = asyncio.get_running_loop()
+    pause = first
+    while True:
+        begun = loop.time()
+        try:
+            await work()
+            return
+        except Exception as error:
+            if loop.time() - begun > limit:
+                pause = first
+            on_failure(error, pause)
+        await asyncio.sleep(pause)
+        pause = min(limit, pause * 2)

@@ -30,7 +30,7 @@ def main() -> None:
     other = page
     for before, after in CHANGES:
         other = other.replace(before, after)
-    reader = CoreMetricsExtractor().create_reader(Endpoint(name="a", address="10.0.0.1", port=8000))
+    reader = CoreMetricsExtractor().open(Endpoint(name="a", address="10.0.0.1", port=8000))
     buffer, changed, without_lora = bytearray(page), bytearray(other), page.replace(b"lora_requests_info", b"lora")
 
     def anew() -> None:

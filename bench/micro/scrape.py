@@ -23,12 +23,13 @@ from typing import cast
 
 import uvloop
 
-from epp.api import Endpoint
 from epp.clock import SystemClock
-from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
-from epp.datalayer.scrape.scraper import Scraper
+from epp.config.plan import PlannedDataSource
+from epp.datalayer.discovery.static import StaticDiscovery
+from epp.datalayer.runtime import DataLayer
+from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor
+from epp.datalayer.scrape.metrics_data_source import MetricsDataSource
 from epp.datastore.endpoint_store import EndpointStore
-from epp.tasks import Tasks
 
 PAGE = Path(__file__).parents[2] / "tests/data/vllm/metrics_under_load.txt"
 WARM_UP_SECONDS = 1.0
@@ -70,25 +71,32 @@ def fleet(count: int) -> Iterator[list[int]]:
 
 async def measure(ports: list[int], seconds: float, interval: float) -> dict[str, float]:
     """Cores, scrapes a second, microseconds a scrape, of which in the kernel, and resident megabytes."""
-    clock, tasks = SystemClock(), Tasks("bench")
-    table = EndpointStore(clock)
-    table.replace_all(Endpoint(name=f"e{port}", address="127.0.0.1", port=port) for port in ports)
+    clock = SystemClock()
+    store = EndpointStore(clock)
     scrapes = 0
 
     def count(slot: int, started: float) -> None:
         nonlocal scrapes
         scrapes += 1
 
-    table.on_scraped(count)
-    scraper = Scraper(table, MetricsDataSource(), CoreMetricsExtractor(), clock, tasks, Random(1), interval)
-    scraper.start()
+    store.on_scraped(count)
+    planned = PlannedDataSource("metrics", MetricsDataSource(), [("core", CoreMetricsExtractor())])
+    discovery = StaticDiscovery(targets=[f"127.0.0.1:{port}" for port in ports])
+    data_layer = DataLayer(
+        store,
+        clock,
+        Random(1),
+        refresh_interval=interval,
+        discoveries=[("bench", discovery)],
+        data_sources=[planned],
+    )
+    await data_layer.start()
     await asyncio.sleep(WARM_UP_SECONDS)
     gc.freeze()
     scrapes, before, begun = 0, os.times(), time.perf_counter()
     await asyncio.sleep(seconds)
     after, elapsed, counted = os.times(), time.perf_counter() - begun, scrapes
-    scraper.close()
-    await tasks.close()
+    await data_layer.close()
     used = after.user + after.system - before.user - before.system
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     return {

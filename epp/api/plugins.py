@@ -271,18 +271,6 @@ class Parser(Plugin):
         return None
 
 
-class Discovery(Plugin):
-    """Names where endpoints come from; the data layer runs it."""
-
-
-class DataSource(Plugin):
-    """Names how endpoint state is fetched; the data layer runs it."""
-
-
-class Extractor(Plugin):
-    """Names how fetched state is read; the data layer runs it."""
-
-
 class SchedulerProfile:
     """A scheduling profile: filters in order, weighted scorers, one picker; each with its name in the configuration."""
 
@@ -309,9 +297,6 @@ __all__ = [
     "AsyncProducer",
     "BadRequest",
     "DataKey",
-    "DataSource",
-    "Discovery",
-    "Extractor",
     "Filter",
     "NoEndpoints",
     "Overloaded",

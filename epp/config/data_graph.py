@@ -7,7 +7,7 @@ it, as in llm-d; a single producer that nobody names is meant as well, however i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +21,7 @@ from epp.api import (
     SCRAPED_COLUMNS,
     UNCACHED_TOKENS,
     AsyncProducer,
+    Column,
     DataKey,
     Endpoints,
     Plugin,
@@ -46,8 +47,9 @@ Providers = dict[DataKey, PluginEntry]
 class DataGraph:
     """The producers of one configuration, those added by default too; problems go to the declarations."""
 
-    def __init__(self, declarations: PluginSet) -> None:
+    def __init__(self, declarations: PluginSet, extracted: Collection[Column] = ()) -> None:
         self._plugin_set = declarations
+        self._available = BUILT_IN_COLUMNS | set(extracted)
         for entry in self._producer_entries():
             entry.used = True
         _check_producer_names(declarations, self._producer_entries())
@@ -141,7 +143,7 @@ class DataGraph:
         while waiting:
             consumer = waiting.pop(0)
             for need in consumer.require_plugin().consumes:
-                if need in BUILT_IN_COLUMNS or need in self._providers:
+                if need in self._available or need in self._providers:
                     continue
                 type = DEFAULT_PRODUCERS.get(need.base)
                 if type is None or need.producer not in ("", type):

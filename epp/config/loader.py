@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 from epp.api import (
     SCRAPED_COLUMNS,
+    Column,
     DataSource,
     Discovery,
     Extractor,
@@ -83,9 +84,10 @@ class _PlanDraft:
         self._discovery = sections.parse_discovery(layer, declarations)
         if self._handler is not None:
             self._handler.used = True
-        self._data_graph = DataGraph(declarations)
+        extracted = sections.extracted_columns(self._sources)
+        self._data_graph = DataGraph(declarations, extracted)
         self._ordered_producers = self._data_graph.in_dependency_order()
-        _warn_about_unused(declarations, bool(self._sources))
+        _warn_about_unused(declarations, extracted)
 
     def build_plan(self, warnings: Sequence[Problem]) -> PickerPlan:
         """To be called only when there were no problems."""
@@ -119,14 +121,16 @@ def _check_version(config: EndpointPickerConfig, declarations: PluginSet) -> Non
         declarations.add_problem("kind", f"expected {CONFIG_KIND}, got {config.kind or 'nothing'}")
 
 
-def _warn_about_unused(declarations: PluginSet, scraped: bool) -> None:
+def _warn_about_unused(declarations: PluginSet, extracted: Collection[Column]) -> None:
     for entry in declarations.entries():
         if not entry.used:
             declarations.add_warning(entry.path, f"{entry.name!r} is declared, but nothing uses it")
-        elif (
-            entry.plugin is not None and not scraped and any(need in SCRAPED_COLUMNS for need in entry.plugin.consumes)
-        ):
-            declarations.add_warning(entry.path, f"{entry.name!r} needs scraped metrics, and there is no data source")
+        elif entry.plugin is not None:
+            unknown = [key for key in entry.plugin.consumes if key in SCRAPED_COLUMNS and key not in extracted]
+            if unknown:
+                declarations.add_warning(
+                    entry.path, f"{entry.name!r} reads {unknown[0].name}, which no data source reports"
+                )
 
 
 def _add_line_numbers(problems: Sequence[Problem], document: YamlDocument) -> list[Problem]:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from epp.api import DataSource, Discovery, Extractor, Filter, Parser, Picker, Scorer
+from epp.api import SCRAPED_COLUMNS, Column, DataSource, Discovery, Extractor, Filter, Parser, Picker, Scorer
 from epp.config import defaults
 from epp.config.plugin_kinds import SaturationDetector
 from epp.config.plugin_set import PluginEntry, PluginSet
@@ -183,9 +183,17 @@ def check_flow_control(flow: FlowControlConfig | None, declarations: PluginSet) 
         priorities.add(band.priority)
 
 
-def parse_data_sources(layer: DataLayerConfig, declarations: PluginSet) -> list[tuple[PluginEntry, list[PluginEntry]]]:
-    """Sources with their extractors; the metrics of the model servers unless told otherwise."""
-    found: list[tuple[PluginEntry, list[PluginEntry]]] = []
+DataSourceEntries = list[tuple[PluginEntry, list[PluginEntry]]]
+"""Data sources, each with the extractors bound to it."""
+
+
+def parse_data_sources(layer: DataLayerConfig, declarations: PluginSet) -> DataSourceEntries:
+    """Data sources with their extractors; by default also one that scrapes the model servers' metrics.
+
+    As in llm-d (`ensureDataLayer`) the default is added unless `injectDefaults` is false or a source is referred to by
+    the default's name; unlike there, also if a configured extractor writes columns of the default extractor.
+    """
+    found: DataSourceEntries = []
     for i, spec in enumerate(layer.sources):
         if spec is None:
             continue
@@ -199,21 +207,72 @@ def parse_data_sources(layer: DataLayerConfig, declarations: PluginSet) -> list[
                 extractor = declarations.resolve_reference(ref.plugin_ref, where, Extractor, what="extractor")
             if extractor is not None:
                 extractors.append(extractor)
+                if source is not None:
+                    _check_payload_type(source, extractor, where, declarations)
         if source is not None:
             found.append((source, extractors))
+    _check_column_writers(found, declarations)
     named = {spec.plugin_ref for spec in layer.sources if spec is not None}
     if (
         layer.inject_defaults
         and defaults.DEFAULT_DATA_SOURCE not in named
         and defaults.DEFAULT_DATA_SOURCE in declarations.registry
     ):
-        source = declarations.create_default(defaults.DEFAULT_DATA_SOURCE, "the default data source")
-        extractor = declarations.create_default(defaults.DEFAULT_EXTRACTOR, "the default extractor")
-        found.append((source, [extractor]))
+        extracted = extracted_columns(found)
+        written = [column.name for column in SCRAPED_COLUMNS if column in extracted]
+        if written:
+            declarations.add_warning(
+                "dataLayer.injectDefaults",
+                f"{defaults.DEFAULT_DATA_SOURCE} is not added, because a configured extractor writes"
+                f" {', '.join(written)}",
+            )
+        else:
+            source = declarations.create_default(defaults.DEFAULT_DATA_SOURCE, "the default data source")
+            extractor = declarations.create_default(defaults.DEFAULT_EXTRACTOR, "the default extractor")
+            found.append((source, [extractor]))
     for source, extractors in found:
         for entry in (source, *extractors):
             entry.used = True
     return found
+
+
+def extracted_columns(sources: DataSourceEntries) -> set[Column]:
+    """The columns that the extractors of these data sources write."""
+    return {
+        column
+        for _, extractors in sources
+        for entry in extractors
+        if isinstance(entry.plugin, Extractor)
+        for column in entry.plugin.columns
+    }
+
+
+def _check_payload_type(source: PluginEntry, extractor: PluginEntry, path: str, declarations: PluginSet) -> None:
+    if not isinstance(source.plugin, DataSource) or not isinstance(extractor.plugin, Extractor):
+        return  # a problem already
+    delivered, read = source.plugin.payload_type, extractor.plugin.payload_type
+    if not issubclass(delivered, read):
+        declarations.add_problem(
+            path,
+            f"{extractor.name!r} reads {read.__name__}, but the data source {source.name!r} delivers"
+            f" {delivered.__name__}",
+        )
+
+
+def _check_column_writers(sources: DataSourceEntries, declarations: PluginSet) -> None:
+    """A column is written by the first extractor that lists it: warns of the others."""
+    writers: dict[Column, str] = {}
+    for i, (_, extractors) in enumerate(sources):
+        for entry in extractors:
+            columns = entry.plugin.columns if isinstance(entry.plugin, Extractor) else ()
+            if shared := [column for column in columns if column in writers]:
+                names = ", ".join(column.name for column in shared)
+                declarations.add_warning(
+                    f"dataLayer.sources[{i}]",
+                    f"the values of {entry.name!r} for {names} are ignored: {writers[shared[0]]!r} writes them",
+                )
+            for column in columns:
+                writers.setdefault(column, entry.name)
 
 
 def parse_discovery(layer: DataLayerConfig, declarations: PluginSet) -> PluginEntry | None:

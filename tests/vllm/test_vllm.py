@@ -16,13 +16,14 @@ import pytest_asyncio
 
 from epp.api import KV_BLOCK_COUNT, KV_BLOCK_SIZE, KV_CACHE_USAGE, RUNNING_REQUESTS, WAITING_REQUESTS, Column, Endpoints
 from epp.clock import SystemClock
-from epp.datalayer.discovery.static import parse_endpoints
-from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
-from epp.datalayer.scrape.scraper import Scraper
+from epp.config.plan import PlannedDataSource
+from epp.datalayer.discovery.static import StaticDiscovery
+from epp.datalayer.runtime import DataLayer
+from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor
+from epp.datalayer.scrape.metrics_data_source import MetricsDataSource
 from epp.datastore.endpoint_store import EndpointStore
 from epp.gateway.gateway import Gateway
 from epp.gateway.programs import GatewaySettings
-from epp.tasks import Tasks
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="session")]
 
@@ -53,11 +54,17 @@ def client(gateway: Gateway) -> openai.AsyncOpenAI:
 
 
 async def test_every_mapped_series_is_read(servers: list[Any]) -> None:
-    clock, tasks = SystemClock(), Tasks("test")
+    clock = SystemClock()
     table = EndpointStore(clock)
-    table.replace_all(parse_endpoints([server.target for server in servers]))
-    scraper = Scraper(table, MetricsDataSource(), CoreMetricsExtractor(), clock, tasks, Random(1))
-    scraper.start()
+    data_layer = DataLayer(
+        table,
+        clock,
+        Random(1),
+        refresh_interval=0.05,
+        discoveries=[("static", StaticDiscovery(targets=[server.target for server in servers]))],
+        data_sources=[PlannedDataSource("metrics", MetricsDataSource(), [("core", CoreMetricsExtractor())])],
+    )
+    await data_layer.start()
     try:
         async with asyncio.timeout(10):
             for slot in table.snapshot().live_slots.tolist():
@@ -70,8 +77,7 @@ async def test_every_mapped_series_is_read(servers: list[Any]) -> None:
             for column in (WAITING_REQUESTS, RUNNING_REQUESTS, KV_CACHE_USAGE, KV_BLOCK_SIZE, KV_BLOCK_COUNT)
         }
     finally:
-        scraper.close()
-        await tasks.close()
+        await data_layer.close()
     assert not any(math.isnan(value) for values in read.values() for value in values), read
     assert set(read[KV_BLOCK_SIZE]) == {32.0}
     assert min(read[KV_BLOCK_COUNT]) > 100

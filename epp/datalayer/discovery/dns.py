@@ -1,4 +1,4 @@
-"""Endpoints from DNS: every address of a name, a headless Kubernetes service for one, at one port."""
+"""Endpoints from DNS: every address of a name, such as that of a headless Kubernetes Service, at one port."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 
-from epp.address import split_host_port
-from epp.api import Endpoint
-from epp.datalayer.endpoint_union import EndpointUnion
-from epp.errors import ConfigError, DataSourceError, Problem
-from epp.tasks import Tasks
+from epp.address import join_host_port, split_host_port
+from epp.api import Discovery, DiscoveryNotifier, Endpoint
+from epp.errors import ConfigError, Problem
 
 log = logging.getLogger("epp.dns")
 
@@ -19,84 +17,86 @@ RESOLVE_INTERVAL_SECONDS = 5.0
 RESOLVE_TIMEOUT_SECONDS = 5.0
 
 ResolveAddresses = Callable[[str, int], Awaitable[Iterable[str]]]
-"""Name and port to addresses; OSError if it cannot be resolved."""
+"""Name and port to addresses; OSError if the name cannot be resolved."""
 
-
-async def start_dns_discovery(
-    target: str,
-    membership: EndpointUnion,
-    tasks: Tasks,
-    *,
-    interval: float = RESOLVE_INTERVAL_SECONDS,
-    resolve: ResolveAddresses | None = None,
-) -> None:
-    """Resolves the name of `NAME:PORT` now and every `interval` seconds. ConfigError if `target` is no such thing.
-
-    While the name cannot be resolved the last addresses stay, none at first.
-    """
-    try:
-        name, port = split_host_port(target)
-        name.encode("idna")  # what the resolver will do; it tells labels that are empty or too long
-    except ValueError as error:
-        raise ConfigError([Problem(f"--dns {target}", str(error))]) from None
-    names = DnsDiscovery(name, port, membership, resolve or resolve_addresses)
-    await names.resolve_once()
-    tasks.supervise(f"resolve {name}", lambda: names.poll(interval))
+# Answers of a resolver, as opposed to failures to get one: the name does not exist, or has no addresses. A headless
+# Service without ready pods is one of the two, depending on the cluster's DNS server.
+_NO_ADDRESSES = frozenset(getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name))
 
 
 async def resolve_addresses(name: str, port: int) -> Iterable[str]:
-    """What the system's resolver says."""
+    """The addresses that the system's resolver returns."""
     answers = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
     return [str(sockaddr[0]) for *_, sockaddr in answers]
 
 
-class DnsDiscovery:
-    """One name, resolved again and again."""
+class DnsDiscovery(Discovery):
+    """The addresses of the name in `target`, NAME:PORT, resolved every `interval_seconds`.
 
-    def __init__(self, name: str, port: int, membership: EndpointUnion, resolve: ResolveAddresses) -> None:
-        self._name = name
-        self._port = port
-        self._membership = membership
-        self._resolve = resolve
-        self._last_addresses: tuple[str, ...] | None = None
-        self._failing = False
+    While the name cannot be resolved the pool keeps its last addresses. The first list is delivered with the first
+    answer of a resolver, which may be that the name does not exist: an empty list.
+    """
 
-    async def poll(self, interval: float) -> None:
-        """Never ends."""
+    target: str
+    interval_seconds: float = RESOLVE_INTERVAL_SECONDS
+
+    def __post_init__(self) -> None:
+        self.resolve: ResolveAddresses = resolve_addresses
+
+    async def run(self, notifier: DiscoveryNotifier) -> None:
+        """Resolves until cancelled. ConfigError if `target` is not NAME:PORT. Logs changes only."""
+        name, port = self._parse_target()
+        last: tuple[str, ...] | None = None
+        failing = False
         while True:
-            await asyncio.sleep(interval)
-            await self.resolve_once()
+            try:
+                addresses = await self._resolve_once(name, port)
+            except _UnresolvedError as error:
+                if not failing:
+                    log.warning(
+                        "%s: %s; %s", name, error, "no endpoints yet" if last is None else "keeping the last addresses"
+                    )
+                failing = True
+                if error.answered:
+                    notifier.mark_synced()
+            else:
+                if failing or addresses != last:
+                    log.info("%s: %d addresses", name, len(addresses))
+                if addresses != last:
+                    notifier.replace_all([_build_endpoint(name, address, port) for address in addresses])
+                last, failing = addresses, False
+            await asyncio.sleep(self.interval_seconds)
 
-    async def resolve_once(self) -> None:
-        """Resolves once; a failure is logged when it begins and when it ends, and changes nothing."""
+    def _parse_target(self) -> tuple[str, int]:
         try:
-            found = await self._resolve_with_timeout()
-        except DataSourceError as error:
-            if not self._failing:
-                log.warning("%s: %s; the last addresses stay", self._name, error)
-            self._failing = True
-            return
-        if self._failing or found != self._last_addresses:
-            log.info("%s: %d addresses", self._name, len(found))
-        self._failing = False
-        if found != self._last_addresses:
-            self._last_addresses = found
-            self._membership.set_endpoints(
-                f"{self._name}:{self._port}", [self._build_endpoint(address) for address in found]
-            )
+            name, port = split_host_port(self.target)
+            name.encode("idna")  # as the resolver will: rejects labels that are empty or too long
+        except ValueError as error:
+            raise ConfigError([Problem(f"--dns {self.target}", str(error))]) from None
+        return name, port
 
-    async def _resolve_with_timeout(self) -> tuple[str, ...]:
+    async def _resolve_once(self, name: str, port: int) -> tuple[str, ...]:
         try:
             async with asyncio.timeout(RESOLVE_TIMEOUT_SECONDS):
-                found = tuple(sorted(set(await self._resolve(self._name, self._port))))
+                addresses = tuple(sorted(set(await self.resolve(name, port))))
         except TimeoutError:
-            raise DataSourceError("no answer from the resolver") from None
+            raise _UnresolvedError("no answer from the resolver", answered=False) from None
         except OSError as error:
-            raise DataSourceError(f"cannot be resolved: {error.strerror or error}") from error
-        if not found:
-            raise DataSourceError("has no addresses")
-        return found
+            reason = f"cannot be resolved: {error.strerror or error}"
+            raise _UnresolvedError(reason, answered=error.errno in _NO_ADDRESSES) from error
+        if not addresses:
+            raise _UnresolvedError("has no addresses", answered=True)
+        return addresses
 
-    def _build_endpoint(self, address: str) -> Endpoint:
-        target = Endpoint(name="", address=address, port=self._port).target
-        return Endpoint(name=f"{self._name}/{target}", address=address, port=self._port, pod=target)
+
+class _UnresolvedError(Exception):
+    """No addresses. `answered`: because a resolver says so, not because there was no answer."""
+
+    def __init__(self, reason: str, *, answered: bool) -> None:
+        self.answered = answered
+        super().__init__(reason)
+
+
+def _build_endpoint(name: str, address: str, port: int) -> Endpoint:
+    target = join_host_port(address, port)
+    return Endpoint(name=f"{name}/{target}", address=address, port=port, pod=target)

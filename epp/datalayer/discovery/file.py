@@ -21,11 +21,9 @@ import yaml
 from watchfiles import awatch
 
 from epp.address import parse_ip_literal, parse_port
-from epp.api import Discovery, Endpoint
+from epp.api import Discovery, DiscoveryNotifier, Endpoint
 from epp.config.convert import INVALID, convert_value
-from epp.datalayer.endpoint_union import EndpointUnion
 from epp.errors import ConfigError, Problem
-from epp.tasks import Tasks
 
 log = logging.getLogger("epp.files")
 
@@ -42,6 +40,24 @@ class FileDiscovery(Discovery, type="file-discovery"):
 
     path: Annotated[str, msgspec.Meta(min_length=1)]
     watch_file: bool = False
+
+    def __post_init__(self) -> None:
+        self._has_listed = False
+
+    async def run(self, notifier: DiscoveryNotifier) -> None:
+        """Reports the endpoints in the file, and with `watch_file` those of each changed content until cancelled.
+
+        ConfigError if the file cannot be used at first. Without `watch_file` it returns after the first list.
+        """
+        path = Path(self.path)
+        content = _read_content(path)
+        if self._has_listed:  # run again after a failure of the watch
+            _report_change(content, path, notifier)
+        else:
+            notifier.replace_all(parse_endpoint_file(content, self.path))
+            self._has_listed = True
+        if self.watch_file:
+            await _watch(path, content, notifier)
 
 
 class EndpointFileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,18 +87,10 @@ class EndpointFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: list[EndpointFileEntry]
 
 
-def read_endpoint_file(path: str) -> list[Endpoint]:
-    """The endpoints in a file; ConfigError with everything that is wrong with it."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError([Problem("", f"cannot be read: {error.strerror}")], path) from error
-    return parse_endpoint_file(content, path)
-
-
-def parse_endpoint_file(content: bytes, path: str = "") -> list[Endpoint]:
-    """The endpoints in a file's content."""
+def parse_endpoint_file(content: bytes | OSError, path: str = "") -> list[Endpoint]:
+    """The endpoints in the content of the file `path`; ConfigError with everything that is wrong with it."""
+    if isinstance(content, OSError):
+        raise ConfigError([Problem("", f"cannot be read: {content.strerror}")], path) from content
     if len(content) > MAX_BYTES:
         raise ConfigError([Problem("", f"is larger than {MAX_BYTES} bytes")], path)
     try:
@@ -110,20 +118,12 @@ def parse_endpoint_file(content: bytes, path: str = "") -> list[Endpoint]:
     return list(found.values())
 
 
-async def start_file_discovery(plugin: FileDiscovery, membership: EndpointUnion, tasks: Tasks) -> None:
-    """Applies the file now, and with `watchFile` whenever it changes. ConfigError if it cannot be used now."""
-    membership.set_endpoints(plugin.path, read_endpoint_file(plugin.path))
-    if plugin.watch_file:
-        tasks.supervise(f"watch {plugin.path}", lambda: _watch_file(Path(plugin.path), membership))
+async def _watch(path: Path, content: bytes | OSError, notifier: DiscoveryNotifier) -> None:
+    """Reports every content that differs from the one before; the first one from `content`.
 
-
-async def _watch_file(path: Path, membership: EndpointUnion) -> None:
-    """Watches the folder, not the file: editors and Kubernetes replace files, by rename or by link.
-
-    Looks once a minute too: a change before the watch began, or on a file system without events, is not missed.
+    Watches the folder, not the file: editors and Kubernetes replace files, by renaming or by a link (kubelet's `..data`
+    in mounted ConfigMaps). Compares the content once a minute besides, for file systems that report no changes.
     """
-    seen = _read_content(path)
-    _apply_content(seen, path, membership)
     async for _ in awatch(
         path.parent,
         recursive=False,
@@ -132,28 +132,27 @@ async def _watch_file(path: Path, membership: EndpointUnion) -> None:
         rust_timeout=POLL_INTERVAL_MS,
         yield_on_timeout=True,
     ):
-        content = _read_content(path)
-        if content != seen:
-            seen = content
-            _apply_content(content, path, membership)
+        found = _read_content(path)
+        if found != content and not (isinstance(found, OSError) and isinstance(content, OSError)):
+            _report_change(found, path, notifier)
+        content = found
 
 
-def _read_content(path: Path) -> bytes | None:
+def _read_content(path: Path) -> bytes | OSError:
+    """The content, up to one byte more than is allowed, or why it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
-    except OSError:
-        return None
+    except OSError as error:
+        return error
 
 
-def _apply_content(content: bytes | None, path: Path, membership: EndpointUnion) -> None:
-    if content is None:
-        log.error("%s cannot be read; its last endpoints stay", path)
-        return
+def _report_change(content: bytes | OSError, path: Path, notifier: DiscoveryNotifier) -> None:
+    """Reports the endpoints in `content`; if it cannot be used, logs why and leaves the last endpoints in place."""
     try:
         endpoints = parse_endpoint_file(content, str(path))
     except ConfigError as error:
-        log.error("%s; its last endpoints stay", error)
+        log.error("%s; keeping its last endpoints", error)
         return
-    membership.set_endpoints(str(path), endpoints)
+    notifier.replace_all(endpoints)
     log.info("%s: %d endpoints", path, len(endpoints))

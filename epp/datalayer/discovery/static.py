@@ -1,7 +1,7 @@
-"""Endpoints named on the command line: `HOST:PORT`, an IPv6 address in brackets.
+"""Endpoints named by `--endpoint HOST:PORT`, an IPv6 address in brackets.
 
-A host is an address or `localhost`: the proxy is told addresses, so a name must be resolved by somebody who resolves it
-again, which is what `epp.datalayer.discovery.dns` is for.
+HOST is an IP address or `localhost`. The proxy is sent addresses, and the address of a DNS name changes, so names are
+the business of `epp.datalayer.discovery.dns`, which resolves them again and again.
 """
 
 from __future__ import annotations
@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from epp.address import parse_ip_literal, split_host_port
-from epp.api import Endpoint
+from epp.api import Discovery, DiscoveryNotifier, Endpoint
 from epp.errors import ConfigError, Problem
 
 
+class StaticDiscovery(Discovery):
+    """The endpoints of the `--endpoint` flags; they never change."""
+
+    targets: list[str]
+
+    async def run(self, notifier: DiscoveryNotifier) -> None:
+        """Reports the endpoints and returns. ConfigError with every target that is malformed or given twice."""
+        notifier.replace_all(parse_endpoints(self.targets))
+
+
 def parse_endpoints(targets: Iterable[str], flag: str = "--endpoint") -> list[Endpoint]:
-    """One endpoint per target, named like it; ConfigError with everything that is wrong with them."""
+    """One endpoint for each `HOST:PORT`, named like it. ConfigError with everything that is wrong with them."""
     found: dict[str, Endpoint] = {}
     problems: list[Problem] = []
     for text in targets:
@@ -32,7 +42,7 @@ def parse_endpoints(targets: Iterable[str], flag: str = "--endpoint") -> list[En
 
 
 def parse_endpoint(target: str) -> Endpoint:
-    """The endpoint of one `HOST:PORT`; ValueError saying what is wrong with it."""
+    """The endpoint of one `HOST:PORT`; ValueError with what is wrong with it."""
     host, port = split_host_port(target)
     address = "127.0.0.1" if host == "localhost" else parse_ip_literal(host)
     endpoint = Endpoint(name="", address=address, port=port)

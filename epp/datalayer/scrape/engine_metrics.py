@@ -18,9 +18,7 @@ from typing import Annotated
 
 import msgspec
 
-from epp.api import Column, DataSource, Endpoint, Extractor
-from epp.config.durations import parse_duration
-from epp.config.schema import Duration
+from epp.api import SCRAPED_COLUMNS, Column, Endpoint, Extractor, MetricsPage
 from epp.datalayer.scrape.metric_reader import EngineMetrics, MetricsPageReader
 from epp.datalayer.scrape.metric_spec import MetricSpec
 
@@ -28,45 +26,6 @@ ENGINE_LABEL = "llm-d.ai/engine-type"
 LEGACY_ENGINE_LABEL = "inference.networking.k8s.io/engine-type"
 RESERVED_ENGINE_NAME = "default"
 KV_USAGE_FALLBACKS = {"vllm:kv_cache_usage_perc": "vllm:gpu_cache_usage_perc"}
-
-MetricsPort = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-MetricsPortText = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,5})?$")]
-
-
-class MetricsDataSource(DataSource, type="metrics-data-source"):
-    """Fetch the metrics page of every endpoint.
-
-    `port` replaces the endpoint's own; `interval` the one of `--refresh-metrics-interval`. With `scheme` https the
-    server's certificate is verified only if `insecureSkipVerify` is false, against `caCertPath` or the system's.
-    """
-
-    scheme: Annotated[str, msgspec.Meta(pattern="^https?$")] = "http"
-    path: Annotated[str, msgspec.Meta(pattern=r"^\S+$")] = "/metrics"
-    port: MetricsPort | MetricsPortText | None = None
-    insecure_skip_verify: bool = True
-    ca_cert_path: str = ""
-    client_cert_path: str = ""
-    client_key_path: str = ""
-    interval: Duration | None = None
-
-    def __post_init__(self) -> None:
-        if bool(self.client_cert_path) != bool(self.client_key_path):
-            raise ValueError("`clientCertPath` and `clientKeyPath` must be given together")
-        if self.port is not None and self.port != "" and not 1 <= int(self.port) <= 65535:
-            raise ValueError(f"`port` must be 1 to 65535, not {self.port}")
-        self.interval_seconds = parse_duration(self.interval) if self.interval else None
-        """Seconds between scrapes; None: the default."""
-        if self.interval_seconds is not None and self.interval_seconds <= 0:
-            raise ValueError("`interval` must be more than zero")
-
-    @property
-    def request_target(self) -> str:
-        """The path as it is asked for."""
-        return self.path if self.path.startswith("/") else f"/{self.path}"
-
-    def metrics_port(self, endpoint: Endpoint) -> int:
-        """The port that serves the page of an endpoint."""
-        return int(self.port) if self.port else endpoint.port
 
 
 class CustomMetric(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -159,6 +118,8 @@ class CoreMetricsExtractor(Extractor, type="core-metrics-extractor"):
     built-in engine takes its place entirely.
     """
 
+    payload_type = MetricsPage
+
     engine_label_key: str = ENGINE_LABEL
     default_engine: str = "vllm"
     engine_configs: list[EngineMetricsConfig] = msgspec.field(default_factory=list)
@@ -173,6 +134,7 @@ class CoreMetricsExtractor(Extractor, type="core-metrics-extractor"):
         self.custom_columns: dict[str, Column] = {}
         """The columns of custom metrics, by attribute key; one column for a key that several engines define."""
         self._compiled_engines = {name: self._compile_engine(config) for name, config in configs.items()}
+        self.columns = (*SCRAPED_COLUMNS, *self.custom_columns.values())
 
     def engine_name(self, endpoint: Endpoint) -> str:
         """The engine that an endpoint's labels name; the default one if it is not defined."""
@@ -180,8 +142,8 @@ class CoreMetricsExtractor(Extractor, type="core-metrics-extractor"):
         name = labels.get(self.engine_label_key or ENGINE_LABEL) or labels.get(LEGACY_ENGINE_LABEL)
         return name if name in self._compiled_engines else self.default_engine or "vllm"
 
-    def create_reader(self, endpoint: Endpoint) -> MetricsPageReader:
-        """A reader of the successive pages of one endpoint."""
+    def open(self, endpoint: Endpoint, slot: int = 0) -> MetricsPageReader:
+        """A reader of the successive pages of one endpoint, for the engine that its labels name."""
         return MetricsPageReader(self._compiled_engines[self.engine_name(endpoint)])
 
     def _compile_engine(self, config: EngineMetricsConfig) -> EngineMetrics:

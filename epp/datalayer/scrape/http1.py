@@ -176,7 +176,7 @@ class ScrapeConnection(asyncio.BufferedProtocol):
             return False
         head = bytes(buffer[: end + 2]).lower()
         if not head.startswith(b"http/1."):
-            raise DataSourceError(f"no HTTP/1 answer: {head[:40]!r}")
+            raise DataSourceError(f"not an HTTP/1 response: {head[:40]!r}")
         if head[9:12] != b"200":
             raise DataSourceError(f"status {head[9:12].decode(errors='replace')}")
         if _header_value(head, b"content-encoding") not in {b"", b"identity"}:

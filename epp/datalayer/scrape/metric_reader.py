@@ -16,7 +16,10 @@ from epp.api import (
     RUNNING_REQUESTS,
     WAITING_REQUESTS,
     Column,
+    EndpointExtractor,
+    EndpointUpdate,
     LoraAdapters,
+    MetricsPage,
 )
 from epp.datalayer.scrape.metric_spec import LabelCache, MetricSpec
 from epp.datalayer.scrape.promtext import Page, Sample, SeriesReader
@@ -116,7 +119,7 @@ class _SpecReader:
         return self._last_value
 
 
-class MetricsPageReader:
+class MetricsPageReader(EndpointExtractor):
     """Reads the successive pages of one endpoint."""
 
     def __init__(self, engine: EngineMetrics) -> None:
@@ -130,6 +133,11 @@ class MetricsPageReader:
         self._cache_sizes = (nan, nan)
         self._adapters = NO_LORA_ADAPTERS
         self._max_lora = nan
+
+    def extract(self, payload: MetricsPage) -> EndpointUpdate:
+        """Columns and LoRA adapters on a page, see `read`."""
+        values, adapters = self.read(payload.buffer, payload.start, payload.end)
+        return EndpointUpdate(values, adapters)
 
     def read(self, page: Page, start: int = 0, end: int | None = None) -> PageValues:
         """Columns and adapters on the page at `page[start:end]`; a column without a usable series is NaN or left out.

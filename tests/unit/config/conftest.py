@@ -12,11 +12,15 @@ from epp.api import (
     PREFIX_MATCH_BLOCKS,
     PREFIX_MATCH_INFO,
     PROMPT,
+    SCRAPED_COLUMNS,
     UNCACHED_TOKENS,
     AsyncProducer,
     Column,
     DataSource,
     Discovery,
+    DiscoveryNotifier,
+    Endpoint,
+    EndpointExtractor,
     Endpoints,
     Extractor,
     ParsedRequest,
@@ -129,17 +133,42 @@ class StubPassthroughParser(StubParser, type="passthrough-parser"):
 
 
 class StubDataSource(DataSource, type="metrics-data-source"):
+    payload_type = str
     scheme: str = "http"
     interval: str = ""
 
 
 class StubExtractor(Extractor, type="core-metrics-extractor"):
+    payload_type = str
+    columns = SCRAPED_COLUMNS
     default_engine: str = "vllm"
+
+    def open(self, endpoint: Endpoint, slot: int) -> EndpointExtractor:
+        raise AssertionError("a plan is only loaded here")
+
+
+EVENTS = Column("events", "events", "events of an endpoint")
+
+
+class EventSource(DataSource, type="event-source"):
+    payload_type = bytes
+
+
+class EventExtractor(StubExtractor, type="event-extractor"):
+    payload_type = bytes
+    columns = (EVENTS,)
+
+
+class EventScorer(StubScorer, type="event-scorer"):
+    consumes = (EVENTS,)
 
 
 class StubFileDiscovery(Discovery, type="file-discovery"):
     path: str
     watch_file: bool = False
+
+    async def run(self, notifier: DiscoveryNotifier) -> None:
+        raise AssertionError("a plan is only loaded here")
 
 
 PLUGIN_CLASSES: tuple[type[Plugin], ...] = (
@@ -148,6 +177,7 @@ PLUGIN_CLASSES: tuple[type[Plugin], ...] = (
     *(StubTokenProducer, StubPrefixCacheProducer, StubInflightLoadProducer, ChickenProducer, EggProducer),
     *(WeatherProducer, MoodScorer, ExperimentalScorer, TwoProfileHandler, StubSaturationDetector),
     *(StubOpenAIParser, StubPassthroughParser, StubDataSource, StubExtractor, StubFileDiscovery),
+    *(EventSource, EventExtractor, EventScorer),
 )
 
 CONFIG_HEADER = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"

@@ -88,20 +88,60 @@ requestHandler: {parsers: [{pluginRef: passthrough-parser}, {pluginRef: mine}, {
     ]
 
 
-def test_the_data_layer(plan: Load) -> None:
-    """A declared metrics-data-source is the default one; another name stands beside it."""
+def test_the_default_data_source_is_added_unless_one_is_configured_in_its_place(plan: Load) -> None:
     tuned = plan("plugins: [{type: metrics-data-source, parameters: {scheme: https}}]")
     assert [(item.name, item.source.scheme) for item in tuned.data_sources] == [("metrics-data-source", "https")]  # type: ignore[attr-defined]
-    both = plan("""
+    beside = plan("plugins: [{type: metrics-data-source, name: other}]\ndataLayer: {sources: [{pluginRef: other}]}")
+    assert [item.name for item in beside.data_sources] == ["other", "metrics-data-source"]
+    instead = plan("""
 plugins: [{type: metrics-data-source, name: other}, {type: core-metrics-extractor}]
 dataLayer: {sources: [{pluginRef: other, extractors: [{pluginRef: core-metrics-extractor}]}]}
 """)
-    assert [item.name for item in both.data_sources] == ["other", "metrics-data-source"]
+    assert [item.name for item in instead.data_sources] == ["other"]
+    assert [str(warning) for warning in instead.warnings] == [
+        "dataLayer.injectDefaults: metrics-data-source is not added, because a configured extractor writes"
+        " waiting, running, kv_usage, block_size, block_count, max_lora (line 5)"
+    ]
+
+
+def test_without_a_data_source_readers_of_scraped_columns_are_warned_about(plan: Load) -> None:
     none = plan("plugins: [{type: queue-scorer}]\ndataLayer: {injectDefaults: false}")
     assert none.data_sources == []
     assert [str(warning) for warning in none.warnings] == [
-        "plugins[0]: 'queue-scorer' needs scraped metrics, and there is no data source (line 3)"
+        "plugins[0]: 'queue-scorer' reads waiting, which no data source reports (line 3)"
     ]
+
+
+def test_a_column_is_written_by_the_first_of_two_extractors(plan: Load) -> None:
+    found = plan("""
+plugins:
+- {type: metrics-data-source}
+- {type: core-metrics-extractor, name: one}
+- {type: core-metrics-extractor, name: two}
+dataLayer: {sources: [{pluginRef: metrics-data-source, extractors: [{pluginRef: one}, {pluginRef: two}]}]}
+""")
+    [warning] = found.warnings
+    assert str(warning).startswith("dataLayer.sources[0]: the values of 'two' for waiting, running, ")
+    assert "are ignored: 'one' writes them" in str(warning)
+
+
+def test_an_extractor_must_read_what_its_data_source_delivers(problems: Problems) -> None:
+    assert problems("""
+plugins: [{type: event-source}, {type: core-metrics-extractor}]
+dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: core-metrics-extractor}]}]}
+""") == [
+        "dataLayer.sources[0].extractors[0].pluginRef: 'core-metrics-extractor' reads str,"
+        " but the data source 'event-source' delivers bytes (line 5)"
+    ]
+
+
+def test_columns_of_an_extractor_are_available_to_other_plugins(plan: Load) -> None:
+    found = plan("""
+plugins: [{type: event-source}, {type: event-extractor}, {type: event-scorer}]
+dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: event-extractor}]}]}
+""")
+    assert [item.name for item in found.data_sources] == ["event-source", "metrics-data-source"]
+    assert found.warnings == []
 
 
 def test_replicas(plan: Load, problems: Problems) -> None:

@@ -18,8 +18,10 @@ from cryptography.x509.oid import NameOID
 
 from epp.api import WAITING_REQUESTS, Endpoint
 from epp.clock import SystemClock
-from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
-from epp.datalayer.scrape.scraper import Scraper
+from epp.config.plan import PlannedDataSource
+from epp.datalayer.runtime import DataLayer
+from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor
+from epp.datalayer.scrape.metrics_data_source import MetricsDataSource
 from epp.datastore.endpoint_store import EndpointStore
 from epp.tasks import Tasks
 
@@ -99,53 +101,65 @@ class ModelServer:
         self.requests.append(await reader.readuntil(b"\r\n\r\n"))
 
 
-class Harness:
-    """A scraper, its table, and moments to wait for."""
+class ScrapeHarness:
+    """A data layer that scrapes, its endpoint store, and conditions to wait for."""
 
-    def __init__(self, **options: float) -> None:
-        self.clock = SystemClock()
-        self.table = EndpointStore(self.clock, staleness=options.pop("staleness", 60.0))
-        self.tasks = Tasks("test")
-        self.faults: list[str] = []
+    def __init__(
+        self,
+        source: MetricsDataSource | None = None,
+        *,
+        staleness: float = 60.0,
+        timeout: float = 1.0,
+        max_backoff: float = 0.01,
+    ) -> None:
+        clock = SystemClock()
+        self.store = EndpointStore(clock, staleness)
+        self.failures: list[tuple[str, str]] = []
         self.servers: list[ModelServer] = []
-        self.scraper = Scraper(
-            self.table,
-            options.pop("source", None) or MetricsDataSource(),
-            CoreMetricsExtractor(),
-            self.clock,
-            self.tasks,
+        self.source = source or MetricsDataSource()
+        self.source.timeout_seconds = timeout
+        self.source.max_backoff_seconds = max_backoff
+        planned = PlannedDataSource("metrics", self.source, [("core", CoreMetricsExtractor())])
+        self.data_layer = DataLayer(
+            self.store,
+            clock,
             Random(1),
-            0.002,
-            longest_pause=options.pop("longest_pause", 0.01),
-            on_fault=self._fault,
-            **options,
+            refresh_interval=0.002,
+            data_sources=[planned],
+            on_failure=self._on_failure,
         )
         self.scrapes: dict[int, int] = defaultdict(int)
-        self._news = asyncio.Condition()
-        self.table.on_scraped(self._scraped)
+        self._tasks = Tasks("test")
+        self._changed = asyncio.Condition()
+        self.store.on_scraped(self._on_scraped)
 
-    def _scraped(self, slot: int, started: float) -> None:
+    def _on_scraped(self, slot: int, started_at: float) -> None:
         self.scrapes[slot] += 1
-        self.tasks.spawn("notify", self._notify())
+        self._tasks.spawn("notify", self._notify())
 
-    def _fault(self, fault: str) -> None:
-        self.faults.append(fault)
-        self.tasks.spawn("notify", self._notify())
+    def _on_failure(self, source_type: str, extractor_type: str) -> None:
+        self.failures.append((source_type, extractor_type))
+        self._tasks.spawn("notify", self._notify())
 
     async def _notify(self) -> None:
-        async with self._news:
-            self._news.notify_all()
+        async with self._changed:
+            self._changed.notify_all()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Returns once a scrape or a failure has made the condition true."""
-        async with self._news:
-            await self._news.wait_for(condition)
+        async with self._changed:
+            await self._changed.wait_for(condition)
+
+    def consecutive_failures(self, name: str = "a") -> int:
+        receiver = self.data_layer._sources[0].receiver(name)
+        assert receiver is not None
+        return receiver.failures
 
     def add(self, port: int, name: str = "a", **labels: str) -> int:
-        return self.table.upsert(Endpoint(name=name, address="127.0.0.1", port=port, labels=labels))
+        return self.store.upsert(Endpoint(name=name, address="127.0.0.1", port=port, labels=labels))
 
     def value(self, slot: int, column=WAITING_REQUESTS) -> float:
-        return float(self.table.snapshot().columns[column][slot])
+        return float(self.store.snapshot().columns[column][slot])
 
     async def serve(self, handler: Handler, tls: ssl.SSLContext | None = None) -> ModelServer:
         server = ModelServer(handler)
@@ -154,24 +168,24 @@ class Harness:
         return server
 
     async def close(self) -> None:
-        self.scraper.close()
-        await self.tasks.close()
+        await self.data_layer.close()
+        await self._tasks.close()
         for server in self.servers:
             await server.close()
 
 
 @pytest.fixture
 def scraping():
-    """`async with scraping(handler) as (harness, server, slot)`: a scraper at work on one server."""
+    """`async with scraping(handler) as (harness, server, slot)`: one server, being scraped."""
 
     @asynccontextmanager
     async def scraping(
         handler: Handler, tls: ssl.SSLContext | None = None, **options
-    ) -> AsyncIterator[tuple[Harness, ModelServer, int]]:
-        harness = Harness(**options)
+    ) -> AsyncIterator[tuple[ScrapeHarness, ModelServer, int]]:
+        harness = ScrapeHarness(**options)
         server = await harness.serve(handler, tls)
+        await harness.data_layer.start()
         slot = harness.add(server.port)
-        harness.scraper.start()
         try:
             yield harness, server, slot
         finally:

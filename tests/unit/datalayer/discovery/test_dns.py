@@ -1,80 +1,105 @@
+"""DNS discovery with a scripted resolver, and with the system's."""
+
+from __future__ import annotations
+
 import asyncio
 import socket
 from collections.abc import Iterable
 
 import pytest
 
-from epp.api import Endpoint
-from epp.datalayer.discovery import dns
-from epp.datalayer.endpoint_union import EndpointUnion
+from epp.datalayer.discovery.dns import DnsDiscovery, resolve_addresses
 from epp.errors import ConfigError
-from epp.tasks import Tasks
 
 
-class Resolver:
-    """Answers with the next of its lists; a string is an error."""
+class ScriptedResolver:
+    """Answers with the next of its lists; an exception is raised. After the last it blocks, and `exhausted` is set."""
 
-    def __init__(self, *answers: list[str] | str) -> None:
+    def __init__(self, *answers: list[str] | OSError) -> None:
         self._answers = list(answers)
+        self.exhausted = asyncio.Event()
 
     async def __call__(self, name: str, port: int) -> Iterable[str]:
+        if not self._answers:
+            self.exhausted.set()
+            await asyncio.Event().wait()
         answer = self._answers.pop(0)
-        if isinstance(answer, str):
-            raise socket.gaierror(socket.EAI_NONAME, answer)
+        if isinstance(answer, OSError):
+            raise answer
         return answer
 
 
-class Applied(list[list[str]]):
-    def replace_all(self, endpoints: Iterable[Endpoint]) -> None:
-        self.append([endpoint.name for endpoint in endpoints])
+NOT_FOUND = socket.gaierror(socket.EAI_NONAME, "unknown name")
+TEMPORARY_FAILURE = socket.gaierror(socket.EAI_AGAIN, "try again")
 
 
-async def test_addresses_come_and_go():
-    applied = Applied()
-    resolver = Resolver(["10.0.0.2", "10.0.0.1", "10.0.0.2"], ["10.0.0.1", "10.0.0.2"], ["fd00::1"])
-    names = dns.DnsDiscovery("vllm.default.svc", 8000, EndpointUnion(applied), resolver)
-    for _ in range(3):
-        await names.resolve_once()
-    assert applied == [
+def discovery(target: str, resolver: ScriptedResolver) -> DnsDiscovery:
+    found = DnsDiscovery(target=target, interval_seconds=0.0)
+    found.resolve = resolver
+    return found
+
+
+async def reported_names(notifier, running, *answers: list[str] | OSError, name: str = "vllm") -> list[list[str]]:
+    """Names of the endpoints of each list that follows from these answers."""
+    resolver = ScriptedResolver(*answers)
+    async with running(discovery(f"{name}:8000", resolver)):
+        await resolver.exhausted.wait()
+    lists = []
+    while not notifier.lists.empty():
+        lists.append([endpoint.name for endpoint in notifier.lists.get_nowait()])
+    return lists
+
+
+async def test_each_change_of_the_addresses_is_reported_once(notifier, running):
+    answers = (["10.0.0.2", "10.0.0.1", "10.0.0.2"], ["10.0.0.1", "10.0.0.2"], ["fd00::1"])
+    assert await reported_names(notifier, running, *answers, name="vllm.default.svc") == [
         ["vllm.default.svc/10.0.0.1:8000", "vllm.default.svc/10.0.0.2:8000"],
         ["vllm.default.svc/[fd00::1]:8000"],
     ]
 
 
-async def test_a_failure_keeps_the_last_addresses_and_is_told_once(caplog):
+async def test_a_failure_keeps_the_last_addresses_and_is_logged_once(notifier, running, caplog):
     caplog.set_level("INFO")
-    applied = Applied()
-    names = dns.DnsDiscovery(
-        "vllm", 8000, EndpointUnion(applied), Resolver(["10.0.0.1"], "unknown name", [], ["10.0.0.1"])
-    )
-    for _ in range(4):
-        await names.resolve_once()
-    assert applied == [["vllm/10.0.0.1:8000"]]
+    lists = await reported_names(notifier, running, ["10.0.0.1"], NOT_FOUND, [], ["10.0.0.1"])
+    assert lists == [["vllm/10.0.0.1:8000"]]
     assert [record.getMessage() for record in caplog.records] == [
         "vllm: 1 addresses",
-        "vllm: cannot be resolved: unknown name; the last addresses stay",
+        "vllm: cannot be resolved: unknown name; keeping the last addresses",
         "vllm: 1 addresses",
     ]
 
 
-async def test_the_system_resolver_is_asked_again_and_again():
-    applied, again, tasks = Applied(), asyncio.Event(), Tasks("test")
-    asked = 0
+@pytest.mark.parametrize("answer", [NOT_FOUND, []], ids=["no such name", "no addresses"])
+async def test_the_answer_that_there_are_no_addresses_is_an_empty_first_list(notifier, running, answer):
+    assert await reported_names(notifier, running, answer) == []
+    assert notifier.synced
+
+
+async def test_a_resolver_that_fails_leaves_the_first_list_outstanding(notifier, running, caplog):
+    assert await reported_names(notifier, running, TEMPORARY_FAILURE) == []
+    assert not notifier.synced
+    assert "vllm: cannot be resolved: try again; no endpoints yet" in caplog.text
+    assert await reported_names(notifier, running, TEMPORARY_FAILURE, ["10.0.0.1"]) == [["vllm/10.0.0.1:8000"]]
+    assert notifier.synced
+
+
+async def test_the_system_resolver_is_asked_at_every_interval(notifier, running):
+    asked = asyncio.Semaphore(0)
 
     async def resolve(name: str, port: int) -> Iterable[str]:
-        nonlocal asked
-        asked += 1
-        if asked == 3:
-            again.set()
-        return await dns.resolve_addresses(name, port)
+        asked.release()
+        return await resolve_addresses(name, port)
 
-    await dns.start_dns_discovery("127.0.0.1:8000", EndpointUnion(applied), tasks, interval=0.001, resolve=resolve)
-    await again.wait()
-    await tasks.close()
-    assert applied == [["127.0.0.1/127.0.0.1:8000"]]
+    loopback = DnsDiscovery(target="127.0.0.1:8000", interval_seconds=0.001)
+    loopback.resolve = resolve
+    async with running(loopback):
+        for _ in range(3):
+            await asked.acquire()
+        assert [endpoint.name for endpoint in await notifier.lists.get()] == ["127.0.0.1/127.0.0.1:8000"]
+    assert notifier.lists.empty()
 
 
 @pytest.mark.parametrize("target", ["vllm", "vllm:0", ":80", "vllm:http", "a..b:80"])
-async def test_what_is_no_name_and_port(target):
+async def test_a_malformed_target_is_a_config_error(target, notifier):
     with pytest.raises(ConfigError, match=f"--dns {target}: "):
-        await dns.start_dns_discovery(target, EndpointUnion(Applied()), Tasks("test"))
+        await DnsDiscovery(target=target).run(notifier)

@@ -1,7 +1,8 @@
+"""llm-d's endpoint file: its format, its mistakes, and its changes while it is watched."""
+
 import asyncio
 import json
 import logging
-from collections.abc import Iterable
 
 import msgspec
 import pytest
@@ -9,9 +10,7 @@ import pytest
 from epp.api import Endpoint
 from epp.datalayer.discovery import file
 from epp.datalayer.discovery.file import FileDiscovery
-from epp.datalayer.endpoint_union import EndpointUnion
 from epp.errors import ConfigError
-from epp.tasks import Tasks
 
 GOOD = """
 endpoints:
@@ -23,15 +22,8 @@ endpoints:
 """
 
 
-class Applied(asyncio.Queue[list[str]]):
-    """A table whose states can be awaited."""
-
-    def replace_all(self, endpoints: Iterable[Endpoint]) -> None:
-        self.put_nowait([endpoint.target for endpoint in endpoints])
-
-
-class Told(logging.Handler):
-    """Log messages that can be awaited."""
+class LoggedErrors(logging.Handler):
+    """Messages of logged errors, to be awaited."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -42,21 +34,14 @@ class Told(logging.Handler):
 
 
 @pytest.fixture
-def told():
-    told = Told()
-    file.log.addHandler(told)
-    yield told
-    file.log.removeHandler(told)
+def logged_errors():
+    handler = LoggedErrors()
+    file.log.addHandler(handler)
+    yield handler
+    file.log.removeHandler(handler)
 
 
-@pytest.fixture
-async def tasks():
-    tasks = Tasks("test")
-    yield tasks
-    await tasks.close()
-
-
-def test_a_file():
+def test_parse_endpoint_file():
     assert file.parse_endpoint_file(GOOD.encode()) == [
         Endpoint(
             name="default/vllm-0",
@@ -70,16 +55,16 @@ def test_a_file():
     ]
 
 
-def test_json_is_read_too():
+def test_json_is_accepted():
     content = json.dumps({"endpoints": [{"name": "a", "address": "10.0.0.1", "port": "80"}]})
     assert [endpoint.target for endpoint in file.parse_endpoint_file(content.encode())] == ["10.0.0.1:80"]
 
 
-def test_an_empty_pool_is_a_pool():
+def test_an_empty_list_is_accepted():
     assert file.parse_endpoint_file(b"endpoints: []") == []
 
 
-def test_all_problems_are_told_at_once():
+def test_every_problem_is_reported():
     with pytest.raises(ConfigError) as raised:
         file.parse_endpoint_file(
             b"""
@@ -121,72 +106,91 @@ extra: 1
         (b"#" * (file.MAX_BYTES + 1), "is larger than 1048576 bytes"),
     ],
 )
-def test_what_is_no_endpoint_file(content, message):
+def test_content_that_is_not_an_endpoint_file(content, message):
     with pytest.raises(ConfigError, match=message):
         file.parse_endpoint_file(content)
 
 
-def test_parameters():
+def test_parameters_of_the_plugin():
     plugin = msgspec.convert({"path": "/x", "watchFile": True}, FileDiscovery)
     assert (plugin.path, plugin.watch_file) == ("/x", True)
     with pytest.raises(msgspec.ValidationError, match="path"):
         msgspec.convert({}, FileDiscovery)
 
 
-async def test_a_file_that_is_missing_or_wrong_at_the_start_is_fatal(tmp_path, tasks):
-    with pytest.raises(ConfigError, match=r"nowhere\.yaml: 1 problem.*\n.*cannot be read"):
-        await file.start_file_discovery(
-            FileDiscovery(path=str(tmp_path / "nowhere.yaml")), EndpointUnion(Applied()), tasks
-        )
-    assert len(tasks) == 0
+async def test_a_missing_file_is_a_config_error(tmp_path, notifier):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: 1 problem.*\n.*cannot be read: No such file or directory"):
+        await FileDiscovery(path=str(tmp_path / "nowhere.yaml")).run(notifier)
+    assert not notifier.synced
 
 
-async def test_without_watching_the_file_is_read_once(tmp_path, tasks):
+async def test_an_unusable_file_is_a_config_error(tmp_path, notifier):
+    path = tmp_path / "pool.yaml"
+    path.write_text("endpoints: 5")
+    with pytest.raises(ConfigError, match="expected `array`"):
+        await FileDiscovery(path=str(path), watch_file=True).run(notifier)
+    assert not notifier.synced
+
+
+async def test_without_watching_run_returns_after_the_first_list(tmp_path, notifier):
     path = tmp_path / "pool.yaml"
     path.write_text(GOOD)
-    applied = Applied()
-    await file.start_file_discovery(FileDiscovery(path=str(path)), EndpointUnion(applied), tasks)
-    assert applied.get_nowait() == ["10.0.0.1:8000", "[fd00::1]:8001"]
-    assert len(tasks) == 0
+    await FileDiscovery(path=str(path)).run(notifier)
+    assert await notifier.targets() == ["10.0.0.1:8000", "[fd00::1]:8001"]
 
 
-async def test_changes_are_followed_and_bad_ones_are_not(tmp_path, tasks, told):
+async def test_usable_changes_are_reported_and_unusable_ones_logged(tmp_path, notifier, running, logged_errors):
     path = tmp_path / "pool.yaml"
     path.write_text(GOOD)
-    applied = Applied()
-    await file.start_file_discovery(FileDiscovery(path=str(path), watch_file=True), EndpointUnion(applied), tasks)
-    assert await applied.get() == ["10.0.0.1:8000", "[fd00::1]:8001"]
-    assert await applied.get() == ["10.0.0.1:8000", "[fd00::1]:8001"]  # the watch has begun
+    async with running(FileDiscovery(path=str(path), watch_file=True)):
+        assert await notifier.targets() == ["10.0.0.1:8000", "[fd00::1]:8001"]  # from here on the folder is watched
 
-    replacement = tmp_path / "new"
-    replacement.write_text("endpoints: [{name: a, address: 10.0.0.2, port: '1'}]")
-    replacement.rename(path)
-    assert await applied.get() == ["10.0.0.2:1"]
+        replacement = tmp_path / "new"
+        replacement.write_text("endpoints: [{name: a, address: 10.0.0.2, port: '1'}]")
+        replacement.rename(path)
+        assert await notifier.targets() == ["10.0.0.2:1"]
 
-    path.write_text("endpoints: [{name: a, address: nowhere, port: '1'}]")
-    message = await told.messages.get()
-    assert message.startswith(f"{path}: 1 problem")
-    assert "endpoints[0]: invalid IP address 'nowhere'" in message
-    path.unlink()
-    assert await told.messages.get() == f"{path} cannot be read; its last endpoints stay"
-    assert applied.empty()
+        path.write_text("endpoints: [{name: a, address: nowhere, port: '1'}]")
+        message = await logged_errors.messages.get()
+        assert message.startswith(f"{path}: 1 problem")
+        assert "endpoints[0]: invalid IP address 'nowhere'" in message
+        path.unlink()
+        message = await logged_errors.messages.get()
+        assert message.startswith(f"{path}: 1 problem")
+        assert message.endswith("cannot be read: No such file or directory; keeping its last endpoints")
+        assert notifier.lists.empty()
 
-    path.write_text("endpoints: []")
-    assert await applied.get() == []
+        path.write_text("endpoints: []")
+        assert await notifier.targets() == []
 
 
-async def test_a_link_that_is_pointed_elsewhere_is_a_change(tmp_path, tasks):
+async def test_a_link_to_another_folder_is_a_change(tmp_path, notifier, running):
     """As kubelet updates a mounted ConfigMap."""
     for version, port in (("v1", 1), ("v2", 2)):
         (tmp_path / version).mkdir()
         (tmp_path / version / "pool.yaml").write_text(f"endpoints: [{{name: a, address: 10.0.0.1, port: {port}}}]")
     (tmp_path / "data").symlink_to("v1")
     (tmp_path / "pool.yaml").symlink_to("data/pool.yaml")
-    applied = Applied()
-    await file.start_file_discovery(
-        FileDiscovery(path=str(tmp_path / "pool.yaml"), watch_file=True), EndpointUnion(applied), tasks
-    )
-    assert [await applied.get(), await applied.get()] == [["10.0.0.1:1"]] * 2
-    (tmp_path / "next").symlink_to("v2")
-    (tmp_path / "next").rename(tmp_path / "data")
-    assert await applied.get() == ["10.0.0.1:2"]
+    async with running(FileDiscovery(path=str(tmp_path / "pool.yaml"), watch_file=True)):
+        assert await notifier.targets() == ["10.0.0.1:1"]
+        (tmp_path / "next").symlink_to("v2")
+        (tmp_path / "next").rename(tmp_path / "data")
+        assert await notifier.targets() == ["10.0.0.1:2"]
+
+
+async def test_a_run_after_a_failed_watch_lists_again_and_tolerates_an_unusable_file(
+    tmp_path, notifier, running, logged_errors
+):
+    path = tmp_path / "pool.yaml"
+    path.write_text(GOOD)
+    discovery = FileDiscovery(path=str(path), watch_file=True)
+    async with running(discovery):
+        assert len(await notifier.targets()) == 2
+    path.write_text("endpoints: [{name: a, address: 10.0.0.2, port: '1'}]")
+    async with running(discovery):
+        assert await notifier.targets() == ["10.0.0.2:1"]
+    path.write_text("endpoints: 5")
+    async with running(discovery):
+        assert "expected `array`" in await logged_errors.messages.get()
+        path.write_text("endpoints: []")
+        assert await notifier.targets() == []

@@ -13,7 +13,8 @@ from epp.api import (
     WAITING_REQUESTS,
     LoraAdapters,
 )
-from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
+from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor
+from epp.datalayer.scrape.metrics_data_source import MetricsDataSource
 from epp.datalayer.scrape.promtext import ABSENT_RECHECK_PAGES
 from epp.errors import DataSourceError
 
@@ -29,7 +30,7 @@ def known(reading):
 
 
 def test_vllm(capture, labelled):
-    values, adapters = extractor().create_reader(labelled()).read(capture)
+    values, adapters = extractor().open(labelled()).read(capture)
     assert values == {
         WAITING_REQUESTS: 24,
         RUNNING_REQUESTS: 16,
@@ -48,7 +49,7 @@ vllm:lora_requests_info{max_lora="4",running_lora_adapters="old",waiting_lora_ad
 vllm:lora_requests_info{max_lora="4",running_lora_adapters="l1, l2",waiting_lora_adapters="l3"} 1.7e+09
 vllm:lora_requests_info{max_lora="4",running_lora_adapters="",waiting_lora_adapters=""} 1.6e+09
 """
-    reader = extractor().create_reader(labelled())
+    reader = extractor().open(labelled())
     assert reader.read(page)[1] == LoraAdapters(running=frozenset({"l1", "l2"}), waiting=frozenset({"l3"}))
     _, adapters = reader.read(page.replace(b"1.6e+09", b"1.8e+09"))
     assert adapters == NO_LORA_ADAPTERS
@@ -64,7 +65,7 @@ vllm:kv_cache_usage_perc{engine="1"} 0.6
 vllm:cache_config_info{block_size="16",num_gpu_blocks="100",engine="0"} 1.0
 vllm:cache_config_info{block_size="16",num_gpu_blocks="150",engine="1"} 1.0
 """
-    assert known(extractor().create_reader(labelled()).read(page)) == {
+    assert known(extractor().open(labelled()).read(page)) == {
         "waiting": 7,
         "running": 3,
         "kv_usage": 0.4,
@@ -75,7 +76,7 @@ vllm:cache_config_info{block_size="16",num_gpu_blocks="150",engine="1"} 1.0
 
 def test_an_older_vllm(labelled):
     page = b"vllm:num_requests_waiting 1\nvllm:gpu_cache_usage_perc 0.25\n"
-    reader = extractor().create_reader(labelled())
+    reader = extractor().open(labelled())
     assert [known(reader.read(page)) for _ in range(2)] == [{"waiting": 1, "kv_usage": 0.25}] * 2
 
 
@@ -123,7 +124,7 @@ nv_inference_exec_count{model="a"} 5
     ],
 )
 def test_the_other_engines(labelled, engine, page, values):
-    assert known(extractor().create_reader(labelled(engine)).read(page)) == values
+    assert known(extractor().open(labelled(engine)).read(page)) == values
 
 
 def test_an_engine_is_named_by_label(labelled):
@@ -142,7 +143,7 @@ def test_a_configured_engine_replaces_the_built_in_one(capture, labelled):
         "customMetrics": [{"attributeKey": "hits", "metricSpec": "vllm:prefix_cache_hits_total"}],
     }
     ours = extractor(engineConfigs=[own])
-    values, adapters = ours.create_reader(labelled()).read(capture)
+    values, adapters = ours.open(labelled()).read(capture)
     assert values == {WAITING_REQUESTS: 5, ours.custom_columns["hits"]: 160}
     assert adapters == NO_LORA_ADAPTERS
 
@@ -154,11 +155,11 @@ vllm:num_requests_running{engine="1"} 2
 vllm:kv_cache_usage_perc +Inf
 vllm:cache_config_info{block_size="16",num_gpu_blocks="None"} 1
 """
-    assert known(extractor().create_reader(labelled()).read(page)) == {"running": 2, "block_size": 16}
+    assert known(extractor().open(labelled()).read(page)) == {"running": 2, "block_size": 16}
 
 
 def test_a_page_without_anything_of_the_engine_is_an_error_and_no_reason_to_look_less_closely(capture, labelled):
-    reader = extractor().create_reader(labelled())
+    reader = extractor().open(labelled())
     for _ in range(3):
         with pytest.raises(DataSourceError, match="no series of engine 'vllm'"):
             reader.read(b"up 1\n")
@@ -166,7 +167,7 @@ def test_a_page_without_anything_of_the_engine_is_an_error_and_no_reason_to_look
 
 
 def test_adapters_appear_a_few_pages_after_their_series(capture, labelled):
-    reader = extractor().create_reader(labelled())
+    reader = extractor().open(labelled())
     reader.read(capture.replace(b"vllm:lora_requests_info", b"vllm:other"))
     adapters = [reader.read(capture)[1] for _ in range(ABSENT_RECHECK_PAGES)]
     assert adapters[0] == NO_LORA_ADAPTERS
@@ -207,7 +208,7 @@ def test_source_parameters(labelled):
     [
         ({"scheme": "ftp"}, "scheme"),
         ({"port": 70000}, "port"),
-        ({"port": "70000"}, "`port` must be 1 to 65535"),
+        ({"port": "70000"}, "`port`: invalid port 70000: expected 1-65535"),
         ({"interval": "soon"}, "interval"),
         ({"interval": "0s"}, "`interval` must be more than zero"),
         ({"clientCertPath": "/c"}, "must be given together"),

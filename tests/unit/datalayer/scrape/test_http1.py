@@ -125,7 +125,7 @@ def test_a_changed_head_is_read_anew(wire):
     [
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
         (b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n", "status 503"),
-        (b"SSH-2.0-OpenSSH_9\r\n\r\n", "no HTTP/1 answer: b'ssh-2.0-openssh_9"),
+        (b"SSH-2.0-OpenSSH_9\r\n\r\n", "not an HTTP/1 response: b'ssh-2.0-openssh_9"),
         (b"\0" * (MAX_RESPONSE_HEAD_BYTES + 1), f"the answer's head is larger than {MAX_RESPONSE_HEAD_BYTES} bytes"),
         (sized(b"x", b"Content-Encoding: gzip"), "a compressed answer, which was not asked for"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "b'many' is no size"),

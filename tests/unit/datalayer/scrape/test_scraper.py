@@ -2,19 +2,15 @@
 
 import asyncio
 import logging
+import re
 import ssl
-from random import Random
 
 import numpy as np
 import pytest
 
 from epp.api import RUNNING_REQUESTS
-from epp.clock import SystemClock
-from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor, MetricsDataSource
-from epp.datalayer.scrape.scraper import Scraper
-from epp.datastore.endpoint_store import EndpointStore
+from epp.datalayer.scrape.metrics_data_source import MetricsDataSource, create_tls_context
 from epp.errors import ConfigError
-from epp.tasks import Tasks
 
 PAGE = b"vllm:num_requests_waiting 3\nvllm:num_requests_running 1\n"
 
@@ -68,15 +64,15 @@ async def closes_as_the_request_comes(server, reader, writer):
         closes_as_the_request_comes,
     ],
 )
-async def test_pages_arrive_again_and_again(scraping, handler):
+async def test_pages_are_scraped_at_every_interval(scraping, handler):
     async with scraping(handler) as (harness, server, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 6)
         assert (harness.value(slot), harness.value(slot, RUNNING_REQUESTS)) == (3, 1)
-        assert harness.faults == []
+        assert harness.failures == []
         assert server.requests[0].startswith(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:")
 
 
-async def test_one_connection_is_kept(scraping):
+async def test_the_connection_is_kept_alive(scraping):
     async with scraping(plain) as (harness, server, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 5)
         assert server.connections == 1
@@ -107,39 +103,43 @@ async def another_page(server, reader, writer):
         writer.write(sized(b"up 1\n"))
 
 
+POLL_FAILED = ("metrics-data-source", "")
+EXTRACT_FAILED = ("metrics-data-source", "core-metrics-extractor")
+NO_METRICS = r"endpoint a: no metrics from http://127\.0\.0\.1:\d+/metrics: "
+
+
 @pytest.mark.parametrize(
-    ("handler", "fault", "reason"),
+    ("handler", "failure", "message"),
     [
-        (hangs, "poll", "no answer within 0.02 s"),
-        (closes_at_once, "poll", "connection closed after 0 bytes"),
-        (garbage, "poll", "no HTTP/1 answer"),
-        (not_found, "poll", "status 404"),
-        (another_page, "extract", "no series of engine 'vllm'"),
+        (hangs, POLL_FAILED, NO_METRICS + r"no answer within 0\.02 s"),
+        (closes_at_once, POLL_FAILED, NO_METRICS + "connection closed after 0 bytes"),
+        (garbage, POLL_FAILED, NO_METRICS + "not an HTTP/1 response"),
+        (not_found, POLL_FAILED, NO_METRICS + "status 404"),
+        (another_page, EXTRACT_FAILED, "endpoint a: core-metrics-extractor: no series of engine 'vllm' on the page"),
     ],
 )
-async def test_failures_are_told_once_and_tried_again_later(scraping, handler, fault, reason, caplog):
+async def test_consecutive_failures_are_all_counted_and_logged_once(scraping, handler, failure, message, caplog):
     async with scraping(handler, timeout=0.02 if handler is hangs else 10.0) as (harness, _, slot):
-        await harness.until(lambda: len(harness.faults) >= 4)
-        assert set(harness.faults) == {fault}
-        assert harness.table.failure_count(slot) >= 4
+        await harness.until(lambda: len(harness.failures) >= 4)
+        assert set(harness.failures) == {failure}
+        assert harness.consecutive_failures() >= 4
         assert np.isnan(harness.value(slot))
     [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warning.startswith("endpoint a: no metrics from http://127.0.0.1:")
-    assert reason in warning
+    assert re.match(message, warning)
 
 
-async def test_nobody_listens(scraping):
+async def test_a_refused_connection_is_a_poll_failure(scraping):
     async with scraping(plain) as (harness, _, slot):
         gone = await harness.serve(plain)
         await gone.close()
         dead = harness.add(gone.port, name="b")
-        await harness.until(lambda: len(harness.faults) >= 2 and harness.scrapes[slot] >= 2)
-        assert set(harness.faults) == {"poll"}
+        await harness.until(lambda: len(harness.failures) >= 2 and harness.scrapes[slot] >= 2)
+        assert set(harness.failures) == {POLL_FAILED}
         assert harness.scrapes[dead] == 0
 
 
-async def test_a_server_that_keeps_failing_is_asked_ever_more_rarely(scraping):
-    async with scraping(plain, longest_pause=2.0) as (harness, _, slot):
+async def test_backoff_doubles_while_a_server_keeps_failing(scraping):
+    async with scraping(plain, max_backoff=2.0) as (harness, _, slot):
         failing = await harness.serve(not_found)
         harness.add(failing.port, name="b")
         await harness.until(lambda: harness.scrapes[slot] >= 100)
@@ -147,7 +147,7 @@ async def test_a_server_that_keeps_failing_is_asked_ever_more_rarely(scraping):
         assert 1 <= len(failing.requests) <= 10
 
 
-async def test_a_server_that_fails_for_a_while_comes_back(scraping, caplog):
+async def test_a_recovered_server_is_scraped_again_and_logged(scraping, caplog):
     caplog.set_level("INFO")
 
     async def ill_for_three_requests(server, reader, writer):
@@ -159,11 +159,11 @@ async def test_a_server_that_fails_for_a_while_comes_back(scraping, caplog):
 
     async with scraping(ill_for_three_requests) as (harness, _, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 4)
-        assert harness.table.failure_count(slot) == 0
-    assert any("metrics are back after" in record.getMessage() for record in caplog.records)
+        assert harness.consecutive_failures() == 0
+    assert any("metrics-data-source works again after" in record.getMessage() for record in caplog.records)
 
 
-async def test_values_of_a_dead_server_grow_stale(scraping):
+async def test_values_of_a_dead_server_become_unknown(scraping):
     async def dies_after_two(server, reader, writer):
         while len(server.requests) < 2:
             await server.request(reader)
@@ -175,22 +175,22 @@ async def test_values_of_a_dead_server_grow_stale(scraping):
         assert harness.scrapes[slot] == 2
 
 
-async def test_membership_is_followed(scraping):
+async def test_endpoints_are_scraped_from_when_they_join_until_they_leave(scraping):
     async with scraping(plain) as (harness, _, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 1)
         other = await harness.serve(plain)
         second = harness.add(other.port, name="b")
         await harness.until(lambda: harness.scrapes[second] >= 2)
-        harness.table.remove("b")
+        harness.store.remove("b")
         seen = harness.scrapes[second]
         await other.close()  # returns once its connection is gone
         reached = harness.scrapes[slot] + 3
         await harness.until(lambda: harness.scrapes[slot] >= reached)
         assert harness.scrapes[second] == seen
-        assert harness.faults == []
+        assert harness.failures == []
 
 
-async def test_a_changed_engine_label_changes_what_is_read(scraping):
+async def test_a_changed_engine_label_selects_another_engine(scraping):
     async def sglang(server, reader, writer):
         while True:
             await server.request(reader)
@@ -199,12 +199,12 @@ async def test_a_changed_engine_label_changes_what_is_read(scraping):
     async with scraping(sglang) as (harness, _, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 1)
         assert harness.value(slot) == 3
-        port = harness.table.get_endpoint(slot).port
+        port = harness.store.get_endpoint(slot).port
         assert harness.add(port, **{"llm-d.ai/engine-type": "sglang"}) == slot
         await harness.until(lambda: harness.value(slot) == 9)
 
 
-async def test_one_request_at_a_time(scraping):
+async def test_one_request_is_in_flight_per_endpoint(scraping):
     answer = asyncio.Event()
 
     async def slow(server, reader, writer):
@@ -222,13 +222,13 @@ async def test_one_request_at_a_time(scraping):
         await harness.until(lambda: harness.scrapes[slot] >= 2)
 
 
-async def test_the_path_of_the_source(scraping):
+async def test_the_configured_path_is_requested(scraping):
     async with scraping(plain, source=MetricsDataSource(path="/custom?x=1")) as (harness, server, slot):
         await harness.until(lambda: harness.scrapes[slot] >= 1)
         assert server.requests[0].startswith(b"GET /custom?x=1 HTTP/1.1\r\n")
 
 
-async def test_https(scraping, certificate):
+async def test_https_with_and_without_verification(scraping, certificate):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
     async with scraping(plain, tls, source=MetricsDataSource(scheme="https")) as (harness, server, slot):
@@ -239,11 +239,11 @@ async def test_https(scraping, certificate):
         await harness.until(lambda: harness.scrapes[slot] >= 1)
     unverified = MetricsDataSource(scheme="https", insecure_skip_verify=False)
     async with scraping(plain, tls, source=unverified) as (harness, server, slot):
-        await harness.until(lambda: len(harness.faults) >= 1)
+        await harness.until(lambda: len(harness.failures) >= 1)
         assert harness.scrapes[slot] == 0
 
 
-def test_certificates_that_cannot_be_used(tmp_path):
+def test_an_unusable_certificate_file_is_a_config_error(tmp_path):
     source = MetricsDataSource(scheme="https", insecure_skip_verify=False, ca_cert_path=str(tmp_path / "none.pem"))
     with pytest.raises(ConfigError, match=r"metrics-data-source: cannot use .*none\.pem"):
-        Scraper(EndpointStore(SystemClock()), source, CoreMetricsExtractor(), SystemClock(), Tasks("test"), Random(1))
+        create_tls_context(source)
