@@ -6,75 +6,33 @@ from rich.console import Console
 
 from epp.clock import ManualClock
 from epp.gateway.dashboard import Dashboard, format_summary, render_table
-from epp.gateway.dashboard_data import (
-    DashboardData,
-    DashboardReader,
-    EndpointRow,
-    parse_host_counts,
-    parse_prefix_hit_rate,
-)
+from epp.gateway.dashboard_data import DashboardData, EndpointRow
 from epp.gateway.gateway import Gateway
 from epp.gateway.programs import GatewaySettings
 
-STATE = {
-    "picker": {"cpu_seconds": 1.0, "rss_bytes": 50_000_000},
-    "endpoints": [
-        {"name": "a", "address": "10.0.0.1:1", "waiting": 2, "running": 1, "kv_usage": 0.5, "inflight_requests": 3},
-        {"name": "b", "target": "10.0.0.2:1", "waiting": None},
+DATA = DashboardData(
+    endpoints=[
+        EndpointRow("10.0.0.1:1", waiting=2, running=1, kv_usage=0.5, inflight=3, errors=1),
+        EndpointRow("10.0.0.2:1"),
     ],
-}
-DECISIONS = {"decisions": [{"model": "m", "destination": "10.0.0.1:1"}, {"model": "n", "refusal": "no endpoint"}]}
-CLUSTERS = """pool::default_priority::max_connections::1000000
-pool::10.0.0.1:1::cx_active::1
-pool::10.0.0.1:1::rq_error::1
-pool::10.0.0.1:1::rq_total::{}
-picker::127.0.0.1:9002::rq_total::99
-"""
+    decisions=[("m", "10.0.0.1:1"), ("n", "no endpoint")],
+    picker_available=True,
+)
 
 
-def create_reader(clock):
-    gateway = Gateway(GatewaySettings())
-    gateway.endpoints = ["10.0.0.1:1"]
-    return DashboardReader(gateway, clock)
-
-
-def test_rates_are_averages_since_the_previous_poll():
-    clock = ManualClock()
-    reader = create_reader(clock)
-    first = reader._build_data(STATE, DECISIONS, parse_host_counts(CLUSTERS.format(100)), {"10.0.0.1:1": 0.25})
-    assert first.endpoints[0] == EndpointRow("10.0.0.1:1", 2, 1, 0.5, 3, 0.25, None, 1)
-    assert first.picker_cores is None
-    clock.advance(2.0)
-    later = {**STATE, "picker": {"cpu_seconds": 1.5}}
-    second = reader._build_data(later, {}, parse_host_counts(CLUSTERS.format(110)), {})
-    assert second.endpoints[0].request_rate == 5.0
-    assert second.request_rate == 5.0
-    assert second.picker_cores == 0.25
-
-
-def test_without_the_picker_values_are_dashes():
-    data = create_reader(ManualClock())._build_data({}, {}, {}, {})
-    assert data.picker_available is False
+def test_unknown_values_are_dashes():
+    data = DashboardData(endpoints=[EndpointRow("10.0.0.1:1")])
     assert format_summary(data) == "0.0 requests/s; waiting+running: 10.0.0.1:1 -+- KV - hits -"
 
 
 def test_the_live_table_shows_known_values():
-    data = create_reader(ManualClock())._build_data(STATE, DECISIONS, parse_host_counts(CLUSTERS.format(7)), {})
     console = Console(file=io.StringIO(), width=120)
-    console.print(render_table(data))
+    console.print(render_table(DATA))
     text = console.file.getvalue()
     assert "10.0.0.1:1" in text
     assert "50%" in text
     assert "n -> no endpoint" in text
     assert "no metrics from 10.0.0.2:1\n" in text
-
-
-def test_prefix_hit_rate_is_summed_over_engines_in_old_and_new_metric_names():
-    page = 'vllm:prefix_cache_queries_total{engine="0"} 100.0\nvllm:prefix_cache_hits_total{engine="0"} 25.0\n'
-    page += 'vllm:prefix_cache_queries_total{engine="1"} 100.0\nvllm:prefix_cache_hits_total{engine="1"} 75.0\n'
-    assert parse_prefix_hit_rate(page) == 0.5
-    assert parse_prefix_hit_rate("vllm:gpu_prefix_cache_queries 0.0\n") is None
-    assert parse_prefix_hit_rate("") is None
 
 
 def test_the_welcome_message_has_a_curl_command():

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from epp.clock import SystemClock
-from epp.gateway.net import GatewayError, bind_listening_socket, bind_socket, http_get
+from epp.gateway.net import GatewayError
 from epp.gateway.supervisor import Program, Supervisor
 
 
@@ -115,28 +114,3 @@ async def test_close_kills_the_processes_that_a_child_has_started(supervisor, tm
     grandchild = int(pid_file.read_text())
     await supervisor.close()
     await wait_until(lambda: has_exited(grandchild))
-
-
-def test_a_port_in_use_is_an_error_with_advice():
-    with bind_listening_socket("127.0.0.1", 0, "") as sock:
-        port = sock.getsockname()[1]
-        with pytest.raises(GatewayError, match=rf"port {port} on 127.0.0.1: Address already in use; use --port"):
-            bind_listening_socket("127.0.0.1", port, "use --port")
-
-
-@pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="elsewhere a bound port cannot be listened on by another socket"
-)
-def test_a_reserved_port_can_be_listened_on_but_is_not_assigned_by_the_system():
-    with bind_socket("127.0.0.1", 0, "") as reserved:
-        port = reserved.getsockname()[1]
-        with socket.socket() as other, pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", port))  # without SO_REUSEADDR, like the kernel for port 0
-        with bind_listening_socket("127.0.0.1", port, ""), pytest.raises(GatewayError, match="use --port"):
-            bind_socket("127.0.0.1", port, "use --port")
-
-
-async def test_http_get_without_a_server_has_status_0():
-    with bind_listening_socket("127.0.0.1", 0, "") as sock:
-        port = sock.getsockname()[1]
-    assert await http_get("127.0.0.1", port, "/") == (0, b"")
