@@ -78,7 +78,7 @@ def create_director(
 
 
 def measure_decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[str, float]:
-    """Microseconds of `Director.route_request` for one request of 4 KB: parse, prefix lookup, scorers, pick, reservation.
+    """Microseconds of `Director.route_request` for one 4 KB request: parsing, prefix lookup, scorers, picker, reservation.
 
     llm-d's default scorers. A scrape arrives between every ten decisions, so the snapshot is rebuilt as often; it
     is recorded outside of the measured time. Requests end in the order they came, with 64 in flight.
