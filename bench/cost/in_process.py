@@ -37,16 +37,16 @@ INFLIGHT_REQUESTS = 64
 
 
 def _build_store(servers: int, clock: SystemClock, rng: Random) -> EndpointStore:
-    table = EndpointStore(clock, staleness=1e9)
+    store = EndpointStore(clock, staleness=1e9)
     for i in range(servers):
-        table.upsert(
+        store.upsert(
             Endpoint(f"default/pod-{i}-rank-0", f"10.{i // 65536}.{i // 256 % 256}.{i % 256}", 8000, pod=f"pod-{i}")
         )
-        record_random_scrape(table, i, clock, rng)
-    return table
+        record_random_scrape(store, i, clock, rng)
+    return store
 
 
-def record_random_scrape(table: EndpointStore, slot: int, clock: SystemClock, rng: Random) -> None:
+def record_random_scrape(store: EndpointStore, slot: int, clock: SystemClock, rng: Random) -> None:
     """Records a scrape of one endpoint with random values."""
     values = {
         WAITING_REQUESTS: float(rng.randrange(8)),
@@ -55,17 +55,17 @@ def record_random_scrape(table: EndpointStore, slot: int, clock: SystemClock, rn
         KV_BLOCK_SIZE: 16.0,
         KV_BLOCK_COUNT: 30_000.0,
     }
-    table.record_scrape(slot, table.generation_of(slot), clock.now(), values, None)
+    store.record_scrape(slot, store.generation_of(slot), clock.now(), values, None)
 
 
 def create_director(
     servers: int, clock: SystemClock, rng: Random, completion: Completion | None = None
 ) -> tuple[Director, EndpointStore]:
-    """A director with llm-d's default scorers, and the table that it reads."""
-    table = _build_store(servers, clock, rng)
+    """A director with llm-d's default scorers, and the store that it reads."""
+    store = _build_store(servers, clock, rng)
     director = Director(
         load_config(presets.read_preset("llm-d"), PluginRegistry.load()),
-        table,
+        store,
         Ledger(clock),
         completion or ObservedCompletion(),
         Metrics(),
@@ -74,36 +74,36 @@ def create_director(
         DirectorOptions(),
         DecisionLog().record,
     )
-    return director, table
+    return director, store
 
 
 def measure_decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[str, float]:
-    """Microseconds of `Director.route_request` for one 4 KB request: parsing, prefix lookup, scorers, picker, reservation.
+    """Microseconds of `Director.route_request`: parsing, prefix lookup, scorers, picker, reservation.
 
-    llm-d's default scorers. A scrape arrives between every ten decisions, so the snapshot is rebuilt as often; it
-    is recorded outside of the measured time. Requests end in the order they came, with 64 in flight.
+    For a 4 KB request and llm-d's default scorers. A scrape arrives between every ten decisions, so the snapshot is rebuilt as often; it
+    is recorded outside of the measured time. Requests end in order of arrival, with 64 in flight.
     """
     clock, rng = SystemClock(), Random(1)
-    director, table = create_director(servers, clock, rng)
-    head, texts = RequestHeaders(HEADERS), [body.encode() for body in build_bodies(body_bytes, 64)]
-    taken, flights = [], []
+    director, store = create_director(servers, clock, rng)
+    headers, texts = RequestHeaders(HEADERS), [body.encode() for body in build_bodies(body_bytes, 64)]
+    durations, inflight = [], []
     for i in range(rounds):
         if i % DECISIONS_PER_SCRAPE == 0:
-            record_random_scrape(table, rng.randrange(servers), clock, rng)
+            record_random_scrape(store, rng.randrange(servers), clock, rng)
         body = texts[i % len(texts)]
         started = perf_counter_ns()
-        route = director.route_request(head, body)
-        taken.append(perf_counter_ns() - started)
-        assert isinstance(route, RoutingDecision), "no producer of this configuration awaits"
-        flights.append(route.request)
-        if len(flights) > INFLIGHT_REQUESTS:
-            flights.pop(0).finalize("completed")
-    warm = taken[rounds // 10 :]
+        decision = director.route_request(headers, body)
+        durations.append(perf_counter_ns() - started)
+        assert isinstance(decision, RoutingDecision), "no producer of this configuration is asynchronous"
+        inflight.append(decision.request)
+        if len(inflight) > INFLIGHT_REQUESTS:
+            inflight.pop(0).finalize("completed")
+    warm = durations[rounds // 10 :]
     return {"mean_us": statistics.fmean(warm) / 1e3, "p50_us": statistics.median(warm) / 1e3}
 
 
 def measure_prefix_index(blocks: int) -> dict[str, float]:
-    """Resident memory of an index of so many blocks: 100 endpoints, chains of 64."""
+    """Resident memory of a prefix index with this number of blocks: 100 endpoints, chains of 64."""
     index, rng = PrefixIndex(), Random(1)
     index.touch(0, [rng.getrandbits(63) for _ in range(64)], 64)
     gc.collect()
