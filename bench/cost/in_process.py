@@ -80,8 +80,8 @@ def create_director(
 def measure_decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[str, float]:
     """Microseconds of `Director.route_request`: parsing, prefix lookup, scorers, picker, reservation.
 
-    For a 4 KB request and llm-d's default scorers. A scrape arrives between every ten decisions, so the snapshot is rebuilt as often; it
-    is recorded outside of the measured time. Requests end in order of arrival, with 64 in flight.
+    For a 4 KB request and llm-d's default scorers. A scrape arrives between every ten decisions, so the snapshot is
+    rebuilt as often; it is recorded outside of the measured time. Requests end in order of arrival, with 64 in flight.
     """
     clock, rng = SystemClock(), Random(1)
     director, store = create_director(servers, clock, rng)
