@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bench.paper import jobs
 from bench.paper.arms import ArmResult
-from epp_batch import report
+from epp_batch.report import build_report
+from epp_batch.report.render import render_svg
 from epp_batch.spec import Run, TranscriptionOptions
 
 
@@ -24,7 +25,7 @@ def render_chart(found: ArmResult, length: float | None = None) -> str:
         units=tuple(jobs.load_units()),
         cluster=jobs.build_cluster(found.arm.accelerators),
     )
-    return report.render_svg(report.build_report(run, found.events, {}, []), length=length, models=("medium", "large"))
+    return render_svg(build_report(run, found.events, {}, []), length=length, models=("medium", "large"))
 
 
 def write_chart(path: Path, found: ArmResult, length: float | None = None) -> None:

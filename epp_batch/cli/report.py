@@ -123,7 +123,7 @@ def gpu_shares(run: Run) -> dict[str, float]:
 
 
 def _render_report(suffix: str, report: Report, other: Report | None) -> str:
-    from epp_batch import report as forms
+    from epp_batch.report import render as forms
 
     if suffix == ".html":
         return forms.render_html(report, other)

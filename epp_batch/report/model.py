@@ -1,7 +1,7 @@
-"""What a report says, as data: the JSON form is this struct.
+"""The report as data. Its JSON form is this struct, so a renamed field is a new format.
 
-All times are seconds on the report's axis (see `axis`): 0 is the first creation, idle days between two invocations are
-cut out. `began` is second 0 as the events tell it: wall seconds since 1970, or virtual ones.
+All times are seconds on the report's axis (`run_timeline.TimeAxis`): 0 is the first creation, and idle time between two
+invocations is cut out. `Report.began` is second 0 as in events: seconds since 1970, or virtual ones.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Literal
 
 import msgspec
 
-from epp_batch.report.axis import IdleCut
-from epp_batch.report.stats import Distribution
-from epp_batch.report.step_function import Step
+from epp_batch.report.stats import Distribution, Step
 from epp_batch.report.unit_history import AttemptEnding, UnitState
 
 RecordingStatus = Literal["done", "failed", "cancelled", "running", "waiting"]
 DeviceKind = Literal["gpu", "worker"]
+DEVICE_NAMES: dict[DeviceKind, str] = {"gpu": "GPU", "worker": "worker"}
+"""Names for people."""
 STATUS_OF_STATE: dict[UnitState, RecordingStatus] = {
     "finished": "done",
     "failed": "failed",
@@ -34,21 +34,21 @@ LATENCY_DESCRIPTIONS = {
     "summary": "first request sent until the answer is complete",
     "handoff": "transcript finished until its summary is complete",
 }
-"""Name -> what is measured."""
+"""What each latency measures."""
 
 
 class WordErrors(msgspec.Struct, frozen=True, kw_only=True):
-    """Word errors of one transcript or of many together, after normalisation."""
+    """Word errors of one transcript, or the sums of several, after normalisation."""
 
     reference: int
-    """Words in the reference."""
+    """Words of the reference."""
     substitutions: int = 0
     deletions: int = 0
     insertions: int = 0
 
     @property
     def rate(self) -> float | None:
-        """The word error rate; None where the reference has no words."""
+        """The word error rate; None without words in the reference."""
         errors = self.substitutions + self.deletions + self.insertions
         return errors / self.reference if self.reference else None
 
@@ -61,40 +61,50 @@ class WordErrors(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class IdleCut(msgspec.Struct, frozen=True):
+    """Idle time that is cut out of the axis."""
+
+    at: float
+    """Where, in seconds on the axis."""
+    seconds: float
+    """How much."""
+
+
 class AttemptSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt: a bar of the chart."""
+    """One attempt of a unit; a bar of the chart."""
 
     unit: str
     label: str
-    """Stem of the first recording, with the number of the others."""
+    """Stem of the first recording, and how many others there are."""
     model: str
     place: str
     attempt: int
     allocated: float
-    """When the device became its own."""
+    """When the unit got its device."""
     running: float | None
-    """When its container ran."""
+    """When its container started; None if it never did."""
     ended: float
-    """The end of what is known, where `ending` is open."""
+    """The newest time of the run while `ending` is `open`."""
     ending: AttemptEnding
     detail: str
     device: DeviceKind
     share: float
-    """Of a GPU: 1 is a whole one, a slice has its slots of 8; 0 of a worker process."""
+    """Share of a GPU: 1 for a whole one, slots / 8 for a slice, 0 for a worker process."""
 
     @property
     def seconds(self) -> float:
+        """How long it held its device."""
         return self.ended - self.allocated
 
 
 class SummarySpan(msgspec.Struct, frozen=True, kw_only=True):
-    """One summary on its way."""
+    """The summary of one transcript."""
 
     stem: str
     sent: float
-    """When it was asked for, first of all attempts."""
+    """When its first request was sent."""
     asked: float
-    """When the last attempt was sent."""
+    """When its last request was sent."""
     first_token: float | None
     ended: float
     ending: Literal["summarized", "unsummarized", "open"]
@@ -109,12 +119,12 @@ class RecordingRow(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     status: RecordingStatus
     reused: bool = False
-    """Was finished before; nothing was done for it."""
+    """Finished by an earlier run; this one did no work for it."""
     audio_seconds: float | None = None
     created: float | None = None
     finished: float | None = None
     wait: float | None = None
-    """Like `start`, `completion` and `service` a latency of its unit; see LATENCIES."""
+    """A latency of its unit, like `start`, `completion` and `service`: see LATENCY_DESCRIPTIONS."""
     start: float | None = None
     completion: float | None = None
     service: float | None = None
@@ -122,12 +132,12 @@ class RecordingRow(msgspec.Struct, frozen=True, kw_only=True):
     evictions: int = 0
     places: tuple[str, ...] = ()
     transcribe: float | None = None
-    """Seconds that the worker spent on transcribing."""
+    """Seconds of transcription, as the worker measured them."""
     rtf: float | None = None
-    """transcribe / audio seconds."""
+    """Real-time factor: `transcribe` / audio seconds."""
     language: str = ""
     device_hours: float = 0.0
-    """GPU-hours held, weighted by slice, or worker hours; a shard's are divided by length of audio."""
+    """GPU hours held, weighted by share, or worker hours; a unit's are divided among its recordings by audio length."""
     cost: float | None = None
     words: WordErrors | None = None
     wer: float | None = None
@@ -136,17 +146,17 @@ class RecordingRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One model."""
+    """All recordings of one model."""
 
     model: str
     recordings: int
     done: int
     audio_seconds: float
-    """Of what is done."""
+    """Of done recordings."""
     transcribe_rtf: float | None
-    """Sum of the workers' seconds of transcribing / sum of their audio seconds; None where no worker told."""
+    """Sum of `transcribe` / sum of audio seconds of the same recordings; None without measurements."""
     service_rtf: float | None
-    """Sum of seconds on a device / sum of audio seconds: loading, decoding and what evictions cost included."""
+    """Sum of `service` / sum of audio seconds: includes loading, decoding and what evictions cost."""
     completion: Distribution | None
     device_hours: float
     cost: float | None
@@ -155,41 +165,42 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """Device time of one kind, in hours of a whole device."""
+    """Device time of one kind of device, in hours of a whole device."""
 
     device: DeviceKind
     count: int
-    """Devices seen; 0 where places do not tell GPUs apart."""
+    """Distinct devices; 0 where places name only nodes."""
     peak: float
-    """Devices held at once, weighted by slice, at most."""
+    """Most devices held at the same time, weighted by share."""
     allocated: float
-    """Held by attempts, weighted by slice."""
+    """Held by attempts, weighted by share."""
     used: float | None
-    """Spent on transcribing, as the workers tell; None where none did."""
+    """Transcribing, as workers measured it; None without measurements."""
     starting: float
-    """Held before the container ran."""
+    """Held before the container started."""
     evicted: float
-    """Held by attempts that were evicted, failed or lost; what they finished is not lost, since workers resume."""
+    """Held by attempts that were evicted, failed or lost. Not all of it is wasted, since workers resume."""
     share: float | None
     """allocated / (count * makespan)."""
     price: float | None
-    """Per hour of a whole device, the mean over models where prices differ."""
+    """Per hour of a whole device; the mean where prices of models differ."""
     cost: float | None
 
 
 class Concurrency(msgspec.Struct, frozen=True, kw_only=True):
-    """How many units at once."""
+    """How many units ran and waited at the same time."""
 
     peak: int
     mean: float
     """Over the makespan."""
     running: tuple[Step, ...]
+    """Over time."""
     waiting: tuple[Step, ...]
-    """Created and not running."""
+    """Created and not running, over time."""
 
 
 class RecordingFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why one recording did not end well."""
+    """Why one recording or its summary failed."""
 
     source: str
     stage: str
@@ -202,26 +213,26 @@ class RecordingFailure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One run, measured."""
+    """One run, measured; finished or not."""
 
     run: str
     kind: Literal["cluster", "local", "virtual"]
     began: float
     makespan: float
-    """First creation until the last unit ended, idle time cut out."""
+    """From the first creation to the last end of a unit, without idle time."""
     length: float
-    """The same with summaries."""
+    """The same until the last summary: the length of the axis."""
     complete: bool
-    """Every recording has come to an end."""
+    """No recording is waiting or running."""
     counts: dict[RecordingStatus, int]
-    """Of recordings."""
+    """Recordings by status."""
     reused: int
     audio_seconds: float
-    """Of what this run finished; what was reused does not count."""
+    """Of recordings that this run finished, without reused ones."""
     speed: float | None
-    """audio_seconds / makespan."""
+    """`audio_seconds` / `makespan`."""
     latencies: dict[str, Distribution]
-    """By the names of LATENCIES: waits of all that were admitted, the others of what was finished."""
+    """By the names in LATENCY_DESCRIPTIONS: `wait` of all admitted units, the others of finished ones."""
     concurrency: Concurrency
     evictions: int
     preemptions: int
@@ -233,7 +244,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     words: WordErrors | None
     wer: float | None
     normaliser: str = ""
-    """What was done to words before they were compared; "" where none were."""
+    """Name of the normaliser applied before words were compared; empty without word errors."""
     troubles: tuple[RecordingFailure, ...] = ()
     rows: tuple[RecordingRow, ...]
     spans: tuple[AttemptSpan, ...]
@@ -243,10 +254,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def recording_count(self) -> int:
+        """Of every status."""
         return sum(self.counts.values())
 
     def handoff_times(self) -> tuple[float, float] | None:
-        """When the first summary was complete, and when the last transcript was; None without either."""
+        """When the first summary and when the last transcript was complete; None if one of them is missing."""
         ends = [span.ended for span in self.summaries if span.ending == "summarized"]
         transcripts = [row.finished for row in self.rows if row.finished is not None]
         return (min(ends), max(transcripts)) if ends and transcripts else None

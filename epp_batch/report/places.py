@@ -1,4 +1,4 @@
-"""What the name of a place says: `node`, `node/gpu-3`, `node/gpu-3/4-7`, `local/worker-2`."""
+"""The `place` of events: `node`, `node/gpu-3`, `node/gpu-3/4-7` (first and last slot of a slice), `local/worker-2`."""
 
 from __future__ import annotations
 
@@ -6,44 +6,46 @@ import re
 from typing import NamedTuple
 
 SLOTS_PER_GPU = 8
-"""Of a whole GPU, as MIG counts them on A100, H100 and H200."""
+"""Memory slices of a whole GPU, as MIG counts them on A100, H100 and H200."""
 _SLICE_PLACE = re.compile(r"(.+)/(\d+)-(\d+)|(.+/gpu-\d+)/(\d+)")
 _DIGITS = re.compile(r"(\d+)")
 
 
 class DevicePlace(NamedTuple):
-    """A device, and the slots of a slice of it; slots are None for the whole of it."""
+    """A device, and the first and last slot of a slice; `slots` is None for the whole device."""
 
     device: str
     slots: tuple[int, int] | None
 
     @property
     def is_gpu(self) -> bool:
+        """Whether the place names a GPU and not only its node."""
         return "/gpu-" in self.device
 
     @property
     def is_local(self) -> bool:
+        """Whether the device is a worker process of `epp-batch transcribe`."""
         return self.device.startswith("local/")
 
 
 def parse_place(place: str) -> DevicePlace:
-    """Never fails: what has another form is a device of that name."""
-    found = _SLICE_PLACE.fullmatch(place)
-    if found is None:
+    """Parses a place; text in any other form is the name of a whole device."""
+    match = _SLICE_PLACE.fullmatch(place)
+    if match is None:
         return DevicePlace(place, None)
-    device, first, last = found[1] or found[4], int(found[2] or found[5]), int(found[3] or found[5])
+    device, first, last = match[1] or match[4], int(match[2] or match[5]), int(match[3] or match[5])
     return DevicePlace(device, (first, last)) if first <= last else DevicePlace(place, None)
 
 
 def gpu_share_of_place(place: str) -> float | None:
-    """Which part of a GPU; None where the place does not tell."""
-    found = parse_place(place)
-    if found.is_local:
+    """Share of a GPU that the place names: slots / 8 of a slice, 0 of a local worker, None of anything else."""
+    parsed = parse_place(place)
+    if parsed.is_local:
         return 0.0
-    return None if found.slots is None else (found.slots[1] - found.slots[0] + 1) / SLOTS_PER_GPU
+    return None if parsed.slots is None else (parsed.slots[1] - parsed.slots[0] + 1) / SLOTS_PER_GPU
 
 
 def natural_sort_key(text: str) -> tuple[tuple[int, int | str], ...]:
-    """A sort key with gpu-2 before gpu-10."""
+    """A sort key that puts gpu-2 before gpu-10."""
     parts = _DIGITS.split(text)
     return tuple((0, int(part)) if index % 2 else (1, part) for index, part in enumerate(parts))

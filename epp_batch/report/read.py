@@ -1,4 +1,4 @@
-"""The report of an output folder: its run, timeline, sidecars, failures and references."""
+"""Reports of an output folder: reads its run, journal, results, failures and references."""
 
 from __future__ import annotations
 
@@ -24,56 +24,63 @@ def build_folder_report(
     shares: Mapping[str, float] | None = None,
     references: bool = True,
 ) -> tuple[Report, list[str]]:
-    """The report, and what could not be read for it; FolderError where there is no run.
+    """The report of a folder's run, and messages about references that could not be read.
 
-    `references=False` leaves word error rates out, which need time where recordings are long.
+    `references=False` omits word error rates, which take long for long recordings. Raises FolderError where there is no
+    run.
     """
     folder = OutputFolder(root)
     run = folder.load_run()
     results = load_results(run, folder)
-    words: dict[str, WordErrors] = {}
+    word_errors: dict[str, WordErrors] = {}
     normaliser = ""
-    missing: list[str] = []
+    messages: list[str] = []
     if references:
-        words, normaliser, missing = wer.measure_word_errors(run.list_tasks(), folder, results)
-    events = timeline.read_events(folder.events_file)
+        word_errors, normaliser, messages = wer.measure_word_errors(run.list_tasks(), folder, results)
     report = build_report(
-        run, events, results, load_failures(run, folder), prices, shares=shares, words=words, normaliser=normaliser
+        run,
+        timeline.read_events(folder.events_file),
+        results,
+        load_failures(run, folder),
+        prices,
+        shares=shares,
+        word_errors=word_errors,
+        normaliser=normaliser,
     )
-    return report, missing
+    return report, messages
 
 
 def build_planned_report(
     root: str | Path,
-    events: str | Path,
+    events_file: str | Path,
     prices: DevicePrices | None = None,
     *,
     shares: Mapping[str, float] | None = None,
 ) -> Report:
-    """The folder's run as another timeline of its units tells it, e.g. that of `plan --run OUTPUT --events FILE`.
+    """A report of the folder's run by another timeline, as `plan --run OUTPUT --events FILE` writes it.
 
     Raises InputError where the file has no event of the run.
     """
     run = OutputFolder(root).load_run()
     units = {unit.name for unit in run.units}
-    told = [event for event in timeline.read_events(Path(events)) if event.unit in units]
-    if not told:
+    events = [event for event in timeline.read_events(Path(events_file)) if event.unit in units]
+    if not events:
         raise InputError(
-            f"{events}: no events of {run.name}", remedy=f"make them with epp-batch plan --run {root} --events {events}"
+            f"{events_file}: no events of run {run.name}",
+            remedy=f"write them with epp-batch plan --run {root} --events {events_file}",
         )
-    return build_report(
-        msgspec.structs.replace(run, name=f"{run.name} as planned"), told, {}, [], prices, shares=shares
-    )
+    planned = msgspec.structs.replace(run, name=f"{run.name} as planned")
+    return build_report(planned, events, {}, [], prices, shares=shares)
 
 
 def load_results(run: Run, folder: OutputFolder) -> dict[str, TranscriptionResult]:
-    """Results of these very tasks, by stem."""
+    """Results of the run's tasks with its options, by stem."""
     results = {task.stem: folder.find_finished_result(task, run.options) for task in run.list_tasks()}
     return {stem: result for stem, result in results.items() if result is not None}
 
 
 def load_failures(run: Run, folder: OutputFolder) -> list[TaskFailure]:
-    """Failures of these very tasks, summaries included, and of sources of which no task could be made."""
+    """Failures of the run's tasks and summaries, and of sources that never became a task."""
     failures = _load_unread_failures(run, folder)
     for task in run.list_tasks():
         failure = folder.load_failure(task.stem)
@@ -83,12 +90,12 @@ def load_failures(run: Run, folder: OutputFolder) -> list[TaskFailure]:
 
 
 def _load_unread_failures(run: Run, folder: OutputFolder) -> list[TaskFailure]:
-    """Written by the invocation that wrote the run: an older one may speak of sources that nobody asks for any more."""
-    known = {task.stem for task in run.list_tasks()}
-    found = []
+    """Failures of sources since the run was created; older ones may be of sources that are not part of it any more."""
+    stems = {task.stem for task in run.list_tasks()}
+    failures = []
     for path in sorted(folder.root.rglob("*.failed.json")):
-        if str(path.relative_to(folder.root)).removesuffix(".failed.json") not in known:
+        if str(path.relative_to(folder.root)).removesuffix(".failed.json") not in stems:
             failure = load_struct(path, TaskFailure)
             if failure is not None and not failure.key and failure.at >= run.created:
-                found.append(failure)
-    return found
+                failures.append(failure)
+    return failures

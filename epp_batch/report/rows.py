@@ -1,4 +1,4 @@
-"""One line for each recording, and one for each model."""
+"""The report's row of each recording and of each model."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from epp_batch.spec import Run, Task, Unit
 
 def build_recording_rows(
     run: Run,
-    course: RunTimeline,
+    timeline: RunTimeline,
     results: Mapping[str, TranscriptionResult],
     prices: DevicePrices,
-    words: Mapping[str, WordErrors],
+    word_errors: Mapping[str, WordErrors],
 ) -> tuple[RecordingRow, ...]:
-    """In order of submission."""
+    """A row for each task of the run, in order of submission. `results` and `word_errors` are by stem."""
     spans: dict[str, list[AttemptSpan]] = {}
-    for span in course.spans:
+    for span in timeline.spans:
         spans.setdefault(span.unit, []).append(span)
-    sent = {summary.stem: summary for summary in course.summaries if summary.ending == "summarized"}
+    summaries = {summary.stem: summary for summary in timeline.summaries if summary.ending == "summarized"}
     return tuple(
         _build_recording_row(
             task,
             unit,
-            course.histories.get(unit.name),
+            timeline.histories.get(unit.name),
             results.get(task.stem),
             spans.get(unit.name, []),
-            sent.get(task.stem),
+            summaries.get(task.stem),
             prices,
-            words.get(task.stem),
+            word_errors.get(task.stem),
         )
         for unit in run.units
         for task in unit.tasks
@@ -50,7 +50,7 @@ def build_recording_rows(
 
 
 def build_unread_rows(failures: Iterable[TaskFailure]) -> tuple[RecordingRow, ...]:
-    """Of sources that never became tasks, so that nobody misses them in the count."""
+    """A row for each source that never became a task, so that the counts include it."""
     return tuple(
         RecordingRow(stem=failure.source, source=failure.source, model="", unit="", status="failed")
         for failure in failures
@@ -64,12 +64,12 @@ def _build_recording_row(
     history: UnitHistory | None,
     result: TranscriptionResult | None,
     spans: Sequence[AttemptSpan],
-    sent: SummarySpan | None,
+    summary: SummarySpan | None,
     prices: DevicePrices,
-    words: WordErrors | None,
+    word_errors: WordErrors | None,
 ) -> RecordingRow:
-    part = _share_of_unit(task, unit)
-    price = compute_cost(spans, prices)
+    share = _share_of_unit(task, unit)
+    unit_cost = compute_cost(spans, prices)
     return RecordingRow(
         stem=task.stem,
         source=task.recording.source,
@@ -79,30 +79,30 @@ def _build_recording_row(
         reused=history is None and result is not None,
         audio_seconds=task.recording.seconds if result is None else result.audio_seconds,
         **_unit_latencies(task, history),
-        service=sum(span.seconds for span in spans) * part if spans else None,
+        service=sum(span.seconds for span in spans) * share if spans else None,
         attempts=len(spans),
         evictions=history.evictions if history else 0,
         places=tuple(dict.fromkeys(span.place for span in spans if span.place)),
         transcribe=result.timings.get("transcribe") if result else None,
         rtf=result.rtf or None if result else None,
         language=result.language if result else "",
-        device_hours=sum(map(device_hours, spans)) * part,
-        cost=None if price is None else price * part,
-        words=words,
-        wer=words.rate if words else None,
-        ttft=sent.first_token - sent.asked if sent and sent.first_token is not None else None,
-        summary=sent.ended - sent.sent if sent else None,
+        device_hours=sum(map(device_hours, spans)) * share,
+        cost=None if unit_cost is None else unit_cost * share,
+        words=word_errors,
+        wer=word_errors.rate if word_errors else None,
+        ttft=summary.first_token - summary.asked if summary and summary.first_token is not None else None,
+        summary=summary.ended - summary.sent if summary else None,
     )
 
 
 def _share_of_unit(task: Task, unit: Unit) -> float:
-    """The task's part of its unit's device time, by length of audio; even parts where a length is not known."""
+    """The task's share of its unit's device time: by audio length, or equal shares if a length is unknown."""
     total = unit.seconds
     return (task.recording.seconds or 0.0) / total if total else 1 / len(unit.tasks)
 
 
 def _recording_status(task: Task, history: UnitHistory | None, result: TranscriptionResult | None) -> RecordingStatus:
-    """A transcript that is there is done, whatever became of its unit."""
+    """A recording with a transcript is done, however its unit ended."""
     if result is not None:
         return "done"
     if history is None:
@@ -112,6 +112,7 @@ def _recording_status(task: Task, history: UnitHistory | None, result: Transcrip
 
 
 def _unit_latencies(task: Task, history: UnitHistory | None) -> dict[str, float | None]:
+    """Fields of RecordingRow."""
     if history is None:
         return {}
     end = history.task_ends.get(task.stem) or history.end
@@ -128,7 +129,7 @@ def _unit_latencies(task: Task, history: UnitHistory | None) -> dict[str, float 
 def build_model_rows(
     rows: Sequence[RecordingRow], spans: Sequence[AttemptSpan], prices: DevicePrices
 ) -> tuple[ModelRow, ...]:
-    """In order of first submission."""
+    """A row for each model, in order of its first recording."""
     return tuple(
         _build_model_row(
             model,
@@ -144,7 +145,7 @@ def _build_model_row(
     model: str, rows: Sequence[RecordingRow], spans: Sequence[AttemptSpan], prices: DevicePrices
 ) -> ModelRow:
     done = [row for row in rows if row.status == "done"]
-    words = sum((row.words for row in rows if row.words), WordErrors(reference=0))
+    word_errors = sum((row.words for row in rows if row.words), WordErrors(reference=0))
     return ModelRow(
         model=model,
         recordings=len(rows),
@@ -155,12 +156,12 @@ def _build_model_row(
         completion=describe_distribution(row.completion for row in done if row.completion is not None),
         device_hours=sum(map(device_hours, spans)),
         cost=compute_cost(spans, prices),
-        words=words if words.reference else None,
-        wer=words.rate,
+        words=word_errors if word_errors.reference else None,
+        wer=word_errors.rate,
     )
 
 
 def _ratio_of_sums(pairs: Sequence[tuple[float | None, float | None]]) -> float | None:
-    """Sum / sum, of the pairs that are known on both sides."""
+    """Sum / sum over the pairs that are known on both sides; None without any."""
     known = [(above, below) for above, below in pairs if above is not None and below]
     return sum(above for above, _ in known) / sum(below for _, below in known) if known else None

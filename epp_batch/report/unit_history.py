@@ -1,8 +1,8 @@
-"""What became of each unit, from events: its attempts, its waits, its end.
+"""What happened to each unit, from its events: attempts, waiting, evictions, end.
 
-Events of one unit are read in the order in which they were written, which is the order in which they were seen; times
-within a unit never go back (a cluster's have a resolution of one second, the driver's do not). The same event twice, as
-a driver writes that was killed and started again, counts once.
+Events of one unit are read in the order in which they were written. Their times never go back within a unit: a time
+before the newest one counts as that one (a cluster's timestamps are in whole seconds, the controller's own are not).
+An event that occurs twice counts once, since a controller that was restarted writes again what it finds.
 """
 
 from __future__ import annotations
@@ -12,33 +12,35 @@ from typing import Literal
 
 import msgspec
 
+from epp_batch.report.stats import Interval
 from epp_batch.timeline import TimelineEvent
 
 AttemptEnding = Literal["finished", "failed", "cancelled", "evicted", "retried", "lost", "open"]
-UnitState = Literal["waiting", "running", "finished", "failed", "cancelled"]
+"""`lost`: the end was not recorded; `open`: the attempt has not ended."""
 TerminalState = Literal["finished", "failed", "cancelled"]
+UnitState = Literal["waiting", "running", "finished", "failed", "cancelled"]
 
 
 _TERMINAL_KINDS: dict[str, TerminalState] = {"finished": "finished", "failed": "failed", "cancelled": "cancelled"}
 
 
 class UnitAttempt(msgspec.Struct, kw_only=True):
-    """One stretch of time in which a unit held its device. Times as in events."""
+    """One period in which a unit held its device. Times as in events."""
 
     number: int
     allocated: float
-    """When the device became its own: admitted, or running where nobody admits."""
+    """When the unit got its device: admitted, or running where there is no queue."""
     running: float | None = None
-    """When its container ran; None if it never came to that."""
+    """When its container started; None if it never did."""
     ended: float | None = None
     ending: AttemptEnding = "open"
-    """`lost` where nobody saw the end, `open` where there is none yet."""
     place: str = ""
     detail: str = ""
+    """Of the event that ended it."""
 
 
 class UnitEnd(msgspec.Struct, frozen=True):
-    """How a task or a unit ended."""
+    """How and when a task or a unit ended."""
 
     state: TerminalState
     at: float
@@ -46,27 +48,29 @@ class UnitEnd(msgspec.Struct, frozen=True):
 
 
 class UnitHistory(msgspec.Struct, kw_only=True):
-    """One unit. A unit that is created again after its end begins a new life: its latencies are those of the last."""
+    """One unit. A unit that is created again after its end starts a new lifetime, which latencies refer to."""
 
     unit: str
     created: float
     first_admitted: float | None = None
-    """First of this life, like `running`."""
+    """Of this lifetime, like `first_running`."""
     first_running: float | None = None
     end: UnitEnd | None = None
     attempts: list[UnitAttempt] = []
-    """Of all lives."""
+    """Of all lifetimes."""
     evictions: int = 0
     preemptions: int = 0
     """Evictions in favour of another workload."""
     retries: int = 0
+    """Pods that failed and were replaced."""
     task_ends: dict[str, UnitEnd] = {}
-    """Ends of single tasks, where a unit has several."""
-    earlier_lifetimes: list[tuple[float, float]] = []
-    """Lives before this one, from creation to end."""
+    """By stem, for a unit with several tasks."""
+    earlier_lifetimes: list[Interval] = []
+    """From creation to end."""
 
     @property
     def state(self) -> UnitState:
+        """The present state; `waiting` until the container of an attempt has started."""
         if self.end is not None:
             return self.end.state
         last = self.attempts[-1] if self.attempts else None
@@ -74,123 +78,120 @@ class UnitHistory(msgspec.Struct, kw_only=True):
 
     @property
     def queue_wait(self) -> float | None:
-        """Until admitted; until it ran, where nobody admits."""
+        """Seconds from creation to admission, or to the start where there is no queue; None before that."""
         until = self.first_running if self.first_admitted is None else self.first_admitted
         return None if until is None else until - self.created
 
-    def lifetimes(self, until: float) -> list[tuple[float, float]]:
-        """From creation to end; to `until`, if the last has not ended."""
-        return [*self.earlier_lifetimes, (self.created, max(until, self.created) if self.end is None else self.end.at)]
+    def lifetimes(self, until: float) -> list[Interval]:
+        """All lifetimes; one that has not ended lasts to `until`."""
+        end = max(until, self.created) if self.end is None else self.end.at
+        return [*self.earlier_lifetimes, (self.created, end)]
 
-    def with_times(self, to: Callable[[float], float]) -> UnitHistory:
-        """The same with other times."""
+    def with_times(self, convert: Callable[[float], float]) -> UnitHistory:
+        """A copy whose times are converted."""
 
-        def known(at: float | None) -> float | None:
-            return None if at is None else to(at)
+        def convert_known(at: float | None) -> float | None:
+            return None if at is None else convert(at)
+
+        def convert_end(end: UnitEnd) -> UnitEnd:
+            return UnitEnd(end.state, convert(end.at), end.detail)
 
         attempts = [
             msgspec.structs.replace(
-                one, allocated=to(one.allocated), running=known(one.running), ended=known(one.ended)
+                attempt,
+                allocated=convert(attempt.allocated),
+                running=convert_known(attempt.running),
+                ended=convert_known(attempt.ended),
             )
-            for one in self.attempts
+            for attempt in self.attempts
         ]
         return msgspec.structs.replace(
             self,
-            created=to(self.created),
-            first_admitted=known(self.first_admitted),
-            first_running=known(self.first_running),
-            end=None if self.end is None else UnitEnd(self.end.state, to(self.end.at), self.end.detail),
+            created=convert(self.created),
+            first_admitted=convert_known(self.first_admitted),
+            first_running=convert_known(self.first_running),
+            end=None if self.end is None else convert_end(self.end),
             attempts=attempts,
-            task_ends={stem: UnitEnd(end.state, to(end.at), end.detail) for stem, end in self.task_ends.items()},
-            earlier_lifetimes=[(to(begin), to(end)) for begin, end in self.earlier_lifetimes],
+            task_ends={stem: convert_end(end) for stem, end in self.task_ends.items()},
+            earlier_lifetimes=[(convert(begin), convert(end)) for begin, end in self.earlier_lifetimes],
         )
 
 
 def build_unit_histories(
-    events: Iterable[TimelineEvent], tasks: Mapping[str, int] | None = None, *, restarts: bool = False
+    events: Iterable[TimelineEvent], task_counts: Mapping[str, int] | None = None, *, restarts: bool = False
 ) -> dict[str, UnitHistory]:
-    """Histories by unit, in order of first appearance; events of summaries are left out.
+    """Histories by unit, in order of first appearance; events of summaries are ignored.
 
-    `tasks` tells how many a unit has, one if it is not named. With `restarts`, a unit that is created again begins anew
-    even if nobody saw its end: local workers die with their parent, Jobs do not die with their driver.
+    `task_counts` has the number of tasks by unit, 1 where it is missing. With `restarts`, a unit that is created again
+    starts a new lifetime even if its end was not recorded: local workers die with their parent process, whereas Jobs
+    survive their controller.
     """
-    book = _HistoriesBuilder(tasks or {}, restarts)
+    builders: dict[str, _UnitHistoryBuilder] = {}
+    newest = float("-inf")
     for event in events:
-        book.add_event(event)
-    return {unit: page.history for unit, page in book.builders.items()}
-
-
-class _HistoriesBuilder:
-    """All units while their events are read."""
-
-    def __init__(self, tasks: Mapping[str, int], restarts: bool) -> None:
-        self.builders: dict[str, _UnitHistoryBuilder] = {}
-        self._task_counts = tasks
-        self._restarts = restarts
-        self._newest_time = float("-inf")
-
-    def add_event(self, event: TimelineEvent) -> None:
         if event.kind not in _EVENT_HANDLERS:
-            return
-        page = self.builders.get(event.unit)
-        if page is None:
-            page = self.builders[event.unit] = _UnitHistoryBuilder(
-                event, self._task_counts.get(event.unit, 1), self._restarts
-            )
-        page.add_event(event, self._newest_time)
-        self._newest_time = max(self._newest_time, event.at)
+            continue
+        builder = builders.get(event.unit)
+        if builder is None:
+            task_count = (task_counts or {}).get(event.unit, 1)
+            builder = builders[event.unit] = _UnitHistoryBuilder(event, task_count, restarts)
+        builder.add_event(event, newest)
+        newest = max(newest, event.at)
+    return {unit: builder.history for unit, builder in builders.items()}
 
 
 class _UnitHistoryBuilder:
-    """One unit while its events are read."""
+    """Builds the history of one unit, event by event."""
 
-    def __init__(self, first: TimelineEvent, tasks: int, restarts: bool) -> None:
+    def __init__(self, first: TimelineEvent, task_count: int, restarts: bool) -> None:
         self.history = UnitHistory(unit=first.unit, created=first.at)
-        self._task_count = tasks
+        self._task_count = task_count
         self._restarts = restarts
         self._seen_events: set[TimelineEvent] = set()
         self._now = first.at
+        """The newest time of this unit."""
         self._creation_seen = False
-        """A `created` event was read; before, the creation is only implied."""
+        """A `created` event was read; until then `created` is the time of the first event."""
         self._end_is_implied = False
-        """All tasks ended, though nobody said so of the unit."""
+        """All tasks have ended, but there was no event of the unit's end."""
         self._place = ""
-        self._job = self._pod = ""
-        """Details of `created` and `running`: which one it was, where that is told."""
+        self._job_uid = self._pod_name = ""
+        """Details of the last `created` and `running`; empty for local runs and simulations."""
 
     @property
     def _open_attempt(self) -> UnitAttempt | None:
         last = self.history.attempts[-1] if self.history.attempts else None
         return last if last is not None and last.ended is None else None
 
-    def add_event(self, event: TimelineEvent, last: float) -> None:
-        """`last` is the time of the newest event of all units before this one."""
+    def add_event(self, event: TimelineEvent, newest: float) -> None:
+        """Reads one event; `newest` is the newest time of all units before it."""
         if event in self._seen_events:
             return
         self._seen_events.add(event)
         if event.kind == "created":
-            self._on_created(event, last)
+            self._on_created(event, newest)
             return
         self._now = max(self._now, event.at)
         if event.place:
             self._place = event.place
         _EVENT_HANDLERS[event.kind](self, event)
 
-    def _on_created(self, event: TimelineEvent, last: float) -> None:
+    def _on_created(self, event: TimelineEvent, newest: float) -> None:
         history = self.history
-        another = bool(self._job and event.detail) and event.detail != self._job
-        again = history.end is not None or another or (self._restarts and self._creation_seen)
-        if again and event.at > history.created:
-            self._close_attempt("lost", min(max(last, self._now), event.at))
-            history.earlier_lifetimes.append((history.created, history.end.at if history.end else min(last, event.at)))
-            history.created = self._now = max(event.at, history.earlier_lifetimes[-1][1])
+        another_job = bool(self._job_uid and event.detail) and event.detail != self._job_uid
+        new_lifetime = history.end is not None or another_job or (self._restarts and self._creation_seen)
+        if new_lifetime and event.at > history.created:
+            self._close_attempt("lost", min(max(newest, self._now), event.at))
+            end = history.end.at if history.end else min(newest, event.at)
+            history.earlier_lifetimes.append((history.created, end))
+            history.created = self._now = max(event.at, end)
             history.first_admitted = history.first_running = history.end = None
             history.task_ends = {}
             self._end_is_implied = False
         elif not self._creation_seen:
             history.created = min(history.created, event.at)
         self._creation_seen = True
-        self._job = event.detail or self._job
+        self._job_uid = event.detail or self._job_uid
 
     def _on_admitted(self, event: TimelineEvent) -> None:
         if not self._may_still_run():
@@ -208,12 +209,12 @@ class _UnitHistoryBuilder:
         current = self._open_attempt
         if current is not None and current.running is not None:
             moved = bool(event.place) and event.place != current.place
-            if not moved and (not event.detail or event.detail == self._pod):
+            if not moved and (not event.detail or event.detail == self._pod_name):
                 return
             self._close_attempt("lost", self._now)
             current = None
         current = current or self._begin_attempt(event)
-        current.running, current.place, self._pod = self._now, self._place, event.detail
+        current.running, current.place, self._pod_name = self._now, self._place, event.detail
         if self.history.first_running is None:
             self.history.first_running = self._now
 
@@ -222,6 +223,7 @@ class _UnitHistoryBuilder:
             self.history.evictions += 1
             self.history.preemptions += event.detail.startswith("Preempted")
             current = self._open_attempt
+            # An eviction of an earlier attempt, recorded late, does not end the present one.
             if current is not None and current.number <= (event.attempt or current.number):
                 self._close_attempt("evicted", self._now, event.detail)
 
@@ -229,7 +231,8 @@ class _UnitHistoryBuilder:
         if self._may_still_run():
             self.history.retries += 1
             if self._close_attempt("retried", self._now, event.detail):
-                self._begin_attempt(event)  # quota is kept between the pods of one admission
+                # The Job keeps its quota while it replaces the pod, so the next attempt holds the device at once.
+                self._begin_attempt(event)
 
     def _on_ended(self, event: TimelineEvent) -> None:
         end = UnitEnd(_TERMINAL_KINDS[event.kind], self._now, event.detail)
@@ -238,7 +241,7 @@ class _UnitHistoryBuilder:
             history.task_ends[event.stem] = end
             if len(history.task_ends) < self._task_count or history.end is not None:
                 return
-            states = {one.state for one in history.task_ends.values()}
+            states = {task_end.state for task_end in history.task_ends.values()}
             end = UnitEnd("failed" if "failed" in states else end.state, self._now, event.detail)
             self._end_is_implied = True
         elif history.end is not None and not self._end_is_implied:
@@ -254,7 +257,7 @@ class _UnitHistoryBuilder:
     def _ignore(self, event: TimelineEvent) -> None: ...
 
     def _may_still_run(self) -> bool:
-        """Whether the unit may still run; a failure that is followed by another attempt was not its end."""
+        """Whether the unit has not ended; takes a recorded failure back, which this further attempt disproves."""
         end = self.history.end
         if end is not None and end.state == "failed" and not self._end_is_implied:
             self.history.end = end = None
@@ -270,11 +273,12 @@ class _UnitHistoryBuilder:
         return attempt
 
     def _close_attempt(self, ending: AttemptEnding, at: float, detail: str = "") -> bool:
+        """Ends the open attempt, not before it began; whether there was one."""
         current = self._open_attempt
         if current is None:
             return False
-        begun = current.allocated if current.running is None else current.running
-        current.ended, current.ending, current.detail = max(at, begun), ending, detail
+        begin = current.allocated if current.running is None else current.running
+        current.ended, current.ending, current.detail = max(at, begin), ending, detail
         return True
 
 
@@ -288,3 +292,4 @@ _EVENT_HANDLERS = {
     "evicted": _UnitHistoryBuilder._on_evicted,
     "retried": _UnitHistoryBuilder._on_retried,
 }
+"""By event kind; kinds that are missing belong to summaries."""

@@ -1,9 +1,9 @@
-"""Word error rates against texts that people wrote.
+"""Word error rates of transcripts against reference texts.
 
-Both sides go through Whisper's normaliser, as published error rates do: the English one spells out abbreviations and
-unifies numbers and spelling; other languages get the basic one, which takes off case and punctuation, and where words
-are not set apart by spaces every letter counts as a word. Errors are summed before they are divided, so that a long
-recording counts for its length.
+Both texts go through Whisper's normaliser first, as for published error rates: English through the English one, which
+expands abbreviations and unifies numbers and spelling; other languages through the basic one, which removes case and
+punctuation, and which makes a word of every letter for languages written without spaces. Errors are summed over
+recordings before they are divided, so that a recording counts by its length.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _SPACELESS_LANGUAGES = ("zh", "ja", "th", "lo", "my", "yue")
 def measure_word_errors(
     tasks: Iterable[Task], folder: OutputFolder, results: dict[str, TranscriptionResult]
 ) -> tuple[dict[str, WordErrors], str, list[str]]:
-    """Errors by stem of finished tasks that have a reference and a `.txt`; normalisers used; what could not be read.
+    """Word errors by stem of finished tasks that have a reference and a `.txt`.
 
-    Raises InputError when a reference is there and the packages to compare it with are not installed.
+    Also returns the names of the normalisers used, joined by commas, and a message for each text that could not be
+    read. Raises InputError when there is a reference and the packages to compare it with are not installed.
     """
-    found: dict[str, WordErrors] = {}
-    used: set[str] = set()
-    missing: list[str] = []
-    normalise: dict[str, Callable[[str], str]] = {}
+    word_errors: dict[str, WordErrors] = {}
+    messages: list[str] = []
+    normalizers: dict[str, Callable[[str], str]] = {}
     for task in tasks:
         result = results.get(task.stem)
         if task.recording.reference is None or result is None:
@@ -41,24 +41,18 @@ def measure_word_errors(
             reference = read_reference(Path(task.recording.reference))
             text = folder.path(task.stem, "txt").read_text(encoding="utf-8", errors="replace")
         except (OSError, UnicodeDecodeError) as error:
-            missing.append(f"{task.stem}: no word error rate: {error}")
+            messages.append(f"{task.stem}: no word error rate: {error}")
             continue
-        language = "en" if result.options.task == "translate" else result.language or "en"
-        name = (
-            ENGLISH_NORMALIZER
-            if language == "en"
-            else LETTER_NORMALIZER
-            if language in _SPACELESS_LANGUAGES
-            else BASIC_NORMALIZER
-        )
-        used.add(name)
-        clean = normalise.get(name) or normalise.setdefault(name, _load_normalizer(name))
-        found[task.stem] = count_word_errors(clean(reference), clean(text))
-    return found, ", ".join(sorted(used)), missing
+        name = _normalizer_name("en" if result.options.task == "translate" else result.language or "en")
+        if name not in normalizers:
+            normalizers[name] = _load_normalizer(name)
+        normalize = normalizers[name]
+        word_errors[task.stem] = count_word_errors(normalize(reference), normalize(text))
+    return word_errors, ", ".join(sorted(normalizers)), messages
 
 
 def read_reference(path: Path) -> str:
-    """A reference as plain text; of fstalign's `.nlp` tables (Earnings22), the tokens of the first column."""
+    """A reference as plain text; of fstalign's `.nlp` tables (Earnings22), the tokens in the first column."""
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix != ".nlp":
         return text
@@ -66,16 +60,22 @@ def read_reference(path: Path) -> str:
 
 
 def count_word_errors(reference: str, text: str) -> WordErrors:
-    """Both normalised; words are what white space separates."""
+    """Errors of a text, both normalised; words are separated by white space."""
     import jiwer
 
     words = len(reference.split())
-    if not words or not text.split():
+    if not words or not text.split():  # jiwer rejects empty texts
         return WordErrors(reference=words, deletions=words, insertions=0 if words else len(text.split()))
     output = jiwer.process_words(reference, text)
     return WordErrors(
         reference=words, substitutions=output.substitutions, deletions=output.deletions, insertions=output.insertions
     )
+
+
+def _normalizer_name(language: str) -> str:
+    if language == "en":
+        return ENGLISH_NORMALIZER
+    return LETTER_NORMALIZER if language in _SPACELESS_LANGUAGES else BASIC_NORMALIZER
 
 
 def _load_normalizer(name: str) -> Callable[[str], str]:
@@ -85,7 +85,7 @@ def _load_normalizer(name: str) -> Callable[[str], str]:
         from whisper_normalizer.english import EnglishTextNormalizer
     except ImportError as error:
         raise InputError(
-            f"word error rates need {error.name}", remedy="pip install 'endpoint-picker[batch]'"
+            f"word error rates need the package {error.name}", remedy="pip install 'endpoint-picker[batch]'"
         ) from error
     if name == ENGLISH_NORMALIZER:
         english: Callable[[str], str] = EnglishTextNormalizer()

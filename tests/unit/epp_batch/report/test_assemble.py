@@ -217,7 +217,7 @@ def test_word_errors_are_summed_before_they_are_divided():
         "first": WordErrors(reference=10, substitutions=5),
         "second": WordErrors(reference=90, insertions=1, deletions=3),
     }
-    report = build_report(*run_with_eviction(), {}, [], words=words, normaliser="n")
+    report = build_report(*run_with_eviction(), {}, [], word_errors=words, normaliser="n")
     assert report.wer == pytest.approx(9 / 100)
     assert [one.wer for one in report.models] == pytest.approx([0.5, 4 / 90])
 

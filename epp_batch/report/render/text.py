@@ -1,4 +1,4 @@
-"""Numbers as people read them; a dash is what nobody knows."""
+"""Figures and sentences for people. An unknown figure is a dash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNKNOWN = "–"
 
 
 def format_duration(seconds: float | None) -> str:
-    """A duration with two parts at most: `0.42 s`, `45 s`, `12 min 30 s`, `1 h 05 min`, `3 d 4 h`."""
+    """A duration in at most two units: `0.42 s`, `45.0 s`, `12 min 30 s`, `1 h 05 min`, `3 d 4 h`."""
     if seconds is None:
         return UNKNOWN
     if seconds < 0:
@@ -27,28 +27,30 @@ def format_duration(seconds: float | None) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
-def format_number(value: float | None, digits: int = 2) -> str:
-    return UNKNOWN if value is None else f"{value:,.{digits}f}"
-
-
-def format_percent(value: float | None, digits: int = 1) -> str:
-    return UNKNOWN if value is None else f"{value * 100:.{digits}f} %"
-
-
 def format_hours(seconds: float | None, digits: int = 1) -> str:
-    """A sum of many lengths: in hours, if it is one."""
+    """A sum of durations: decimal hours from one hour on, like `format_duration` below."""
     if seconds is None or seconds < 3600:
         return format_duration(seconds)
     return f"{seconds / 3600:,.{digits}f} h"
 
 
+def format_number(value: float | None, digits: int = 2) -> str:
+    """`1,234.50`."""
+    return UNKNOWN if value is None else f"{value:,.{digits}f}"
+
+
+def format_percent(value: float | None, digits: int = 1) -> str:
+    """`12.5 %` for 0.125."""
+    return UNKNOWN if value is None else f"{value * 100:.{digits}f} %"
+
+
 def format_ratio(value: float | None) -> str:
-    """A real-time factor, three significant digits."""
+    """A real-time factor with three significant digits."""
     return UNKNOWN if value is None else f"{value:.3g}"
 
 
 def format_money(value: float | None, currency: str) -> str:
-    """Two decimals; below a tenth, two digits that say something."""
+    """Two decimals; two significant digits below a tenth."""
     if value is None:
         return UNKNOWN
     if 0 < value < 0.0001:
@@ -56,13 +58,13 @@ def format_money(value: float | None, currency: str) -> str:
     return f"{value:,.2f} {currency}" if value >= 0.1 or not value else f"{value:.2g} {currency}"
 
 
-def format_count(amount: int, one: str, many: str = "") -> str:
+def format_count(count: int, singular: str, plural: str = "") -> str:
     """`1 recording`, `2 recordings`."""
-    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def describe_when(report: Report) -> str:
-    """Where and when it ran."""
+    """When and where the run was."""
     place = {"cluster": "on the cluster", "local": "on this machine", "virtual": "simulated, in virtual time"}[
         report.kind
     ]
@@ -72,7 +74,7 @@ def describe_when(report: Report) -> str:
 
 
 def summarize_report(report: Report) -> str:
-    """The run in a few sentences."""
+    """The run in a few sentences: what was done, reused, left open, failed, evicted, summarised."""
     counts, total = report.counts, report.recording_count
     text = [f"{counts['done']:,} of {format_count(total, 'recording')} transcribed"]
     if report.makespan:
@@ -82,12 +84,11 @@ def summarize_report(report: Report) -> str:
     parts = ["".join(text) + "."]
     if report.reused:
         parts.append(f"{report.reused:,} had been finished before.")
-    open_ones = counts["running"] + counts["waiting"]
-    if open_ones:
+    if counts["running"] + counts["waiting"]:
         parts.append(f"Not over: {counts['running']:,} running, {counts['waiting']:,} waiting.")
-    ends = [f"{counts[name]:,} {name}" for name in ("failed", "cancelled") if counts[name]]
-    if ends:
-        parts.append(f"{' and '.join(ends)}.".capitalize())
+    unsuccessful = [f"{counts[name]:,} {name}" for name in ("failed", "cancelled") if counts[name]]
+    if unsuccessful:
+        parts.append(f"{' and '.join(unsuccessful)}.".capitalize())
     if report.evictions:
         parts.append(f"{_describe_evictions(report)}.")
     return " ".join([*parts, *_describe_summaries(report)])
@@ -101,11 +102,11 @@ def _describe_evictions(report: Report) -> str:
 
 
 def _describe_summaries(report: Report) -> list[str]:
-    done = sum(span.ending == "summarized" for span in report.summaries)
-    if not done:
+    count = sum(span.ending == "summarized" for span in report.summaries)
+    if not count:
         return []
-    text = f"{format_count(done, 'summary', 'summaries')}"
-    pair = report.handoff_times()
-    if pair and pair[0] < pair[1]:
-        text += f", the first {format_duration(pair[1] - pair[0])} before the last transcript"
+    text = format_count(count, "summary", "summaries")
+    times = report.handoff_times()
+    if times and times[0] < times[1]:
+        text += f", the first {format_duration(times[1] - times[0])} before the last transcript"
     return [f"{text}."]
