@@ -185,7 +185,7 @@ def _collect_failures(
     others = []
     for row in rows:
         if row.status == "failed" and row.source not in explained:
-            message = timeline.end_reason(row.unit, row.stem) or "failed; nobody told why"
+            message = timeline.end_reason(row.unit, row.stem) or "failed without a recorded reason"
             remedy = "the worker's log has more: epp-batch logs" if run.cluster else ""
             others.append(RecordingFailure(source=row.source, stage="", message=message, remedy=remedy))
     return given + tuple(others)

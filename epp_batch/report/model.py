@@ -29,7 +29,7 @@ LATENCY_DESCRIPTIONS = {
     "wait": "created until admitted by the queue, or until running where nothing admits",
     "start": "created until the container runs for the first time",
     "completion": "created until finished",
-    "service": "all attempts together",
+    "service": "seconds on a device, all attempts together",
     "ttft": "last request sent until its first token",
     "summary": "first request sent until the answer is complete",
     "handoff": "transcript finished until its summary is complete",

@@ -42,11 +42,11 @@ MAX_TICKS = 13
 
 ENDING_LABELS = {
     "evicted": "evicted",
-    "retried": "pod failed, tried again",
+    "retried": "pod failed, retried",
     "failed": "failed",
     "cancelled": "cancelled",
     "lost": "end not seen",
-    "open": "not over",
+    "open": "not finished",
 }
 """Endings other than success."""
 MARKED_ENDINGS = ("evicted", "retried", "failed")
@@ -106,7 +106,7 @@ def _svg_definitions(id_prefix: str) -> str:
 
 def _shorten_device(device: str) -> str:
     """The end of a long name, which differs more between devices than its beginning."""
-    device = device or "not told"
+    device = device or "unknown device"
     return device if len(device) <= 30 else f"…{device[-29:]}"
 
 

@@ -20,7 +20,7 @@ def render_html(report: Report, other: Report | None = None) -> str:
     """The page of a report; with `other`, compared with that run, both charts on one scale."""
     parts = [_render_header(report, other), *_render_comparison(report, other)]
     if other is None:
-        parts += ["<h2>When and where</h2>", _render_chart(report, gantt.render_svg(report))]
+        parts += ["<h2>Timeline</h2>", _render_chart(report, gantt.render_svg(report))]
     for table in (
         tables.build_model_table(report),
         tables.build_latency_table(report),
@@ -29,7 +29,7 @@ def render_html(report: Report, other: Report | None = None) -> str:
         if table.rows:
             parts.append(_render_section(table))
     parts.append(_render_recordings(report))
-    parts.append("<footer>Written by epp-batch report. Hold the pointer over a bar for its story.</footer>")
+    parts.append("<footer>Written by epp-batch report. Hover over a bar for the details of its attempt.</footer>")
     page = Template((files("epp_batch.report.render") / "page.html").read_text(encoding="utf-8"))
     return page.substitute(title=escape(_page_title(report, other)), body="\n".join(parts))
 
@@ -62,7 +62,7 @@ def _render_failures(report: Report) -> str:
     if folded:
         summary = f"{len(items) - MAX_UNFOLDED_FAILURES} more"
         folded = f"<details><summary>{summary}</summary><ul>{folded}</ul></details>"
-    return f'<div class="trouble"><b class="bad">What failed</b><ul>{shown}</ul>{folded}</div>'
+    return f'<div class="trouble"><b class="bad">Failures</b><ul>{shown}</ul>{folded}</div>'
 
 
 def _render_comparison(report: Report, other: Report | None) -> list[str]:

@@ -19,7 +19,7 @@ def render_markdown(report: Report, other: Report | None = None) -> str:
     ]
     if report.troubles:
         items = [f"- {_escape_markdown(str(failure))}" for failure in report.troubles]
-        parts += ["## What failed", "\n".join(items)]
+        parts += ["## Failures", "\n".join(items)]
     if other is not None:
         parts += _markdown_table(build_comparison_table(report, other))
     for table in (

@@ -138,7 +138,7 @@ def build_model_table(report: Report) -> ReportTable:
     """A row for each model."""
     devices = " and ".join(DEVICE_NAMES[usage.device] for usage in report.uses) or "GPU"
     has_cost, has_wer = report.cost is not None, report.words is not None
-    headers = ["model", "done", "audio", "RTF", "RTF, whole", "mean completion", f"{devices} time"]
+    headers = ["model", "done", "audio", "RTF", "RTF, on device", "mean completion", f"{devices} time"]
     headers += ["cost"] * has_cost + ["WER"] * has_wer
     rows = []
     for row in report.models:
@@ -149,12 +149,12 @@ def build_model_table(report: Report) -> ReportTable:
         cells += [_money_cell(row.cost, report)] * has_cost + [percent_cell(row.wer)] * has_wer
         rows.append(cells)
     note = (
-        "RTF: seconds of transcribing for a second of audio, as workers measured; whole: seconds on a device instead, "
-        "with loading, decoding and what evictions cost."
+        "RTF: seconds of transcription per second of audio, as workers measured it; on device: seconds on a device "
+        "per second of audio, with loading, decoding and what evictions cost."
     )
     if report.normaliser:
         note += f" WER: errors / words of the references, by jiwer after {report.normaliser}."
-    droppable = ("audio", "RTF, whole", "mean completion", "done")
+    droppable = ("audio", "RTF, on device", "mean completion", "done")
     table = ReportTable("Models", tuple(headers), rows, note=note, droppable_columns=droppable)
     return table.without_empty_columns()
 
@@ -162,7 +162,7 @@ def build_model_table(report: Report) -> ReportTable:
 def build_device_table(report: Report) -> ReportTable:
     """A row for each kind of device, with what it was held for."""
     headers = (
-        "device", "seen", "at once", "time held", "of makespan", "transcribing", "before running", "without an end",
+        "device", "count", "at once", "time held", "of makespan", "transcribing", "before running", "unfinished",
         "price", "cost",
     )  # fmt: skip
     rows = [
@@ -181,11 +181,11 @@ def build_device_table(report: Report) -> ReportTable:
         for usage in report.uses
     ]
     note = (
-        "Whole devices; a slice counts its slots of 8. At once: held at most. Transcribing: as workers measured. "
-        "Without an end: held by attempts that were evicted or failed; workers go on where they were, so not all of it "
-        "is lost."
+        "In whole devices; a slice counts slots / 8. At once: most held at the same time. Transcribing: as workers "
+        "measured it. Unfinished: held by attempts that were evicted or failed; workers resume, so not all of it is "
+        "lost."
     )
-    droppable = ("at once", "price", "before running", "without an end", "of makespan", "transcribing")
+    droppable = ("at once", "price", "before running", "unfinished", "of makespan", "transcribing")
     return ReportTable("Devices", headers, rows, note=note, droppable_columns=droppable).without_empty_columns()
 
 
@@ -208,7 +208,7 @@ def build_recording_table(report: Report) -> ReportTable:
 
 def _status_cell(row: RecordingRow) -> TableCell:
     tones = {"done": "good", "failed": "bad", "cancelled": "bad"}
-    return TableCell("done before" if row.reused else row.status, tone=tones.get(row.status, ""))
+    return TableCell("already done" if row.reused else row.status, tone=tones.get(row.status, ""))
 
 
 def _attempts_cell(row: RecordingRow) -> TableCell:

@@ -83,7 +83,7 @@ def _print_chart(report: Report, console: Console) -> None:
     if not groups or not report.length:
         return
     node_prefix = common_node_prefix([group.device for group in groups])
-    names = [(group.device.removeprefix(node_prefix) or "not told")[-24:] for group in groups]
+    names = [(group.device.removeprefix(node_prefix) or "unknown device")[-24:] for group in groups]
     left = max(map(len, [*names[:MAX_DEVICES], "running"])) + 2
     width = max(20, min(console.width - left - 6, 100))
     colours = {row.model: MODEL_COLOURS[index % len(MODEL_COLOURS)] for index, row in enumerate(report.models)}

@@ -83,9 +83,9 @@ def summarize_report(report: Report) -> str:
         text.append(f": {format_hours(report.audio_seconds)} of audio, {report.speed:.3g} times as fast as it plays")
     parts = ["".join(text) + "."]
     if report.reused:
-        parts.append(f"{report.reused:,} had been finished before.")
+        parts.append(f"{report.reused:,} were already transcribed.")
     if counts["running"] + counts["waiting"]:
-        parts.append(f"Not over: {counts['running']:,} running, {counts['waiting']:,} waiting.")
+        parts.append(f"Not finished: {counts['running']:,} running, {counts['waiting']:,} waiting.")
     unsuccessful = [f"{counts[name]:,} {name}" for name in ("failed", "cancelled") if counts[name]]
     if unsuccessful:
         parts.append(f"{' and '.join(unsuccessful)}.".capitalize())

@@ -11,7 +11,7 @@ from epp_batch.report.stats import describe_distribution
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=80))
-def test_as_numpy_has_them(values):
+def test_statistics_equal_numpy(values):
     found = describe_distribution(values)
     assert found.count == len(values)
     assert found.mean == pytest.approx(np.mean(values))
@@ -20,5 +20,5 @@ def test_as_numpy_has_them(values):
         assert value == pytest.approx(np.percentile(values, percent))
 
 
-def test_of_nothing_there_is_nothing():
+def test_without_values_there_is_no_distribution():
     assert describe_distribution([]) is None

@@ -1,4 +1,4 @@
-"""Word error rates: what counts as an error, and which normaliser speaks which language."""
+"""Word error rates: what counts as an error, and normalisers by language."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from epp_batch.output_folder import OutputFolder
 from epp_batch.report import WordErrors, wer
-from tests.unit.epp_batch.report.given import build_result, build_task
+from tests.unit.epp_batch.report.builders import build_result, build_task
 
 
 @pytest.fixture
@@ -14,18 +14,18 @@ def folder(tmp_path):
     return OutputFolder(tmp_path)
 
 
-def measured(folder, reference, text, *, suffix="txt", **other):
+def measure(folder, reference, text, *, suffix="txt", **fields):
     path = folder.root / f"reference.{suffix}"
     path.write_text(reference, encoding="utf-8")
-    one = build_task("call", reference=str(path))
+    task = build_task("call", reference=str(path))
     folder.path("call", "txt").write_text(text, encoding="utf-8")
-    return wer.measure_word_errors([one], folder, {"call": build_result(one, **other)})
+    return wer.measure_word_errors([task], folder, {"call": build_result(task, **fields)})
 
 
-def test_spelling_case_numbers_and_punctuation_are_no_errors(folder):
-    words, used, missing = measured(folder, "Mr. Smith paid twenty-one dollars!", "mister smith paid $21")
+def test_normalisation_ignores_spelling_case_numbers_and_punctuation(folder):
+    words, used, messages = measure(folder, "Mr. Smith paid twenty-one dollars!", "mister smith paid $21")
     assert words == {"call": WordErrors(reference=4)}
-    assert (used, missing) == (wer.ENGLISH_NORMALIZER, [])
+    assert (used, messages) == (wer.ENGLISH_NORMALIZER, [])
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_spelling_case_numbers_and_punctuation_are_no_errors(folder):
         ("", WordErrors(reference=4, deletions=4)),
     ],
 )
-def test_errors_by_kind(text, errors):
+def test_substitutions_deletions_and_insertions_are_counted(text, errors):
     assert wer.count_word_errors("a dog sat here", text) == errors
 
 
-def test_nothing_to_compare_with_has_no_rate():
+def test_a_reference_without_words_has_no_rate():
     words = wer.count_word_errors("", "three words more")
     assert words == WordErrors(reference=0, insertions=3)
     assert words.rate is None
@@ -54,33 +54,33 @@ def test_nothing_to_compare_with_has_no_rate():
         ("ja", "こんにちは", "こんにちわ", wer.LETTER_NORMALIZER, 5),
     ],
 )
-def test_other_languages_keep_their_spelling(folder, language, reference, text, used, words):
-    found, name, _ = measured(folder, reference, text, language=language)
+def test_normalisers_of_other_languages(folder, language, reference, text, used, words):
+    word_errors, name, _ = measure(folder, reference, text, language=language)
     assert name == used
-    assert found["call"].reference == words
-    assert found["call"].substitutions == (language == "ja")
+    assert word_errors["call"].reference == words
+    assert word_errors["call"].substitutions == (language == "ja")
 
 
-def test_tables_of_earnings22_are_read_by_their_tokens(folder):
+def test_nlp_references_are_read_by_their_tokens(folder):
     table = "token|speaker|ts|endTs|punctuation|case|tags\nGood|1|0|1||UC|[]\nmorning|1|1|2|.|LC|[]\n"
-    words, _, _ = measured(folder, table, "Good morning.", suffix="nlp")
+    words, _, _ = measure(folder, table, "Good morning.", suffix="nlp")
     assert words["call"] == WordErrors(reference=2)
 
 
-def test_a_reference_that_is_missing_is_named_and_others_go_on(folder):
+def test_a_missing_reference_is_reported_and_others_are_measured(folder):
     lost, good = (
         build_task("lost", reference=str(folder.root / "no.txt")),
         build_task("call", reference=str(folder.root / "r.txt")),
     )
     (folder.root / "r.txt").write_text("yes")
     folder.path("call", "txt").write_text("yes")
-    words, _, missing = wer.measure_word_errors(
+    words, _, messages = wer.measure_word_errors(
         [lost, good], folder, {"lost": build_result(lost), "call": build_result(good)}
     )
     assert list(words) == ["call"]
-    assert len(missing) == 1
-    assert missing[0].startswith("lost: no word error rate: ")
+    assert len(messages) == 1
+    assert messages[0].startswith("lost: no word error rate: ")
 
 
-def test_what_is_not_finished_is_not_judged(folder):
+def test_unfinished_tasks_are_not_measured(folder):
     assert wer.measure_word_errors([build_task("call", reference="r.txt")], folder, {}) == ({}, "", [])

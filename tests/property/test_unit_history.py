@@ -1,4 +1,4 @@
-"""Attempts from events: whatever a cluster, a scheduler and a driver that dies may write."""
+"""Unit histories of arbitrary events, and the axis and step functions of arbitrary intervals."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp_batch.report.axis import TimeAxis
-from epp_batch.report.step_function import build_step_function, integrate_steps, merge_intervals, peak_level
+from epp_batch.report.run_timeline import TimeAxis
+from epp_batch.report.stats import build_step_function, integrate_steps, merge_intervals, peak_level
 from epp_batch.report.unit_history import UnitAttempt, build_unit_histories
 from epp_batch.timeline import EventKind, TimelineEvent
 
@@ -19,8 +19,8 @@ gaps = st.floats(1, 1e4).map(lambda value: round(value, 3))  # a second apart: e
 endings = st.sampled_from(["finished", "failed", "cancelled", None])
 
 
-class Told:
-    """A unit's life as it was, with its events."""
+class ExpectedUnit:
+    """What happened to a unit, and the events of it."""
 
     def __init__(self, name):
         self.name = name
@@ -29,91 +29,93 @@ class Told:
         self.evictions = self.retries = 0
         self.final = None
 
-    def say(self, at, kind, **other):
+    def add_event(self, at, kind, **other):
         self.events.append(TimelineEvent(at=at, unit=self.name, kind=kind, **other))
 
 
 @st.composite
-def lives(draw, name="u"):
-    """One life under Kueue: waits, is admitted, evicted, retried, ends or does not."""
-    told = Told(name)
-    now = told.created = draw(st.floats(0, 1e5).map(lambda value: round(value, 3)))
-    told.say(now, "created")
-    told.say(now, "queued")
+def units(draw, name="u"):
+    """A unit under Kueue: waits, is admitted, evicted, retried; ends or stays open."""
+    expected = ExpectedUnit(name)
+    now = expected.created = draw(st.floats(0, 1e5).map(lambda value: round(value, 3)))
+    expected.add_event(now, "created")
+    expected.add_event(now, "queued")
     for attempt in range(1, draw(st.integers(0, 4)) + 1):
         now += draw(gaps)
-        told.say(now, "reserved", attempt=attempt)
-        told.say(now, "admitted", attempt=attempt)
+        expected.add_event(now, "reserved", attempt=attempt)
+        expected.add_event(now, "admitted", attempt=attempt)
         allocated, place = now, f"node/gpu-{draw(st.integers(0, 7))}"
         for _ in range(draw(st.integers(0, 2))):
             now += draw(gaps)
-            told.say(now, "running", place=place, attempt=attempt)
+            expected.add_event(now, "running", place=place, attempt=attempt)
             now += draw(gaps)
-            told.say(now, "retried", attempt=attempt)
-            told.attempts.append((allocated, now, "retried"))
-            told.retries += 1
+            expected.add_event(now, "retried", attempt=attempt)
+            expected.attempts.append((allocated, now, "retried"))
+            expected.retries += 1
             allocated = now
         now += draw(gaps)
-        told.say(now, "running", place=place, attempt=attempt)
+        expected.add_event(now, "running", place=place, attempt=attempt)
         now += draw(gaps)
         ending = draw(endings)
         if ending:
-            told.say(now, ending)
-            told.attempts.append((allocated, now, ending))
-            told.final = (ending, now)
+            expected.add_event(now, ending)
+            expected.attempts.append((allocated, now, ending))
+            expected.final = (ending, now)
             break
-        told.say(now, "evicted", attempt=attempt)
-        told.say(now, "requeued", attempt=attempt)
-        told.attempts.append((allocated, now, "evicted"))
-        told.evictions += 1
-    return told
+        expected.add_event(now, "evicted", attempt=attempt)
+        expected.add_event(now, "requeued", attempt=attempt)
+        expected.attempts.append((allocated, now, "evicted"))
+        expected.evictions += 1
+    return expected
 
 
-def seen(history):
+def attempts_of(history):
     return [(attempt.allocated, attempt.ended, attempt.ending) for attempt in history.attempts]
 
 
-def expect(history, told):
-    assert seen(history) == told.attempts
-    assert (history.evictions, history.retries) == (told.evictions, told.retries)
-    assert history.created == told.created
-    assert (history.end and (history.end.state, history.end.at)) == told.final
+def check(history, expected):
+    assert attempts_of(history) == expected.attempts
+    assert (history.evictions, history.retries) == (expected.evictions, expected.retries)
+    assert history.created == expected.created
+    assert (history.end and (history.end.state, history.end.at)) == expected.final
 
 
-@given(lives())
-def test_attempts_are_what_happened(told):
-    expect(build_unit_histories(told.events)["u"], told)
+@given(units())
+def test_attempts_match_the_events(expected):
+    check(build_unit_histories(expected.events)["u"], expected)
 
 
-@given(lives("a"), lives("b"), st.randoms(use_true_random=False))
-def test_units_do_not_disturb_each_other(one, other, random):
+@given(units("a"), units("b"), st.randoms(use_true_random=False))
+def test_histories_do_not_depend_on_other_units(one, other, random):
     queues = [list(one.events), list(other.events)]
     mixed = []
     while any(queues):
         mixed.append(random.choice([queue for queue in queues if queue]).pop(0))
     found = build_unit_histories(mixed)
-    expect(found["a"], one)
-    expect(found["b"], other)
+    check(found["a"], one)
+    check(found["b"], other)
 
 
-@given(lives(), st.data())
-def test_a_driver_that_starts_again_may_tell_everything_again(told, data):
-    """It reads the cluster anew and writes what it finds, from any point backwards."""
-    died = data.draw(st.integers(0, len(told.events)))
+@given(units(), st.data())
+def test_repeated_events_of_a_restarted_controller_count_once(expected, data):
+    """A restarted controller reads the cluster and writes what it finds again, from any point back."""
+    died = data.draw(st.integers(0, len(expected.events)))
     again = data.draw(st.integers(0, died))
-    expect(build_unit_histories(told.events[:died] + told.events[again:])["u"], told)
+    check(build_unit_histories(expected.events[:died] + expected.events[again:])["u"], expected)
 
 
-@given(lives())
-def test_whole_seconds_move_no_attempt_by_more_than_one(told):
-    """A cluster's times have no fractions: counts stay, times move less than a second."""
+@given(units())
+def test_timestamps_in_whole_seconds_change_times_by_less_than_one(expected):
+    """A cluster's timestamps have no fractions: endings stay the same."""
     cut = [
         event if event.kind == "created" else TimelineEvent(**{**fields(event), "at": math.floor(event.at)})
-        for event in told.events
+        for event in expected.events
     ]
     history = build_unit_histories(cut)["u"]
-    assert [ending for *_, ending in seen(history)] == [ending for *_, ending in told.attempts]
-    for (allocated, ended, _), (true_allocated, true_ended, _) in zip(seen(history), told.attempts, strict=True):
+    assert [ending for *_, ending in attempts_of(history)] == [ending for *_, ending in expected.attempts]
+    for (allocated, ended, _), (true_allocated, true_ended, _) in zip(
+        attempts_of(history), expected.attempts, strict=True
+    ):
         assert abs(allocated - true_allocated) <= 1
         assert abs(ended - true_ended) <= 1
         assert ended >= allocated
@@ -135,7 +137,7 @@ anything = st.builds(
 
 
 @given(st.lists(anything, max_size=40), st.booleans())
-def test_nonsense_is_read_without_overlaps(events, restarts):
+def test_arbitrary_events_give_attempts_without_overlaps(events, restarts):
     """A unit never holds two devices, ends after it began, and only its last attempt may be open."""
     for history in build_unit_histories(events, {"b": 2}, restarts=restarts).values():
         now = min([history.created, *(created for created, _ in history.earlier_lifetimes)])
@@ -161,7 +163,7 @@ intervals = st.lists(
 
 
 @given(intervals)
-def test_the_curve_counts_and_its_area_is_the_sum_of_spans(pairs):
+def test_a_step_function_counts_intervals_and_its_area_is_their_sum(pairs):
     steps = build_step_function(pairs)
     assert integrate_steps(steps) == sum(end - begin for begin, end in pairs)
     level = dict.fromkeys(range(51), 0)
@@ -173,8 +175,8 @@ def test_the_curve_counts_and_its_area_is_the_sum_of_spans(pairs):
 
 
 @given(intervals)
-def test_the_axis_counts_busy_seconds_once_and_never_runs_back(pairs):
-    axis = TimeAxis(pairs, least=0)
+def test_the_axis_counts_busy_seconds_once_and_is_monotonic(pairs):
+    axis = TimeAxis(pairs, min_idle=0)
     busy = {second for begin, end in pairs for second in range(begin, end)}
     assert axis.length == len(busy)
     places = [axis(at) for at in range(-1, 52)]
@@ -186,6 +188,6 @@ def test_the_axis_counts_busy_seconds_once_and_never_runs_back(pairs):
         assert axis(end) - axis(begin) == pytest.approx(end - begin)
 
 
-def test_open_attempts_are_open():
+def test_an_attempt_without_end_is_open():
     events = [TimelineEvent(at=1, unit="a", kind="created"), TimelineEvent(at=2, unit="a", kind="running", place="n")]
     assert build_unit_histories(events)["a"].attempts == [UnitAttempt(number=1, allocated=2, running=2, place="n")]
