@@ -1,4 +1,4 @@
-"""The candidates of one decision, as columns."""
+"""Endpoints of the pool and their columns, as one decision sees them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from epp.api.types import Mask, Values
 
 
 class Endpoint(msgspec.Struct, frozen=True, dict=True):
-    """One place that answers requests: an address and a port of a model server.
+    """An address and a port at which a model server serves requests.
 
-    `name` is unique in the pool (`<namespace>/<pod>-rank-<port index>` where Kubernetes names it);
-    `pod` and `namespace` label metrics; `rank` is the index of the port among the pod's ports.
+    `name` is unique in the pool; llm-d's form for pods is `<namespace>/<pod>-rank-<index of the port>`. `pod` and
+    `namespace` are labels of metrics; `rank` is the index of the port among the pod's ports (data parallelism).
     """
 
     name: str
@@ -32,12 +32,12 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def target(self) -> str:
-        """`address:port` as Envoy wants it, brackets around IPv6."""
+        """`address:port` in Envoy's form: an IPv6 address in brackets."""
         return join_host_port(self.address, self.port)
 
 
 class LoraAdapters(msgspec.Struct, frozen=True, gc=False):
-    """LoRA adapters of an endpoint at its last scrape."""
+    """Names of the LoRA adapters that an endpoint reported at its last scrape."""
 
     running: frozenset[str] = frozenset()
     waiting: frozenset[str] = frozenset()
@@ -47,11 +47,12 @@ NO_LORA_ADAPTERS = LoraAdapters()
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The pool at one moment. Arrays are indexed by slot, read only, and never change once published.
+    """The pool at one moment: what every decision until the next scrape or membership change reads.
 
-    `live` holds the slots in use, ascending; `endpoints` and `adapters` have None / NO_ADAPTERS at free slots.
-    `counts` are the exception: the ledger's own arrays, true at the moment they are read. `memo` keeps what has been
-    computed from the columns of all live endpoints, so that it is computed once a snapshot.
+    Arrays are indexed by slot, read-only, and do not change once published; `ledger_columns` are the exception, they
+    are the ledger's own arrays and change with every reservation. `live_slots` holds the slots in use, ascending;
+    `endpoints` and `adapters` are None and NO_LORA_ADAPTERS at free slots. `memo` holds values computed from the
+    columns of all live endpoints, so that they are computed once a snapshot.
     """
 
     columns: Mapping[Column, Values]
@@ -63,20 +64,23 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 _NO_COLUMNS: dict[Column, Values] = {}
-"""Nobody's: stands for no columns."""
+"""Shared by all endpoints without produced columns; never written to."""
 
 
 class Endpoints:
-    """A view of some endpoints. Position i of every array is the same endpoint.
+    """The candidates of one decision: some endpoints of a snapshot, and the columns produced for them.
 
-    Whoever runs producers may `add` to it; nothing else changes it.
+    Position i of every array is the same endpoint, the one at `slots[i]`. Read-only for plugins; the runner of
+    producers adds their columns with `add_column`.
     """
 
     __slots__ = ("_gathered", "_produced", "_snapshot", "slots")
 
-    def __init__(self, snapshot: Snapshot, slots: NDArray[np.intp], extra: dict[Column, Values] = _NO_COLUMNS) -> None:
+    def __init__(
+        self, snapshot: Snapshot, slots: NDArray[np.intp], produced: dict[Column, Values] = _NO_COLUMNS
+    ) -> None:
         self._snapshot = snapshot
-        self._produced = extra
+        self._produced = produced
         self._gathered: dict[Column, Values] = {}
         self.slots = slots
 
@@ -84,7 +88,7 @@ class Endpoints:
         return len(self.slots)
 
     def __getitem__(self, column: Column) -> Values:
-        """float32[n], read only; all NaN if nobody produces the column."""
+        """float32[n], read-only; all NaN if the column has no values."""
         values = self._produced.get(column)
         if values is None:
             values = self._gathered.get(column)
@@ -97,7 +101,7 @@ class Endpoints:
         return f"Endpoints({[endpoint.name for endpoint in self]!r})"
 
     def endpoint_at(self, position: int) -> Endpoint:
-        """The endpoint at a position."""
+        """The endpoint at a position; IndexError beyond the last."""
         endpoint = self._snapshot.endpoints[self.slots.item(position)]
         assert endpoint is not None, "a live slot has an endpoint"
         return endpoint
@@ -106,80 +110,80 @@ class Endpoints:
         return (self.endpoint_at(i) for i in range(len(self.slots)))
 
     def label_values(self, key: str) -> list[str | None]:
-        """The value of one label, per endpoint; None where the endpoint has no such label."""
-        known = self._snapshot.endpoints
-        return [endpoint.labels.get(key) for slot in self.slots.tolist() if (endpoint := known[slot]) is not None]
+        """The value of one label of each endpoint; None where it has no such label."""
+        endpoints = self._snapshot.endpoints
+        return [endpoint.labels.get(key) for slot in self.slots.tolist() if (endpoint := endpoints[slot]) is not None]
 
     def lora_adapters(self) -> list[LoraAdapters]:
-        """LoRA adapters, per endpoint."""
-        known = self._snapshot.adapters
-        return [known[slot] if slot < len(known) else NO_LORA_ADAPTERS for slot in self.slots.tolist()]
+        """The LoRA adapters of each endpoint."""
+        adapters = self._snapshot.adapters
+        return [adapters[slot] if slot < len(adapters) else NO_LORA_ADAPTERS for slot in self.slots.tolist()]
 
     def select(self, mask: Mask) -> Endpoints:
-        """The endpoints whose mask is true, in the same order; produced columns come along."""
-        kept = Endpoints(self._snapshot, self.slots[mask])
+        """The endpoints whose mask is true, in the same order, with their produced columns."""
+        selected = Endpoints(self._snapshot, self.slots[mask])
         if not self._produced:
-            return kept
-        return kept.with_columns({column: values[mask] for column, values in self._produced.items()})
+            return selected
+        return selected.with_columns({column: values[mask] for column, values in self._produced.items()})
 
     def add_column(self, column: Column, values: Values) -> None:
-        """Adds a produced column (float32[n], read only from now on); it hides an earlier one."""
+        """Adds a produced column: float32[n], read-only from now on. It hides a column of the same key."""
         values.setflags(write=False)
         if self._produced is _NO_COLUMNS:
             self._produced = {}
         self._produced[column] = values
 
     def with_columns(self, columns: Mapping[Column, Values]) -> Endpoints:
-        """The same endpoints with columns added (float32[n] each, read only from now on); they hide earlier ones."""
+        """The same endpoints with produced columns added; otherwise as `add_column`."""
         for values in columns.values():
             values.setflags(write=False)
         return Endpoints(self._snapshot, self.slots, {**self._produced, **columns})
 
     def with_snapshot(self, snapshot: Snapshot) -> Endpoints:
-        """The same endpoints with the numbers of a later snapshot; those that have left since are dropped."""
+        """The same endpoints with the columns of a later snapshot; those that left the pool meanwhile are dropped."""
         before, after = self._snapshot.endpoints, snapshot.endpoints
-        stay = np.array([slot < len(after) and after[slot] is before[slot] for slot in self.slots.tolist()], np.bool_)
-        kept = self.select(stay)
-        return Endpoints(snapshot, kept.slots, kept._produced)
+        is_member = [slot < len(after) and after[slot] is before[slot] for slot in self.slots.tolist()]
+        members = self.select(np.array(is_member, np.bool_))
+        return Endpoints(snapshot, members.slots, members._produced)
 
     @property
     def memo(self) -> dict[Any, Any] | None:
-        """What may be kept until the pool changes, by any key; None unless these are all live endpoints."""
+        """Cache of values that hold until the next snapshot, by any key; None unless these are all live endpoints."""
         return self._snapshot.memo if self.slots is self._snapshot.live_slots else None
 
     def _gather_column(self, column: Column) -> Values:
         snapshot, slots = self._snapshot, self.slots
-        source = snapshot.columns.get(column)
-        if source is None:
+        scraped = snapshot.columns.get(column)
+        if scraped is None:
             counted = snapshot.ledger_columns.get(column)
-            return (
-                np.full(len(slots), np.nan, np.float32) if counted is None else np.asarray(counted[slots], np.float32)
-            )
+            if counted is None:
+                return np.full(len(slots), np.nan, np.float32)
+            return np.asarray(counted[slots], np.float32)
         if slots is not snapshot.live_slots:
-            return source[slots]
+            return scraped[slots]
         values: Values | None = snapshot.memo.get(column)
         if values is None:
-            values = snapshot.memo[column] = source[slots]
+            values = snapshot.memo[column] = scraped[slots]
         return values
 
 
 class EndpointPredicate:
-    """A yes or no that depends on the endpoint alone (labels, address), remembered while the pool stands still.
+    """A condition on an endpoint alone (labels, address), evaluated once an endpoint and membership change.
 
-    Asks `test` once per endpoint and membership change, not once per request.
+    Filters by label use it: called with the candidates of a request it only gathers the remembered results.
     """
 
     __slots__ = ("_evaluated_endpoints", "_predicate", "_results")
 
-    def __init__(self, test: Callable[[Endpoint], bool]) -> None:
-        self._predicate = test
+    def __init__(self, predicate: Callable[[Endpoint], bool]) -> None:
+        self._predicate = predicate
         self._evaluated_endpoints: Sequence[Endpoint | None] = ()
         self._results: Mask = np.zeros(0, np.bool_)
 
     def __call__(self, endpoints: Endpoints) -> Mask:
         """bool[n] for these endpoints."""
-        known = endpoints._snapshot.endpoints  # published snapshots never change, so identity says it all
-        if known is not self._evaluated_endpoints:
-            marks = [endpoint is not None and bool(self._predicate(endpoint)) for endpoint in known]
-            self._results, self._evaluated_endpoints = np.array(marks, np.bool_), known
+        members = endpoints._snapshot.endpoints
+        if members is not self._evaluated_endpoints:  # a published sequence does not change, so identity suffices
+            results = [endpoint is not None and bool(self._predicate(endpoint)) for endpoint in members]
+            self._results, self._evaluated_endpoints = np.array(results, np.bool_), members
         return self._results[endpoints.slots]

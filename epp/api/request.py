@@ -1,4 +1,4 @@
-"""What a plugin sees of one request."""
+"""One inference request as plugins see it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from epp.api.columns import RequestAttribute
 
 
 class TokenizedPrompt(msgspec.Struct, frozen=True, gc=False):
-    """The tokens of a prompt, or the estimate of them.
+    """A prompt as tokens, exact or estimated (llm-d: TokenizedPrompt).
 
-    `data` is what prefix hashes are taken over, `width` bytes a token (4 for estimated tokens: four bytes of
-    text count as one; 4 for real token ids as little-endian u32). `tokens` is the count, rounded up.
+    `data` are the bytes that prefix hashes are computed over, `bytes_per_token` of them a token: 4 for token ids as
+    little-endian u32, and 4 for the estimate, in which four bytes of text count as one token. `token_count` is rounded
+    up.
     """
 
     data: bytes
@@ -23,22 +24,22 @@ class TokenizedPrompt(msgspec.Struct, frozen=True, gc=False):
 
 
 class PrefixMatchInfo(msgspec.Struct, frozen=True, gc=False):
-    """How the prompt was cut for prefix matching: `total` blocks of `block_tokens` tokens."""
+    """Into how many blocks, of how many tokens each, the prompt was divided for prefix matching."""
 
     total_blocks: int
     block_size_tokens: int
 
 
-PROMPT = RequestAttribute("prompt", "tokens", "the prompt as tokens, from the token producer")
-PREFIX_MATCH_INFO = RequestAttribute("prefix_info", "blocks", "block count and size that PREFIX_BLOCKS counts in")
+PROMPT = RequestAttribute("prompt", "tokens", "the prompt as tokens")
+PREFIX_MATCH_INFO = RequestAttribute("prefix_info", "blocks", "number and size of the blocks that prefix_blocks counts")
 
 
 class Request(msgspec.Struct, kw_only=True, eq=False):
-    """One inference request, parsed once. Read only for plugins; producers' facts arrive by `request[FACT]`.
+    """One inference request, parsed once. Read-only for plugins; producers' outputs are read with `request[ATTRIBUTE]`.
 
-    `model` is the name the client sent, `target_model` the one the model server will see, the same unless given; both
-    are empty where the parser knows no model. `text` is the prompt text that the token estimate counts, as bytes.
-    `priority` below zero may be shed.
+    `model` is the name in the request, `target_model` the one that the model server gets, the same unless rewritten;
+    both are "" if the parser found no model. `text` is the prompt as UTF-8, `token_ids` as little-endian u32. Requests
+    of `priority` below zero may be shed. `path` is the request path with its query, header names are in lower case.
     """
 
     id: str = ""
@@ -59,12 +60,12 @@ class Request(msgspec.Struct, kw_only=True, eq=False):
     def __post_init__(self) -> None:
         self.target_model = self.target_model or self.model
 
-    def __getitem__(self, fact: RequestAttribute) -> Any:
-        """The fact's value, or None if its producer had none."""
-        return self.attributes.get(fact)
+    def __getitem__(self, attribute: RequestAttribute) -> Any:
+        """The attribute's value; None if it was not produced."""
+        return self.attributes.get(attribute)
 
     def release_payload(self) -> None:
-        """Lets go of body, text and facts: a routed request may live for minutes, its prompt need not."""
+        """Drops body, prompt and attributes when the request is routed: the response may take minutes."""
         self.body = self.text = self.token_ids = b""
         self.attributes = {}
 
