@@ -1,4 +1,4 @@
-"""Requests in flight, as counted here."""
+"""Scorer of requests in flight, counted by the picker itself."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from epp.api import INFLIGHT_REQUESTS, ONE, ZERO, Count, Endpoints, Fraction, Pr
 
 
 class ActiveRequestScorer(Scorer, type="active-request-scorer"):
-    """Prefer endpoints to which we have few requests under way.
+    """Prefer endpoints with few requests in flight from this picker.
 
-    n <= `idleThreshold` scores 1, else (max - n) / max * `maxBusyScore`, max over the candidates. Live: the count
-    includes the request routed a microsecond ago. `requestTimeout` is accepted and ignored, as in llm-d.
+    n <= `idleThreshold` scores 1, any other n scores (max - n) / max * `maxBusyScore`, max over the candidates. The
+    count is exact at every decision: it does not wait for a scrape. `requestTimeout` is accepted and ignored, as in
+    llm-d.
     """
 
     consumes = (INFLIGHT_REQUESTS,)
@@ -23,7 +24,7 @@ class ActiveRequestScorer(Scorer, type="active-request-scorer"):
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
         active = endpoints[INFLIGHT_REQUESTS]
-        most = np.fmax.reduce(active, initial=0)  # fmax: an unknown count must not spoil the others
+        most = np.fmax.reduce(active, initial=0)  # fmax ignores NaN: one unknown count must not make all unknown
         if most <= self.idle_threshold:
             return np.asarray(active * ZERO + ONE)
         scores: Scores = (most - active) * np.float32(self.max_busy_score / most)

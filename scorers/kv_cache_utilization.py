@@ -1,4 +1,4 @@
-"""KV cache use."""
+"""Scorer of the KV-cache usage."""
 
 from __future__ import annotations
 

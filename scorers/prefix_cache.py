@@ -1,4 +1,4 @@
-"""Prefix hits."""
+"""Scorer of prefix-cache hits."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from epp.api import (
 
 
 class PrefixCacheScorer(Scorer, type="prefix-cache-scorer"):
-    """Prefer endpoints that hold the beginning of the prompt.
+    """Prefer endpoints whose prefix cache holds the beginning of the prompt.
 
-    (1 - w) * matched / total + w * min(1, matched tokens / scale)^2, where w is `matchLengthWeight` and scale
-    `matchLengthScaleTokens`; 0 for all where the prefix producer knows nothing of the prompt.
+    (1 - w) * matched / total + w * min(1, matched tokens / scale)^2, where w is `matchLengthWeight`, scale
+    `matchLengthScaleTokens`, and matched and total count blocks; 0 for all endpoints if the prompt has no blocks.
     """
 
     consumes = (PREFIX_MATCH_BLOCKS, PREFIX_MATCH_INFO)
 
     prefix_match_info_producer_name: ProducerName = ""
     match_length_weight: Fraction = 0.0
-    match_length_scale_tokens: Annotated[float, msgspec.Meta(gt=0, description="tokens that earn the full bonus")] = (
-        8192
-    )
+    match_length_scale_tokens: Annotated[
+        float, msgspec.Meta(gt=0, description="matched tokens at which the length term reaches its maximum")
+    ] = 8192
 
     def __post_init__(self) -> None:
         self._match_blocks = PREFIX_MATCH_BLOCKS.from_producer(self.prefix_match_info_producer_name)

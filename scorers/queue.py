@@ -1,4 +1,4 @@
-"""Waiting queue."""
+"""Scorer of the waiting queue."""
 
 from __future__ import annotations
 

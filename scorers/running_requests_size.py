@@ -1,4 +1,4 @@
-"""Running batch."""
+"""Scorer of the running batch."""
 
 from __future__ import annotations
 

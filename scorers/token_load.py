@@ -1,4 +1,4 @@
-"""Tokens in flight, as counted here."""
+"""Scorer of tokens in flight, counted by the picker itself."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from epp.api import (
 
 
 class TokenLoadScorer(Scorer, type="token-load-scorer"):
-    """Prefer endpoints with little prompt left to compute.
+    """Prefer endpoints with few prompt tokens to compute, those of this request included.
 
-    t = tokens in flight + this request's uncached tokens there; t <= 0 scores 1, else 1 - min(t, threshold) / threshold
-    with `queueThresholdTokens`. Where the request's own tokens are unknown, only those in flight count.
+    t = tokens in flight + uncached tokens of this request on that endpoint. t <= 0 scores 1, any other t scores
+    1 - min(t, threshold) / threshold with `queueThresholdTokens`. Unknown tokens of the request count as 0.
     """
 
     consumes = (INFLIGHT_TOKENS, UNCACHED_TOKENS)
@@ -38,9 +38,9 @@ class TokenLoadScorer(Scorer, type="token-load-scorer"):
         self.consumes = (INFLIGHT_TOKENS, self._uncached_tokens)
 
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        in_flight, own = endpoints[INFLIGHT_TOKENS], endpoints[self._uncached_tokens]
-        tokens = in_flight + own
+        in_flight, uncached = endpoints[INFLIGHT_TOKENS], endpoints[self._uncached_tokens]
+        tokens = in_flight + uncached
         if isnan(np.add.reduce(tokens)):
-            tokens = in_flight + np.nan_to_num(own)
+            tokens = in_flight + np.nan_to_num(uncached)
         share = np.minimum(tokens * self._share_per_token, ONE)
         return np.asarray(ONE - np.maximum(share, ZERO))

@@ -1,4 +1,4 @@
-"""The catalogue of plugins, generated from their classes: docs/plugins.md and `epp plugins`."""
+"""The catalogue of plugins, rendered from their classes: docs/plugins.md and `epp plugins`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ DISTRIBUTION: Final = "endpoint-picker"
 PAGE_PATH: Final = Path("docs/plugins.md")
 PAGE_HEADER: Final = """# Plugins
 
-Every plugin type that comes with the picker, by kind. Generated from the classes by `python -m epp.config.catalogue
---write`; do not edit. Parameters stand under `plugins[].parameters`; an unknown one is an error, except where it says
-otherwise. Your own plugins appear in `epp plugins` once their package is installed.
+Every plugin type that comes with the picker, by kind. Generated from the plugin classes by `python -m
+epp.config.catalogue --write`; do not edit. Parameters are given under `plugins[].parameters`; an unknown parameter is
+an error unless noted otherwise. `epp plugins` lists these types and those of every other installed package.
 """
 
 
 def render_catalogue(registry: PluginRegistry, types: Iterable[str] | None = None) -> str:
-    """The catalogue as Markdown; all registered types unless some are named."""
+    """The catalogue as Markdown: the given types, or all registered ones."""
     classes = {type: registry.find_class(type) for type in (registry if types is None else types)}
     parts = [PAGE_HEADER]
     for kind in PLUGIN_KINDS:
@@ -49,42 +49,42 @@ def render_catalogue(registry: PluginRegistry, types: Iterable[str] | None = Non
 
 
 def built_in_types(registry: PluginRegistry) -> list[str]:
-    """The types of our own package."""
+    """The types that this distribution registers."""
     return [type for type in registry if registry.package_of(type) == DISTRIBUTION]
 
 
 def summarize_types(registry: PluginRegistry) -> list[tuple[str, str, str, str]]:
-    """(type, kind, package, first sentence) of every registered type, for a terminal."""
-    found = []
+    """(type, kind, package, first line of the docstring) of every registered type."""
+    rows = []
     for type in registry:
         plugin = registry.find_class(type)
-        found.append((type, kind_noun(plugin), registry.package_of(type), _docstring(plugin).partition("\n")[0]))
-    return found
+        rows.append((type, kind_noun(plugin), registry.package_of(type), _docstring(plugin).partition("\n")[0]))
+    return rows
 
 
 def render_entry(type: str, plugin: type[Plugin]) -> str:
-    """One plugin's section."""
+    """The section of one plugin type: docstring, notes, inputs and outputs, parameters, example."""
     lines = [f"### `{type}`\n", _docstring(plugin) + "\n"]
     notes = []
     if plugin.experimental:
-        notes.append("Experimental: needs `--allow-experimental-plugins`.")
+        notes.append("Experimental: loads only with `--allow-experimental-plugins`.")
     if plugin.ignore_unknown_parameters:
         notes.append("Ignores unknown parameters, with a warning.")
     if issubclass(plugin, Filter):
-        notes.append(f"If it leaves nothing, the request ends with {plugin.rejection.status}.")
+        notes.append(f"If no endpoint is left, the request is rejected with {plugin.rejection.status}.")
     if issubclass(plugin, Parser):
         paths = ", ".join(f"`{path}`" for path in plugin.paths)
-        notes.append(f"Paths ending with: {paths}." if paths else "The fallback for paths of no other parser.")
+        notes.append(f"Reads paths that end with {paths}." if paths else "Reads all paths that no other parser reads.")
     lines += [" ".join(notes) + "\n"] if notes else []
-    needs = [f"Needs {_format_data_keys(plugin.consumes)}."] if plugin.consumes else []
-    gives = [f"Gives {_format_data_keys(plugin.produces)}."] if plugin.produces else []
-    lines += [" ".join(needs + gives) + "\n"] if needs or gives else []
+    inputs = [f"Consumes {_format_data_keys(plugin.consumes)}."] if plugin.consumes else []
+    outputs = [f"Produces {_format_data_keys(plugin.produces)}."] if plugin.produces else []
+    lines += [" ".join(inputs + outputs) + "\n"] if inputs or outputs else []
     lines += _render_parameters(plugin)
     return "\n".join([*lines, "```yaml", render_example(type, plugin).rstrip(), "```\n"])
 
 
 def render_example(type: str, plugin: type[Plugin]) -> str:
-    """A configuration (less its two first lines) that uses the plugin with its default parameters."""
+    """A configuration, without apiVersion and kind, that uses the plugin with its default parameters."""
     declared: dict[str, Any] = {"type": type}
     parameters = {}
     for field in shapes.type_info(plugin).fields:  # type: ignore[attr-defined]
@@ -112,8 +112,8 @@ def _docstring(plugin: type[Plugin]) -> str:
     return inspect.cleandoc(plugin.__doc__ or "").strip()
 
 
-def _format_data_keys(needs: Sequence[DataKey]) -> str:
-    return ", ".join(f"`{need.name}`" + (f" ({need.unit})" if need.unit else "") for need in needs)
+def _format_data_keys(keys: Sequence[DataKey]) -> str:
+    return ", ".join(f"`{key.name}`" + (f" ({key.unit})" if key.unit else "") for key in keys)
 
 
 def _render_parameters(plugin: type[Plugin]) -> list[str]:
@@ -150,11 +150,11 @@ def _example_value(field: shapes.Field) -> Any:
 
 
 def _describe_type(shape: shapes.Type) -> str:
-    """A type in words; constraints included."""
+    """A parameter's type and constraints in words."""
     match shape:
         case shapes.Metadata():
-            said = (shape.extra_json_schema or {}).get("description", "")
-            return _describe_type(shape.type) + (f": {said}" if said else "")
+            description = (shape.extra_json_schema or {}).get("description", "")
+            return _describe_type(shape.type) + (f": {description}" if description else "")
         case shapes.BoolType():
             return "true or false"
         case shapes.IntType() | shapes.FloatType():
@@ -178,19 +178,19 @@ def _describe_type(shape: shapes.Type) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`--write` renews docs/plugins.md, `--check` fails if it is stale, neither prints it."""
+    """Prints the catalogue; with `--write` writes it to docs/plugins.md, with `--check` fails if that file is stale."""
     parser = argparse.ArgumentParser(prog="python -m epp.config.catalogue", description=main.__doc__)
     parser.add_argument("--write", action="store_true", help="write the page")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if the page is not what it would be")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if the page differs from the catalogue")
     parser.add_argument("--page", type=Path, default=PAGE_PATH)
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     registry = PluginRegistry.load()
     page = render_catalogue(registry, built_in_types(registry))
-    if chosen.write:
-        chosen.page.write_text(page, "utf-8")
-    elif chosen.check:
-        if not chosen.page.exists() or chosen.page.read_text("utf-8") != page:
-            sys.stderr.write(f"{chosen.page} is stale: python -m epp.config.catalogue --write\n")
+    if options.write:
+        options.page.write_text(page, "utf-8")
+    elif options.check:
+        if not options.page.exists() or options.page.read_text("utf-8") != page:
+            sys.stderr.write(f"{options.page} is stale: run python -m epp.config.catalogue --write\n")
             return 1
     else:
         sys.stdout.write(page)

@@ -1,1 +1,1 @@
-"""Filters: each narrows the candidates of a decision."""
+"""Filters: each removes endpoints that must not serve a request."""

@@ -1,4 +1,4 @@
-"""Kubernetes label selectors."""
+"""Filter by a Kubernetes label selector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from epp.api import Endpoint, EndpointPredicate, Endpoints, Filter, Mask, Reques
 
 
 class LabelSelectorRequirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """One item of `matchExpressions`."""
+    """One item of `matchExpressions`, Kubernetes' LabelSelectorRequirement."""
 
     key: str
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
@@ -24,7 +24,7 @@ class LabelSelectorRequirement(msgspec.Struct, frozen=True, forbid_unknown_field
             raise ValueError(f"`values` must be empty with operator {self.operator}")
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether labels satisfy it; a missing key satisfies NotIn, as in Kubernetes."""
+        """Whether these labels satisfy the requirement; a missing key satisfies NotIn, as in Kubernetes."""
         value = labels.get(self.key)
         match self.operator:
             case "In":

@@ -1,4 +1,4 @@
-"""Roles of disaggregated serving, by the label `llm-d.ai/role`."""
+"""Filters of disaggregated serving, by the role that the label `llm-d.ai/role` gives an endpoint."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ ROLE_LABEL = "llm-d.ai/role"
 
 
 def _role_predicate(roles: frozenset[str], *, unlabelled: bool = False) -> EndpointPredicate:
-    def test(endpoint: Endpoint) -> bool:
+    def has_role(endpoint: Endpoint) -> bool:
         role = endpoint.labels.get(ROLE_LABEL)
         return unlabelled if role is None else role in roles
 
-    return EndpointPredicate(test)
+    return EndpointPredicate(has_role)
 
 
 class DecodeFilter(Filter, type="decode-filter"):

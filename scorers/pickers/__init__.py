@@ -1,1 +1,1 @@
-"""Pickers: each orders the candidates by their weighted scores."""
+"""Pickers: each chooses among the endpoints of a profile by their weighted scores."""

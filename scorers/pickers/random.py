@@ -1,4 +1,4 @@
-"""Anyone."""
+"""Random picker."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Producers: each computes columns of the candidates or facts of the request, before filters and scorers run."""
+"""Producers: each computes columns or request attributes that scorers, filters and other producers consume."""

@@ -1,4 +1,4 @@
-"""Prefix hits as far as our own decisions tell them."""
+"""Producer of prefix-cache matches, derived from the picker's own routing decisions."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from epp.api import (
 from scorers.producers.prefix_index import BlockHashes, PrefixIndex, hash_prompt_blocks
 
 MIN_BLOCK_TOKENS = 64
-"""Tokens; llm-d raises every smaller block size to this, and so a block is a few of the engine's."""
+"""llm-d raises every smaller block size to this; so one block here may be several blocks of the engine."""
 
 PREFILL_PROFILE = "prefill"
 AUTO_TUNE_INPUTS: tuple[DataKey, ...] = (PROMPT, KV_BLOCK_SIZE, KV_BLOCK_COUNT)
-RATIO_BOUNDS = tuple(tenth / 10 for tenth in range(11))
-BYTES_BOUNDS = (0, *(16 << power for power in range(13)))
+HIT_RATIO_BOUNDS = tuple(tenth / 10 for tenth in range(11))
+HIT_BYTES_BOUNDS = (0, *(16 << power for power in range(13)))
 
 
 class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider, type="approx-prefix-cache-producer"):
-    """How many leading blocks of the prompt each endpoint holds, assuming that it holds what we sent it last.
+    """Produce the blocks of the prompt that each endpoint's prefix cache holds, by the prompts routed to it before.
 
-    Blocks are of `blockSizeTokens`, or with `autoTune` of the size that most endpoints report, never below 64 tokens;
-    when that size changes, the index starts anew. Only the first `maxPrefixTokensToMatch` tokens count (if 0: the
-    first `maxPrefixBlocksToMatch` blocks). An endpoint holds as much as its KV cache does by its own report
-    (`autoTune`), else `lruCapacityPerServer` blocks. `blockSize` is an old name of `blockSizeTokens`.
+    A block has `blockSizeTokens` tokens, or with `autoTune` as many as most endpoints report, and never fewer than 64;
+    when the size changes, the index is emptied. Only the first `maxPrefixTokensToMatch` tokens are matched (if 0: the
+    first `maxPrefixBlocksToMatch` blocks). An endpoint is assumed to hold as many tokens as the KV cache it reports
+    (`autoTune`), otherwise `lruCapacityPerServer` blocks. `blockSize` is an old name of `blockSizeTokens`.
     """
 
     consumes = AUTO_TUNE_INPUTS
@@ -63,14 +63,14 @@ class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider
             self.consumes = (PROMPT,)
         self._index = PrefixIndex()
         self._hashes_key = RequestAttribute(
-            "approx_prefix_chain", "blocks", "index and block hashes, from produce to pre_request"
+            "approx_prefix_chain", "blocks", "the index and the block hashes of the prompt, for pre_request"
         )
         self._block_sizes = np.zeros(0, np.float32)
         self._block_counts = np.zeros(0, np.float32)
         self._capacities: dict[int, int] = {}
         self._last_reported = b""
-        self._hit_ratio = BucketHistogram(RATIO_BOUNDS)
-        self._hit_bytes = BucketHistogram(BYTES_BOUNDS)
+        self._hit_ratio = BucketHistogram(HIT_RATIO_BOUNDS)
+        self._hit_bytes = BucketHistogram(HIT_BYTES_BOUNDS)
         self._set_block_tokens(max(self.block_size_tokens, self.block_size))
 
     def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
@@ -90,7 +90,7 @@ class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider
         }
 
     def pre_request(self, request: Request, chosen: Mapping[str, int]) -> None:
-        """The first profile's endpoint (the primary one) and the prefill profile's will hold the prompt."""
+        """Records the prompt for the primary profile's endpoint and for the prefill profile's, as llm-d does."""
         index, hashes = request.attributes.get(self._hashes_key, (self._index, ()))
         if not hashes or not chosen:
             return
@@ -104,7 +104,6 @@ class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider
             index.touch(prefill, hashes, self._capacity_of(prefill))
 
     def endpoint_removed(self, slot: int) -> None:
-        """The endpoint at this slot left the pool."""
         self._index.remove_slot(slot)
         self._last_reported = b""
         self._capacities.clear()
@@ -112,13 +111,14 @@ class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider
             self._block_sizes[slot] = self._block_counts[slot] = 0
 
     def prefix_cache_stats(self) -> PrefixCacheStats:
-        """Numbers for metrics; the histograms are live."""
         return PrefixCacheStats(len(self._index), self._hit_ratio, self._hit_bytes)
 
     def _set_block_tokens(self, tokens: int) -> None:
         self._block_tokens = max(tokens, MIN_BLOCK_TOKENS)
-        by_tokens = self.max_prefix_tokens_to_match // self._block_tokens
-        self._max_blocks = by_tokens if self.max_prefix_tokens_to_match else self.max_prefix_blocks_to_match
+        if self.max_prefix_tokens_to_match:
+            self._max_blocks = self.max_prefix_tokens_to_match // self._block_tokens
+        else:
+            self._max_blocks = self.max_prefix_blocks_to_match
 
     def _capacity_of(self, slot: int) -> int:
         capacity = self._capacities.get(slot)
@@ -134,17 +134,20 @@ class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider
         return self.lru_capacity_per_server
 
     def _update_block_geometry(self, endpoints: Endpoints) -> None:
-        """Block sizes and counts as reported; those of endpoints not seen at present are remembered."""
+        """Reads the reported block sizes and counts; the last ones of endpoints that are not candidates are kept.
+
+        The block size is that of the pool, not of the candidates: a subset hint must not empty the index.
+        """
         memo = endpoints.memo
         if memo is not None:
             if self in memo:
                 return
             memo[self] = endpoints[KV_BLOCK_SIZE]
         slots, sizes, counts = endpoints.slots, endpoints[KV_BLOCK_SIZE], endpoints[KV_BLOCK_COUNT]
-        seen = slots.tobytes() + sizes.tobytes() + counts.tobytes()
-        if seen == self._last_reported:
+        reported = slots.tobytes() + sizes.tobytes() + counts.tobytes()
+        if reported == self._last_reported:
             return
-        self._last_reported = seen
+        self._last_reported = reported
         self._capacities.clear()
         self._grow_to(int(slots.max(initial=-1)) + 1)
         known = counts > 0
@@ -154,14 +157,14 @@ class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider
         if np.array_equal(before, sizes[known]):
             return
         self._block_sizes[slots[known]] = sizes[known]
-        reported, votes = np.unique(self._block_sizes[self._block_sizes > 0], return_counts=True)
-        block = self._block_tokens
-        self._set_block_tokens(int(reported[np.argmax(votes)]))
-        if self._block_tokens != block:
+        block_sizes, endpoints_of_size = np.unique(self._block_sizes[self._block_sizes > 0], return_counts=True)
+        block_tokens_before = self._block_tokens
+        self._set_block_tokens(int(block_sizes[np.argmax(endpoints_of_size)]))
+        if self._block_tokens != block_tokens_before:
             self._index = PrefixIndex()
 
     def _grow_to(self, slots: int) -> None:
-        more = slots - len(self._block_sizes)
-        if more > 0:
-            self._block_sizes = np.concatenate((self._block_sizes, np.zeros(more, np.float32)))
-            self._block_counts = np.concatenate((self._block_counts, np.zeros(more, np.float32)))
+        missing = slots - len(self._block_sizes)
+        if missing > 0:
+            self._block_sizes = np.concatenate((self._block_sizes, np.zeros(missing, np.float32)))
+            self._block_counts = np.concatenate((self._block_counts, np.zeros(missing, np.float32)))

@@ -1,4 +1,4 @@
-"""What a request would add to an endpoint, in tokens."""
+"""Producer of uncached tokens, and estimator of the load of a request in flight."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ from epp.api import (
 
 
 class InflightLoadProducer(Producer, LoadEstimator, type="inflight-load-producer"):
-    """Prompt tokens that each endpoint would have to compute: prompt - matched blocks * block size, at least 0.
+    """Produce the prompt tokens that each endpoint would have to compute.
 
-    That is also what the request weighs there while its prompt is computed. With `addEstimatedOutputTokens` it weighs
-    prompt * `outputRatio` more until its end, at most what the client allows and `maxEstimatedOutputTokens` (0: any).
+    That is prompt - matched blocks * block size, at least 0. It is also the load of the request in the in-flight ledger
+    until its first byte. With `addEstimatedOutputTokens`, prompt * `outputRatio` output tokens are added, at most the
+    limit in the request and `maxEstimatedOutputTokens` (0: no limit), and both count until the request ends.
+    `syncCrossReplicaState` is accepted and not read yet.
     """
 
     consumes = (PROMPT, PREFIX_MATCH_BLOCKS, PREFIX_MATCH_INFO)
@@ -58,7 +60,6 @@ class InflightLoadProducer(Producer, LoadEstimator, type="inflight-load-producer
         return {UNCACHED_TOKENS: np.maximum(computed, ZERO)}
 
     def estimate_load(self, request: Request, endpoints: Endpoints, position: int) -> LoadEstimate:
-        """The weight if the request goes to the endpoint at `position`."""
         prompt: TokenizedPrompt | None = request[PROMPT]
         tokens = 0 if prompt is None else prompt.token_count
         uncached = float(endpoints[UNCACHED_TOKENS][position])
@@ -69,9 +70,9 @@ class InflightLoadProducer(Producer, LoadEstimator, type="inflight-load-producer
         )
 
     def _estimate_output_tokens(self, request: Request, prompt_tokens: int) -> float:
-        caps = [round(prompt_tokens * self.output_ratio)]
+        limits = [round(prompt_tokens * self.output_ratio)]
         if request.max_output_tokens is not None:
-            caps.append(request.max_output_tokens)
+            limits.append(request.max_output_tokens)
         if self.max_estimated_output_tokens:
-            caps.append(self.max_estimated_output_tokens)
-        return float(max(min(caps), 0))
+            limits.append(self.max_estimated_output_tokens)
+        return float(max(min(limits), 0))

@@ -1,9 +1,11 @@
-"""Which endpoint was sent which prompt beginnings: an approximation of the prefix caches, from our own decisions.
+"""Index of prompt prefixes by endpoint: an approximation of the engines' prefix caches, from routing decisions.
 
-A prompt is cut into blocks, and each block's hash is seeded with the hash before it, so a hash stands for the whole
-beginning up to its block. Every endpoint has an LRU of hashes in which a block is always younger than those that
-follow it; whatever is evicted, the set stays closed under taking the preceding block. Hence an endpoint that holds
-block i holds all before it, and the length of a match is found by bisection instead of walking the chain.
+A prompt is divided into blocks. The hash of a block is seeded with the hash of the block before it, so it identifies
+the prompt up to and including its block, like the block hashes of vLLM's prefix cache. Each endpoint has an LRU of such
+hashes. A block is always newer in it than the blocks that follow it in a prompt; so whatever is evicted, the set stays
+closed under taking the preceding block. Hence an endpoint that holds block i holds all blocks before it, and the length
+of a match is found by bisection instead of walking the prompt. docs/decisions/0001-prefix-closed-sets.md has the
+numbers.
 """
 
 from __future__ import annotations
@@ -19,78 +21,80 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 BlockHashes = list[int]
-"""Hashes of the beginnings of a prompt, one block longer each."""
+"""Hashes of the blocks of one prompt, in order; each identifies the prompt up to the end of its block."""
 
 _LruBlocks = dict[int, None]
-"""An LRU: oldest first."""
+"""Block hashes of one endpoint, least recently used first."""
 
 _HASH_MASK = (1 << 60) - 1
-"""Larger integers take 48 bytes instead of 32."""
+"""60 bits: Python's larger integers take 48 bytes instead of 32."""
 
 _MAX_BYTES_PER_ENTRY = 70
-"""Bytes of table for each entry of a dict from which on a copy is half as large."""
+"""Size of a dict per entry above which a copy takes half the memory."""
 
 _Value = TypeVar("_Value")
 
 
-def hash_prompt_blocks(data: bytes, block_bytes: int, most: int, model: str, salt: str) -> BlockHashes:
-    """Hashes of the first `most` blocks of `data`, the last of which may be partial.
+def hash_prompt_blocks(data: bytes, block_bytes: int, max_blocks: int, model: str, salt: str) -> BlockHashes:
+    """Hashes of the first `max_blocks` blocks of `data`; the last one may be partial.
 
-    Prompts of different models, or with different cache salts, have nothing in common.
+    The model's name and the cache salt seed the first hash: prompts that differ in either have no block in common.
     """
     previous = xxh3_64_intdigest(salt.encode(), xxh3_64_intdigest(model.encode()))
-    whole = min(len(data) // block_bytes, most)
-    rest = whole * block_bytes
-    blocks = iter_unpack(f"{block_bytes}s", memoryview(data)[:rest])  # twice as fast as slices
+    full_blocks = min(len(data) // block_bytes, max_blocks)
+    end = full_blocks * block_bytes
+    blocks = iter_unpack(f"{block_bytes}s", memoryview(data)[:end])  # twice as fast as slices
     hashes = [(previous := xxh3_64_intdigest(block, previous)) & _HASH_MASK for (block,) in blocks]
-    if whole < most and rest < len(data):
-        hashes.append(xxh3_64_intdigest(data[rest:], previous) & _HASH_MASK)
+    if full_blocks < max_blocks and end < len(data):
+        hashes.append(xxh3_64_intdigest(data[end:], previous) & _HASH_MASK)
     return hashes
 
 
 class PrefixIndex:
-    """LRUs of blocks by endpoint slot. Not bounded by itself: every `touch` says how much its endpoint may hold."""
+    """An LRU of prompt blocks for each endpoint slot; each `touch` gives the capacity of its slot's LRU."""
 
     def __init__(self) -> None:
         self._blocks_by_slot: list[_LruBlocks] = []
         self._slot_tuples: list[tuple[int]] = []
-        # Last block of the chain touched last: touched again, that chain is the youngest part of the LRU already.
+        # Last block of the prompt touched last. Touched again, its blocks are the newest part of the LRU already.
         self._last_touched: list[int | None] = []
-        # First block of a chain -> slots that hold it; where nobody does, a lookup costs one probe.
+        # First block of a prompt -> slots that hold it. A prompt that no slot holds costs one look-up.
         self._slots_by_first_block: dict[int, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
-        """Blocks over all endpoints."""
+        """Blocks over all slots; one that two slots hold counts twice."""
         return sum(map(len, self._blocks_by_slot))
 
     def block_count(self, slot: int) -> int:
-        """Blocks that one endpoint holds."""
+        """Blocks that one slot holds."""
         return len(self._blocks_by_slot[slot]) if slot < len(self._blocks_by_slot) else 0
 
     def match_lengths(self, hashes: BlockHashes, slots: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Leading blocks of the chain that each of the slots holds."""
+        """How many leading blocks of the prompt each of the slots holds."""
         holders = self._slots_by_first_block.get(hashes[0]) if hashes else None
         if holders is None:
             return np.zeros(len(slots), np.float32)
-        blocks = np.zeros(len(self._blocks_by_slot), np.float32)
-        guess = 0
-        last = after = -1  # what stands before and behind the guess; no hash is -1
+        lengths = np.zeros(len(self._blocks_by_slot), np.float32)
+        # Slots often hold the same prefix: first test whether the length of the slot before fits this one too.
+        length = 0
+        last_held = first_missing = -1  # the blocks before and after the end of the match; no hash is -1
         for slot in holders:
-            held = self._blocks_by_slot[slot]
-            if last not in held or after in held:
-                guess = _match_length(held, hashes, guess or len(hashes))
-                last, after = hashes[guess - 1], hashes[guess] if guess < len(hashes) else -1
-            blocks[slot] = guess
+            blocks = self._blocks_by_slot[slot]
+            if last_held not in blocks or first_missing in blocks:
+                length = _match_length(blocks, hashes, length or len(hashes))
+                last_held, first_missing = hashes[length - 1], hashes[length] if length < len(hashes) else -1
+            lengths[slot] = length
         try:
-            return blocks[slots]
+            return lengths[slots]
         except IndexError:
             self._add_slots_up_to(int(slots.max()))
             return self.match_lengths(hashes, slots)
 
     def touch(self, slot: int, hashes: BlockHashes, capacity: int) -> int:
-        """The endpoint computes this prompt and then holds it; returns how many blocks it held before.
+        """Records that the slot computes this prompt and then holds it; returns how many blocks it held before.
 
-        Of a chain longer than the capacity it holds the beginning.
+        Only the first `capacity` blocks of a longer prompt are recorded. Then the least recently used blocks above
+        `capacity` are evicted.
         """
         if len(hashes) > capacity:
             hashes = hashes[:capacity]
@@ -98,22 +102,22 @@ class PrefixIndex:
             return 0
         if slot >= len(self._blocks_by_slot):
             self._add_slots_up_to(slot)
-        held = self._blocks_by_slot[slot]
-        matched = _match_length(held, hashes, len(hashes))
+        blocks = self._blocks_by_slot[slot]
+        matched = _match_length(blocks, hashes, len(hashes))
         if not matched:
             others = self._slots_by_first_block.get(hashes[0])
             self._slots_by_first_block[hashes[0]] = self._slot_tuples[slot] if others is None else (*others, slot)
             self._slots_by_first_block = _shrink_dict(self._slots_by_first_block)
         if matched < len(hashes) or self._last_touched[slot] != hashes[-1]:
-            _move_to_newest(held, hashes, matched)
+            _move_to_newest(blocks, hashes, matched)
             self._last_touched[slot] = hashes[-1]
-        if len(held) > capacity:
-            self._evict_oldest(slot, held, len(hashes), capacity)
-        self._blocks_by_slot[slot] = _shrink_dict(held)
+        if len(blocks) > capacity:
+            self._evict_oldest(slot, blocks, len(hashes), capacity)
+        self._blocks_by_slot[slot] = _shrink_dict(blocks)
         return matched
 
     def remove_slot(self, slot: int) -> None:
-        """The endpoint is gone, and its cache with it."""
+        """Forgets all blocks of a slot whose endpoint left."""
         if slot < len(self._blocks_by_slot):
             self._remove_first_blocks(slot, self._blocks_by_slot[slot])
             self._blocks_by_slot[slot] = {}
@@ -125,50 +129,53 @@ class PrefixIndex:
             self._blocks_by_slot.append({})
             self._last_touched.append(None)
 
-    def _evict_oldest(self, slot: int, held: _LruBlocks, newest: int, capacity: int) -> None:
-        # Looking for the oldest entry of a dict scans those deleted since its last resize, so several go at a time.
-        excess = len(held) - capacity
-        batch = min(excess + capacity // 32, len(held) - newest)
-        oldest = dict.fromkeys(islice(held, batch))
+    def _evict_oldest(self, slot: int, blocks: _LruBlocks, protected: int, capacity: int) -> None:
+        """Evicts the excess and a 32nd of the capacity more, but none of the `protected` newest blocks.
+
+        CPython finds the first entry of a dict by scanning those deleted since its last resize, so eviction is batched.
+        """
+        excess = len(blocks) - capacity
+        batch = min(excess + capacity // 32, len(blocks) - protected)
+        oldest = dict.fromkeys(islice(blocks, batch))
         self._remove_first_blocks(slot, oldest)
         for block in oldest:
-            del held[block]
+            del blocks[block]
 
     def _remove_first_blocks(self, slot: int, blocks: _LruBlocks) -> None:
-        for root in self._slots_by_first_block.keys() & blocks.keys():
-            others = tuple([other for other in self._slots_by_first_block[root] if other != slot])
+        for first_block in self._slots_by_first_block.keys() & blocks.keys():
+            others = tuple([other for other in self._slots_by_first_block[first_block] if other != slot])
             if others:
-                self._slots_by_first_block[root] = others
+                self._slots_by_first_block[first_block] = others
             else:
-                del self._slots_by_first_block[root]
+                del self._slots_by_first_block[first_block]
 
 
 def _shrink_dict(table: dict[int, _Value]) -> dict[int, _Value]:
-    """The dict, or a copy where deletions have made it grow to more than it needs: CPython triples what is in use."""
+    """The dict, or a copy if it takes much more memory than its entries need: CPython's dicts do not shrink."""
     return dict(table) if getsizeof(table) > _MAX_BYTES_PER_ENTRY * len(table) + 4096 else table
 
 
-def _move_to_newest(held: _LruBlocks, hashes: BlockHashes, matched: int) -> None:
-    """Makes the chain the youngest part of the LRU, its first block the youngest of all."""
+def _move_to_newest(blocks: _LruBlocks, hashes: BlockHashes, matched: int) -> None:
+    """Makes the prompt's blocks the newest of the LRU, its first block the newest of all."""
     for block in hashes[:matched]:
-        del held[block]
+        del blocks[block]
     for block in reversed(hashes):
-        held[block] = None
+        blocks[block] = None
 
 
-def _match_length(held: _LruBlocks, hashes: Sequence[int], guess: int) -> int:
-    """Leading blocks that are held; two probes if the guess is right, as for endpoints that hold the same prefix."""
+def _match_length(blocks: _LruBlocks, hashes: Sequence[int], guess: int) -> int:
+    """How many leading hashes are in `blocks`: two look-ups if the guess is right, bisection otherwise."""
     low, high = 0, len(hashes)
-    if guess and hashes[guess - 1] in held:
+    if guess and hashes[guess - 1] in blocks:
         low = guess
-        if low == high or hashes[low] not in held:
+        if low == high or hashes[low] not in blocks:
             return low
         low += 1
     elif guess:
         high = guess - 1
     while low < high:
         middle = (low + high) // 2
-        if hashes[middle] in held:
+        if hashes[middle] in blocks:
             low = middle + 1
         else:
             high = middle

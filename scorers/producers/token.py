@@ -1,4 +1,4 @@
-"""Tokens of a prompt without a tokenizer."""
+"""Producer of the tokenized prompt, estimated where the request brings no token ids."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from epp.api import PROMPT, Endpoints, ProducedData, Producer, Request, TokenizedPrompt
 
 BYTES_PER_TOKEN = 4
-"""Bytes a token: four of text by estimate, four of a little-endian u32 exactly."""
+"""Estimated for text, exact for token ids as little-endian u32."""
 
 
 class TokenProducer(Producer, type="token-producer"):
-    """The prompt as tokens: real ids where the request brings them, else four bytes of its text count as one.
+    """Produce the prompt as tokens: the token ids of the request if it has any, else four bytes of text a token.
 
-    Images, video and audio count as llm-d's defaults have it (225, 4,500 and 139 tokens); `estimate` is accepted and
-    not read yet. The `vllm` backend is not available yet, the deprecated `udsTokenizerConfig` will not be.
+    An image, video or audio part counts as in llm-d's defaults (225, 4,500 and 139 tokens); `estimate` is accepted and
+    not read yet. The `vllm` backend is not available yet; the deprecated `udsTokenizerConfig` is not supported.
     """
 
     produces = (PROMPT,)

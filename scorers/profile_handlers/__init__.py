@@ -1,1 +1,1 @@
-"""Profile handlers: each decides which scheduling profiles run for a request, and which endpoint is the answer."""
+"""Profile handlers: each decides which scheduling profiles run, and which one's choice is the destination."""

@@ -1,4 +1,4 @@
-"""One profile."""
+"""Profile handler for a single profile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from epp.api import ProfileHandler, Request
 
 
 class SingleProfileHandler(ProfileHandler, type="single-profile-handler"):
-    """Run the only profile; its choice is the destination."""
+    """Run the only scheduling profile; its choice is the destination."""
 
     ignore_unknown_parameters = True
 

@@ -21,7 +21,7 @@ def test_the_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_stale_page_is_told_and_renewed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "plugins.md"
     assert catalogue.main(["--check", "--page", str(page)]) == 1
-    assert "is stale: python -m epp.config.catalogue --write" in capsys.readouterr().err
+    assert "is stale: run python -m epp.config.catalogue --write" in capsys.readouterr().err
     assert catalogue.main(["--write", "--page", str(page)]) == 0
     assert catalogue.main(["--check", "--page", str(page)]) == 0
     page.write_text(page.read_text().replace("queue-scorer", "cue-scorer"))

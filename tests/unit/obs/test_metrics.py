@@ -16,7 +16,7 @@ from epp.obs.metric_table import PREFIX_METRICS, REQUEST_METRICS, SCHEDULER_METR
 from epp.obs.metrics import Metrics
 from epp.obs.pool_metrics import PoolCollector
 from epp.obs.prefix_metrics import PrefixCacheCollector
-from scorers.producers.approx_prefix_cache import BYTES_BOUNDS, RATIO_BOUNDS
+from scorers.producers.approx_prefix_cache import HIT_BYTES_BOUNDS, HIT_RATIO_BOUNDS
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;charset=utf-8"
 DONE = RequestOutcome("completed", 200, duration_seconds=2.0, ttft_seconds=0.5)
@@ -89,7 +89,7 @@ class StubPrefixIndex(Producer, PrefixCacheStatsProvider, type="approx-prefix-ca
     """An index with 12 blocks, after two prompts."""
 
     def prefix_cache_stats(self) -> PrefixCacheStats:
-        hit_ratio, hit_bytes = BucketHistogram(RATIO_BOUNDS), BucketHistogram(BYTES_BOUNDS)
+        hit_ratio, hit_bytes = BucketHistogram(HIT_RATIO_BOUNDS), BucketHistogram(HIT_BYTES_BOUNDS)
         for ratio, size in ((0.25, 100), (1.0, 70_000)):
             hit_ratio.observe(ratio)
             hit_bytes.observe(size)
@@ -102,7 +102,7 @@ class BrokenPrefixIndex(StubPrefixIndex, type="broken"):
 
 
 def test_the_plugin_uses_the_buckets_that_are_exposed() -> None:
-    assert [definition.buckets for definition in PREFIX_METRICS] == [(), RATIO_BOUNDS, BYTES_BOUNDS]
+    assert [definition.buckets for definition in PREFIX_METRICS] == [(), HIT_RATIO_BOUNDS, HIT_BYTES_BOUNDS]
 
 
 async def test_the_exposition_is_valid_in_both_formats(pool: PoolCollector) -> None:
