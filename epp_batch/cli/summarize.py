@@ -86,7 +86,7 @@ async def _summarize_transcripts(
     tasks = Tasks("summarize")
     summarizer = summary_flags.create_summarizer(
         args, folder, clock=SystemClock(), tasks=tasks, journal=journal,
-        units=summary_flags.unit_name_lookup(folder), on_event=_event_printer(args.json),
+        unit_of_stem=summary_flags.unit_name_lookup(folder), on_event=_event_printer(args.json),
         on_failure=summary_flags.print_failure,
     )  # fmt: skip
     try:

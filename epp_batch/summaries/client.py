@@ -1,4 +1,4 @@
-"""The OpenAI API behind a gateway, as far as summaries need it; every failure comes out as a `Refused`."""
+"""Client of the OpenAI API behind a gateway: models, token counts, streamed completions. Raises AttemptFailed."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from epp_batch.summaries.settings import SummarySettings
 
 CONNECT_SECONDS = 10.0
 SMALL_REQUEST_SECONDS = 30.0
-"""For the small questions: which models, how many tokens."""
+"""Timeout of the model list and of token counts."""
 
 
 class AttemptFailed(BatchError):
-    """One attempt brought no answer, or half of one."""
+    """One attempt has brought no answer, or an incomplete one."""
 
-    def __init__(self, refusal: retry.AttemptFailure) -> None:
-        self.failure = refusal
-        super().__init__(str(refusal))
+    def __init__(self, failure: retry.AttemptFailure) -> None:
+        self.failure = failure
+        super().__init__(str(failure))
 
 
 class ChatAnswer(msgspec.Struct, kw_only=True):
-    """A whole answer. Times on the monotonic clock, in seconds."""
+    """A complete chat completion. `first_token_at` is on the monotonic clock, in seconds."""
 
     url: str
-    """Who gave it."""
+    """Base URL of the gateway that answered."""
     model: str
     text: str = ""
     finish_reason: str = ""
@@ -44,28 +44,28 @@ class ChatAnswer(msgspec.Struct, kw_only=True):
 
 
 class ServedModel(msgspec.Struct, frozen=True):
-    """One served model; `context` in tokens, None where the server does not say."""
+    """One served model; `context_tokens` is its context length, None if unknown."""
 
     name: str
     context_tokens: int | None = None
 
 
 class GatewayClient:
-    """Asks the first of `urls` until told to go elsewhere."""
+    """Sends requests to the first of `urls`, until `reconnect` moves on to the next."""
 
     def __init__(self, urls: Sequence[str], api_key: str | None, settings: SummarySettings, clock: Clock) -> None:
         self._urls = [normalize_base_url(url) for url in urls]
-        self._api_key = api_key or "none"  # the library insists on one, vLLM ignores it
+        self._api_key = api_key or "none"  # the openai library requires one; vLLM ignores it
         self._settings = settings
         self._clock = clock
         self.connection_generation = 0
-        """Counts how often it went elsewhere."""
+        """Number of reconnects so far."""
         self._connection: openai.AsyncOpenAI | None = None
         self._connections: list[openai.AsyncOpenAI] = []
 
     @property
     def url(self) -> str:
-        """Where the next request goes."""
+        """Base URL of the next request."""
         return self._urls[self.connection_generation % len(self._urls)]
 
     async def close(self) -> None:
@@ -73,17 +73,17 @@ class GatewayClient:
         for api in self._connections:
             await api.close()
 
-    def reconnect(self, turn: int) -> None:
-        """The next requests use new connections, to the next URL if there are several.
+    def reconnect(self, generation: int) -> None:
+        """Makes the next requests use new connections, to the next URL if there are several.
 
-        `turn` is that of the refused request: those that are refused together go elsewhere once.
+        `generation` is the connection generation of the failed request: requests that fail together reconnect once.
         """
-        if turn == self.connection_generation:
+        if generation == self.connection_generation:
             self.connection_generation += 1
             self._connection = None
 
     async def list_models(self) -> list[ServedModel]:
-        """What is served; raises Refused."""
+        """The served models (GET /models); raises AttemptFailed."""
         try:
             page: Any = await self._get_connection().get(
                 "/models", cast_to=object, options={"timeout": SMALL_REQUEST_SECONDS}
@@ -95,15 +95,15 @@ class GatewayClient:
             raise AttemptFailed(self._build_no_api_failure())
         named = {str(card["id"]): card for card in cards if isinstance(card, dict) and "id" in card}
         contexts = {name: _as_positive_integer(card.get("max_model_len")) for name, card in named.items()}
-        # vLLM gives an adapter no length of its own: its parent's holds.
+        # vLLM lists LoRA adapters without a length of their own; that of the parent model applies.
         return [
             ServedModel(name, contexts[name] or contexts.get(str(card.get("parent")))) for name, card in named.items()
         ]
 
     async def count_tokens(self, prompt: str, model: str) -> int | None:
-        """Tokens of the prompt under the chat template by vLLM's /tokenize; None where there is no such thing."""
+        """Tokens of the prompt under the chat template, by vLLM's /tokenize; None if the server does not have it."""
         root = self.url.removesuffix("/v1")
-        body = {"model": model, "messages": _build_messages(prompt)}
+        body = {"model": model, "messages": [{"role": "user", "content": prompt}]}
         try:
             api = self._get_connection()
             answer: Any = await api.post(
@@ -114,7 +114,7 @@ class GatewayClient:
         return _as_positive_integer(answer.get("count")) if isinstance(answer, dict) else None
 
     async def stream_completion(self, prompt: str, model: str, on_first_token: Callable[[], None]) -> ChatAnswer:
-        """One streamed answer. Raises Refused, also for an answer that breaks off or says nothing."""
+        """Requests one completion as a stream; raises AttemptFailed, also for an incomplete or empty answer."""
         answer = ChatAnswer(url=self.url, model=model)
         parts: list[str] = []
         try:
@@ -132,7 +132,7 @@ class GatewayClient:
             raise self._build_attempt_failed(error) from error
         answer.text = _strip_reasoning("".join(parts))
         if not answer.finish_reason:
-            raise AttemptFailed(retry.AttemptFailure(message="the answer broke off"))
+            raise AttemptFailed(retry.AttemptFailure(message="the answer was cut off"))
         if not answer.text:
             message = f"the answer is empty (finish_reason {answer.finish_reason})"
             raise AttemptFailed(retry.AttemptFailure(message=message, permanent=True))
@@ -158,7 +158,7 @@ class GatewayClient:
                 api_key=self._api_key,
                 default_headers=self._settings.headers,
                 timeout=timeout,
-                max_retries=0,  # the library would retry without knowing the picker's reasons
+                max_retries=0,  # the openai library would retry without regard to the dropped reason
             )
             self._connections.append(self._connection)
         return self._connection
@@ -182,21 +182,17 @@ class GatewayClient:
 
 
 def normalize_base_url(url: str) -> str:
-    """A gateway's address as the base of the API: a bare host gets `/v1`. InputError for what is no address."""
+    """The API's base URL of a gateway's address: adds `/v1` if it has no path. Raises InputError if it is not a URL."""
     url = url.rstrip("/")
     if not re.match(r"https?://[^/]", url):
-        raise InputError(f"{url!r} is no address of a gateway", remedy="write http://HOST:PORT/v1")
+        raise InputError(f"invalid gateway address {url!r}", remedy="write http://HOST:PORT/v1")
     return url if url.count("/") > 2 else f"{url}/v1"
 
 
-def _build_messages(prompt: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": prompt}]
-
-
 def _apply_chunk(chunk: ChatCompletionChunk, answer: ChatAnswer, parts: list[str]) -> bool:
-    """Takes over what one chunk says; whether it carried a token, of the answer or of thoughts before it."""
+    """Applies one chunk to the answer; returns whether it carried a token of the answer or of reasoning."""
     answer.model = chunk.model or answer.model
-    # vLLM does not return the request's id, but makes the answer's of it.
+    # vLLM returns no x-request-id header, but derives the completion's id from it.
     answer.request_id = answer.request_id or chunk.id.removeprefix("chatcmpl-")
     if chunk.usage is not None:
         answer.prompt_tokens = chunk.usage.prompt_tokens
@@ -209,19 +205,19 @@ def _apply_chunk(chunk: ChatCompletionChunk, answer: ChatAnswer, parts: list[str
     answer.finish_reason = choice.finish_reason or answer.finish_reason
     if choice.delta.content:
         parts.append(choice.delta.content)
-    thought = getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None)
-    return bool(choice.delta.content or thought)
+    reasoning = getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None)
+    return bool(choice.delta.content or reasoning)
 
 
 def _strip_reasoning(text: str) -> str:
-    """Without the `<think>` block that reasoning models begin with where the server does not take it out."""
+    """The text without a leading `<think>` block, which servers without a reasoning parser leave in the content."""
     if text.lstrip().startswith("<think>"):
         text = text.partition("</think>")[2]
     return text.strip()
 
 
 def _extract_error_message(error: openai.APIStatusError) -> str:
-    """The server's own words: OpenAI's error object, or the first line of a plain body."""
+    """The server's message: from OpenAI's error object, or the first line of a plain body."""
     body = error.body
     if isinstance(body, dict) and isinstance(message := body.get("message"), str):
         return message

@@ -1,4 +1,4 @@
-"""Which transcripts of a folder are finished, and which may still come."""
+"""Finished and unfinished tasks of an output folder, for `epp-batch summarize`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DONE = ".done.json"
 
 
 def list_finished_tasks(folder: OutputFolder) -> list[tuple[Task, TranscriptionResult]]:
-    """Finished tasks of the folder's run in its order; of a folder without a run, all that lies there."""
+    """Finished tasks of the folder's run in its order; without a run, those of all sidecars in the folder."""
     run = _load_run(folder)
     if run is None:
         return _list_by_sidecars(folder)
@@ -20,14 +20,14 @@ def list_finished_tasks(folder: OutputFolder) -> list[tuple[Task, TranscriptionR
 
 
 def has_unfinished_tasks(folder: OutputFolder) -> bool:
-    """Whether tasks of the folder's run are neither finished nor failed for good."""
+    """Whether any task of the folder's run is neither finished nor permanently failed."""
     run = _load_run(folder)
     if run is None:
         return False
     for task in run.list_tasks():
         failure = folder.load_failure(task.stem)
-        given_up = failure is not None and failure.permanent and failure.key == task.key(run.options)
-        if not given_up and folder.find_finished_result(task, run.options) is None:
+        has_failed = failure is not None and failure.permanent and failure.key == task.key(run.options)
+        if not has_failed and folder.find_finished_result(task, run.options) is None:
             return True
     return False
 
@@ -40,7 +40,10 @@ def _load_run(folder: OutputFolder) -> Run | None:
 
 
 def _list_by_sidecars(folder: OutputFolder) -> list[tuple[Task, TranscriptionResult]]:
-    """By sidecars; names of one recording are told from each other by nothing, so each gets a summary."""
+    """Finds results by their sidecars.
+
+    Stems of one recording cannot be recognized as such: each gets its own summary.
+    """
     pairs = []
     for path in sorted(folder.root.rglob(f"*{_DONE}")):
         result = files.load_struct(path, TranscriptionResult)

@@ -1,4 +1,4 @@
-"""From a transcript to a prompt that fits. Pure but for the counting of tokens, which is handed in."""
+"""Builds a prompt from a transcript and trims it to a token budget. Pure except for the passed-in token counter."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import msgspec
 from epp_batch.summaries.settings import TRANSCRIPT_PLACEHOLDER, KeptPart, SummarySettings
 
 CHARACTERS_PER_TOKEN = 4.5
-"""Where no server counts: English speech under Qwen3's tokenizer, 38.6 k characters in 8.5 k tokens (the paper)."""
+"""For estimates without a token counter: English speech in Qwen3's tokenizer (38.6 k characters, 8.5 k tokens)."""
 OMISSION_MARK = " […] "
 _MAX_TRIMS = 6
 CountTokens = Callable[[str], Awaitable[int | None]]
-"""Tokens of a whole prompt under the model's chat template; None where the server does not tell."""
+"""Counts the tokens of a prompt under the model's chat template; None if the server cannot."""
 
 
 class TranscriptTrim(msgspec.Struct, frozen=True, kw_only=True):
-    """What was left out of a transcript. Tokens are of the whole prompt, characters of the transcript alone."""
+    """How a transcript was trimmed. Tokens are of the whole prompt, characters of the transcript only."""
 
     from_tokens: int
     to_tokens: int
@@ -29,7 +29,7 @@ class TranscriptTrim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SummaryPrompt(msgspec.Struct, frozen=True):
-    """What is sent."""
+    """The prompt to send, and how its transcript was trimmed (None: not)."""
 
     text: str
     trim: TranscriptTrim | None = None
@@ -38,20 +38,21 @@ class SummaryPrompt(msgspec.Struct, frozen=True):
 async def fit_prompt(
     transcript: str, settings: SummarySettings, budget: int | None, count: CountTokens
 ) -> SummaryPrompt:
-    """The prompt, trimmed at a word until it has at most `budget` tokens; None is no limit.
+    """The prompt, trimmed between words to at most `budget` tokens (None: no limit).
 
-    Nothing is counted where even one byte a token would fit. Without a server that counts, lengths are estimated.
+    A prompt with no more bytes than the budget is not counted: a token has at least one byte. Without a token counter
+    the length is estimated.
     """
-    whole = settings.template.replace(TRANSCRIPT_PLACEHOLDER, transcript)
-    if budget is None or len(whole.encode()) <= budget:
-        return SummaryPrompt(whole)
-    exact = await count(whole)
-    total = exact if exact is not None else estimate_tokens(whole)
+    full = settings.template.replace(TRANSCRIPT_PLACEHOLDER, transcript)
+    if budget is None or len(full.encode()) <= budget:
+        return SummaryPrompt(full)
+    exact = await count(full)
+    total = exact if exact is not None else estimate_tokens(full)
     if total <= budget:
-        return SummaryPrompt(whole)
-    kept, text, tokens = transcript, whole, total
+        return SummaryPrompt(full)
+    kept, text, tokens = transcript, full, total
     for _ in range(_MAX_TRIMS):
-        # Tokens are not spread evenly over a text: a little less than the rule of three, then look again.
+        # Tokens are not distributed evenly over a text: cut a little more than proportionally, then count again.
         room = int(len(kept) * max(0.0, 1 - (tokens - budget) / _estimate_transcript_tokens(tokens, text, kept)) * 0.99)
         kept = cut_text(transcript, room, settings.keep)
         text = settings.template.replace(TRANSCRIPT_PLACEHOLDER, kept)
@@ -71,12 +72,12 @@ async def fit_prompt(
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens that is."""
+    """Estimated number of tokens, at least 1."""
     return max(1, round(len(text) / CHARACTERS_PER_TOKEN))
 
 
 def cut_text(text: str, size: int, keep: KeptPart) -> str:
-    """At most `size` characters of a text, cut between words."""
+    """At most `size` characters of a text, cut between words; `keep` chooses which."""
     if size >= len(text):
         return text
     if keep == "start":
@@ -93,5 +94,5 @@ def _take_head(text: str, size: int) -> str:
 
 
 def _estimate_transcript_tokens(tokens: int, text: str, kept: str) -> float:
-    """How many of a prompt's tokens the transcript in it has."""
+    """Estimated tokens of the transcript within the prompt, at least 1."""
     return max(1.0, tokens * len(kept) / len(text))

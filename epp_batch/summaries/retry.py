@@ -1,4 +1,4 @@
-"""What to do after a refusal: wait how long, go elsewhere, or give up. Pure."""
+"""Retry policy for failed attempts: whether to retry, after how long, and over a new connection. Pure."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 
 
 class AttemptFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why one attempt brought no summary."""
+    """Why one attempt failed."""
 
     status: int = 0
-    """HTTP status; 0 where there was no answer, or only half of one."""
+    """HTTP status; 0 without a response, or if it was cut off."""
     reason: str = ""
-    """`x-llm-d-request-dropped-reason`, if the picker gave one."""
+    """The picker's `x-llm-d-request-dropped-reason`; empty without one."""
     retry_after: float | None = None
-    """Seconds that the server asked for."""
+    """The server's Retry-After in seconds."""
     message: str = ""
     permanent: bool = False
-    """It would be the same again, whatever the status says."""
+    """A retry cannot succeed, whatever the status."""
 
     def __str__(self) -> str:
         parts = (f"HTTP {self.status}" if self.status else "", self.reason, self.message)
@@ -33,19 +33,19 @@ class AttemptFailure(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """Which kind of refusal it is."""
+        """Kind of the failure, as counted in `Summary.refusals`."""
         return self.reason or (f"HTTP {self.status}" if self.status else "no answer")
 
     @property
     def is_retryable(self) -> bool:
-        """Whether the same request may be answered later."""
+        """Whether the same request may succeed later."""
         return not self.permanent and (self.status == 0 or self.status in _RETRYABLE_STATUSES or self.status >= 500)
 
 
 class Backoff(NamedTuple):
-    """Seconds that double with every refusal of the same kind, from `_SECOND` on where the first pause is none.
+    """Exponential backoff in seconds: `first`, doubled with every further failure of the same kind, up to `longest`.
 
-    `elsewhere`: not over the same connection.
+    If `first` is 0, the second pause is `_SECOND_PAUSE`. `reconnect`: the retry uses a new connection.
     """
 
     first: float
@@ -56,7 +56,7 @@ class Backoff(NamedTuple):
 _SECOND_PAUSE = 0.5
 _BACKOFFS = {
     SATURATED: Backoff(0.5, 15.0),
-    NO_ENDPOINTS: Backoff(5.0, 60.0),  # servers start in minutes, not in seconds
+    NO_ENDPOINTS: Backoff(5.0, 60.0),  # model servers take minutes to start
     SHUTTING_DOWN: Backoff(0.0, 5.0, reconnect=True),
 }
 _BUSY_BACKOFF = Backoff(1.0, 30.0)
@@ -64,28 +64,28 @@ _NO_ANSWER_BACKOFF = Backoff(1.0, 30.0, reconnect=True)
 
 
 class RetryDelay(NamedTuple):
-    """Try again after `seconds`."""
+    """Retry after `seconds`, over a new connection if `reconnect`."""
 
     seconds: float
     reconnect: bool
 
 
-def compute_retry_delay(refusal: AttemptFailure, before: int, rng: Random) -> RetryDelay:
-    """How long after a refusal, when `before` of the same kind came right before it.
+def compute_retry_delay(failure: AttemptFailure, repeats: int, rng: Random) -> RetryDelay:
+    """The delay before the next attempt; `repeats` failures of the same kind came directly before this one.
 
-    A server's Retry-After is a lower bound. Up to a quarter is added at random, so that those refused together do not
-    come back together. The first refusal by a picker that shuts down costs no wait: another one is there already.
+    Retry-After is a lower bound. Random jitter of up to 25 % spreads requests that failed together. The first failure
+    of a picker that shuts down is retried immediately, since Envoy already connects to another one.
     """
-    pause = _BACKOFFS.get(refusal.reason) or (_NO_ANSWER_BACKOFF if refusal.status == 0 else _BUSY_BACKOFF)
-    doublings, first = (before, pause.first) if pause.first else (before - 1, _SECOND_PAUSE)
-    seconds = min(pause.longest, first * 2.0 ** min(doublings, 10)) if doublings >= 0 else 0.0
-    return RetryDelay(max(seconds, refusal.retry_after or 0.0) * rng.uniform(1.0, 1.25), pause.reconnect)
+    backoff = _BACKOFFS.get(failure.reason) or (_NO_ANSWER_BACKOFF if failure.status == 0 else _BUSY_BACKOFF)
+    doublings, first = (repeats, backoff.first) if backoff.first else (repeats - 1, _SECOND_PAUSE)
+    seconds = min(backoff.longest, first * 2.0 ** min(doublings, 10)) if doublings >= 0 else 0.0
+    return RetryDelay(max(seconds, failure.retry_after or 0.0) * rng.uniform(1.0, 1.25), backoff.reconnect)
 
 
 class OutageTimer:
-    """How long nobody was answered: what fails for one of many waiting requests fails for all of them.
+    """Measures an outage over all requests: from the first failure since the last answer.
 
-    A refusal after `memory` seconds without any begins a new outage.
+    A failure more than `memory` seconds after the previous one begins a new outage. Monotonic times in seconds.
     """
 
     def __init__(self, memory: float) -> None:
@@ -93,11 +93,11 @@ class OutageTimer:
         self._since = self._last = float("-inf")
 
     def record_answer(self) -> None:
-        """It is over."""
+        """Ends the outage."""
         self._last = float("-inf")
 
     def record_failure(self, now: float) -> float:
-        """Seconds from the first refusal of the outage to this one, at monotonic time `now`."""
+        """Records a failure at `now`; returns the seconds since the outage began."""
         if now - self._last > self._memory:
             self._since = now
         self._last = now
@@ -105,7 +105,11 @@ class OutageTimer:
 
 
 def parse_retry_after(headers: Mapping[str, str], wall: float) -> float | None:
-    """Seconds from now, of `retry-after-ms` or `Retry-After` in either form; None if there is none that can be read."""
+    """Seconds of `retry-after-ms` or `Retry-After` (RFC 9110 section 10.2.3, number or date); None if absent or
+    invalid.
+
+    `wall` is the current Unix time.
+    """
     try:
         if milliseconds := headers.get("retry-after-ms"):
             return max(0.0, float(milliseconds) / 1000)

@@ -1,4 +1,5 @@
-"""Summaries as transcripts land: takes tasks without waiting, asks a bounded number at a time, keeps at it."""
+"""Summarizes transcripts concurrently as they are finished: accepts tasks without waiting, limits requests in
+flight."""
 
 from __future__ import annotations
 
@@ -33,20 +34,20 @@ log = logging.getLogger("epp_batch.summaries")
 
 
 class SummariesOutcome(msgspec.Struct, kw_only=True):
-    """What came of the tasks offered."""
+    """Counts and failures of the submitted tasks."""
 
     done: int = 0
     skipped: int = 0
-    """Summaries that were there already."""
+    """Tasks with an existing summary."""
     failed: list[TaskFailure] = []
 
 
 class Summarizer:
-    """Summarises finished transcripts through an OpenAI endpoint.
+    """Summarizes finished transcripts through an OpenAI-compatible gateway.
 
-    `url` is one address of the gateway or several, of which the next is used when one shuts down. `model` may be empty:
-    then it is the first that is served. Events go to `journal` and `on_event`, each failure to `on_failure`, at once.
-    `units` names the unit of a stem in events.
+    `url`: one address of the gateway or several, tried in turn when one shuts down or does not answer. `model`: empty
+    for the first served model. Events go to `journal` and `on_event`, failures to `on_failure`, both called on the
+    event loop. `unit_of_stem` maps a stem to the unit named in its events.
     """
 
     def __init__(
@@ -63,44 +64,45 @@ class Summarizer:
         settings: SummarySettings,
         rng: Random | None = None,
         sleep: Sleep = asyncio.sleep,
-        units: Callable[[str], str] = str,
+        unit_of_stem: Callable[[str], str] = str,
         on_event: Callable[[TimelineEvent], None] = lambda event: None,
         on_failure: Callable[[TaskFailure], None] = lambda failure: None,
     ) -> None:
         settings.validate()
         if concurrency < 1:
-            raise InputError(f"{concurrency} summaries at once", remedy="give 1 or more")
+            raise InputError(f"invalid concurrency {concurrency}", remedy="give 1 or more")
         self._client = GatewayClient([url] if isinstance(url, str) else url, api_key, settings, clock)
         self._requester = SummaryRequester(self._client, model, settings, clock, rng or Random(), sleep)
         self._folder, self._settings, self._requested_model = folder, settings, model
         self._slots = asyncio.Semaphore(concurrency)
         self._clock, self._tasks, self._journal = clock, tasks, journal
-        self._units, self._on_event, self._on_failure = units, on_event, on_failure
+        self._unit_of_stem, self._on_event, self._on_failure = unit_of_stem, on_event, on_failure
         self._running: set[asyncio.Task[None]] = set()
         self._submitted_stems: set[str] = set()
         self.outcome = SummariesOutcome()
 
     @property
     def pending(self) -> int:
-        """Tasks that were offered and are not through."""
+        """Number of submitted tasks that have not ended."""
         return len(self._running)
 
     async def check_gateway(self) -> str:
-        """Asks the gateway before there is anything to do; a warning, or "" where all is well.
+        """Checks the gateway before there is work; returns a warning, "" if there is none.
 
-        Raises InputError where it will never let us in. That nobody answers yet is only a warning.
+        Raises InputError if the key is rejected or the address is not an OpenAI API. No answer is only a warning: the
+        gateway may start later.
         """
         try:
             return await self._requester.discover_model()
-        except AttemptFailed as refused:
-            if refused.failure.status in (401, 403):
-                raise InputError(f"{self._client.url}: {refused}", remedy=API_KEY_REMEDY) from refused
-            if refused.failure.permanent:
-                raise InputError(str(refused), remedy="give the address of the gateway's API") from refused
-            return f"the gateway does not answer yet: {refused}"
+        except AttemptFailed as failed:
+            if failed.failure.status in (401, 403):
+                raise InputError(f"{self._client.url}: {failed}", remedy=API_KEY_REMEDY) from failed
+            if failed.failure.permanent:
+                raise InputError(str(failed), remedy="give the address of the gateway's API") from failed
+            return f"the gateway does not answer yet: {failed}"
 
     def submit(self, task: Task, result: TranscriptionResult) -> None:
-        """Summarises this transcript as soon as its turn comes; a task that was offered before is not taken again."""
+        """Schedules the summary of a finished task; does nothing if the task was submitted before."""
         if task.stem in self._submitted_stems:
             return
         self._submitted_stems.add(task.stem)
@@ -109,13 +111,13 @@ class Summarizer:
         running.add_done_callback(self._running.discard)
 
     async def drain(self) -> SummariesOutcome:
-        """Returns when all that was offered is summarised, or failed for good."""
+        """Waits until every submitted task is summarized or has failed permanently."""
         while self._running:
             await asyncio.wait(self._running)
         return self.outcome
 
     async def close(self) -> None:
-        """Gives up what is not through, without a word in the folder: the next run does it. Closes connections."""
+        """Cancels unfinished tasks, without failures in the folder (the next run does them), and closes connections."""
         running = list(self._running)
         for task in running:
             task.cancel()
@@ -134,8 +136,8 @@ class Summarizer:
                 log.exception("summary of %s", task.stem)
                 remedy = FailureKind.INTERNAL.remedy
                 message = f"{type(error).__name__}: {error}"
-                wrong = SummaryError(task.recording.source, message, remedy, kind="internal")
-                self._record_failure(task, result, wrong)
+                internal = SummaryError(task.recording.source, message, remedy, kind="internal")
+                self._record_failure(task, result, internal)
 
     async def _summarize_task(self, task: Task, result: TranscriptionResult) -> None:
         key = partial(self._settings.key, result.key)
@@ -144,11 +146,11 @@ class Summarizer:
             return
         text, source = load_transcript(self._folder, task), task.recording.source
 
-        def tell(told: AttemptEvent, detail: str) -> None:
-            self._record_event(told, task, detail)
+        def on_attempt_event(kind: AttemptEvent, detail: str) -> None:
+            self._record_event(kind, task, detail)
 
-        model = await self._requester.resolve_model(source, tell)
-        answer, summary = await self._requester.request_summary(source, text, key(model.name), tell)
+        model = await self._requester.resolve_model(source, on_attempt_event)
+        answer, summary = await self._requester.request_summary(source, text, key(model.name), on_attempt_event)
         save_summary(self._folder, task, answer, summary)
         self.outcome.done += 1
         detail = f"{summary.completion_tokens or '?'} tokens, the first after {summary.ttft:.2f} s"
@@ -162,7 +164,7 @@ class Summarizer:
             kind=error.kind,
             message=error.message,
             remedy=error.remedy,
-            permanent=False,  # of the recording, whose transcript is there; every run asks again
+            permanent=False,  # the recording itself is transcribed; the next run requests its summary again
             at=self._clock.wall(),
         )
         save_summary_failure(self._folder, task, failure)
@@ -172,7 +174,7 @@ class Summarizer:
 
     def _record_event(self, kind: EventKind, task: Task, detail: str, at: float | None = None) -> None:
         at = self._clock.wall() if at is None else at
-        event = TimelineEvent(at=at, unit=self._units(task.stem), kind=kind, stem=task.stem, detail=detail)
+        event = TimelineEvent(at=at, unit=self._unit_of_stem(task.stem), kind=kind, stem=task.stem, detail=detail)
         if self._journal is not None:
             self._journal.append(event)
         self._on_event(event)

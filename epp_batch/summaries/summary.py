@@ -1,4 +1,4 @@
-"""What a summary is on disk, beside its transcript."""
+"""Summary files: `<stem>.summary.md` with the text, `<stem>.summary.json` with its metadata, or a failure."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ SUMMARY_STAGE = "summary"
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """How one summary came about; `<stem>.summary.json`. Times in seconds."""
+    """Metadata of one summary; the content of `<stem>.summary.json`. Times are in seconds."""
 
     key: str
-    """Settings.key: another transcript, model or question needs another summary."""
+    """`SummarySettings.key` of the transcript, model and question."""
     source: str
     url: str
     model: str
-    """As asked for."""
+    """The requested model."""
     served_model: str
-    """As the answer names it."""
+    """The model named in the response."""
     template: str
     max_tokens: int
     prompt_tokens: int | None
-    """As the server counted, like the next two; None where it did not say."""
+    """From the response's usage, like the next two; None if it has none."""
     cached_tokens: int | None
     completion_tokens: int | None
     trim: TranscriptTrim | None
-    """What was left out of the transcript; None where nothing was."""
+    """How the transcript was trimmed; None if it was not."""
     ttft: float
-    """From sending the request to the first token, thoughts included; of the attempt that succeeded."""
+    """Time to first token, reasoning tokens included, of the successful attempt."""
     total: float
-    """From sending the request to the end of the answer; of the attempt that succeeded."""
+    """From sending the request to the end of the response, of the successful attempt."""
     waited: float
-    """Before the attempt that succeeded: counting tokens, other attempts and the pauses after them."""
+    """Time before the successful attempt: token counting, failed attempts and the delays after them."""
     attempts: int
     refusals: dict[str, int]
-    """What the other attempts got -> how often."""
+    """Number of failed attempts by kind."""
     finish_reason: str
-    """`stop`, or `length` for one that was cut at max_tokens."""
+    """OpenAI's finish_reason: `stop`, or `length` if cut at max_tokens."""
     request_id: str
-    """For `epp explain`."""
+    """The request id, for `epp explain`."""
     started: float
-    """Wall, since 1970, of the first attempt."""
+    """Unix time of the first attempt."""
     finished: float
 
 
 class SummaryError(BatchError):
-    """One transcript could not be summarised."""
+    """One transcript could not be summarized."""
 
     def __init__(self, source: str, message: str, remedy: str, kind: str = SUMMARY_STAGE) -> None:
         self.source, self.message, self.kind = source, message, kind
@@ -63,13 +63,13 @@ class SummaryError(BatchError):
 
 
 class _TranscriptText(msgspec.Struct):
-    """The part of `<stem>.json` that is needed."""
+    """The text of `<stem>.json`."""
 
     text: str
 
 
 def load_transcript(folder: OutputFolder, task: Task) -> str:
-    """The words of a finished transcript in one line; raises Unsummarized where there are none."""
+    """The text of a finished transcript in one line; raises SummaryError if it is missing, unreadable or empty."""
     source = task.recording.source
     path = folder.path(task.stem, "txt")
     try:
@@ -77,21 +77,21 @@ def load_transcript(folder: OutputFolder, task: Task) -> str:
     except FileNotFoundError:
         whole = files.load_struct(folder.path(task.stem, "json"), _TranscriptText)
         if whole is None:
-            remedy = "transcribe with the format txt or json, and summarise where the output volume is mounted"
+            remedy = "transcribe with the format txt or json, and run summarize where the output volume is mounted"
             raise SummaryError(source, f"{path} is missing", remedy) from None
         text = whole.text
     except OSError as error:
         raise SummaryError(source, f"{path}: {error.strerror}", "make it readable") from error
     words = " ".join(text.split())
     if not words:
-        raise SummaryError(source, f"{path} has no words", "listen whether anybody speaks")
+        raise SummaryError(source, f"{path} has no words", "check the recording")
     return words
 
 
 def find_current_summary(folder: OutputFolder, task: Task, key: Callable[[str], str], model: str) -> Summary | None:
-    """The summary that is there already, if it answers the same question; `key` is the question's for a model.
+    """The existing summary if its key is current; `key` maps a model to the key of the question. None otherwise.
 
-    With no `model` named, the one that wrote it will do: nobody needs to ask the gateway which it would take now.
+    If no `model` is requested, a summary by any model counts: the gateway need not be asked for its models.
     """
     summary = files.load_struct(folder.path(task.stem, SIDECAR_SUFFIX), Summary)
     if summary is None or not folder.path(task.stem, TEXT_SUFFIX).is_file():
@@ -100,9 +100,9 @@ def find_current_summary(folder: OutputFolder, task: Task, key: Callable[[str], 
 
 
 def save_summary(folder: OutputFolder, task: Task, text: str, summary: Summary) -> None:
-    """Writes text and sidecar under every name of the recording, the sidecar last; clears an earlier failure.
+    """Writes text and sidecar under every stem of the recording, the sidecar last; removes an earlier failure.
 
-    Raises FolderError, or OSError when the disk is full.
+    Raises FolderError, or OSError if the disk is full.
     """
     body = render_markdown(task, text, summary).encode()
     for stem in task.recording.stems:
@@ -115,19 +115,19 @@ def save_summary(folder: OutputFolder, task: Task, text: str, summary: Summary) 
 
 
 def save_summary_failure(folder: OutputFolder, task: Task, failure: TaskFailure) -> None:
-    """Notes why there is no summary; without a word where nothing can be written."""
+    """Writes the failure of a summary; errors of writing are ignored."""
     with contextlib.suppress(BatchError, OSError):
         files.save_struct(folder.path(task.stem, FAILED_SUFFIX), failure)
 
 
 def render_markdown(task: Task, text: str, summary: Summary) -> str:
-    """The summary as Markdown; says so where it rests on a part of the transcript, or was cut itself."""
+    """The summary as Markdown, with a note if the transcript was trimmed or the answer was cut."""
     notes = []
     if summary.trim is not None:
         trim = summary.trim
         part = "start" if trim.keep == "start" else "start and end"
         share = trim.to_characters / trim.from_characters
-        notes.append(f"Of the {part} of the transcript ({share:.0%} of it): all of it did not fit.")
+        notes.append(f"Based on the {part} of the transcript ({share:.0%} of it): the whole did not fit.")
     if summary.finish_reason == "length":
         notes.append(f"Cut at {summary.max_tokens} tokens.")
     lines = [f"# {task.stem}", "", text, *(line for note in notes for line in ("", f"*{note}*"))]

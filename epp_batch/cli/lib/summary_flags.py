@@ -117,7 +117,7 @@ def create_run_summarizer(
         return None
     units = {task.stem: unit.name for unit in run.units for task in unit.tasks}
     return create_summarizer(
-        args, folder, clock=clock, tasks=tasks, journal=journal, units=units.__getitem__, on_event=view.on_event,
+        args, folder, clock=clock, tasks=tasks, journal=journal, unit_of_stem=units.__getitem__, on_event=view.on_event,
         on_failure=view.on_failure,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""An OpenAI endpoint that answers by script, and finished transcripts to send there."""
+"""A scripted OpenAI endpoint, and finished transcripts to summarize."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from epp_batch.timeline import Journal, read_events
 OPTIONS = TranscriptionOptions()
 
 
-class Endpoint:
-    """What comes is kept in `requests`; `script` holds the answers to chats, the last one for all that follow."""
+class ScriptedEndpoint:
+    """Records requests; answers chat completions from `script`, whose last entry repeats."""
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.script: list[Callable[[web.Request, dict[str, Any]], Any]] = [says("Revenue rose.")]
+        self.script: list[Callable[[web.Request, dict[str, Any]], Any]] = [stream("Revenue rose.")]
         self.models: list[dict[str, Any]] = [{"id": "llm", "object": "model", "max_model_len": 4096}]
         self.models_status = 200
         self.models_page = ""
@@ -45,7 +45,7 @@ class Endpoint:
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         self.url = ""
 
-    async def __aenter__(self) -> Endpoint:
+    async def __aenter__(self) -> ScriptedEndpoint:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -79,8 +79,8 @@ class Endpoint:
         return web.json_response({"count": len(text) // 4})
 
 
-def says(text: str, *, finish: str | None = "stop", usage: bool = True, delta: str = "content") -> Any:
-    """A stream with a chunk a word; without `finish` it breaks off."""
+def stream(text: str, *, finish: str | None = "stop", usage: bool = True, delta: str = "content") -> Any:
+    """A streamed answer with one chunk per word; without `finish` it is cut off."""
 
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-request-id": "r-1"})
@@ -107,8 +107,8 @@ def says(text: str, *, finish: str | None = "stop", usage: bool = True, delta: s
     return answer
 
 
-def refuses(status: int, message: str = "no", **headers: str) -> Any:
-    """An error in OpenAI's form."""
+def reject(status: int, message: str = "no", **headers: str) -> Any:
+    """An error response with OpenAI's error object."""
 
     async def answer(request: web.Request, body: dict[str, Any]) -> web.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -123,8 +123,8 @@ def _chunk(**fields: Any) -> bytes:
 
 
 @pytest_asyncio.fixture
-async def endpoint() -> AsyncIterator[Endpoint]:
-    async with Endpoint() as running:
+async def endpoint() -> AsyncIterator[ScriptedEndpoint]:
+    async with ScriptedEndpoint() as running:
         yield running
 
 
@@ -133,8 +133,8 @@ def folder(tmp_path) -> OutputFolder:
     return OutputFolder(tmp_path / "out")
 
 
-class Stage:
-    """Summarizers over one folder; what they say is kept."""
+class SummarizerHarness:
+    """Creates summarizers over one folder; collects their events, failures and pauses."""
 
     def __init__(self, folder: OutputFolder) -> None:
         self.folder = folder
@@ -146,8 +146,8 @@ class Stage:
         self._sleep: Callable[[float], Any] = asyncio.sleep
         self._made: list[Summarizer] = []
 
-    def notes_pauses(self, instead: Callable[[float], Any] = lambda seconds: None) -> None:
-        """From now on pauses are noted instead of slept, and told to `instead`."""
+    def record_pauses(self, instead: Callable[[float], Any] = lambda seconds: None) -> None:
+        """From now on pauses are recorded instead of slept, and passed to `instead`."""
 
         async def note(seconds: float) -> None:
             self.pauses.append(seconds)
@@ -168,7 +168,7 @@ class Stage:
             settings=SummarySettings(**settings),
             rng=Random(1),
             sleep=self._sleep,
-            units=lambda stem: f"run-{stem}",
+            unit_of_stem=lambda stem: f"run-{stem}",
             on_event=self.events.append,
             on_failure=self.failures.append,
         )
@@ -199,22 +199,22 @@ class Stage:
 
 
 @pytest_asyncio.fixture
-async def stage(folder) -> AsyncIterator[Stage]:
-    made = Stage(folder)
+async def harness(folder) -> AsyncIterator[SummarizerHarness]:
+    made = SummarizerHarness(folder)
     yield made
     await made.close()
 
 
-async def summarise(stage, url, *tasks, **settings):
-    summarizer = stage.summarizer(url, **settings)
-    for task, result in tasks or [stage.transcript()]:
+async def summarize(harness, url, *tasks, **settings):
+    summarizer = harness.summarizer(url, **settings)
+    for task, result in tasks or [harness.transcript()]:
         summarizer.submit(task, result)
     return await summarizer.drain()
 
 
-def sidecar(stage, stem="call"):
-    return load_struct(stage.folder.path(stem, "summary.json"), Summary)
+def sidecar(harness, stem="call"):
+    return load_struct(harness.folder.path(stem, "summary.json"), Summary)
 
 
-def kinds(stage, stem="call"):
-    return [event.kind for event in read_events(stage.folder.events_file) if event.stem == stem]
+def kinds(harness, stem="call"):
+    return [event.kind for event in read_events(harness.folder.events_file) if event.stem == stem]

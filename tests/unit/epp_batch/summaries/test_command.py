@@ -1,4 +1,4 @@
-"""`epp-batch summarize`: what it refuses, and what it says."""
+"""`epp-batch summarize`: invalid flags, missing folder, exit code."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 from epp_batch.__main__ import main
 from epp_batch.cli.lib import summary_flags
 
-NOBODY = "--url=http://127.0.0.1:9"
+CLOSED_PORT = "--url=http://127.0.0.1:9"
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--prompt=Say it."], "write {transcript} where it belongs"),
+        (["--prompt=Say it."], "write {transcript} where the transcript belongs"),
         (["--extra=[1]"], "no JSON object"),
         (["--extra={"], "headers or extra fields"),
         (["--header=x"], "write NAME=VALUE"),
@@ -22,28 +22,28 @@ NOBODY = "--url=http://127.0.0.1:9"
         (["--patience=0"], "no finished transcript; transcribe into it first"),
     ],
 )
-def test_what_cannot_be_asked_ends_in_a_line(tmp_path, capsys, words, complaint):
-    assert main(["summarize", str(tmp_path), NOBODY, *words]) == 2
+def test_invalid_flags_are_rejected(tmp_path, capsys, words, complaint):
+    assert main(["summarize", str(tmp_path), CLOSED_PORT, *words]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("epp-batch summarize: ")
     assert complaint in last
 
 
-def test_a_folder_that_is_not_there(tmp_path, capsys):
-    assert main(["summarize", str(tmp_path / "nowhere"), NOBODY]) == 2
+def test_missing_folder_is_an_error(tmp_path, capsys):
+    assert main(["summarize", str(tmp_path / "nowhere"), CLOSED_PORT]) == 2
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_a_transcript_that_nobody_summarises_fails_the_command(stage, tmp_path, capsys):
-    stage.transcript()
-    assert main(["summarize", str(stage.folder.root), NOBODY, "--model=llm", "--patience=0"]) == 1
+def test_failed_summary_gives_exit_code_1(harness, tmp_path, capsys):
+    harness.transcript()
+    assert main(["summarize", str(harness.folder.root), CLOSED_PORT, "--model=llm", "--patience=0"]) == 1
     output, errors = capsys.readouterr()
     assert output == "0 summarised, 0 there already, 1 failed\n"
     assert "the gateway does not answer yet" in errors
     assert "call.mp3: summary: no answer in 0 s" in errors
 
 
-def test_all_flags_arrive():
+def test_every_flag_is_parsed():
     import argparse
 
     parser = argparse.ArgumentParser()

@@ -1,4 +1,4 @@
-"""Prompts fit, are cut between words, and what was cut is known."""
+"""Prompts: trimming to a token budget, estimates, cuts between words."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ async def four_bytes(text):
     return len(text.encode()) // 4
 
 
-async def nobody(text):
+async def no_counter(text):
     return None
 
 
-async def unasked(text):
-    raise AssertionError("nothing needs counting")
+async def never_called(text):
+    raise AssertionError("the prompt must not be counted")
 
 
-async def test_the_paper_s_form():
-    prompt = await fit_prompt("good morning", SummarySettings(), None, unasked)
+async def test_default_template():
+    prompt = await fit_prompt("good morning", SummarySettings(), None, never_called)
     assert prompt.text == "Summarize this company earnings call audio transcript: [good morning]"
     assert prompt.trim is None
 
 
-async def test_what_fits_by_bytes_alone_is_not_counted():
-    assert (await fit_prompt("good morning", SummarySettings(), 200, unasked)).trim is None
+async def test_prompt_with_fewer_bytes_than_the_budget_is_not_counted():
+    assert (await fit_prompt("good morning", SummarySettings(), 200, never_called)).trim is None
 
 
-async def test_what_fits_when_counted_is_whole():
+async def test_prompt_within_the_budget_is_not_trimmed():
     prompt = await fit_prompt(TALK, SummarySettings(), len(TALK) // 3, four_bytes)
     assert TALK in prompt.text
     assert prompt.trim is None
 
 
 @pytest.mark.parametrize("keep", ["start", "ends"])
-async def test_a_long_talk_is_trimmed_to_its_budget_and_little_below(keep):
+async def test_long_transcript_is_trimmed_to_the_budget(keep):
     prompt = await fit_prompt(TALK, SummarySettings(keep=keep), 1000, four_bytes)
     assert 950 <= await four_bytes(prompt.text) <= 1000
     trim = prompt.trim
@@ -51,7 +51,7 @@ async def test_a_long_talk_is_trimmed_to_its_budget_and_little_below(keep):
     assert trim.to_characters == len(prompt.text) - len(DEFAULT_TEMPLATE.replace("{transcript}", ""))
 
 
-async def test_a_token_that_is_rare_at_the_start_does_not_mislead():
+async def test_unevenly_distributed_tokens():
     async def uneven(text):
         return text.count("x") + len(text.encode()) // 4
 
@@ -59,33 +59,33 @@ async def test_a_token_that_is_rare_at_the_start_does_not_mislead():
     assert 700 <= await uneven(prompt.text) <= 800
 
 
-async def test_without_a_server_that_counts_lengths_are_estimated():
-    prompt = await fit_prompt(TALK, SummarySettings(), 500, nobody)
+async def test_lengths_are_estimated_without_a_counter():
+    prompt = await fit_prompt(TALK, SummarySettings(), 500, no_counter)
     assert prompt.trim.counted == "estimate"
     assert estimate_tokens(prompt.text) <= 500
 
 
-async def test_ends_keep_the_start_and_the_end():
+async def test_keep_ends():
     text = (await fit_prompt(TALK, SummarySettings(keep="ends"), 1000, four_bytes)).text
     assert TALK[:300] in text
     assert TALK[-300:] in text
     assert OMISSION_MARK in text
 
 
-async def test_a_budget_below_the_template_leaves_the_template():
+async def test_budget_below_the_template():
     prompt = await fit_prompt(TALK, SummarySettings(), 3, four_bytes)
     assert prompt.text == DEFAULT_TEMPLATE.replace("{transcript}", "")
     assert prompt.trim.to_characters == 0
 
 
 @given(st.text(max_size=200), st.integers(0, 220), st.sampled_from(["start", "ends"]))
-def test_a_cut_is_never_longer_than_asked_and_starts_like_the_text(text, size, keep):
+def test_cut_text_respects_the_size(text, size, keep):
     piece = cut_text(text, size, keep)
     assert len(piece) <= max(size, 0)
     assert text.startswith(piece.split(OMISSION_MARK)[0])
 
 
-def test_words_stay_whole():
+def test_cut_text_between_words():
     assert cut_text("alpha beta gamma", 12, "start") == "alpha beta"
     assert cut_text("alpha beta gamma", 10, "start") == "alpha beta"
     assert cut_text("alphabetagamma", 5, "start") == "alpha"

@@ -1,4 +1,4 @@
-"""Each refusal is waited out as long as its reason says."""
+"""Retry delays, Retry-After, retryable statuses, outages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from epp_batch.summaries.retry import (
 NOW = 1_700_000_000.0
 
 
-def pauses(refusal, count):
-    return [compute_retry_delay(refusal, before, Random(before)).seconds for before in range(count)]
+def delays(failure, count):
+    return [compute_retry_delay(failure, repeats, Random(repeats)).seconds for repeats in range(count)]
 
 
 @pytest.mark.parametrize(
-    ("refusal", "first", "longest"),
+    ("failure", "first", "longest"),
     [
         (AttemptFailure(status=429, reason=SATURATED), 0.5, 15),
         (AttemptFailure(status=503, reason=NO_ENDPOINTS), 5, 60),
@@ -33,31 +33,31 @@ def pauses(refusal, count):
         (AttemptFailure(), 1, 30),
     ],
 )
-def test_pauses_double_up_to_a_limit_with_at_most_a_quarter_on_top(refusal, first, longest):
-    for before, seconds in enumerate(pauses(refusal, 12)):
-        nominal = min(longest, first * 2**before)
+def test_backoff_doubles_up_to_its_limit_with_jitter(failure, first, longest):
+    for repeats, seconds in enumerate(delays(failure, 12)):
+        nominal = min(longest, first * 2**repeats)
         assert nominal <= seconds <= 1.25 * nominal
 
 
-def test_a_picker_that_shuts_down_is_left_at_once_and_then_with_patience():
-    refusal = AttemptFailure(status=503, reason=SHUTTING_DOWN)
-    first, second, *_, last = pauses(refusal, 12)
+def test_first_retry_after_a_shutdown_is_immediate():
+    failure = AttemptFailure(status=503, reason=SHUTTING_DOWN)
+    first, second, *_, last = delays(failure, 12)
     assert first == 0
     assert 0.5 <= second <= 0.625
     assert 5 <= last <= 6.25
-    assert compute_retry_delay(refusal, 0, Random(0)).reconnect
+    assert compute_retry_delay(failure, 0, Random(0)).reconnect
 
 
-def test_only_who_does_not_answer_or_goes_is_left_for_another():
+def test_reconnect_after_shutdown_or_no_answer_only():
     assert not compute_retry_delay(AttemptFailure(status=429, reason=SATURATED), 0, Random(0)).reconnect
     assert not compute_retry_delay(AttemptFailure(status=503, reason=NO_ENDPOINTS), 0, Random(0)).reconnect
     assert compute_retry_delay(AttemptFailure(message="connection refused"), 0, Random(0)).reconnect
 
 
 @pytest.mark.parametrize("reason", [SATURATED, NO_ENDPOINTS, SHUTTING_DOWN, ""])
-def test_nobody_comes_back_before_the_server_said(reason):
-    refusal = AttemptFailure(status=503, reason=reason, retry_after=100.0)
-    assert all(100 <= seconds <= 125 for seconds in pauses(refusal, 3))
+def test_retry_after_is_a_lower_bound(reason):
+    failure = AttemptFailure(status=503, reason=reason, retry_after=100.0)
+    assert all(100 <= seconds <= 125 for seconds in delays(failure, 3))
 
 
 @pytest.mark.parametrize(
@@ -73,29 +73,29 @@ def test_nobody_comes_back_before_the_server_said(reason):
         ({}, None),
     ],
 )
-def test_retry_after_in_all_its_forms(headers, seconds):
+def test_parse_retry_after(headers, seconds):
     assert parse_retry_after(headers, NOW) == seconds
 
 
 @pytest.mark.parametrize("status", [0, 408, 429, 500, 502, 503, 504])
-def test_what_may_pass(status):
+def test_retryable_statuses(status):
     assert AttemptFailure(status=status).is_retryable
     assert not AttemptFailure(status=status, permanent=True).is_retryable
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 412, 413, 422])
-def test_what_stays(status):
+def test_permanent_statuses(status):
     assert not AttemptFailure(status=status).is_retryable
 
 
-def test_an_outage_lasts_until_an_answer():
+def test_answer_ends_the_outage():
     outage = OutageTimer(60.0)
     assert [outage.record_failure(100.0 + second) for second in (0, 10, 50)] == [0, 10, 50]
     outage.record_answer()
     assert outage.record_failure(155.0) == 0
 
 
-def test_an_outage_that_nobody_looked_at_for_long_begins_anew():
+def test_long_quiet_time_begins_a_new_outage():
     outage = OutageTimer(60.0)
     assert outage.record_failure(0.0) == 0
     assert outage.record_failure(60.0) == 60

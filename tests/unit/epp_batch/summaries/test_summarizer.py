@@ -1,4 +1,4 @@
-"""Transcripts in, summaries beside them, whatever the endpoint says in between."""
+"""Summaries through a scripted endpoint: files, events, limits, trimming, errors."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from aiohttp import web
 from epp_batch.errors import InputError
 from epp_batch.summaries.prompt import estimate_tokens
 from epp_batch.timeline import read_events
-from tests.unit.epp_batch.summaries.conftest import kinds, refuses, says, sidecar, summarise
+from tests.unit.epp_batch.summaries.conftest import kinds, reject, sidecar, stream, summarize
 
 
-async def test_a_summary_lies_beside_its_transcript_with_how_it_was_made(stage, endpoint):
-    outcome = await summarise(stage, endpoint.url, max_tokens=77, temperature=0.0, extra={"seed": 7})
+async def test_summary_and_metadata_are_written(harness, endpoint):
+    outcome = await summarize(harness, endpoint.url, max_tokens=77, temperature=0.0, extra={"seed": 7})
     assert (outcome.done, outcome.skipped, outcome.failed) == (1, 0, [])
-    assert stage.folder.path("call", "summary.md").read_text() == "# call\n\nRevenue rose.\n"
-    summary = sidecar(stage)
+    assert harness.folder.path("call", "summary.md").read_text() == "# call\n\nRevenue rose.\n"
+    summary = sidecar(harness)
     assert (summary.model, summary.served_model, summary.finish_reason) == ("llm", "llm-served", "stop")
     assert (summary.prompt_tokens, summary.cached_tokens, summary.completion_tokens) == (20, 16, 2)
     assert (summary.attempts, summary.refusals, summary.trim, summary.request_id) == (1, {}, None, "r-1")
@@ -29,10 +29,10 @@ async def test_a_summary_lies_beside_its_transcript_with_how_it_was_made(stage, 
     assert endpoint.headers[0]["Authorization"] == "Bearer secret"
 
 
-async def test_the_timeline_says_when_it_was_sent_when_it_began_and_when_it_ended(stage, endpoint):
-    await summarise(stage, endpoint.url)
-    events = read_events(stage.folder.events_file)
-    assert events == stage.events
+async def test_events_of_a_summary(harness, endpoint):
+    await summarize(harness, endpoint.url)
+    events = read_events(harness.folder.events_file)
+    assert events == harness.events
     assert [event.kind for event in events] == ["summarizing", "first-token", "summarized"]
     assert {(event.unit, event.stem) for event in events} == {("run-call", "call")}
     assert {event.attempt for event in events} == {0}, "attempts count admissions"
@@ -40,61 +40,61 @@ async def test_the_timeline_says_when_it_was_sent_when_it_began_and_when_it_ende
     assert times == sorted(times)
 
 
-async def test_the_same_question_is_not_asked_twice_and_another_one_is(stage, endpoint):
-    task = stage.transcript()
-    await summarise(stage, endpoint.url, task)
-    again = await summarise(stage, endpoint.url, task)
+async def test_current_summary_is_skipped(harness, endpoint):
+    task = harness.transcript()
+    await summarize(harness, endpoint.url, task)
+    again = await summarize(harness, endpoint.url, task)
     assert (again.done, again.skipped) == (0, 1)
-    other = await summarise(stage, endpoint.url, task, max_tokens=9)
+    other = await summarize(harness, endpoint.url, task, max_tokens=9)
     assert (other.done, other.skipped) == (1, 0)
     assert len(endpoint.requests) == 2
 
 
 @pytest.mark.parametrize("model", ["", "llm"])
-async def test_what_is_there_needs_no_gateway(stage, endpoint, model):
-    task = stage.transcript()
-    await summarise(stage, endpoint.url, task, model=model)
-    again = await summarise(stage, "http://127.0.0.1:9", task, model=model, patience_seconds=0.0)
+async def test_current_summary_needs_no_gateway(harness, endpoint, model):
+    task = harness.transcript()
+    await summarize(harness, endpoint.url, task, model=model)
+    again = await summarize(harness, "http://127.0.0.1:9", task, model=model, patience_seconds=0.0)
     assert (again.skipped, again.failed) == (1, [])
 
 
-async def test_another_model_is_another_question(stage, endpoint):
-    task = stage.transcript()
-    await summarise(stage, endpoint.url, task)
-    assert (await summarise(stage, endpoint.url, task, model="other")).done == 1
+async def test_other_model_requests_a_new_summary(harness, endpoint):
+    task = harness.transcript()
+    await summarize(harness, endpoint.url, task)
+    assert (await summarize(harness, endpoint.url, task, model="other")).done == 1
 
 
-async def test_a_summary_whose_text_is_gone_is_made_again(stage, endpoint):
-    task = stage.transcript()
-    await summarise(stage, endpoint.url, task)
-    stage.folder.path("call", "summary.md").unlink()
-    assert (await summarise(stage, endpoint.url, task)).done == 1
+async def test_summary_without_text_is_requested_again(harness, endpoint):
+    task = harness.transcript()
+    await summarize(harness, endpoint.url, task)
+    harness.folder.path("call", "summary.md").unlink()
+    assert (await summarize(harness, endpoint.url, task)).done == 1
 
 
-async def test_a_task_offered_twice_is_summarised_once(stage, endpoint):
-    task = stage.transcript()
-    assert (await summarise(stage, endpoint.url, task, task)).done == 1
+async def test_duplicate_submission_is_ignored(harness, endpoint):
+    task = harness.transcript()
+    assert (await summarize(harness, endpoint.url, task, task)).done == 1
     assert len(endpoint.requests) == 1
 
 
-async def test_every_name_of_a_recording_gets_its_summary(stage, endpoint):
-    await summarise(stage, endpoint.url, stage.transcript("call", "Hello.", "again/call"))
-    assert sidecar(stage, "again/call") == sidecar(stage)
-    assert stage.folder.path("again/call", "summary.md").exists()
+async def test_every_stem_gets_the_summary(harness, endpoint):
+    await summarize(harness, endpoint.url, harness.transcript("call", "Hello.", "again/call"))
+    assert sidecar(harness, "again/call") == sidecar(harness)
+    assert harness.folder.path("again/call", "summary.md").exists()
 
 
-async def test_no_more_than_so_many_at_once(stage, endpoint):
-    tasks = [stage.transcript(f"call{n}") for n in range(9)]
+async def test_concurrency_limit(harness, endpoint):
+    tasks = [harness.transcript(f"call{n}") for n in range(9)]
     reached, release = asyncio.Event(), asyncio.Event()
 
     async def held(request, body):
         if endpoint.open == 3:
             reached.set()
         await release.wait()
-        return await says("Fine.")(request, body)
+        return await stream("Fine.")(request, body)
 
     endpoint.script = [held]
-    summarizer = stage.summarizer(endpoint.url, concurrency=3)
+    summarizer = harness.summarizer(endpoint.url, concurrency=3)
     for task, result in tasks:
         summarizer.submit(task, result)
     await asyncio.wait_for(reached.wait(), 10)
@@ -104,128 +104,132 @@ async def test_no_more_than_so_many_at_once(stage, endpoint):
     assert endpoint.most_open == 3
 
 
-async def test_a_transcript_that_is_too_long_is_trimmed_to_the_model_s_context(stage, endpoint):
+async def test_long_transcript_is_trimmed_to_the_context(harness, endpoint):
     text = "and revenue rose again " * 2000
-    assert (await summarise(stage, endpoint.url, stage.transcript("call", text))).done == 1
-    trim = sidecar(stage).trim
+    assert (await summarize(harness, endpoint.url, harness.transcript("call", text))).done == 1
+    trim = sidecar(harness).trim
     assert (trim.counted, trim.from_characters) == ("server", len(text.strip()))
     assert 4096 - 512 - 100 < trim.to_tokens <= 4096 - 512
-    assert "did not fit" in stage.folder.path("call", "summary.md").read_text()
+    assert "did not fit" in harness.folder.path("call", "summary.md").read_text()
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_a_server_that_only_says_so_afterwards_gets_less_and_less(stage, endpoint, told):
+@pytest.mark.parametrize("states_the_maximum", [True, False])
+async def test_prompt_shrinks_when_the_server_rejects_its_length(harness, endpoint, states_the_maximum):
     endpoint.tokenizes = False
     endpoint.models = [{"id": "llm", "object": "model"}]
 
     async def strict(request, body):
         tokens = len(body["messages"][0]["content"]) // 2
         if tokens + body["max_tokens"] <= 2048:
-            return await says("Short enough.")(request, body)
-        limit = "This model's maximum context length is 2048 tokens." if told else "exceeds the available context size"
-        return await refuses(400, f"{limit} However, you requested {tokens}." if told else f"{limit} (2048 tokens)")(
-            request, body
+            return await stream("Short enough.")(request, body)
+        limit = (
+            "This model's maximum context length is 2048 tokens."
+            if states_the_maximum
+            else "exceeds the available context size"
         )
+        return await reject(
+            400, f"{limit} However, you requested {tokens}." if states_the_maximum else f"{limit} (2048 tokens)"
+        )(request, body)
 
     endpoint.script = [strict]
-    first, second = stage.transcript("a", "word " * 2000), stage.transcript("b", "text " * 2000)
-    outcome = await summarise(stage, endpoint.url, first, second, concurrency=1)
+    first, second = harness.transcript("a", "word " * 2000), harness.transcript("b", "text " * 2000)
+    outcome = await summarize(harness, endpoint.url, first, second, concurrency=1)
     assert outcome.failed == []
-    assert sidecar(stage, "a").trim.counted == "estimate"
-    assert sidecar(stage, "a").attempts > 1
+    assert sidecar(harness, "a").trim.counted == "estimate"
+    assert sidecar(harness, "a").attempts > 1
     lengths = [
-        estimate_tokens(body["messages"][0]["content"]) for body in endpoint.requests[: sidecar(stage, "a").attempts]
+        estimate_tokens(body["messages"][0]["content"]) for body in endpoint.requests[: sidecar(harness, "a").attempts]
     ]
     assert lengths == sorted(lengths, reverse=True)
 
 
-async def test_an_adapter_has_the_context_of_its_parent(stage, endpoint):
+async def test_adapter_has_the_context_of_its_parent(harness, endpoint):
     endpoint.models.append({"id": "tuned", "object": "model", "parent": "llm", "max_model_len": None})
-    assert (await summarise(stage, endpoint.url, stage.transcript("call", "word " * 8000), model="tuned")).done == 1
-    assert sidecar(stage).trim.to_tokens <= 4096 - 512
+    assert (await summarize(harness, endpoint.url, harness.transcript("call", "word " * 8000), model="tuned")).done == 1
+    assert sidecar(harness).trim.to_tokens <= 4096 - 512
 
 
-async def test_answers_that_leave_no_room_for_a_prompt(stage, endpoint):
-    (failure,) = (await summarise(stage, endpoint.url, max_tokens=4096)).failed
-    assert failure.message == "answers of 4096 tokens leave nothing of a context of 4096"
+async def test_max_tokens_without_room_for_a_prompt(harness, endpoint):
+    (failure,) = (await summarize(harness, endpoint.url, max_tokens=4096)).failed
+    assert failure.message == "answers of 4096 tokens leave no room in a context of 4096"
 
 
-async def test_thoughts_are_no_summary_but_their_first_token_counts(stage, endpoint):
-    endpoint.script = [says("<think>hm, revenue</think>\n\nIt rose.")]
-    await summarise(stage, endpoint.url)
-    assert stage.folder.path("call", "summary.md").read_text() == "# call\n\nIt rose.\n"
+async def test_reasoning_is_stripped(harness, endpoint):
+    endpoint.script = [stream("<think>hm, revenue</think>\n\nIt rose.")]
+    await summarize(harness, endpoint.url)
+    assert harness.folder.path("call", "summary.md").read_text() == "# call\n\nIt rose.\n"
 
 
-async def test_a_web_page_is_no_answer(stage, endpoint):
+async def test_response_that_is_not_an_event_stream(harness, endpoint):
     async def page(request, body):
         return web.Response(text="<html>welcome</html>", content_type="text/html")
 
     endpoint.script = [page]
-    (failure,) = (await summarise(stage, endpoint.url)).failed
+    (failure,) = (await summarize(harness, endpoint.url)).failed
     assert failure.message == f"{endpoint.url} does not answer as an OpenAI API does"
     assert "the gateway's address" in failure.remedy
 
 
-async def test_a_web_page_in_place_of_a_list_of_models(stage, endpoint):
+async def test_model_list_that_is_not_json(harness, endpoint):
     endpoint.models_page = "<html>welcome</html>"
     with pytest.raises(InputError, match="does not answer as an OpenAI API does"):
-        await stage.summarizer(endpoint.url).check_gateway()
-    assert (await summarise(stage, endpoint.url, model="llm")).done == 1
+        await harness.summarizer(endpoint.url).check_gateway()
+    assert (await summarize(harness, endpoint.url, model="llm")).done == 1
 
 
-async def test_a_model_that_only_thinks_is_told_to_have_more_tokens(stage, endpoint):
-    endpoint.script = [says("hm, hm", finish="length", delta="reasoning_content")]
-    (failure,) = (await summarise(stage, endpoint.url)).failed
+async def test_answer_with_reasoning_only(harness, endpoint):
+    endpoint.script = [stream("hm, hm", finish="length", delta="reasoning_content")]
+    (failure,) = (await summarize(harness, endpoint.url)).failed
     assert "empty (finish_reason length)" in failure.message
     assert "--max-tokens" in failure.remedy
-    assert "first-token" in kinds(stage)
+    assert "first-token" in kinds(harness)
 
 
-async def test_an_answer_cut_at_its_limit_says_so(stage, endpoint):
-    endpoint.script = [says("And then", finish="length", usage=False)]
-    await summarise(stage, endpoint.url, max_tokens=2)
-    assert stage.folder.path("call", "summary.md").read_text().endswith("*Cut at 2 tokens.*\n")
-    assert sidecar(stage).completion_tokens is None
+async def test_answer_cut_at_max_tokens_has_a_note(harness, endpoint):
+    endpoint.script = [stream("And then", finish="length", usage=False)]
+    await summarize(harness, endpoint.url, max_tokens=2)
+    assert harness.folder.path("call", "summary.md").read_text().endswith("*Cut at 2 tokens.*\n")
+    assert sidecar(harness).completion_tokens is None
 
 
-async def test_a_server_without_a_list_of_models_is_asked_for_the_one_named(stage, endpoint):
+async def test_named_model_needs_no_model_list(harness, endpoint):
     endpoint.models_status = 404
-    assert (await summarise(stage, endpoint.url, model="mine")).done == 1
+    assert (await summarize(harness, endpoint.url, model="mine")).done == 1
     assert endpoint.requests[0]["model"] == "mine"
 
 
-async def test_without_a_name_and_without_a_list_there_is_nobody_to_ask(stage, endpoint):
+async def test_neither_model_name_nor_model_list(harness, endpoint):
     endpoint.models_status = 404
-    (failure,) = (await summarise(stage, endpoint.url)).failed
-    assert "names no model" in failure.message
+    (failure,) = (await summarize(harness, endpoint.url)).failed
+    assert "lists no model" in failure.message
 
 
-async def test_a_json_transcript_will_do_and_none_is_named(stage, endpoint):
-    task, result = stage.transcript()
-    stage.folder.path("call", "txt").unlink()
-    (failure,) = (await summarise(stage, endpoint.url, (task, result))).failed
+async def test_json_transcript_is_used_and_a_missing_one_fails(harness, endpoint):
+    task, result = harness.transcript()
+    harness.folder.path("call", "txt").unlink()
+    (failure,) = (await summarize(harness, endpoint.url, (task, result))).failed
     assert "call.txt is missing" in failure.message
-    stage.folder.path("call", "json").write_text('{"text": "Costs fell.", "language": "en"}')
-    assert (await summarise(stage, endpoint.url, (task, result))).done == 1
+    harness.folder.path("call", "json").write_text('{"text": "Costs fell.", "language": "en"}')
+    assert (await summarize(harness, endpoint.url, (task, result))).done == 1
     assert "[Costs fell.]" in endpoint.requests[0]["messages"][0]["content"]
 
 
-async def test_silence_is_not_sent(stage, endpoint):
-    (failure,) = (await summarise(stage, endpoint.url, stage.transcript("call", " \n"))).failed
+async def test_empty_transcript_is_not_sent(harness, endpoint):
+    (failure,) = (await summarize(harness, endpoint.url, harness.transcript("call", " \n"))).failed
     assert "has no words" in failure.message
     assert endpoint.requests == []
 
 
-async def test_a_disk_that_is_full_is_named(stage, endpoint):
-    task = stage.transcript()
-    temporary = stage.folder.path("call", "summary.md").with_name(f".call.summary.md.{os.getpid()}.tmp")
+async def test_full_disk_is_a_failure(harness, endpoint):
+    task = harness.transcript()
+    temporary = harness.folder.path("call", "summary.md").with_name(f".call.summary.md.{os.getpid()}.tmp")
     temporary.symlink_to("/dev/full")
-    (failure,) = (await summarise(stage, endpoint.url, task)).failed
+    (failure,) = (await summarize(harness, endpoint.url, task)).failed
     assert (failure.kind, failure.message) == ("disk_full", "No space left on device")
-    assert not stage.folder.path("call", "summary.json").exists()
+    assert not harness.folder.path("call", "summary.json").exists()
 
 
-async def test_what_is_given_up_leaves_nothing_in_the_folder(stage, endpoint):
+async def test_close_cancels_without_a_failure(harness, endpoint):
     reached = asyncio.Event()
 
     async def hangs(request, body):
@@ -233,39 +237,40 @@ async def test_what_is_given_up_leaves_nothing_in_the_folder(stage, endpoint):
         await asyncio.Event().wait()
 
     endpoint.script = [hangs]
-    summarizer = stage.summarizer(endpoint.url)
-    summarizer.submit(*stage.transcript())
+    summarizer = harness.summarizer(endpoint.url)
+    summarizer.submit(*harness.transcript())
     await asyncio.wait_for(reached.wait(), 10)
     assert summarizer.pending == 1
     await summarizer.close()
     assert summarizer.pending == 0
-    assert stage.folder.load_failure("call") is None
-    assert not stage.folder.path("call", "summary.json").exists()
+    assert harness.folder.load_failure("call") is None
+    assert not harness.folder.path("call", "summary.json").exists()
 
 
-async def test_a_look_before_the_work(stage, endpoint):
-    assert await stage.summarizer(endpoint.url, model="llm").check_gateway() == ""
-    assert await stage.summarizer(endpoint.url).check_gateway() == ""
+async def test_check_gateway(harness, endpoint):
+    assert await harness.summarizer(endpoint.url, model="llm").check_gateway() == ""
+    assert await harness.summarizer(endpoint.url).check_gateway() == ""
     assert (
-        "'other' is not among those served: llm" in await stage.summarizer(endpoint.url, model="other").check_gateway()
+        "'other' is not among those served: llm"
+        in await harness.summarizer(endpoint.url, model="other").check_gateway()
     )
-    assert "does not answer yet" in await stage.summarizer("http://127.0.0.1:9").check_gateway()
+    assert "does not answer yet" in await harness.summarizer("http://127.0.0.1:9").check_gateway()
     endpoint.models_status = 401
     with pytest.raises(InputError, match="OPENAI_API_KEY"):
-        await stage.summarizer(endpoint.url).check_gateway()
+        await harness.summarizer(endpoint.url).check_gateway()
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "message"),
     [
-        ({"template": "Summarize."}, "where the transcript goes"),
+        ({"template": "Summarize."}, "has no {transcript}"),
         ({"max_tokens": 0}, "--max-tokens"),
         ({"max_prompt_tokens": 0}, "--max-prompt-tokens"),
-        ({"concurrency": 0}, "0 summaries at once"),
-        ({"url": "localhost:8081"}, "'localhost:8081' is no address"),
-        ({"url": ["http://a:1", "http://"]}, "is no address"),
+        ({"concurrency": 0}, "invalid concurrency 0"),
+        ({"url": "localhost:8081"}, "invalid gateway address 'localhost:8081'"),
+        ({"url": ["http://a:1", "http://"]}, "invalid gateway address"),
     ],
 )
-async def test_settings_that_cannot_work_are_refused(stage, settings, complaint):
-    with pytest.raises(InputError, match=complaint):
-        stage.summarizer(**{"url": "http://127.0.0.1:9"} | settings)
+async def test_invalid_settings_are_rejected(harness, settings, message):
+    with pytest.raises(InputError, match=message):
+        harness.summarizer(**{"url": "http://127.0.0.1:9"} | settings)
