@@ -16,12 +16,20 @@ from time import perf_counter_ns
 import msgspec
 
 from bench.cost.load import REQUEST_PATH, build_bodies
-from epp.api import KV_BLOCK_COUNT, KV_BLOCK_SIZE, KV_CACHE_USAGE, RUNNING_REQUESTS, WAITING_REQUESTS, Endpoint
+from epp.api import (
+    KV_BLOCK_COUNT,
+    KV_BLOCK_SIZE,
+    KV_CACHE_USAGE,
+    RUNNING_REQUESTS,
+    SCRAPED_COLUMNS,
+    WAITING_REQUESTS,
+    Endpoint,
+)
 from epp.clock import SystemClock
 from epp.config import presets
 from epp.config.loader import load_config
 from epp.config.registry import PluginRegistry
-from epp.datastore.endpoint_store import EndpointStore
+from epp.datastore.endpoint_store import ColumnWriter, EndpointStore
 from epp.datastore.ledger import Ledger
 from epp.obs.admin import read_resident_bytes
 from epp.obs.decision_log import DecisionLog
@@ -36,17 +44,18 @@ DECISIONS_PER_SCRAPE = 10
 INFLIGHT_REQUESTS = 64
 
 
-def _build_store(servers: int, clock: SystemClock, rng: Random) -> EndpointStore:
+def _build_store(servers: int, clock: SystemClock, rng: Random) -> tuple[EndpointStore, ColumnWriter]:
     store = EndpointStore(clock, staleness=1e9)
+    writer = store.create_writer(SCRAPED_COLUMNS)
     for i in range(servers):
         store.upsert(
             Endpoint(f"default/pod-{i}-rank-0", f"10.{i // 65536}.{i // 256 % 256}.{i % 256}", 8000, pod=f"pod-{i}")
         )
-        record_random_scrape(store, i, clock, rng)
-    return store
+        record_random_scrape(writer, i, clock, rng)
+    return store, writer
 
 
-def record_random_scrape(store: EndpointStore, slot: int, clock: SystemClock, rng: Random) -> None:
+def record_random_scrape(writer: ColumnWriter, slot: int, clock: SystemClock, rng: Random) -> None:
     """Records a scrape of one endpoint with random values."""
     values = {
         WAITING_REQUESTS: float(rng.randrange(8)),
@@ -55,14 +64,14 @@ def record_random_scrape(store: EndpointStore, slot: int, clock: SystemClock, rn
         KV_BLOCK_SIZE: 16.0,
         KV_BLOCK_COUNT: 30_000.0,
     }
-    store.record_scrape(slot, store.generation_of(slot), clock.now(), values, None)
+    writer.record(slot, 0, clock.now(), values, None)
 
 
 def create_director(
     servers: int, clock: SystemClock, rng: Random, completion: Completion | None = None
-) -> tuple[Director, EndpointStore]:
-    """A director with llm-d's default scorers, and the store that it reads."""
-    store = _build_store(servers, clock, rng)
+) -> tuple[Director, ColumnWriter]:
+    """A director with llm-d's default scorers, and the writer of the store that it reads."""
+    store, writer = _build_store(servers, clock, rng)
     director = Director(
         load_config(presets.read_preset("llm-d"), PluginRegistry.load()),
         store,
@@ -74,7 +83,7 @@ def create_director(
         DirectorOptions(),
         DecisionLog().record,
     )
-    return director, store
+    return director, writer
 
 
 def measure_decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[str, float]:
@@ -84,12 +93,12 @@ def measure_decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[
     rebuilt as often; it is recorded outside of the measured time. Requests end in order of arrival, with 64 in flight.
     """
     clock, rng = SystemClock(), Random(1)
-    director, store = create_director(servers, clock, rng)
+    director, writer = create_director(servers, clock, rng)
     headers, texts = RequestHeaders(HEADERS), [body.encode() for body in build_bodies(body_bytes, 64)]
     durations, inflight = [], []
     for i in range(rounds):
         if i % DECISIONS_PER_SCRAPE == 0:
-            record_random_scrape(store, rng.randrange(servers), clock, rng)
+            record_random_scrape(writer, rng.randrange(servers), clock, rng)
         body = texts[i % len(texts)]
         started = perf_counter_ns()
         decision = director.route_request(headers, body)

@@ -109,7 +109,7 @@ class PickerUnderTest:
         clock, rng = SystemClock(), Random(1)
         self._log = AccessLogCompletion(clock, rng) if completion == "access-log" else None
         source: Completion = self._log or ObservedCompletion()
-        self._director, self._table = create_director(SERVERS, clock, rng, source)
+        self._director, self._writer = create_director(SERVERS, clock, rng, source)
         methods = handler.ext_proc_methods(self._director, Tasks("bench"), SessionLimits(), 1.0)
         self._connection = Connection(methods, clock, TransportLimits(), RpcStats(), lambda: None)
         self._traffic = Traffic(observed=self._log is None)
@@ -118,7 +118,7 @@ class PickerUnderTest:
 
     def prepare_reads(self, requests: int) -> list[Read]:
         """Reads to come; and one endpoint's scrape has arrived meanwhile."""
-        record_random_scrape(self._table, self._rng.randrange(SERVERS), self._clock, self._rng)
+        record_random_scrape(self._writer, self._rng.randrange(SERVERS), self._clock, self._rng)
         return list(self._traffic.generate_reads(requests))
 
     def process_reads(self, reads: list[Read]) -> None:

@@ -16,7 +16,7 @@ from epp.api import (
     Endpoints,
 )
 from epp.clock import SystemClock
-from epp.datastore.endpoint_store import EndpointStore
+from epp.datastore.endpoint_store import ColumnWriter, EndpointStore
 from epp.datastore.ledger import Ledger
 
 ROUNDS = 20_000
@@ -35,22 +35,24 @@ def print_time(name: str, work: Callable[[], object]) -> None:
     print(f"{name:<48} {min(repeat(work, number=ROUNDS, repeat=5)) / ROUNDS * 1e6:6.2f} us")
 
 
-def create_filled_store(endpoints: int) -> EndpointStore:
-    """A store of so many endpoints, all scraped."""
+def create_filled_store(endpoints: int) -> tuple[EndpointStore, ColumnWriter]:
+    """A store of so many endpoints, all scraped, and the writer of its columns."""
     clock = SystemClock()
     store = EndpointStore(clock)
+    writer = store.create_writer(VALUES)
     for i in range(endpoints):
         slot = store.upsert(Endpoint(name=f"e{i}", address=f"10.0.{i // 250}.{i % 250}", port=8000))
-        store.record_scrape(slot, 0, clock.now(), VALUES, None)
-    return store
+        writer.record(slot, 0, clock.now(), VALUES, None)
+    return store, writer
 
 
 def measure_store(endpoints: int) -> None:
-    clock, store = SystemClock(), create_filled_store(endpoints)
+    clock = SystemClock()
+    store, writer = create_filled_store(endpoints)
     ledger = Ledger(clock)
 
     def write() -> None:
-        store.record_scrape(3, 0, clock.now(), VALUES, None)
+        writer.record(3, 0, clock.now(), VALUES, None)
 
     def write_and_snapshot() -> None:
         write()

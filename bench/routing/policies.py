@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
-from epp.api import KV_BLOCK_COUNT, KV_BLOCK_SIZE, KV_CACHE_USAGE, RUNNING_REQUESTS, WAITING_REQUESTS, Column, Endpoint
+from epp.api import (
+    KV_BLOCK_COUNT,
+    KV_BLOCK_SIZE,
+    KV_CACHE_USAGE,
+    RUNNING_REQUESTS,
+    SCRAPED_COLUMNS,
+    WAITING_REQUESTS,
+    Column,
+    Endpoint,
+)
 from epp.clock import Clock
 from epp.config.loader import load_config
 from epp.config.registry import PluginRegistry
@@ -85,6 +94,7 @@ class DirectorPolicy:
 
     def __init__(self, config: str, servers: int, clock: Clock, rng: Random) -> None:
         self._store = EndpointStore(clock)
+        self._writer = self._store.create_writer(SCRAPED_COLUMNS)
         slots = [self._store.upsert(Endpoint(f"e{i}", f"10.0.0.{i + 1}", 8000)) for i in range(servers)]
         self._slots: Sequence[int] = slots
         self._server_of = {f"10.0.0.{i + 1}:8000": i for i in range(servers)}
@@ -109,7 +119,7 @@ class DirectorPolicy:
 
     def record_scrape(self, server: int, started_at: float, values: ColumnValues) -> None:
         slot = self._slots[server]
-        self._store.record_scrape(slot, self._store.generation_of(slot), started_at, values, None)
+        self._writer.record(slot, self._store.generation_of(slot), started_at, values, None)
 
 
 def _discard_decision(record: DecisionRecord) -> None:

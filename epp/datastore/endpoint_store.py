@@ -43,20 +43,19 @@ class EndpointStore:
         self._slots = SlotAllocator()
         self._endpoints: list[Endpoint | None] = []
         self._adapters: list[LoraAdapters] = []
-        self._failures: list[int] = []
         self._width = INITIAL_CAPACITY
         # Cell (column, slot) is at row * width + slot. Items of `array` are written several times faster than numpy's.
         self._rows: dict[Column, int] = {column: row for row, column in enumerate(SCRAPED_COLUMNS)}
         self._cells = array("f", [nan]) * (len(SCRAPED_COLUMNS) * INITIAL_CAPACITY)
-        # Cell (writer, slot) is at writer * width + slot: when the newest record of that writer was observed.
+        # Cell (writer, slot) is at index * width + slot: when the newest record of that writer was observed. Row 0 is
+        # that of columns without a writer, which are never observed.
         self._times = array("d", [-inf]) * INITIAL_CAPACITY
         self._cells_view: NDArray[np.float32] = np.frombuffer(self._cells, np.float32)
         self._times_view: NDArray[np.float64] = np.frombuffer(self._times, np.float64)
         # The earliest moment at which a value becomes stale.
         self._next_stale = inf
-        self._scrape_writer = ColumnWriter(self, 0, dict(self._rows))
-        self._writers = [self._scrape_writer]
-        self._owners: dict[Column, ColumnWriter] = dict.fromkeys(SCRAPED_COLUMNS, self._scrape_writer)
+        self._writers: list[ColumnWriter] = []
+        self._writer_of: dict[Column, ColumnWriter] = {}
         self._targets: TargetIndex | None = None
         self._upsert_listeners: list[Callable[[int], None]] = []
         self._remove_listeners: list[Callable[[int], None]] = []
@@ -85,7 +84,6 @@ class EndpointStore:
         if slot == len(self._endpoints):
             self._endpoints.append(None)
             self._adapters.append(NO_LORA_ADAPTERS)
-            self._failures.append(0)
             if slot >= self._width:
                 self._grow(2 * self._width, len(self._rows))
         self._endpoints[slot] = endpoint
@@ -101,7 +99,6 @@ class EndpointStore:
         slot = self._slots.free(name)
         self._endpoints[slot] = None
         self._adapters[slot] = NO_LORA_ADAPTERS
-        self._failures[slot] = 0
         for cell in range(slot, len(self._times), self._width):
             self._times[cell] = -inf
         for cell in range(slot, len(self._cells), self._width):
@@ -156,46 +153,22 @@ class EndpointStore:
 
         A column has one writer: columns that an earlier call has given to a writer are left out.
         """
-        writer = ColumnWriter(self, len(self._writers), {})
+        writer = ColumnWriter(self, len(self._writers) + 1)
         self._writers.append(writer)
         self._grow(self._width, len(self._rows))
         for column in columns:
-            if self._owners.get(column, self._scrape_writer) is self._scrape_writer:
-                if column not in self._rows:
-                    self._add_row(column)
-                self._scrape_writer.rows.pop(column, None)
-                self._owners[column] = writer
-                writer.rows[column] = self._rows[column]
+            if column in self._writer_of:
+                continue
+            if column not in self._rows:
+                self._grow(self._width, len(self._rows) + 1)
+                self._rows[column] = len(self._rows)
+            self._writer_of[column] = writer
+            writer.rows[column] = self._rows[column]
         return writer
-
-    def record_scrape(
-        self,
-        slot: int,
-        generation: int,
-        started_at: float,
-        values: Mapping[Column, float],
-        adapters: LoraAdapters | None,
-    ) -> None:
-        """Stores a scrape begun at `started_at`, for stores without other writers; columns it lacks become NaN."""
-        if not values.keys() <= self._owners.keys():
-            for column in values.keys() - self._owners.keys():
-                self._add_row(column)
-                self._owners[column] = self._scrape_writer
-                self._scrape_writer.rows[column] = self._rows[column]
-        self._scrape_writer.record(slot, generation, started_at, values, adapters or NO_LORA_ADAPTERS)
-
-    def record_failure(self, slot: int, generation: int) -> None:
-        """A scrape failed; the last values stay until they are stale."""
-        if generation == self._slots.generation_of(slot):
-            self._failures[slot] += 1
-
-    def failure_count(self, slot: int) -> int:
-        """Failed scrapes since the last successful one."""
-        return self._failures[slot]
 
     def last_scraped_at(self, slot: int) -> float:
         """When the newest RUNNING_REQUESTS of a slot was observed, in monotonic seconds; -inf if there is none."""
-        return self._times[self._owners[RUNNING_REQUESTS].index * self._width + slot] if slot < self._width else -inf
+        return self._times[self._time_row(RUNNING_REQUESTS) * self._width + slot] if slot < self._width else -inf
 
     def snapshot(self) -> Snapshot:
         """The pool now; the same object as before if nothing has changed."""
@@ -214,7 +187,7 @@ class EndpointStore:
         if source is None or not len(snapshot.live_slots):
             return ColumnSummary(0, nan, nan)
         values = source[snapshot.live_slots]
-        times = self._times_view.reshape(-1, self._width)[self._owners[column].index, snapshot.live_slots]
+        times = self._times_view.reshape(-1, self._width)[self._time_row(column), snapshot.live_slots]
         values = values[(times > self._clock.now() - max_age) & ~np.isnan(values)]
         if not len(values):
             return ColumnSummary(0, nan, nan)
@@ -234,8 +207,9 @@ class EndpointStore:
         """Makes stale values NaN and finds when the next one becomes stale."""
         limit = now - self._staleness
         cells = self._cells_view.reshape(-1, self._width)
-        for writer, times in zip(self._writers, self._times_view.reshape(-1, self._width), strict=True):
-            stale = times <= limit
+        times = self._times_view.reshape(-1, self._width)
+        for writer in self._writers:
+            stale = times[writer.index] <= limit
             for row in writer.rows.values():
                 cells[row, stale] = nan
             if writer.writes_adapters:
@@ -250,20 +224,20 @@ class EndpointStore:
             self._targets = TargetIndex((slot, e) for slot, e in enumerate(self._endpoints) if e is not None)
         return self._targets
 
+    def _time_row(self, column: Column) -> int:
+        writer = self._writer_of.get(column)
+        return 0 if writer is None else writer.index
+
     def _invalidate_members(self) -> None:
         self._members_changed = self._values_changed = True
         self._targets = None
-
-    def _add_row(self, column: Column) -> None:
-        self._grow(self._width, len(self._rows) + 1)
-        self._rows[column] = len(self._rows)
 
     def _grow(self, width: int, rows: int) -> None:
         """Replaces the arrays by larger ones: an `array` cannot be resized while numpy has a view of it."""
         cells = np.full((rows, width), nan, np.float32)
         old = self._cells_view.reshape(-1, self._width)
         cells[: old.shape[0], : old.shape[1]] = old
-        times = np.full((len(self._writers), width), -inf)
+        times = np.full((len(self._writers) + 1, width), -inf)
         known = self._times_view.reshape(-1, self._width)
         times[: known.shape[0], : known.shape[1]] = known
         self._width = width
@@ -277,10 +251,10 @@ class ColumnWriter:
 
     __slots__ = ("_store", "index", "rows", "writes_adapters")
 
-    def __init__(self, store: EndpointStore, index: int, rows: dict[Column, int]) -> None:
+    def __init__(self, store: EndpointStore, index: int) -> None:
         self._store = store
         self.index = index
-        self.rows = rows
+        self.rows: dict[Column, int] = {}
         self.writes_adapters = False
 
     def record(
@@ -305,7 +279,6 @@ class ColumnWriter:
         for column, row in self.rows.items():
             cells[row * width + slot] = values.get(column, nan)
         times[time_cell] = observed_at
-        store._failures[slot] = 0
         store._values_changed = True
         store._next_stale = min(store._next_stale, observed_at + store._staleness)
         if adapters is not None:

@@ -87,6 +87,7 @@ def check_contracts(registry: PluginRegistry) -> list[str]:
 async def route_one_request(plan: PickerPlan) -> dict[str, Any]:
     clock, metrics = ManualClock(), Metrics()
     store = EndpointStore(clock)
+    writer = store.create_writer((WAITING_REQUESTS, RUNNING_REQUESTS))
     ledger = Ledger(clock)
     for name, port, waiting, labels in (
         ("long-queue", 1, 500.0, {"hops": "0", "tenant": "tenant-of-m"}),
@@ -96,7 +97,7 @@ async def route_one_request(plan: PickerPlan) -> dict[str, Any]:
     ):
         slot = store.upsert(Endpoint(name, "10.0.0.1", port, labels))
         values = {WAITING_REQUESTS: waiting, RUNNING_REQUESTS: 1.0}
-        store.record_scrape(slot, store.generation_of(slot), clock.now(), values, None)
+        writer.record(slot, store.generation_of(slot), clock.now(), values, None)
     director = Director(
         plan, store, ledger, ObservedCompletion(), metrics, clock, Random(1), DirectorOptions(), lambda record: None
     )

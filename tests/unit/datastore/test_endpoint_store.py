@@ -3,15 +3,20 @@
 import numpy as np
 import pytest
 
-from epp.api import KV_CACHE_USAGE, MAX_LORAS, NO_LORA_ADAPTERS, WAITING_REQUESTS, Column, LoraAdapters
+from epp.api import KV_CACHE_USAGE, MAX_LORAS, NO_LORA_ADAPTERS, SCRAPED_COLUMNS, WAITING_REQUESTS, Column, LoraAdapters
 from epp.clock import ManualClock
-from epp.datastore.endpoint_store import EndpointStore
+from epp.datastore.endpoint_store import ColumnWriter, EndpointStore
 from tests.unit.datastore.conftest import BuildEndpoint
 
 
 @pytest.fixture
 def store(clock: ManualClock) -> EndpointStore:
     return EndpointStore(clock, staleness=2.0)
+
+
+@pytest.fixture
+def writer(store: EndpointStore) -> ColumnWriter:
+    return store.create_writer(SCRAPED_COLUMNS)
 
 
 def waiting_column(store: EndpointStore) -> list[float | None]:
@@ -37,85 +42,86 @@ def test_replace_all_adds_and_removes_endpoints(store: EndpointStore, pod: Build
     assert endpoint_names(store) == []
 
 
-def test_values_are_nan_until_the_first_scrape(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+def test_values_are_nan_until_the_first_scrape(
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
+) -> None:
     a, b = store.upsert(pod("a")), store.upsert(pod("b"))
     assert waiting_column(store) == [None, None]
-    store.record_scrape(b, 0, clock.now(), {WAITING_REQUESTS: 4.0, KV_CACHE_USAGE: 0.5}, None)
+    writer.record(b, 0, clock.now(), {WAITING_REQUESTS: 4.0, KV_CACHE_USAGE: 0.5}, None)
     assert waiting_column(store) == [None, 4]
     assert (store.last_scraped_at(a), store.last_scraped_at(b)) == (-np.inf, clock.now())
 
 
 def test_a_column_missing_from_a_scrape_becomes_nan(
-    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
 ) -> None:
     slot = store.upsert(pod("a"))
-    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 4.0}, None)
-    store.record_scrape(slot, 0, clock.now(), {KV_CACHE_USAGE: 0.1}, None)
+    writer.record(slot, 0, clock.now(), {WAITING_REQUESTS: 4.0}, None)
+    writer.record(slot, 0, clock.now(), {KV_CACHE_USAGE: 0.1}, None)
     assert waiting_column(store) == [None]
 
 
-def test_stale_values_become_nan_without_a_write(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+def test_stale_values_become_nan_without_a_write(
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
+) -> None:
     a, b = store.upsert(pod("a")), store.upsert(pod("b"))
-    store.record_scrape(a, 0, clock.now(), {WAITING_REQUESTS: 1.0}, LoraAdapters(running=frozenset({"l1"})))
+    writer.record(a, 0, clock.now(), {WAITING_REQUESTS: 1.0}, LoraAdapters(running=frozenset({"l1"})))
     clock.advance(1.0)
-    store.record_scrape(b, 0, clock.now(), {WAITING_REQUESTS: 2.0}, None)
+    writer.record(b, 0, clock.now(), {WAITING_REQUESTS: 2.0}, None)
     assert waiting_column(store) == [1, 2]
     clock.advance(1.0)
     assert waiting_column(store) == [None, 2]
     assert store.snapshot().adapters[a] == NO_LORA_ADAPTERS
     clock.advance(1.0)
     assert waiting_column(store) == [None, None]
-    store.record_scrape(a, 0, clock.now(), {WAITING_REQUESTS: 7.0}, None)
+    writer.record(a, 0, clock.now(), {WAITING_REQUESTS: 7.0}, None)
     assert waiting_column(store) == [7, None]
 
 
 def test_staleness_counts_from_the_start_of_the_scrape(
-    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
 ) -> None:
     slot = store.upsert(pod("a"))
     started = clock.now()
     clock.advance(1.5)
-    store.record_scrape(slot, 0, started, {WAITING_REQUESTS: 1.0}, None)
+    writer.record(slot, 0, started, {WAITING_REQUESTS: 1.0}, None)
     clock.advance(0.5)
     assert waiting_column(store) == [None]
 
 
 def test_an_older_scrape_does_not_overwrite_a_newer_one(
-    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
 ) -> None:
     slot = store.upsert(pod("a"))
-    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
-    store.record_scrape(slot, 0, clock.now() - 0.1, {WAITING_REQUESTS: 9.0}, None)
+    writer.record(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
+    writer.record(slot, 0, clock.now() - 0.1, {WAITING_REQUESTS: 9.0}, None)
     assert waiting_column(store) == [1]
 
 
 def test_a_reused_slot_keeps_nothing_of_the_endpoint_before(
-    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
 ) -> None:
     slot, generation = store.upsert(pod("a")), 0
-    store.record_scrape(
+    writer.record(
         slot, generation, clock.now(), {WAITING_REQUESTS: 1.0, MAX_LORAS: 2.0}, LoraAdapters(running=frozenset({"l1"}))
     )
-    store.record_failure(slot, generation)
     store.remove("a")
     assert store.upsert(pod("b")) == slot
-    store.record_scrape(slot, generation, clock.now(), {WAITING_REQUESTS: 9.0}, None)  # begun for a
-    store.record_failure(slot, generation)
+    writer.record(slot, generation, clock.now(), {WAITING_REQUESTS: 9.0}, None)  # begun for a
     assert waiting_column(store) == [None]
-    assert store.failure_count(slot) == 0
     assert store.last_scraped_at(slot) == -np.inf
     assert store.snapshot().adapters[slot] == NO_LORA_ADAPTERS
-    store.record_scrape(slot, store.generation_of(slot), clock.now(), {WAITING_REQUESTS: 3.0}, None)
+    writer.record(slot, store.generation_of(slot), clock.now(), {WAITING_REQUESTS: 3.0}, None)
     assert waiting_column(store) == [3]
 
 
 def test_the_same_name_at_another_address_replaces_the_endpoint(
-    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
 ) -> None:
     removed: list[int] = []
     store.on_removed(removed.append)
     slot = store.upsert(pod("a", address="10.0.0.1"))
-    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
+    writer.record(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
     store.replace_all([pod("a", address="10.0.0.9")])
     assert removed == [slot]
     assert waiting_column(store) == [None]
@@ -123,15 +129,19 @@ def test_the_same_name_at_another_address_replaces_the_endpoint(
     assert store.find_slot("10.0.0.9:8000") == slot
 
 
-def test_changed_labels_keep_the_values(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+def test_changed_labels_keep_the_values(
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
+) -> None:
     slot = store.upsert(pod("a", role="decode"))
-    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
+    writer.record(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
     store.replace_all([pod("a", role="prefill")])
     assert waiting_column(store) == [1]
     assert store.snapshot().endpoints[slot].labels == {"role": "prefill"}
 
 
-def test_listeners_are_called_for_changes_only(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+def test_listeners_are_called_for_changes_only(
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
+) -> None:
     events: list[tuple[str, int]] = []
     store.on_upsert(lambda slot: events.append(("upsert", slot)))
     store.on_removed(lambda slot: events.append(("removed", slot)))
@@ -139,19 +149,19 @@ def test_listeners_are_called_for_changes_only(store: EndpointStore, pod: BuildE
     store.replace_all([pod("a"), pod("b")])
     store.replace_all([pod("b")])
     store.replace_all([pod("b")])
-    store.record_scrape(1, 0, clock.now(), {}, None)
-    store.record_scrape(0, 0, clock.now(), {}, None)  # a has left
+    writer.record(1, 0, clock.now(), {}, None)
+    writer.record(0, 0, clock.now(), {}, None)  # a has left
     assert events == [("upsert", 0), ("upsert", 1), ("removed", 0), ("scraped at 1000", 1)]
 
 
 def test_snapshots_are_immutable_and_reused_while_nothing_changes(
-    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
 ) -> None:
     slot = store.upsert(pod("a"))
-    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
+    writer.record(slot, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
     before = store.snapshot()
     assert store.snapshot() is before
-    store.record_scrape(slot, 0, clock.now(), {WAITING_REQUESTS: 2.0}, None)
+    writer.record(slot, 0, clock.now(), {WAITING_REQUESTS: 2.0}, None)
     after = store.snapshot()
     assert (before.columns[WAITING_REQUESTS][slot], after.columns[WAITING_REQUESTS][slot]) == (1, 2)
     assert after.endpoints is before.endpoints
@@ -161,12 +171,15 @@ def test_snapshots_are_immutable_and_reused_while_nothing_changes(
         after.live_slots[0] = 3
 
 
-def test_the_store_grows_by_slots_and_by_columns(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
+def test_the_store_grows_by_slots_and_by_columns(
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
+) -> None:
     speed = Column("speed", "tokens/s", "a custom metric")
     first = store.upsert(pod("a"))
-    store.record_scrape(first, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
+    writer.record(first, 0, clock.now(), {WAITING_REQUESTS: 1.0}, None)
     store.replace_all([pod("a"), *(pod(f"n{i}", address=f"10.1.{i // 200}.{i % 200}") for i in range(300))])
-    store.record_scrape(200, 0, clock.now(), {WAITING_REQUESTS: 2.0, speed: 3.0}, None)
+    writer.record(200, 0, clock.now(), {WAITING_REQUESTS: 2.0}, None)
+    store.create_writer([speed]).record(200, 0, clock.now(), {speed: 3.0}, None)
     snapshot = store.snapshot()
     assert len(snapshot.live_slots) == len(snapshot.adapters) == 301
     assert (snapshot.columns[WAITING_REQUESTS][first], snapshot.columns[WAITING_REQUESTS][200]) == (1, 2)
@@ -175,26 +188,17 @@ def test_the_store_grows_by_slots_and_by_columns(store: EndpointStore, pod: Buil
 
 
 def test_summarize_column_uses_fresh_endpoints_only(
-    store: EndpointStore, pod: BuildEndpoint, clock: ManualClock
+    store: EndpointStore, writer: ColumnWriter, pod: BuildEndpoint, clock: ManualClock
 ) -> None:
     a, b, c = (store.upsert(pod(name)) for name in "abc")
     assert store.summarize_column(WAITING_REQUESTS).endpoints == 0
-    store.record_scrape(a, 0, clock.now() - 1, {WAITING_REQUESTS: 100.0}, None)
-    store.record_scrape(b, 0, clock.now(), {WAITING_REQUESTS: 2.0}, None)
-    store.record_scrape(c, 0, clock.now(), {WAITING_REQUESTS: 6.0}, None)
+    writer.record(a, 0, clock.now() - 1, {WAITING_REQUESTS: 100.0}, None)
+    writer.record(b, 0, clock.now(), {WAITING_REQUESTS: 2.0}, None)
+    writer.record(c, 0, clock.now(), {WAITING_REQUESTS: 6.0}, None)
     assert store.summarize_column(WAITING_REQUESTS, max_age=0.5) == (2, 4.0, 2.0)
     assert store.summarize_column(WAITING_REQUESTS).mean == 36.0
     assert store.summarize_column(KV_CACHE_USAGE).endpoints == 0
     assert store.summarize_column(Column("x", "", "")).endpoints == 0
-
-
-def test_consecutive_failures_are_counted(store: EndpointStore, pod: BuildEndpoint, clock: ManualClock) -> None:
-    slot = store.upsert(pod("a"))
-    store.record_failure(slot, 0)
-    store.record_failure(slot, 0)
-    assert store.failure_count(slot) == 2
-    store.record_scrape(slot, 0, clock.now(), {}, None)
-    assert store.failure_count(slot) == 0
 
 
 def test_address_lookups_follow_upserts_and_removals(store: EndpointStore, pod: BuildEndpoint) -> None:

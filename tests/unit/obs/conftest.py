@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epp.api import KV_CACHE_USAGE, RUNNING_REQUESTS, WAITING_REQUESTS, Endpoint
+from epp.api import KV_CACHE_USAGE, RUNNING_REQUESTS, SCRAPED_COLUMNS, WAITING_REQUESTS, Endpoint
 from epp.clock import ManualClock
 from epp.datastore.endpoint_store import EndpointStore
 from epp.datastore.ledger import Ledger
@@ -21,10 +21,11 @@ def store(clock: ManualClock) -> EndpointStore:
     store = EndpointStore(clock)
     for i, pod in enumerate(("busy", "calm", "dark")):
         store.upsert(Endpoint(f"default/{pod}-rank-0", f"10.0.0.{i}", 8000, {"role": "both"}, pod=pod))
-    store.record_scrape(
+    writer = store.create_writer(SCRAPED_COLUMNS)
+    writer.record(
         0, store.generation_of(0), 999.5, {WAITING_REQUESTS: 6, RUNNING_REQUESTS: 8, KV_CACHE_USAGE: 0.75}, None
     )
-    store.record_scrape(1, store.generation_of(1), 999.0, {WAITING_REQUESTS: 2, RUNNING_REQUESTS: 4}, None)
+    writer.record(1, store.generation_of(1), 999.0, {WAITING_REQUESTS: 2, RUNNING_REQUESTS: 4}, None)
     return store
 
 

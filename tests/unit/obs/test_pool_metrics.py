@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epp.api import WAITING_REQUESTS, Endpoint
+from epp.api import RUNNING_REQUESTS, Endpoint
 from epp.clock import ManualClock
 from epp.datastore.endpoint_store import EndpointStore
 from epp.obs.metrics import Metrics
@@ -90,7 +90,9 @@ async def test_scrapes_are_counted_and_series_removed_with_the_last_port_of_a_po
     track_endpoints(metrics, store, clock)
     for rank in (0, 1):
         store.upsert(Endpoint(f"default/a-rank-{rank}", "10.0.0.1", 8000 + rank, pod="a", rank=rank))
-    store.record_scrape(0, store.generation_of(0), clock.now() - 0.004, {WAITING_REQUESTS: 1}, None)
+    store.create_writer([RUNNING_REQUESTS]).record(
+        0, store.generation_of(0), clock.now() - 0.004, {RUNNING_REQUESTS: 1}, None
+    )
     metrics.record_scheduling_attempt(0.001, "m", "a", "default", 8000)
     store.remove("default/a-rank-0")
     assert b'endpoint_name="a"' in (await metrics.render_exposition())[0]

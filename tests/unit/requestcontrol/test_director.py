@@ -12,6 +12,7 @@ from epp.api import (
     INFLIGHT_REQUESTS,
     KV_CACHE_USAGE,
     RUNNING_REQUESTS,
+    SCRAPED_COLUMNS,
     WAITING_REQUESTS,
     AsyncProducer,
     Column,
@@ -59,10 +60,11 @@ class DirectorHarness:
         self.ledger = Ledger(self.clock)
         self.metrics = metrics
         self.decisions: list[DecisionRecord] = []
+        writer = self.store.create_writer(SCRAPED_COLUMNS)
         for i, (name, queue) in enumerate([("a", 5.0), ("b", 0.0), ("c", 3.0)]):
             slot = self.store.upsert(Endpoint(name, f"10.0.0.{i + 1}", 8000, {"accepts": "yes"}))
             values = {WAITING_REQUESTS: queue, RUNNING_REQUESTS: 1.0, KV_CACHE_USAGE: 0.1}
-            self.store.record_scrape(slot, self.store.generation_of(slot), self.clock.now(), values, None)
+            writer.record(slot, self.store.generation_of(slot), self.clock.now(), values, None)
         self.completion = ObservedCompletion() if completion is None else completion
         self.director = Director(
             load_config(text, PluginRegistry.load()), self.store, self.ledger, self.completion, metrics,
