@@ -7,6 +7,7 @@ ext_proc streams in `epp.testing.playbook` are for the picker's own tests; they 
 
 from epp.testing.builders import build_endpoint, build_endpoints, build_request
 from epp.testing.contracts import check_async_producer, check_filter, check_picker, check_producer, check_scorer
+from epp.testing.datalayer_contracts import check_data_source, check_discovery, check_extractor
 from epp.testing.hook_contracts import (
     check_load_estimator,
     check_prefix_cache_stats_provider,
@@ -21,6 +22,9 @@ __all__ = [
     "build_endpoints",
     "build_request",
     "check_async_producer",
+    "check_data_source",
+    "check_discovery",
+    "check_extractor",
     "check_filter",
     "check_load_estimator",
     "check_parser",

@@ -131,8 +131,8 @@ def test_plugins_of_every_kind_of_another_package_take_part_in_a_request(site: P
         "output_tokens": [4.0],
         "plugin_errors": [],
         "warnings": [
-            "plugins[0]: 'short-prompt-scorer' needs scraped metrics, and there is no data source (line 6)",
-            "plugins[1]: 'queue-limit-filter' needs scraped metrics, and there is no data source (line 8)",
+            "plugins[0]: 'short-prompt-scorer' reads running, which no data source reports (line 6)",
+            "plugins[1]: 'queue-limit-filter' reads waiting, which no data source reports (line 8)",
         ],
         "short_bytes": 500.0,
     }
