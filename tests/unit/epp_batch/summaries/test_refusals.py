@@ -69,7 +69,7 @@ async def test_exhausted_patience_is_a_failure(harness, endpoint):
     (failure,) = outcome.failed
     assert harness.failures == [failure]
     assert harness.folder.load_failure("call") == failure
-    assert (failure.source, failure.harness, failure.kind, failure.permanent) == (
+    assert (failure.source, failure.stage, failure.kind, failure.permanent) == (
         "call.mp3",
         "summary",
         "summary",
