@@ -104,7 +104,7 @@ class Replay:
         sim_request = SimRequest.from_prompt(
             tokens.encode_text(active.history),
             engine.config.block_size,
-            id=f"r{number}",
+            request_id=f"r{number}",
             max_tokens=turn.output_tokens,
             seed=number,
         )

@@ -1,9 +1,9 @@
-"""The KV cache of one engine: blocks with reference counts, found again by chained hashes, evicted least recently used.
+"""The KV cache of one engine, after vLLM V1's `BlockPool` (vllm/v1/core/block_pool.py).
 
-The rules are those of vLLM V1's block pool: blocks never used before are taken first; a freed block keeps its content
-and goes to the end of the free queue, a sequence's last block before its first, so that the tail of a chain is evicted
-before its head; a block in use by somebody is never evicted; two sequences that compute the same block at the same
-time each keep their copy.
+Blocks have reference counts and are found again by chained hashes. As in vLLM: blocks never used before are allocated
+first; a freed block keeps its content and joins the end of the free queue, the last block of a request before its
+first, so that a prefix is evicted from its tail; a block with references is never evicted; two requests that compute
+the same block in one step each keep their copy.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from collections.abc import Iterable, Sequence
 import xxhash
 
 ROOT_HASH = 0
-"""What the first block of a chain is chained to, where neither adapter nor salt separates it from others."""
+"""The parent of a first block, for requests without LoRA adapter and cache salt."""
 
 
 def hash_block(parent: int, data: bytes | memoryview) -> int:
-    """The hash of a block whose predecessor hashes to `parent`; equal only where everything before is equal too."""
+    """The hash of a block whose predecessor has the hash `parent`: equal only if everything before it is equal too."""
     return int(xxhash.xxh3_64_intdigest(data, seed=parent))
 
 
-def root_hash(adapter: str, salt: str) -> int:
-    """What a chain starts from: requests with another adapter or cache salt share no block."""
-    return xxhash.xxh3_64_intdigest(f"{adapter}\0{salt}".encode()) if adapter or salt else ROOT_HASH
+def root_hash(lora_name: str, cache_salt: str) -> int:
+    """The parent of a first block. Requests with different adapters or salts share no block."""
+    if not lora_name and not cache_salt:
+        return ROOT_HASH
+    return int(xxhash.xxh3_64_intdigest(f"{lora_name}\0{cache_salt}".encode()))
 
 
 def hash_full_blocks(data: bytes, block_bytes: int, parent: int) -> list[int]:
-    """The hashes of the full blocks of `data`, each of `block_bytes`; what is left over has none."""
+    """The hashes of the blocks of `block_bytes` each in `data`; a partial block at the end has none."""
     view = memoryview(data)
     hashes = []
     for start in range(0, len(data) - block_bytes + 1, block_bytes):
@@ -38,89 +40,89 @@ def hash_full_blocks(data: bytes, block_bytes: int, parent: int) -> list[int]:
 
 
 class BlockPool:
-    """`capacity` blocks of KV cache. Blocks are small ints; a caller holds one reference to each block it was given."""
+    """`capacity` blocks, which are small ints. A caller holds one reference to each block that it was given."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._reference_counts: list[int] = []  # by block; grows as blocks are used for the first time
-        self._block_hashes: list[int | None] = []  # by block; None: content not to be found again
-        self._free_queue: OrderedDict[int, None] = OrderedDict()  # used before, now free; the next to evict first
-        self._block_by_hash: dict[int, int] = {}  # hash -> block
-        self._duplicates: dict[int, list[int]] = {}  # hash -> further blocks with the same content
+        self._block_hashes: list[int | None] = []  # by block; None: its content is not cached
+        self._free_queue: OrderedDict[int, None] = OrderedDict()  # used before, no references; next to evict first
+        self._block_by_hash: dict[int, int] = {}
+        self._duplicates: dict[int, list[int]] = {}  # by hash: further blocks with the same content
 
     @property
     def free_count(self) -> int:
-        """Blocks that can be had now, cached content included."""
+        """Blocks without references, those with cached content included."""
         return self.capacity - len(self._reference_counts) + len(self._free_queue)
 
     @property
     def used_count(self) -> int:
-        """Blocks that somebody holds."""
+        """Blocks with references."""
         return len(self._reference_counts) - len(self._free_queue)
 
     @property
     def cached_count(self) -> int:
-        """Distinct block contents that can be found again."""
+        """Distinct block contents in the prefix cache."""
         return len(self._block_by_hash)
 
     @property
     def usage(self) -> float:
-        """Share of the blocks in use, 0 to 1; free blocks with cached content do not count, as in vLLM."""
+        """Share of blocks with references, 0 to 1. Free blocks with cached content do not count, as in vLLM."""
         return self.used_count / self.capacity
 
     def reference_count(self, block: int) -> int:
-        """How many hold this block."""
+        """References to this block."""
         return self._reference_counts[block]
 
     def find_longest_cache_hit(self, hashes: Sequence[int], limit: int) -> list[int]:
-        """The longest run of cached blocks from the start of `hashes`, at most `limit`. Takes no reference."""
-        found = self._block_by_hash
-        matched: list[int] = []
-        for hashed in hashes[:limit]:
-            block = found.get(hashed)
+        """The cached blocks of the longest prefix of `hashes`, at most `limit`. Adds no reference."""
+        cached = self._block_by_hash
+        hit: list[int] = []
+        for block_hash in hashes[:limit]:
+            block = cached.get(block_hash)
             if block is None:
                 break
-            matched.append(block)
-        return matched
+            hit.append(block)
+        return hit
 
-    def can_allocate(self, matched: Iterable[int], new: int) -> bool:
-        """Whether `matched` can be held and `new` further blocks taken: matched blocks may be free ones themselves."""
-        references = self._reference_counts
-        return new + sum(references[block] == 0 for block in matched) <= self.free_count
+    def can_allocate(self, hit: Iterable[int], new: int) -> bool:
+        """Whether `touch(hit)` leaves `new` blocks to allocate: blocks of the hit may be free ones themselves."""
+        counts = self._reference_counts
+        return new + sum(counts[block] == 0 for block in hit) <= self.free_count
 
-    def touch(self, matched: Iterable[int]) -> None:
-        """Takes a reference to each, which protects it from eviction."""
-        for block in matched:
+    def touch(self, blocks: Iterable[int]) -> None:
+        """Adds a reference to each cached block, which protects it from eviction."""
+        for block in blocks:
             if self._reference_counts[block] == 0:
                 del self._free_queue[block]
             self._reference_counts[block] += 1
 
     def allocate(self, count: int) -> list[int]:
-        """`count` blocks with no content of use; evicts where it must. `count` is at most `free`."""
+        """`count` blocks with one reference each, evicting cached content if need be; ValueError above `free_count`."""
         if count > self.free_count:
-            raise ValueError(f"{count} blocks asked for, {self.free_count} free")
+            raise ValueError(f"cannot allocate {count} blocks: {self.free_count} are free")
         return [self._allocate_block() for _ in range(count)]
 
-    def cache_block(self, block: int, hashed: int) -> None:
-        """Lets `match` find this block from now on."""
+    def cache_block(self, block: int, block_hash: int) -> None:
+        """Adds a full block to the prefix cache."""
         if self._block_hashes[block] is not None:
-            raise ValueError(f"block {block} is stored already")
-        self._block_hashes[block] = hashed
-        if self._block_by_hash.setdefault(hashed, block) != block:
-            self._duplicates.setdefault(hashed, []).append(block)
+            raise ValueError(f"block {block} is cached already")
+        self._block_hashes[block] = block_hash
+        if self._block_by_hash.setdefault(block_hash, block) != block:
+            self._duplicates.setdefault(block_hash, []).append(block)
 
     def release(self, blocks: Sequence[int]) -> None:
-        """Gives back one reference to each of a sequence's blocks, the last first."""
+        """Removes one reference from each of a request's blocks, the last block first (vLLM's `free_blocks`)."""
         for block in reversed(blocks):
-            left = self._reference_counts[block] - 1
-            if left < 0:
-                raise ValueError(f"block {block} is released more often than held")
-            self._reference_counts[block] = left
-            if left == 0:
+            count = self._reference_counts[block] - 1
+            if count < 0:
+                raise ValueError(f"block {block} has no reference to release")
+            self._reference_counts[block] = count
+            if count == 0:
                 self._free_queue[block] = None
 
     def reset_prefix_cache(self) -> None:
-        """Makes all cached content unfindable, as vLLM's `/reset_prefix_cache` does."""
+        """Forgets all cached content, as vLLM's `/reset_prefix_cache` does."""
         self._block_by_hash.clear()
         self._duplicates.clear()
         self._block_hashes = [None] * len(self._block_hashes)
@@ -132,19 +134,20 @@ class BlockPool:
             return len(self._reference_counts) - 1
         block, _ = self._free_queue.popitem(last=False)
         self._reference_counts[block] = 1
-        if (hashed := self._block_hashes[block]) is not None:
+        if (block_hash := self._block_hashes[block]) is not None:
             self._block_hashes[block] = None
-            self._evict_cached_block(block, hashed)
+            self._evict_cached_block(block, block_hash)
         return block
 
-    def _evict_cached_block(self, block: int, hashed: int) -> None:
-        twins = self._duplicates.get(hashed)
-        if self._block_by_hash[hashed] != block:
-            assert twins is not None
-            twins.remove(block)
-        elif twins:
-            self._block_by_hash[hashed] = twins.pop()
+    def _evict_cached_block(self, block: int, block_hash: int) -> None:
+        """Removes the block from the prefix cache; a duplicate takes its place."""
+        duplicates = self._duplicates.get(block_hash)
+        if self._block_by_hash[block_hash] != block:
+            assert duplicates is not None
+            duplicates.remove(block)
+        elif duplicates:
+            self._block_by_hash[block_hash] = duplicates.pop()
         else:
-            del self._block_by_hash[hashed]
-        if not twins and twins is not None:
-            del self._duplicates[hashed]
+            del self._block_by_hash[block_hash]
+        if duplicates is not None and not duplicates:
+            del self._duplicates[block_hash]

@@ -1,4 +1,4 @@
-"""`epp demo`: the same workload through the gateway twice, by round robin and by our default policy."""
+"""`epp demo`: sends one workload through the gateway twice, with round robin and with the default policy."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ DEFAULT_POLICY = "epp default"
 SERVERS = 3
 MODEL = "sim"
 SIM_FLAGS = ("--model", MODEL, "--hardware", "h100-8b", "--num-gpu-blocks", "2400", "--max-model-len", "16384")
-"""For `epp sim`: each cache holds a little more than a third of `Profile`'s system prompts, so that all fit if every
-prompt has a home, and thrash if every prompt visits every server."""
+"""For `epp sim`. Each cache holds a little more than a third of the system prompts of `WorkloadProfile`: all fit if
+each prompt is sent to one server only, and evict each other if each is sent to every server."""
 BAR_WIDTH = 36
 
 StartArm = Callable[[str], AbstractAsyncContextManager[str]]
-"""Given an arm's name, a gateway that routes so while the context is open; its base URL."""
+"""Starts a gateway with the policy of this name for as long as the context is open; the value is its base URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoArm:
-    """What one run gave. `queries` and `hits` are tokens, from the servers' own prefix cache counters."""
+    """The result of one run. `queried_tokens` and `hit_tokens` are from the servers' prefix cache counters."""
 
     name: str
     timings: list[RequestTiming]
@@ -44,12 +44,12 @@ class DemoArm:
 
     @property
     def hit_rate(self) -> float:
-        """Share of prompt tokens that no server had to compute; 0 before any."""
+        """Share of prompt tokens found in a prefix cache; 0 without any."""
         return self.hit_tokens / self.queried_tokens if self.queried_tokens else 0.0
 
     @property
     def ttfts(self) -> list[float]:
-        """Seconds, ascending."""
+        """Times to first token of the successful requests in seconds, ascending."""
         return sorted(timing.ttft_seconds for timing in self.successful)
 
 
@@ -57,32 +57,31 @@ async def compare_policies(
     start_arm: StartArm,
     servers: Sequence[str],
     clock: Clock,
-    say: Callable[[str], None],
+    emit: Callable[[str], None],
     *,
     profile: WorkloadProfile | None = None,
     seed: int = 0,
     model: str = MODEL,
     ours: str = DEFAULT_POLICY,
 ) -> list[DemoArm]:
-    """Runs round robin, then the arm called `ours`, against `servers` ("host:port"); says what it does and found.
+    """Runs round robin, then the policy `ours`, against `servers` (`host:port`); `emit` prints progress and report.
 
-    Both begin with empty prefix caches.
-    The caches are emptied by `/reset_prefix_cache`, which real vLLM serves with `VLLM_SERVER_DEV_MODE=1` only.
+    Both begin with empty prefix caches, by `/reset_prefix_cache`: vLLM serves that with `VLLM_SERVER_DEV_MODE=1` only.
     """
     profile = profile or WorkloadProfile()
     work = generate_conversations(profile, Random(seed))
     requests = len(work) * profile.turns
-    say(
+    emit(
         f"{requests} requests of {profile.groups} groups sharing {profile.system_tokens:,} tokens each, "
         f"{profile.rate * profile.turns:.0f} a second, {len(servers)} servers"
     )
     arms = []
     for name in (ROUND_ROBIN, ours):
-        say(f"  {name}: {work[-1].starts_at:.0f} s …")
+        emit(f"  {name}: {work[-1].starts_at:.0f} s …")
         async with start_arm(name) as base_url:
             player = ConversationPlayer(base_url, model, profile.answer_tokens, clock)
             arms.append(await _run_arm(name, player, servers, work))
-    say(format_report(arms))
+    emit(format_report(arms))
     return arms
 
 
@@ -100,7 +99,7 @@ async def _run_arm(
 
 
 async def _read_prefix_cache_counters(http: aiohttp.ClientSession, servers: Sequence[str]) -> tuple[float, float]:
-    """Tokens looked up and found, over all servers."""
+    """Tokens queried and hit, summed over all servers."""
 
     async def page(server: str) -> str:
         async with http.get(f"http://{server}/metrics") as response:
@@ -116,7 +115,7 @@ async def _read_prefix_cache_counters(http: aiohttp.ClientSession, servers: Sequ
 
 
 def format_report(arms: Sequence[DemoArm]) -> str:
-    """The table and the plot."""
+    """The results as a table and a plot."""
     width = _name_width(arms)
     lines = ["", f"{'':{width}}{'TTFT mean':>11}{'p50':>9}{'p99':>9}{'hit rate':>10}{'failed':>8}"]
     for arm in arms:
@@ -135,7 +134,7 @@ def format_report(arms: Sequence[DemoArm]) -> str:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile of ascending values; 0 of none."""
+    """The nearest-rank percentile of ascending values; 0 if there are none."""
     return ordered[max(0, ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
@@ -148,7 +147,7 @@ def _format_milliseconds(seconds: float) -> str:
 
 
 def _plot_ttfts(arms: Sequence[DemoArm]) -> list[str]:
-    """One bar for each arm at several percentiles, on one scale."""
+    """Bars of all arms at several percentiles, on one scale."""
     top = max((arm.ttfts[-1] for arm in arms if arm.ttfts), default=0.0)
     lines = ["time to first token"]
     width = _name_width(arms) - 1
@@ -161,6 +160,6 @@ def _plot_ttfts(arms: Sequence[DemoArm]) -> list[str]:
 
 
 def _draw_bar(share: float) -> str:
-    """A bar of eighths of a character."""
+    """A bar with a resolution of an eighth of a character."""
     eighths = round(share * BAR_WIDTH * 8)
     return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]

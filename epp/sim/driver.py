@@ -1,4 +1,4 @@
-"""Runs an engine in real time: one timer while a step is in progress, nothing at all while it is idle."""
+"""Runs an engine in real time: one timer while a step is in progress, none while the engine is idle."""
 
 from __future__ import annotations
 
@@ -11,50 +11,49 @@ from epp.sim.request import SimRequest
 
 
 class ProgressSignal:
-    """Lets one coroutine wait for the next progress of its sequence."""
+    """Implements `ProgressListener`: lets one coroutine wait for the next progress of its request."""
 
     def __init__(self) -> None:
         self._waiter: asyncio.Future[None] | None = None
 
     def on_progress(self) -> None:
-        """Called by the driver."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def wait(self) -> None:
-        """Until the next `progressed`."""
+        """Until the next `on_progress`."""
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
 
 
 class EngineDriver:
-    """The only one who touches `engine` while it serves."""
+    """Owns `engine` while it serves: nothing else may change it."""
 
     def __init__(self, engine: SimEngine, clock: Clock) -> None:
         self.engine = engine
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
 
-    async def generate(self, sequence: SimRequest) -> AsyncGenerator[int, None]:
-        """Yields how many tokens the answer has, whenever that has grown, until it ends. Leaving early aborts."""
-        feed = ProgressSignal()
-        sequence.listener = feed
-        self._advance_to_now()  # a late timer must not let the newcomer into a step that should have begun before
-        self.engine.add_request(sequence, self._clock.now())
+    async def generate(self, request: SimRequest) -> AsyncGenerator[int, None]:
+        """Yields the number of output tokens each time it has grown. Closing the generator aborts the request."""
+        signal = ProgressSignal()
+        request.listener = signal
+        self._advance_to_now()  # if the timer is late, the request must not join a step that should have begun before
+        self.engine.add_request(request, self._clock.now())
         self._schedule_timer()
         try:
-            told = 0
-            while not sequence.finish_reason:
-                if sequence.output_tokens == told:
-                    await feed.wait()
-                if sequence.output_tokens > told:
-                    told = sequence.output_tokens
-                    yield told
+            yielded = 0
+            while not request.finish_reason:
+                if request.output_tokens == yielded:
+                    await signal.wait()
+                if request.output_tokens > yielded:
+                    yielded = request.output_tokens
+                    yield yielded
         finally:
-            self.engine.abort_request(sequence, self._clock.now())
+            self.engine.abort_request(request, self._clock.now())
 
     def close(self) -> None:
-        """Stops the clockwork; sequences in flight stay where they are."""
+        """Stops the timer; requests in flight make no more progress."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -72,6 +71,6 @@ class EngineDriver:
     def _advance_to_now(self) -> None:
         now = self._clock.now()
         while self.engine.step_ends_at is not None and self.engine.step_ends_at <= now:
-            for sequence in self.engine.complete_step():
-                if sequence.listener is not None:
-                    sequence.listener.on_progress()
+            for request in self.engine.complete_step():
+                if request.listener is not None:
+                    request.listener.on_progress()

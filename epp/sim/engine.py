@@ -1,10 +1,10 @@
-"""Continuous batching as in vLLM V1, one step after the other, without a clock of its own.
+"""Continuous batching after vLLM V1's `Scheduler` (vllm/v1/core/sched/scheduler.py), step by step, without a clock.
 
-Whoever drives the engine adds sequences at a time, reads `due` (when the step in progress ends) and calls `advance`
-when that time has come, be it real or virtual. A step is planned when it starts: running sequences first, in order of
-arrival, decodes and prompt chunks alike; then waiting ones, first come first served, as far as the token budget,
-`max_num_seqs` and free blocks reach. A running sequence that finds no block preempts the youngest, which loses its
-blocks and is computed again from the head of the queue.
+The caller adds requests with the time, reads `step_ends_at` and calls `complete_step` when that time has come, in real
+or virtual time. A step is scheduled when it starts. Running requests come first, in order of arrival, decodes and
+prompt chunks alike; then waiting ones, first come first served, as far as the token budget, `max_num_seqs` and free
+blocks allow. A running request for which no block is free preempts the youngest running one, which loses its blocks
+and is computed again from the head of the queue.
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ from epp.sim.request import SimRequest
 from epp.sim.stats import EngineStats
 
 NULL_BLOCKS = 1
-"""vLLM keeps one block that nobody gets; `num_gpu_blocks` counts it, usage does not."""
+"""vLLM's `BlockPool.null_block`, which no request gets: `num_gpu_blocks` includes it, the usage does not."""
+
+ScheduledStep = list[tuple[SimRequest, int]]
+"""Requests and how many of their tokens a step computes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimEngineConfig:
-    """vLLM's options of the same names. `num_gpu_blocks` 0: what fits on the hardware; `max_model_len` 0: what fits in
-    the cache, at most 131,072. `time_scale` 2 runs twice as fast as the hardware. `max_num_queued_reqs` 0: no limit."""
+    """vLLM's options of the same names.
+
+    `num_gpu_blocks` 0: as many as fit into the hardware's memory. `max_model_len` 0: as many tokens as fit into the
+    cache, at most 131,072. `max_num_queued_reqs` 0: no limit. `time_scale` is not vLLM's: 2 runs twice as fast as the
+    hardware.
+    """
 
     hardware: Hardware
     block_size: int = 16
@@ -48,7 +55,8 @@ class SimEngineConfig:
         if problems:
             raise ConfigError(problems, "simulated engine")
         if self.total_blocks <= NULL_BLOCKS:
-            raise ConfigError([Problem("num_gpu_blocks", "leaves no block to use")], "simulated engine")
+            problem = Problem("num_gpu_blocks", f"must be at least {NULL_BLOCKS + 1}: one is the null block")
+            raise ConfigError([problem], "simulated engine")
         if self.max_model_len > (fits := self.usable_blocks * self.block_size):
             problem = Problem("max_model_len", f"{self.max_model_len} tokens do not fit in a KV cache of {fits}")
             raise ConfigError([problem], "simulated engine")
@@ -60,7 +68,7 @@ class SimEngineConfig:
 
     @property
     def usable_blocks(self) -> int:
-        """Blocks that sequences can have."""
+        """Blocks that requests can get."""
         return self.total_blocks - NULL_BLOCKS
 
     @property
@@ -70,7 +78,10 @@ class SimEngineConfig:
 
 
 class SimEngine:
-    """One model server's scheduler, cache and step in progress. `add` and `abort` between steps, `advance` at `due`."""
+    """The scheduler, cache and step in progress of one model server.
+
+    `add_request` and `abort_request` are called between steps, `complete_step` at `step_ends_at`.
+    """
 
     def __init__(self, config: SimEngineConfig) -> None:
         self.config = config
@@ -78,94 +89,95 @@ class SimEngine:
         self.block_pool = BlockPool(config.usable_blocks)
         self.running: list[SimRequest] = []
         self.waiting: deque[SimRequest] = deque()
-        self.deferred_count = 0  # of the waiting, those passed over for want of an adapter slot
+        self.deferred_count = 0  # of the waiting, those skipped in this step for lack of a LoRA slot
         self.step_ends_at: float | None = None
-        self._scheduled: list[tuple[SimRequest, int]] = []
-        self._adapters_seen = False  # any adapter ever asked for
+        self._scheduled: ScheduledStep = []
+        self._uses_lora = False  # some request named an adapter
         self._block_bytes = config.block_size * tokens.TOKEN_BYTES
 
-    def add_request(self, sequence: SimRequest, now: float) -> None:
-        """Queues a sequence; an idle engine starts a step at once. Its prompt must fit: see `EngineConfig.context`."""
-        sequence.arrived_at = now
-        self.waiting.append(sequence)
-        self._adapters_seen = self._adapters_seen or bool(sequence.lora_name)
+    def add_request(self, request: SimRequest, now: float) -> None:
+        """Queues a request, and starts a step if the engine is idle. The prompt must fit in `context_tokens`."""
+        request.arrived_at = now
+        self.waiting.append(request)
+        self._uses_lora = self._uses_lora or bool(request.lora_name)
         if self.step_ends_at is None:
             self._start_step(now)
 
-    def abort_request(self, sequence: SimRequest, now: float) -> None:
-        """Ends a sequence early and frees its blocks; nothing happens if it is over."""
-        if sequence.finish_reason:
+    def abort_request(self, request: SimRequest, now: float) -> None:
+        """Ends a request early and frees its blocks. No effect on a finished one."""
+        if request.finish_reason:
             return
-        sequence.finish_reason = "abort"
-        if sequence in self.running:
-            self.running.remove(sequence)
+        request.finish_reason = "abort"
+        if request in self.running:
+            self.running.remove(request)
         else:
-            self.waiting.remove(sequence)
-        self._free_blocks(sequence)
-        self.stats.record_finish(sequence, now)
+            self.waiting.remove(request)
+        self._free_blocks(request)
+        self.stats.record_finish(request, now)
 
     def complete_step(self) -> list[SimRequest]:
-        """Ends the step that is `due`, starts the next at that very time; returns those that got a token."""
+        """Ends the step in progress and starts the next one at the same time. Returns the requests that got a token."""
         now = self.step_ends_at
         if now is None:
             raise RuntimeError("the engine is idle")
         progressed: list[SimRequest] = []
         prompt_tokens = 0
-        for sequence, count in self._scheduled:
-            if sequence.finish_reason:
+        for request, count in self._scheduled:
+            if request.finish_reason:
                 continue  # aborted during the step
-            sequence.computed_tokens += count
-            if sequence.computed_tokens < sequence.total_tokens:
+            request.computed_tokens += count
+            if request.computed_tokens < request.total_tokens:
                 continue  # a prompt chunk
-            if sequence.first_token_at is None:
-                prompt_tokens += sequence.prompt_tokens - sequence.cached_tokens
-            self._append_token(sequence, now)
-            progressed.append(sequence)
+            if request.first_token_at is None:
+                prompt_tokens += request.prompt_tokens - request.cached_tokens
+            self._append_token(request, now)
+            progressed.append(request)
         self.stats.iteration_tokens.observe(prompt_tokens + len(progressed))
-        if any(sequence.finish_reason for sequence in progressed):
-            self.running = [sequence for sequence in self.running if not sequence.finish_reason]
+        if any(request.finish_reason for request in progressed):
+            self.running = [request for request in self.running if not request.finish_reason]
         self._start_step(now)
         return progressed
 
-    def _append_token(self, sequence: SimRequest, now: float) -> None:
-        self.stats.record_token(sequence, now)
-        sequence.append_token(self._block_bytes)
-        sequence.last_token_at = now
-        if sequence.first_token_at is None:
-            sequence.first_token_at = now
-        if sequence.output_tokens < sequence.stop_length:
+    def _append_token(self, request: SimRequest, now: float) -> None:
+        self.stats.record_token(request, now)
+        request.append_token(self._block_bytes)
+        request.last_token_at = now
+        if request.first_token_at is None:
+            request.first_token_at = now
+        if request.output_tokens < request.stop_length:
             return
-        sequence.finish_reason = "stop" if sequence.stop_length < sequence.max_tokens else "length"
-        self._free_blocks(sequence)
-        self.stats.record_finish(sequence, now)
+        request.finish_reason = "stop" if request.stop_length < request.max_tokens else "length"
+        self._free_blocks(request)
+        self.stats.record_finish(request, now)
 
     def _start_step(self, now: float) -> None:
-        self._scheduled = batch = self._schedule_step(now)
-        if self._adapters_seen:
-            self._record_adapters(now)
-        self.step_ends_at = now + self._step_seconds(batch) / self.config.time_scale if batch else None
+        self._scheduled = step = self._schedule_step(now)
+        if self._uses_lora:
+            self._record_lora_state(now)
+        self.step_ends_at = now + self._step_seconds(step) / self.config.time_scale if step else None
 
-    def _schedule_step(self, now: float) -> list[tuple[SimRequest, int]]:
+    def _schedule_step(self, now: float) -> ScheduledStep:
+        """vLLM's `Scheduler.schedule`: the running requests; the waiting ones if none was preempted."""
         budget = self.config.max_num_batched_tokens
-        preempted = self.stats.preemptions
-        batch: list[tuple[SimRequest, int]] = []
+        preemptions = self.stats.preemptions
+        step: ScheduledStep = []
         position = 0
         while position < len(self.running) and budget > 0:
-            sequence = self.running[position]
-            count = min(sequence.total_tokens - sequence.computed_tokens, budget)
-            if not self._allocate_or_preempt(sequence, count):
+            request = self.running[position]
+            count = min(request.total_tokens - request.computed_tokens, budget)
+            if not self._allocate_or_preempt(request, count):
                 break  # it preempted itself, so it was the last
-            batch.append((sequence, count))
+            step.append((request, count))
             budget -= count
             position += 1
-        if preempted == self.stats.preemptions:
-            self._schedule_waiting(batch, budget, now)
-        return batch
+        if preemptions == self.stats.preemptions:
+            self._schedule_waiting(step, budget, now)
+        return step
 
-    def _allocate_or_preempt(self, sequence: SimRequest, count: int) -> bool:
-        """Blocks for `count` more tokens of a running sequence, if need be those of younger ones."""
+    def _allocate_or_preempt(self, request: SimRequest, count: int) -> bool:
+        """Allocates blocks for `count` more tokens, preempting younger requests if need be. False: it was preempted."""
         while True:
-            missing = -(-(sequence.computed_tokens + count) // self.config.block_size) - len(sequence.blocks)
+            missing = -(-(request.computed_tokens + count) // self.config.block_size) - len(request.blocks)
             if missing <= self.block_pool.free_count:
                 break
             victim = self.running.pop()
@@ -174,84 +186,89 @@ class SimEngine:
             victim.preemption_count += 1
             self.stats.preemptions += 1
             self.waiting.appendleft(victim)
-            if victim is sequence:
+            if victim is request:
                 return False
         if missing > 0:
-            sequence.blocks += self.block_pool.allocate(missing)
-        self._cache_full_blocks(sequence, count)
+            request.blocks += self.block_pool.allocate(missing)
+        self._cache_full_blocks(request, count)
         return True
 
-    def _schedule_waiting(self, batch: list[tuple[SimRequest, int]], budget: int, now: float) -> None:
+    def _schedule_waiting(self, step: ScheduledStep, budget: int, now: float) -> None:
+        """Adds waiting requests to `step`. Those whose adapter finds no LoRA slot are skipped, as in vLLM."""
         skipped: list[SimRequest] = []
-        adapters = {sequence.lora_name for sequence in self.running if sequence.lora_name}
+        adapters = {request.lora_name for request in self.running if request.lora_name}
         while self.waiting and budget > 0 and len(self.running) < self.config.max_num_seqs:
-            sequence = self.waiting[0]
-            if sequence.lora_name and sequence.lora_name not in adapters and len(adapters) >= self.config.max_loras:
+            request = self.waiting[0]
+            if request.lora_name and request.lora_name not in adapters and len(adapters) >= self.config.max_loras:
                 skipped.append(self.waiting.popleft())
                 continue
-            count = self._allocate_for_waiting(sequence, budget)
+            count = self._allocate_for_waiting(request, budget)
             if not count:
                 break
             self.waiting.popleft()
-            self.running.append(sequence)
-            if sequence.lora_name:
-                adapters.add(sequence.lora_name)
-            if sequence.scheduled_at is None:
-                sequence.scheduled_at = now
-                self.stats.record_admission(sequence)
-            batch.append((sequence, count))
+            self.running.append(request)
+            if request.lora_name:
+                adapters.add(request.lora_name)
+            if request.scheduled_at is None:
+                request.scheduled_at = now
+                self.stats.record_admission(request)
+            step.append((request, count))
             budget -= count
         self.deferred_count = len(skipped)
         self.waiting.extendleft(reversed(skipped))
 
-    def _allocate_for_waiting(self, sequence: SimRequest, budget: int) -> int:
-        """Takes a waiting sequence's cached blocks and those for its first chunk; 0 if there are too few."""
+    def _allocate_for_waiting(self, request: SimRequest, budget: int) -> int:
+        """Takes the request's cached blocks and allocates those of its first chunk.
+
+        Returns the tokens of the chunk; 0 if there are too few blocks.
+        """
         size = self.config.block_size
-        # the last token is always computed: its output is what the next token is sampled from
-        limit = (sequence.total_tokens - 1) // size if self.config.enable_prefix_caching else 0
-        matched = self.block_pool.find_longest_cache_hit(sequence.block_hashes, limit)
-        cached = len(matched) * size
-        count = min(sequence.total_tokens - cached, budget)
-        new = -(-(cached + count) // size) - len(matched)
-        if not self.block_pool.can_allocate(matched, new):
+        # As in vLLM's `get_computed_blocks` the last token is never a hit: its logits are needed for the next one.
+        limit = (request.total_tokens - 1) // size if self.config.enable_prefix_caching else 0
+        hit = self.block_pool.find_longest_cache_hit(request.block_hashes, limit)
+        cached = len(hit) * size
+        count = min(request.total_tokens - cached, budget)
+        new = -(-(cached + count) // size) - len(hit)
+        if not self.block_pool.can_allocate(hit, new):
             return 0
-        self.block_pool.touch(matched)
-        sequence.blocks = matched + self.block_pool.allocate(new)
-        sequence.cached_blocks = len(matched)
-        sequence.computed_tokens = cached
-        if sequence.scheduled_at is None:
-            sequence.cached_tokens = cached
-        self._cache_full_blocks(sequence, count)
+        self.block_pool.touch(hit)
+        request.blocks = hit + self.block_pool.allocate(new)
+        request.cached_blocks = len(hit)
+        request.computed_tokens = cached
+        if request.scheduled_at is None:
+            request.cached_tokens = cached
+        self._cache_full_blocks(request, count)
         return count
 
-    def _cache_full_blocks(self, sequence: SimRequest, count: int) -> None:
-        """Makes the blocks findable that this step fills; those after it in the same step share them, as in vLLM."""
+    def _cache_full_blocks(self, request: SimRequest, count: int) -> None:
+        """Caches the blocks that this step fills. As in vLLM, requests scheduled later in the same step share them."""
         if not self.config.enable_prefix_caching:
             return
-        full = min((sequence.computed_tokens + count) // self.config.block_size, len(sequence.block_hashes))
-        for index in range(sequence.cached_blocks, full):
-            self.block_pool.cache_block(sequence.blocks[index], sequence.block_hashes[index])
-        sequence.cached_blocks = max(sequence.cached_blocks, full)
+        full = min((request.computed_tokens + count) // self.config.block_size, len(request.block_hashes))
+        for index in range(request.cached_blocks, full):
+            self.block_pool.cache_block(request.blocks[index], request.block_hashes[index])
+        request.cached_blocks = max(request.cached_blocks, full)
 
-    def _free_blocks(self, sequence: SimRequest) -> None:
-        self.block_pool.release(sequence.blocks)
-        sequence.blocks = []
-        sequence.cached_blocks = 0
+    def _free_blocks(self, request: SimRequest) -> None:
+        self.block_pool.release(request.blocks)
+        request.blocks = []
+        request.cached_blocks = 0
 
-    def _step_seconds(self, batch: list[tuple[SimRequest, int]]) -> float:
+    def _step_seconds(self, step: ScheduledStep) -> float:
+        """The duration on this hardware; see `epp.sim.hardware` for the terms."""
         total = context = 0
         pairs = 0.0
-        for sequence, count in batch:
+        for request, count in step:
             total += count
             if count == 1:
-                context += sequence.computed_tokens + 1
+                context += request.computed_tokens + 1
             else:
-                pairs += count * (sequence.computed_tokens + (count + 1) / 2)
-        return self.config.hardware.step_seconds(total, pairs, context, len(batch))
+                pairs += count * (request.computed_tokens + (count + 1) / 2)
+        return self.config.hardware.step_seconds(total, pairs, context, len(step))
 
-    def _record_adapters(self, now: float) -> None:
-        """vLLM keeps a series for every combination ever seen, with the time when it was last true."""
-        running = ",".join(sorted({sequence.lora_name for sequence in self.running if sequence.lora_name}))
+    def _record_lora_state(self, now: float) -> None:
+        """vLLM's `vllm:lora_requests_info`: one series for each combination, with the time at which it last held."""
+        running = ",".join(sorted({request.lora_name for request in self.running if request.lora_name}))
         queued = list(self.waiting)[self.deferred_count :]
-        waiting = ",".join(sorted({sequence.lora_name for sequence in queued if sequence.lora_name}))
+        waiting = ",".join(sorted({request.lora_name for request in queued if request.lora_name}))
         self.stats.lora_states[running, waiting] = now

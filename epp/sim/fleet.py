@@ -1,4 +1,4 @@
-"""Several simulated servers in one process, each on a port of its own."""
+"""Several simulated servers in one process, each on its own port."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from epp.sim.engine import SimEngineConfig
 from epp.sim.model_server import ModelServer
 
 SHUTDOWN_SECONDS = 0.2
-"""How long open answers may go on after `close`; aiohttp waits up to three times that."""
+"""How long open responses may take after `close`; aiohttp waits up to three times as long."""
 
 
 class SimFleet:
-    """Alike servers; `async with` starts and stops them."""
+    """Servers of one configuration; `async with` starts and closes them."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class SimFleet:
         self.targets: list[str] = []
 
     async def start(self) -> None:
-        """Listens; `targets` are then the servers' host:port. Port 0 is one that the system chooses."""
+        """Listens on all ports; for port 0 the system chooses one. `targets` are then the servers' `host:port`."""
         for server, port in zip(self.servers, self._ports, strict=True):
-            # the handler is cancelled when its client leaves, which aborts the sequence
+            # A handler is cancelled when its client leaves, which aborts the request.
             runner = web.AppRunner(
                 server.app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS
             )
@@ -54,7 +54,7 @@ class SimFleet:
             self.targets.append(join_host_port(host, bound))
 
     async def close(self) -> None:
-        """Stops listening, gives open answers a moment, stops the engines."""
+        """Stops listening, waits `SHUTDOWN_SECONDS` for open responses, stops the engines."""
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         for server in self.servers:
             server.close()

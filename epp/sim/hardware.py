@@ -1,16 +1,16 @@
-"""How long one engine step takes on which hardware.
+"""A model of the duration of one engine step on given hardware.
 
     step = overhead + sequences * s + hypot(tokens * c, w) + pairs * a + context * k
 
     tokens      that the step computes, prompt and decode alike; c: seconds of matrix products a token
     w           seconds to read all weights once, whatever the batch
     pairs       (query, key) pairs of prompt chunks; a: seconds of attention compute a pair
-    context     tokens of KV cache that decoding sequences read; k: seconds of memory a token
-    sequences   in the batch; s: sampling and bookkeeping a sequence
+    context     tokens of KV cache that decoding requests read; k: seconds of memory a token
+    sequences   requests in the batch; s: seconds of sampling and bookkeeping for each
 
-`hypot` joins the two regimes: few tokens cost the reading of the weights, many cost their arithmetic, and in between
-both show. The coefficients come from data sheets (dense bf16 FLOP/s, memory bandwidth) times efficiencies fitted to the
-measured prompt and token times of Splitwise (Patel et al., ISCA 2024; `data/perf_model.csv` of
+`hypot` joins two regimes: with few tokens a step is bound by reading the weights, with many by arithmetic. The
+coefficients come from data sheets (dense bf16 FLOP/s, memory bandwidth) times efficiencies fitted to the measured
+prompt and token times of Splitwise (Patel et al., ISCA 2024; `data/perf_model.csv` of
 Mutinifni/splitwise-sim, MIT: Llama-2-70B on 2 x H100 and 2 x A100); tests/unit/sim/test_hardware.py holds the measured
 points. Not in the model: CPU contention of the API server, speculative decoding, quantisation, expert parallelism.
 Efficiencies are those of 2023's kernels, so absolute times are on the slow side of today's.
@@ -38,7 +38,7 @@ class Hardware:
     kv_tokens: int
 
     def step_seconds(self, tokens: int, pairs: float, context: int, sequences: int) -> float:
-        """The duration of one step; arguments as in the module's formula."""
+        """The duration of one step; arguments as in the formula above."""
         return (
             self.overhead_seconds
             + sequences * self.sequence_seconds
@@ -50,7 +50,7 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One accelerator: data-sheet figures, and the shares of them that were measured."""
+    """One accelerator: FLOP/s, bytes/s and bytes of its data sheet, and the efficiencies that were fitted."""
 
     flops: float
     bandwidth: float
@@ -63,7 +63,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class TransformerModel:
-    """A dense transformer in bf16; `kv_bytes` a token, over all layers."""
+    """A dense transformer in bf16; `kv_bytes` for each token, over all layers."""
 
     parameters: float
     layers: int
@@ -94,18 +94,18 @@ LLAMA_2_70B = TransformerModel(69e9, layers=80, hidden=8192, kv_bytes=327_680)
 
 BYTES_PER_WEIGHT = 2
 GPU_MEMORY_UTILIZATION = 0.9
-"""vLLM's `--gpu-memory-utilization` in its long-lived default."""
+"""vLLM's `--gpu-memory-utilization`, long 0.9 by default."""
 WORKSPACE_BYTES = 3e9
-"""Activations and CUDA graphs a GPU; an assumption."""
+"""For activations and CUDA graphs on each GPU; an assumption."""
 
 
 def build_hardware(
     name: str, gpu: Gpu, model: TransformerModel, *, gpus: int = 1, overhead: float = 0.002, sequence: float = 25e-6
 ) -> Hardware:
-    """`model` spread evenly over `gpus`; their communication is inside the measured efficiencies.
+    """`model` spread evenly over `gpus`; the fitted efficiencies include their communication.
 
-    `overhead` is the fit's remainder at batch 1. `sequence` is an assumption for V1's scheduler and sampler; the
-    measured 2023 stack took 0.28 ms.
+    `overhead` is the remainder of the fit at batch 1. `sequence` is an assumption for the scheduler and sampler of vLLM
+    V1; the stack measured in 2023 took 0.28 ms.
     """
     weights = model.parameters * BYTES_PER_WEIGHT
     memory = gpus * (gpu.memory * GPU_MEMORY_UTILIZATION - WORKSPACE_BYTES) - weights
@@ -122,7 +122,7 @@ def build_hardware(
 
 
 FAST = Hardware("fast", 1e-6, 2e-4, 0.0, 0.0, 1e-6, 1e-4, 65_536)
-"""No real machine: for tests that want answers at once."""
+"""No real machine: for tests that need fast responses."""
 
 HARDWARE_PRESETS: Mapping[str, Hardware] = MappingProxyType(
     {

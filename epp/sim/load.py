@@ -1,4 +1,4 @@
-"""An asynchronous client that plays conversations against an OpenAI endpoint and times every token."""
+"""A load generator: plays conversations against an OpenAI endpoint and times every chunk."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TIMEOUT_SECONDS = 120.0
 
 @dataclass(slots=True)
 class RequestTiming:
-    """One request: when it was sent, in seconds from the start, and how its answer came.
+    """One request: `sent_at` in seconds from the start of the run, and the timing of its response in seconds.
 
-    `ttft` and `gaps` (between pieces) are about text only: headers and the opening event with the role do not count.
-    `error` is empty for an answer that came to its end.
+    `ttft_seconds` and `chunk_gap_seconds` (between chunks) are about text: headers and the first event, which has the
+    role only, do not count. `error` is empty if the response was complete.
     """
 
     sent_at: float
@@ -54,7 +54,7 @@ class _Event(msgspec.Struct):
 
 
 class ConversationPlayer:
-    """Plays conversations against `base_url` (with or without `/v1`, as given by whoever runs the gateway)."""
+    """Plays conversations against `base_url`, with or without `/v1`."""
 
     def __init__(self, base_url: str, model: str, answer_tokens: int, clock: Clock) -> None:
         self._url = base_url.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
@@ -64,7 +64,7 @@ class ConversationPlayer:
         self._event_decoder = msgspec.json.Decoder(_Event)
 
     async def play_conversations(self, conversations: Sequence[Conversation]) -> list[RequestTiming]:
-        """All of them, each at its time whatever became of the others; the timings in order of sending."""
+        """Plays all of them, each at its time, independently of the others. Returns the timings in order of sending."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http:
             start = self._clock.now()
@@ -72,15 +72,15 @@ class ConversationPlayer:
         return sorted((timing for timings in played for timing in timings), key=lambda timing: timing.sent_at)
 
     async def _play_conversation(
-        self, http: aiohttp.ClientSession, it: Conversation, start: float
+        self, http: aiohttp.ClientSession, conversation: Conversation, start: float
     ) -> list[RequestTiming]:
-        await asyncio.sleep(max(0.0, start + it.starts_at - self._clock.now()))
-        messages = [{"role": "system", "content": it.system}]
+        await asyncio.sleep(max(0.0, start + conversation.starts_at - self._clock.now()))
+        messages = [{"role": "system", "content": conversation.system}]
         timings: list[RequestTiming] = []
-        for question, pause in zip(it.questions, it.pauses, strict=True):
+        for question, pause in zip(conversation.questions, conversation.pauses, strict=True):
             await asyncio.sleep(pause)
             messages.append({"role": "user", "content": question})
-            timing = RequestTiming(self._clock.now() - start, it.group)
+            timing = RequestTiming(self._clock.now() - start, conversation.group)
             timings.append(timing)
             try:
                 await self._send_request(http, messages, timing)
@@ -103,7 +103,7 @@ class ConversationPlayer:
             "stream_options": {"include_usage": True},
         }
         begin = last = self._clock.now()
-        pieces: list[str] = []
+        parts: list[str] = []
         done = False
         async with http.post(self._url, json=body) as response:
             if response.status != 200:
@@ -116,17 +116,17 @@ class ConversationPlayer:
                     done = True
                     break
                 now = self._clock.now()
-                if piece := self._decode_event(line[6:], timing):
-                    if pieces:
+                if text := self._decode_event(line[6:], timing):
+                    if parts:
                         timing.chunk_gap_seconds.append(now - last)
                     else:
                         timing.ttft_seconds = now - begin
-                    pieces.append(piece)
+                    parts.append(text)
                     last = now
         timing.total_seconds = last - begin
-        timing.text = "".join(pieces)
+        timing.text = "".join(parts)
         if not done:
-            timing.error = "the answer was cut off"
+            timing.error = "the response was cut off"
 
     def _decode_event(self, data: bytes, timing: RequestTiming) -> str:
         event = self._event_decoder.decode(data)

@@ -1,6 +1,6 @@
-"""The families of vLLM 0.32's metrics page, in its order and words, as a table: what each shows of an engine.
+"""The metric families of vLLM 0.32 as a table: name and help text in vLLM's order, and the value of each in an engine.
 
-Families that vLLM shows at zero unless an option or a feature is on are shown at zero here too (`ZERO`).
+A family that vLLM reports as zero unless some option is set is always zero here (`ZERO`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ONE: ReadValue = lambda engine: 1.0  # noqa: E731
 
 
 class ScalarFamily(NamedTuple):
-    """Series of numbers, each with at most one label besides the common ones."""
+    """A gauge or counter family. Each series has at most one label besides the common ones."""
 
     name: str
     help: str
@@ -29,7 +29,7 @@ class ScalarFamily(NamedTuple):
 
 
 class HistogramFamily(NamedTuple):
-    """One histogram."""
+    """A histogram family of one series."""
 
     name: str
     help: str

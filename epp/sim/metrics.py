@@ -1,7 +1,7 @@
-"""The metrics page of one simulated server, in the shape of vLLM 0.32's.
+"""The metrics page of one simulated server, line by line as vLLM 0.32 renders it.
 
-It is scraped every 50 ms, so little is rendered twice: constant text is made at start, a histogram again only after an
-observation, and the whole page only when the engine moved.
+Pickers scrape it every 50 ms, so unchanged text is cached: constant text is rendered at start, a histogram again only
+after an observation, and the page only after the engine's state has changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from epp.sim.stats import SimHistogram
 
 CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 
-# what vLLM 0.32 says of its cache besides what we know; values of a server with defaults
+# Labels of vllm:cache_config_info that the simulator does not model, with the values of a vLLM 0.32 with defaults.
 _CACHE_CONFIG = {
     "_block_size_resolved": "True",
     "cache_dtype": "auto",
@@ -59,7 +59,7 @@ def _format_go_float(value: float) -> str:
 
 
 def _format_number(value: float) -> str:
-    # Go writes 1e+06 where repr writes 1000000.0; below that they agree and repr is cheap
+    # prometheus_client formats as Go does: 1e+06 where repr gives 1000000.0. Below that repr is equal and faster.
     return repr(float(value)) if abs(value) < 1e6 else _format_go_float(value)
 
 
@@ -68,7 +68,7 @@ def _format_labels(pairs: list[Label]) -> str:
 
 
 class MetricsPage:
-    """Renders the page of `engine`, whose base model is called `model`. `lora`: adapters can be loaded."""
+    """Renders the page of `engine`. `model` is the base model's name; `lora`: LoRA is enabled."""
 
     def __init__(self, engine: SimEngine, model: str, clock: Clock, *, lora: bool = False) -> None:
         self._engine = engine
@@ -84,7 +84,7 @@ class MetricsPage:
         self._page = b""
 
     def render(self) -> bytes:
-        """The page as of now."""
+        """The page for the present state of the engine."""
         seen = self._current_version()
         if seen != self._rendered_version:
             self._page = "".join([part() for part in self._renderers]).encode()
@@ -92,7 +92,7 @@ class MetricsPage:
         return self._page
 
     def _current_version(self) -> tuple[float, ...]:
-        """Differs whenever something on the page does: steps count iterations, the rest changes between steps."""
+        """Differs whenever the page would: every step adds an iteration, everything else changes between steps."""
         engine, stats = self._engine, self._engine.stats
         return (
             stats.iteration_tokens.count,
@@ -149,7 +149,7 @@ class MetricsPage:
         return render
 
     def _render_lora_info(self) -> str:
-        """One series per combination ever seen; the one with the greatest value is the present one."""
+        """One series for each combination so far; the one with the greatest value is the present one."""
         offset = self._clock.wall() - self._clock.now()
         name = "vllm:lora_requests_info"
         maximum = ("max_lora", str(self._engine.config.max_loras))

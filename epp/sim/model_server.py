@@ -1,4 +1,4 @@
-"""The HTTP face of one simulated model server."""
+"""The HTTP API of one simulated model server."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from epp.sim.openai_api import (
 from epp.sim.request import SimRequest
 
 VLLM_VERSION = "0.32.0"
-"""The vLLM whose behaviour is modelled."""
+"""The vLLM version that is simulated."""
 MAX_BODY_BYTES = 64 << 20
 
 AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ModelServer:
-    """One engine behind OpenAI's API: `app` is the aiohttp application, `close` stops the engine's clockwork.
+    """One engine behind OpenAI's API. `app` is the aiohttp application; `close` stops the engine.
 
-    `adapters` are LoRA names that are served beside `model`. `rng` makes request ids and the seeds of answers, unless
-    the prompt fixes these: equal prompts get equal answers from every server.
+    `adapters` are the names of LoRA adapters served besides `model`. `rng` generates request ids. Equal prompts get
+    equal answers from every server.
     """
 
     def __init__(
@@ -81,48 +81,51 @@ class ModelServer:
         return await self._generate(request, decode_body(await request.read(), ChatCompletionRequest))
 
     async def _generate(self, request: web.Request, body: GenerationRequest) -> web.StreamResponse:
-        name = request.headers.get(REQUEST_ID) or f"{self._rng.getrandbits(128):032x}"
+        request_id = request.headers.get(REQUEST_ID) or f"{self._rng.getrandbits(128):032x}"
         chat = isinstance(body, ChatCompletionRequest)
-        sequence = self._create_request(body, name)
-        served = body.model or self.model
-        kind = "chatcmpl-" if chat else "cmpl-"
-        shape = ResponseEncoder(chat=chat, id=kind + name, created=int(self._clock.wall()), model=served)
+        sim_request = self._create_request(body, request_id)
+        encoder = ResponseEncoder(
+            chat=chat,
+            id=("chatcmpl-" if chat else "cmpl-") + request_id,
+            created=int(self._clock.wall()),
+            model=body.model or self.model,
+        )
         if body.stream:
-            return await self._stream_response(request, body, sequence, shape, {REQUEST_ID: name})
-        async with aclosing(self._driver.generate(sequence)) as progress:
+            return await self._stream_response(request, body, sim_request, encoder, {REQUEST_ID: request_id})
+        async with aclosing(self._driver.generate(sim_request)) as progress:
             async for _ in progress:
                 pass
-        text = tokens.answer_text(sequence.seed, 0, sequence.output_tokens)
-        whole = shape.encode_response(text, sequence.finish_reason, _build_usage(sequence))
-        return web.Response(body=whole, content_type=JSON_CONTENT_TYPE, headers={REQUEST_ID: name})
+        text = tokens.answer_text(sim_request.seed, 0, sim_request.output_tokens)
+        encoded = encoder.encode_response(text, sim_request.finish_reason, _build_usage(sim_request))
+        return web.Response(body=encoded, content_type=JSON_CONTENT_TYPE, headers={REQUEST_ID: request_id})
 
     async def _stream_response(
         self,
         request: web.Request,
         body: GenerationRequest,
-        sequence: SimRequest,
-        shape: ResponseEncoder,
+        sim_request: SimRequest,
+        encoder: ResponseEncoder,
         headers: dict[str, str],
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": SSE_CONTENT_TYPE, **headers})
-        await response.prepare(request)  # before the first token, as vLLM does: headers say nothing about TTFT
-        told = 0
-        async with aclosing(self._driver.generate(sequence)) as progress:
+        await response.prepare(request)  # as vLLM: before the first token
+        sent = 0
+        async with aclosing(self._driver.generate(sim_request)) as progress:
             async for generated in progress:
-                text = tokens.answer_text(sequence.seed, told, generated)
-                if told == 0:
-                    await response.write(shape.encode_first_chunk() + shape.encode_chunk(text))
+                text = tokens.answer_text(sim_request.seed, sent, generated)
+                if sent == 0:
+                    await response.write(encoder.encode_first_chunk() + encoder.encode_chunk(text))
                     text = ""
-                elif not sequence.finish_reason:
-                    await response.write(shape.encode_chunk(text))
-                told = generated
-        end = shape.encode_last_chunk(text, sequence.finish_reason)
+                elif not sim_request.finish_reason:
+                    await response.write(encoder.encode_chunk(text))
+                sent = generated
+        end = encoder.encode_last_chunk(text, sim_request.finish_reason)
         if body.stream_options and body.stream_options.include_usage:
-            end += shape.encode_usage_chunk(_build_usage(sequence))
+            end += encoder.encode_usage_chunk(_build_usage(sim_request))
         await response.write(end + SSE_DONE)
         return response
 
-    def _create_request(self, body: GenerationRequest, name: str) -> SimRequest:
+    def _create_request(self, body: GenerationRequest, request_id: str) -> SimRequest:
         config = self.engine.config
         self._validate_request(body)
         prompt = body.encode_prompt()
@@ -132,23 +135,23 @@ class ModelServer:
         if size == 0 or limit < 1 or limit > room:
             raise _context_length_error(config.context_tokens, size, body.output_limit)
         seed = tokens.answer_seed(prompt)
-        natural = body.output_limit is None and not body.ignore_eos
+        stops_by_itself = body.output_limit is None and not body.ignore_eos
         return SimRequest.from_prompt(
             prompt,
             config.block_size,
-            id=name,
+            request_id=request_id,
             max_tokens=limit,
-            stop_at=tokens.natural_answer_length(seed) if natural else None,
+            stop_length=tokens.natural_answer_length(seed) if stops_by_itself else None,
             seed=seed,
-            adapter=body.model if body.model in self.adapters and body.model else "",
-            salt=body.cache_salt or "",
+            lora_name=body.model if body.model in self.adapters and body.model else "",
+            cache_salt=body.cache_salt or "",
         )
 
     def _validate_request(self, body: GenerationRequest) -> None:
         if body.model and body.model != self.model and body.model not in self.adapters:
             raise OpenAIError(404, f"The model `{body.model}` does not exist.", "NotFoundError", "model")
         if body.n != 1:
-            raise OpenAIError(400, "the simulator gives one answer a request: n must be 1", param="n")
+            raise OpenAIError(400, "the simulator returns one choice for each request: n must be 1", param="n")
         limit = self.engine.config.max_num_queued_reqs
         if limit and len(self.engine.waiting) >= limit:
             self.engine.stats.admission_rejections += 1
@@ -190,8 +193,8 @@ class ModelServer:
         return web.json_response({"version": VLLM_VERSION})
 
 
-def _build_usage(sequence: SimRequest) -> dict[str, Any]:
-    return build_usage(sequence.prompt_tokens, sequence.cached_tokens, sequence.output_tokens)
+def _build_usage(sim_request: SimRequest) -> dict[str, Any]:
+    return build_usage(sim_request.prompt_tokens, sim_request.cached_tokens, sim_request.output_tokens)
 
 
 def _context_length_error(context: int, prompt: int, limit: int | None) -> OpenAIError:
@@ -213,5 +216,5 @@ async def _error_middleware(request: web.Request, handler: AiohttpHandler) -> we
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        wrong = OpenAIError(error.status, error.reason, error.reason.replace(" ", ""))
-        return web.Response(status=error.status, body=wrong.encode(), content_type=JSON_CONTENT_TYPE)
+        translated = OpenAIError(error.status, error.reason, error.reason.replace(" ", ""))
+        return web.Response(status=error.status, body=translated.encode(), content_type=JSON_CONTENT_TYPE)

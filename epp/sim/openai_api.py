@@ -1,4 +1,4 @@
-"""What clients send and get: OpenAI's completions and chat completions, as vLLM 0.32 speaks them."""
+"""OpenAI's completions and chat completions as vLLM 0.32 implements them: request bodies, and encoded responses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SSE_DONE = b"data: [DONE]\n\n"
 
 
 class OpenAIError(EppError):
-    """A request that gets an error answer; `kind` is OpenAI's error type."""
+    """The request gets an error response. `type` is OpenAI's error type."""
 
-    def __init__(self, status: int, message: str, kind: str = "BadRequestError", param: str | None = None) -> None:
+    def __init__(self, status: int, message: str, type: str = "BadRequestError", param: str | None = None) -> None:
         self.status = status
-        self.type = kind
+        self.type = type
         self.param = param
         super().__init__(message)
 
@@ -35,7 +35,7 @@ class StreamOptions(msgspec.Struct):
 
 
 class GenerationRequest(msgspec.Struct, kw_only=True):
-    """What both endpoints share. `stop`, sampling parameters and unknown fields are accepted and ignored."""
+    """The fields of both request bodies. `stop`, sampling parameters and unknown fields are accepted and ignored."""
 
     model: str | None = None
     max_tokens: int | None = None
@@ -47,11 +47,11 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
 
     @property
     def output_limit(self) -> int | None:
-        """The most tokens the answer may have."""
+        """The greatest number of output tokens; None if the client sets none."""
         return self.max_tokens
 
     def encode_prompt(self) -> bytes:
-        """The prompt."""
+        """The tokens of the prompt; raises OpenAIError."""
         raise NotImplementedError
 
 
@@ -61,7 +61,7 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     prompt: Any
 
     def encode_prompt(self) -> bytes:
-        """One prompt: a text, a list of token ids, or a list with one of these."""
+        """The prompt may be a text, a list of token ids, or a list with one of these."""
         prompt = self.prompt
         if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
             prompt = prompt[0]
@@ -84,7 +84,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     def encode_prompt(self) -> bytes:
-        """The conversation under the chat template."""
+        """The conversation in the chat template."""
         if not self.messages:
             raise OpenAIError(400, "messages must not be empty", param="messages")
         return tokens.encode_chat(self.messages, self.tools)
@@ -100,67 +100,67 @@ class TokenizeRequest(msgspec.Struct, kw_only=True):
 T = TypeVar("T")
 
 
-def decode_body(data: bytes, kind: type[T]) -> T:
-    """The body, or an `ApiError` that says where it is wrong."""
+def decode_body(data: bytes, body_type: type[T]) -> T:
+    """The body; raises OpenAIError, which names the wrong field."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data, type=body_type)
     except msgspec.DecodeError as error:
         raise OpenAIError(400, str(error)) from None
 
 
-def build_usage(prompt: int, cached: int, generated: int) -> dict[str, Any]:
+def build_usage(prompt: int, cached: int, output: int) -> dict[str, Any]:
     """OpenAI's usage object."""
     return {
         "prompt_tokens": prompt,
-        "total_tokens": prompt + generated,
-        "completion_tokens": generated,
+        "total_tokens": prompt + output,
+        "completion_tokens": output,
         "prompt_tokens_details": {"cached_tokens": cached},
     }
 
 
 class ResponseEncoder:
-    """The JSON around an answer: `chat` or plain, for one request."""
+    """Encodes the response to one request, as chat completion if `chat`, otherwise as completion."""
 
     def __init__(self, *, chat: bool, id: str, created: int, model: str) -> None:
         self.chat = chat
         self._common_fields: dict[str, Any] = {"id": id, "created": created, "model": model}
         self._object_type = "chat.completion" if chat else "text_completion"
-        chunk = self._encode_chunk_event([{"index": 0, "MARK": None, "logprobs": None, "finish_reason": None}])
-        mark = b'"delta":{"content":"' if chat else b'"text":"'
-        before, after = chunk.split(b'"MARK":null')
-        # answers are ASCII letters and spaces: nothing to escape, so a chunk is put together without a JSON encoder
-        self._before, self._after = before + mark, (b'"}' if chat else b'"') + after
+        chunk = self._encode_chunk_event([{"index": 0, "TEXT": None, "logprobs": None, "finish_reason": None}])
+        field = b'"delta":{"content":"' if chat else b'"text":"'
+        before, after = chunk.split(b'"TEXT":null')
+        # Answers are ASCII letters and spaces, which JSON does not escape: chunks need no JSON encoder.
+        self._before, self._after = before + field, (b'"}' if chat else b'"') + after
 
     def encode_first_chunk(self) -> bytes:
-        """The event that opens a chat answer; nothing for a completion."""
+        """The event with the role, which opens a chat completion; empty for a completion."""
         if not self.chat:
             return b""
         delta = {"role": "assistant", "content": ""}
         return self._encode_chunk_event([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}])
 
     def encode_chunk(self, text: str) -> bytes:
-        """An event with some more text."""
+        """An event with the next part of the text."""
         return self._before + text.encode() + self._after
 
-    def encode_last_chunk(self, text: str, finish: str) -> bytes:
-        """The event with the end of the text and the reason for it."""
+    def encode_last_chunk(self, text: str, finish_reason: str) -> bytes:
+        """The event with the last part of the text and the finish reason."""
         part: dict[str, Any] = {"delta": {"content": text}} if self.chat else {"text": text}
-        choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish, "stop_reason": None}
+        choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish_reason, "stop_reason": None}
         return self._encode_chunk_event([choice])
 
-    def encode_usage_chunk(self, counts: dict[str, Any]) -> bytes:
-        """The event with the usage, after the last choice."""
-        return self._encode_chunk_event([], usage=counts)
+    def encode_usage_chunk(self, usage: dict[str, Any]) -> bytes:
+        """The event with the usage, which follows the last choice."""
+        return self._encode_chunk_event([], usage=usage)
 
-    def encode_response(self, text: str, finish: str, counts: dict[str, Any]) -> bytes:
-        """The answer to a request that does not stream."""
+    def encode_response(self, text: str, finish_reason: str, usage: dict[str, Any]) -> bytes:
+        """The whole response to a request without streaming."""
         part: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
-        choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish, "stop_reason": None}
+        choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish_reason, "stop_reason": None}
         return msgspec.json.encode(
-            {**self._common_fields, "object": self._object_type, "choices": [choice], "usage": counts}
+            {**self._common_fields, "object": self._object_type, "choices": [choice], "usage": usage}
         )
 
     def _encode_chunk_event(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
-        kind = self._object_type + ".chunk" * self.chat
-        event = {**self._common_fields, "object": kind, "choices": choices, **more}
+        object_type = self._object_type + ".chunk" * self.chat
+        event = {**self._common_fields, "object": object_type, "choices": choices, **more}
         return b"data: " + msgspec.json.encode(event) + b"\n\n"

@@ -1,4 +1,4 @@
-"""One request inside an engine."""
+"""One request inside an engine, after vLLM V1's `Request` (vllm/v1/request.py)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from epp.sim import block_pool, tokens
 
 
 class ProgressListener(Protocol):
-    """Who wants to know that a sequence got a token or ended. Must not block."""
+    """Is called when a request got a token or finished."""
 
-    def on_progress(self) -> None: ...
+    def on_progress(self) -> None:
+        """Must not block."""
 
 
 class SimRequest:
-    """What the engine knows of a request; made by the client, changed by the engine only.
+    """State of one request. Created by the client, changed by the engine only.
 
-    `hashes` are those of the full blocks so far, prompt and answer; `tail` holds the tokens after them. `stop_at` is
-    the length of an answer that ends by itself, at most `max_tokens`. `finish` is empty while it runs, then "stop",
-    "length" or "abort". `root` is what the first block is chained to. Times are the engine's seconds, None until they
-    are known.
+    `block_hashes` are those of the full blocks so far, prompt and output; `partial_block` holds the tokens after them.
+    `stop_length` is the number of output tokens after which the model stops by itself, at most `max_tokens`.
+    `finish_reason` is empty while the request is waiting or running, then "stop", "length" or "abort". Times are
+    seconds of the engine's clock, None until known.
     """
 
     __slots__ = (
@@ -49,32 +50,32 @@ class SimRequest:
     def __init__(
         self,
         *,
-        id: str,
+        request_id: str,
         prompt_tokens: int,
-        hashes: list[int],
-        tail: bytes = b"",
+        block_hashes: list[int],
+        partial_block: bytes = b"",
         max_tokens: int,
-        stop_at: int | None = None,
+        stop_length: int | None = None,
         seed: int = 0,
-        adapter: str = "",
-        root: int = block_pool.ROOT_HASH,
+        lora_name: str = "",
+        root_hash: int = block_pool.ROOT_HASH,
         listener: ProgressListener | None = None,
     ) -> None:
-        self.request_id = id
+        self.request_id = request_id
         self.prompt_tokens = prompt_tokens
-        self.block_hashes = hashes
-        self.partial_block = bytearray(tail)
+        self.block_hashes = block_hashes
+        self.partial_block = bytearray(partial_block)
         self.max_tokens = max_tokens
-        self.stop_length = max_tokens if stop_at is None else min(stop_at, max_tokens)
+        self.stop_length = max_tokens if stop_length is None else min(stop_length, max_tokens)
         self.seed = seed
-        self.lora_name = adapter
-        self.root_hash = root
+        self.lora_name = lora_name
+        self.root_hash = root_hash
         self.listener = listener
         self.blocks: list[int] = []
-        self.cached_blocks = 0  # leading blocks that others can find
-        self.computed_tokens = 0  # tokens whose KV exists
+        self.cached_blocks = 0  # leading blocks that are in the prefix cache
+        self.computed_tokens = 0  # tokens whose KV is in the cache
         self.output_tokens = 0
-        self.cached_tokens = 0
+        self.cached_tokens = 0  # of the prompt, at the first admission
         self.preemption_count = 0
         self.finish_reason = ""
         self.arrived_at = 0.0
@@ -88,38 +89,38 @@ class SimRequest:
         prompt: bytes,
         block_size: int,
         *,
-        id: str,
+        request_id: str,
         max_tokens: int,
-        stop_at: int | None = None,
+        stop_length: int | None = None,
         seed: int = 0,
-        adapter: str = "",
-        salt: str = "",
+        lora_name: str = "",
+        cache_salt: str = "",
         listener: ProgressListener | None = None,
     ) -> SimRequest:
-        """From prompt tokens as `epp.sim.tokens` makes them."""
-        width = block_size * tokens.TOKEN_BYTES
-        root = block_pool.root_hash(adapter, salt)
-        hashes = block_pool.hash_full_blocks(prompt, width, root)
+        """From a prompt of tokens in the format of `epp.sim.tokens`; `block_size` in tokens."""
+        block_bytes = block_size * tokens.TOKEN_BYTES
+        root_hash = block_pool.root_hash(lora_name, cache_salt)
+        block_hashes = block_pool.hash_full_blocks(prompt, block_bytes, root_hash)
         return cls(
-            id=id,
+            request_id=request_id,
             prompt_tokens=tokens.count_tokens(prompt),
-            hashes=hashes,
-            tail=prompt[len(hashes) * width :],
+            block_hashes=block_hashes,
+            partial_block=prompt[len(block_hashes) * block_bytes :],
             max_tokens=max_tokens,
-            stop_at=stop_at,
+            stop_length=stop_length,
             seed=seed,
-            adapter=adapter,
-            root=root,
+            lora_name=lora_name,
+            root_hash=root_hash,
             listener=listener,
         )
 
     @property
     def total_tokens(self) -> int:
-        """Prompt and answer so far."""
+        """Tokens of the prompt and of the output so far."""
         return self.prompt_tokens + self.output_tokens
 
     def append_token(self, block_bytes: int) -> None:
-        """The next token of the answer; closes a block when it fills one."""
+        """Adds the next output token, and the hash of the block that it completes, if any."""
         self.partial_block += tokens.answer_token(self.seed, self.output_tokens).encode()
         self.output_tokens += 1
         if len(self.partial_block) >= block_bytes:

@@ -1,9 +1,9 @@
-"""What an engine counts: plain numbers and histograms, under vLLM's names for them."""
+"""Counters and histograms of an engine, under the names of vLLM's metrics."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence as Values
+from collections.abc import Sequence
 
 from epp.sim.request import SimRequest
 
@@ -25,11 +25,11 @@ PREEMPTION_BOUNDS = _parse_bounds("1 2 3 4 5 10 20")
 
 
 class SimHistogram:
-    """Counts per bucket; `version` changes with every observation."""
+    """Counts by bucket, not cumulative. `version` changes with every observation."""
 
     __slots__ = ("bounds", "counts", "sum", "version")
 
-    def __init__(self, bounds: Values[float]) -> None:
+    def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = (*bounds, INFINITY)
         self.counts = [0] * len(self.bounds)
         self.sum = 0.0
@@ -46,10 +46,11 @@ class SimHistogram:
 
 
 class EngineStats:
-    """Everything counted since the engine started. Token counters follow vLLM 0.32 (`vllm/v1/metrics`):
+    """Everything counted since the engine started.
 
-    prefix queries and hits are counted at first admission and not again after a preemption; prompt tokens when the
-    first token of the answer is there; an iteration's tokens are those prompts' computed tokens and all new tokens.
+    Tokens are counted as by vLLM 0.32 (vllm/v1/metrics/stats.py): prefix queries and hits at a request's first
+    admission, not again after a preemption; prompt tokens with its first output token; the tokens of an iteration are
+    the computed prompt tokens of requests that got their first token, and all output tokens.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class EngineStats:
         self.generation_tokens = 0
         self.admission_rejections = 0
         self.finished_requests = {"stop": 0, "length": 0, "abort": 0, "error": 0, "repetition": 0}
-        self.lora_states: dict[tuple[str, str], float] = {}  # running, waiting, as vLLM writes them -> when last so
+        self.lora_states: dict[tuple[str, str], float] = {}  # (running, waiting) -> when last so
         self.iteration_tokens = SimHistogram(ITERATION_TOKEN_BOUNDS)
         self.request_prompt_tokens = SimHistogram(TOKEN_COUNT_BOUNDS)
         self.request_generation_tokens = SimHistogram(TOKEN_COUNT_BOUNDS)
@@ -80,37 +81,37 @@ class EngineStats:
         self.prefill_computed_tokens = SimHistogram(TOKEN_COUNT_BOUNDS)
         self.kv_block_age = SimHistogram(BLOCK_AGE_BOUNDS)  # stays empty, as without `--kv-cache-metrics`
 
-    def record_admission(self, sequence: SimRequest) -> None:
-        """First admission: the prefix was looked up."""
-        self.prefix_queries += sequence.prompt_tokens
-        self.prefix_hits += sequence.cached_tokens
+    def record_admission(self, request: SimRequest) -> None:
+        """A request was scheduled for the first time, which looked up its prefix."""
+        self.prefix_queries += request.prompt_tokens
+        self.prefix_hits += request.cached_tokens
 
-    def record_token(self, sequence: SimRequest, now: float) -> None:
-        """One more token of an answer, before the sequence's own times change."""
+    def record_token(self, request: SimRequest, now: float) -> None:
+        """A request gets an output token; call this before its own times change."""
         self.generation_tokens += 1
-        if sequence.last_token_at is None:
-            self.time_to_first_token.observe(now - sequence.arrived_at)
-            self.prompt_tokens += sequence.prompt_tokens
-            self.cached_tokens += sequence.cached_tokens
+        if request.last_token_at is None:
+            self.time_to_first_token.observe(now - request.arrived_at)
+            self.prompt_tokens += request.prompt_tokens
+            self.cached_tokens += request.cached_tokens
         else:
-            self.inter_token_latency.observe(now - sequence.last_token_at)
+            self.inter_token_latency.observe(now - request.last_token_at)
 
-    def record_finish(self, sequence: SimRequest, now: float) -> None:
-        """A sequence is over; aborted ones are counted and not measured."""
-        self.finished_requests[sequence.finish_reason] += 1
-        scheduled, first, last = sequence.scheduled_at, sequence.first_token_at, sequence.last_token_at
-        if sequence.finish_reason == "abort" or scheduled is None or first is None or last is None:
+    def record_finish(self, request: SimRequest, now: float) -> None:
+        """A request finished. Aborted ones are counted, and enter no histogram."""
+        self.finished_requests[request.finish_reason] += 1
+        scheduled, first, last = request.scheduled_at, request.first_token_at, request.last_token_at
+        if request.finish_reason == "abort" or scheduled is None or first is None or last is None:
             return
-        self.request_prompt_tokens.observe(sequence.prompt_tokens)
-        self.request_generation_tokens.observe(sequence.output_tokens)
-        self.request_max_generation_tokens.observe(sequence.output_tokens)
+        self.request_prompt_tokens.observe(request.prompt_tokens)
+        self.request_generation_tokens.observe(request.output_tokens)
+        self.request_max_generation_tokens.observe(request.output_tokens)
         self.request_params_n.observe(1)
-        self.request_params_max_tokens.observe(sequence.max_tokens)
-        self.time_per_output_token.observe((last - first) / max(1, sequence.output_tokens - 1))
-        self.e2e_request_latency.observe(now - sequence.arrived_at)
-        self.request_queue_time.observe(scheduled - sequence.arrived_at)
+        self.request_params_max_tokens.observe(request.max_tokens)
+        self.time_per_output_token.observe((last - first) / max(1, request.output_tokens - 1))
+        self.e2e_request_latency.observe(now - request.arrived_at)
+        self.request_queue_time.observe(scheduled - request.arrived_at)
         self.request_inference_time.observe(last - scheduled)
         self.request_prefill_time.observe(first - scheduled)
         self.request_decode_time.observe(last - first)
-        self.request_preemptions.observe(sequence.preemption_count)
-        self.prefill_computed_tokens.observe(sequence.prompt_tokens - sequence.cached_tokens)
+        self.request_preemptions.observe(request.preemption_count)
+        self.prefill_computed_tokens.observe(request.prompt_tokens - request.cached_tokens)

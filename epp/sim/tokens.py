@@ -1,9 +1,9 @@
-"""A deterministic stand-in for a tokenizer: four bytes of UTF-8 are one token.
+"""A deterministic substitute for a tokenizer: four bytes of UTF-8 are one token.
 
-A token sequence is plain `bytes`, `WIDTH` a token, so that hashing and counting cost next to nothing. Special tokens of
-the chat template cut the text, as they do in real tokenizers: every piece is padded on its own. Answers consist of
-tokens of exactly `WIDTH` characters, so an answer that comes back in the next turn's history is the same tokens again,
-and its blocks are found in the cache.
+A sequence of tokens is `bytes`, `TOKEN_BYTES` for each token, so that hashing and counting are cheap. As with real
+tokenizers the special tokens of a chat template separate the texts: each text is padded on its own. Answers consist
+of tokens of exactly `TOKEN_BYTES` characters, so an answer that returns in the next turn's history has the same tokens
+again, and hits the prefix cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import xxhash
 
 TOKEN_BYTES = 4
 IMAGE_TOKENS = 576
-"""Tokens of an image or other media item: LLaVA-1.5's patch count."""
+"""Tokens of an image or other media item: the number of patches of LLaVA-1.5."""
 
 _CONSONANTS = "bdfgklmnprstvz"
 _VOWELS = "aeiou"
@@ -27,31 +27,31 @@ _VOCABULARY = _WORD_STARTS * 3 + _WORD_CONTINUATIONS
 
 
 def encode_text(text: str) -> bytes:
-    """Text as tokens; the last one is padded."""
+    """The tokens of a text; the last one is padded."""
     data = text.encode("utf-8", "replace")
     return data + b"\0" * (-len(data) % TOKEN_BYTES)
 
 
 def pack_token_ids(ids: Iterable[int]) -> bytes:
-    """Token ids that the client counted itself, one token each."""
+    """One token for each id of a prompt that the client has tokenized itself."""
     values = list(ids)
     return struct.pack(f"<{len(values)}I", *(value & 0xFFFFFFFF for value in values))
 
 
 def count_tokens(data: bytes) -> int:
-    """How many tokens that is."""
+    """The number of tokens."""
     return len(data) // TOKEN_BYTES
 
 
 def unpack_token_ids(data: bytes) -> list[int]:
-    """Tokens as integers, for `/tokenize`."""
+    """The tokens as integers, for `/tokenize`."""
     return list(struct.unpack(f"<{count_tokens(data)}I", data))
 
 
 def encode_chat(messages: Iterable[Mapping[str, Any]], tools: Any = None) -> bytes:
-    """A conversation under a ChatML-like template, ending where the assistant is to speak.
+    """A conversation in a ChatML-like template, ending with the start of the assistant's turn.
 
-    The tokens of a conversation start with the tokens of every earlier state of it.
+    The tokens of each earlier state of the conversation are a prefix of it.
     """
     parts = []
     if tools:
@@ -88,21 +88,21 @@ def _encode_media(part: Mapping[str, Any]) -> bytes:
 
 
 def answer_token(seed: int, index: int) -> str:
-    """The token at `index` of the answer that belongs to `seed`: `WIDTH` ASCII letters of pseudo-language."""
+    """The token at `index` of the answer with this seed: `TOKEN_BYTES` ASCII characters of pseudo-language."""
     mixed = ((seed ^ (index + 1) * 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     return _VOCABULARY[(mixed >> 33) % len(_VOCABULARY)]
 
 
 def answer_text(seed: int, start: int, end: int) -> str:
-    """The tokens `start` to `end` of an answer, as text."""
+    """The tokens from `start` to `end` (exclusive) of an answer, as text."""
     return "".join([answer_token(seed, index) for index in range(start, end)])
 
 
 def natural_answer_length(seed: int, mean: int = 128) -> int:
-    """How long an answer is that nobody limits: between half and one and a half of `mean`, fixed by `seed`."""
+    """The length of an answer without `max_tokens`: between half and one and a half of `mean`, fixed by the seed."""
     return mean // 2 + seed % mean
 
 
 def answer_seed(prompt: bytes) -> int:
-    """What fixes the answer to a prompt: the same everywhere, every time."""
+    """The seed of the answer to a prompt; the same on every server."""
     return int(xxhash.xxh3_64_intdigest(prompt))

@@ -1,4 +1,4 @@
-"""A workload of conversations that share prefixes: groups of users behind one long system prompt each."""
+"""A workload of conversations that share prefixes: each group of them has one long system prompt."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from epp.sim import tokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadProfile:
-    """`groups` system prompts of `system_tokens`; conversations begin at `rate` a second (Poisson), each in a group by
-    chance, and take `turns` turns of `question_tokens`, answered with `answer_tokens`, a mean of `think_seconds` apart
-    (exponential). Token counts are those of `epp.sim.tokens`, the chat template's own not counted.
+    """Parameters of the workload.
+
+    There are `groups` system prompts of `system_tokens`. Conversations begin at `rate` a second (a Poisson process),
+    each in a random group. Each has `turns` questions of `question_tokens`, answered with `answer_tokens`; the pauses
+    between them are exponential with mean `think_seconds`. Tokens are counted without those of the chat template.
     """
 
     groups: int = 12
@@ -27,7 +29,7 @@ class WorkloadProfile:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """When it begins, in seconds from the start; who speaks; what is asked, with the pause before each question."""
+    """One conversation. `starts_at` in seconds from the start; `pauses` in seconds before each question."""
 
     starts_at: float
     group: int
@@ -37,17 +39,17 @@ class Conversation:
 
 
 def generate_conversations(profile: WorkloadProfile, rng: Random) -> list[Conversation]:
-    """The workload, in order of beginning; equal seeds give equal workloads."""
+    """The conversations in order of their start. Equal seeds give equal workloads."""
     systems = [_generate_text(profile.system_tokens, rng) for _ in range(profile.groups)]
-    made = []
-    at = 0.0
+    generated = []
+    starts_at = 0.0
     for _ in range(profile.conversations):
-        at += rng.expovariate(profile.rate)
+        starts_at += rng.expovariate(profile.rate)
         group = rng.randrange(profile.groups)
         questions = tuple(_generate_text(profile.question_tokens, rng) for _ in range(profile.turns))
         pauses = (0.0, *(rng.expovariate(1 / profile.think_seconds) for _ in range(profile.turns - 1)))
-        made.append(Conversation(at, group, systems[group], questions, pauses))
-    return made
+        generated.append(Conversation(starts_at, group, systems[group], questions, pauses))
+    return generated
 
 
 def _generate_text(count: int, rng: Random) -> str:

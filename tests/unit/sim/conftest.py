@@ -1,4 +1,4 @@
-"""An engine in virtual time, and simulated servers on the loopback interface."""
+"""An engine in virtual time, and a simulated server on the loopback interface."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ UNIT = Hardware("unit", token_seconds=0.001, weight_seconds=0.0, pair_seconds=0.
 """A step takes one second and a millisecond for each token."""
 
 
-class Bench:
-    """An engine and the time it lives in; sequences are named by one letter."""
+class EngineRig:
+    """An engine and its virtual time. Requests are named by one letter."""
 
     def __init__(self, **options: int | bool) -> None:
         defaults = {"block_size": 4, "num_gpu_blocks": 101, "max_num_seqs": 8, "max_num_batched_tokens": 100}
@@ -29,34 +29,40 @@ class Bench:
         self.engine = SimEngine(self.config)
         self.clock = ManualClock(start=0.0)
 
-    def add(self, name: str, prompt: str, answer: int, *, adapter: str = "", salt: str = "") -> SimRequest:
-        """A request whose prompt has one token for every letter: letters are repeated to a token's width."""
+    def add(self, name: str, prompt: str, answer: int, *, lora_name: str = "", cache_salt: str = "") -> SimRequest:
+        """Adds a request for `answer` tokens, with one prompt token for each letter of `prompt`."""
         data = b"".join(letter.encode() * tokens.TOKEN_BYTES for letter in prompt)
-        sequence = SimRequest.from_prompt(
-            data, self.config.block_size, id=name, max_tokens=answer, adapter=adapter, salt=salt, seed=7
+        request = SimRequest.from_prompt(
+            data,
+            self.config.block_size,
+            request_id=name,
+            max_tokens=answer,
+            lora_name=lora_name,
+            cache_salt=cache_salt,
+            seed=7,
         )
-        self.engine.add_request(sequence, self.clock.now())
-        return sequence
+        self.engine.add_request(request, self.clock.now())
+        return request
 
     def step(self) -> str:
-        """Waits for the step in progress to end; the names of those that got a token."""
+        """Completes the step in progress; the names of the requests that got a token."""
         due = self.engine.step_ends_at
         assert due is not None, "the engine is idle"
         self.clock.advance(due - self.clock.now())
-        return "".join(sequence.request_id for sequence in self.engine.complete_step())
+        return "".join(request.request_id for request in self.engine.complete_step())
 
     def finish(self) -> None:
         """Runs until the engine is idle."""
         while self.engine.step_ends_at is not None:
             self.step()
 
-    def abort(self, sequence: SimRequest) -> None:
-        self.engine.abort_request(sequence, self.clock.now())
+    def abort(self, request: SimRequest) -> None:
+        self.engine.abort_request(request, self.clock.now())
 
 
 @pytest.fixture
-def bench() -> Callable[..., Bench]:
-    return Bench
+def new_rig() -> Callable[..., EngineRig]:
+    return EngineRig
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The workload, the client that plays it, and the comparison, through two small gateways."""
+"""The workload, the player, and the comparison of two policies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Choose = Callable[[dict[str, Any]], str]
 
 @asynccontextmanager
 async def gateway(choose: Choose) -> AsyncIterator[str]:
-    """Passes each request to the server that `choose` names."""
+    """Forwards each request to the server that `choose` returns."""
 
     async def forward(request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -62,7 +62,7 @@ def by_prefix(servers: Sequence[str]) -> Choose:
     return lambda body: servers[tokens.answer_seed(body["messages"][0]["content"].encode()) % len(servers)]
 
 
-def test_a_workload_is_fixed_by_its_seed() -> None:
+def test_a_workload_is_determined_by_its_seed() -> None:
     first, same, other = (generate_conversations(SMALL, Random(seed)) for seed in (1, 1, 2))
     assert first == same
     assert first != other
@@ -73,40 +73,40 @@ def test_a_workload_is_fixed_by_its_seed() -> None:
 
 
 @pytest.fixture
-async def three() -> AsyncIterator[SimFleet]:
-    """Caches for three of six system prompts each."""
+async def three_servers() -> AsyncIterator[SimFleet]:
+    """Each cache holds three of the six system prompts."""
     config = SimEngineConfig(hardware=FAST, num_gpu_blocks=110, max_model_len=1024)
     async with SimFleet(config, SystemClock(), ports=[0, 0, 0], model=demo.MODEL) as fleet:
         yield fleet
 
 
-async def test_compare_tells_the_arms_apart(three: SimFleet) -> None:
+async def test_the_policy_with_affinity_has_more_prefix_hits(three_servers: SimFleet) -> None:
     def start(name: str) -> Any:
-        return gateway((in_turn if name == demo.ROUND_ROBIN else by_prefix)(three.targets))
+        return gateway((in_turn if name == demo.ROUND_ROBIN else by_prefix)(three_servers.targets))
 
-    said: list[str] = []
-    arms = await demo.compare_policies(start, three.targets, SystemClock(), said.append, profile=SMALL)
+    emitted: list[str] = []
+    arms = await demo.compare_policies(start, three_servers.targets, SystemClock(), emitted.append, profile=SMALL)
     assert [arm.name for arm in arms] == [demo.ROUND_ROBIN, demo.DEFAULT_POLICY]
     assert [timing.error for arm in arms for timing in arm.timings if timing.error] == []
     assert [len(arm.timings) for arm in arms] == [48, 48]
     assert all(timing.output_tokens == 8 and timing.ttft_seconds > 0 for arm in arms for timing in arm.timings)
     assert arms[0].queried_tokens == arms[1].queried_tokens == sum(timing.prompt_tokens for timing in arms[0].timings)
     assert arms[0].hit_rate < arms[1].hit_rate
-    assert "48 requests of 6 groups" in said[0]
-    assert "hit rate" in said[-1]
+    assert "48 requests of 6 groups" in emitted[0]
+    assert "hit rate" in emitted[-1]
 
 
-async def test_failures_are_told_and_end_the_conversation(three: SimFleet) -> None:
+async def test_a_failure_is_recorded_and_ends_the_conversation(three_servers: SimFleet) -> None:
     talk = Conversation(0.0, 0, "system", ("one", "two"), (0.0, 0.0))
     (refused,) = await ConversationPlayer(
-        f"http://{three.targets[0]}/v1", "other", 4, SystemClock()
+        f"http://{three_servers.targets[0]}/v1", "other", 4, SystemClock()
     ).play_conversations([talk])
     assert refused.error.startswith("HTTP 404: ")
     (lost,) = await ConversationPlayer("http://127.0.0.1:9", demo.MODEL, 4, SystemClock()).play_conversations([talk])
     assert lost.error.startswith("ClientConnectorError: ")
 
 
-async def test_a_cut_answer_is_a_failure() -> None:
+async def test_a_response_that_is_cut_off_is_a_failure() -> None:
     async def cut(request: web.Request) -> web.Response:
         return web.Response(body=b'data: {"choices":[{"delta":{"content":"abcd"}}]}\n\n')
 
@@ -119,12 +119,12 @@ async def test_a_cut_answer_is_a_failure() -> None:
         url = "http://{}:{}".format(*runner.addresses[0][:2])
         talk = Conversation(0.0, 0, "system", ("one",), (0.0,))
         (timing,) = await ConversationPlayer(url, demo.MODEL, 4, SystemClock()).play_conversations([talk])
-        assert (timing.error, timing.text) == ("the answer was cut off", "abcd")
+        assert (timing.error, timing.text) == ("the response was cut off", "abcd")
     finally:
         await runner.cleanup()
 
 
-def test_the_report() -> None:
+def test_report() -> None:
     slow = demo.DemoArm(
         demo.ROUND_ROBIN, [RequestTiming(0, 0, ttft_seconds=each / 100) for each in range(1, 101)], 1000, 250
     )
@@ -141,7 +141,7 @@ def test_the_report() -> None:
     assert text.endswith("HTTP 503: no")
 
 
-def test_a_long_name_moves_the_columns() -> None:
+def test_a_long_name_widens_the_columns() -> None:
     arms = [
         demo.DemoArm(name, [RequestTiming(0, 0, ttft_seconds=0.1)], 1, 1)
         for name in (demo.ROUND_ROBIN, "your configuration")
@@ -151,12 +151,12 @@ def test_a_long_name_moves_the_columns() -> None:
     assert "max  round robin       █" in demo.format_report(arms)
 
 
-def test_rank() -> None:
+def test_percentile() -> None:
     assert [demo.percentile([1, 2, 3, 4], share) for share in (0, 0.5, 0.99, 1)] == [1, 2, 4, 4]
     assert demo.percentile([], 0.5) == 0
 
 
-def test_the_demos_servers_hold_a_third_of_its_prompts_and_a_little_more() -> None:
+def test_each_cache_holds_a_little_more_than_a_third_of_the_prompts() -> None:
     parser = argparse.ArgumentParser()
     sim.add_arguments(parser)
     cache = sim.build_engine_config(parser.parse_args(demo.SIM_FLAGS))

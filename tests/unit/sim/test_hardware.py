@@ -1,4 +1,4 @@
-"""The step-time model against measured times: Splitwise, Llama-2-70B on two GPUs, medians in milliseconds."""
+"""The step-time model against times measured by Splitwise: Llama-2-70B on two GPUs, medians in milliseconds."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ TOKEN = {  # sequences of 512 tokens -> time of a token
 
 
 @pytest.mark.parametrize("name", PROMPT)
-def test_prompt_times(name: str) -> None:
+def test_times_to_first_token(name: str) -> None:
     for size, measured in PROMPT[name].items():
         modelled = 1000 * MEASURED[name].step_seconds(size, size * (size + 1) / 2, 0, 1)
         assert modelled == pytest.approx(measured, rel=0.2), size
 
 
 @pytest.mark.parametrize("name", TOKEN)
-def test_token_times(name: str) -> None:
+def test_times_of_a_token(name: str) -> None:
     for sequences, measured in TOKEN[name].items():
         modelled = 1000 * MEASURED[name].step_seconds(sequences, 0, sequences * 576, sequences)
         assert modelled == pytest.approx(measured, rel=0.15), sequences
 
 
-def test_a_cache_fits_where_weights_leave_room() -> None:
+def test_kv_cache_sizes() -> None:
     assert 350_000 < HARDWARE_PRESETS["h100-8b"].kv_tokens < 450_000
     assert all(hardware.kv_tokens > 10_000 for hardware in HARDWARE_PRESETS.values())

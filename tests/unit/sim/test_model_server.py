@@ -1,4 +1,4 @@
-"""A simulated server over HTTP, asked by aiohttp and by OpenAI's own library."""
+"""A simulated server over HTTP, with aiohttp and with OpenAI's client library."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def ai(fleet: SimFleet) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Lets the server work until the condition holds; pytest's time limit is the bound."""
+    """Waits until the condition holds; bounded by pytest's time limit."""
     while not condition():
         await asyncio.sleep(0.001)
 
@@ -46,7 +46,7 @@ async def test_openai_chat(ai: openai.AsyncOpenAI) -> None:
     assert answer.usage.total_tokens == 28
 
 
-async def test_openai_chat_streams_a_token_a_chunk(ai: openai.AsyncOpenAI) -> None:
+async def test_openai_chat_streams_one_token_in_each_chunk(ai: openai.AsyncOpenAI) -> None:
     stream = await ai.chat.completions.create(  # type: ignore[call-overload]
         model="sim-8b", messages=HELLO, max_tokens=6, stream=True, stream_options={"include_usage": True}
     )
@@ -71,7 +71,7 @@ async def test_openai_lists_models(ai: openai.AsyncOpenAI) -> None:
     assert [(model.id, getattr(model, "parent", None)) for model in models] == [("sim-8b", None), ("l1", "sim-8b")]
 
 
-async def test_openai_knows_the_errors(ai: openai.AsyncOpenAI) -> None:
+async def test_openai_maps_the_errors(ai: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="The model `gpt-9` does not exist"):
         await ai.chat.completions.create(model="gpt-9", messages=HELLO)  # type: ignore[call-overload]
     with pytest.raises(openai.BadRequestError, match="maximum context length is 2048 tokens"):
@@ -90,13 +90,13 @@ async def test_openai_knows_the_errors(ai: openai.AsyncOpenAI) -> None:
         ({}, "missing required field `prompt`"),
     ],
 )
-async def test_bad_completions(client: aiohttp.ClientSession, body: dict[str, Any], message: str) -> None:
+async def test_invalid_completion_requests(client: aiohttp.ClientSession, body: dict[str, Any], message: str) -> None:
     status, answer = await post(client, "/v1/completions", **body)
     assert (status, answer["error"]["type"], answer["error"]["code"]) == (400, "BadRequestError", 400)
     assert message in answer["error"]["message"]
 
 
-async def test_body_that_is_no_json(client: aiohttp.ClientSession) -> None:
+async def test_malformed_json(client: aiohttp.ClientSession) -> None:
     async with client.post("/v1/chat/completions", data=b"{") as response:
         assert (response.status, (await response.json())["error"]["code"]) == (400, 400)
 
@@ -106,7 +106,7 @@ async def test_unknown_path(client: aiohttp.ClientSession) -> None:
         assert (response.status, (await response.json())["error"]["message"]) == (404, "Not Found")
 
 
-async def test_request_id_is_echoed_and_names_the_answer(client: aiohttp.ClientSession) -> None:
+async def test_request_id_is_echoed_and_part_of_the_response_id(client: aiohttp.ClientSession) -> None:
     body = {"prompt": "hello", "max_tokens": 1}
     for stream in (False, True):
         headers = {"x-request-id": "r-1"}
@@ -117,7 +117,7 @@ async def test_request_id_is_echoed_and_names_the_answer(client: aiohttp.ClientS
         assert len(response.headers["x-request-id"]) == 32
 
 
-async def test_sse_on_the_wire(client: aiohttp.ClientSession) -> None:
+async def test_server_sent_events(client: aiohttp.ClientSession) -> None:
     body = {"prompt": "hello", "max_tokens": 3, "stream": True}
     async with client.post("/v1/completions", json=body) as response:
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -128,7 +128,7 @@ async def test_sse_on_the_wire(client: aiohttp.ClientSession) -> None:
     assert [choice["finish_reason"] for choice in choices][-1] == "length"
 
 
-async def test_an_answer_without_a_limit_ends_by_itself(client: aiohttp.ClientSession) -> None:
+async def test_a_response_without_max_tokens_ends_by_itself(client: aiohttp.ClientSession) -> None:
     _, free = await post(client, "/v1/completions", prompt="hello")
     _, bound = await post(client, "/v1/completions", prompt="hello", max_tokens=40, ignore_eos=True)
     assert (free["choices"][0]["finish_reason"], bound["choices"][0]["finish_reason"]) == ("stop", "length")
@@ -136,18 +136,18 @@ async def test_an_answer_without_a_limit_ends_by_itself(client: aiohttp.ClientSe
     assert free["choices"][0]["text"].startswith(bound["choices"][0]["text"])
 
 
-async def test_second_turn_finds_the_first_in_the_cache(client: aiohttp.ClientSession) -> None:
+async def test_the_second_turn_hits_the_blocks_of_the_first(client: aiohttp.ClientSession) -> None:
     messages: list[dict[str, str]] = [{"role": "system", "content": "policy " * 100}, *HELLO]
     _, first = await post(client, "/v1/chat/completions", messages=messages, max_tokens=32)
     messages += [first["choices"][0]["message"], {"role": "user", "content": "Go on."}]
     _, second = await post(client, "/v1/chat/completions", messages=messages, max_tokens=1)
     cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
     assert first["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
-    # all but the last token of the answer, in full blocks
+    # full blocks of everything but the last output token
     assert cached == (first["usage"]["total_tokens"] - 1) // 16 * 16
 
 
-async def test_adapters_have_a_cache_of_their_own(client: aiohttp.ClientSession) -> None:
+async def test_adapters_do_not_share_blocks(client: aiohttp.ClientSession) -> None:
     cached = []
     for model in ("sim-8b", "l1", "l1"):
         _, answer = await post(client, "/v1/completions", model=model, prompt="p" * 400, max_tokens=1)
@@ -164,7 +164,7 @@ async def test_metrics_over_http(client: aiohttp.ClientSession) -> None:
     assert families["vllm:kv_cache_usage_perc"].samples[0].value == 0
 
 
-async def test_a_client_that_leaves_a_stream_frees_its_blocks(client: aiohttp.ClientSession, fleet: SimFleet) -> None:
+async def test_closing_a_stream_aborts_the_request(client: aiohttp.ClientSession, fleet: SimFleet) -> None:
     engine = fleet.servers[0].engine
     response = await client.post("/v1/completions", json={**LONG, "stream": True})
     await response.content.readline()
@@ -173,7 +173,7 @@ async def test_a_client_that_leaves_a_stream_frees_its_blocks(client: aiohttp.Cl
     assert (engine.running, engine.block_pool.used_count) == ([], 0)
 
 
-async def test_a_client_that_does_not_wait_frees_its_blocks(client: aiohttp.ClientSession, fleet: SimFleet) -> None:
+async def test_closing_the_connection_aborts_the_request(client: aiohttp.ClientSession, fleet: SimFleet) -> None:
     engine = fleet.servers[0].engine
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(post(client, "/v1/completions", **LONG))
@@ -183,7 +183,7 @@ async def test_a_client_that_does_not_wait_frees_its_blocks(client: aiohttp.Clie
     assert (engine.running, engine.block_pool.used_count) == ([], 0)
 
 
-async def test_full_queue_answers_503() -> None:
+async def test_a_full_queue_is_a_503() -> None:
     config = SimEngineConfig(hardware=FAST, max_num_seqs=1, max_num_queued_reqs=1)
     async with (
         SimFleet(config, SystemClock(), ports=[0]) as fleet,
@@ -199,7 +199,7 @@ async def test_full_queue_answers_503() -> None:
         assert (status, answer["error"]["type"], engine.stats.admission_rejections) == (503, "Service Unavailable", 1)
 
 
-async def test_small_things(client: aiohttp.ClientSession) -> None:
+async def test_health_version_and_tokenize(client: aiohttp.ClientSession) -> None:
     for path in ("/health", "/ping"):
         async with client.get(path) as response:
             assert (response.status, await response.read()) == (200, b"")
@@ -209,7 +209,7 @@ async def test_small_things(client: aiohttp.ClientSession) -> None:
     assert (await post(client, "/tokenize", messages=HELLO))[1]["max_model_len"] == 2048
 
 
-async def test_prefix_cache_can_be_reset(client: aiohttp.ClientSession) -> None:
+async def test_reset_prefix_cache(client: aiohttp.ClientSession) -> None:
     cached = []
     for _ in range(2):
         _, answer = await post(client, "/v1/completions", prompt="p" * 400, max_tokens=1)

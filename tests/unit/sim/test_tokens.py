@@ -1,3 +1,5 @@
+"""The substitute for a tokenizer."""
+
 from __future__ import annotations
 
 from epp.sim import tokens
@@ -13,11 +15,11 @@ def test_four_bytes_are_a_token() -> None:
     ]
 
 
-def test_ids_survive() -> None:
+def test_token_ids_round_trip() -> None:
     assert tokens.unpack_token_ids(tokens.pack_token_ids([1, 151_935, 7])) == [1, 151_935, 7]
 
 
-def test_a_conversation_starts_with_its_past_but_for_the_assistants_turn() -> None:
+def test_earlier_turns_are_a_prefix_of_the_conversation() -> None:
     system = {"role": "system", "content": "You are a poet."}
     ask = {"role": "user", "content": "Hi!"}
     first = tokens.encode_chat([system, ask])
@@ -26,7 +28,7 @@ def test_a_conversation_starts_with_its_past_but_for_the_assistants_turn() -> No
     assert second.startswith(first + answer.encode())
 
 
-def test_tokens_of_an_answer_are_the_same_wherever_it_is_cut() -> None:
+def test_an_answer_is_the_same_in_any_parts() -> None:
     whole = tokens.answer_text(42, 0, 100)
     assert len(whole) == 100 * tokens.TOKEN_BYTES
     assert tokens.answer_text(42, 0, 33) + tokens.answer_text(42, 33, 100) == whole
@@ -34,7 +36,7 @@ def test_tokens_of_an_answer_are_the_same_wherever_it_is_cut() -> None:
     assert tokens.answer_text(43, 0, 100) != whole
 
 
-def test_parts_of_a_message() -> None:
+def test_text_and_image_parts() -> None:
     text = {"type": "text", "text": "look"}
     image = {"type": "image_url", "image_url": {"url": "data:1"}}
     other = {"type": "image_url", "image_url": {"url": "data:2"}}
@@ -46,6 +48,6 @@ def test_parts_of_a_message() -> None:
     assert one != two
 
 
-def test_tools_come_first() -> None:
+def test_tools_stand_before_the_messages() -> None:
     messages = [{"role": "user", "content": "Hi!"}]
     assert tokens.encode_chat(messages, [{"name": "clock"}]).endswith(tokens.encode_chat(messages))
