@@ -34,10 +34,6 @@ class SlotAllocator:
         """The slot of a name, if it has one."""
         return self._by_name.get(name)
 
-    def name_at(self, slot: int) -> str | None:
-        """The name at a slot; None if the slot is free."""
-        return self._names[slot]
-
     def generation_of(self, slot: int) -> int:
         """How often the slot was freed. Work that began in another generation belongs to an endpoint that has left."""
         return self._generations[slot]

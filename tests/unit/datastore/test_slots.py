@@ -8,7 +8,7 @@ from epp.datastore.slots import SlotAllocator
 def test_a_name_keeps_its_slot() -> None:
     slots = SlotAllocator()
     assert [slots.allocate("a"), slots.allocate("b"), slots.allocate("a")] == [0, 1, 0]
-    assert (slots.find_slot("b"), slots.find_slot("c"), slots.name_at(1)) == (1, None, "b")
+    assert (slots.find_slot("b"), slots.find_slot("c"), slots.live_slots()) == (1, None, [0, 1])
     assert len(slots) == 2
 
 

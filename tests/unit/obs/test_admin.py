@@ -5,90 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
-import logging
 from collections.abc import AsyncIterator
-from random import Random
 from typing import Any
 
 import aiohttp
-import msgspec
-import numpy as np
 import pytest
 
-from epp.api import (
-    WAITING_REQUESTS,
-    Endpoint,
-    Endpoints,
-    Filter,
-    Mask,
-    Picker,
-    Request,
-    SchedulerProfile,
-    Scorer,
-    Snapshot,
-    StateDumper,
-    prefer_low,
-)
-from epp.api.types import Positions, Scores, Values
 from epp.cli import explain
 from epp.clock import ManualClock
 from epp.obs.admin import AdminServer
 from epp.obs.decision_log import DecisionLog
-from epp.obs.logs import VERBOSE
 from epp.obs.metrics import Metrics
 from epp.obs.pool_metrics import PoolCollector
-from epp.requestcontrol.director import DecisionRecord
-from epp.scheduling import profile_run
-
-
-class ExcludeC(Filter, type="not-c"):
-    """Excludes endpoint c."""
-
-    def filter(self, request: Request, endpoints: Endpoints) -> Mask:
-        return np.array([endpoint.name != "c" for endpoint in endpoints])
-
-
-class StubQueueScorer(Scorer, StateDumper, type="short"):
-    """Prefers short queues."""
-
-    def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        return prefer_low(endpoints[WAITING_REQUESTS])
-
-    def dump_state(self) -> dict[str, int]:
-        return {"seen": 3}
-
-
-class StubPicker(Picker, type="best"):
-    """The best total."""
-
-    def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
-        return np.argsort(-totals)[:1]
-
-
-class BrokenDumper(Scorer, StateDumper, type="broken"):
-    """Cannot dump its state."""
-
-    def dump_state(self) -> dict[str, int]:
-        raise RuntimeError("no state")
-
-
-PROFILE = SchedulerProfile(
-    "default",
-    filters=[("not-c", ExcludeC())],
-    scorers=[("short", 2.0, StubQueueScorer())],
-    picker=("best", StubPicker()),
-)
-
-
-def decision_record(request_id: str = "r-1", rejection: str = "") -> DecisionRecord:
-    members = [Endpoint(name, "10.0.0.1", 8000 + i) for i, name in enumerate("abc")]
-    snapshot = Snapshot({WAITING_REQUESTS: np.array([4, 1, 0], np.float32)}, members, np.arange(3, dtype=np.intp))
-    endpoints = Endpoints(snapshot, snapshot.live_slots)
-    result = profile_run.run_profile(PROFILE, Request(), endpoints, Random(1), lambda plugin, kind: None)
-    destination = "" if rejection else "10.0.0.1:8001"
-    return DecisionRecord(
-        1_700_000_000.0, request_id, "llama", "/v1/completions", 0.00005, {"default": result}, destination, rejection
-    )
+from tests.unit.obs.decisions import BrokenDumper, ExcludeC, StubQueueScorer, build_decision_record
 
 
 class AdminSite:
@@ -155,7 +84,7 @@ async def test_probes_follow_readiness(site: AdminSite) -> None:
 
 
 async def test_state_shows_pool_and_picker(site: AdminSite, clock: ManualClock) -> None:
-    site.decision_log.record(decision_record())
+    site.decision_log.record(build_decision_record())
     clock.advance(0.25)
     state = await site.json("/debug/state")
     assert state["pool"] == "pool-a"
@@ -180,7 +109,7 @@ async def test_plugin_states_or_the_reason_why_there_is_none(site: AdminSite) ->
 
 
 async def test_a_decision_is_rendered_with_scores_and_filters(site: AdminSite) -> None:
-    site.decision_log.record(decision_record())
+    site.decision_log.record(build_decision_record())
     [rendered] = (await site.json("/debug/decisions"))["decisions"]
     assert rendered["request_id"] == "r-1"
     assert rendered["destination"] == "10.0.0.1:8001"
@@ -194,7 +123,7 @@ async def test_a_decision_is_rendered_with_scores_and_filters(site: AdminSite) -
 
 async def test_decisions_are_bounded_filtered_and_newest_first(site: AdminSite) -> None:
     for i in range(6):
-        site.decision_log.record(decision_record(f"r-{i}"))
+        site.decision_log.record(build_decision_record(f"r-{i}"))
     everything = (await site.json("/debug/decisions?limit=999"))["decisions"]
     assert [item["request_id"] for item in everything] == ["r-5", "r-4", "r-3", "r-2"]
     assert len((await site.json("/debug/decisions?limit=2"))["decisions"]) == 2
@@ -212,8 +141,8 @@ async def test_the_page_loads_no_external_resources(site: AdminSite) -> None:
 
 
 async def test_explain_prints_the_decisions(site: AdminSite) -> None:
-    site.decision_log.record(decision_record("r-1"))
-    site.decision_log.record(decision_record("r-2", rejection="ResourceExhausted - full"))
+    site.decision_log.record(build_decision_record("r-1"))
+    site.decision_log.record(build_decision_record("r-2", rejection="ResourceExhausted - full"))
     code, out = await run_explain(site.url)
     assert code == 0
     assert "r-2  llama  ResourceExhausted - full  50 us" in out
@@ -224,14 +153,14 @@ async def test_explain_prints_the_decisions(site: AdminSite) -> None:
 
 
 async def test_explain_replaces_control_characters_of_clients(site: AdminSite) -> None:
-    site.decision_log.record(decision_record("r-\x1b[31m\n1"))
+    site.decision_log.record(build_decision_record("r-\x1b[31m\n1"))
     _, out = await run_explain(site.url)
     assert "r-?[31m?1  llama" in out
 
 
 async def test_explain_prints_one_request_as_json(site: AdminSite) -> None:
-    site.decision_log.record(decision_record("r-1"))
-    site.decision_log.record(decision_record("r-2"))
+    site.decision_log.record(build_decision_record("r-1"))
+    site.decision_log.record(build_decision_record("r-2"))
     code, out = await run_explain(site.url, "r-1", "--json")
     assert code == 0
     assert '"request_id": "r-1"' in out
@@ -253,40 +182,3 @@ async def run_explain(url: str, *arguments: str) -> tuple[int, str]:
     out = io.StringIO()
     code = await asyncio.to_thread(explain.run, parser.parse_args(["--url", url, *arguments]), out)
     return code, out.getvalue()
-
-
-def test_decisions_are_sampled_above_the_rate_limit_but_rejections_are_kept() -> None:
-    decision_log = DecisionLog(limit=1000)
-    for number in range(1000):  # 10,000 a second
-        wall = 1_700_000_000.0 + number / 10_000
-        decision_log.record(msgspec.structs.replace(decision_record(f"r-{number}"), wall_time=wall))
-        if number == 500:
-            decision_log.record(msgspec.structs.replace(decision_record("no", "BadRequest - why"), wall_time=wall))
-    assert decision_log.count == 1001
-    kept = [rendered["request_id"] for rendered in reversed(decision_log.render_newest(1000))]
-    burst = [f"r-{number}" for number in range(64)]
-    assert kept[:64] == burst
-    assert "no" in kept
-    assert 15 <= len(kept) - 64 <= 25, "after a burst one in fifty"
-    assert int(kept[-1].removeprefix("r-")) > 900
-
-
-def test_a_wall_clock_set_back_does_not_stop_the_log() -> None:
-    decision_log = DecisionLog(limit=1000)
-    for wall in (1_700_000_000.0, 1_700_000_000.0 - 3600.0):
-        for number in range(100):
-            decision_log.record(msgspec.structs.replace(decision_record(f"{wall:.0f}-{number}"), wall_time=wall))
-    kept = [rendered["request_id"] for rendered in decision_log.render_newest(1000)]
-    assert 60 <= sum(name.startswith("1699996400-") for name in kept) <= 64
-
-
-def test_a_decision_is_logged_when_verbose(caplog: pytest.LogCaptureFixture) -> None:
-    log = logging.getLogger("epp.test.requests")
-    with caplog.at_level(logging.INFO, log.name):
-        DecisionLog(log=log).record(decision_record())
-        assert not caplog.records
-    with caplog.at_level(VERBOSE, log.name):
-        DecisionLog(log=log).record(decision_record("r-9"))
-    [record] = caplog.records
-    assert vars(record)["x-request-id"] == "r-9"
-    assert vars(record)["destination"] == "10.0.0.1:8001"
