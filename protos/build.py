@@ -1,4 +1,4 @@
-"""Compiles protos/*.proto into epp/pb/ (`make protos`); `--check` fails if what is committed is not current."""
+"""Compiles protos/*.proto into epp/pb/ (`make protos`). `--check` fails if the committed code is stale."""
 
 from __future__ import annotations
 
@@ -9,39 +9,45 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ROOT / "protos"
-TARGET = Path("epp/pb")
-WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
-PACKAGE_DOC = '"""Generated from protos/ by protos/build.py; only epp.extproc.codec and epp.testing import it."""\n'
+PROTO_FOLDER = ROOT / "protos"
+GENERATED_PACKAGE = Path("epp/pb")
+WELL_KNOWN_PROTOS = Path(protoc.__file__).parent / "_proto"
+PACKAGE_DOCSTRING = '''"""Protobuf messages of Envoy and grpc.health.v1, generated from protos/ by protos/build.py.
+
+Only the two codecs (`epp.extproc.codec`, `epp.services.codec`) and `epp.testing` import them.
+"""
+'''
 
 
-def compile_into(folder: Path) -> None:
-    """Writes the generated modules below `folder`, importable as epp.pb."""
-    names = [str(TARGET / source.name) for source in sorted(SOURCES.glob("*.proto"))]
-    # A virtual path: files are imported under the name of the package they are compiled into.
-    paths = [f"-I{TARGET}={SOURCES}", f"-I{WELL_KNOWN}"]
+def compile_protos(folder: Path) -> None:
+    """Writes the generated modules below `folder`, importable as `epp.pb`."""
+    names = [str(GENERATED_PACKAGE / source.name) for source in sorted(PROTO_FOLDER.glob("*.proto"))]
+    # protoc's virtual path: the sources import each other under the name of the package they are compiled into.
+    paths = [f"-I{GENERATED_PACKAGE}={PROTO_FOLDER}", f"-I{WELL_KNOWN_PROTOS}"]
     code = protoc.main(["protoc", *paths, f"--python_out={folder}", f"--pyi_out={folder}", *names])
     if code:
         sys.exit(code)
-    (folder / TARGET / "__init__.py").write_text(PACKAGE_DOC)
+    (folder / GENERATED_PACKAGE / "__init__.py").write_text(PACKAGE_DOCSTRING)
 
 
-def generated(folder: Path) -> dict[str, str]:
-    """File name -> text."""
-    return {path.name: path.read_text() for path in sorted((folder / TARGET).glob("*.py*")) if path.is_file()}
+def read_generated_files(folder: Path) -> dict[str, str]:
+    """The generated code below `folder` by file name."""
+    return {
+        path.name: path.read_text() for path in sorted((folder / GENERATED_PACKAGE).glob("*.py*")) if path.is_file()
+    }
 
 
 def main() -> int:
-    """Builds, or compares with what is there."""
+    """Compiles, or checks that the committed code is what compiling gives."""
     if "--check" not in sys.argv[1:]:
-        compile_into(ROOT)
+        compile_protos(ROOT)
         return 0
     with tempfile.TemporaryDirectory() as scratch:
-        compile_into(Path(scratch))
-        fresh, committed = generated(Path(scratch)), generated(ROOT)
+        compile_protos(Path(scratch))
+        fresh, committed = read_generated_files(Path(scratch)), read_generated_files(ROOT)
     stale = sorted(name for name in fresh.keys() | committed.keys() if fresh.get(name) != committed.get(name))
     if stale:
-        print(f"{TARGET} is not what protos/ says ({', '.join(stale)}); run `make protos`")
+        print(f"{GENERATED_PACKAGE} is stale ({', '.join(stale)}): run `make protos`")
     return bool(stale)
 
 

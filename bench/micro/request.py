@@ -1,12 +1,11 @@
-"""A whole request of the scenario `short` in one process: octets in, HTTP/2, session, decision, octets out; no sockets.
+"""A request of the scenario `short` in one process, from bytes in to bytes out: HTTP/2, session, decision; no sockets.
 
     python -m bench.micro.request [--completion access-log] [--repeat 15] [--opcodes]
 
-Eight requests interleave on one connection, as Envoy sends them: head, 4 KB of body and the body's end, and with
-`extproc` the answer's head, one event, and its end; then the reset. Prints microseconds a request, the best of some
-batches. `--opcodes` counts instead how many instructions of Python's bytecode each function runs through: to a
-thousandth the same number every time, whatever else the machine does, and so what tells on a noisy one whether a
-change is one; with PYTHONHASHSEED=0 to the last.
+Eight requests interleave on one connection, as Envoy sends them: headers, 4 KB of body and the body's end, and with
+`extproc` the response headers, one event, and its end; then RST_STREAM. Prints microseconds for each request, in the
+best of some batches. `--opcodes` counts bytecode instructions by function instead: the count is the same to a
+thousandth in every run, and exactly the same with PYTHONHASHSEED=0, so that it shows a change on a busy machine too.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from bench.micro import http2
 from epp.cli.serve import GC_THRESHOLDS
 from epp.clock import SystemClock
 from epp.extproc import handler
-from epp.extproc.session import RequestLimits as SessionLimits
+from epp.extproc.session import RequestLimits
 from epp.grpc.http2 import frames as h2
 from epp.grpc.http2.connection import Connection
 from epp.grpc.limits import TransportLimits
@@ -42,15 +41,15 @@ from epp.testing.events import request_body, request_headers, response_body, res
 SERVERS = 10
 INTERLEAVED_REQUESTS = 8
 BATCH = 400
-TRACED_REQUESTS = 40  # requests whose instructions are counted
+TRACED_REQUESTS = 40  # whose instructions are counted
 REPORTED_FUNCTIONS = 40
 EVENT = b'data: {"id":"cmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" tok"}}]}\n\n'
 Read = tuple[bytes, list[AccessLogEntry]]
-"""What one read of the socket brings, and the lines of the access log that come with it."""
+"""The bytes of one read of the socket, and the access log entries that arrive with them."""
 
 
 class Traffic:
-    """Octets of one connection, as many requests as are asked for."""
+    """The bytes that Envoy sends on one connection."""
 
     def __init__(self, observed: bool) -> None:
         self._observed = observed
@@ -66,7 +65,7 @@ class Traffic:
         )
 
     def generate_reads(self, requests: int) -> Iterator[Read]:
-        """Some requests together, then their answers, then their ends."""
+        """The reads of so many requests: in groups, requests first, then responses, then ends."""
         for _ in range(0, requests, INTERLEAVED_REQUESTS):
             streams = [
                 (self._next_stream_id(), str(UUID(int=self._rng.getrandbits(128), version=4)))
@@ -90,12 +89,14 @@ class Traffic:
         return http2.build_request(self._encoder, stream, _serialize_events(lines))
 
     def _encode_response(self, stream: int) -> bytes:
-        head = response_headers(200, headers={"content-type": "text/event-stream", "transfer-encoding": "chunked"})
-        return http2.build_data_frames(stream, _serialize_events((head, response_body(EVENT), response_body(end=True))))
+        first = response_headers(200, headers={"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+        return http2.build_data_frames(
+            stream, _serialize_events((first, response_body(EVENT), response_body(end=True)))
+        )
 
 
-def _serialize_events(lines: tuple[Any, ...]) -> list[bytes]:
-    return [line.message + b"\x42\0" for line in lines]  # Envoy's empty metadata
+def _serialize_events(events: tuple[Any, ...]) -> list[bytes]:
+    return [event.message + b"\x42\0" for event in events]  # Envoy adds an empty metadata_context
 
 
 def _build_log_entry(request_id: str) -> AccessLogEntry:
@@ -110,14 +111,14 @@ class PickerUnderTest:
         self._log = AccessLogCompletion(clock, rng) if completion == "access-log" else None
         source: Completion = self._log or ObservedCompletion()
         self._director, self._writer = create_director(SERVERS, clock, rng, source)
-        methods = handler.ext_proc_methods(self._director, Tasks("bench"), SessionLimits(), 1.0)
+        methods = handler.ext_proc_methods(self._director, Tasks("bench"), RequestLimits(), 1.0)
         self._connection = Connection(methods, clock, TransportLimits(), RpcStats(), lambda: None)
         self._traffic = Traffic(observed=self._log is None)
         self._clock, self._rng = clock, rng
         self._process_read((self._traffic.client_preface(), []))
 
     def prepare_reads(self, requests: int) -> list[Read]:
-        """Reads to come; and one endpoint's scrape has arrived meanwhile."""
+        """Records a scrape of one endpoint, and returns the reads of so many requests."""
         record_random_scrape(self._writer, self._rng.randrange(SERVERS), self._clock, self._rng)
         return list(self._traffic.generate_reads(requests))
 
@@ -126,16 +127,16 @@ class PickerUnderTest:
             self._process_read(read)
 
     def _process_read(self, read: Read) -> None:
-        data, lines = read
+        data, entries = read
         self._connection.receive_data(data)
         self._connection.data_to_send()
         if self._log is not None:
-            for line in lines:
-                self._log.on_log_entry(line)
+            for entry in entries:
+                self._log.on_log_entry(entry)
 
 
 def measure_microseconds(picker: PickerUnderTest, repeat: int) -> float:
-    """A request, in the best batch: the machine is shared."""
+    """Microseconds for each request, in the best batch: other processes slow the others."""
     batches = []
     for _ in range(repeat):
         spent = 0.0
@@ -149,7 +150,7 @@ def measure_microseconds(picker: PickerUnderTest, repeat: int) -> float:
 
 
 def count_opcodes(picker: PickerUnderTest) -> Counter[str]:
-    """Instructions by function, of some requests."""
+    """Bytecode instructions by function, for `TRACED_REQUESTS` requests."""
     found: Counter[str] = Counter()
 
     def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
@@ -171,7 +172,6 @@ def count_opcodes(picker: PickerUnderTest) -> Counter[str]:
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--completion", choices=("extproc", "access-log"), default="extproc")
     parser.add_argument("--repeat", type=int, default=15)

@@ -1,9 +1,9 @@
-"""CPU of an ext_proc stream above the transport: messages, session and handler; a decider that always says the same.
+"""CPU time of an ext_proc stream above the transport: codec, session and handler, with a constant routing decision.
 
     python -m bench.micro.session [--repeat 9]
 
-short: 4 KB in one body message. long: 13 messages of 32 KB in, seven of 62,000 bytes out, 300 pieces of an answer.
-Prints microseconds, the best of `--repeat` batches, beside what protobuf takes to parse the same messages.
+short: 4 KB in one body message. long: 13 messages of 32 KB in, seven of 62,000 bytes out, 300 response chunks. Prints
+microseconds, the best of `--repeat` batches, and what protobuf takes to parse the same messages.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ HEADERS = {
     "x-envoy-expected-rq-timeout-ms": "3600000",
     "x-stainless-lang": "python",
 }
-ANSWER = {"content-type": "text/event-stream", "date": "Thu, 01 Jan 2026 00:00:00 GMT", "server": "uvicorn"}
+RESPONSE_HEADERS = {"content-type": "text/event-stream", "date": "Thu, 01 Jan 2026 00:00:00 GMT", "server": "uvicorn"}
 EVENT = b'data: {"id": "cmpl-1", "object": "text_completion", "choices": [{"index": 0, "text": " word"}]}\n\n' * 2
 
 
 class NullPeer:
-    """A transport and a flight that do nothing, and a decider that always says the same."""
+    """Implements `ServerCall` and `RoutedRequest` without effect, and `Router` with a constant decision."""
 
     def __init__(self, *, observe: bool) -> None:
-        self.route = RoutingDecision("10.0.0.1:8000", self, observe)
+        self.decision = RoutingDecision("10.0.0.1:8000", self, observe)
 
-    def route_request(self, head: RequestHeaders, body: bytes) -> RoutingDecision:
-        return self.route
+    def route_request(self, headers: RequestHeaders, body: bytes) -> RoutingDecision:
+        return self.decision
 
     def send(self, message: bytes) -> None:
         pass
@@ -69,7 +69,7 @@ class NullPeer:
 
 
 def play_stream(method: HandlerFactory, peer: NullPeer, messages: Sequence[bytes]) -> None:
-    """One stream from beginning to end."""
+    """One stream from its first message to the half-close."""
     opened = method(peer)
     for message in messages:
         opened.on_message(message)
@@ -77,7 +77,7 @@ def play_stream(method: HandlerFactory, peer: NullPeer, messages: Sequence[bytes
 
 
 def best_microseconds(work: Callable[[], object], repeat: int, count: int = BATCH) -> float:
-    """Microseconds a call, of the best batch: the machine is shared."""
+    """Microseconds for each call, in the best batch: other processes slow the others."""
     batches = []
     for _ in range(repeat):
         started = perf_counter()
@@ -87,39 +87,39 @@ def best_microseconds(work: Callable[[], object], repeat: int, count: int = BATC
     return min(batches)
 
 
-def serialize_events(*lines: object) -> list[bytes]:
-    """The messages of a transcript's events."""
-    return [line.message for line in lines]  # type: ignore[attr-defined]
+def serialize_events(*events: object) -> list[bytes]:
+    """The serialized messages of these events."""
+    return [event.message for event in events]  # type: ignore[attr-defined]
 
 
 def build_scenarios() -> list[tuple[str, bool, list[bytes], float]]:
-    """(name, observed, messages, budget beyond protobuf)"""
-    head = request_headers(headers=HEADERS)
-    short = serialize_events(head, request_body(b"x" * 4096, end=True))
-    piece = b"x" * 32_768
-    long = serialize_events(head, *[request_body(piece)] * 12, request_body(piece, end=True))
-    started = response_headers(200, headers=ANSWER)
+    """(name, is the response observed, messages, budget in microseconds beyond protobuf)"""
+    first = request_headers(headers=HEADERS)
+    short = serialize_events(first, request_body(b"x" * 4096, end=True))
+    chunk = b"x" * 32_768
+    long = serialize_events(first, *[request_body(chunk)] * 12, request_body(chunk, end=True))
+    started = response_headers(200, headers=RESPONSE_HEADERS)
     one = serialize_events(started, response_body(EVENT, end=True))
     many = serialize_events(started, *[response_body(EVENT)] * 299, response_body(EVENT, end=True))
     return [
         ("short, request phase", False, short, REQUEST_US),
-        ("short, and an answer of 1 piece", True, [*short, *one], 2 * REQUEST_US),
+        ("short, and a response of 1 chunk", True, [*short, *one], 2 * REQUEST_US),
         ("long, request phase", False, long, 13 * REQUEST_US),
-        ("long, and an answer of 300 pieces", True, [*long, *many], 13 * REQUEST_US + 300 * CHUNK_US),
+        ("long, and a response of 300 chunks", True, [*long, *many], 13 * REQUEST_US + 300 * CHUNK_US),
     ]
 
 
 def time_response_chunk(method: HandlerFactory, peer: NullPeer, repeat: int) -> float:
-    """One piece of an answer."""
+    """Microseconds for one response chunk."""
     opened = method(peer)
-    for message in serialize_events(request_headers(end=True), response_headers(200, headers=ANSWER)):
+    for message in serialize_events(request_headers(end=True), response_headers(200, headers=RESPONSE_HEADERS)):
         opened.on_message(message)
     [message] = serialize_events(response_body(EVENT))
     return best_microseconds(lambda: opened.on_message(message), repeat, 20 * BATCH)
 
 
 def parse_with_protobuf(messages: Sequence[bytes]) -> None:
-    """What protobuf itself takes."""
+    """Parses the messages, for comparison."""
     for message in messages:
         pb.ProcessingRequest.FromString(message)
 
@@ -130,7 +130,6 @@ def print_row(name: str, microseconds: float, protobuf: float, budget: float) ->
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=9)
     repeat = parser.parse_args().repeat
@@ -142,7 +141,7 @@ def main() -> None:
         print_row(name, taken, best_microseconds(lambda: parse_with_protobuf(messages), repeat, count), budget)  # noqa: B023
     peer = NullPeer(observe=True)
     method = handler.ext_proc_methods(peer, Tasks("bench"), RequestLimits(), 1.0)[handler.PROCESS_METHOD]
-    print_row("one piece of an answer", time_response_chunk(method, peer, repeat), 0.0, CHUNK_US)
+    print_row("one response chunk", time_response_chunk(method, peer, repeat), 0.0, CHUNK_US)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,4 @@
-"""Generated from protos/ by protos/build.py; only epp.extproc.codec and epp.testing import it."""
+"""Protobuf messages of Envoy and grpc.health.v1, generated from protos/ by protos/build.py.
+
+Only the two codecs (`epp.extproc.codec`, `epp.services.codec`) and `epp.testing` import them.
+"""

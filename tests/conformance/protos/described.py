@@ -1,4 +1,4 @@
-"""Descriptors as plain data that two processes can compare."""
+"""Protobuf descriptors as plain data, which two processes can compare."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def _enum(enum: EnumDescriptor) -> dict[str, Any]:
 def _service(service: ServiceDescriptor) -> dict[str, Any]:
     return {
         method.name: {
-            "takes": method.input_type.full_name,
-            "gives": method.output_type.full_name,
-            "streams in": method.client_streaming,
-            "streams out": method.server_streaming,
+            "input": method.input_type.full_name,
+            "output": method.output_type.full_name,
+            "client streaming": method.client_streaming,
+            "server streaming": method.server_streaming,
         }
         for method in service.methods
     }

@@ -1,6 +1,6 @@
 """Prints as JSON how Envoy's published protos (PyPI `xds-protos`) define the names on the command line.
 
-Run in a process of its own: the published modules and ours define the same names, and protobuf has one pool of them.
+Runs in its own process: the published modules define the same names as ours, and protobuf has one pool of them.
 """
 
 from __future__ import annotations

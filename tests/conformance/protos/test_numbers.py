@@ -1,4 +1,4 @@
-"""Our trimmed protos against Envoy's own: a field that has another number or type there would be lost in silence."""
+"""Our trimmed protos against Envoy's: a field with another number or type would be ignored without an error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 ENVOYS = (
     access_log_pb2, access_log_service_pb2, core_pb2, ext_proc_pb2, http_status_pb2, processing_mode_pb2,
 )  # fmt: skip
-# grpc.health.v1 is in no package that we depend on; these are the numbers of grpc-proto's health.proto.
+# No package that we depend on contains grpc.health.v1; these are the field numbers of grpc-proto's health.proto.
 HEALTH = {
     "HealthCheckRequest": {"service": (1, "STRING", "")},
     "HealthCheckResponse": {"status": (1, "ENUM", "grpc.health.v1.HealthCheckResponse.ServingStatus")},
@@ -38,8 +38,8 @@ HEALTH = {
 }
 
 
-def described() -> ModuleType:
-    """described.py, which the other process runs too."""
+def load_described() -> ModuleType:
+    """described.py, which published.py imports too."""
     spec = importlib.util.spec_from_file_location("described", HERE / "described.py")
     assert spec is not None
     assert spec.loader is not None
@@ -48,22 +48,22 @@ def described() -> ModuleType:
     return module
 
 
-def names(file: FileDescriptor) -> Iterable[str]:
-    """Everything that the file defines."""
+def list_names(file: FileDescriptor) -> Iterable[str]:
+    """The full names of all messages, enums and services of the file."""
     for message in file.message_types_by_name.values():
-        yield from _within(message)
+        yield from _list_nested(message)
     yield from (enum.full_name for enum in file.enum_types_by_name.values())
     yield from (service.full_name for service in file.services_by_name.values())
 
 
-def _within(message: Descriptor) -> Iterable[str]:
+def _list_nested(message: Descriptor) -> Iterable[str]:
     yield message.full_name
     yield from (enum.full_name for enum in message.enum_types)
     for inner in message.nested_types:
-        yield from _within(inner)
+        yield from _list_nested(inner)
 
 
-OURS = [name for module in ENVOYS for name in names(module.DESCRIPTOR)]
+OURS = [name for module in ENVOYS for name in list_names(module.DESCRIPTOR)]
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +76,14 @@ def published() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_all_that_we_define_is_defined_so_by_envoy(name: str, published: dict[str, Any]) -> None:
-    ours, theirs = described().describe(descriptor_pool.Default(), name), published[name]
+def test_messages_have_envoys_numbers_and_types(name: str, published: dict[str, Any]) -> None:
+    ours, theirs = load_described().describe(descriptor_pool.Default(), name), published[name]
     assert theirs is not None, f"Envoy has no {name}"
-    assert ours == {member: theirs.get(member, "not in Envoy's") for member in ours}
+    assert ours == {member: theirs.get(member, "missing in Envoy's") for member in ours}
 
 
-def test_no_phase_of_envoys_is_unknown_to_us(published: dict[str, Any]) -> None:
-    """Other fields may be skipped; a message whose phase we cannot name would go unanswered."""
+def test_every_phase_of_envoy_is_known(published: dict[str, Any]) -> None:
+    """Other fields may be left out; a message with an unknown phase would get no reply."""
     name = "envoy.service.ext_proc.v3.ProcessingRequest"
     phases = {member for member, field in published[name].items() if field["oneof"] == "request"}
     assert phases == {
@@ -91,10 +91,10 @@ def test_no_phase_of_envoys_is_unknown_to_us(published: dict[str, Any]) -> None:
     }
 
 
-def test_health_has_the_published_numbers() -> None:
+def test_health_has_the_numbers_of_grpc_proto() -> None:
     messages = health_pb2.DESCRIPTOR.message_types_by_name
     types = {"STRING": 9, "ENUM": 14, "MESSAGE": 11}
-    found = described()
+    found = load_described()
     for name, fields in HEALTH.items():
         ours = found.describe(descriptor_pool.Default(), messages[name].full_name)
         expected = {field: (number, types[kind], of) for field, (number, kind, of) in fields.items()}
@@ -102,6 +102,6 @@ def test_health_has_the_published_numbers() -> None:
     status = health_pb2.HealthCheckResponse.ServingStatus
     assert dict(status.items()) == {"UNKNOWN": 0, "SERVING": 1, "NOT_SERVING": 2, "SERVICE_UNKNOWN": 3}
     service = found.describe(descriptor_pool.Default(), "grpc.health.v1.Health")
-    assert {name: (row["streams in"], row["streams out"]) for name, row in service.items()} == {
+    assert {name: (row["client streaming"], row["server streaming"]) for name, row in service.items()} == {
         "Check": (False, False), "Watch": (False, True), "List": (False, False),
     }  # fmt: skip

@@ -25,8 +25,8 @@ def parsed(message: bytes) -> ext_proc_pb2.ProcessingResponse:
 
 def streamed(phase: str, body: bytes, end: bool) -> bytes:
     """The same chunk as protobuf encodes it."""
-    piece = ext_proc_pb2.StreamedBodyResponse(body=body, end_of_stream=end)
-    common = ext_proc_pb2.CommonResponse(body_mutation=ext_proc_pb2.BodyMutation(streamed_response=piece))
+    chunk = ext_proc_pb2.StreamedBodyResponse(body=body, end_of_stream=end)
+    common = ext_proc_pb2.CommonResponse(body_mutation=ext_proc_pb2.BodyMutation(streamed_response=chunk))
     return ext_proc_pb2.ProcessingResponse(**{phase: ext_proc_pb2.BodyResponse(response=common)}).SerializeToString()
 
 
@@ -84,8 +84,8 @@ def test_any_bytes_decode_as_by_protobuf_or_raise_decode_error(data):
     theirs = ext_proc_pb2.ProcessingRequest.FromString(data)
     assert found.type.name.lower() == theirs.WhichOneof("request")
     if found.type in {MessageType.REQUEST_BODY, MessageType.RESPONSE_BODY}:
-        piece = getattr(theirs, found.type.name.lower())
-        assert (found.body, found.end_of_stream) == (piece.body, piece.end_of_stream)
+        body = getattr(theirs, found.type.name.lower())
+        assert (found.body, found.end_of_stream) == (body.body, body.end_of_stream)
 
 
 def test_headers_are_lower_case_joined_and_read_from_raw_value():
