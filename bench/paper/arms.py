@@ -1,4 +1,4 @@
-"""What is compared: the paper's configurations and ours, all on one node with eight A100 of 40 GB."""
+"""The configurations that are compared, the paper's and ours, all on one node with eight A100 of 40 GB."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NATIVE, BEST_QUEUE, DAS = "native", "Kueue C", "DAS"
 
 
 class Arm(NamedTuple):
-    """One configuration. `preset` names queues of `epp-batch queues`; none for the plain scheduler."""
+    """One configuration. `preset` is that of `epp-batch queues`; empty for the default scheduler alone."""
 
     name: str
     description: str
@@ -41,10 +41,11 @@ class Arm(NamedTuple):
     preset: str = ""
     policy: SubmissionPolicy = "submission"
     ours: bool = False
+    """Not one of the paper's."""
 
     @property
     def runs_on_control_plane(self) -> bool:
-        """On a real control plane: whole GPUs with a queue, and slices, as claims without one."""
+        """Whether `real` can play it: whole GPUs with a queue, or slices, which it plays as claims without a queue."""
         return self.accelerators is MIG_SLICES or bool(self.preset)
 
 
@@ -61,7 +62,7 @@ ARMS = (
 
 
 class ArmResult(NamedTuple):
-    """One arm's run."""
+    """One arm's simulated run."""
 
     arm: Arm
     cluster_model: ClusterModel
@@ -69,40 +70,41 @@ class ArmResult(NamedTuple):
     events: list[TimelineEvent]
     stats: TimelineStats
     bound: float
+    """Of the makespan, in seconds."""
 
     @property
     def uses_kueue(self) -> bool:
-        """Played through real Kueue; slices are played without."""
+        """Whether `real` plays it through Kueue."""
         return self.cluster_model.kueue is not None and self.arm.accelerators is not MIG_SLICES
 
 
-def build_arm_cluster(arm: Arm, delays: ControlPlaneDelays, *, resumes: bool = False) -> ClusterModel:
-    """The node, with the arm's queues over it."""
+def build_arm_cluster(arm: Arm, delays: ControlPlaneDelays, *, resume: bool = False) -> ClusterModel:
+    """The node and the arm's queues; with `resume`, preempted workers continue where they were."""
     nodes = build_gpu_nodes(sharing="das" if arm.accelerators is MIG_SLICES else "whole")
     if not arm.preset:
-        return ClusterModel(nodes=nodes, delays=delays, resume_after_preemption=resumes)
-    settings = queues.build_preset(arm.preset, "batch", 8)
-    manager = queues.build_manager_configuration(settings)
-    made = objects.build_cluster_model(
-        [*queues.build_kueue_objects(settings), *([manager] if manager else [])], nodes=nodes
-    )
-    return msgspec.structs.replace(made, delays=delays, resume_after_preemption=resumes)
+        return ClusterModel(nodes=nodes, delays=delays, resume_after_preemption=resume)
+    setup = queues.build_preset(arm.preset, "batch", 8)
+    configuration = queues.build_manager_configuration(setup)
+    manifests = [*queues.build_kueue_objects(setup), *([configuration] if configuration else [])]
+    cluster_model = objects.build_cluster_model(manifests, nodes=nodes)
+    return msgspec.structs.replace(cluster_model, delays=delays, resume_after_preemption=resume)
 
 
-def build_arm_jobs(arm: Arm, there: ClusterModel, speeds: SpeedModel) -> list[PlannedJob]:
-    """The jobs as the arm asks for them, in the paper's order."""
+def build_arm_jobs(arm: Arm, cluster_model: ClusterModel, speeds: SpeedModel) -> list[PlannedJob]:
+    """The jobs with the arm's accelerators and queues, in the paper's order."""
     priority = "high-priority" if arm.preset == "paper-c" else ""
     queue = "whisper" if arm.preset == "slots" else ""
-    return build_planned_jobs(jobs.load_units(), jobs.build_cluster(arm.accelerators, queue, priority), speeds, there)
+    cluster = jobs.build_cluster(arm.accelerators, queue, priority)
+    return build_planned_jobs(jobs.load_units(), cluster, speeds, cluster_model)
 
 
 def simulate_arm(
     arm: Arm, speeds: SpeedModel, search: SearchOptions, delays: ControlPlaneDelays | None = None
 ) -> ArmResult:
-    """One arm in virtual time. The paper's worker starts anew when it is preempted."""
-    there = build_arm_cluster(arm, delays or ControlPlaneDelays(submit_interval=jobs.SUBMIT_INTERVAL))
-    order = arrange_jobs(arm.policy, build_arm_jobs(arm, there, speeds), there, speeds, search)
-    events = simulate_jobs(there, order)
-    return ArmResult(
-        arm, there, order, events, compute_timeline_stats(events), compute_makespan_bound(order, there.nodes)
-    )
+    """Runs one arm in virtual time. The paper's worker starts over when it is preempted."""
+    cluster_model = build_arm_cluster(arm, delays or ControlPlaneDelays(submit_interval=jobs.SUBMIT_INTERVAL))
+    planned_jobs = build_arm_jobs(arm, cluster_model, speeds)
+    order = arrange_jobs(arm.policy, planned_jobs, cluster_model, speeds, search)
+    events = simulate_jobs(cluster_model, order)
+    bound = compute_makespan_bound(order, cluster_model.nodes)
+    return ArmResult(arm, cluster_model, order, events, compute_timeline_stats(events), bound)

@@ -12,21 +12,21 @@ from epp_batch.spec import Run, TranscriptionOptions
 
 
 def file_slug(name: str) -> str:
-    """A file name."""
+    """The name in lower case, words joined by dashes."""
     return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
 
 
-def render_chart(found: ArmResult, length: float | None = None) -> str:
-    """The chart; `length` in seconds for two on one scale."""
+def render_chart(result: ArmResult, length: float | None = None) -> str:
+    """The chart of an arm; `length` in seconds puts several on one scale."""
     run = Run(
-        name=found.arm.name,
+        name=result.arm.name,
         output="",
         options=TranscriptionOptions(),
         units=tuple(jobs.load_units()),
-        cluster=jobs.build_cluster(found.arm.accelerators),
+        cluster=jobs.build_cluster(result.arm.accelerators),
     )
-    return render_svg(build_report(run, found.events, {}, []), length=length, models=("medium", "large"))
+    return render_svg(build_report(run, result.events, {}, []), length=length, models=("medium", "large"))
 
 
-def write_chart(path: Path, found: ArmResult, length: float | None = None) -> None:
-    path.write_text(render_chart(found, length), encoding="utf-8")
+def write_chart(path: Path, result: ArmResult, length: float | None = None) -> None:
+    path.write_text(render_chart(result, length), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the control plane took in a real run, step by step, and the model run again with it."""
+"""Measures the control plane's delays in a real run, and repeats the simulation with them."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from epp_batch.planner import ControlPlaneDelays, compute_timeline_stats, simula
 from epp_batch.timeline import EventKind, TimelineEvent
 
 
-def simulate_with_delays(found: ArmResult, events: Sequence[TimelineEvent]) -> ArmResult:
-    """The same order, with the means of a real run: the time between two Jobs, how long a pod takes to start, how much
-    longer than its time it runs, how long freed quota stays unused, how long a victim takes to go.
+def simulate_with_delays(result: ArmResult, events: Sequence[TimelineEvent]) -> ArmResult:
+    """The same order of jobs with the mean delays of a real run.
+
+    Measured are the time between two Jobs, from admission to the start of a pod, how much longer than its duration a
+    pod runs, how long released quota stays unused, and from a preemption to the next admission.
     """
-    over = _mean_delay(_overruns(events, {demand.unit: demand.duration_seconds for demand in found.order}))
+    overrun = _mean_delay(_overruns(events, {job.unit: job.duration_seconds for job in result.order}))
     delays = ControlPlaneDelays(
         submit_interval=_mean_delay(second - first for first, second in pairwise(_event_times(events, "created"))),
         requeue_batch_period=_mean_delay(_idle_quota_times(events)),
-        pod_startup=_mean_delay(_startup_delays(events) if found.uses_kueue else _unqueued_startup_delays(events)),
+        pod_startup=_mean_delay(_startup_delays(events) if result.uses_kueue else _unqueued_startup_delays(events)),
         pod_termination=_mean_delay(_preemption_delays(events)),
     )
-    order = [msgspec.structs.replace(demand, startup_seconds=demand.startup_seconds + over) for demand in found.order]
-    world = msgspec.structs.replace(
-        found.cluster_model, kueue=found.cluster_model.kueue if found.uses_kueue else None, delays=delays
+    order = [msgspec.structs.replace(job, startup_seconds=job.startup_seconds + overrun) for job in result.order]
+    cluster_model = msgspec.structs.replace(
+        result.cluster_model, kueue=result.cluster_model.kueue if result.uses_kueue else None, delays=delays
     )
-    simulated = simulate_jobs(world, order)
-    return found._replace(cluster_model=world, order=order, events=simulated, stats=compute_timeline_stats(simulated))
+    simulated = simulate_jobs(cluster_model, order)
+    stats = compute_timeline_stats(simulated)
+    return result._replace(cluster_model=cluster_model, order=order, events=simulated, stats=stats)
 
 
 def _mean_delay(values: Iterable[float]) -> float:
-    """0 for none; nothing takes less."""
-    found = list(values)
-    return max(0.0, statistics.fmean(found)) if found else 0.0
+    """The mean, not below 0; 0 without values."""
+    delays = list(values)
+    return max(0.0, statistics.fmean(delays)) if delays else 0.0
 
 
 def _event_times(events: Sequence[TimelineEvent], kind: EventKind) -> list[float]:
@@ -43,7 +46,7 @@ def _event_times(events: Sequence[TimelineEvent], kind: EventKind) -> list[float
 
 
 def _startup_delays(events: Sequence[TimelineEvent]) -> Iterable[float]:
-    """From admission to the running pod, of those that were not preempted before."""
+    """From admission to the running pod, of admissions that were not preempted in between."""
     admitted: dict[str, float] = {}
     for event in events:
         if event.kind == "admitted":
@@ -55,23 +58,24 @@ def _startup_delays(events: Sequence[TimelineEvent]) -> Iterable[float]:
 
 
 def _unqueued_startup_delays(events: Sequence[TimelineEvent]) -> Iterable[float]:
-    """From creation to the start, for those that did not have to wait for anybody's end."""
+    """From creation to the start, of jobs that started before the first one finished and so did not queue."""
     first_end = min(_event_times(events, "finished"), default=0.0)
     created = {event.unit: event.at for event in events if event.kind == "created"}
     return (event.at - created[event.unit] for event in events if event.kind == "running" and event.at < first_end)
 
 
-def _overruns(events: Sequence[TimelineEvent], runs: dict[str, float]) -> Iterable[float]:
+def _overruns(events: Sequence[TimelineEvent], durations: dict[str, float]) -> Iterable[float]:
+    """How much longer than its duration a pod ran."""
     started: dict[str, float] = {}
     for event in events:
         if event.kind == "running":
             started[event.unit] = event.at
         elif event.kind == "finished":
-            yield event.at - started[event.unit] - runs[event.unit]
+            yield event.at - started[event.unit] - durations[event.unit]
 
 
 def _idle_quota_times(events: Sequence[TimelineEvent]) -> Iterable[float]:
-    """From the n-th end to the n-th admission after the first end: all jobs are alike, and somebody always waits."""
+    """From the n-th end to the n-th admission after the first end: jobs request the same, and one is always pending."""
     ends = _event_times(events, "finished")
     admitted = [at for at in _event_times(events, "admitted") if ends and at > ends[0]]
     return (after - end for end, after in zip(ends, admitted, strict=False))

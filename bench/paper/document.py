@@ -1,4 +1,4 @@
-"""docs/paper.md, written by the bench that made its numbers."""
+"""Writes docs/paper.md and its charts from the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OURS_WHOLE_GPUS, OURS_SAME_SLICES, OURS_CHOSEN_SLICES = "ours, whole GPUs", "our
 CHARTS = (NATIVE, DAS, OURS_CHOSEN_SLICES)
 
 TEMPLATE = Path(__file__).with_name("page.md")
-"""The page with holes for numbers and tables."""
+"""The page, with replacement fields for figures and tables."""
 
 
 def write_page(
@@ -25,17 +25,17 @@ def write_page(
     parts: Mapping[str, str],
     scale: float,
 ) -> None:
-    """The page and its charts."""
+    """Writes the page and its charts into `docs`; `parts` are the tables by replacement field."""
     longest = max(paper[name].stats.makespan for name in CHARTS)
     for name in CHARTS:
         charts.write_chart(docs / f"paper-{charts.file_slug(name)}.svg", paper[name], longest)
-    holes = {
-        "real": "Not played in this run.",
+    fields = {
+        "real": "Not run on a control plane this time.",
         **parts,
         **_result_values(paper),
         **_interpretation_values(paper, orders, ratios),
     }
-    text = TEMPLATE.read_text(encoding="utf-8").format(**holes, scale=scale)
+    text = TEMPLATE.read_text(encoding="utf-8").format(**fields, scale=scale)
     (docs / "paper.md").write_text(text, encoding="utf-8")
 
 
@@ -57,7 +57,7 @@ def _result_values(paper: Mapping[str, ArmResult]) -> dict[str, object]:
         "chosen_mean": format_change(chosen.mean, native.mean),
         "chosen_span": format_minutes(chosen.makespan),
         "chosen_avg": format_minutes(chosen.mean),
-        "wide": sum(demand.accelerator.mig_profile == "7g.40gb" for demand in paper[OURS_CHOSEN_SLICES].order),
+        "wide": sum(job.accelerator.mig_profile == "7g.40gb" for job in paper[OURS_CHOSEN_SLICES].order),
     }
 
 

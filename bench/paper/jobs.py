@@ -1,8 +1,8 @@
 """The paper's 32 jobs: lengths of Earnings22 recordings, as its artifact picks them.
 
-Files in the order of their names; medium takes numbers 0 to 15, large 50 to 65, submitted in turn, one a second
-(kube-burner, qps 1). jobs.csv has their lengths from the metadata.csv of Earnings22 (revdotcom/speech-datasets, CC
-BY-SA 4.0).
+In the order of file names, medium transcribes numbers 0 to 15 and large 50 to 65; Jobs alternate between the two, one
+per second (kube-burner, qps 1). jobs.csv has their lengths from the metadata.csv of Earnings22
+(revdotcom/speech-datasets, CC BY-SA 4.0).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ LOCAL_QUEUES = {"medium": "local-queue-medium", "large": "local-queue-large"}
 
 
 def load_units() -> list[Unit]:
-    """In the paper's order."""
+    """The units in the paper's order."""
     with JOBS_FILE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    out = []
+    loaded = []
     for number, row in enumerate(rows):
         recording = Recording(source=row["source"], stems=(Path(row["source"]).stem,), seconds=float(row["seconds"]))
         name = f"{row['model']}-{number // 2:02}"
-        out.append(Unit(name=name, tasks=(Task(recording=recording, model=row["model"]),)))
-    return out
+        loaded.append(Unit(name=name, tasks=(Task(recording=recording, model=row["model"]),)))
+    return loaded
 
 
 def build_cluster(accelerators: Mapping[str, str], queue: str = "", priority: str = "") -> ClusterOptions:
-    """How each model runs; `queue` instead of a queue for each model, `priority` a class for large."""
+    """Placements of both models; `queue` replaces the paper's queue for each model, `priority` is large's class."""
     placements = {
         model: Placement(
             accelerator=kind,

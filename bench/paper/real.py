@@ -1,8 +1,9 @@
-"""The same jobs on a real control plane, time compressed: API server, scheduler, Job controller, Kueue; KWOK's nodes.
+"""Plays the arms on a real control plane in compressed time.
 
-Every pod runs for its job's length divided by the scale, played by KWOK. Slices are DRA claims that the real scheduler
-allocates from ResourceSlices with partitionable devices, as NVIDIA's driver publishes them; whole GPUs are counted.
-All arms run side by side, each on a node of its own.
+API server, scheduler, Job controller and Kueue are real; nodes are KWOK's, which let every pod run for its job's
+duration divided by the scale. Slices are DRA claims that the scheduler allocates from ResourceSlices with partitionable
+devices, as NVIDIA's driver publishes them; whole GPUs are an extended resource. All arms run side by side, each on a
+node of its own.
 """
 
 from __future__ import annotations
@@ -34,31 +35,31 @@ from tests.kube.tools.build import build, built, cache_folder
 ARM_TIMEOUT = 1200.0
 """Real seconds for one arm."""
 KUEUE_SUBMIT_INTERVAL = 1.05
-"""Real seconds between two Jobs for Kueue: it orders by creation in whole seconds, and within one by chance (UID)."""
+"""Real seconds between two Jobs: Kueue orders by creation in whole seconds, and by UID within one."""
 
 
 class RealArm:
-    """One arm: its node, its queues, what happens to its Jobs."""
+    """Plays one arm: creates its node, queues and Jobs, and records events from watches."""
 
-    def __init__(self, plane: Plane, api: Api, clock: Clock, found: ArmResult, scale: float) -> None:
-        self.plane, self.api, self.clock, self.arm_result, self.scale = plane, api, clock, found, scale
-        self.name = "".join(letter for letter in found.arm.name.lower() if letter.isalnum())
-        self.uses_claims = found.arm.accelerators is MIG_SLICES
+    def __init__(self, plane: Plane, api: Api, clock: Clock, arm_result: ArmResult, scale: float) -> None:
+        self.plane, self.api, self.clock, self.arm_result, self.scale = plane, api, clock, arm_result, scale
+        self.name = "".join(letter for letter in arm_result.arm.name.lower() if letter.isalnum())
+        self.uses_claims = arm_result.arm.accelerators is MIG_SLICES
         self.events: list[TimelineEvent] = []
         self._recorded: set[tuple[str, str, EventKind]] = set()
         self._attempts: dict[str, int] = {}
         self._started_at = 0.0
 
     async def run(self) -> list[TimelineEvent]:
-        """All 32 Jobs to their ends; events in compressed time stretched again, so in seconds like the model's."""
+        """Runs all 32 Jobs to their ends; the events have uncompressed times, like those of a simulation."""
         await self._create_objects()
         self._started_at = self.clock.now()
         tasks = Tasks(self.name)
-        for kind, note in ((PODS, self._on_pod), (WORKLOADS, self._on_workload)):
-            tasks.supervise(kind.plural, partial(self._watch_objects, kind, note))
+        for kind, handle in ((PODS, self._on_pod), (WORKLOADS, self._on_workload)):
+            tasks.supervise(kind.plural, partial(self._watch_objects, kind, handle))
         try:
             await self._submit_jobs()
-            await self.plane.until(f"{self.name} is through", self._all_finished, ARM_TIMEOUT)
+            await self.plane.until(f"{self.name} has finished", self._all_finished, ARM_TIMEOUT)
         finally:
             await tasks.close()
         return self.events
@@ -69,58 +70,58 @@ class RealArm:
         node = await self.api.create(kwok_node(f"{self.name}-node", devices, {"arm": self.name}))
         if self.uses_claims:
             await publish(self.api, node["metadata"]["name"], node["metadata"]["uid"], (A100_40,) * 8)
-            for profile in sorted({demand.accelerator.mig_profile for demand in self.arm_result.order}):
+            for profile in sorted({planned.accelerator.mig_profile for planned in self.arm_result.order}):
                 await self.api.create(claim_template(_claim_name(profile), self.name, profile))
         elif self.arm_result.uses_kueue:
             await self._create_queues()
 
     async def _create_queues(self) -> None:
-        """The preset's, under names of their own: all arms share one cluster."""
-        settings = queues.build_preset(self.arm_result.arm.preset, self.name, 8)
-        mine = msgspec.structs.replace(
-            settings,
+        """Creates the preset's queues under names of this arm, since all arms share one cluster."""
+        setup = queues.build_preset(self.arm_result.arm.preset, self.name, 8)
+        renamed = msgspec.structs.replace(
+            setup,
             flavor=self.name,
             node_labels={"arm": self.name},
-            cohort=settings.cohort and f"{self.name}-{settings.cohort}",
-            queues=tuple(msgspec.structs.replace(one, name=f"{self.name}-{one.name}") for one in settings.queues),
+            cohort=setup.cohort and f"{self.name}-{setup.cohort}",
+            queues=tuple(msgspec.structs.replace(queue, name=f"{self.name}-{queue.name}") for queue in setup.queues),
         )
-        await self.api.apply(*queues.build_kueue_objects(mine))
+        await self.api.apply(*queues.build_kueue_objects(renamed))
         path = "/apis/kueue.x-k8s.io/v1beta2/clusterqueues/"
 
         async def active() -> bool:
-            read = [await self.api.request("GET", f"{path}{one.name}") for one in mine.queues]
-            return all(holds(one, "Active") for one in read)
+            cluster_queues = [await self.api.request("GET", f"{path}{queue.name}") for queue in renamed.queues]
+            return all(holds(cluster_queue, "Active") for cluster_queue in cluster_queues)
 
         await self.plane.until(f"queues of {self.name}", active)
 
     async def _submit_jobs(self) -> None:
-        """In the arm's order, one job a second of the paper's time, but no faster than Kueue can tell them apart."""
-        gap = KUEUE_SUBMIT_INTERVAL if self.arm_result.uses_kueue else jobs.SUBMIT_INTERVAL / self.scale
-        for number, demand in enumerate(self.arm_result.order):
-            due = self._started_at + number * gap
+        """Creates the Jobs in the arm's order, one per second of the paper's time; slower where Kueue orders them."""
+        interval = KUEUE_SUBMIT_INTERVAL if self.arm_result.uses_kueue else jobs.SUBMIT_INTERVAL / self.scale
+        for number, planned in enumerate(self.arm_result.order):
+            due = self._started_at + number * interval
             await asyncio.sleep(max(0.0, due - self.clock.now()))
-            await self.api.create(self._build_job(demand))
-            self._record_event(demand.unit, "created")
+            await self.api.create(self._build_job(planned))
+            self._record_event(planned.unit, "created")
 
-    def _build_job(self, demand: PlannedJob) -> dict[str, Any]:
-        runs_for = f"{round(1000 * demand.duration_seconds / self.scale)}ms"
+    def _build_job(self, planned: PlannedJob) -> dict[str, Any]:
+        runs_for = f"{round(1000 * planned.duration_seconds / self.scale)}ms"
         pod: dict[str, Any] = {"nodeSelector": {"arm": self.name}}
-        main = container(devices=demand.requests)
+        main = container(devices=planned.requests)
         if self.uses_claims:
             main = {**container(), "resources": {"claims": [{"name": "gpu"}]}}
-            claim = {"name": "gpu", "resourceClaimTemplateName": _claim_name(demand.accelerator.mig_profile)}
+            claim = {"name": "gpu", "resourceClaimTemplateName": _claim_name(planned.accelerator.mig_profile)}
             pod["resourceClaims"] = [claim]
-        queue = demand.local_queue if self.arm_result.uses_kueue else ""
-        priority = "high-priority" if demand.priority else ""
-        return job(demand.unit, self.name, main, queue=queue, priority=priority, runs_for=runs_for, pod=pod)
+        queue = planned.local_queue if self.arm_result.uses_kueue else ""
+        priority = "high-priority" if planned.priority else ""
+        return job(planned.unit, self.name, main, queue=queue, priority=priority, runs_for=runs_for, pod=pod)
 
     async def _all_finished(self) -> bool:
         return sum(event.kind == "finished" for event in self.events) == len(self.arm_result.order)
 
-    async def _watch_objects(self, kind: Any, note: Callable[[dict[str, Any]], None]) -> None:
-        async for what, document in self.api.watch(kind, self.name):
-            if what in {"ADDED", "MODIFIED"}:
-                note(document)
+    async def _watch_objects(self, kind: Any, handle: Callable[[dict[str, Any]], None]) -> None:
+        async for change, document in self.api.watch(kind, self.name):
+            if change in {"ADDED", "MODIFIED"}:
+                handle(document)
 
     def _on_pod(self, pod: dict[str, Any]) -> None:
         kinds: dict[str, EventKind] = {"Running": "running", "Succeeded": "finished"}
@@ -156,21 +157,21 @@ def _claim_name(profile: str) -> str:
 
 
 async def run_arms(
-    arms: Sequence[ArmResult], scale: float, say: Callable[[str], None]
+    arms: Sequence[ArmResult], scale: float, log: Callable[[str], None]
 ) -> dict[str, list[TimelineEvent]]:
-    """Starts the control plane, plays all arms on it at once, and stops it."""
+    """Plays all arms at once on a control plane of their own; events by arm."""
     cache = cache_folder(os.environ)
     if not built(cache):
-        build(cache, os.environ, say)
+        build(cache, os.environ, log)
     clock = SystemClock()
     with tempfile.TemporaryDirectory(prefix="paper-") as folder:
         async with Plane(Path(folder), cache, clock) as plane, plane.api() as api:
-            say(f"the control plane is up; {len(arms)} arms at {scale:g} times the speed")
-            running = [RealArm(plane, api, clock, found, scale) for found in arms]
+            log(f"the control plane is up; {len(arms)} arms at {scale:g} times the speed")
+            running = [RealArm(plane, api, clock, arm_result, scale) for arm_result in arms]
             events = await asyncio.gather(*(arm.run() for arm in running))
             for arm in running:
                 await api.delete(NODES, f"{arm.name}-node")
-    return {arm.arm_result.arm.name: found for arm, found in zip(running, events, strict=True)}
+    return {arm.arm_result.arm.name: arm_events for arm, arm_events in zip(running, events, strict=True)}
 
 
 def print_stderr(line: str) -> None:
