@@ -1,4 +1,4 @@
-"""The live view of a terminal: a table that renews itself below the lines that stay."""
+"""View for terminals: a table that is redrawn below the lines of events and failures."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from epp_batch.progress_view.run_tracker import RECORDING_PHASES, RunningUnit, R
 from epp_batch.timeline import TimelineEvent
 
 MAX_RUNNING_ROWS = 12
-"""Running units in the table; more are counted."""
+"""Rows of running units; of more only the number is shown."""
 _STYLES = {"done": "green", "failed": "red", "running": "cyan", "paused": "yellow", "cancelled": "dim"}
 _PRINTED_KINDS = ("evicted", "retried", "cancelled")
 
 
 class LiveTable:
-    """Counts, audio, speed, and what runs where."""
+    """Counts, progress bar, speed and running units (rich.live)."""
 
     def __init__(self, out: TextIO, errors: TextIO, names: Mapping[str, str] = MappingProxyType({})) -> None:
         self._console = Console(file=out, highlight=False)
@@ -38,7 +38,7 @@ class LiveTable:
             self._console.print(Text(words.format_event(event, self._names), style="yellow"))
 
     def on_progress(self, unit: str, audio_seconds: float) -> None:
-        """Part of the next tick."""
+        """Shown with the next status."""
 
     def on_failure(self, failure: TaskFailure) -> None:
         if self._errors.isatty():
@@ -46,59 +46,59 @@ class LiveTable:
         else:
             print_line(self._errors, words.format_failure(failure))
 
-    def on_status(self, state: RunStatus) -> None:
-        self._live.update(render_status(state), refresh=True)
+    def on_status(self, status: RunStatus) -> None:
+        self._live.update(render_status(status), refresh=True)
 
     def close(self) -> None:
         self._live.stop()
 
 
-def render_status(state: RunStatus) -> Group:
-    """The table of one look."""
-    parts: list[RenderableType] = [_render_phases(state), _render_bar(state), Text(words.format_audio(state))]
-    if state.running:
-        parts.append(_render_running(state))
-    parts += [Text(trouble, style="yellow") for trouble in state.troubles]
+def render_status(status: RunStatus) -> Group:
+    """The table of one status."""
+    parts: list[RenderableType] = [_render_phases(status), _render_bar(status), Text(words.format_audio(status))]
+    if status.running:
+        parts.append(_render_running(status))
+    parts += [Text(trouble, style="yellow") for trouble in status.troubles]
     return Group(*parts)
 
 
-def _render_phases(state: RunStatus) -> Table:
+def _render_phases(status: RunStatus) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     shown = [
         phase
         for phase in RECORDING_PHASES
-        if state.count(phase) or phase in ("queued", "admitted", "running", "done", "failed")
+        if status.count(phase) or phase in ("queued", "admitted", "running", "done", "failed")
     ]
     for phase in shown:
         table.add_column(phase, justify="right", style=_STYLES.get(phase, ""))
     for name in ("preempted", "evicted", "retried"):
         table.add_column(name, justify="right")
     table.add_row(
-        *(str(state.count(phase)) for phase in shown), str(state.preempted), str(state.evicted), str(state.retried)
+        *(str(status.count(phase)) for phase in shown), str(status.preempted), str(status.evicted), str(status.retried)
     )
     return table
 
 
-def _render_bar(state: RunStatus) -> Table:
-    line = Table.grid()  # a bar alone would not end its line
-    line.add_row(_build_progress_bar(state))
+def _render_bar(status: RunStatus) -> Table:
+    line = Table.grid()  # a ProgressBar alone prints no line end
+    line.add_row(_build_progress_bar(status))
     return line
 
 
-def _build_progress_bar(state: RunStatus) -> ProgressBar:
-    if state.unknown_lengths or not state.audio_total:
-        return ProgressBar(total=max(1, state.recordings), completed=state.count("done"), width=60)
-    return ProgressBar(total=state.audio_total, completed=state.audio_done, width=60)
+def _build_progress_bar(status: RunStatus) -> ProgressBar:
+    if status.unknown_lengths or not status.audio_total:
+        return ProgressBar(total=max(1, status.recordings), completed=status.count("done"), width=60)
+    return ProgressBar(total=status.audio_total, completed=status.audio_done, width=60)
 
 
-def _render_running(state: RunStatus) -> Table:
+def _render_running(status: RunStatus) -> Table:
     table = Table("running", "on", "since", "audio", box=None, pad_edge=False, header_style="bold")
-    for unit in sorted(state.running, key=lambda unit: unit.since)[:MAX_RUNNING_ROWS]:
+    for unit in sorted(status.running, key=lambda unit: unit.since)[:MAX_RUNNING_ROWS]:
         table.add_row(
-            Text(unit.stem), Text(unit.place), words.format_duration(state.at - unit.since), _format_unit_audio(unit)
+            Text(unit.stem), Text(unit.place), words.format_duration(status.at - unit.since), _format_unit_audio(unit)
         )
-    if len(state.running) > MAX_RUNNING_ROWS:
-        table.add_row(f"and {len(state.running) - MAX_RUNNING_ROWS} more", "", "", "")
+    if len(status.running) > MAX_RUNNING_ROWS:
+        table.add_row(f"and {len(status.running) - MAX_RUNNING_ROWS} more", "", "", "")
     return table
 
 

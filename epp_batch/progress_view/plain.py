@@ -1,4 +1,4 @@
-"""Views for files and pipes: plain lines, or one JSON object a line."""
+"""Views for files and pipes: plain lines, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PRINTED_KINDS = ("finished", "evicted", "retried", "cancelled", "refused", "sum
 
 
 class LineView:
-    """Ends, evictions and retries as they come; how the run stands at most every ten seconds, and at the end."""
+    """Ends, evictions and retries as they happen; the status every STATUS_INTERVAL_SECONDS, and at the end."""
 
     def __init__(self, out: TextIO, errors: TextIO, names: Mapping[str, str] = MappingProxyType({})) -> None:
         self._out, self._errors, self._names = out, errors, names
@@ -31,29 +31,28 @@ class LineView:
             print_line(self._out, words.format_event(event, self._names))
 
     def on_progress(self, unit: str, audio_seconds: float) -> None:
-        """Part of the line every ten seconds."""
+        """Shown as part of the status."""
 
     def on_failure(self, failure: TaskFailure) -> None:
         print_line(self._errors, words.format_failure(failure))
 
-    def on_status(self, state: RunStatus) -> None:
-        for trouble in state.troubles:
+    def on_status(self, status: RunStatus) -> None:
+        for trouble in status.troubles:
             if _without_job_count(trouble) not in self._shown_causes:
                 print_line(self._out, trouble)
-        self._shown_causes = {_without_job_count(trouble) for trouble in state.troubles}
-        line = words.format_counts(state)
-        if line != self._last_line and (
-            state.is_complete or state.at - self._last_status_at >= STATUS_INTERVAL_SECONDS
-        ):
-            self._last_line, self._last_status_at = line, state.at
-            print_line(self._out, words.format_status(state))
+        self._shown_causes = {_without_job_count(trouble) for trouble in status.troubles}
+        line = words.format_counts(status)
+        due = status.is_complete or status.at - self._last_status_at >= STATUS_INTERVAL_SECONDS
+        if line != self._last_line and due:
+            self._last_line, self._last_status_at = line, status.at
+            print_line(self._out, words.format_status(status))
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Every line is flushed when it is printed."""
 
 
 class JsonLinesView:
-    """One object a line, by what it is about: `event`, `progress`, `failure`, `state`."""
+    """One JSON object per line; its only key says what it is: `event`, `progress`, `failure` or `state`."""
 
     def __init__(self, out: TextIO, errors: TextIO) -> None:
         self._out, self._errors = out, errors
@@ -69,24 +68,24 @@ class JsonLinesView:
         self._print_json({"failure": failure})
         print_line(self._errors, words.format_failure(failure))
 
-    def on_status(self, state: RunStatus) -> None:
-        if state.is_complete or state.at - self._last_status_at >= STATUS_INTERVAL_SECONDS:
-            self._last_status_at = state.at
-            self._print_json({"state": state})
+    def on_status(self, status: RunStatus) -> None:
+        if status.is_complete or status.at - self._last_status_at >= STATUS_INTERVAL_SECONDS:
+            self._last_status_at = status.at
+            self._print_json({"state": status})
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Every line is flushed when it is printed."""
 
     def _print_json(self, value: object) -> None:
         print_line(self._out, msgspec.json.encode(value).decode())
 
 
-def _without_job_count(trouble: str) -> str:
-    """Without the number of Jobs in brackets, which is news to nobody."""
-    return trouble.rpartition(" (")[0] or trouble
-
-
 def print_line(stream: TextIO, text: str) -> None:
-    """One line at once; a reader that has gone away stops no run."""
+    """Prints and flushes one line. A reader that has closed the pipe does not stop the run."""
     with contextlib.suppress(BrokenPipeError, ValueError):
         print(text, file=stream, flush=True)
+
+
+def _without_job_count(trouble: str) -> str:
+    """The cause without the number of Jobs in brackets, which changes all the time."""
+    return trouble.rpartition(" (")[0] or trouble

@@ -1,4 +1,4 @@
-"""What a driver tells whoever looks on."""
+"""Interface between a run and what shows it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from epp_batch.timeline import TimelineEvent
 
 
 class ProgressView(Protocol):
-    """Calls come from one thread, in the order things happened; none of them blocks or raises."""
+    """Shows a run. Called from one thread in the order of events; no method blocks or raises."""
 
     def on_event(self, event: TimelineEvent) -> None:
-        """Something changed."""
+        """A timeline event, as it is written to the journal."""
         ...
 
     def on_progress(self, unit: str, audio_seconds: float) -> None:
-        """A unit's worker has got so far in its audio."""
+        """Seconds of the unit's audio that its worker has transcribed."""
         ...
 
     def on_failure(self, failure: TaskFailure) -> None:
-        """A recording failed for good: one line on standard error."""
+        """The final failure of a recording: one line on standard error."""
         ...
 
-    def on_status(self, state: RunStatus) -> None:
-        """Where the run stands; about once a second, and once at the end."""
+    def on_status(self, status: RunStatus) -> None:
+        """The run's status; about once a second, and once at the end."""
         ...
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """No other call follows."""
         ...

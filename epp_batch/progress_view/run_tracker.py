@@ -1,4 +1,4 @@
-"""Where a run stands: events and results in, counts, speed and remaining time out. Pure."""
+"""Status of a run: events and results in, counts, speed and remaining time out. Pure."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ _FINISHED_PHASES: tuple[RecordingPhase, ...] = ("done", "failed")
 
 
 class RunningUnit(msgspec.Struct, frozen=True, kw_only=True):
-    """One unit whose container runs now."""
+    """A unit whose container is running."""
 
     unit: str
     stem: str
-    """Of its first unfinished task."""
+    """Stem of its first unfinished task."""
     place: str
+    """Node, or node and slots of a GPU."""
     since: float
     """Wall seconds since 1970."""
     audio_done: float
@@ -55,7 +56,7 @@ class RunningUnit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a run. Recordings are counted, not Jobs: a shard of ten counts ten."""
+    """A run at one moment; `state` in JSON output. Counts are of recordings, not of Jobs: a shard of ten counts ten."""
 
     run: str
     at: float
@@ -63,38 +64,38 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
     recordings: int
     phases: dict[RecordingPhase, int]
     preempted: int
-    """How often Kueue took quota away for another workload, all units together."""
+    """Preemptions by other workloads, all units together."""
     evicted: int
-    """How often it took quota away for any reason, preemption included."""
+    """Evictions by Kueue for any reason, preemptions included."""
     retried: int
-    """How often a pod failed and its Job made another."""
+    """Failed pods that their Job replaced."""
     audio_total: float
-    """Seconds of the recordings whose length is known."""
+    """Seconds of all recordings whose length is known."""
     audio_done: float
     unknown_lengths: int
     elapsed: float
-    """Seconds since this driver saw work run; 0 before."""
+    """Seconds since this driver first saw a unit running; 0 before."""
     speed: float | None
-    """Seconds of audio done in a second, over `elapsed`; the inverse of the real-time factor of the whole run."""
+    """Seconds of audio transcribed per second of `elapsed`; the inverse of the real-time factor of the whole run."""
     eta: float | None
-    """Seconds until the end at this speed."""
+    """Seconds until the end at this speed; None if a length is unknown."""
     position: int | None = None
-    """Of the run's first waiting Job in its LocalQueue, counted from 1; None where nobody tells."""
+    """Position of the run's first pending Job in its LocalQueue, counted from 1; None if it is unknown."""
     running: tuple[RunningUnit, ...] = ()
     troubles: tuple[str, ...] = ()
-    """Why nothing moves, in words; why the cluster is not seen."""
+    """Why the run does not progress, or why the cluster cannot be observed; one sentence each."""
 
     def count(self, phase: RecordingPhase) -> int:
         return self.phases.get(phase, 0)
 
     @property
     def is_complete(self) -> bool:
-        """Every recording has come to an end."""
+        """Every recording is done, failed or cancelled."""
         return self.count("done") + self.count("failed") + self.count("cancelled") == self.recordings
 
 
 class RunTracker:
-    """Follows one run. Feed it the journal first, then what happens."""
+    """Keeps the phase of each recording of one run. `replay` the journal first, then apply events as they happen."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -108,13 +109,13 @@ class RunTracker:
         self._audio_done_before = 0.0
 
     def replay(self, events: Iterable[TimelineEvent]) -> None:
-        """What happened before this process; the speed does not count it."""
+        """Applies the events of earlier drivers, which the speed does not include."""
         for event in events:
             self.apply_event(event)
         self._started_at, self._audio_done_before = None, self._sum_audio_done()
 
     def apply_event(self, event: TimelineEvent) -> None:
-        """One event; what it says of a unit or stem that the run does not have is left aside."""
+        """Applies one event; a unit or stem that the run does not have is ignored."""
         phase = _PHASE_AFTER_EVENT.get(event.kind)
         tasks = self._units.get(event.unit)
         if phase is None or tasks is None:
@@ -133,29 +134,29 @@ class RunTracker:
                 self._phases[task.stem] = phase
 
     def record_result(self, stem: str, result: TranscriptionResult) -> None:
-        """A task's transcript is there; its true length is known now."""
+        """Marks a task as done. Its result has the length that was measured."""
         if stem in self._phases:
             self._phases[stem] = "done"
             self._audio_seconds[stem] = result.audio_seconds
 
     def record_failure(self, stem: str) -> None:
-        """A task failed for good."""
+        """Marks a task as failed."""
         if stem in self._phases:
             self._phases[stem] = "failed"
 
     def record_progress(self, unit: str, audio_seconds: float) -> None:
-        """A unit's worker has got so far, in seconds of all its audio together."""
+        """Sets how much of the unit's audio is transcribed, in seconds over all its tasks."""
         self._progress[unit] = audio_seconds
 
     def reset_speed_baseline(self) -> None:
-        """Work done so far was there before; the speed counts from here."""
+        """Excludes the audio done so far from the speed: it was done before this driver started."""
         self._audio_done_before = self._sum_audio_done()
 
     def recording_phase(self, stem: str) -> RecordingPhase:
         return self._phases[stem]
 
     def status(self, now: float, *, position: int | None = None, troubles: Iterable[str] = ()) -> RunStatus:
-        """The state at wall second `now`."""
+        """The run's status at wall second `now`."""
         phases = list(self._phases.values())
         running = tuple(self._list_running())
         total = sum(length or 0.0 for stem, length in self._audio_seconds.items() if self._phases[stem] != "cancelled")
@@ -181,7 +182,7 @@ class RunTracker:
         )
 
     def _estimate_remaining(self, remaining: float, speed: float | None) -> float | None:
-        """None without a speed, and while a length is missing from the sum."""
+        """Seconds; None without a speed, and while the length of an open recording is unknown."""
         open_lengths = (
             self._audio_seconds[stem] for stem, phase in self._phases.items() if phase not in _FINISHED_PHASES
         )
@@ -207,7 +208,7 @@ class RunTracker:
             )
 
     def _partial_audio(self, unit: str, open_total: float | None) -> float:
-        """Audio seconds done of the tasks that are not finished yet."""
+        """Seconds of audio transcribed of the unit's unfinished tasks."""
         finished = sum(self._audio_seconds[t.stem] or 0.0 for t in self._units[unit] if self._phases[t.stem] == "done")
         ahead = max(0.0, self._progress.get(unit, 0.0) - finished)
         return ahead if open_total is None else min(ahead, open_total)

@@ -1,4 +1,4 @@
-"""Numbers and events as people read them."""
+"""Text for durations, events, failures and statuses."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ def format_failure(failure: TaskFailure) -> str:
 
 
 def format_event(event: TimelineEvent, names: Mapping[str, str] = MappingProxyType({})) -> str:
-    """One event on one line; a unit by its name in `names` if it has one."""
+    """`<unit>: <kind> on <place> (<detail>)`; a unit by its name in `names`, if it has one there."""
     place = f" on {event.place}" if event.place else ""
     detail = f" ({event.detail})" if event.detail else ""
     return f"{event.stem or names.get(event.unit, event.unit)}: {event.kind}{place}{detail}"
 
 
-def format_counts(state: RunStatus) -> str:
-    """`12 of 40 done, 8 running, 20 queued`; what is zero is left out."""
-    parts = [f"{state.count('done')} of {state.recordings} done"]
-    parts += [f"{state.count(name)} {name}" for name in _PHASE_ORDER if state.count(name)]
-    if state.evicted:
-        others = state.evicted - state.preempted
-        parts.append(f"{state.preempted} preempted" + (f" and {others} evicted" if others else ""))
-    if state.retried:
-        parts.append(f"{state.retried} retried")
+def format_counts(status: RunStatus) -> str:
+    """`12 of 40 done, 8 running, 20 queued`; phases without recordings are left out."""
+    parts = [f"{status.count('done')} of {status.recordings} done"]
+    parts += [f"{status.count(name)} {name}" for name in _PHASE_ORDER if status.count(name)]
+    if status.evicted:
+        others = status.evicted - status.preempted
+        parts.append(f"{status.preempted} preempted" + (f" and {others} evicted" if others else ""))
+    if status.retried:
+        parts.append(f"{status.retried} retried")
     return ", ".join(parts)
 
 
-def format_audio(state: RunStatus) -> str:
+def format_audio(status: RunStatus) -> str:
     """`1 h 10 min of 9 h 40 min of audio, 31.0x real time, 16 min left`."""
-    done, total = format_duration(state.audio_done), format_duration(state.audio_total)
-    parts = [f"{done} of {total}{' or more' if state.unknown_lengths else ''} of audio"]
-    if state.speed is not None:
-        parts.append(f"{state.speed:.1f}x real time")
-    if state.eta is not None and not state.is_complete:
-        parts.append(f"{format_duration(state.eta)} left")
-    if state.position is not None:
-        parts.append(f"next one is number {state.position} in its queue")
+    done, total = format_duration(status.audio_done), format_duration(status.audio_total)
+    parts = [f"{done} of {total}{' or more' if status.unknown_lengths else ''} of audio"]
+    if status.speed is not None:
+        parts.append(f"{status.speed:.1f}x real time")
+    if status.eta is not None and not status.is_complete:
+        parts.append(f"{format_duration(status.eta)} left")
+    if status.position is not None:
+        parts.append(f"next one is number {status.position} in its queue")
     return ", ".join(parts)
 
 
-def format_status(state: RunStatus) -> str:
-    """A run on one line."""
-    return f"{format_counts(state)}; {format_audio(state)}"
+def format_status(status: RunStatus) -> str:
+    """Counts and audio on one line."""
+    return f"{format_counts(status)}; {format_audio(status)}"

@@ -1,4 +1,4 @@
-"""Events in, counts and speed out."""
+"""Counts, speed and remaining time of a run, from its events."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def event(at: float, name: str, kind: str, **more: object) -> TimelineEvent:
     return TimelineEvent(at=at, unit=name, kind=kind, **more)  # type: ignore[arg-type]
 
 
-def test_a_unit_goes_through_its_phases():
+def test_phases_of_a_unit():
     tracker = RunTracker(run(unit("u", task("a"))))
-    seen = []
+    phases = []
     for kind in ("created", "reserved", "admitted", "running", "evicted", "requeued", "running", "retried", "finished"):
         tracker.apply_event(event(1.0, "u", kind))
-        seen.append(tracker.recording_phase("a"))
-    assert seen == ["queued", "admitted", "admitted", "running", "queued", "queued", "running", "admitted", "done"]
+        phases.append(tracker.recording_phase("a"))
+    assert phases == ["queued", "admitted", "admitted", "running", "queued", "queued", "running", "admitted", "done"]
 
 
-def test_a_shard_counts_its_recordings_one_by_one():
+def test_recordings_of_a_shard_are_counted_one_by_one():
     tracker = RunTracker(run(unit("u", task("a"), task("b"), task("c"))))
     tracker.apply_event(event(1.0, "u", "running", place="n"))
     tracker.apply_event(event(2.0, "u", "finished", stem="a"))
     tracker.apply_event(event(3.0, "u", "failed", stem="b"))
-    look = tracker.status(3.0)
-    assert {k: v for k, v in look.phases.items() if v} == {"done": 1, "failed": 1, "running": 1}
-    assert [r.stem for r in look.running] == ["c"]
+    status = tracker.status(3.0)
+    assert {k: v for k, v in status.phases.items() if v} == {"done": 1, "failed": 1, "running": 1}
+    assert [r.stem for r in status.running] == ["c"]
     tracker.apply_event(event(4.0, "u", "evicted", detail="Preempted"))
     assert (tracker.recording_phase("a"), tracker.recording_phase("b"), tracker.recording_phase("c")) == (
         "done",
@@ -55,27 +55,27 @@ def test_a_shard_counts_its_recordings_one_by_one():
     )
 
 
-def test_preemptions_are_told_from_other_evictions():
+def test_preemptions_are_counted_apart_from_other_evictions():
     tracker = RunTracker(run(unit("u", task("a"))))
     tracker.apply_event(event(1.0, "u", "evicted", detail="Preempted: InClusterQueue"))
     tracker.apply_event(event(2.0, "u", "evicted", detail="PodsReadyTimeout"))
-    look = tracker.status(3.0)
-    assert (look.preempted, look.evicted) == (1, 2)
+    status = tracker.status(3.0)
+    assert (status.preempted, status.evicted) == (1, 2)
 
 
-def test_speed_and_remaining_time_count_what_runs():
+def test_speed_and_remaining_time_include_running_units():
     tracker = RunTracker(run(unit("u", task("a", 100.0)), unit("v", task("b", 300.0))))
     assert tracker.status(0.0).eta is None
     tracker.apply_event(event(10.0, "u", "running", place="n"))
     tracker.record_progress("u", 50.0)
-    look = tracker.status(15.0)
-    assert (look.speed, look.audio_done, look.eta) == (10.0, 50.0, 35.0)
+    status = tracker.status(15.0)
+    assert (status.speed, status.audio_done, status.eta) == (10.0, 50.0, 35.0)
     tracker.record_result("a", result(100.0))
     tracker.apply_event(event(20.0, "u", "finished"))
     assert tracker.status(20.0).eta == 30.0
 
 
-def test_progress_of_a_shard_does_not_count_finished_recordings_twice():
+def test_progress_of_a_shard_counts_finished_recordings_once():
     tracker = RunTracker(run(unit("u", task("a", 100.0), task("b", 100.0))))
     tracker.apply_event(event(0.0, "u", "running", place="n"))
     tracker.record_result("a", result(100.0))
@@ -83,7 +83,7 @@ def test_progress_of_a_shard_does_not_count_finished_recordings_twice():
     assert tracker.status(10.0).audio_done == 130.0
 
 
-def test_work_done_before_gives_no_speed():
+def test_audio_done_before_does_not_count_for_the_speed():
     tracker = RunTracker(run(unit("u", task("a", 100.0)), unit("v", task("b", 100.0))))
     tracker.replay([event(0.0, "u", "running", place="n"), event(5.0, "u", "finished")])
     assert tracker.status(1000.0).speed is None
@@ -92,26 +92,26 @@ def test_work_done_before_gives_no_speed():
     assert tracker.status(1010.0).speed == 2.0
 
 
-def test_an_unknown_length_hides_the_remaining_time_until_it_is_done():
+def test_without_a_length_there_is_no_remaining_time():
     tracker = RunTracker(run(unit("u", task("a", None)), unit("v", task("b", 100.0))))
     tracker.apply_event(event(0.0, "v", "running", place="n"))
     tracker.record_progress("v", 10.0)
     assert tracker.status(10.0).eta is None
     tracker.record_result("a", result(40.0))
-    look = tracker.status(10.0)
-    assert (look.unknown_lengths, look.audio_total) == (0, 140.0)
-    assert look.eta is not None
+    status = tracker.status(10.0)
+    assert (status.unknown_lengths, status.audio_total) == (0, 140.0)
+    assert status.eta is not None
 
 
-def test_strangers_are_left_aside():
+def test_events_of_other_units_and_stems_are_ignored():
     tracker = RunTracker(run(unit("u", task("a"))))
     tracker.apply_event(event(1.0, "other", "finished"))
-    tracker.apply_event(event(1.0, "u", "finished", stem="nobody"))
+    tracker.apply_event(event(1.0, "u", "finished", stem="unknown"))
     tracker.apply_event(event(1.0, "u", "first-token", stem="a"))
     assert tracker.recording_phase("a") == "planned"
 
 
-def test_it_is_over_when_every_recording_has_ended():
+def test_a_run_is_complete_when_every_recording_has_ended():
     tracker = RunTracker(run(unit("u", task("a")), unit("v", task("b"))))
     tracker.apply_event(event(1.0, "u", "finished"))
     assert not tracker.status(1.0).is_complete

@@ -1,4 +1,4 @@
-"""What people and programs read."""
+"""Views: plain lines, JSON lines, the live table, and their texts."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ FAILURE = TaskFailure(
 LINE = "a.wav: pod: exit code 137; raise --memory"
 
 
-def standing(**changes: object) -> RunStatus:
-    state = RunStatus(
+def make_status(**changes: object) -> RunStatus:
+    status = RunStatus(
         run="r",
         at=1000.0,
         recordings=4,
@@ -48,11 +48,11 @@ def standing(**changes: object) -> RunStatus:
         running=(RunningUnit(unit="r-1", stem="calls/a", place="n1", since=940.0, audio_done=30.0, audio_total=100.0),),
         troubles=("waits in its queue: no quota (2 Jobs)",),
     )
-    return msgspec.structs.replace(state, **changes)
+    return msgspec.structs.replace(status, **changes)
 
 
-def test_a_run_on_one_line():
-    assert words.format_status(standing()) == (
+def test_status_on_one_line():
+    assert words.format_status(make_status()) == (
         "1 of 4 done, 1 running, 2 queued, 1 preempted and 1 evicted; 2 min 10 s of 6 min 40 s of audio, "
         "13.0x real time, 21 s left, next one is number 3 in its queue"
     )
@@ -69,20 +69,20 @@ def test_a_run_on_one_line():
         (7980, "2 h 13 min"),
     ],
 )
-def test_times(seconds: float, text: str):
+def test_format_of_durations(seconds: float, text: str):
     assert words.format_duration(seconds) == text
 
 
-def test_plain_lines_come_at_most_every_ten_seconds_and_at_the_end():
+def test_the_status_line_is_printed_every_ten_seconds_and_at_the_end():
     out, errors = io.StringIO(), io.StringIO()
     view = LineView(out, errors, {"r-1": "calls/a"})
-    view.on_status(standing(at=1000.0))
-    view.on_status(standing(at=1005.0, phases={"done": 2}))
-    view.on_status(standing(at=1011.0, phases={"done": 2}, troubles=("waits in its queue: no quota (1 Job)",)))
+    view.on_status(make_status(at=1000.0))
+    view.on_status(make_status(at=1005.0, phases={"done": 2}))
+    view.on_status(make_status(at=1011.0, phases={"done": 2}, troubles=("waits in its queue: no quota (1 Job)",)))
     view.on_event(TimelineEvent(at=1.0, unit="r-1", kind="evicted", detail="Preempted: InClusterQueue"))
     view.on_event(TimelineEvent(at=1.0, unit="r-1", kind="reserved"))
     view.on_failure(FAILURE)
-    view.on_status(standing(at=1012.0, phases={"done": 4}))
+    view.on_status(make_status(at=1012.0, phases={"done": 4}))
     view.close()
     lines = out.getvalue().splitlines()
     assert lines[0] == "waits in its queue: no quota (2 Jobs)"
@@ -93,31 +93,31 @@ def test_plain_lines_come_at_most_every_ten_seconds_and_at_the_end():
     assert errors.getvalue() == LINE + "\n"
 
 
-def test_json_lines_can_be_read_back():
+def test_json_lines_can_be_decoded():
     out, errors = io.StringIO(), io.StringIO()
     view = JsonLinesView(out, errors)
     event = TimelineEvent(at=1.0, unit="r-1", kind="running", place="n1")
     view.on_event(event)
     view.on_progress("r-1", 30.0)
     view.on_failure(FAILURE)
-    view.on_status(standing())
-    view.on_status(standing(at=1001.0))
+    view.on_status(make_status())
+    view.on_status(make_status(at=1001.0))
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [next(iter(line)) for line in lines] == ["event", "progress", "failure", "state"]
     assert msgspec.convert(lines[0]["event"], TimelineEvent) == event
-    assert msgspec.convert(lines[3]["state"], RunStatus) == standing()
+    assert msgspec.convert(lines[3]["state"], RunStatus) == make_status()
     assert errors.getvalue() == LINE + "\n"
 
 
-def test_a_reader_that_left_stops_no_run():
+def test_a_closed_stream_raises_no_error():
     out = io.StringIO()
     out.close()
     LineView(out, out).on_failure(FAILURE)
 
 
-def test_the_table():
+def test_the_live_table():
     console = Console(width=100, file=io.StringIO(), record=True)
-    console.print(render_status(standing()))
+    console.print(render_status(make_status()))
     heads, counts, *rest = console.export_text().splitlines()
     assert heads.split() == ["queued", "admitted", "running", "done", "failed", "preempted", "evicted", "retried"]
     assert counts.split() == ["2", "0", "1", "1", "0", "1", "2", "0"]
@@ -126,7 +126,7 @@ def test_the_table():
     assert "waits in its queue" in text
 
 
-def test_which_view_fits():
+def test_the_view_is_chosen_by_stream_and_flag():
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -138,21 +138,21 @@ def test_which_view_fits():
     assert isinstance(choose_view(Terminal(), json=True), JsonLinesView)
 
 
-def test_failures_do_not_vanish_in_the_table_when_they_are_redirected():
+def test_the_live_table_writes_failures_to_redirected_standard_error():
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     out, errors = Terminal(), io.StringIO()
     view = choose_view(out, errors=errors)
-    view.on_status(standing())
+    view.on_status(make_status())
     view.on_failure(FAILURE)
     view.close()
     assert errors.getvalue() == LINE + "\n"
     assert LINE not in out.getvalue()
 
 
-def test_units_of_one_recording_are_called_by_its_name():
+def test_a_unit_of_one_recording_is_shown_under_its_output_name():
     task = Task(recording=Recording(source="s", stems=("calls/a",)), model="tiny")
     run = Run(name="r", output="/o", options=TranscriptionOptions(), units=(Unit(name="r-1", tasks=(task,)),))
     out = io.StringIO()
