@@ -1,4 +1,4 @@
-"""`epp-batch demo`: all of it, on this machine, with real speech and real Whisper."""
+"""`epp-batch demo`: the whole batch stage on this machine, with real speech and real Whisper."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import signal
 import tempfile
 from pathlib import Path
 
-from epp_batch.cli.lib.source_flags import parse_positive_int
+from epp_batch.cli.lib.flag_values import parse_positive_int
+from epp_batch.demo import run_demo
 from epp_batch.errors import FolderError
 
-HELP = "speech to transcripts to summaries to a report, here, in about a minute"
 DEFAULT_SERVERS, DEFAULT_MAX_TOKENS, DEFAULT_LIMIT_SECONDS = 3, 96, 600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="recordings of yours instead of made ones")
-    parser.add_argument("--output", "-o", metavar="DIR", help="keep everything here (default: a new temporary folder)")
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="your recordings instead of synthesized ones")
+    parser.add_argument("--output", "-o", metavar="DIR", help="output folder (default: a new temporary one)")
     parser.add_argument(
         "--servers",
         type=parse_positive_int,
@@ -37,11 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=DEFAULT_LIMIT_SECONDS,
         metavar="SECONDS",
-        help=f"longest step ({DEFAULT_LIMIT_SECONDS:.0f})",
+        help=f"time limit of each step ({DEFAULT_LIMIT_SECONDS:.0f})",
     )
 
 
 def run(args: argparse.Namespace) -> int:
+    """The exit code of the demo's last step; 128 + the signal's number after SIGINT or SIGTERM."""
     try:
         root = Path(args.output) if args.output else Path(tempfile.mkdtemp(prefix="epp-batch-demo-"))
         root.mkdir(parents=True, exist_ok=True)
@@ -51,25 +52,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _play_demo(args: argparse.Namespace, root: Path) -> int:
-    from epp_batch.demo import run_demo
+    this_task, received = asyncio.current_task(), []
+    assert this_task is not None
 
-    this, signals = asyncio.current_task(), []
-    assert this is not None
-
-    def end(number: int) -> None:
-        signals.append(number)
-        this.cancel()
+    def on_signal(number: int) -> None:
+        received.append(number)
+        this_task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, end, number)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     try:
         return await run_demo(
             args.sources, root, servers=args.servers, max_tokens=args.max_tokens, limit=args.limit, say=_print_line
         )
     except asyncio.CancelledError:
-        if not signals:
+        if not received:
             raise
-        return 128 + signals[0]
+        return 128 + received[0]
 
 
 def _print_line(text: str) -> None:

@@ -1,6 +1,14 @@
-"""The controller of a run: watches its Jobs, Workloads and Pods and makes them what they should be.
+"""The controller of a run on a cluster: makes its Jobs what they should be and records what happens to them.
 
-In: objects from the informers of `epp_batch.kube`, and the run's specification. Out: Jobs created, suspended and
-deleted by `job_writer`, and events in the run's journal. Owns the run's progress; how Jobs are written down is
-`epp_batch.manifests`.
+In:  the run (`spec.Run`), its output folder and journal, and the API objects that `kube.informer` delivers.
+Out: Jobs created, deleted and deactivated (`job_writer`, the only module that writes them), timeline events in the
+     journal (`event_recorder`), and the run's status for the view.
+
+One reconciliation of a unit: `run_informer` has its objects -> `unit_status` derives its status -> `desired` says what
+its Job should be -> `reconcile` returns the one next action -> `controller` records results, or `action_executor`
+writes. desired, reconcile, unit_status, milestones, event_dedup, termination and diagnosis are pure.
+
+State: `RunController` owns everything in memory; the output folder, the journal and the cluster survive it, so a driver
+that was killed is replaced by the next one. How a Job is written down belongs to `epp_batch.manifests`, HTTP to
+`epp_batch.kube`, what a user sees to `epp_batch.progress_view`.
 """

@@ -1,7 +1,7 @@
-"""What a person asked of a run from another terminal, and who drives it: two small files beside the run.
+"""Requests of other commands to the driver of a run, and the lock that makes it the only one: two files in its folder.
 
-OUTPUT/.epp-batch/control.json   Control; written by pause, resume and cancel, read by the driver
-OUTPUT/.epp-batch/lock           locked while a driver lives; the system unlocks it when that one is killed
+OUTPUT/.epp-batch/control.json   RunControl; written by `pause`, `resume` and `cancel`, read by the driver
+OUTPUT/.epp-batch/lock           flock(2)ed while a driver is alive; the kernel releases it when the process ends
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ControlState = Literal["go", "paused", "cancelled"]
 
 
 class RunControl(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds until it is changed."""
+    """The last request; it holds until the next one."""
 
     state: ControlState = "go"
     at: float = 0.0
@@ -37,7 +37,10 @@ def write_control(folder: OutputFolder, control: RunControl) -> None:
 
 @contextlib.contextmanager
 def lock_folder(folder: OutputFolder) -> Iterator[bool]:
-    """True inside for the one driver of a folder; False while another lives. A disk without locks says True."""
+    """Locks a folder for a `with` block. Yields False if another process holds the lock.
+
+    A file system without locks (some network file systems) yields True: the caller cannot be kept out there.
+    """
     path = folder.run_file.with_name("lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:

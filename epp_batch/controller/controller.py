@@ -1,7 +1,7 @@
-"""The rounds of a run: what changed is looked at, what reconcile says is done, what came of it is told.
+"""Control loop of one run: reconcile the units that changed, execute the actions, record events.
 
-Level-triggered: a round compares the run with what the folder and the cluster show now, so a driver that was killed at
-any point is replaced by another.
+Level-triggered: each reconciliation compares what should be with what the folder and the API server show now. It needs
+no memory of earlier ones, so a driver that was killed at any point is replaced by another.
 """
 
 from __future__ import annotations
@@ -13,33 +13,45 @@ from typing import Any
 
 from epp.clock import Clock
 from epp.tasks import Tasks
-from epp_batch.controller import control, diagnosis, reconcile
+from epp_batch.controller import control, diagnosis
+from epp_batch.controller.action_executor import ActionExecutor, JobAction
+from epp_batch.controller.desired import DesiredState, RunIntent, UnitFacts, derive_desired_state
 from epp_batch.controller.event_recorder import EventRecorder
-from epp_batch.controller.job_writer import ActionExecutor, JobAction
+from epp_batch.controller.job_writer import JobWriter
 from epp_batch.controller.queue_positions import request_queue_positions
+from epp_batch.controller.reconcile import (
+    CancelTasks,
+    CollectResults,
+    Deactivate,
+    Fail,
+    ObservedState,
+    next_action,
+)
 from epp_batch.controller.run_informer import RunInformer
-from epp_batch.controller.task_results import RESULT_FILE_GRACE_SECONDS, TaskTracker
-from epp_batch.controller.unit_status import UnitObjects, UnitStatus, derive_unit_status
+from epp_batch.controller.task_results import TaskTracker
+from epp_batch.controller.unit_status import ENDED_PHASES, UnitObjects, UnitStatus, derive_unit_status
 from epp_batch.controller.worker_progress import WorkerProgressReader
 from epp_batch.errors import ApiServerUnreachable, ClusterError
 from epp_batch.kube.client import ApiClient
 from epp_batch.kube.resources import KueueResources
+from epp_batch.manifests import jobs
 from epp_batch.output_folder import OutputFolder
 from epp_batch.progress_view import ProgressView
 from epp_batch.spec import Run, Unit
 
 TICK_SECONDS = 1.0
+"""Between two updates of the view; the longest time without a reconciliation of units that wait for time to pass."""
 POLL_SECONDS = 5.0
-"""Between two looks at progress, at files of shards and at the queue."""
+"""Between two requests for progress, for files of shards and for queue positions."""
 PROGRESS_SAMPLES = 64
-"""At progress at a time, of however many that run."""
+"""Running units whose progress is requested per poll: a random sample if more are running."""
 MAX_BACKOFF_SECONDS = 10.0
 REPLAY_TIMEOUT_SECONDS = 10.0
-"""How long to wait for a cluster that has only to tell how finished work came about."""
+"""If all tasks have ended, the cluster is only asked how they ended; without an answer in this time it is not."""
 
 
 class RunController:
-    """One run in this process."""
+    """Controls one run. Create it, `run` it once, `close` it; on the event loop only."""
 
     def __init__(
         self,
@@ -48,75 +60,78 @@ class RunController:
         client: ApiClient,
         clock: Clock,
         view: ProgressView,
-        teller: EventRecorder,
+        recorder: EventRecorder,
         *,
-        alone: bool,
+        owns_folder: bool,
     ) -> None:
-        """`alone`: no other driver is there, which would make what is missing and keep the folder."""
+        """`owns_folder`: we hold the folder's lock, so no other driver writes there or creates Jobs."""
         assert run.cluster is not None
-        self.task_tracker = TaskTracker(run, folder, writes=alone)
+        self.task_tracker = TaskTracker(run, folder, writes=owns_folder)
         self._run, self._folder, self._client, self._clock, self._view = run, folder, client, clock, view
-        self._cluster, self._recorder = run.cluster, teller
+        self._cluster, self._recorder = run.cluster, recorder
         self._units = {unit.name: unit for unit in run.units}
-        self._informer = RunInformer(self._units)
-        self._statuses: dict[str, tuple[UnitStatus, float]] = {}
         self._submission_order = {name: index for index, name in enumerate(self._units)}
+        self._intent = RunIntent(creates_jobs=False, owns_folder=owns_folder)
+        self._writer = JobWriter(client, run.cluster.namespace)
+        self._informer = RunInformer(self._units)
         self._open_units = set(self._units)
-        self._background_tasks: list[asyncio.Task[Any]] = []
+        """Units that still need reconciliation: they have open tasks, or their end is not recorded."""
+        self._statuses: dict[str, tuple[UnitStatus, float]] = {}
+        """Status of each unit, and the wall second at which it was first observed."""
         self._timed_units: set[str] = set()
+        """Units that time alone may change: reconciled at every tick."""
         self._preexisting_uids: dict[str, str] = {}
+        """By unit, the uid of a Job that had ended when it was first observed; empty if it had not."""
+        self._spec_hashes: dict[str, str] = {}
         self._queue_position: int | None = None
-        self._control_state: control.ControlState = "go"
         self._view_updated_at = float("-inf")
-        self._owns_folder, self._may_create, self._retry_failed = alone, False, False
+        self._background_tasks: list[asyncio.Task[Any]] = []
 
-    async def run(self, tasks: Tasks, dice: random.Random, *, create: bool, retry: bool) -> None:
-        """Until every task has an end."""
-        self._may_create, self._retry_failed = create, retry
-        self._replay_journal()
+    async def run(self, tasks: Tasks, rng: random.Random, *, creates_jobs: bool, retry_failed: bool) -> None:
+        """Returns when every task has ended and every end is recorded."""
+        self._intent = self._intent._replace(creates_jobs=creates_jobs, retry_failed=retry_failed)
+        self._replay_folder()
         if any(self.task_tracker.open_tasks(self._units[name]) for name in self._open_units):
-            await self._run_control_loop(tasks, dice)
+            await self._run_control_loop(tasks, rng)
         elif self._open_units:
             with contextlib.suppress(ClusterError, TimeoutError):
                 async with asyncio.timeout(REPLAY_TIMEOUT_SECONDS):
-                    await self._run_control_loop(tasks, dice)
-            for name in sorted(self._open_units):
-                self._record_unit_end(
-                    self._units[name],
-                    UnitObjects(),
-                    self._clock.wall(),
-                    at=self.task_tracker.last_finished_at(self._units[name]),
-                )
+                    await self._run_control_loop(tasks, rng)
+            for unit in (self._units[name] for name in sorted(self._open_units)):
+                finished_at = self.task_tracker.last_finished_at(unit)
+                self._record_unit_end(unit, UnitObjects(), self._clock.wall(), at=finished_at)
         self._update_view(self._clock.wall())
 
-    async def _run_control_loop(self, tasks: Tasks, dice: random.Random) -> None:
+    async def close(self) -> None:
+        """Cancels the background tasks that `run` started."""
+        for task in self._background_tasks:
+            task.cancel()
+        await asyncio.gather(*self._background_tasks, return_exceptions=True)
+
+    async def _run_control_loop(self, tasks: Tasks, rng: random.Random) -> None:
         kueue = await self._wait_for_server()
-        self._executor = ActionExecutor(self._client, kueue, self._run, self._informer, tasks, self._clock)
+        self._executor = ActionExecutor(self._writer, kueue, self._run, self._informer, tasks, self._clock)
         self._background_tasks += self._informer.start(
-            self._client, kueue, self._cluster.namespace, self._run.name, tasks, dice
+            self._client, kueue, self._cluster.namespace, self._run.name, tasks, rng
         )
-        await self._wait_for_sync()
-        self._background_tasks.append(tasks.supervise("slow", lambda: self._poll_progress(kueue, dice)))
+        while not await self._informer.wait_for_sync(TICK_SECONDS):
+            self._update_view(self._clock.wall())
+        self._informer.dirty_units |= self._open_units
+        self._background_tasks.append(tasks.supervise("progress", lambda: self._poll_progress(kueue, rng)))
         try:
             await self._reconcile_until_done()
         finally:
             await self._executor.close()
 
-    async def close(self) -> None:
-        """Ends what `run` started."""
-        for task in self._background_tasks:
-            task.cancel()
-        await asyncio.gather(*self._background_tasks, return_exceptions=True)
+    # -- start --------------------------------------------------------------------------------------------------
 
-    # -- before -------------------------------------------------------------------------------------------------
-
-    def _replay_journal(self) -> None:
-        """What the folder and the journal know without the cluster."""
-        self._control_state = control.read_control(self._folder).state
+    def _replay_folder(self) -> None:
+        """Records what the folder and the journal prove without the cluster, and drops units that need none."""
+        self._read_control()
         for unit in self._run.units:
             for task, result in self.task_tracker.collect_finished(unit):
                 self._recorder.record_transcript(task, result)
-            if not self._retry_failed:
+            if not self._intent.retry_failed:
                 for task, failure in self.task_tracker.collect_failed(unit):
                     self._recorder.record_failure(task, failure)
             if not self.task_tracker.open_tasks(unit) and not self._lacks_end_event(unit.name):
@@ -124,33 +139,27 @@ class RunController:
         self._recorder.tracker.reset_speed_baseline()
 
     def _lacks_end_event(self, name: str) -> bool:
-        """Whether the journal has a beginning of it, and no end: its Job may still be there to tell."""
-        chronicle = self._recorder.deduplicator
-        return chronicle.has_events(name) and not chronicle.has_ended(name)
+        """Whether the journal has events of the unit but not its end: its Job may still exist and show the times."""
+        deduplicator = self._recorder.deduplicator
+        return deduplicator.has_events(name) and not deduplicator.has_ended(name)
 
     async def _wait_for_server(self) -> KueueResources:
-        """Waits for an API server that is away just now; makes what Jobs name."""
-        pause = TICK_SECONDS
+        """Retries until the API server answers; creates the claim templates that Jobs refer to."""
+        backoff = TICK_SECONDS
         while True:
             try:
                 kueue = await self._client.discover_kueue()
-                if self._may_create:
-                    await ActionExecutor.create_claim_templates(self._client, self._run)
+                if self._intent.creates_jobs:
+                    await self._writer.create_claim_templates(self._run)
                 self._informer.api_errors.pop("server", None)
                 return kueue
             except ApiServerUnreachable as error:
                 self._informer.api_errors["server"] = str(error)
             self._update_view(self._clock.wall())
-            await asyncio.sleep(pause)
-            pause = min(MAX_BACKOFF_SECONDS, pause * 2)
+            await asyncio.sleep(backoff)
+            backoff = min(MAX_BACKOFF_SECONDS, backoff * 2)
 
-    async def _wait_for_sync(self) -> None:
-        """Until everything was listed once; only then is what is missing really missing."""
-        while not await self._informer.wait_for_sync(TICK_SECONDS):
-            self._update_view(self._clock.wall())
-        self._informer.dirty_units |= self._open_units
-
-    # -- rounds -------------------------------------------------------------------------------------------------
+    # -- reconciliation -----------------------------------------------------------------------------------------
 
     async def _reconcile_until_done(self) -> None:
         while True:
@@ -162,159 +171,162 @@ class RunController:
             if not self._open_units and not self._executor.busy_units:
                 return
             if now - self._view_updated_at >= TICK_SECONDS:
-                held = self._control_state
+                control_before = self._intent.control
                 self._update_view(now)
-                self._informer.dirty_units |= self._timed_units if self._control_state == held else self._open_units
+                unchanged = self._intent.control == control_before
+                self._informer.dirty_units |= self._timed_units if unchanged else self._open_units
             await self._informer.wait_for_change(TICK_SECONDS)
 
     def _pop_dirty_units(self) -> list[str]:
-        """What changed, in order of submission."""
+        """Takes all names out of the informer's work queue, in order of submission."""
         dirty, self._informer.dirty_units = self._informer.dirty_units, set()
         return sorted(dirty, key=self._submission_order.__getitem__)
 
     def _reconcile_unit(self, unit: Unit, now: float) -> None:
-        """One unit: tell, decide, do."""
+        """Records the unit's new milestones and results, and starts the next action on its Job."""
         name = unit.name
-        facts = self._informer.unit_objects(name)
-        self._recorder.record_milestones(name, facts, now)
+        objects = self._informer.unit_objects(name)
+        self._recorder.record_milestones(name, objects, now)
         if name not in self._open_units:
             return
-        at = derive_unit_status(facts)
-        waited = self._track_status(name, at, now)
-        if at.phase in ("absent", "running", "succeeded", "failed"):
-            self._record_finished(unit, facts, now)
-        act = reconcile.next_action(self._desired_state(unit, facts, at, waited), facts)
-        match act:
-            case reconcile.CollectResults():
-                self._finalize_unit(unit, at, facts, now, waited)
-            case reconcile.JobDeletedExternally():
-                self._cancel_unit(unit, facts, now)
-            case reconcile.Fail():
-                self._fail_unit(unit, at, facts, now)
-            case reconcile.Deactivate() if control.read_control(self._folder).state != "paused":
-                act = None  # resumed since the last tick
+        status = derive_unit_status(objects)
+        observed = ObservedState(objects, status, self._track_status(name, status, now))
+        if status.phase in ("absent", "running", "succeeded", "failed"):
+            self._record_finished(unit, objects, now)
+        action = next_action(self._desired_state(unit, observed), observed)
+        match action:
+            case CollectResults():
+                self._finalize_unit(unit, observed, now)
+            case CancelTasks():
+                for task in self.task_tracker.cancel_unit(unit):
+                    self._recorder.record_task_end(unit, objects, task, "cancelled", now)
+            case Fail():
+                self._fail_unit(unit, status, objects, now)
+            case Deactivate() if control.read_control(self._folder).state != "paused":
+                action = None  # resumed since the last tick
         if name in self._executor.rejected:
-            self._fail_unit(unit, UnitStatus("queued", "Refused", self._executor.rejected[name]), facts, now)
-        elif self._may_create and isinstance(act, JobAction):
-            self._executor.submit(unit, act)
-        if not self.task_tracker.open_tasks(unit) and at.phase not in ("running", "admitted"):
+            self._fail_unit(unit, UnitStatus("queued", "Refused", self._executor.rejected[name]), objects, now)
+        elif isinstance(action, JobAction) and not (isinstance(action, Fail) and action.uid is None):
+            self._executor.submit(unit, action)
+        if not self.task_tracker.open_tasks(unit) and status.phase not in ("running", "admitted"):
             self._open_units.discard(name)
             self._timed_units.discard(name)
-            self._record_unit_end(
-                unit, facts, now, at=None if facts.job is not None else self.task_tracker.last_finished_at(unit)
-            )
+            finished_at = None if objects.job is not None else self.task_tracker.last_finished_at(unit)
+            self._record_unit_end(unit, objects, now, at=finished_at)
 
-    def _track_status(self, name: str, at: UnitStatus, now: float) -> float:
-        """For how many seconds a unit is in this state. What time alone can change is looked at again."""
+    def _track_status(self, name: str, status: UnitStatus, now: float) -> float:
+        """Seconds since the unit's status last changed."""
         before = self._statuses.get(name)
-        since = before[1] if before is not None and before[0] == at else now
-        self._statuses[name] = (at, since)
-        timed = at.never_admissible or at.phase in ("succeeded", "failed", "absent")
+        since = before[1] if before is not None and before[0] == status else now
+        self._statuses[name] = (status, since)
+        timed = status.never_admissible or status.phase in ("succeeded", "failed", "absent")
         (self._timed_units.add if timed else self._timed_units.discard)(name)
         return now - since
 
-    def _desired_state(self, unit: Unit, facts: UnitObjects, at: UnitStatus, waited: float) -> reconcile.DesiredState:
-        name = unit.name
-        uid = facts.job.metadata.uid if facts.job is not None else None
-        create = self._may_create and self._control_state != "cancelled"
-        if uid is not None:
-            self._preexisting_uids.setdefault(name, uid if at.phase in ("succeeded", "failed", "deactivated") else "")
-        again = waited > RESULT_FILE_GRACE_SECONDS if at.phase == "succeeded" else self._retry_failed
-        return reconcile.DesiredState(
+    def _desired_state(self, unit: Unit, observed: ObservedState) -> DesiredState:
+        name, job, phase = unit.name, observed.objects.job, observed.status.phase
+        if job is not None:
+            self._preexisting_uids.setdefault(name, job.metadata.uid if phase in ENDED_PHASES else "")
+        facts = UnitFacts(
             has_open_tasks=bool(self.task_tracker.open_tasks(unit)),
-            may_create=create,
-            recreate=create and again and uid is not None and self._preexisting_uids[name] == uid,
-            deleted_externally=name in self._informer.deleted_externally
-            or (not create and (self._may_create or self._owns_folder)),
-            paused=self._control_state == "paused",
-            spec_hash=self._executor.spec_hash(unit) if create else "",
-            state_seconds=waited,
+            phase=phase,
+            phase_seconds=observed.status_seconds,
+            ended_before_start=job is not None and self._preexisting_uids[name] == job.metadata.uid,
+            has_damaged_transcript=phase == "succeeded" and self.task_tracker.has_damaged_transcript(unit),
+            deleted_externally=name in self._informer.deleted_externally,
+            spec_hash=self._spec_hash(unit) if self._intent.creates_jobs else "",
         )
+        return derive_desired_state(self._intent, facts)
 
-    # -- ends ---------------------------------------------------------------------------------------------------
+    def _spec_hash(self, unit: Unit) -> str:
+        if unit.name not in self._spec_hashes:
+            self._spec_hashes[unit.name] = jobs.build_job(unit, self._run)["metadata"]["annotations"][
+                jobs.HASH_ANNOTATION
+            ]
+        return self._spec_hashes[unit.name]
 
-    def _record_finished(self, unit: Unit, facts: UnitObjects, now: float) -> None:
+    # -- results ------------------------------------------------------------------------------------------------
+
+    def _record_finished(self, unit: Unit, objects: UnitObjects, now: float) -> None:
         for task, result in self.task_tracker.collect_finished(unit):
             self._recorder.record_transcript(task, result)
-            self._recorder.record_task_end(unit, facts, task, "finished", now)
+            self._recorder.record_task_end(unit, objects, task, "finished", now)
 
-    def _finalize_unit(self, unit: Unit, at: UnitStatus, facts: UnitObjects, now: float, waited: float) -> None:
-        for task, result in (settled := self.task_tracker.finalize_unit(unit, at, facts, now, waited)).done:
+    def _finalize_unit(self, unit: Unit, observed: ObservedState, now: float) -> None:
+        objects = observed.objects
+        results = self.task_tracker.finalize_unit(unit, observed.status, objects, now, observed.status_seconds)
+        for task, result in results.done:
             self._recorder.record_transcript(task, result)
-            self._recorder.record_task_end(unit, facts, task, "finished", now)
-        for task, failure in settled.failed:
+            self._recorder.record_task_end(unit, objects, task, "finished", now)
+        for task, failure in results.failed:
             self._recorder.record_failure(task, failure)
-            self._recorder.record_task_end(unit, facts, task, "failed", now)
+            self._recorder.record_task_end(unit, objects, task, "failed", now)
 
-    def _fail_unit(self, unit: Unit, at: UnitStatus, facts: UnitObjects, now: float) -> None:
-        for task, failure in self.task_tracker.fail_unit(unit, at, now):
+    def _fail_unit(self, unit: Unit, status: UnitStatus, objects: UnitObjects, now: float) -> None:
+        for task, failure in self.task_tracker.fail_unit(unit, status, now):
             self._recorder.record_failure(task, failure)
-            self._recorder.record_task_end(unit, facts, task, "failed", now)
+            self._recorder.record_task_end(unit, objects, task, "failed", now)
 
-    def _cancel_unit(self, unit: Unit, facts: UnitObjects, now: float) -> None:
-        for task in self.task_tracker.cancel_unit(unit):
-            self._recorder.record_task_end(unit, facts, task, "cancelled", now)
-
-    def _record_unit_end(self, unit: Unit, facts: UnitObjects, now: float, *, at: float | None = None) -> None:
-        """How the unit as a whole has ended, by its worst task; once."""
+    def _record_unit_end(self, unit: Unit, objects: UnitObjects, now: float, *, at: float | None = None) -> None:
+        """Records the end of the unit once: failed if any task failed, else cancelled if any was, else finished."""
         if self._recorder.deduplicator.has_ended(unit.name):
             return
         stems = [task.stem for task in unit.tasks]
         failures = [self.task_tracker.failed[stem] for stem in stems if stem in self.task_tracker.failed]
         if failures:
-            self._recorder.record_unit_end(unit, facts, "failed", now, detail=failures[0].message, at=at)
+            self._recorder.record_unit_end(unit, objects, "failed", now, detail=failures[0].message, at=at)
         elif any(stem in self.task_tracker.cancelled for stem in stems):
-            self._recorder.record_unit_end(unit, facts, "cancelled", now)
+            self._recorder.record_unit_end(unit, objects, "cancelled", now)
         else:
-            self._recorder.record_unit_end(unit, facts, "finished", now, at=at)
+            self._recorder.record_unit_end(unit, objects, "finished", now, at=at)
 
-    # -- looking on ---------------------------------------------------------------------------------------------
+    # -- status and progress ------------------------------------------------------------------------------------
+
+    def _read_control(self) -> None:
+        self._intent = self._intent._replace(control=control.read_control(self._folder).state)
 
     def _update_view(self, now: float) -> None:
         self._view_updated_at = now
-        self._control_state = control.read_control(self._folder).state
-        states = {name: (at, now - since) for name, (at, since) in self._statuses.items() if name in self._open_units}
-        lines = list(dict.fromkeys(self._informer.api_errors.values())) or diagnosis.diagnose_stalls(states)
-        if self._control_state == "paused" and "planned" in (
-            self._recorder.tracker.recording_phase(t.stem) for t in self._run.list_tasks()
+        self._read_control()
+        open_statuses = {
+            name: (status, now - since) for name, (status, since) in self._statuses.items() if name in self._open_units
+        }
+        troubles = list(dict.fromkeys(self._informer.api_errors.values())) or diagnosis.diagnose_stalls(open_statuses)
+        tracker = self._recorder.tracker
+        if self._intent.control == "paused" and any(
+            tracker.recording_phase(task.stem) == "planned" for task in self._run.list_tasks()
         ):
-            lines.append("paused: no more Jobs are made; `epp-batch resume` goes on")
-        self._view.on_status(self._recorder.tracker.status(now, position=self._queue_position, troubles=lines))
+            troubles.append("paused: no more Jobs are created until `epp-batch resume`")
+        self._view.on_status(tracker.status(now, position=self._queue_position, troubles=troubles))
 
-    async def _poll_progress(self, kueue: KueueResources, dice: random.Random) -> None:
-        """Progress, files of shards, the place in the queue: each is nice to know and may be missing."""
-        progress = WorkerProgressReader(self._client, self._cluster.namespace, self._folder)
+    async def _poll_progress(self, kueue: KueueResources, rng: random.Random) -> None:
+        """Polls the progress of running units, the files of shards and the queue position; each may be unavailable."""
+        reader = WorkerProgressReader(self._client, self._cluster.namespace, self._folder)
         queues = {self._cluster.placement_for(unit.model).queue or self._cluster.queue for unit in self._run.units}
         while True:
-            states = {name: self._statuses[name][0] for name in sorted(self._open_units & self._statuses.keys())}
-            running = [name for name, at in states.items() if at.phase == "running"]
-            for name in dice.sample(running, min(len(running), PROGRESS_SAMPLES)):
-                await self._poll_unit_progress(progress, self._units[name])
-            if diagnosis.has_queued_unit(states.values()):
-                places = [
-                    await request_queue_positions(self._client, kueue, self._cluster.namespace, queue)
-                    for queue in queues
-                ]
-                ours = [
-                    place for found in places for name, place in (found or {}).items() if self._is_own_workload(name)
-                ]
-                self._queue_position = min(ours, default=None)
-            else:
-                self._queue_position = None
+            statuses = {name: self._statuses[name][0] for name in sorted(self._open_units & self._statuses.keys())}
+            running = [name for name, status in statuses.items() if status.phase == "running"]
+            for name in rng.sample(running, min(len(running), PROGRESS_SAMPLES)):
+                await self._poll_unit_progress(reader, self._units[name])
+            positions: list[int] = []
+            if diagnosis.has_queued_unit(statuses.values()):
+                for queue in queues:
+                    found = await request_queue_positions(self._client, kueue, self._cluster.namespace, queue)
+                    positions += [place for name, place in (found or {}).items() if self._is_own_workload(name)]
+            self._queue_position = min(positions, default=None)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _poll_unit_progress(self, progress: WorkerProgressReader, unit: Unit) -> None:
+    async def _poll_unit_progress(self, reader: WorkerProgressReader, unit: Unit) -> None:
         pod = self._informer.unit_objects(unit.name).newest_pod
         if pod is None:
             return
-        self._informer.mark_dirty(unit.name)
-        at = await progress.read_audio_position(self.task_tracker.open_tasks(unit), pod)
-        if at is not None:
-            before = sum(
-                self.task_tracker.done[t.stem].audio_seconds for t in unit.tasks if t.stem in self.task_tracker.done
-            )
-            self._recorder.record_progress(unit.name, before + at)
+        self._informer.mark_dirty(unit.name)  # looks for finished files of a shard
+        position = await reader.read_audio_position(self.task_tracker.open_tasks(unit), pod)
+        if position is not None:
+            done = (self.task_tracker.done.get(task.stem) for task in unit.tasks)
+            finished_seconds = sum(result.audio_seconds for result in done if result is not None)
+            self._recorder.record_progress(unit.name, finished_seconds + position)
 
     def _is_own_workload(self, workload: str) -> bool:
-        """A Workload is called `job-<Job's name>-<5 hex>`."""
+        """Whether one of our Jobs owns it. Kueue names a Workload `job-<Job>-<5 hex>` (jobframework)."""
         return workload.removeprefix("job-").rpartition("-")[0] in self._open_units

@@ -1,4 +1,4 @@
-"""Why nothing moves, in words, from the states of a run's units. Pure."""
+"""Explains to a user why a run does not progress, from the statuses of its units. Pure."""
 
 from __future__ import annotations
 
@@ -6,45 +6,49 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from epp_batch.controller.unit_status import UnitStatus
-from epp_batch.progress_view import words
+from epp_batch.progress_view.words import format_job_count
 
 SCHEDULING_GRACE_SECONDS = 10.0
-"""A scheduler or Kueue may take so long before it is worth a word."""
+"""A wait for the scheduler or for Kueue is mentioned after this time."""
 WORKLOAD_CREATION_GRACE_SECONDS = 60.0
-"""Kueue makes a few dozen Workloads a second; a new Job of a large run waits its turn."""
+"""Kueue creates a few dozen Workloads per second; the last Job of a large run waits this long for its own."""
 MAX_CAUSES = 4
 _STARTING_REASONS = ("", "ContainerCreating", "PodInitializing")
 
 
-def diagnose_stalls(states: Mapping[str, tuple[UnitStatus, float]]) -> list[str]:
-    """One line for each cause, most units first; `states` has each unit's state and for how many seconds it holds."""
-    moving = any(state.phase in ("running", "admitted", "reserved") for state, _ in states.values())
-    causes = Counter(filter(None, (_stall_cause(state, waited, moving) for state, waited in states.values())))
-    lines = [f"{cause} ({words.format_job_count(count)})" for cause, count in causes.most_common(MAX_CAUSES)]
+def diagnose_stalls(statuses: Mapping[str, tuple[UnitStatus, float]]) -> list[str]:
+    """One line per cause with its number of units, most units first.
+
+    `statuses` has the status of each unit, and for how many seconds it has lasted.
+    """
+    progressing = any(status.phase in ("running", "admitted", "reserved") for status, _ in statuses.values())
+    causes = Counter(filter(None, (_stall_cause(status, age, progressing) for status, age in statuses.values())))
+    lines = [f"{cause} ({format_job_count(count)})" for cause, count in causes.most_common(MAX_CAUSES)]
     return lines + ([f"and {len(causes) - MAX_CAUSES} more causes"] if len(causes) > MAX_CAUSES else [])
 
 
-def has_queued_unit(states: Iterable[UnitStatus]) -> bool:
-    """Whether a unit waits in a queue, so that its position there means something."""
-    return any(state.phase == "queued" for state in states)
+def has_queued_unit(statuses: Iterable[UnitStatus]) -> bool:
+    """Whether a unit is pending in a queue, so that its position there is of interest."""
+    return any(status.phase == "queued" for status in statuses)
 
 
-def _stall_cause(state: UnitStatus, waited: float, moving: bool) -> str:
-    match state.phase:
-        case "queued" if state.never_admissible:
-            return f"can never be admitted: {state.message}; change the queue, the request or the quota"
-        case "queued" if state.message and not moving and waited > SCHEDULING_GRACE_SECONDS:
-            return f"waits in its queue: {state.message}"
-        case "unknown-to-kueue" if waited > WORKLOAD_CREATION_GRACE_SECONDS:
-            return "Kueue has no Workload for it: does its controller run, with batch/job among its frameworks?"
-        case "admitted" if state.reason == "Unschedulable" and waited > SCHEDULING_GRACE_SECONDS:
-            return f"is admitted, but no node takes the pod: {state.message}"
+def _stall_cause(status: UnitStatus, age: float, progressing: bool) -> str:
+    match status.phase:
+        case "queued" if status.never_admissible:
+            return f"can never be admitted: {status.message}; change the queue, the request or the quota"
+        # While other units run, waiting for their quota is the normal course.
+        case "queued" if status.message and not progressing and age > SCHEDULING_GRACE_SECONDS:
+            return f"waits in its queue: {status.message}"
+        case "unknown-to-kueue" if age > WORKLOAD_CREATION_GRACE_SECONDS:
+            return "Kueue has created no Workload for it: is its controller running, with batch/job in its frameworks?"
+        case "admitted" if status.reason == "Unschedulable" and age > SCHEDULING_GRACE_SECONDS:
+            return f"is admitted, but no node fits the pod: {status.message}"
         case "admitted" if (
-            state.reason not in (*_STARTING_REASONS, "Unschedulable") and waited > SCHEDULING_GRACE_SECONDS
+            status.reason not in (*_STARTING_REASONS, "Unschedulable") and age > SCHEDULING_GRACE_SECONDS
         ):
-            return f"cannot start: {state.reason}: {state.message}"
-        case "reserved" if state.message and waited > SCHEDULING_GRACE_SECONDS:
-            return f"has quota, but is not admitted yet: {state.message}"
+            return f"cannot start: {status.reason}: {status.message}"
+        case "reserved" if status.message and age > SCHEDULING_GRACE_SECONDS:
+            return f"has quota, but is not admitted yet: {status.message}"
         case "paused":
-            return "is paused; `epp-batch resume` lets them go on"
+            return "is paused; `epp-batch resume` continues it"
     return ""

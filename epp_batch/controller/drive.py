@@ -1,11 +1,12 @@
-"""Drives a run on a cluster to its end: what is missing is made, what happens is told, what ends is taken in.
+"""Entry points to a run on a cluster: control it until all its recordings have ended, or create its Jobs once.
 
-Jobs go on without a driver, and any number of drivers may die: the next one finds everything in the output folder, the
-journal and the cluster.
+Jobs run without a driver, and a driver may be killed at any time: the next one finds everything in the output folder,
+the journal and the API server.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import NamedTuple
 
@@ -13,12 +14,19 @@ from epp.clock import Clock
 from epp.tasks import Tasks
 from epp_batch.controller import control
 from epp_batch.controller.controller import RunController
+from epp_batch.controller.desired import RunIntent, UnitFacts, derive_desired_state
 from epp_batch.controller.event_recorder import EventRecorder, OnTranscript
+from epp_batch.controller.job_writer import JobWriter
+from epp_batch.controller.reconcile import Action, CreateJob, DeleteJob, ObservedState, next_action
+from epp_batch.controller.run_status import list_run_objects
+from epp_batch.controller.task_results import TaskTracker
+from epp_batch.controller.unit_status import ENDED_PHASES, UnitObjects, derive_unit_status
 from epp_batch.errors import ClusterError, InputError
 from epp_batch.kube.client import ApiClient
+from epp_batch.manifests import jobs
 from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult
 from epp_batch.progress_view import ProgressView
-from epp_batch.spec import Run, Task
+from epp_batch.spec import Run, Task, Unit
 from epp_batch.timeline import Journal
 
 
@@ -26,14 +34,14 @@ class RunOutcome(NamedTuple):
     """How a run ended."""
 
     done: dict[str, TranscriptionResult]
-    """By stem; also what was there before."""
+    """By stem; includes results of earlier drivers."""
     failed: list[TaskFailure]
     cancelled: list[str]
-    """Sources."""
+    """Sources of the cancelled tasks."""
 
     @property
     def exit_code(self) -> int:
-        """The command's exit code."""
+        """Of the command: 0 if every task is done, else 1."""
         return 1 if self.failed or self.cancelled else 0
 
 
@@ -41,47 +49,94 @@ async def drive_run(
     run: Run,
     folder: OutputFolder,
     *,
-    connection: ApiClient,
+    client: ApiClient,
     clock: Clock,
     tasks: Tasks,
     view: ProgressView,
-    on_done: OnTranscript | None = None,
-    create: bool = True,
+    on_transcript: OnTranscript | None = None,
+    creates_jobs: bool = True,
     retry_failed: bool = False,
-    dice: random.Random | None = None,
+    rng: random.Random | None = None,
 ) -> RunOutcome:
-    """Until every recording has an end; `on_done` gets each transcript, those that were there before at once.
+    """Controls a run until every recording has a result, a final failure or was cancelled.
 
-    With `create`, Jobs that are missing are made, and no other driver may be there: ClusterError if one is. Without,
-    it takes in what ends if no other driver is there, and else looks on. `retry_failed` makes Jobs anew that have
-    failed. Raises ClusterError for refusals that time does not heal; an outage is waited out and shown.
+    With `creates_jobs` (`submit`) missing Jobs are created; raises ClusterError if another driver is alive. Without
+    (`watch`) results are recorded if no other driver is alive, and else only shown. `retry_failed` replaces Jobs that
+    had failed before. `on_transcript` receives every result once, those of earlier drivers first.
+
+    An API server that does not answer is waited for and shown as such. Raises ClusterError for what a retry does not
+    resolve, as missing rights.
     """
     if run.cluster is None:
-        raise InputError(f"run {run.name} is not for a cluster", remedy="go on with `epp-batch transcribe`")
-    with control.lock_folder(folder) as alone:
-        if create:
-            _claim_folder(folder, clock, alone)
-        journal = Journal(folder.events_file) if alone else None
-        teller = EventRecorder(run, folder, journal, view, on_done or _ignore_transcript)
-        driver = RunController(run, folder, connection, clock, view, teller, alone=alone)
+        raise InputError(f"run {run.name} is not for a cluster", remedy="continue it with `epp-batch transcribe`")
+    with control.lock_folder(folder) as owns_folder:
+        if creates_jobs:
+            _claim_folder(folder, clock, owns_folder)
+        journal = Journal(folder.events_file) if owns_folder else None
+        recorder = EventRecorder(run, folder, journal, view, on_transcript or _ignore_transcript)
+        controller = RunController(run, folder, client, clock, view, recorder, owns_folder=owns_folder)
         try:
-            await driver.run(tasks, dice or random.Random(), create=create, retry=retry_failed)
+            await controller.run(tasks, rng or random.Random(), creates_jobs=creates_jobs, retry_failed=retry_failed)
         finally:
-            await driver.close()
+            await controller.close()
             if journal is not None:
                 journal.close()
-    books = driver.task_tracker
-    cancelled = [task.recording.source for task in run.list_tasks() if task.stem in books.cancelled]
-    return RunOutcome(books.done, list(books.failed.values()), cancelled)
+    tracker = controller.task_tracker
+    cancelled = [task.recording.source for task in run.list_tasks() if task.stem in tracker.cancelled]
+    return RunOutcome(tracker.done, list(tracker.failed.values()), cancelled)
 
 
-def _claim_folder(folder: OutputFolder, clock: Clock, alone: bool) -> None:
-    """Takes the folder; what was cancelled before is wanted again."""
-    if not alone:
-        raise ClusterError(f"{folder.root}: another driver is at work", remedy="look on with `epp-batch watch`")
+async def create_missing_jobs(run: Run, folder: OutputFolder, *, client: ApiClient, retry_failed: bool) -> int:
+    """One reconciliation of every unit without waiting for results (`submit --no-follow`); how many Jobs it created.
+
+    Jobs are created in the order of submission, no faster than Kueue keeps that order.
+    """
+    assert run.cluster is not None
+    objects = await list_run_objects(client, await client.discover_kueue(), run.cluster.namespace, run.name)
+    writer = JobWriter(client, run.cluster.namespace)
+    await writer.create_claim_templates(run)
+    tracker = TaskTracker(run, folder, writes=False)
+    for unit in run.units:
+        tracker.collect_finished(unit)
+        if not retry_failed:
+            tracker.collect_failed(unit)
+    intent = RunIntent(creates_jobs=True, retry_failed=retry_failed)
+
+    def decide(unit: Unit) -> Action:
+        return _decide_once(intent, unit, run, tracker, objects.get(unit.name, UnitObjects()))
+
+    replaced = [unit.name for unit in run.units if isinstance(decide(unit), DeleteJob)]
+    await writer.delete_jobs([job for name in replaced if (job := objects.pop(name).job) is not None], wait=True)
+    missing = [unit for unit in run.units if isinstance(decide(unit), CreateJob)]
+    per_second = jobs.compute_creation_rate(len(missing))
+    for first in range(0, len(missing), per_second):
+        if first:
+            await asyncio.sleep(1.0)
+        await asyncio.gather(*(writer.create_job(unit, run) for unit in missing[first : first + per_second]))
+    return len(missing)
+
+
+def _decide_once(intent: RunIntent, unit: Unit, run: Run, tracker: TaskTracker, objects: UnitObjects) -> Action:
+    status = derive_unit_status(objects)
+    facts = UnitFacts(
+        has_open_tasks=bool(tracker.open_tasks(unit)),
+        phase=status.phase,
+        ended_before_start=status.phase in ENDED_PHASES,
+        has_damaged_transcript=status.phase == "succeeded" and tracker.has_damaged_transcript(unit),
+        spec_hash=jobs.build_job(unit, run)["metadata"]["annotations"][jobs.HASH_ANNOTATION],
+    )
+    return next_action(derive_desired_state(intent, facts), ObservedState(objects, status))
+
+
+def _claim_folder(folder: OutputFolder, clock: Clock, owns_folder: bool) -> None:
+    """Refuses a folder with a living driver. Submitting again withdraws an earlier `cancel`."""
+    if not owns_folder:
+        raise ClusterError(
+            f"{folder.root}: another driver controls this run", remedy="use `epp-batch watch` to follow it"
+        )
     if control.read_control(folder).state == "cancelled":
         control.write_control(folder, control.RunControl(at=clock.wall()))
 
 
 def _ignore_transcript(_task: Task, _result: TranscriptionResult) -> None:
-    """Nobody waits for transcripts."""
+    """Default of `on_transcript`."""

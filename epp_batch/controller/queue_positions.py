@@ -1,23 +1,42 @@
-"""Where a run's Jobs wait, from Kueue's visibility API; silently nothing where there is none."""
+"""Positions of a run's Workloads in their LocalQueues, from Kueue's visibility API.
+
+It is an aggregated API that many clusters do not install and few users may read: no error is raised without it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from epp_batch.controller.unit_status import UnitObjects, derive_unit_status
 from epp_batch.errors import ApiServerUnreachable, ClusterError
 from epp_batch.kube.client import ApiClient
 from epp_batch.kube.resources import KueueResources
 
 
 async def request_queue_positions(
-    client: ApiClient, kueue: KueueResources, namespace: str, queue: str
+    client: ApiClient, kueue: KueueResources, namespace: str, local_queue: str
 ) -> dict[str, int] | None:
-    """By Workload name, the position in LocalQueue `queue`, from 1; None where nobody tells.
+    """Positions in the LocalQueue by Workload name, counted from 1.
 
-    The API is an aggregated one that many clusters do not have, and few users may read.
+    None if the API is not available to us; empty if the server does not answer at the moment.
     """
     try:
-        answer = await client.get(kueue.pending_workloads_path(namespace, queue))
+        response = await client.get(kueue.pending_workloads_path(namespace, local_queue))
     except ApiServerUnreachable:
         return {}
     except ClusterError:
         return None
-    return {item["metadata"]["name"]: item["positionInLocalQueue"] + 1 for item in answer.get("items", ())}
+    return {item["metadata"]["name"]: item["positionInLocalQueue"] + 1 for item in response.get("items", ())}
+
+
+async def list_queue_positions(
+    client: ApiClient, kueue: KueueResources, namespace: str, units: Iterable[UnitObjects]
+) -> dict[str, int]:
+    """Positions by Workload name in all LocalQueues in which one of the units waits."""
+    waiting = [
+        unit.workload for unit in units if unit.workload is not None and derive_unit_status(unit).phase == "queued"
+    ]
+    positions: dict[str, int] = {}
+    for queue in sorted({workload.spec.queue_name for workload in waiting}):
+        positions |= await request_queue_positions(client, kueue, namespace, queue) or {}
+    return positions

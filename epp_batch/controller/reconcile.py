@@ -1,105 +1,99 @@
-"""What to do about one unit: what should be, and what is, in; one action out. Pure and level-triggered.
+"""The next action for one unit: desired state and observed state in, one action out. Pure and level-triggered.
 
-It knows nothing of what was done before: asked again, it answers again, and the answer is right whatever was lost in
-between. Names are unique, so an action that is done twice is done once.
+It depends on no earlier decision, so a lost or repeated action does no harm: the next call returns what is still
+missing. Job names are unique, so creating twice creates once.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from epp_batch.controller.unit_status import UnitObjects, UnitStatus, derive_unit_status
+from epp_batch.controller.desired import DesiredState, JobGoal
+from epp_batch.controller.unit_status import UnitObjects, UnitStatus
 from epp_batch.manifests.jobs import HASH_ANNOTATION
 
 INADMISSIBLE_GRACE_SECONDS = 30.0
-"""A queue that was made just now, or whose quota is being changed, gets so long to be seen."""
+"""A unit that can never be admitted fails after this time: a queue may just have been created, or get more quota."""
 
 
-class DesiredState(NamedTuple):
-    """What one unit should come to."""
+class ObservedState(NamedTuple):
+    """What the API server has of one unit."""
 
-    has_open_tasks: bool
-    """Some task has neither a transcript nor a failure that is final."""
-    may_create: bool = True
-    """Jobs may be made."""
-    recreate: bool = False
-    """Its Job had ended before we came, without what is wanted, and is made again."""
-    deleted_externally: bool = False
-    """Its Job was there and somebody else deleted it before it ended."""
-    paused: bool = False
-    """The run is paused: what waits is to wait."""
-    spec_hash: str = ""
-    """Of the Job as it would be made now."""
-    state_seconds: float = 0.0
-    """Seconds since its state last changed."""
+    objects: UnitObjects
+    status: UnitStatus
+    """Derived from `objects`."""
+    status_seconds: float = 0.0
+    """Seconds since the status last changed."""
 
 
 class CreateJob(NamedTuple):
-    """Make its Job."""
+    """Create the unit's Job."""
 
 
 class DeleteJob(NamedTuple):
-    """Delete the Job of this uid, so that another can be made."""
+    """Delete the Job with this uid; the next action creates another."""
 
     uid: str
 
 
 class CollectResults(NamedTuple):
-    """Its Job has ended: see what it left."""
+    """The Job has ended: collect the results and failures of its tasks."""
 
     status: UnitStatus
 
 
 class Fail(NamedTuple):
-    """It can never run: say why; who makes Jobs deletes the one of this uid."""
+    """The unit can never run: fail its tasks with this status, and delete the Job with this uid, if there is one."""
 
     status: UnitStatus
-    uid: str
+    uid: str | None
 
 
 class Deactivate(NamedTuple):
-    """Take its Workload, of this name, out of the queue."""
+    """Take the Workload of this name out of its queue (`spec.active: false`)."""
 
     workload_name: str
 
 
-class JobDeletedExternally(NamedTuple):
-    """Somebody does not want it."""
+class CancelTasks(NamedTuple):
+    """There is no Job and none will be created: cancel the unit's tasks."""
 
 
-Action = CreateJob | DeleteJob | CollectResults | Fail | Deactivate | JobDeletedExternally | None
+Action = CreateJob | DeleteJob | CollectResults | Fail | Deactivate | CancelTasks | None
 
 
-def next_action(want: DesiredState, facts: UnitObjects) -> Action:
-    """The one next thing to do about a unit; None to wait."""
-    if not want.has_open_tasks:
+def next_action(desired: DesiredState, observed: ObservedState) -> Action:
+    """The next action towards the desired state; None if there is nothing to do but wait."""
+    if desired.job is JobGoal.NOT_NEEDED:
         return None
-    now = derive_unit_status(facts)
-    if facts.job is None:
-        return _action_without_job(want)
-    uid = facts.job.metadata.uid
-    match now.phase:
+    job, status = observed.objects.job, observed.status
+    if job is None:
+        match desired.job:
+            case JobGoal.PRESENT:
+                return CreateJob()
+            case JobGoal.UNWANTED:
+                return CancelTasks()
+        return None
+    uid = job.metadata.uid
+    creates = desired.job in (JobGoal.PRESENT, JobGoal.HELD)
+    match status.phase:
         case "succeeded" | "failed":
-            return DeleteJob(uid) if want.recreate else CollectResults(now)
+            return DeleteJob(uid) if desired.replace_ended else CollectResults(status)
         case "deactivated":
-            return DeleteJob(uid) if want.recreate else Fail(now, uid)
-        case "queued" | "unknown-to-kueue" | "paused" if want.may_create and _has_other_spec(want, facts):
+            if desired.replace_ended:
+                return DeleteJob(uid)
+            return Fail(status, uid if desired.delete_hopeless else None)
+        # Kueue admits a Job as it is; one that still waits can be replaced without losing work.
+        case "queued" | "unknown-to-kueue" | "paused" if creates and _has_other_spec(desired, observed):
             return DeleteJob(uid)
-        case "queued" if want.may_create and now.never_admissible and want.state_seconds > INADMISSIBLE_GRACE_SECONDS:
-            return Fail(now, uid)
-        case "queued" if want.paused and facts.workload is not None:
-            return Deactivate(facts.workload.metadata.name)
+        case "queued" if creates and status.never_admissible and observed.status_seconds > INADMISSIBLE_GRACE_SECONDS:
+            return Fail(status, uid)
+        case "queued" if desired.job is JobGoal.HELD and observed.objects.workload is not None:
+            return Deactivate(observed.objects.workload.metadata.name)
     return None
 
 
-def _action_without_job(want: DesiredState) -> Action:
-    if want.deleted_externally:
-        return JobDeletedExternally()
-    return CreateJob() if want.may_create and not want.paused else None
-
-
-def _has_other_spec(want: DesiredState, facts: UnitObjects) -> bool:
-    """Its Job waits with other settings than it would be made with now."""
-    assert facts.job is not None
-    had = facts.job.metadata.annotations.get(HASH_ANNOTATION, want.spec_hash)
-    return bool(want.spec_hash) and had != want.spec_hash
+def _has_other_spec(desired: DesiredState, observed: ObservedState) -> bool:
+    assert observed.objects.job is not None
+    observed_hash = observed.objects.job.metadata.annotations.get(HASH_ANNOTATION, desired.spec_hash)
+    return bool(desired.spec_hash) and observed_hash != desired.spec_hash

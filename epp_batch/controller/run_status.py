@@ -1,17 +1,18 @@
-"""One look at a run, without staying: what `status`, `cancel`, `pause` and `logs` go by."""
+"""One-shot listing and status of a run, for `status`, `cancel`, `pause`, `logs` and `submit --no-follow`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import msgspec
 
 from epp_batch.controller import diagnosis
-from epp_batch.controller.queue_positions import request_queue_positions
+from epp_batch.controller.milestones import admission_attempt
 from epp_batch.controller.task_results import TaskTracker
-from epp_batch.controller.unit_status import UnitObjects, UnitPhase, admission_attempt, derive_unit_status
+from epp_batch.controller.unit_status import UnitObjects, UnitPhase, UnitStatus, derive_unit_status, worker_state
 from epp_batch.kube.client import ApiClient
 from epp_batch.kube.objects import Job, Pod, Workload
 from epp_batch.kube.resources import JOB_NAME_LABEL, JOBS, PODS, KueueResources
@@ -23,124 +24,123 @@ from epp_batch.timeline import TimelineEvent, read_events
 
 
 class UnitRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One unit now."""
+    """Status of one unit; an element of `units` in the JSON of `status --json`."""
 
     unit: str
     stems: tuple[str, ...] = ()
-    """Its recordings that have no end yet."""
+    """Stems of its open tasks."""
     phase: UnitPhase
     reason: str = ""
     message: str = ""
     place: str = ""
+    """Node on which it is running."""
     attempt: int = 0
-    """Admissions so far."""
+    """Number of the current admission, counted from 1; 0 if it is not admitted."""
     position: int | None = None
-    """In its LocalQueue, from 1; None where nobody tells."""
+    """Position in its LocalQueue, counted from 1; None if it is unknown."""
+
+
+async def list_jobs(client: ApiClient, namespace: str, run: str) -> list[Job]:
+    """The run's Jobs, finished ones included."""
+    listing = await client.list_raw(JOBS.path(namespace), selector=f"{RUN_LABEL}={run}")
+    return [msgspec.json.decode(item, type=Job) for item in listing.items]
 
 
 async def list_run_objects(
     client: ApiClient, kueue: KueueResources, namespace: str, run: str
 ) -> dict[str, UnitObjects]:
-    """By Job name, what the cluster has of a run."""
-    selector = f"{RUN_LABEL}={run}"
-    lists = await asyncio.gather(
-        client.list_raw(JOBS.path(namespace), selector=selector),
+    """The run's Jobs, each with its Workload and pods, by Job name."""
+    jobs, workload_list, pod_list = await asyncio.gather(
+        list_jobs(client, namespace, run),
         client.list_raw(kueue.workloads.path(namespace)),
-        client.list_raw(PODS.path(namespace), selector=selector),
+        client.list_raw(PODS.path(namespace), selector=f"{RUN_LABEL}={run}"),
     )
-    jobs = [msgspec.json.decode(item, type=Job) for item in lists[0].items]
     workloads = {
         workload.job_name: workload
-        for workload in (_decode_workload(item) for item in lists[1].items)
+        for workload in (msgspec.json.decode(item, type=Workload) for item in workload_list.items)
         if workload.job_name
     }
-    pods = [msgspec.json.decode(item, type=Pod) for item in lists[2].items]
-    return {job.metadata.name: _join_objects(job, workloads.get(job.metadata.name), pods) for job in jobs}
-
-
-def _decode_workload(item: bytes) -> Workload:
-    return msgspec.json.decode(item, type=Workload)
-
-
-def _join_objects(job: Job, workload: Workload | None, pods: Iterable[Pod]) -> UnitObjects:
-    mine = tuple(pod for pod in pods if pod.metadata.labels.get(JOB_NAME_LABEL) == job.metadata.name)
-    return UnitObjects(job, workload, mine)
-
-
-async def list_queue_positions(
-    client: ApiClient, kueue: KueueResources, namespace: str, found: Iterable[UnitObjects]
-) -> dict[str, int]:
-    """By Workload name, the position of each that waits, as far as anybody tells."""
-    waiting = [one.workload for one in found if one.workload is not None and derive_unit_status(one).phase == "queued"]
-    queues = sorted({workload.spec.queue_name for workload in waiting})
-    told = [await request_queue_positions(client, kueue, namespace, queue) or {} for queue in queues]
-    return {name: place for each in told for name, place in each.items()}
+    pods: defaultdict[str, list[Pod]] = defaultdict(list)
+    for pod in (msgspec.json.decode(item, type=Pod) for item in pod_list.items):
+        pods[pod.metadata.labels.get(JOB_NAME_LABEL, "")].append(pod)
+    names = [job.metadata.name for job in jobs]
+    return {
+        name: UnitObjects(job, workloads.get(name), tuple(pods[name])) for name, job in zip(names, jobs, strict=True)
+    }
 
 
 def build_unit_rows(
     run: Run | None,
-    found: dict[str, UnitObjects],
-    books: TaskTracker | None = None,
-    places: Mapping[str, int] = MappingProxyType({}),
+    objects: dict[str, UnitObjects],
+    tracker: TaskTracker | None = None,
+    positions: Mapping[str, int] = MappingProxyType({}),
 ) -> list[UnitRow]:
-    """One row a unit, in order of submission; without the run's file, one a Job."""
-    if run is None or books is None:
-        return [_build_unit_row(name, (), facts, places) for name, facts in sorted(found.items())]
+    """One row per unit in order of submission; without the run's file, one per Job in order of names.
+
+    `positions` are queue positions by Workload name.
+    """
+    if run is None or tracker is None:
+        return [_build_unit_row(name, (), unit_objects, positions) for name, unit_objects in sorted(objects.items())]
     return [
         _build_unit_row(
-            unit.name, tuple(task.stem for task in books.open_tasks(unit)), found.get(unit.name, UnitObjects()), places
+            unit.name,
+            tuple(task.stem for task in tracker.open_tasks(unit)),
+            objects.get(unit.name, UnitObjects()),
+            positions,
         )
         for unit in run.units
     ]
 
 
-def _build_unit_row(unit: str, stems: tuple[str, ...], facts: UnitObjects, places: Mapping[str, int]) -> UnitRow:
-    at = derive_unit_status(facts)
-    pod = facts.newest_pod if at.phase == "running" else None
+def _build_unit_row(unit: str, stems: tuple[str, ...], objects: UnitObjects, positions: Mapping[str, int]) -> UnitRow:
+    status = derive_unit_status(objects)
+    pod = objects.newest_pod if status.phase == "running" else None
     return UnitRow(
         unit=unit,
         stems=stems,
-        phase=at.phase,
-        reason=at.reason,
-        message=at.message,
+        phase=status.phase,
+        reason=status.reason,
+        message=status.message,
         place=pod.spec.node_name if pod is not None else "",
-        attempt=admission_attempt(facts.workload) if at.phase in ("admitted", "running") else 0,
-        position=places.get(facts.workload.metadata.name) if facts.workload is not None else None,
+        attempt=admission_attempt(objects.workload) if status.phase in ("admitted", "running") else 0,
+        position=positions.get(objects.workload.metadata.name) if objects.workload is not None else None,
     )
 
 
 def read_run_status(
-    run: Run, folder: OutputFolder, found: dict[str, UnitObjects] | None, now: float
+    run: Run, folder: OutputFolder, objects: dict[str, UnitObjects] | None, now: float
 ) -> tuple[RunStatus, TaskTracker]:
-    """Where a run stands by its folder and journal and, unless `found` is None, by the cluster; wall second `now`."""
-    books = TaskTracker(run, folder)
-    tracker = RunTracker(run)
-    tracker.replay(read_events(folder.events_file))
+    """A run's status from its folder and journal and, unless `objects` is None, from the cluster; wall second `now`."""
+    task_tracker = TaskTracker(run, folder)
+    run_tracker = RunTracker(run)
+    run_tracker.replay(read_events(folder.events_file))
+    statuses = {name: derive_unit_status(unit_objects) for name, unit_objects in (objects or {}).items()}
     for unit in run.units:
-        for task, result in books.collect_finished(unit):
-            tracker.record_result(task.stem, result)
-        over = found is not None and derive_unit_status(found.get(unit.name, UnitObjects())).phase == "failed"
-        for task, _ in books.collect_failed(unit, final=over):
-            tracker.record_failure(task.stem)
-        if found is not None and (event := _phase_event(unit, found.get(unit.name, UnitObjects()), now)) is not None:
-            tracker.apply_event(event)
-    states = {name: (derive_unit_status(facts), float("inf")) for name, facts in (found or {}).items()}
-    return tracker.status(now, troubles=diagnosis.diagnose_stalls(states)), books
+        status = statuses.get(unit.name, UnitStatus("absent"))
+        for task, result in task_tracker.collect_finished(unit):
+            run_tracker.record_result(task.stem, result)
+        for task, _ in task_tracker.collect_failed(unit, final=status.phase == "failed"):
+            run_tracker.record_failure(task.stem)
+        if objects is not None and (event := _phase_event(unit, status, objects, now)) is not None:
+            run_tracker.apply_event(event)
+    # Without a history of statuses, each counts as having lasted long enough to be mentioned.
+    troubles = diagnosis.diagnose_stalls({name: (status, float("inf")) for name, status in statuses.items()})
+    return run_tracker.status(now, troubles=troubles), task_tracker
 
 
-def _phase_event(unit: Unit, facts: UnitObjects, now: float) -> TimelineEvent | None:
-    """The event after which a unit is in the phase that the cluster shows."""
-    at = derive_unit_status(facts)
-    match at.phase:
+def _phase_event(unit: Unit, status: UnitStatus, objects: dict[str, UnitObjects], now: float) -> TimelineEvent | None:
+    """The event that puts a unit into the phase that the cluster shows; None if the journal knows it better."""
+    match status.phase:
         case "queued" | "unknown-to-kueue":
             return TimelineEvent(at=now, unit=unit.name, kind="queued")
         case "reserved" | "admitted":
             return TimelineEvent(at=now, unit=unit.name, kind="admitted")
         case "running":
-            pod = facts.newest_pod
-            began = pod.started_at if pod is not None else None
+            pod = objects[unit.name].newest_pod
+            started_at = worker_state(pod).started_at if pod is not None else None
+            at = started_at.timestamp() if started_at else now
             place = pod.spec.node_name if pod is not None else ""
-            return TimelineEvent(at=began.timestamp() if began else now, unit=unit.name, kind="running", place=place)
+            return TimelineEvent(at=at, unit=unit.name, kind="running", place=place)
         case "paused":
             return TimelineEvent(at=now, unit=unit.name, kind="paused")
         case "failed" | "deactivated":

@@ -1,6 +1,6 @@
-"""Which tasks of a run are done, failed or open, by the output folder and by what ended Jobs left.
+"""Which tasks of a run are done, failed, cancelled or open, from the output folder and from ended Jobs.
 
-The folder decides: a transcript that is there is never made again, whatever the cluster has forgotten.
+The output folder decides: a task whose transcript is there is done, whatever the cluster still knows of it.
 """
 
 from __future__ import annotations
@@ -12,35 +12,36 @@ from typing import NamedTuple
 import msgspec
 
 from epp_batch.controller import termination
-from epp_batch.controller.unit_status import UnitObjects, UnitStatus
+from epp_batch.controller.unit_status import UnitObjects, UnitStatus, worker_state
 from epp_batch.errors import FolderError
 from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult, save_struct
 from epp_batch.spec import Run, Task, Unit
 
 TERMINATION_MESSAGE_GRACE_SECONDS = 5.0
-"""A shared folder may show a file so long after the pod that wrote it has ended; then its note counts."""
+"""A network file system may show a file this long after the pod that wrote it has ended. After that, the pod's
+termination message is taken as the result."""
 RESULT_FILE_GRACE_SECONDS = 30.0
-"""The same where there is no note either."""
+"""The same if there is no termination message: after that, the transcript is missing."""
 
 
 class TaskResults(NamedTuple):
-    """What came out of a unit's tasks."""
+    """Outcome of a unit's tasks."""
 
     done: list[tuple[Task, TranscriptionResult]]
     failed: list[tuple[Task, TaskFailure]]
     pending: bool = False
-    """A file may still appear."""
+    """A transcript may still appear in the folder."""
 
 
 class TaskTracker:
-    """One run's tasks. Nothing raises for a folder that cannot be read at the moment.
+    """Outcomes of one run's tasks, by stem. A folder that cannot be read or written at the moment raises no error.
 
-    A pod's note stands for a transcript only while no worker's transcript was ever seen here: in a shared folder, what
-    is missing is missing.
+    A termination message proves success only if workers do not share our output folder, that is, while no transcript
+    of a worker has appeared here. In a shared folder a missing file is a missing transcript.
     """
 
     def __init__(self, run: Run, folder: OutputFolder, *, writes: bool = True) -> None:
-        """Without `writes` another driver keeps the folder's failures and what pods noted."""
+        """Without `writes`, failures and results from termination messages are not saved: another driver does it."""
         self.done: dict[str, TranscriptionResult] = {}
         self.failed: dict[str, TaskFailure] = {}
         self.cancelled: set[str] = set()
@@ -48,83 +49,99 @@ class TaskTracker:
         self._folder_is_shared, self._writes_folder = False, writes
 
     def open_tasks(self, unit: Unit) -> list[Task]:
-        """The unit's tasks without an end."""
+        """Tasks of the unit that are neither done nor failed nor cancelled."""
         ended = (self.done, self.failed, self.cancelled)
         return [task for task in unit.tasks if not any(task.stem in stems for stems in ended)]
 
     def collect_finished(self, unit: Unit) -> list[tuple[Task, TranscriptionResult]]:
-        """Tasks whose transcript has appeared since the last look."""
-        found = []
+        """Open tasks whose transcript is in the folder now; they are done from now on."""
+        finished = []
         for task in self.open_tasks(unit):
             result = self._folder.find_finished_result(task, self._run.options)
             if result is not None:
                 self.done[task.stem] = result
                 self._folder_is_shared = self._folder_is_shared or bool(result.files)
-                found.append((task, result))
-        return found
+                finished.append((task, result))
+        return finished
 
     def last_finished_at(self, unit: Unit) -> float | None:
-        """Wall second at which the last of its transcripts was written; None where nobody noted it."""
+        """Wall second at which the last of the unit's transcripts was written; None if no result has a time."""
         return max((self.done[t.stem].finished for t in unit.tasks if t.stem in self.done), default=0.0) or None
 
     def collect_failed(self, unit: Unit, *, final: bool = False) -> list[tuple[Task, TaskFailure]]:
-        """Tasks that fail whenever they are tried, as an earlier worker found; any failure where it is `final`."""
-        found = []
+        """Open tasks with a permanent failure in the folder, or any failure if `final`; failed from now on."""
+        failed = []
         for task in self.open_tasks(unit):
             failure = self._recorded_failure(task)
             if failure is not None and (final or failure.permanent):
                 self.failed[task.stem] = failure
-                found.append((task, failure))
-        return found
+                failed.append((task, failure))
+        return failed
+
+    def has_damaged_transcript(self, unit: Unit) -> bool:
+        """Whether an open task has a result in the folder, but not all of the files that it lists."""
+        results = ((task, self._folder.load_result(task.stem)) for task in self.open_tasks(unit))
+        return any(result is not None and result.key == task.key(self._run.options) for task, result in results)
 
     def finalize_unit(
-        self, unit: Unit, state: UnitStatus, facts: UnitObjects, now: float, waited: float
+        self, unit: Unit, status: UnitStatus, objects: UnitObjects, now: float, seconds_since_end: float
     ) -> TaskResults:
-        """Ends every open task of a unit whose Job has ended `waited` seconds ago; wall second `now`."""
-        done, failed = self.collect_finished(unit), []
-        notes = termination.parse_termination_messages(facts.pods)
-        waiting = False
-        for task in self.open_tasks(unit):
-            note = notes.get(task.key(self._run.options))
-            if note is not None and not note.kind and self._folder_is_shared:
-                note = None
-            if note is not None and not note.kind:
-                if waited >= TERMINATION_MESSAGE_GRACE_SECONDS:
-                    done.append((task, self._record_message_result(task, note, facts)))
-                else:
-                    waiting = True
-            elif state.phase == "succeeded" and waited < RESULT_FILE_GRACE_SECONDS:
-                waiting = True
-            else:
-                failed.append((task, self._record_failure(task, self._explain_failure(task, note, state, facts, now))))
-        return TaskResults(done, failed, waiting)
+        """Ends every open task of a unit whose Job has ended, except those whose transcript may still appear.
 
-    def fail_unit(self, unit: Unit, state: UnitStatus, now: float) -> list[tuple[Task, TaskFailure]]:
-        """Ends the open tasks of a unit that can never run."""
-        options = self._run.options
-        reasons = [
-            (task, termination.explain_failure(task, task.key(options), state, UnitObjects(), now))
+        Sources in order of precedence: the transcript in the folder; the termination message, if it reports success
+        and the folder is not shared; the worker's failure file; the termination message's failure; the API objects.
+        """
+        done, failed = self.collect_finished(unit), []
+        entries = termination.parse_termination_messages(objects.pods)
+        pending = False
+        for task in self.open_tasks(unit):
+            entry = entries.get(task.key(self._run.options))
+            if entry is not None and not entry.kind and self._folder_is_shared:
+                entry = None
+            if entry is not None and not entry.kind:
+                if seconds_since_end >= TERMINATION_MESSAGE_GRACE_SECONDS:
+                    done.append((task, self._record_message_result(task, entry, objects)))
+                else:
+                    pending = True
+            elif status.phase == "succeeded" and seconds_since_end < RESULT_FILE_GRACE_SECONDS:
+                pending = True
+            else:
+                failure = self._explain_failure(task, entry, status, objects, now)
+                failed.append((task, self._record_failure(task, failure)))
+        return TaskResults(done, failed, pending)
+
+    def fail_unit(self, unit: Unit, status: UnitStatus, now: float) -> list[tuple[Task, TaskFailure]]:
+        """Fails the open tasks of a unit that can never run."""
+        options, objects = self._run.options, UnitObjects()
+        failures = [
+            (task, termination.explain_failure(task, task.key(options), status, objects, now))
             for task in self.open_tasks(unit)
         ]
-        return [(task, self._record_failure(task, failure)) for task, failure in reasons]
+        return [(task, self._record_failure(task, failure)) for task, failure in failures]
 
     def cancel_unit(self, unit: Unit) -> list[Task]:
-        """Ends the open tasks of a unit that nobody wants any more."""
+        """Cancels the open tasks of a unit whose Job was deleted or will not be created."""
         tasks = self.open_tasks(unit)
         self.cancelled.update(task.stem for task in tasks)
         return tasks
 
     def _explain_failure(
-        self, task: Task, note: termination.TaskTermination | None, state: UnitStatus, facts: UnitObjects, now: float
+        self,
+        task: Task,
+        entry: termination.TaskTermination | None,
+        status: UnitStatus,
+        objects: UnitObjects,
+        now: float,
     ) -> TaskFailure:
-        """The worker's own words if they are of its last attempt; else what the cluster says."""
-        said = self._recorded_failure(task)
-        began = facts.newest_pod.started_at if facts.newest_pod is not None else None
-        if said is not None and (began is None or said.at >= began.timestamp()):
-            return said
-        if note is not None:
-            return termination.failure_from_message(task, note)
-        return termination.explain_failure(task, task.key(self._run.options), state, facts, now)
+        """The worker's own failure if it is of its last attempt, else what the cluster knows."""
+        recorded = self._recorded_failure(task)
+        pod = objects.newest_pod
+        started_at = worker_state(pod).started_at if pod is not None else None
+        if recorded is not None and (started_at is None or recorded.at >= started_at.timestamp()):
+            return recorded
+        if entry is not None:
+            return termination.failure_from_message(task, entry)
+        return termination.explain_failure(task, task.key(self._run.options), status, objects, now)
 
     def _recorded_failure(self, task: Task) -> TaskFailure | None:
         failure = self._folder.load_failure(task.stem)
@@ -133,19 +150,19 @@ class TaskTracker:
     def _record_failure(self, task: Task, failure: TaskFailure) -> TaskFailure:
         failure = msgspec.structs.replace(failure, source=task.recording.source)
         self.failed[task.stem] = failure
-        with contextlib.suppress(FolderError, OSError):  # it is told anyway, and found again from the Job
+        # The failure is shown to the user anyway, and the next driver derives it again from the Job.
+        with contextlib.suppress(FolderError, OSError):
             if self._writes_folder:
                 save_struct(self._folder.path(task.stem, "failed.json"), failure)
         return failure
 
     def _record_message_result(
-        self, task: Task, note: termination.TaskTermination, facts: UnitObjects
+        self, task: Task, entry: termination.TaskTermination, objects: UnitObjects
     ) -> TranscriptionResult:
-        """A note's result, kept here since the worker's folder is elsewhere. Never replaces the worker's own file."""
-        pod = facts.newest_pod
-        result = termination.result_from_message(
-            task, self._run.options, note, pod.spec.node_name if pod is not None else ""
-        )
+        """The result of a termination message, saved since the worker's own folder is elsewhere."""
+        pod = objects.newest_pod
+        node = pod.spec.node_name if pod is not None else ""
+        result = termination.result_from_message(task, self._run.options, entry, node)
         if self._writes_folder:
             _write_if_absent(self._folder.path(task.stem, "done.json"), result)
         self.done[task.stem] = result
@@ -153,6 +170,7 @@ class TaskTracker:
 
 
 def _write_if_absent(path: Path, result: TranscriptionResult) -> None:
+    """Never replaces a file: it may be a worker's, or a damaged one that a person should see."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:

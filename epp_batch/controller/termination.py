@@ -1,6 +1,7 @@
-"""What an ended Job left of one task: a result or a failure, from its files, its pod's last words, or its conditions.
+"""What an ended Job proves about one task: a result or a failure, from termination messages, pods and conditions.
 
-Pure but for what it is handed; `note` is the worker's termination message (epp_batch.worker.messages).
+A worker writes its termination message (`/dev/termination-log`, `epp_batch.worker.messages`) as JSON when it ends; the
+kubelet puts it into the pod's status. It is how results get here from an output folder that is on another machine.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from epp_batch.controller.unit_status import UnitObjects, UnitStatus, describe_pod_failure
+from epp_batch.controller.milestones import describe_pod_failure
+from epp_batch.controller.unit_status import UnitObjects, UnitStatus, worker_state
 from epp_batch.errors import FailureKind, TaskStage
 from epp_batch.kube.objects import Pod
 from epp_batch.manifests.jobs import IGNORED_POD_CONDITION
@@ -18,10 +20,11 @@ from epp_batch.output_folder import TaskFailure, TranscriptionResult
 from epp_batch.spec import Task, TranscriptionOptions
 
 _TIMEOUT_REASONS = ("MaximumExecutionTimeExceeded", "DeadlineExceeded")
+"""Kueue's (maximumExecutionTimeSeconds of the Workload), and the Job controller's (activeDeadlineSeconds)."""
 
 
 class TaskTermination(msgspec.Struct, frozen=True, kw_only=True):
-    """One task in a worker's note. With `kind` it failed."""
+    """One task of a termination message. It failed if `kind` is not empty. Times in wall seconds since 1970."""
 
     stem: str
     key: str
@@ -35,6 +38,8 @@ class TaskTermination(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TerminationMessage(msgspec.Struct):
+    """What a worker leaves in its pod's status when it ends."""
+
     tasks: list[TaskTermination] = []
 
 
@@ -42,23 +47,24 @@ _message_decoder = msgspec.json.Decoder(TerminationMessage)
 
 
 def parse_termination_messages(pods: Iterable[Pod]) -> dict[str, TaskTermination]:
-    """By task key, what the pods' termination messages say; a success counts more than a failure of another attempt."""
-    found: dict[str, TaskTermination] = {}
+    """Entries of the pods' termination messages by task key. A success wins over the failure of another attempt."""
+    entries: dict[str, TaskTermination] = {}
     for pod in pods:
-        ended = pod.container_state.terminated
-        if ended is None or not ended.message:
+        terminated = worker_state(pod).terminated
+        if terminated is None or not terminated.message:
             continue
-        with contextlib.suppress(msgspec.DecodeError):  # the tail of a log, where the worker left no note
-            for entry in _message_decoder.decode(ended.message).tasks:
-                if entry.key not in found or not entry.kind:
-                    found[entry.key] = entry
-    return found
+        # A worker that wrote no message leaves the tail of its log (FallbackToLogsOnError), which is no JSON.
+        with contextlib.suppress(msgspec.DecodeError):
+            for entry in _message_decoder.decode(terminated.message).tasks:
+                if entry.key not in entries or not entry.kind:
+                    entries[entry.key] = entry
+    return entries
 
 
 def result_from_message(
     task: Task, options: TranscriptionOptions, entry: TaskTermination, host: str = ""
 ) -> TranscriptionResult:
-    """A task's result as far as a note tells it: no files are counted, since nobody here sees them."""
+    """The result that a termination message reports. `files` stays empty: they are in a folder that we do not see."""
     spent = entry.timings.get("transcribe", 0.0)
     return TranscriptionResult(
         key=entry.key,
@@ -76,38 +82,41 @@ def result_from_message(
 
 
 def failure_from_message(task: Task, entry: TaskTermination) -> TaskFailure:
-    """The failure that a worker told of."""
+    """The failure that a termination message reports."""
     kind = FailureKind.__members__.get(entry.kind.upper(), FailureKind.INTERNAL)
-    return _build_failure(
-        task, entry.key, kind, entry.stage or TaskStage.TRANSCRIBE.value, entry.message, entry.finished
-    )
+    stage = entry.stage or TaskStage.TRANSCRIBE.value
+    return _build_failure(task, entry.key, kind, stage, entry.message, entry.finished)
 
 
-def explain_failure(task: Task, key: str, state: UnitStatus, facts: UnitObjects, at: float) -> TaskFailure:
-    """Why a task has no transcript although its Job has ended, as the cluster tells it; wall second `at`."""
-    if state.reason in _TIMEOUT_REASONS:
-        return _build_failure(task, key, FailureKind.TIMEOUT, TaskStage.POD.value, state.message or state.reason, at)
-    if state.phase in ("queued", "deactivated"):
-        return _build_failure(task, key, FailureKind.REFUSED, TaskStage.QUEUE.value, state.message or state.reason, at)
-    if state.phase == "succeeded":
+def explain_failure(task: Task, key: str, status: UnitStatus, objects: UnitObjects, at: float) -> TaskFailure:
+    """The failure of a task without transcript whose Job has ended or can never run, as the API objects explain it.
+
+    `key` is the task's key; `at` the failure's time in wall seconds.
+    """
+    if status.reason in _TIMEOUT_REASONS:
+        return _build_failure(task, key, FailureKind.TIMEOUT, TaskStage.POD.value, status.message or status.reason, at)
+    if status.phase in ("queued", "deactivated"):
+        message = status.message or status.reason
+        return _build_failure(task, key, FailureKind.REFUSED, TaskStage.QUEUE.value, message, at)
+    if status.phase == "succeeded":
         message = "its Job succeeded, but the transcript is not in the output folder"
         return _build_failure(task, key, FailureKind.MISSING, TaskStage.WRITE.value, message, at)
-    pod = facts.newest_pod
+    pod = objects.newest_pod
     if pod is None:
-        message = f"its Job failed ({state.reason}: {state.message}), and its pod is gone"
+        message = f"its Job failed ({status.reason}: {status.message}), and its pod has been deleted"
         return _build_failure(task, key, FailureKind.INTERNAL, TaskStage.POD.value, message, at)
-    tries = len([one for one in facts.pods if one.is_terminal])
-    message = describe_pod_failure(pod) + (f", after {tries} pods" if tries > 1 else "")
+    attempts = sum(pod.is_terminal for pod in objects.pods)
+    message = describe_pod_failure(pod) + (f", after {attempts} pods" if attempts > 1 else "")
     return _build_failure(task, key, _failure_kind(pod), TaskStage.POD.value, message, at)
 
 
 def _failure_kind(pod: Pod) -> FailureKind:
-    ended = pod.container_state.terminated
+    terminated = worker_state(pod).terminated
     if pod.true_condition(IGNORED_POD_CONDITION) is not None:
         return FailureKind.STOPPED
-    if ended is None:
+    if terminated is None:
         return FailureKind.INTERNAL
-    return FailureKind.KILLED if ended.reason == "OOMKilled" else FailureKind.from_exit_code(ended.exit_code)
+    return FailureKind.KILLED if terminated.reason == "OOMKilled" else FailureKind.from_exit_code(terminated.exit_code)
 
 
 def _build_failure(task: Task, key: str, kind: FailureKind, stage: str, message: str, at: float) -> TaskFailure:

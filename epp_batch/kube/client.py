@@ -1,6 +1,6 @@
-"""The API server, as plain dicts: what the driver, the commands and preflight ask of it.
+"""HTTP client of one API server. Objects are plain dicts, paths come from `resources`.
 
-Every call raises ClusterError or one of its children (epp_batch.kube.errors): Unreachable when there was no answer.
+Every request raises ClusterError or a subclass (`errors`): ApiServerUnreachable if there was no response.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ KubeObjects = list[KubeObject]
 JSON_TYPE = "application/json"
 MERGE_PATCH_TYPE = "application/merge-patch+json"
 LIST_LIMIT = 500
+"""Objects per page of a list, as in client-go's pager."""
 REQUEST_TIMEOUT_SECONDS = 30.0
 WATCH_IDLE_SECONDS = 90.0
-"""A watch without a byte for so long is taken for dead; bookmarks come about once a minute."""
+"""A watch that sends no byte for this long is treated as dead: the server sends a bookmark about once a minute."""
 _TRANSPORT_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
 
 class RawList(NamedTuple):
-    """Raw objects of one list, and the version to watch from."""
+    """Undecoded objects of one list, and the resourceVersion from which a watch continues it."""
 
     items: list[msgspec.Raw]
     resource_version: str
@@ -50,7 +51,7 @@ _list_decoder = msgspec.json.Decoder(_List)
 
 
 class _ApiRequest(NamedTuple):
-    """One request."""
+    """Method, path, query, body and time limit of one HTTP request."""
 
     method: str
     path: str
@@ -60,13 +61,9 @@ class _ApiRequest(NamedTuple):
     accept: str = JSON_TYPE
     timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
 
-    @property
-    def method_and_path(self) -> str:
-        return f"{self.method} {self.path}"
-
 
 class ApiClient:
-    """One API server and one identity. Made by `connect`."""
+    """A session with one API server under one identity. Created by `open_client`; safe for concurrent requests."""
 
     def __init__(self, login: credentials.Credentials, kubeconfig: str | None, context: str | None) -> None:
         self._credentials = login
@@ -76,11 +73,12 @@ class ApiClient:
 
     @property
     def server(self) -> str:
+        """URL of the API server."""
         return self._credentials.server
 
     @property
     def namespace(self) -> str:
-        """The credentials' own namespace."""
+        """Namespace of the kubeconfig's context, or of the service account."""
         return self._credentials.namespace
 
     async def get(self, path: str, **query: str) -> KubeObject:
@@ -88,15 +86,15 @@ class ApiClient:
         return await self._request_object(_ApiRequest("GET", path, query))
 
     async def create(self, path: str, body: KubeObject, **query: str) -> KubeObject:
-        """POST to a collection; `dryRun="All"` and `fieldValidation="Strict"` only check."""
+        """POSTs to a collection. `dryRun="All"` runs validation and admission without storing the object."""
         return await self._request_object(_ApiRequest("POST", path, query, body))
 
-    async def patch(self, path: str, body: KubeObject, kind: str = MERGE_PATCH_TYPE) -> KubeObject:
-        """Changes one object by a merge patch."""
-        return await self._request_object(_ApiRequest("PATCH", path, {}, body, kind))
+    async def patch(self, path: str, body: KubeObject, content_type: str = MERGE_PATCH_TYPE) -> KubeObject:
+        """Patches one object, by default with a JSON merge patch (RFC 7386)."""
+        return await self._request_object(_ApiRequest("PATCH", path, {}, body, content_type))
 
     async def delete(self, path: str, *, uid: str = "", propagation: str = "Background") -> None:
-        """Deletes one object, only the one of `uid` if given; one that is gone already is no error."""
+        """Deletes one object; no error if it does not exist. With `uid`, Conflict if another object has the name."""
         body: KubeObject = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if uid:
             body["preconditions"] = {"uid": uid}
@@ -106,43 +104,49 @@ class ApiClient:
             return
 
     async def list(self, path: str, *, selector: str = "") -> KubeObjects:
-        """All objects of a collection."""
+        """All objects of a collection that match the label selector."""
         return [msgspec.json.decode(item) for item in (await self.list_raw(path, selector=selector)).items]
 
     async def list_raw(self, path: str, *, selector: str = "") -> RawList:
-        """All objects undecoded, page by page; starts again once if the first page gets too old meanwhile."""
+        """All objects undecoded, page by page. Starts again once if the continue token expires between pages."""
         try:
             return await self._list_pages(path, selector)
         except Gone:
             return await self._list_pages(path, selector)
 
+    async def list_if_served(self, resource: Resource, namespace: str = "", *, selector: str = "") -> KubeObjects:
+        """All objects of a resource; an empty list if the server does not serve the resource."""
+        try:
+            return await self.list(resource.path(namespace), selector=selector)
+        except NotFound:
+            return []
+
     async def watch_lines(
         self, path: str, version: str, *, selector: str = "", seconds: int = 240
     ) -> AsyncGenerator[bytes]:
-        """Watch events as JSON lines from `version` on; ends when the server ends it, after about `seconds`."""
+        """Watch events after resourceVersion `version`, undecoded; ends after about `seconds` (timeoutSeconds)."""
         query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         query |= {"resourceVersion": version} | ({"labelSelector": selector} if selector else {})
-        patience = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_SECONDS, sock_read=WATCH_IDLE_SECONDS)
-        async with aclosing(self._response_lines(_ApiRequest("GET", path, query, timeout=patience))) as lines:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_SECONDS, sock_read=WATCH_IDLE_SECONDS)
+        async with aclosing(self._response_lines(_ApiRequest("GET", path, query, timeout=timeout))) as lines:
             async for line in lines:
                 yield line
 
     async def stream_lines(self, path: str, **query: str) -> AsyncGenerator[bytes]:
-        """The lines of a text answer as they come: a pod's log, for as long as it lasts."""
-        patience = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_SECONDS)
-        async with aclosing(
-            self._response_lines(_ApiRequest("GET", path, query, accept="*/*", timeout=patience))
-        ) as lines:
+        """Lines of a text response as they arrive, without a time limit: a pod's log."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_SECONDS)
+        request = _ApiRequest("GET", path, query, accept="*/*", timeout=timeout)
+        async with aclosing(self._response_lines(request)) as lines:
             async for line in lines:
                 yield line
 
     async def read_text(self, path: str, **query: str) -> str:
-        """A text answer."""
-        async with self._open_response(_ApiRequest("GET", path, query, accept="*/*")) as answer:
-            return await answer.text(errors="replace")
+        """A whole text response."""
+        async with self._open_response(_ApiRequest("GET", path, query, accept="*/*")) as response:
+            return await response.text(errors="replace")
 
     async def discover_kueue(self) -> KueueResources:
-        """The version of Kueue's API that the server serves; ClusterError without Kueue."""
+        """Kueue's resources in the newest version that both sides know; ClusterError if Kueue is not installed."""
         try:
             group = await self.get(f"/apis/{KUEUE_GROUP}")
         except NotFound as error:
@@ -152,102 +156,91 @@ class ApiClient:
         served = [version["version"] for version in group["versions"]]
         return KueueResources(next((known for known in ("v1beta2", "v1beta1") if known in served), served[0]))
 
-    async def list_if_served(self, resource: Resource, namespace: str = "", *, selector: str = "") -> KubeObjects:
-        """All objects of one kind; none where the API does not have the kind."""
-        try:
-            return await self.list(resource.path(namespace), selector=selector)
-        except NotFound:
-            return []
-
     async def close(self) -> None:
         await self._session.close()
-
-    # -- HTTP ----------------------------------------------------------------------------------------------------
 
     async def _list_pages(self, path: str, selector: str) -> RawList:
         items: list[msgspec.Raw] = []
         query = {"limit": str(LIST_LIMIT)} | ({"labelSelector": selector} if selector else {})
         while True:
-            async with self._open_response(_ApiRequest("GET", path, query)) as answer:
-                page = _list_decoder.decode(await answer.read())
+            async with self._open_response(_ApiRequest("GET", path, query)) as response:
+                page = _list_decoder.decode(await response.read())
             items += page.items or []
             if not page.metadata.continue_token:
                 return RawList(items, page.metadata.resource_version)
             query["continue"] = page.metadata.continue_token
 
-    async def _request_object(self, call: _ApiRequest) -> KubeObject:
-        async with self._open_response(call) as answer:
-            found: KubeObject = msgspec.json.decode(await answer.read())
-            return found
+    async def _request_object(self, request: _ApiRequest) -> KubeObject:
+        async with self._open_response(request) as response:
+            decoded: KubeObject = msgspec.json.decode(await response.read())
+            return decoded
 
-    async def _response_lines(self, call: _ApiRequest) -> AsyncGenerator[bytes]:
-        async with self._open_response(call) as answer:
+    async def _response_lines(self, request: _ApiRequest) -> AsyncGenerator[bytes]:
+        async with self._open_response(request) as response:
             rest = b""
             try:
-                async for chunk in answer.content.iter_any():
+                async for chunk in response.content.iter_any():
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
                         yield line
                 if rest:
                     yield rest
             finally:
-                _abort_response(answer)
+                # Abort instead of closing: TLS close_notify waits for the peer, which a busy server answers late.
+                if response.connection is not None and response.connection.transport is not None:
+                    response.connection.transport.abort()
 
     @asynccontextmanager
-    async def _open_response(self, call: _ApiRequest) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer below 300; raises what any other stands for."""
+    async def _open_response(self, request: _ApiRequest) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A response with a status below 300; raises the error that any other stands for. Retries 401 once."""
         try:
-            answer = await self._send_request(call)
-            if answer.status == 401:
-                answer.release()
+            response = await self._send_request(request)
+            if response.status == 401:
+                response.release()
                 await self._reload_credentials()
-                answer = await self._send_request(call)
-            async with answer:
-                if answer.status >= 300:
-                    retry_after = answer.headers.get("Retry-After", "")
-                    raise error_from_response(call.method_and_path, answer.status, await answer.read(), retry_after)
-                yield answer
+                response = await self._send_request(request)
+            async with response:
+                if response.status >= 300:
+                    retry_after = response.headers.get("Retry-After", "")
+                    name = f"{request.method} {request.path}"
+                    raise error_from_response(name, response.status, await response.read(), retry_after)
+                yield response
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise ClusterError(f"{self.server}: {error}", remedy="check the kubeconfig's CA") from error
         except _TRANSPORT_ERRORS as error:
             cause = str(error) or type(error).__name__
             raise ApiServerUnreachable(f"{self.server} does not answer: {cause}") from error
 
-    async def _send_request(self, call: _ApiRequest) -> aiohttp.ClientResponse:
-        headers = {"Accept": call.accept, "User-Agent": "epp-batch"} | await self._credentials.auth_headers()
+    async def _send_request(self, request: _ApiRequest) -> aiohttp.ClientResponse:
+        headers = {"Accept": request.accept, "User-Agent": "epp-batch"} | await self._credentials.auth_headers()
         data = None
-        if call.body is not None:
-            data, headers["Content-Type"] = msgspec.json.encode(call.body), call.content_type
-        url = self.server + call.path
+        if request.body is not None:
+            data, headers["Content-Type"] = msgspec.json.encode(request.body), request.content_type
+        url = self.server + request.path
         return await self._session.request(
-            call.method, url, params=call.query, data=data, headers=headers, timeout=call.timeout
+            request.method, url, params=request.query, data=data, headers=headers, timeout=request.timeout
         )
 
     async def _reload_credentials(self) -> None:
-        """Reads the credentials again: a token file has changed, or a login helper gives a new one."""
+        """Loads the credentials again after a 401: the token file has changed, or the exec plugin issues a new token.
+
+        Reloads run one at a time; of several requests that got a 401, the first replaces the session.
+        """
         async with self._reload_lock:
             before = await self._credentials.auth_headers()
             try:
                 login = await credentials.load_credentials(*self._credentials_source)
             except ClusterError as error:
                 raise Forbidden(str(error)) from error
-            if (
-                await login.auth_headers() != before
-                or login.configuration.cert_file != self._credentials.configuration.cert_file
-            ):
+            same_certificate = login.configuration.cert_file == self._credentials.configuration.cert_file
+            if await login.auth_headers() != before or not same_certificate:
                 old, self._credentials, self._session = self._session, login, login.create_session()
                 await old.close()
 
 
-def _abort_response(answer: aiohttp.ClientResponse) -> None:
-    """Ends a stream that is not read to its end without TLS's goodbye, for which a busy server lets one wait."""
-    if answer.connection is not None and answer.connection.transport is not None:
-        answer.connection.transport.abort()
-
-
 @asynccontextmanager
 async def open_client(kubeconfig: str | None = None, context: str | None = None) -> AsyncIterator[ApiClient]:
-    """A client for the length of a block; no request is made yet."""
+    """A client for the duration of a `with` block. Loads the credentials; sends no request."""
     client = ApiClient(await credentials.load_credentials(kubeconfig, context), kubeconfig, context)
     try:
         yield client

@@ -1,4 +1,4 @@
-"""Who we are to the API server: a kubeconfig file, or the service account of the pod we run in."""
+"""Credentials for an API server: from a kubeconfig, or from the service account of the pod that we run in."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import ipaddress
 import os
 import ssl
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 import yaml
-from kubernetes_asyncio.client import Configuration
-from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
-from kubernetes_asyncio.config.incluster_config import SERVICE_HOST_ENV_NAME
 
 from epp_batch.errors import ClusterError
 
-_REMEDY = "give --kubeconfig and --context"
+if TYPE_CHECKING:
+    from kubernetes_asyncio.client import Configuration
+
+SERVICE_HOST_VARIABLE = "KUBERNETES_SERVICE_HOST"
+"""Set by the kubelet in every container."""
+_REMEDY = "check --kubeconfig and --context"
 
 
 class Credentials(NamedTuple):
-    """One way in. `headers` is asked before every request, since tokens are renewed."""
+    """Server URL, TLS and authentication of one kubeconfig context. Tokens expire: read `auth_headers` per request."""
 
     server: str
     configuration: Configuration
@@ -33,7 +35,7 @@ class Credentials(NamedTuple):
         return {auth["key"]: auth["value"] for auth in settings.values()}
 
     def create_session(self) -> aiohttp.ClientSession:
-        """Connections with the cluster's CA and our client certificate, over the configured proxy."""
+        """An HTTP session with the cluster's CA, our client certificate and the configured proxy."""
         conf = self.configuration
         context = ssl.create_default_context(cafile=conf.ssl_ca_cert)
         if conf.cert_file:
@@ -43,6 +45,7 @@ class Credentials(NamedTuple):
             context.verify_mode = ssl.CERT_NONE
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=64),
+            # Go's ProxyFromEnvironment (kubectl, client-go) ignores HTTPS_PROXY for loopback addresses.
             trust_env=not conf.proxy and not _is_loopback(self.server),
             proxy=conf.proxy or None,
             read_bufsize=2**21,
@@ -53,13 +56,18 @@ class Credentials(NamedTuple):
 async def load_credentials(kubeconfig: str | None = None, context: str | None = None) -> Credentials:
     """Credentials from `kubeconfig`, else $KUBECONFIG, else ~/.kube/config, else the pod's service account.
 
-    ClusterError tells which file is missing or wrong.
+    Several files in $KUBECONFIG are merged as kubectl does. ClusterError names the file that is missing or invalid.
     """
+    # 0.4 s, all of it generated models: no command but those that connect should wait for it.
+    from kubernetes_asyncio.client import Configuration
+    from kubernetes_asyncio.config import ConfigException, load_kube_config
+
     paths = kubeconfig or os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     present = [path for path in paths.split(os.pathsep) if path and Path(path).expanduser().exists()]
-    configuration = type.__call__(Configuration)  # not Configuration(): that would copy a process-wide default
+    # In some releases Configuration() copies a process-wide default; this bypasses that metaclass.
+    configuration = type.__call__(Configuration)
     if not present:
-        if kubeconfig is None and SERVICE_HOST_ENV_NAME in os.environ:
+        if kubeconfig is None and SERVICE_HOST_VARIABLE in os.environ:
             return _in_cluster_credentials(configuration)
         raise ClusterError(f"{paths}: no such kubeconfig", remedy=_REMEDY)
     try:
@@ -76,6 +84,8 @@ async def load_credentials(kubeconfig: str | None = None, context: str | None = 
 
 
 def _in_cluster_credentials(configuration: Configuration) -> Credentials:
+    from kubernetes_asyncio.config import ConfigException, load_incluster_config
+
     try:
         load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except ConfigException as error:
@@ -89,11 +99,10 @@ def _in_cluster_credentials(configuration: Configuration) -> Credentials:
 def _describe_error(error: Exception, context: str | None) -> str:
     if context is not None and context in str(error):
         return f"no context {context!r}"
-    return " ".join(str(error).split()) or f"not a usable kubeconfig ({type(error).__name__})"
+    return " ".join(str(error).split()) or f"invalid kubeconfig ({type(error).__name__})"
 
 
 def _is_loopback(server: str) -> bool:
-    """Proxies of the environment are never asked for this machine, as in Go's clients."""
     host = urlsplit(server).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

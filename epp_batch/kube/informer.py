@@ -1,7 +1,7 @@
-"""A copy of one collection that keeps itself: list once, then watch for ever.
+"""A local copy of one collection, kept current by list and watch: client-go's Reflector and Store.
 
-`Mirror` is the rule (no I/O), `Reflector` the pump. A watch that ends goes on where it was; 410 lists anew; what an
-outage hid comes out of the next list as ordinary changes.
+`Store` applies lists and watch events and does no I/O; `Reflector` fetches them. A watch that ends is resumed at the
+last resourceVersion; 410 Gone causes a new list. Changes that an outage hid appear as differences of that list.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from epp_batch.kube.objects import HasMetadata, ObjectMeta
 
 T = TypeVar("T", bound=HasMetadata)
 INITIAL_BACKOFF, MAX_BACKOFF = 0.2, 10.0
+"""Seconds between retries; doubled each time."""
 
 
 class ObjectChange(NamedTuple, Generic[T]):
-    """One object before and after; None where it is not there."""
+    """One object before and after a change. `old` is None for an added object, `new` for a deleted one."""
 
     old: T | None
     new: T | None
@@ -45,43 +46,48 @@ _status_decoder = msgspec.json.Decoder(ApiStatus)
 
 
 class Store(Generic[T]):
-    """The objects by name, and the version they are of. `keep` leaves strangers out."""
+    """Objects of one namespace by name, and the resourceVersion that they are current at.
 
-    def __init__(self, kind: type[T], keep: Callable[[T], bool] = lambda _: True) -> None:
+    Objects that `accepts` rejects are treated as if they did not exist.
+    """
+
+    def __init__(self, kind: type[T], accepts: Callable[[T], bool] = lambda _: True) -> None:
         self.objects: dict[str, T] = {}
         self.resource_version = ""
         self._inserted: dict[str, T] = {}
         self._decoder = msgspec.json.Decoder(kind)
-        self._accepts = keep
+        self._accepts = accepts
 
     def replace(self, items: Iterable[bytes], version: str) -> list[ObjectChange[T]]:
-        """Takes over a whole list; returns what is different. What was inserted after the list was made stays."""
+        """Replaces the content by a list at resourceVersion `version`; returns the differences, deletions first.
+
+        An object inserted by `insert` after the list was taken is kept.
+        """
         newer = {
-            n: i
-            for n, i in self._inserted.items()
-            if _version_number(i.metadata.resource_version) > _version_number(version)
+            name: item
+            for name, item in self._inserted.items()
+            if _version_number(item.metadata.resource_version) > _version_number(version)
         }
-        found = {item.metadata.name: item for item in map(self._decoder.decode, items) if self._accepts(item)} | newer
-        gone: list[ObjectChange[T]] = [
-            ObjectChange(old, None) for name, old in self.objects.items() if name not in found
+        listed = {item.metadata.name: item for item in map(self._decoder.decode, items) if self._accepts(item)} | newer
+        deleted: list[ObjectChange[T]] = [
+            ObjectChange(old, None) for name, old in self.objects.items() if name not in listed
         ]
-        there = [change for item in found.values() for change in self._diff(item)]
-        self.objects, self.resource_version, self._inserted = found, version, newer
-        return gone + there
+        others = [change for item in listed.values() for change in self._diff(item)]
+        self.objects, self.resource_version, self._inserted = listed, version, newer
+        return deleted + others
 
     def insert(self, raw: bytes, on_change: Callable[[ObjectChange[T]], None]) -> None:
-        """An object that we wrote: read at once, not only when the watch tells of it."""
+        """Adds the response to our own write, before the watch delivers it (as client-go's MutationCache)."""
         item = self._decoder.decode(raw)
         known = self.objects.get(item.metadata.name)
-        if known is None or _version_number(known.metadata.resource_version) < _version_number(
-            item.metadata.resource_version
-        ):
+        version = _version_number(item.metadata.resource_version)
+        if known is None or _version_number(known.metadata.resource_version) < version:
             self._inserted[item.metadata.name] = item
             for change in self._upsert(item):
                 on_change(change)
 
     def apply_watch_event(self, line: bytes) -> list[ObjectChange[T]]:
-        """One watch event. Gone when the version is too old, another ClusterError when the server says so."""
+        """Applies one watch event (a JSON line). An ERROR event raises its error: Gone if the version has expired."""
         event = _event_decoder.decode(line)
         if event.type == "ERROR":
             status = _status_decoder.decode(event.object)
@@ -106,7 +112,7 @@ class Store(Generic[T]):
         return [] if old is None else [ObjectChange(old, None)]
 
     def _diff(self, item: T) -> list[ObjectChange[T]]:
-        """Another uid under the same name is one object gone and one come."""
+        """Changes from the stored object to `item`. A different uid means deleted and created again."""
         old = self.objects.get(item.metadata.name)
         if old is None or old.metadata.uid == item.metadata.uid:
             same = old is not None and old.metadata.resource_version == item.metadata.resource_version
@@ -115,31 +121,32 @@ class Store(Generic[T]):
 
 
 class Reflector(Generic[T]):
-    """Keeps `mirror` equal to one collection of the API server, until cancelled.
+    """Keeps a `Store` equal to one collection of the API server until cancelled. The store's only writer but `insert`.
 
-    `on_change` is called in order of observation; `on_trouble` with a text while the server does not answer, and with
-    an empty one as soon as it does again. A refusal that time does not heal (403, 404) ends `run` with its error.
+    `on_change` is called for each change in the order of observation. `on_error` is called with a message while the
+    server does not answer, and with an empty one when it answers again. `synced` is set after the first list.
+    An error that a retry does not resolve (403, 404) ends `run` with that error.
     """
 
     def __init__(
         self,
         client: ApiClient,
         path: str,
-        mirror: Store[T],
+        store: Store[T],
         *,
         on_change: Callable[[ObjectChange[T]], None],
-        on_trouble: Callable[[str], None],
-        dice: random.Random,
+        on_error: Callable[[str], None],
+        rng: random.Random,
         selector: str = "",
     ) -> None:
-        self.store = mirror
+        self.store = store
         self.synced = asyncio.Event()
         self._client, self._path, self._selector = client, path, selector
-        self._on_change, self._on_error, self._rng = on_change, on_trouble, dice
+        self._on_change, self._on_error, self._rng = on_change, on_error, rng
         self._backoff = INITIAL_BACKOFF
 
     async def run(self) -> None:
-        """Lists, then watches, again and again."""
+        """Lists, then watches, and repeats; as `ListAndWatch` in client-go's reflector.go."""
         while True:
             try:
                 if not self.store.resource_version:
@@ -151,7 +158,7 @@ class Reflector(Generic[T]):
                 self._on_error(str(error))
                 await asyncio.sleep(self._next_backoff(error))
             except msgspec.DecodeError:
-                self.store.resource_version = ""  # a line cut off in the middle: what it said is in the next list
+                self.store.resource_version = ""  # a line cut off by a lost connection; the next list has its content
                 await asyncio.sleep(self._next_backoff())
 
     async def _list(self) -> None:
@@ -161,15 +168,15 @@ class Reflector(Generic[T]):
         self.synced.set()
 
     async def _watch(self) -> None:
-        heard = False
+        got_event = False
         async with aclosing(
             self._client.watch_lines(self._path, self.store.resource_version, selector=self._selector)
         ) as lines:
             async for line in lines:
-                heard = True
+                got_event = True
                 self._record_response()
                 self._notify(self.store.apply_watch_event(line))
-        if not heard:
+        if not got_event:  # a server that ends watches at once must not be asked in a tight loop
             await asyncio.sleep(self._next_backoff())
 
     def _notify(self, changes: Iterable[ObjectChange[T]]) -> None:
@@ -181,12 +188,12 @@ class Reflector(Generic[T]):
         self._on_error("")
 
     def _next_backoff(self, error: ClusterError | None = None) -> float:
-        """Seconds to wait: doubled each time, spread by a half, and no less than the server asks for."""
-        pause = self._backoff * self._rng.uniform(0.75, 1.25)
+        """Seconds to wait: doubled each time, with ±25 % jitter, at least as long as the server's Retry-After."""
+        seconds = self._backoff * self._rng.uniform(0.75, 1.25)
         self._backoff = min(MAX_BACKOFF, self._backoff * 2)
-        return max(pause, error.retry_after_seconds) if isinstance(error, TooManyRequests) else pause
+        return max(seconds, error.retry_after_seconds) if isinstance(error, TooManyRequests) else seconds
 
 
 def _version_number(version: str) -> int:
-    """Versions of one server can be compared as numbers; 0 for one that is none."""
+    """A resourceVersion as a number (comparable by KEP-5504); 0 if it is not decimal."""
     return int(version) if version.isdecimal() else 0

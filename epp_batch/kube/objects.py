@@ -1,4 +1,7 @@
-"""The fields that are read of Jobs, Workloads and Pods; all others are left behind when a line is decoded."""
+"""The fields that we read of Jobs, Workloads and Pods. Decoding drops all others.
+
+Names are those of the API in snake case (`batch/v1`, `kueue.x-k8s.io/v1beta2`, `v1`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import msgspec
 
 
 class _KubeStruct(msgspec.Struct, frozen=True, rename="camel"):
-    """Base: Kubernetes spells names in camel case."""
+    """Base of all: the API's JSON is in camel case."""
 
 
 class OwnerReference(_KubeStruct, frozen=True):
@@ -43,14 +46,13 @@ class Condition(_KubeStruct, frozen=True):
 
 
 class HasMetadata(Protocol):
-    """What every object has."""
+    """Any API object."""
 
     @property
     def metadata(self) -> ObjectMeta: ...
 
 
 class _JobSpec(_KubeStruct, frozen=True):
-    suspend: bool = False
     backoff_limit: int = 6
 
 
@@ -60,7 +62,6 @@ class _UncountedTerminatedPods(_KubeStruct, frozen=True):
 
 class _JobStatus(_KubeStruct, frozen=True):
     conditions: tuple[Condition, ...] | None = None
-    start_time: datetime | None = None
     completion_time: datetime | None = None
     failed: int = 0
     uncounted_terminated_pods: _UncountedTerminatedPods = _UncountedTerminatedPods()
@@ -72,11 +73,12 @@ class Job(_KubeStruct, frozen=True):
     status: _JobStatus = _JobStatus()
 
     def true_condition(self, kind: str) -> Condition | None:
-        """The condition of this type if it is true."""
+        """The condition of this type, if its status is True."""
         return _find_true_condition(self.status.conditions, kind)
 
     @property
     def is_finished(self) -> bool:
+        """Complete or Failed, as `IsJobFinished` in Kubernetes' Job controller."""
         return self.true_condition("Complete") is not None or self.true_condition("Failed") is not None
 
 
@@ -90,15 +92,6 @@ class _SchedulingStats(_KubeStruct, frozen=True):
     evictions: tuple[_Eviction, ...] = ()
 
 
-class _PodSetAssignment(_KubeStruct, frozen=True):
-    flavors: dict[str, str] = {}
-
-
-class _Admission(_KubeStruct, frozen=True):
-    cluster_queue: str = ""
-    pod_set_assignments: tuple[_PodSetAssignment, ...] = ()
-
-
 class _WorkloadSpec(_KubeStruct, frozen=True):
     active: bool = True
     queue_name: str = ""
@@ -106,31 +99,32 @@ class _WorkloadSpec(_KubeStruct, frozen=True):
 
 class _WorkloadStatus(_KubeStruct, frozen=True):
     conditions: tuple[Condition, ...] | None = None
-    admission: _Admission | None = None
     scheduling_stats: _SchedulingStats = _SchedulingStats()
 
 
 class Workload(_KubeStruct, frozen=True):
+    """Kueue's object for one Job: its place in the queue, its quota, its evictions."""
+
     metadata: ObjectMeta
     spec: _WorkloadSpec = _WorkloadSpec()
     status: _WorkloadStatus = _WorkloadStatus()
 
     def find_condition(self, kind: str) -> Condition | None:
-        """The condition of this type, true or false."""
+        """The condition of this type, whatever its status."""
         return next((c for c in self.status.conditions or () if c.type == kind), None)
 
     def true_condition(self, kind: str) -> Condition | None:
-        """The condition of this type if it is true."""
+        """The condition of this type, if its status is True."""
         return _find_true_condition(self.status.conditions, kind)
 
     @property
     def eviction_count(self) -> int:
-        """How often Kueue has taken quota away from it."""
+        """How often Kueue has evicted it, for any reason (`status.schedulingStats`)."""
         return sum(eviction.count for eviction in self.status.scheduling_stats.evictions)
 
     @property
     def job_name(self) -> str:
-        """The name of the Job it stands for; empty for workloads of other kinds."""
+        """Name of the owning Job; empty if a workload of another kind owns it."""
         return next((owner.name for owner in self.metadata.owner_references if owner.kind == "Job"), "")
 
 
@@ -156,10 +150,21 @@ class ContainerState(_KubeStruct, frozen=True):
     running: ContainerStateRunning | None = None
     terminated: ContainerStateTerminated | None = None
 
+    @property
+    def started_at(self) -> datetime | None:
+        """When the container started; None if it has not."""
+        if self.running is not None:
+            return self.running.started_at
+        return self.terminated.started_at if self.terminated is not None else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None unless the container has terminated."""
+        return None if self.terminated is None else self.terminated.exit_code
+
 
 class ContainerStatus(_KubeStruct, frozen=True):
     name: str = ""
-    image: str = ""
     state: ContainerState = ContainerState()
 
 
@@ -167,19 +172,12 @@ class _PodSpec(_KubeStruct, frozen=True):
     node_name: str = ""
 
 
-class _PodResourceClaimStatus(_KubeStruct, frozen=True):
-    name: str = ""
-    resource_claim_name: str = ""
-
-
 class _PodStatus(_KubeStruct, frozen=True):
     phase: str = ""
     reason: str = ""
     message: str = ""
-    start_time: datetime | None = None
     conditions: tuple[Condition, ...] | None = None
     container_statuses: tuple[ContainerStatus, ...] | None = None
-    resource_claim_statuses: tuple[_PodResourceClaimStatus, ...] | None = None
 
 
 class Pod(_KubeStruct, frozen=True):
@@ -187,38 +185,24 @@ class Pod(_KubeStruct, frozen=True):
     spec: _PodSpec = _PodSpec()
     status: _PodStatus = _PodStatus()
 
-    def true_condition(self, kind: str) -> Condition | None:
-        """The condition of this type if it is true."""
-        return _find_true_condition(self.status.conditions, kind)
-
     def find_condition(self, kind: str) -> Condition | None:
-        """The condition of this type, true or false."""
+        """The condition of this type, whatever its status."""
         return next((c for c in self.status.conditions or () if c.type == kind), None)
 
-    @property
-    def container_state(self) -> ContainerState:
-        """The worker's container; an empty state before the kubelet has told one."""
+    def true_condition(self, kind: str) -> Condition | None:
+        """The condition of this type, if its status is True."""
+        return _find_true_condition(self.status.conditions, kind)
+
+    def container_state(self, name: str) -> ContainerState:
+        """State of the container `name`, else of the first one; an empty state before the kubelet has reported any."""
         statuses = self.status.container_statuses or ()
-        named = (status.state for status in statuses if status.name == "worker")
+        named = (status.state for status in statuses if status.name == name)
         return next(named, statuses[0].state if statuses else ContainerState())
 
     @property
     def is_terminal(self) -> bool:
+        """Succeeded or Failed, as `IsPodTerminal` in Kubernetes."""
         return self.status.phase in ("Succeeded", "Failed")
-
-    @property
-    def exit_code(self) -> int | None:
-        """Of its container; None while it has not ended."""
-        ended = self.container_state.terminated
-        return None if ended is None else ended.exit_code
-
-    @property
-    def started_at(self) -> datetime | None:
-        """When its container started; None while it has not."""
-        state = self.container_state
-        if state.running is not None:
-            return state.running.started_at
-        return state.terminated.started_at if state.terminated is not None else None
 
 
 def _find_true_condition(conditions: tuple[Condition, ...] | None, kind: str) -> Condition | None:

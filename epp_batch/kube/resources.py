@@ -1,24 +1,24 @@
-"""Where the API keeps what we read and write."""
+"""Paths of API resources, and the label, finalizer and group names that Kubernetes and Kueue define."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 KUEUE_GROUP = "kueue.x-k8s.io"
-PAUSED_ANNOTATION = "epp-batch/paused"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 JOB_TRACKING_FINALIZER = "batch.kubernetes.io/job-tracking"
+"""On a pod until the Job controller has counted it (`JobTrackingFinalizer` in k8s.io/api/batch/v1)."""
 
 
 class Resource(NamedTuple):
-    """A collection: `v1` or `GROUP/VERSION`, and the plural name."""
+    """A collection of the API: group and version (`v1` or `GROUP/VERSION`), plural name, scope."""
 
     group_version: str
     plural: str
     namespaced: bool = True
 
     def path(self, namespace: str = "", name: str = "", sub: str = "") -> str:
-        """The collection, one object, or a subresource of it; all namespaces when none is given."""
+        """Path of the collection, of one object, or of its subresource `sub`; no namespace means all namespaces."""
         parts = ["/apis" if "/" in self.group_version else "/api", self.group_version]
         if self.namespaced and namespace:
             parts += ["namespaces", namespace]
@@ -27,14 +27,17 @@ class Resource(NamedTuple):
 
 PODS = Resource("v1", "pods")
 NODES = Resource("v1", "nodes", namespaced=False)
+NAMESPACES = Resource("v1", "namespaces", namespaced=False)
+CONFIG_MAPS = Resource("v1", "configmaps")
+PERSISTENT_VOLUME_CLAIMS = Resource("v1", "persistentvolumeclaims")
 JOBS = Resource("batch/v1", "jobs")
 RESOURCE_CLAIM_TEMPLATES = Resource("resource.k8s.io/v1", "resourceclaimtemplates")
-RESOURCE_CLAIMS = Resource("resource.k8s.io/v1", "resourceclaims")
+RESOURCE_SLICES = Resource("resource.k8s.io/v1", "resourceslices", namespaced=False)
 DEVICE_CLASSES = Resource("resource.k8s.io/v1", "deviceclasses", namespaced=False)
 
 
 class KueueResources(NamedTuple):
-    """Kueue's collections in the version that the cluster serves."""
+    """Kueue's API resources in the version that the cluster serves (`v1beta2`)."""
 
     version: str
 
@@ -54,6 +57,10 @@ class KueueResources(NamedTuple):
         return self._resource("clusterqueues", namespaced=False)
 
     @property
+    def cohorts(self) -> Resource:
+        return self._resource("cohorts", namespaced=False)
+
+    @property
     def resource_flavors(self) -> Resource:
         return self._resource("resourceflavors", namespaced=False)
 
@@ -62,6 +69,8 @@ class KueueResources(NamedTuple):
         return self._resource("workloadpriorityclasses", namespaced=False)
 
     def pending_workloads_path(self, namespace: str, local_queue: str) -> str:
-        """The path of a LocalQueue's waiting workloads, in order; an aggregated API that may be absent."""
+        """Path of a LocalQueue's pending workloads in queue order (Kueue's visibility API, an aggregated API that
+        many clusters do not install).
+        """
         queues = f"/apis/visibility.{KUEUE_GROUP}/{self.version}/namespaces/{namespace}/localqueues"
         return f"{queues}/{local_queue}/pendingworkloads"

@@ -1,6 +1,6 @@
-"""Runs for tests of the driver: recordings that exist by name only, on KWOK nodes, whose work this module plays.
+"""Runs for tests of the driver: recordings without audio, whose pods are simulated by KWOK.
 
-KWOK ends a pod by its clock; what a real worker leaves in the output folder is written by `Workers`.
+KWOK ends a pod after a fixed time; `FakeWorkers` writes what a real worker would have left in the output folder.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def make_task(folder: Path, name: str) -> Task:
 def make_run(
     name: str, folder: Path, namespace: str, names: Iterable[str], *, queue: str = "lq", **cluster: object
 ) -> Run:
-    """One unit a name, of one GPU each."""
+    """A run with one unit per name, each on one GPU."""
     options = TranscriptionOptions()
     tasks = [make_task(folder, each) for each in names]
     units = tuple(Unit(name=f"{name}-{each.key(options)}", tasks=(each,)) for each in tasks)
@@ -74,13 +74,13 @@ def make_result(task: Task, options: TranscriptionOptions) -> TranscriptionResul
 
 
 class FakeWorkers:
-    """Writes what the workers of succeeding pods would have written, once a pod is over."""
+    """Writes the results of succeeded pods into the output folder."""
 
     def __init__(self, api: Api, namespace: str, folder: Path) -> None:
         self._api, self._namespace, self._folder = api, namespace, OutputFolder(folder)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Watches pods until cancelled."""
         while True:
             async with aclosing(self._api.watch(PODS, self._namespace)) as events:
                 async for kind, pod in events:
@@ -97,7 +97,7 @@ class FakeWorkers:
 
 
 class AcceleratedClock(SystemClock):
-    """Twenty seconds a second, for what only waits for time to pass."""
+    """A clock that runs 20 times as fast, for grace periods."""
 
     def __init__(self) -> None:
         self._start = SystemClock.wall()
@@ -107,29 +107,29 @@ class AcceleratedClock(SystemClock):
 
 
 class RecordingView:
-    """A view that keeps everything."""
+    """A view that stores what it is given."""
 
-    def __init__(self, on_tick: Callable[[RunStatus], None] = lambda _: None) -> None:
+    def __init__(self, on_status: Callable[[RunStatus], None] = lambda _: None) -> None:
         self.events: list[TimelineEvent] = []
         self.failures: list[TaskFailure] = []
         self.statuses: list[RunStatus] = []
-        self._on_status = on_tick
+        self._on_status = on_status
 
     def on_event(self, event: TimelineEvent) -> None:
         self.events.append(event)
 
     def on_progress(self, unit: str, audio_seconds: float) -> None:
-        """Not looked at."""
+        """Not stored."""
 
     def on_failure(self, failure: TaskFailure) -> None:
         self.failures.append(failure)
 
-    def on_status(self, state: RunStatus) -> None:
-        self.statuses.append(state)
-        self._on_status(state)
+    def on_status(self, status: RunStatus) -> None:
+        self.statuses.append(status)
+        self._on_status(status)
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Stores nothing."""
 
     def event_kinds(self, unit: str) -> list[str]:
         return [event.kind for event in self.events if event.unit == unit]

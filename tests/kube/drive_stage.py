@@ -1,4 +1,4 @@
-"""A run that is being driven, on pods that are processes and do what the test plays."""
+"""A driver under test, on pods that are processes and do what the test instructs (workers/obeys.py)."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ WORKER = {"none": [sys.executable, str(Path(__file__).parent / "workers" / "obey
 
 
 class DriverHarness:
-    """A run that is being driven, and the play of its workers."""
+    """A driver in the background, and control over the workers of its run."""
 
     def __init__(self, plane: Plane, api: Api, client: ApiClient, namespace: str, folder: Path) -> None:
         self.plane, self.api, self.client, self.namespace, self.folder = plane, api, client, namespace, folder
         self.view = RecordingView()
         self.tasks = Tasks("test")
 
-    def start_driver(self, ours: Run, **more: object) -> asyncio.Task[RunOutcome]:
-        """A driver in the background."""
-        folder = write_run(ours)
-        self.run = ours
-        more = {"connection": self.client, "clock": SystemClock(), "tasks": self.tasks, "view": self.view, **more}
-        return self.tasks.spawn("driver", drive_run(ours, folder, **more))  # type: ignore[arg-type]
+    def start_driver(self, run: Run, **more: object) -> asyncio.Task[RunOutcome]:
+        """Starts a driver of this run; its outcome is the task's result."""
+        folder = write_run(run)
+        self.run = run
+        more = {"client": self.client, "clock": SystemClock(), "tasks": self.tasks, "view": self.view, **more}
+        return self.tasks.spawn("driver", drive_run(run, folder, **more))  # type: ignore[arg-type]
 
     def instruct_worker(self, stem: str, words: str) -> None:
+        """Writes the instruction that the stem's worker waits for."""
         path = self.folder / f"{stem}.play"
         path.with_suffix(".new").write_text(words)
         path.with_suffix(".new").rename(path)
@@ -49,15 +50,15 @@ class DriverHarness:
         await self.plane.until(f"{stem} has started {times} times", enough)
 
     async def wait_for_event(self, kind: str, *stems: str) -> str:
-        """The first of `stems` of which this is told."""
+        """Waits until one of `stems` has an event of this kind; returns the first that has."""
 
         async def seen() -> str | None:
             return next((stem for stem in stems if kind in self.view.event_kinds(self.unit_name(stem))), None)
 
-        return await self.plane.until(f"one of {stems} is told as {kind}", seen)
+        return await self.plane.until(f"one of {stems} has an event {kind}", seen)
 
     async def wait_for_running_pod(self, stem: str) -> str:
-        """Its running pod; the process may be there a moment before."""
+        """Name of the stem's running pod. Its process may have started a moment before."""
 
         async def runs() -> str | None:
             pods = await self.api.list(PODS, self.namespace, labelSelector=f"epp-batch/unit={self.unit_name(stem)}")

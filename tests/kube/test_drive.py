@@ -1,4 +1,4 @@
-"""The driver on a real control plane: Jobs are made, followed, taken in; Kueue's decisions are told as they were."""
+"""The driver on a real control plane: it creates Jobs, records Kueue's decisions and collects the results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def workers(api: Api, namespace: str, tmp_path: Path, tasks: Tasks) -> Fak
     return workers
 
 
-async def test_a_run_goes_through_kueue_to_its_transcripts(
+async def test_a_run_is_admitted_by_kueue_and_ends_with_transcripts(
     api: Api,
     client: ApiClient,
     tasks: Tasks,
@@ -54,22 +54,22 @@ async def test_a_run_goes_through_kueue_to_its_transcripts(
     await queues.add("lq", {"nvidia.com/gpu": 2})
     ours = make_run("r", tmp_path, namespace, ["a", "b", "c"])
     folder = write_run(ours)
-    notes, got = RecordingView(), []
+    view, transcribed = RecordingView(), []
     outcome = await drive_run(
         ours,
         folder,
-        connection=client,
+        client=client,
         clock=SystemClock(),
         tasks=tasks,
-        view=notes,
-        on_done=lambda task, _: got.append(task.stem),
+        view=view,
+        on_transcript=lambda task, _: transcribed.append(task.stem),
     )
     assert (sorted(outcome.done), outcome.failed, outcome.cancelled, outcome.exit_code) == (["a", "b", "c"], [], [], 0)
-    assert sorted(got) == ["a", "b", "c"]
+    assert sorted(transcribed) == ["a", "b", "c"]
     for unit in ours.units:
-        assert notes.event_kinds(unit.name) == ["created", "queued", "reserved", "admitted", "running", "finished"]
-    assert read_events(folder.events_file) == notes.events
+        assert view.event_kinds(unit.name) == ["created", "queued", "reserved", "admitted", "running", "finished"]
+    assert read_events(folder.events_file) == view.events
     assert await list_job_names(api, namespace) == sorted(unit.name for unit in ours.units)
-    assert notes.statuses[-1].is_complete
-    places = {event.place for event in notes.events if event.kind == "running"}
+    assert view.statuses[-1].is_complete
+    places = {event.place for event in view.events if event.kind == "running"}
     assert places <= {f"{namespace}-0", f"{namespace}-1"}

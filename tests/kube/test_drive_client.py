@@ -1,4 +1,4 @@
-"""The client and the reflector against the real API server: what it refuses, and what it forgets."""
+"""ApiClient and Reflector against a real API server: its errors, and an expired watch history."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def client(plane: Plane) -> AsyncIterator[ApiClient]:
         yield client
 
 
-async def test_refusals_have_their_kind(client: ApiClient, namespace: str, plane: Plane) -> None:
+async def test_errors_have_the_type_of_their_status(client: ApiClient, namespace: str, plane: Plane) -> None:
     made = job("j", namespace, container())
     path = JOBS.path(namespace)
     await client.create(path, made, dryRun="All")
@@ -45,12 +45,12 @@ async def test_refusals_have_their_kind(client: ApiClient, namespace: str, plane
         await client.delete(JOBS.path(namespace, "j"), uid="another")
     await client.delete(JOBS.path(namespace, "j"), uid=uid)
     await client.delete(JOBS.path(namespace, "gone"))
-    async with open_client(str(await plane.user(namespace, "nobody", []))) as nobody:
+    async with open_client(str(await plane.user(namespace, "nobody", []))) as unprivileged:
         with pytest.raises(Forbidden, match="cannot list"):
-            await nobody.list(path)
+            await unprivileged.list(path)
 
 
-async def test_a_token_that_expired_is_read_again(plane: Plane, namespace: str, tmp_path: Path) -> None:
+async def test_an_expired_token_is_read_again_from_the_kubeconfig(plane: Plane, namespace: str, tmp_path: Path) -> None:
     text = plane.kubeconfig.read_text()
     token = next(line.split("token:")[1].strip() for line in text.splitlines() if "token:" in line)
     kubeconfig = tmp_path / "kubeconfig"
@@ -62,7 +62,7 @@ async def test_a_token_that_expired_is_read_again(plane: Plane, namespace: str, 
         assert await client.list(JOBS.path(namespace)) == []
 
 
-async def test_a_server_that_is_not_the_one_of_the_kubeconfig(plane: Plane, tmp_path: Path) -> None:
+async def test_an_unreachable_server_and_an_untrusted_certificate(plane: Plane, tmp_path: Path) -> None:
     text = plane.kubeconfig.read_text()
     other = tmp_path / "kubeconfig"
     other.write_text(text.replace(plane.url, "https://127.0.0.1:1"))
@@ -72,46 +72,48 @@ async def test_a_server_that_is_not_the_one_of_the_kubeconfig(plane: Plane, tmp_
     lines = [line for line in text.splitlines() if "certificate-authority" not in line]
     other.write_text("\n".join(lines))
     async with open_client(str(other)) as client:
-        with pytest.raises(ClusterError, match="CA") as refused:
+        with pytest.raises(ClusterError, match="CA") as error:
             await client.get("/version")
-    assert not isinstance(refused.value, ApiServerUnreachable)
+    assert not isinstance(error.value, ApiServerUnreachable)
 
 
-async def test_a_history_that_is_gone_is_listed_anew(plane: Plane, client: ApiClient, api: Api, namespace: str) -> None:
-    """410: an API server that was started again does not know what was before."""
+async def test_an_expired_watch_history_is_listed_again(
+    plane: Plane, client: ApiClient, api: Api, namespace: str
+) -> None:
+    """410 Gone: a restarted API server has no watch events of the time before."""
     changes: list[ObjectChange[Job]] = []
-    mirror, tasks = Store(Job), Tasks("test")
+    store, tasks = Store(Job), Tasks("test")
     for name in ("stays", "goes"):
         await api.create(job(name, namespace, container(), queue="none"))
     listing = await client.list_raw(JOBS.path(namespace))
-    mirror.replace(map(bytes, listing.items), listing.resource_version)
+    store.replace(map(bytes, listing.items), listing.resource_version)
     await api.delete(KIND, "goes", namespace, propagationPolicy="Background")
     await plane.restart("kube-apiserver")
     with pytest.raises(Gone):
-        await _watched(client, JOBS.path(namespace), mirror)
-    assert sorted(mirror.objects) == ["goes", "stays"]
+        await _watch(client, JOBS.path(namespace), store)
+    assert sorted(store.objects) == ["goes", "stays"]
 
     reflector = Reflector(
         client,
         JOBS.path(namespace),
-        mirror,
+        store,
         on_change=changes.append,
-        on_trouble=lambda _: None,
-        dice=random.Random(1),
+        on_error=lambda _: None,
+        rng=random.Random(1),
     )
     tasks.spawn("reflector", reflector.run())
     await asyncio.wait_for(reflector.synced.wait(), 60)
     await tasks.close()
-    assert sorted(mirror.objects) == ["stays"]
+    assert sorted(store.objects) == ["stays"]
     assert [before.metadata.name for before, after in changes if before and after is None] == ["goes"]
 
 
-async def _watched(client: ApiClient, path: str, mirror: Store[Job]) -> None:
-    async for line in client.watch_lines(path, mirror.resource_version):
-        mirror.apply_watch_event(line)
+async def _watch(client: ApiClient, path: str, store: Store[Job]) -> None:
+    async for line in client.watch_lines(path, store.resource_version):
+        store.apply_watch_event(line)
 
 
-async def test_positions_in_the_queue(
+async def test_queue_positions_from_the_visibility_api(
     plane: Plane, client: ApiClient, api: Api, namespace: str, queues: Queues
 ) -> None:
     await queues.add("lq", {"nvidia.com/gpu": 0})
@@ -119,10 +121,10 @@ async def test_positions_in_the_queue(
         await api.create(job(f"j-{number}", namespace, container(devices={"nvidia.com/gpu": 1}), queue="lq"))
     kueue = await client.discover_kueue()
 
-    async def both() -> bool:
+    async def both_pending() -> bool:
         return len(await request_queue_positions(client, kueue, namespace, "lq") or {}) == 2
 
-    await plane.until("both wait", both)
+    await plane.until("both wait", both_pending)
     assert sorted((await request_queue_positions(client, kueue, namespace, "lq") or {}).values()) == [1, 2]
     async with open_client(str(await plane.user(namespace, "blind", []))) as blind:
         assert await request_queue_positions(blind, kueue, namespace, "lq") is None

@@ -1,4 +1,4 @@
-"""What goes wrong on a cluster, with pods that are processes: each ends in words, and nothing is lost or done twice."""
+"""Failures on a cluster, with pods that are processes: each is explained, and no work is lost or done twice."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def stage(
     await stage.tasks.close()
 
 
-async def test_a_preemption_is_told_as_one_and_the_work_goes_on_after_it(
+async def test_a_preempted_unit_is_admitted_again_and_finishes(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, GPU, WORKER)
@@ -56,7 +56,9 @@ async def test_a_preemption_is_told_as_one_and_the_work_goes_on_after_it(
     other = DriverHarness(stage.plane, stage.api, stage.client, namespace, urgent)
     vip = make_run("vip", urgent, namespace, ["b"])
     placed = {"*": Placement(accelerator="gpu", priority_class=high)}
-    vip = Run(name=vip.name, output=vip.output, options=vip.options, units=vip.units, cluster=_placed(vip, placed))
+    vip = Run(
+        name=vip.name, output=vip.output, options=vip.options, units=vip.units, cluster=_with_placements(vip, placed)
+    )
     other.instruct_worker("b", "done")
     try:
         await asyncio.wait_for(other.start_driver(vip), 60)
@@ -75,13 +77,13 @@ async def test_a_preemption_is_told_as_one_and_the_work_goes_on_after_it(
     assert stage.count_starts("a") == 2
 
 
-def _placed(ours: Run, placements: dict[str, Placement]) -> object:
+def _with_placements(ours: Run, placements: dict[str, Placement]) -> object:
     import msgspec
 
     return msgspec.structs.replace(ours.cluster, placements=placements)
 
 
-async def test_pods_that_die_are_told_and_replaced_while_the_budget_lasts(
+async def test_failed_pods_are_retried_up_to_the_backoff_limit(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     agent = await process_nodes(2, {"nvidia.com/gpu": 2}, WORKER)
@@ -96,7 +98,7 @@ async def test_pods_that_die_are_told_and_replaced_while_the_budget_lasts(
     await stage.wait_for_starts("evicted", 2)
     agent.kill(namespace, await stage.wait_for_running_pod("oom"))
     stage.instruct_worker("evicted", "done")
-    # a node takes every pod with it that has not ended: nothing but the one that shall be lost
+    # a removed node takes all its unfinished pods with it: only the one that is meant may be left
     await stage.wait_for_event("failed", "oom")
     await stage.wait_for_event("finished", "evicted")
     await stage.wait_for_event("finished", "fine")
@@ -120,7 +122,7 @@ async def test_pods_that_die_are_told_and_replaced_while_the_budget_lasts(
     assert [stage.count_starts(stem) for stem in ("oom", "evicted", "lost", "fine")] == [2, 2, 2, 1]
 
 
-async def test_the_last_failure_is_no_retry_though_the_pod_before_it_went_with_its_node(
+async def test_the_last_failure_is_no_retry_although_the_first_pod_was_deleted_with_its_node(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     agent = await process_nodes(2, GPU, WORKER)
@@ -140,7 +142,7 @@ async def test_the_last_failure_is_no_retry_though_the_pod_before_it_went_with_i
     assert stage.event_details("oom", "retried") == [f"{first}: exit code 137 (OOMKilled)"]
 
 
-async def test_what_a_worker_says_is_the_failure_and_other_recordings_go_on(
+async def test_the_workers_own_failure_is_recorded_and_other_recordings_continue(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 3}, WORKER)
@@ -153,9 +155,9 @@ async def test_what_a_worker_says_is_the_failure_and_other_recordings_go_on(
     assert sorted(outcome.done) == ["good"]
     assert (failures["bad.wav"].kind, failures["bad.wav"].stage) == ("corrupt", "decode")
     assert (failures["odd.wav"].kind, failures["odd.wav"].message) == ("internal", "exit code 3")
-    assert stage.count_starts("bad") == 1  # retries are for what can get better
+    assert stage.count_starts("bad") == 1  # FailJob: a permanent failure is not retried
 
-    # the same again does nothing again; with retry_failed only what failed
+    # a second run repeats nothing; with retry_failed only what failed
     stage.view = RecordingView()
     again = await asyncio.wait_for(stage.start_driver(ours), 60)
     assert (sorted(again.done), len(again.failed), stage.view.events) == (["good"], 2, [])
@@ -168,7 +170,7 @@ async def test_what_a_worker_says_is_the_failure_and_other_recordings_go_on(
     assert attempts == {1, 2}
 
 
-async def test_an_outage_of_the_api_server_is_shown_and_waited_out(
+async def test_an_outage_of_the_api_server_is_shown_and_survived(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str, plane: Plane
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 1}, WORKER)
@@ -178,14 +180,14 @@ async def test_an_outage_of_the_api_server_is_shown_and_waited_out(
     await plane.stop("kube-apiserver")
     try:
 
-        async def shown() -> bool:
+        async def is_shown() -> bool:
             return any("does not answer" in text for tick in stage.view.statuses for text in tick.troubles)
 
         for _ in range(600):
-            if await shown():
+            if await is_shown():
                 break
             await asyncio.sleep(0.1)
-        assert await shown()
+        assert await is_shown()
         stage.instruct_worker("a", "done")
         stage.instruct_worker("b", "done")
     finally:
@@ -199,7 +201,7 @@ async def test_an_outage_of_the_api_server_is_shown_and_waited_out(
         assert sorted(kinds) == sorted(set(kinds))
 
 
-async def test_a_driver_that_died_is_replaced_without_a_word_twice(
+async def test_a_second_driver_records_no_event_twice(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 1}, WORKER)
@@ -211,7 +213,7 @@ async def test_a_driver_that_died_is_replaced_without_a_word_twice(
         await drive_run(
             ours,
             OutputFolder(stage.folder),
-            connection=stage.client,
+            client=stage.client,
             clock=SystemClock(),
             tasks=stage.tasks,
             view=RecordingView(),
@@ -221,17 +223,17 @@ async def test_a_driver_that_died_is_replaced_without_a_word_twice(
     stage.instruct_worker("a", "done")
     stage.instruct_worker("b", "done")
 
-    async def ended() -> bool:
+    async def both_complete() -> bool:
         return all(job["status"].get("completionTime") for job in await stage.api.list(JOBS, namespace))
 
-    await stage.plane.until("both Jobs are complete, unseen", ended)
+    await stage.plane.until("both Jobs are complete, without a driver", both_complete)
     outcome = await asyncio.wait_for(stage.start_driver(ours), 60)
     assert outcome.exit_code == 0
-    told = [(event.unit, event.kind) for event in read_events(OutputFolder(stage.folder).events_file)]
-    assert len(told) == len(set(told)) == 12
+    recorded = [(event.unit, event.kind) for event in read_events(OutputFolder(stage.folder).events_file)]
+    assert len(recorded) == len(set(recorded)) == 12
 
 
-async def test_a_job_that_somebody_deletes_is_cancelled_not_made_again(
+async def test_a_job_deleted_by_a_user_is_cancelled_and_not_created_again(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 2}, WORKER)
@@ -247,7 +249,7 @@ async def test_a_job_that_somebody_deletes_is_cancelled_not_made_again(
     assert stage.view.event_kinds(stage.unit_name("b"))[-1] == "cancelled"
 
 
-async def test_results_come_from_the_pods_note_where_the_folder_is_elsewhere(
+async def test_results_come_from_termination_messages_if_the_folder_is_not_shared(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, GPU, WORKER)
@@ -261,32 +263,34 @@ async def test_results_come_from_the_pods_note_where_the_folder_is_elsewhere(
     assert OutputFolder(stage.folder).find_finished_result(ours.units[0].tasks[0], ours.options) == outcome.done["a"]
 
 
-async def test_a_job_that_waits_with_other_settings_is_made_anew(
+async def test_a_waiting_job_with_another_spec_is_replaced(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, GPU, WORKER)
     await queues.add("lq", GPU)
     ours = make_run("r", stage.folder, namespace, ["a", "b"])
     first = stage.start_driver(ours)
-    runs = await stage.wait_for_event("running", "a", "b")
-    waits = "b" if runs == "a" else "a"
-    await stage.wait_for_event("queued", waits)
+    running = await stage.wait_for_event("running", "a", "b")
+    waiting = "b" if running == "a" else "a"
+    await stage.wait_for_event("queued", waiting)
     first.cancel()
     await asyncio.wait([first])
     before = {job["metadata"]["name"]: job["metadata"]["uid"] for job in await stage.api.list(JOBS, namespace)}
-    other = _placed(ours, {"*": Placement(accelerator="gpu", cpu=None, model_path="/models/other")})
+    other = _with_placements(ours, {"*": Placement(accelerator="gpu", cpu=None, model_path="/models/other")})
     changed = Run(name=ours.name, output=ours.output, options=ours.options, units=ours.units, cluster=other)
     driving = stage.start_driver(changed)
     for stem in ("a", "b"):
         stage.instruct_worker(stem, "done")
     assert (await asyncio.wait_for(driving, 60)).exit_code == 0
     after = {job["metadata"]["name"]: job["metadata"]["uid"] for job in await stage.api.list(JOBS, namespace)}
-    assert after[stage.unit_name(runs)] == before[stage.unit_name(runs)]  # never stopped for a setting
-    assert after[stage.unit_name(waits)] != before[stage.unit_name(waits)]
+    assert (
+        after[stage.unit_name(running)] == before[stage.unit_name(running)]
+    )  # a running Job is never stopped for another spec
+    assert after[stage.unit_name(waiting)] != before[stage.unit_name(waiting)]
     assert len(await stage.api.list(WORKLOADS, namespace)) == 2
 
 
-async def test_a_transcript_that_somebody_deleted_is_made_again(
+async def test_a_deleted_transcript_is_made_again(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 2}, WORKER)

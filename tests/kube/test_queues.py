@@ -154,8 +154,8 @@ async def problems(plane: Plane, wanted: Run) -> list[str]:
     """What preflight says about the real objects."""
     assert wanted.cluster is not None
     async with open_client(str(plane.kubeconfig)) as client:
-        seen = (await read_cluster(client, wanted.cluster.namespace)).seen
-        return [str(problem) for problem in find_problems(wanted, seen) or await dry_run_jobs(client, wanted)]
+        inventory = (await read_cluster(client, wanted.cluster.namespace)).inventory
+        return [str(problem) for problem in find_problems(wanted, inventory) or await dry_run_jobs(client, wanted)]
 
 
 async def refused(plane: Plane, api: Api, wanted: Run, said: str) -> None:
@@ -286,13 +286,13 @@ async def test_what_a_restricted_user_may_not_see_is_not_judged(
 
         async def allowed() -> bool:
             with contextlib.suppress(Exception):
-                return (await read_cluster(client, namespace)).seen.local_queues != []
+                return (await read_cluster(client, namespace)).inventory.local_queues != []
             return False
 
         await plane.until("the role is bound", allowed)
-        seen = (await read_cluster(client, namespace)).seen
-        assert seen.cluster_queues is None
-        assert find_problems(wanted, seen) == []
+        inventory = (await read_cluster(client, namespace)).inventory
+        assert inventory.cluster_queues is None
+        assert find_problems(wanted, inventory) == []
         assert await dry_run_jobs(client, wanted) == []
         forbidden = await plane.user(namespace, "onlooker", rules[1:])
     async with open_client(str(forbidden)) as client:

@@ -1,4 +1,4 @@
-"""The commands `submit` and `queues` as processes, against the real control plane and, once, with real Whisper."""
+"""`submit` and `queues` as processes on a real control plane; one test with real Whisper."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cli(plane: Plane, namespace: str, tmp_path: Path) -> Cli:
 
 @pytest_asyncio.fixture
 async def submitter(plane: Plane, api: Api, namespace: str, tmp_path: Path, cli: Cli) -> Cli:
-    """The same by somebody with the Role of deploy/kueue and no more."""
+    """`cli` with the rights of deploy/kueue's Role and no others."""
     role = next(yaml.safe_load_all(ROLES.read_text()))
     kubeconfig = await plane.user(namespace, "submitter", role["rules"])
     async with Api(kubeconfig) as user:
@@ -56,7 +56,7 @@ async def release(api: Api, namespace: str) -> None:
     await api.request("DELETE", JOBS.path(namespace), {"propagationPolicy": "Background"})
 
 
-async def test_from_speech_to_transcripts_and_only_once(
+async def test_submit_transcribes_speech_and_repeats_only_what_is_missing(
     api: Api, namespace: str, queues: Queues, process_nodes, submitter: Cli, tmp_path: Path
 ) -> None:
     cli = submitter
@@ -111,7 +111,9 @@ async def test_from_speech_to_transcripts_and_only_once(
     assert "customers" in folder.path("four", "txt").read_text().lower()
 
 
-async def test_nothing_is_made_when_it_could_not_run(api: Api, namespace: str, cli: Cli, tmp_path: Path) -> None:
+async def test_no_job_is_created_if_preflight_finds_a_problem(
+    api: Api, namespace: str, cli: Cli, tmp_path: Path
+) -> None:
     silence(1, tmp_path / "calls" / "a.wav")
     missing = await cli.submit("--queue", "nowhere")
     assert missing.code == 2
@@ -123,7 +125,7 @@ async def test_nothing_is_made_when_it_could_not_run(api: Api, namespace: str, c
     assert not OutputFolder(tmp_path / "out").run_file.exists()
 
 
-async def test_nothing_is_made_when_summaries_need_another_key(
+async def test_no_job_is_created_if_the_gateway_rejects_the_api_key(
     api: Api, namespace: str, queues: Queues, cli: Cli
 ) -> None:
     async def locked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -140,7 +142,7 @@ async def test_nothing_is_made_when_summaries_need_another_key(
     assert "OPENAI_API_KEY" in refused.err
 
 
-async def test_a_dry_run_shows_jobs_quota_and_prediction_and_leaves_nothing(
+async def test_a_dry_run_prints_jobs_quota_and_prediction_and_creates_nothing(
     api: Api, namespace: str, queues: Queues, kwok_nodes, cli: Cli, tmp_path: Path
 ) -> None:
     await kwok_nodes(2, GPU)
@@ -161,29 +163,29 @@ async def test_a_dry_run_shows_jobs_quota_and_prediction_and_leaves_nothing(
         await api.create(document, dryRun="All", fieldValidation="Strict")
 
 
-async def test_jobs_without_a_follower_are_made_once(
+async def test_no_follow_creates_each_job_once_in_the_order_of_submission(
     api: Api, namespace: str, queues: Queues, cli: Cli, tmp_path: Path
 ) -> None:
     await queues.add("lq", {"nvidia.com/gpu": 1})
     for seconds in (1, 2):
         silence(seconds, tmp_path / "calls" / f"{seconds}.wav")
     flags = ("--queue", "lq", "--no-follow", "--no-preflight")
-    assert "2 Jobs made" in (await cli.submit(*flags)).err
+    assert "2 Jobs created" in (await cli.submit(*flags)).err
     made = await jobs(api, namespace)
     there = await api.list(JOBS, namespace)
     in_order = sorted(there, key=lambda one: one["metadata"]["creationTimestamp"])
     assert [one["metadata"]["annotations"]["epp-batch/audio-seconds"] for one in in_order] == ["2.000", "1.000"]
     assert len({one["metadata"]["creationTimestamp"] for one in there}) == 2
-    assert "0 Jobs made" in (await cli.submit(*flags)).err
+    assert "0 Jobs created" in (await cli.submit(*flags)).err
     assert await jobs(api, namespace) == made
-    assert "2 Jobs made" in (await cli.submit(*flags, "--force")).err
+    assert "2 Jobs created" in (await cli.submit(*flags, "--force")).err
     remade = await jobs(api, namespace)
     assert set(remade) == set(made)
     assert set(remade.values()).isdisjoint(made.values())
     await release(api, namespace)
 
 
-async def test_other_options_replace_jobs_that_would_write_the_same_files(
+async def test_jobs_of_a_previous_submission_that_write_the_same_files_are_deleted(
     api: Api, namespace: str, queues: Queues, cli: Cli, tmp_path: Path
 ) -> None:
     await queues.add("lq", {"nvidia.com/gpu": 1})
@@ -199,12 +201,12 @@ async def test_other_options_replace_jobs_that_would_write_the_same_files(
     assert set(first).isdisjoint(second)
     (tmp_path / "calls" / "a.wav").unlink()
     left = await cli.submit(*flags, "--model", "other")
-    assert "1 Jobs of the last submission go on, followed by nobody" in left.err
+    assert "1 Jobs of the last submission continue without a driver" in left.err
     assert await jobs(api, namespace) == second
     await release(api, namespace)
 
 
-async def test_an_interrupted_follower_leaves_the_jobs(
+async def test_sigint_ends_submit_and_leaves_the_jobs(
     plane: Plane, api: Api, namespace: str, queues: Queues, kwok_nodes, cli: Cli, tmp_path: Path
 ) -> None:
     await kwok_nodes(1, GPU)
@@ -223,19 +225,19 @@ async def test_an_interrupted_follower_leaves_the_jobs(
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
     assert process.returncode == 130
-    assert b"the Jobs go on; epp-batch watch" in err
+    assert b"the Jobs continue; epp-batch watch" in err
     assert len(await jobs(api, namespace)) == 2
     await release(api, namespace)
 
 
-async def test_the_roles_are_taken(api: Api, namespace: str) -> None:
+async def test_the_api_server_accepts_the_roles(api: Api, namespace: str) -> None:
     for document in yaml.safe_load_all(ROLES.read_text()):
         if document["metadata"].get("namespace") == "whisper":
             document["metadata"]["namespace"] = namespace
         await api.create(document, dryRun="All", fieldValidation="Strict")
 
 
-async def test_queues_are_made_and_changed(plane: Plane, api: Api, namespace: str, cli: Cli) -> None:
+async def test_queues_apply_creates_and_patches(plane: Plane, api: Api, namespace: str, cli: Cli) -> None:
     flags = ("--preset", "paper-b", "--prefix", f"{namespace}-", "--apply")
     first = await cli("queues", *flags)
     assert first.code == 0, first

@@ -1,76 +1,95 @@
-"""Flags of where and how Jobs run, and the Cluster that they make."""
+"""Flags for the API server and for where and how Jobs run, and the `ClusterOptions` that they make."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
 
-from epp_batch.cli.lib import source_flags
+from epp_batch.cli.lib.flag_values import (
+    parse_duration,
+    parse_labels,
+    parse_per_model,
+    parse_retries,
+    parse_user,
+)
 from epp_batch.errors import InputError
 from epp_batch.manifests import accelerators, quantities, volumes
 from epp_batch.spec import ClusterOptions, Placement
 
 
 def add_connection_flags(parser: argparse.ArgumentParser) -> None:
-    """Which API server, as whom."""
+    """API server, credentials and namespace."""
     group = parser.add_argument_group("cluster")
-    group.add_argument("--kubeconfig", metavar="PATH", help="default: $KUBECONFIG, ~/.kube/config, or the pod's own")
-    group.add_argument("--context", metavar="NAME", help="of the kubeconfig (default: its current one)")
+    group.add_argument(
+        "--kubeconfig", metavar="PATH", help="default: $KUBECONFIG, ~/.kube/config, or the pod's service account"
+    )
+    group.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: its current one)")
     group.add_argument("--namespace", "-n", metavar="NAME", help="default: the context's")
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
-    """Queue, image, storage, accelerator; `[MODEL=]` flags may be given once for each model."""
+    """Queue, image, storage, accelerator. A flag with `[MODEL=]` may be given once per model."""
     group = parser.add_argument_group("Jobs")
 
-    def add(flag: str, metavar: str, text: str) -> None:
+    def add_per_model(flag: str, metavar: str, text: str) -> None:
         group.add_argument(flag, action="append", default=[], metavar=metavar, help=text)
 
-    add("--queue", "[MODEL=]NAME", "LocalQueue that the Jobs wait in")
-    add("--accelerator", "[MODEL=]WHAT", f"{accelerators.ACCELERATOR_KINDS} (default gpu)")
-    add(
+    add_per_model("--queue", "[MODEL=]NAME", "LocalQueue of the Jobs")
+    add_per_model("--accelerator", "[MODEL=]WHAT", f"{accelerators.ACCELERATOR_KINDS} (default gpu)")
+    add_per_model(
         "--priority-class",
         "[MODEL=]CLASS",
-        "WorkloadPriorityClass: higher ones go first, and preempt where the queue lets them",
+        "WorkloadPriorityClass: a higher one is admitted first, and preempts if the queue allows it",
     )
-    add("--cpu", "[MODEL=]AMOUNT", "request, as 2 or 500m; the queue has to cover it")
-    add("--memory", "[MODEL=]AMOUNT", "request and limit, as 8Gi; the queue has to cover it")
-    add("--volume", "SOURCE=LOCAL[:MOUNT]", f"storage that both sides see, repeatable: {volumes.VOLUME_GRAMMAR}")
-    more = group.add_argument
-    more("--image", required=True, metavar="REFERENCE", help="of the worker; see deploy/batch/Dockerfile")
-    more(
+    add_per_model("--cpu", "[MODEL=]AMOUNT", "CPU request, as 2 or 500m; the queue must cover it")
+    add_per_model("--memory", "[MODEL=]AMOUNT", "memory request and limit, as 8Gi; the queue must cover it")
+    add_per_model(
+        "--volume",
+        "SOURCE=LOCAL[:MOUNT]",
+        f"storage that this machine and the pods share, repeatable: {volumes.VOLUME_GRAMMAR}",
+    )
+    add = group.add_argument
+    add("--image", required=True, metavar="REFERENCE", help="image of the worker; see deploy/batch/Dockerfile")
+    add(
         "--retries",
-        type=_parse_retries,
+        type=parse_retries,
         default=3,
         metavar="N",
-        help="for pods that fail; evictions do not count (default 3)",
+        help="of a failed pod (backoffLimit); evictions do not count (default 3)",
     )
-    more(
+    add(
         "--max-exec",
-        type=source_flags.parse_duration,
+        type=parse_duration,
         metavar="TIME",
-        help="hard cap of each Job, over all its admissions",
+        help="maximum execution time of each Job, all its admissions together",
     )
-    more(
+    add(
         "--ttl",
-        type=source_flags.parse_duration,
+        type=parse_duration,
         default=86_400.0,
         metavar="TIME",
-        help="ended Jobs stay so long (default 24h)",
+        help="how long ended Jobs are kept (default 24h)",
     )
-    more("--service-account", metavar="NAME", help="of the pods, for pulling images; they get no token")
-    more(
+    add(
+        "--service-account",
+        metavar="NAME",
+        help="service account of the pods, for pulling images; its token is not mounted",
+    )
+    add(
         "--run-as",
-        type=_parse_user,
+        type=parse_user,
         metavar="UID[:GID]",
-        help="owner of what the pods write (default: the image's user)",
+        help="user of the pods, who owns what they write (default: the image's)",
     )
-    more("--node-selector", action="append", default=[], metavar="LABEL=VALUE", help="of nodes; repeatable")
+    add("--node-selector", action="append", default=[], metavar="LABEL=VALUE", help="node label; repeatable")
 
 
 def build_cluster(args: argparse.Namespace, namespace: str, models: Iterable[str]) -> ClusterOptions:
-    """What the flags say, after `check`. InputError for a value that cannot be, or a model that no recording has."""
-    queues = source_flags.parse_per_model("--queue", args.queue)
+    """The options of the run's Jobs; call `check_job_flags` before.
+
+    Raises InputError for an invalid value, or for a model that no recording has.
+    """
+    queues = parse_per_model("--queue", args.queue)
     shared = tuple(volumes.parse_volume(text) for text in args.volume)
     volumes.check_volumes(shared)
     if args.ttl < 60:
@@ -91,31 +110,32 @@ def build_cluster(args: argparse.Namespace, namespace: str, models: Iterable[str
 
 
 def check_job_flags(args: argparse.Namespace) -> None:
-    """InputError for what is wrong whatever the recordings are: said before hours of audio are read."""
-    if not source_flags.parse_per_model("--queue", args.queue):
-        raise InputError("no queue was named", remedy="--queue NAME of a LocalQueue; epp-batch queues makes some")
-    for text in source_flags.parse_per_model("--accelerator", args.accelerator).values():
+    """Raises InputError for values that are invalid for any recording: before hours of audio are read."""
+    if not parse_per_model("--queue", args.queue):
+        raise InputError("no queue was named", remedy="--queue NAME of a LocalQueue; epp-batch queues creates some")
+    for text in parse_per_model("--accelerator", args.accelerator).values():
         accelerators.parse_accelerator(text)
     for text in args.volume:
         volumes.parse_volume(text)
     for flag, texts in (("--cpu", args.cpu), ("--memory", args.memory)):
-        for text in source_flags.parse_per_model(flag, texts).values():
+        for text in parse_per_model(flag, texts).values():
             quantities.parse_quantity(text)
 
 
 def _build_placements(args: argparse.Namespace, queues: dict[str, str], models: set[str]) -> dict[str, Placement]:
+    """Placements by model, "*" for models that no flag names."""
     flags = {
-        "accelerator": source_flags.parse_per_model("--accelerator", args.accelerator),
-        "priority_class": source_flags.parse_per_model("--priority-class", args.priority_class),
-        "cpu": source_flags.parse_per_model("--cpu", args.cpu),
-        "memory": source_flags.parse_per_model("--memory", args.memory),
-        "model_path": source_flags.parse_per_model("--model-path", args.model_path),
+        "accelerator": parse_per_model("--accelerator", args.accelerator),
+        "priority_class": parse_per_model("--priority-class", args.priority_class),
+        "cpu": parse_per_model("--cpu", args.cpu),
+        "memory": parse_per_model("--memory", args.memory),
+        "model_path": parse_per_model("--model-path", args.model_path),
     }
     named = {model for values in (queues, *flags.values()) for model in values} - {"*"}
     rules = " ".join(args.model)
     if unknown := sorted(model for model in named - models if model not in rules):
-        there = ", ".join(sorted(models))
-        raise InputError(f"no recording is for model {unknown[0]}, which a flag names", remedy=f"models are {there}")
+        remedy = f"models are {', '.join(sorted(models))}"
+        raise InputError(f"no recording is for model {unknown[0]}, which a flag names", remedy=remedy)
     if "*" not in queues and (without := sorted(models - set(queues))):
         raise InputError(f"no queue for model {without[0]}", remedy=f"--queue {without[0]}=NAME, or one --queue NAME")
     placements = {}
@@ -131,7 +151,8 @@ def _build_placement(values: dict[str, str | None], queue: str | None) -> Placem
             raise InputError(f"--{flag} {text}", remedy="an amount above 0, as 2, 500m or 8Gi")
     accelerator = accelerators.parse_accelerator(values["accelerator"] or "gpu")
     if accelerator == accelerators.CpuOnly() and not values["cpu"]:
-        raise InputError("--accelerator cpu alone asks for nothing that a queue counts", remedy="--cpu AMOUNT with it")
+        remedy = "add --cpu AMOUNT"
+        raise InputError("--accelerator cpu alone requests nothing that a queue has quota for", remedy=remedy)
     return Placement(
         accelerator=accelerator.flag_value,
         cpu=values["cpu"],
@@ -140,26 +161,3 @@ def _build_placement(values: dict[str, str | None], queue: str | None) -> Placem
         priority_class=values["priority_class"],
         model_path=values["model_path"],
     )
-
-
-def parse_labels(flag: str, texts: list[str]) -> dict[str, str]:
-    """`LABEL=VALUE` of a repeatable flag."""
-    found = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if not sign or not name:
-            raise InputError(f"{flag} {text}", remedy="give LABEL=VALUE")
-        found[name] = value
-    return found
-
-
-def _parse_user(text: str) -> str:
-    if not all(part.isdecimal() for part in text.split(":", 1)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not UID or UID:GID, in numbers")
-    return text
-
-
-def _parse_retries(text: str) -> int:
-    if not text.isdecimal() or int(text) > 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 100")
-    return int(text)

@@ -1,4 +1,4 @@
-"""Recordings known by their lengths alone: a CSV file in the place of audio, for planning ahead."""
+"""Recordings known by their lengths only: a CSV file instead of audio, for `plan --lengths`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from epp_batch.spec import Recording
 
 
 def read_lengths(path: Path) -> tuple[list[Recording], dict[str, str]]:
-    """Recordings of a CSV with the columns `source` and `seconds`, and the models by stem where there is a `model`.
+    """Recordings of a CSV with the columns `source` and `seconds`; models by stem, from an optional column `model`.
 
-    Raises InputError with file and line for what is no such file.
+    Raises InputError with file and line if the file or a row is invalid.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -21,17 +21,18 @@ def read_lengths(path: Path) -> tuple[list[Recording], dict[str, str]]:
         raise InputError(f"{path}: cannot be read: {error}", remedy="give a CSV file") from error
     recordings, models = [], {}
     for line, row in enumerate(rows, 2):
-        source, seconds = row.get("source") or "", row.get("seconds") or ""
+        source, seconds_text = row.get("source") or "", row.get("seconds") or ""
         try:
-            length = float(seconds)
+            seconds = float(seconds_text)
         except ValueError:
-            length = -1.0
-        if not source or not 0 < length < float("inf"):
-            raise InputError(f"{path}:{line}: source {source!r}, seconds {seconds!r}", remedy="both are needed")
+            seconds = -1.0
+        if not source or not 0 < seconds < float("inf"):
+            remedy = "both columns are required, with seconds above 0"
+            raise InputError(f"{path}:{line}: source {source!r}, seconds {seconds_text!r}", remedy=remedy)
         stem = f"{line - 1}-{Path(source).stem}"
-        recordings.append(Recording(source=source, stems=(stem,), seconds=length))
+        recordings.append(Recording(source=source, stems=(stem,), seconds=seconds))
         if row.get("model"):
             models[stem] = str(row["model"])
     if not recordings:
-        raise InputError(f"{path}: no rows", remedy="a first line `source,seconds,model`, then a recording each")
+        raise InputError(f"{path}: no rows", remedy="begin with `source,seconds,model`, then one line per recording")
     return recordings, models

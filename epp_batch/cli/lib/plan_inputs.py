@@ -1,33 +1,46 @@
-"""The cluster and the speeds that a plan is made for, from flags and files."""
+"""Flags of `plan` for the cluster and the speeds, and the planner's model of both."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from epp_batch.cli.lib import source_flags
+import msgspec
+
+from epp_batch.cli.lib.flag_values import parse_positive_int, parse_seconds
 from epp_batch.errors import InputError
-
-if TYPE_CHECKING:
-    from epp_batch.planner import ClusterModel, GpuNode, GpuSharing, SpeedModel
+from epp_batch.manifests import queues
+from epp_batch.output_folder import TranscriptionResult, load_struct
+from epp_batch.planner import (
+    ClusterModel,
+    ControlPlaneDelays,
+    GpuNode,
+    GpuSharing,
+    SpeedModel,
+    build_gpu_nodes,
+    objects,
+    speed,
+)
 
 
 def add_cluster_flags(group: argparse._ArgumentGroup) -> None:
+    """Nodes, GPUs, Kueue's objects, and what Jobs request of them."""
     group.add_argument(
         "--cluster", action="append", default=[], metavar="FILE",
         help="Kubernetes objects in YAML (nodes, Kueue's objects and Configuration), as from `kubectl get -o yaml` or "
-        "`epp-batch queues`; repeatable. Without ClusterQueues every Job goes to the scheduler at once",
+        "`epp-batch queues`; repeatable. Without ClusterQueues every Job is scheduled at once",
     )  # fmt: skip
     group.add_argument(
-        "--nodes", type=source_flags.parse_positive_int, default=1, metavar="N", help="where FILE has none (default 1)"
+        "--nodes", type=parse_positive_int, default=1, metavar="N", help="number of nodes if FILE has none (default 1)"
     )
-    group.add_argument(
-        "--gpus", type=source_flags.parse_positive_int, default=8, metavar="N", help="of each node (default 8)"
-    )
+    group.add_argument("--gpus", type=parse_positive_int, default=8, metavar="N", help="GPUs per node (default 8)")
     group.add_argument("--gpu", default="A100-40", metavar="MODEL", help="A100-40, A100-80, H100-80, H200-141 …")
     group.add_argument(
-        "--sharing", choices=("whole", "das", "dra", "static"), help="how GPUs are given away (default: as nodes show)"
+        "--sharing",
+        choices=("whole", "das", "dra", "static"),
+        help="how GPUs are shared: whole GPUs, the Dynamic Accelerator Slicer, DRA, or static MIG slices "
+        "(default: from the nodes)",
     )
     group.add_argument("--queues", metavar="PRESET", help="queues as `epp-batch queues --preset PRESET` prints")
     each = "[MODEL=]"
@@ -36,72 +49,55 @@ def add_cluster_flags(group: argparse._ArgumentGroup) -> None:
         help="gpu, gpu:N, mig:PROFILE, dra:PROFILE, dra-gpu or cpu; by model, or for all (default gpu)",
     )  # fmt: skip
     group.add_argument("--queue", action="append", default=[], metavar=f"{each}NAME", help="LocalQueue")
-    group.add_argument("--priority-class", action="append", default=[], metavar=f"{each}NAME", help="for Kueue")
     group.add_argument(
-        "--gap", type=_parse_seconds, default=0.0, metavar="SECONDS", help="between two Jobs (default: none)"
+        "--priority-class", action="append", default=[], metavar=f"{each}NAME", help="WorkloadPriorityClass"
     )
-    group.add_argument("--restarts", action="store_true", help="preempted workers start anew, as openai/whisper does")
+    group.add_argument(
+        "--gap", type=parse_seconds, default=0.0, metavar="SECONDS", help="between two submissions (default: none)"
+    )
+    group.add_argument(
+        "--restarts", action="store_true", help="preempted workers start from the beginning, as openai/whisper does"
+    )
 
 
 def add_speed_flags(group: argparse._ArgumentGroup) -> None:
+    """How fast audio is transcribed."""
     group.add_argument(
         "--speeds", choices=("faster-whisper", "openai-whisper"), default="faster-whisper", help="published figures"
     )
-    group.add_argument("--measured", metavar="OUTPUT", help="learn speeds from the finished transcripts of this folder")
+    group.add_argument("--measured", metavar="OUTPUT", help="measure speeds from the finished transcripts of a folder")
     group.add_argument("--rtf", action="append", default=[], metavar="MODEL=FACTOR", help="processing / audio seconds")
     group.add_argument(
-        "--startup", type=_parse_seconds, metavar="SECONDS", help="of each pod, before the first audio second"
+        "--startup", type=parse_seconds, metavar="SECONDS", help="of each pod, before its first second of audio"
     )
 
 
 def default_queue(args: argparse.Namespace) -> str:
-    """The LocalQueue that Jobs go to when nobody says: the only one there is, or `default`."""
-    kueue = read_world(args).kueue
+    """The LocalQueue of Jobs without --queue: the only one that exists, else `default`."""
+    kueue = read_cluster_model(args).kueue
     return next(iter(kueue.local_queues)) if kueue is not None and len(kueue.local_queues) == 1 else "default"
 
 
-def read_world(args: argparse.Namespace) -> ClusterModel:
-    import msgspec
-
-    from epp_batch.planner import ControlPlaneDelays, objects
-
-    nodes = _build_nodes(args)
-    found = []
+def read_cluster_model(args: argparse.Namespace) -> ClusterModel:
+    """The planner's cluster, from --cluster files, a preset and the flags of nodes; InputError for an invalid file."""
+    manifests: list[dict[str, Any]] = []
     for name in args.cluster:
         try:
-            found += objects.parse_objects(Path(name).read_text(encoding="utf-8"), name)
+            manifests += objects.parse_objects(Path(name).read_text(encoding="utf-8"), name)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{name}: cannot be read: {error}", remedy="give a YAML file") from error
     if args.queues:
-        found += _preset_objects(args)
-    there = objects.build_cluster_model(found, sharing=args.sharing, nodes=nodes)
+        setup = queues.build_preset(args.queues, "default", args.nodes * args.gpus, args.gpu)
+        configuration = queues.build_manager_configuration(setup)
+        manifests += [*queues.build_kueue_objects(setup), *([configuration] if configuration else [])]
+    cluster = objects.build_cluster_model(manifests, sharing=args.sharing, nodes=_build_nodes(args))
     return msgspec.structs.replace(
-        there, resume_after_preemption=not args.restarts, delays=ControlPlaneDelays(submit_interval=args.gap)
+        cluster, resume_after_preemption=not args.restarts, delays=ControlPlaneDelays(submit_interval=args.gap)
     )
 
 
-def _preset_objects(args: argparse.Namespace) -> list[dict[str, Any]]:
-    from epp_batch.manifests import queues
-
-    settings = queues.build_preset(args.queues, "default", args.nodes * args.gpus, args.gpu)
-    manager = queues.build_manager_configuration(settings)
-    return [*queues.build_kueue_objects(settings), *([manager] if manager else [])]
-
-
-def _build_nodes(args: argparse.Namespace) -> tuple[GpuNode, ...]:
-    """Those of the flags. Slices that are asked for make a node that is not said to be whole one that can be cut."""
-    from epp_batch.planner import build_gpu_nodes
-
-    guess: GpuSharing
-    texts = " ".join(args.accelerator)
-    guess = "das" if "mig:" in texts else "dra" if "dra" in texts else "whole"
-    return build_gpu_nodes(args.nodes, gpus=args.gpus, gpu=args.gpu, sharing=args.sharing or guess)
-
-
 def read_speeds(args: argparse.Namespace) -> SpeedModel:
-    from epp_batch.output_folder import TranscriptionResult, load_struct
-    from epp_batch.planner import speed
-
+    """Published speeds, replaced by measured ones and by --rtf and --startup."""
     speeds = speed.SPEED_PRESETS[args.speeds]
     if args.measured:
         results = (load_struct(path, TranscriptionResult) for path in sorted(Path(args.measured).rglob("*.done.json")))
@@ -114,16 +110,12 @@ def read_speeds(args: argparse.Namespace) -> SpeedModel:
         except ValueError:
             factors[model] = 0.0
         if not model or not 0 < factors[model] < float("inf"):
-            raise InputError(f"--rtf {text}", remedy="as --rtf large=0.27")
+            raise InputError(f"--rtf {text}", remedy="give MODEL=FACTOR, as large=0.27")
     return speed.override_speeds(speeds, factors, args.startup)
 
 
-def _parse_seconds(text: str) -> float:
-    """Seconds from 0; for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0")
-    return value
+def _build_nodes(args: argparse.Namespace) -> tuple[GpuNode, ...]:
+    """Nodes of the flags. Without --sharing, the accelerators that Jobs request decide how GPUs are shared."""
+    requested = " ".join(args.accelerator)
+    default: GpuSharing = "das" if "mig:" in requested else "dra" if "dra" in requested else "whole"
+    return build_gpu_nodes(args.nodes, gpus=args.gpus, gpu=args.gpu, sharing=args.sharing or default)

@@ -1,4 +1,4 @@
-"""What a cluster shows of its queues and nodes before a run is submitted."""
+"""Reads what preflight checks and planner need from a cluster, before a run is submitted."""
 
 from __future__ import annotations
 
@@ -9,87 +9,89 @@ from typing import Any, NamedTuple
 import yaml
 
 from epp.errors import Problem
-from epp_batch.kube.client import ApiClient
-from epp_batch.kube.errors import Conflict, Forbidden, Invalid, NotFound
-from epp_batch.kube.resources import DEVICE_CLASSES, JOBS, NODES, KueueResources, Resource
-from epp_batch.manifests.jobs import build_job
-from epp_batch.preflight.checks import ClusterInventory, PlacementRequest, list_placement_requests
+from epp_batch.controller.job_writer import JobWriter
+from epp_batch.kube.client import ApiClient, KubeObject, KubeObjects
+from epp_batch.kube.errors import Forbidden, Invalid, NotFound
+from epp_batch.kube.resources import (
+    CONFIG_MAPS,
+    DEVICE_CLASSES,
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    RESOURCE_SLICES,
+    KueueResources,
+    Resource,
+)
+from epp_batch.preflight.checks import ClusterInventory, list_placement_requests
 from epp_batch.spec import Run
 
-RESOURCE_SLICES = Resource("resource.k8s.io/v1", "resourceslices", namespaced=False)
-PERSISTENT_VOLUME_CLAIMS = Resource("v1", "persistentvolumeclaims")
-NAMESPACES = Resource("v1", "namespaces", namespaced=False)
-CONFIG_MAPS = Resource("v1", "configmaps")
 KUEUE_MANAGER_CONFIG = ("kueue-system", "kueue-manager-config")
-Objects = list[dict[str, Any]]
+"""Namespace and name of the manager's ConfigMap in Kueue's own manifests."""
 
 
 class ClusterSnapshot(NamedTuple):
-    """One look at a cluster."""
+    """The queues, nodes and devices of a cluster at one moment."""
 
-    seen: ClusterInventory
-    objects: Objects
-    """All of it, each with its kind, for the planner."""
+    inventory: ClusterInventory
+    """For the checks of `epp_batch.preflight`."""
+    objects: KubeObjects
+    """The same objects, each with its kind, for `epp_batch.planner.objects`."""
 
 
 async def read_cluster(client: ApiClient, namespace: str) -> ClusterSnapshot:
-    """Reads everything that preflight and planner judge by; what these credentials may not read is left out.
+    """Lists everything that the checks and the planner look at. What these credentials may not read is left out.
 
-    Raises ClusterError where there is no Kueue or no such namespace, and Unreachable.
+    Raises ClusterError if Kueue is not installed, ApiServerUnreachable if the server does not answer.
     """
     kueue = await client.discover_kueue()
-    kinds = _listed_resources(kueue)
+    resources = _listed_resources(kueue)
     lists = await asyncio.gather(
         *(
             _none_if_forbidden(client.list_if_served(resource, namespace if resource.namespaced else ""))
-            for resource in kinds.values()
+            for resource in resources.values()
         )
     )
-    found: dict[str, Objects | None] = dict(zip(kinds, lists, strict=True))
+    listed: dict[str, KubeObjects | None] = dict(zip(resources, lists, strict=True))
     configuration = await _read_kueue_configuration(client)
-    seen = ClusterInventory(
-        local_queues=found["LocalQueue"] or [],
-        cluster_queues=found["ClusterQueue"],
-        flavors=found["ResourceFlavor"],
-        priority_classes=found["WorkloadPriorityClass"],
-        device_classes=found["DeviceClass"],
-        nodes=found["Node"],
-        cohorts=found["Cohort"] or (),
-        volume_claims=found["PersistentVolumeClaim"],
-        slices=found["ResourceSlice"],
+    inventory = ClusterInventory(
+        local_queues=listed["LocalQueue"] or [],
+        cluster_queues=listed["ClusterQueue"],
+        flavors=listed["ResourceFlavor"],
+        priority_classes=listed["WorkloadPriorityClass"],
+        device_classes=listed["DeviceClass"],
+        nodes=listed["Node"],
+        cohorts=listed["Cohort"] or (),
+        volume_claims=listed["PersistentVolumeClaim"],
+        slices=listed["ResourceSlice"],
         configuration=configuration,
-        namespace_exists=await _namespace_exists(client, NAMESPACES.path(name=namespace)),
+        namespace_exists=await _namespace_exists(client, namespace),
     )
-    every = [{**one, "kind": kind} for kind, items in found.items() for one in items or ()]
+    objects = [{**item, "kind": kind} for kind, items in listed.items() for item in items or ()]
     if configuration is not None:
-        every.append({"kind": "Configuration", **configuration})
-    return ClusterSnapshot(seen, every)
+        objects.append({"kind": "Configuration", **configuration})
+    return ClusterSnapshot(inventory, objects)
 
 
 async def dry_run_jobs(client: ApiClient, run: Run) -> list[Problem]:
-    """What the API server itself says to one Job of each kind, without making it: policies, missing rights."""
+    """Problems that the API server finds with one Job of each distinct request: admission policies, missing rights."""
     namespace = run.cluster.namespace if run.cluster is not None else ""
-    problems = []
-    for ask in list_placement_requests(run):
-        unit = next(unit for unit in run.units if unit.model in ask.models)
+    writer, problems = JobWriter(client, namespace), []
+    for request in list_placement_requests(run):
+        unit = next(unit for unit in run.units if unit.model in request.models)
         try:
-            await client.create(JOBS.path(namespace), build_job(unit, run), dryRun="All", fieldValidation="Strict")
-        except Conflict:
-            continue
+            await writer.validate_job(unit, run)
         except (Invalid, Forbidden, NotFound) as error:
-            problems.append(Problem(f"Job {namespace}/{unit.name}", _describe_rejection(error, ask)))
+            models, message = ", ".join(request.models), " ".join(str(error).split())
+            text = f"the API server rejects it (model {models}): {message}"
+            problems.append(Problem(f"Job {namespace}/{unit.name}", text))
     return problems
-
-
-def _describe_rejection(error: Invalid | Forbidden | NotFound, ask: PlacementRequest) -> str:
-    return f"the server refuses it (model {', '.join(ask.models)}): {' '.join(str(error).split())}"
 
 
 def _listed_resources(kueue: KueueResources) -> dict[str, Resource]:
     return {
         "LocalQueue": kueue.local_queues,
         "ClusterQueue": kueue.cluster_queues,
-        "Cohort": Resource(kueue.resource_flavors.group_version, "cohorts", namespaced=False),
+        "Cohort": kueue.cohorts,
         "ResourceFlavor": kueue.resource_flavors,
         "WorkloadPriorityClass": kueue.workload_priority_classes,
         "DeviceClass": DEVICE_CLASSES,
@@ -99,17 +101,17 @@ def _listed_resources(kueue: KueueResources) -> dict[str, Resource]:
     }
 
 
-async def _none_if_forbidden(reading: Awaitable[Objects]) -> Objects | None:
+async def _none_if_forbidden(listing: Awaitable[KubeObjects]) -> KubeObjects | None:
     try:
-        return await reading
+        return await listing
     except Forbidden:
         return None
 
 
-async def _namespace_exists(client: ApiClient, path: str) -> bool:
-    """True as well where one may not look."""
+async def _namespace_exists(client: ApiClient, namespace: str) -> bool:
+    """Assumed if these credentials may not read namespaces."""
     try:
-        await client.get(path)
+        await client.get(NAMESPACES.path(name=namespace))
     except NotFound:
         return False
     except Forbidden:
@@ -117,17 +119,17 @@ async def _namespace_exists(client: ApiClient, path: str) -> bool:
     return True
 
 
-async def _read_kueue_configuration(client: ApiClient) -> dict[str, Any] | None:
-    """Kueue's own, where its ConfigMap is where Kueue's manifests put it and may be read."""
+async def _read_kueue_configuration(client: ApiClient) -> KubeObject | None:
+    """Configuration of Kueue's manager; None if its ConfigMap has another name or may not be read."""
     try:
-        held = await client.get(CONFIG_MAPS.path(*KUEUE_MANAGER_CONFIG))
+        config_map = await client.get(CONFIG_MAPS.path(*KUEUE_MANAGER_CONFIG))
     except (NotFound, Forbidden):
         return None
-    for text in (held.get("data") or {}).values():
+    for text in (config_map.get("data") or {}).values():
         try:
-            read = yaml.safe_load(text)
+            document: Any = yaml.safe_load(text)
         except yaml.YAMLError:
             continue
-        if isinstance(read, dict) and read.get("kind") == "Configuration":
-            return read
+        if isinstance(document, dict) and document.get("kind") == "Configuration":
+            return document
     return None

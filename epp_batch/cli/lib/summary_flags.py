@@ -1,69 +1,77 @@
-"""Flags of summaries, for the commands that make transcripts and the one that comes after them."""
+"""Flags of summaries for `submit`, `transcribe` and `summarize`, and the `Summarizer` that they make.
+
+`epp_batch.summaries` is imported inside the functions: it loads the openai client, which takes 0.8 s and is not needed
+without --summarize.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from epp.clock import Clock
+from epp.tasks import Tasks
 from epp_batch.errors import FolderError, InputError
+from epp_batch.output_folder import OutputFolder
+from epp_batch.progress_view import ProgressView
+from epp_batch.spec import Run
+from epp_batch.timeline import Journal
 
 if TYPE_CHECKING:
-    from epp.clock import Clock
-    from epp.tasks import Tasks
-    from epp_batch.output_folder import OutputFolder, TaskFailure
-    from epp_batch.progress_view import ProgressView
-    from epp_batch.spec import Run
     from epp_batch.summaries import Summarizer, SummarySettings
-    from epp_batch.timeline import Journal
 
 DEFAULT_CONCURRENCY = 8
 
 
 def add_summary_flags(parser: argparse.ArgumentParser) -> None:
-    """`--summarize URL` and what goes with it, for commands that make transcripts."""
+    """`--summarize URL` and the `--summary-…` flags of commands that make transcripts."""
     group = parser.add_argument_group("summaries")
     group.add_argument(
         "--summarize", action="append", default=[], metavar="URL",
-        help="send each transcript to this OpenAI API, as soon as it is there; "
-        "several: the next one when one shuts down. The key is taken from OPENAI_API_KEY",
+        help="send each transcript to this OpenAI API as soon as it is finished; with several URLs, the next one is "
+        "used when one shuts down. The key is read from OPENAI_API_KEY",
     )  # fmt: skip
     add_request_flags(group, "summary-")
 
 
 def add_request_flags(parser: argparse._ActionsContainer, prefix: str) -> None:
-    """What is asked, of which model, how patiently; every flag begins with `prefix`."""
+    """Model, prompt, limits and retries of summary requests; every flag begins with `prefix`."""
 
     def add(name: str, **how: Any) -> None:
         parser.add_argument(f"--{prefix}{name}", dest=f"summary_{name.replace('-', '_')}", **how)
 
-    add("model", default="", metavar="NAME", help="model to ask (default: the first one served)")
+    add("model", default="", metavar="NAME", help="model of the request (default: the first one served)")
     add(
         "concurrency",
         type=int,
         default=DEFAULT_CONCURRENCY,
         metavar="N",
-        help=f"at most so many at once ({DEFAULT_CONCURRENCY})",
+        help=f"requests at once, at most ({DEFAULT_CONCURRENCY})",
     )
-    add("prompt", default="", metavar="TEXT", help="with {transcript} in it; @FILE reads it (default: the paper's)")
+    add(
+        "prompt",
+        default="",
+        metavar="TEXT",
+        help="prompt that contains {transcript}; @FILE reads it from a file (default: the paper's)",
+    )
     add("max-tokens", type=int, default=512, metavar="N", help="longest summary (512)")
     add(
         "max-prompt-tokens", type=int, metavar="N",
         help="trim longer prompts (default: what the model's context leaves; the paper: about 8500)",
     )  # fmt: skip
-    add("keep", choices=("start", "ends"), default="start", help="what stays of one that is trimmed (start)")
-    add("temperature", type=float, metavar="T", help="(default: the server's)")
-    add("header", action="append", default=[], metavar="NAME=VALUE", help="sent along, e.g. a fairness id; repeatable")
-    add("extra", default="{}", metavar="JSON", help="more fields of the request, e.g. chat_template_kwargs")
-    add("patience", type=float, default=900.0, metavar="SECONDS", help="try again for so long (900)")
+    add("keep", choices=("start", "ends"), default="start", help="which part of a trimmed transcript stays (start)")
+    add("temperature", type=float, metavar="T", help="sampling temperature (default: the server's)")
+    add("header", action="append", default=[], metavar="NAME=VALUE", help="request header, as a fairness ID")
+    add("extra", default="{}", metavar="JSON", help="more fields of the request, as chat_template_kwargs")
+    add("patience", type=float, default=900.0, metavar="SECONDS", help="how long a failed request is retried (900)")
 
 
 def parse_settings(args: argparse.Namespace) -> SummarySettings:
-    """The flags as Settings; raises InputError."""
+    """The settings of the flags; raises InputError for invalid ones."""
     from epp_batch.summaries import DEFAULT_TEMPLATE, SummarySettings
 
     try:
@@ -74,7 +82,7 @@ def parse_settings(args: argparse.Namespace) -> SummarySettings:
         raise InputError(f"headers or extra fields of summaries: {error}", remedy=remedy) from error
     if not isinstance(extra, dict):
         raise InputError("extra fields of summaries are no JSON object", remedy='write {"field": …}')
-    chosen = SummarySettings(
+    settings = SummarySettings(
         template=_read_prompt(args.summary_prompt) or DEFAULT_TEMPLATE,
         max_tokens=args.summary_max_tokens,
         max_prompt_tokens=args.summary_max_prompt_tokens,
@@ -84,12 +92,12 @@ def parse_settings(args: argparse.Namespace) -> SummarySettings:
         headers=headers,
         patience_seconds=args.summary_patience,
     )
-    chosen.validate()
-    return chosen
+    settings.validate()
+    return settings
 
 
 def create_summarizer(args: argparse.Namespace, folder: OutputFolder, **parts: Any) -> Summarizer:
-    """A Summarizer by the flags; `parts` are its clock, tasks, journal, and what it calls back."""
+    """A Summarizer with the settings of the flags; `parts` are its clock, tasks, journal and callbacks."""
     from epp_batch.summaries import Summarizer
 
     return Summarizer(
@@ -112,7 +120,7 @@ def create_run_summarizer(
     journal: Journal,
     view: ProgressView,
 ) -> Summarizer | None:
-    """Where the run's transcripts go as they land, if anywhere."""
+    """The summarizer of a run that is being transcribed; None without --summarize."""
     if not args.summarize:
         return None
     units = {task.stem: unit.name for unit in run.units for task in unit.tasks}
@@ -123,17 +131,12 @@ def create_run_summarizer(
 
 
 def unit_name_lookup(folder: OutputFolder) -> Callable[[str], str]:
-    """The unit of a stem, by the folder's run; the stem itself where no run names it."""
+    """A function from stems to units of the folder's run; a stem that the run does not have stands for itself."""
     try:
         units = {task.stem: unit.name for unit in folder.load_run().units for task in unit.tasks}
     except FolderError:
         units = {}
     return lambda stem: units.get(stem, stem)
-
-
-def print_failure(failure: TaskFailure) -> None:
-    """One line for one failure."""
-    print(f"{failure.source}: {failure.stage}: {failure.message}; {failure.remedy}", file=sys.stderr, flush=True)
 
 
 def _read_prompt(value: str) -> str:

@@ -1,4 +1,4 @@
-"""`epp-batch plan` as it is called."""
+"""`epp-batch plan` from the command line to its output."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ LENGTHS = ["plan", "--lengths", str(JOBS_CSV), "--speeds", "openai-whisper"]
 SLICES = ["--accelerator", "medium=mig:1g.5gb", "--accelerator", "large=mig:3g.20gb"]
 
 
-def figures(capsys, *args):
+def predict(capsys, *args):
     assert main([*LENGTHS, *args, "--json"]) == 0
     return json.loads(capsys.readouterr().out)["policies"]
 
 
-def test_slices_run_25_at_once(capsys):
-    got = figures(capsys, *SLICES, "--policy", "submission")["submission"]
+def test_25_jobs_of_the_paper_run_on_slices_at_once(capsys):
+    got = predict(capsys, *SLICES, "--policy", "submission")["submission"]
     assert got["peak"] == 25
     assert got["makespan"] == pytest.approx(got["bound"])
 
 
-def test_priorities_of_a_preset_preempt(capsys):
+def test_jobs_of_a_higher_priority_class_preempt_others(capsys):
     queues = ["--queues", "paper-c", "--queue", "local-queue-medium", "--priority-class", "large=high-priority"]
-    got = figures(capsys, *queues, "--policy", "submission", "--restarts", "--gap", "1")
+    got = predict(capsys, *queues, "--policy", "submission", "--restarts", "--gap", "1")
     assert got["submission"]["units"] == 32
     assert got["submission"]["preemptions"] == 4
 
 
-def test_a_table_the_order_and_the_timeline(capsys, tmp_path):
+def test_output_is_a_table_the_order_and_a_timeline(capsys, tmp_path):
     path = tmp_path / "events.jsonl"
     assert main([*LENGTHS, "--policy", "longest", "--show-order", "--events", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -43,12 +43,12 @@ def test_a_table_the_order_and_the_timeline(capsys, tmp_path):
     assert sum(event.kind == "finished" for event in read_events(path)) == 32
 
 
-def test_what_cannot_run_ends_in_one_line_and_code_1(capsys):
+def test_units_that_can_never_run_are_one_line_and_exit_code_1(capsys):
     assert main([*LENGTHS, "--queues", "paper-a", "--policy", "longest"]) == 1
     assert "and 31 more: LocalQueue default does not exist;" in capsys.readouterr().err
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_is_planned(capsys, tmp_path):
+def test_an_unreadable_source_is_named_and_the_others_are_planned(capsys, tmp_path):
     with wave.open(str(tmp_path / "good.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -67,13 +67,13 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_planned(capsys, tmp_path):
         ([], "what is to be planned?"),
         (["--lengths", "missing.csv"], "missing.csv: cannot be read"),
         (["--lengths", str(JOBS_CSV), "--cluster", "missing.yaml"], "missing.yaml: cannot be read"),
-        (["--lengths", str(JOBS_CSV), "--rtf", "large=fast"], "--rtf large=fast; as --rtf large=0.27"),
-        (["--lengths", str(JOBS_CSV), "--rtf", "large=0"], "--rtf large=0; as"),
-        (["--lengths", str(JOBS_CSV), "--rtf", "large=nan"], "--rtf large=nan; as"),
+        (["--lengths", str(JOBS_CSV), "--rtf", "large=fast"], "--rtf large=fast; give MODEL=FACTOR, as large=0.27"),
+        (["--lengths", str(JOBS_CSV), "--rtf", "large=0"], "--rtf large=0; give"),
+        (["--lengths", str(JOBS_CSV), "--rtf", "large=nan"], "--rtf large=nan; give"),
         (["--lengths", str(JOBS_CSV), "--accelerator", "tpu"], "unknown accelerator 'tpu'"),
     ],
 )
-def test_wrong_use_is_one_line_and_code_2(capsys, args, why):
+def test_a_usage_error_is_one_line_and_exit_code_2(capsys, args, why):
     assert main(["plan", *args]) == 2
     error = capsys.readouterr().err
     assert why in error
@@ -81,7 +81,7 @@ def test_wrong_use_is_one_line_and_code_2(capsys, args, why):
 
 
 @pytest.mark.parametrize("row", [",12,", "a.mp3,,large", "a.mp3,-1,", "a.mp3,inf,"])
-def test_a_row_without_name_or_length_is_named(capsys, tmp_path, row):
+def test_an_invalid_row_of_lengths_is_named_by_its_line(capsys, tmp_path, row):
     path = tmp_path / "lengths.csv"
     path.write_text(f"source,seconds,model\nb.mp3,5,large\n{row}\n")
     assert main(["plan", "--lengths", str(path)]) == 2

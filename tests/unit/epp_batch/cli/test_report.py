@@ -59,7 +59,7 @@ def test_write_chooses_the_format_by_suffix(folder, tmp_path, capsys):
     assert json.loads((tmp_path / "new" / "r.json").read_text())["run"] == "calls"
     capsys.readouterr()
     assert main(["report", str(folder.root), "-o", str(tmp_path / "r.pdf")]) == 2
-    assert "r.pdf: a report has no such form; end it with .html" in capsys.readouterr().err
+    assert "r.pdf: no report format has this suffix; use one of .html" in capsys.readouterr().err
 
 
 def test_against_compares_with_another_folder(folder, tmp_path, capsys):

@@ -1,11 +1,11 @@
-"""From flags and files to a run; what the cluster has to do with it is in tests/kube/test_submit.py."""
+"""`epp-batch submit` from flags and files to a run. What it does on a cluster is in tests/kube/test_submit.py."""
 
 from __future__ import annotations
 
 import pytest
 
 from epp.clock import ManualClock
-from epp_batch.__main__ import build_parser, main
+from epp_batch.__main__ import main, parse_arguments
 from epp_batch.cli import submit
 from epp_batch.cli.lib import dry_run
 from epp_batch.cli.lib.preflight import ClusterSnapshot
@@ -33,35 +33,35 @@ def calls(tmp_path, monkeypatch):
     return folder
 
 
-def words(calls, *more):
+def submit_arguments(calls, *more):
     base = ["submit", str(calls), "-o", str(calls.parent / "out"), "--image", "w", "--volume", f"host/{calls.parent}"]
     return [*base, *more]
 
 
-def planned(calls, *more, looked=None):
-    args = build_parser().parse_args(words(calls, "--queue", "whisper", *more))
+def build_run(calls, *more, cluster=None):
+    args = parse_arguments(submit_arguments(calls, "--queue", "whisper", *more))
     folder = OutputFolder(args.output)
     gathered = submit._gather_sources(args, folder)
-    return submit._build_run(args, folder, gathered, "whisper", looked, ManualClock())
+    return submit._build_run(args, folder, gathered, "whisper", cluster, ManualClock())
 
 
-def test_models_by_length_the_longest_first(calls):
+def test_models_are_chosen_by_length_and_long_recordings_come_first(calls):
     for seconds in (5, 40, 20):
         silence(seconds, calls / f"{seconds}.wav")
-    run = planned(calls, "--model", ">=30s=large", "--model", "small", "--run", "r")
+    run = build_run(calls, "--model", ">=30s=large", "--model", "small", "--run", "r")
     assert [(unit.model, unit.seconds) for unit in run.units] == [("large", 40), ("small", 20), ("small", 5)]
     assert {unit.name[:2] for unit in run.units} == {"r-"}
     assert (run.created, run.output) == (ManualClock().wall(), str(calls.parent / "out"))
 
 
-def test_rules_by_length_need_lengths(calls, capsys):
+def test_a_rule_by_length_does_not_match_an_unknown_length(calls, capsys):
     silence(40, calls / "a.wav")
-    run = planned(calls, "--model", ">=30s=large", "--model", "small", "--no-probe")
+    run = build_run(calls, "--model", ">=30s=large", "--model", "small", "--no-probe")
     assert run.units[0].model == "small"
     assert "1 recordings of unknown length" in capsys.readouterr().err
 
 
-def test_slots_put_small_slices_where_they_leave_room_for_large_ones(calls):
+def test_order_slots_packs_small_slices_beside_large_ones(calls):
     for seconds in (60, 61, 62, 63):
         silence(seconds, calls / f"{seconds}.wav")
     silence(120, calls / "120.wav")
@@ -71,21 +71,21 @@ def test_slots_put_small_slices_where_they_leave_room_for_large_ones(calls):
     quotas["flavors"][0]["resources"] = [{"name": name, "nominalQuota": "8"} for name in quotas["coveredResources"]]
     made[0]["spec"] = {}
     local = {"kind": "LocalQueue", "metadata": {"name": "whisper"}, "spec": {"clusterQueue": "cluster-queue"}}
-    looked = ClusterSnapshot(ClusterInventory([local]), [*made, local, NODE])
+    cluster = ClusterSnapshot(ClusterInventory([local]), [*made, local, NODE])
     flags = ("--model", ">100s=large", "--model", "medium", "--accelerator", "large=mig:3g.20gb")
     flags += ("--accelerator", "mig:1g.5gb")
-    run = planned(calls, *flags, "--order", "slots", looked=looked)
+    run = build_run(calls, *flags, "--order", "slots", cluster=cluster)
     assert sorted(unit.seconds for unit in run.units) == [60, 61, 62, 63, 120]
-    shown = dry_run.render_prediction(run, looked.objects)
+    shown = dry_run.render_prediction(run, cluster.objects)
     assert "up to 5 at once" in shown, shown
     with pytest.raises(InputError, match="--order slots needs to see the cluster"):
-        planned(calls, *flags, "--order", "slots")
+        build_run(calls, *flags, "--order", "slots")
 
 
 def test_a_dry_run_without_a_cluster_shows_the_jobs(calls, capsys):
     silence(90, calls / "a.wav")
     (calls / "b.wav").touch()
-    assert main(words(calls, "--queue", "lq", "--dry-run")) == 1
+    assert main(submit_arguments(calls, "--queue", "lq", "--dry-run")) == 1
     shown = capsys.readouterr()
     assert "1:30" in shown.out
     assert "quota is not checked" in shown.err
@@ -105,33 +105,33 @@ def test_a_dry_run_without_a_cluster_shows_the_jobs(calls, capsys):
         (["--queue", "lq", "--dry-run", "--accelerator", "tpu"], "invalid accelerator 'tpu'; expected gpu"),
     ],
 )
-def test_wrong_use_ends_in_one_line(calls, capsys, more, what):
+def test_a_usage_error_is_one_line_and_exit_code_2(calls, capsys, more, what):
     silence(1, calls / "a.wav")
-    assert main(words(calls, *more)) == 2
+    assert main(submit_arguments(calls, *more)) == 2
     shown = capsys.readouterr().err
     assert what in shown
     assert shown.count("\n") == 1
 
 
-def test_nothing_that_can_be_read(calls, capsys):
+def test_sources_none_of_which_can_be_read(calls, capsys):
     (calls / "a.wav").touch()
-    assert main(words(calls, "--queue", "lq")) == 1
+    assert main(submit_arguments(calls, "--queue", "lq")) == 1
     assert "nothing was submitted, since no recording can be read" in capsys.readouterr().err
     assert OutputFolder(calls.parent / "out").load_failure("a").kind == "corrupt"
     (calls / "a.wav").unlink()
-    assert main(words(calls, "--queue", "lq")) == 2
+    assert main(submit_arguments(calls, "--queue", "lq")) == 2
     assert "no audio in this folder" in capsys.readouterr().err
 
 
-def test_an_output_that_cannot_be_written(calls, capsys):
+def test_an_output_folder_that_cannot_be_written(calls, capsys):
     (calls / "a.wav").touch()
     (calls.parent / "out").write_text("a file")
-    assert main(words(calls, "--queue", "lq")) == 2
+    assert main(submit_arguments(calls, "--queue", "lq")) == 2
     assert "give a writable output folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "?"), (0.4, "0:00"), (61, "1:01"), (3661, "1:01:01")])
-def test_lengths_as_people_write_them(seconds, text):
+def test_format_of_lengths(seconds, text):
     assert dry_run.format_length(seconds) == text
 
 

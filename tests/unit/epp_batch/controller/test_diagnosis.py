@@ -1,4 +1,4 @@
-"""Why nothing moves, in words."""
+"""Why a run does not progress; and the control file and lock of its folder."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ LONG = 100.0
 FULL = UnitStatus("queued", "Pending", "insufficient unused quota for nvidia.com/gpu, 1 more needed")
 
 
-def told(*states: UnitStatus, waited: float = LONG) -> list[str]:
+def diagnose(*states: UnitStatus, waited: float = LONG) -> list[str]:
     return diagnose_stalls({str(index): (state, waited) for index, state in enumerate(states)})
 
 
-def test_waiting_behind_others_is_no_trouble():
-    assert told(FULL, UnitStatus("running")) == []
-    assert told(FULL, waited=1.0) == []
-    assert told(FULL, FULL) == [f"waits in its queue: {FULL.message} (2 Jobs)"]
+def test_a_wait_for_quota_is_mentioned_only_if_nothing_else_progresses():
+    assert diagnose(FULL, UnitStatus("running")) == []
+    assert diagnose(FULL, waited=1.0) == []
+    assert diagnose(FULL, FULL) == [f"waits in its queue: {FULL.message} (2 Jobs)"]
 
 
-def test_what_can_never_be_admitted_is_told_at_once():
+def test_a_unit_that_can_never_be_admitted_is_mentioned_at_once():
     never = UnitStatus("queued", "Inadmissible", "LocalQueue lq doesn't exist", never_admissible=True)
-    [line] = told(never, UnitStatus("running"), waited=0.0)
+    [line] = diagnose(never, UnitStatus("running"), waited=0.0)
     assert line.startswith("can never be admitted: LocalQueue lq doesn't exist")
 
 
 def test_a_pod_that_does_not_start():
     nowhere = UnitStatus("admitted", "Unschedulable", "0/3 nodes are available")
     pulling = UnitStatus("admitted", "ImagePullBackOff", "no such image")
-    assert told(nowhere, pulling, UnitStatus("admitted", "ContainerCreating"), waited=1.0) == []
-    assert told(nowhere, nowhere, pulling) == [
-        "is admitted, but no node takes the pod: 0/3 nodes are available (2 Jobs)",
+    assert diagnose(nowhere, pulling, UnitStatus("admitted", "ContainerCreating"), waited=1.0) == []
+    assert diagnose(nowhere, nowhere, pulling) == [
+        "is admitted, but no node fits the pod: 0/3 nodes are available (2 Jobs)",
         "cannot start: ImagePullBackOff: no such image (1 Job)",
     ]
 
 
-def test_kueue_that_is_not_there():
-    assert told(UnitStatus("unknown-to-kueue"), waited=30.0) == []
-    assert "does its controller run" in told(UnitStatus("unknown-to-kueue"))[0]
+def test_a_job_without_a_workload():
+    assert diagnose(UnitStatus("unknown-to-kueue"), waited=30.0) == []
+    assert "is its controller running" in diagnose(UnitStatus("unknown-to-kueue"))[0]
 
 
-def test_many_causes_are_counted():
-    lines = told(*(UnitStatus("admitted", "Unschedulable", f"cause {i}") for i in range(6)))
+def test_only_the_most_frequent_causes_are_listed():
+    lines = diagnose(*(UnitStatus("admitted", "Unschedulable", f"cause {i}") for i in range(6)))
     assert (len(lines), lines[-1]) == (5, "and 2 more causes")
 
 
-def test_one_driver_a_folder(tmp_path: Path):
+def test_only_one_driver_can_lock_a_folder(tmp_path: Path):
     folder = OutputFolder(tmp_path)
     with control.lock_folder(folder) as first, control.lock_folder(folder) as second:
         assert (first, second) == (True, False)
@@ -57,7 +57,7 @@ def test_one_driver_a_folder(tmp_path: Path):
         assert third
 
 
-def test_what_a_person_asked_for_is_remembered(tmp_path: Path):
+def test_a_control_request_is_read_back(tmp_path: Path):
     folder = OutputFolder(tmp_path)
     assert control.read_control(folder).state == "go"
     control.write_control(folder, control.RunControl(state="paused", at=1.0))

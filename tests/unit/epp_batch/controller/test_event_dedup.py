@@ -1,4 +1,4 @@
-"""Everything is told once, by however many drivers."""
+"""Every event of a run is recorded once, by any number of successive drivers."""
 
 from __future__ import annotations
 
@@ -36,42 +36,42 @@ LIFE = [
 ]
 
 
-def tell(chronicle: EventDeduplicator, facts: UnitObjects, now: float) -> list[TimelineEvent]:
-    return chronicle.collect_new_events(UNIT, facts, T0 + now)
+def collect(dedup: EventDeduplicator, objects: UnitObjects, now: float) -> list[TimelineEvent]:
+    return dedup.collect_new_events(UNIT, objects, T0 + now)
 
 
 @pytest.mark.parametrize("death", range(len(LIFE) + 1))
-def test_a_second_driver_goes_on_where_the_first_ended(death: int):
+def test_a_second_driver_continues_the_journal_of_the_first(death: int):
     alone, journal = EventDeduplicator(), []
-    whole = [event for second, facts in enumerate(LIFE) for event in tell(alone, facts, second)]
-    chronicle = EventDeduplicator()
-    for second, facts in enumerate(LIFE):
+    whole = [event for second, objects in enumerate(LIFE) for event in collect(alone, objects, second)]
+    dedup = EventDeduplicator()
+    for second, objects in enumerate(LIFE):
         if second == death:
-            chronicle = EventDeduplicator(journal)
-        journal += tell(chronicle, facts, second)
-        journal += tell(chronicle, facts, second)  # a second look tells nothing
+            dedup = EventDeduplicator(journal)
+        journal += collect(dedup, objects, second)
+        journal += collect(dedup, objects, second)  # a second observation is not recorded
     assert [(e.kind, e.attempt) for e in journal] == [(e.kind, e.attempt) for e in whole]
     assert [kind for kind, _ in [(e.kind, e.attempt) for e in whole]] == [
         "created", "queued", "reserved", "admitted", "running", "evicted", "reserved", "admitted", "running",
     ]  # fmt: skip
 
 
-def test_what_is_seen_as_it_happens_has_our_time_and_what_was_missed_the_servers():
+def test_an_event_has_our_time_if_observed_as_it_happened_else_the_servers():
     now = T0 + 4.4
-    told = EventDeduplicator().collect_new_events(UNIT, RUNNING, now)
-    assert [event.at for event in told] == [T0, T0 + 1, T0 + 2, T0 + 2, now]
+    events = EventDeduplicator().collect_new_events(UNIT, RUNNING, now)
+    assert [event.at for event in events] == [T0, T0 + 1, T0 + 2, T0 + 2, now]
 
 
-def test_a_job_that_is_made_again_counts_its_attempts_on():
-    chronicle = EventDeduplicator()
-    first = tell(chronicle, RUNNING, 4)
+def test_a_recreated_job_continues_the_attempt_numbers():
+    dedup = EventDeduplicator()
+    first = collect(dedup, RUNNING, 4)
     failed = UnitObjects(make_job(make_condition("Failed", second=8)), RUNNING.workload, RUNNING.pods)
-    first.append(chronicle.record_end(UNIT, failed, "failed", T0 + 8))
+    first.append(dedup.record_end(UNIT, failed, "failed", T0 + 8))
     other = UnitObjects(
         make_job(uid="u2"), make_workload(RESERVED, ADMITTED), (make_pod("Running", name="p9", born=30, began=31),)
     )
-    for chronicler in (chronicle, EventDeduplicator(first)):
-        second = tell(chronicler, other, 31)
+    for successor in (dedup, EventDeduplicator(first)):
+        second = collect(successor, other, 31)
         assert [(e.kind, e.attempt) for e in second] == [
             ("created", 0),
             ("queued", 1),
@@ -79,30 +79,30 @@ def test_a_job_that_is_made_again_counts_its_attempts_on():
             ("admitted", 2),
             ("running", 2),
         ]
-        assert not chronicler.has_ended(UNIT)
+        assert not successor.has_ended(UNIT)
 
 
-def test_an_end_is_known():
-    chronicle = EventDeduplicator()
-    assert not chronicle.has_events(UNIT)
-    tell(chronicle, RUNNING, 4)
-    assert (chronicle.has_events(UNIT), chronicle.has_ended(UNIT)) == (True, False)
+def test_the_end_of_a_unit_is_recorded_at_the_jobs_completion_time():
+    dedup = EventDeduplicator()
+    assert not dedup.has_events(UNIT)
+    collect(dedup, RUNNING, 4)
+    assert (dedup.has_events(UNIT), dedup.has_ended(UNIT)) == (True, False)
     complete = UnitObjects(make_job(make_condition("Complete", second=50)), RUNNING.workload, RUNNING.pods)
-    assert chronicle.record_end(UNIT, complete, "finished", T0 + 100.0).at == T0 + 50
-    assert chronicle.has_ended(UNIT)
+    assert dedup.record_end(UNIT, complete, "finished", T0 + 100.0).at == T0 + 50
+    assert dedup.has_ended(UNIT)
 
 
 def test_the_end_of_one_task_is_not_the_end_of_its_unit():
-    chronicle = EventDeduplicator()
-    tell(chronicle, RUNNING, 4)
-    assert chronicle.record_end(UNIT, RUNNING, "finished", T0 + 6.0, stem="a").stem == "a"
-    assert not chronicle.has_ended(UNIT)
+    dedup = EventDeduplicator()
+    collect(dedup, RUNNING, 4)
+    assert dedup.record_end(UNIT, RUNNING, "finished", T0 + 6.0, stem="a").stem == "a"
+    assert not dedup.has_ended(UNIT)
 
 
-def test_pausing_is_told_each_time():
-    chronicle, journal = EventDeduplicator(), []
+def test_every_pause_and_resume_is_recorded():
+    dedup, journal = EventDeduplicator(), []
     paused, queued = UnitObjects(make_job(), make_workload(active=False)), UnitObjects(make_job(), make_workload())
-    for facts in (queued, paused, paused, queued, paused):
-        journal += tell(chronicle, facts, 1)
+    for objects in (queued, paused, paused, queued, paused):
+        journal += collect(dedup, objects, 1)
     assert [e.kind for e in journal] == ["created", "queued", "paused", "resumed", "paused"]
-    assert [e.kind for e in tell(EventDeduplicator(journal), queued, 2)] == ["resumed"]
+    assert [e.kind for e in collect(EventDeduplicator(journal), queued, 2)] == ["resumed"]

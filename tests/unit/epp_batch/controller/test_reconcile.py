@@ -1,4 +1,4 @@
-"""What to do about a unit: one action, the same however often it is asked."""
+"""The next action for a unit: it depends on the desired and the observed state only."""
 
 from __future__ import annotations
 
@@ -6,119 +6,144 @@ import itertools
 
 import pytest
 
+from epp_batch.controller.desired import DesiredState, JobGoal
 from epp_batch.controller.reconcile import (
     INADMISSIBLE_GRACE_SECONDS,
+    Action,
+    CancelTasks,
     CollectResults,
     CreateJob,
     Deactivate,
     DeleteJob,
-    DesiredState,
     Fail,
-    JobDeletedExternally,
+    ObservedState,
     next_action,
 )
-from epp_batch.controller.unit_status import UnitObjects, derive_unit_status
-from tests.unit.epp_batch.controller.objects import ADMITTED, RESERVED, RUNNING, make_condition, make_job, make_workload
+from epp_batch.controller.unit_status import UnitObjects, UnitStatus, derive_unit_status
+from tests.unit.epp_batch.controller.objects import (
+    ADMITTED,
+    RESERVED,
+    RUNNING,
+    make_condition,
+    make_job,
+    make_workload,
+)
 
 QUEUED = UnitObjects(make_job(annotations={"epp-batch/spec-hash": "new"}), make_workload())
-NEVER = UnitObjects(
+INADMISSIBLE = UnitObjects(
     make_job(), make_workload(make_condition("QuotaReserved", "False", "Inadmissible", "LocalQueue lq doesn't exist"))
 )
-DONE, FAILED = UnitObjects(make_job(make_condition("Complete"))), UnitObjects(make_job(make_condition("Failed")))
-STOPPED = UnitObjects(
+SUCCEEDED = UnitObjects(make_job(make_condition("Complete")))
+FAILED = UnitObjects(make_job(make_condition("Failed")))
+DEACTIVATED = UnitObjects(
     make_job(), make_workload(active=False, evictions=1, reason="Deactivated", cause="RequeuingLimitExceeded")
 )
+PAUSED = UnitObjects(make_job(), make_workload(active=False))
 EVERY = [
     UnitObjects(),
     UnitObjects(make_job()),
     QUEUED,
-    NEVER,
-    DONE,
+    INADMISSIBLE,
+    SUCCEEDED,
     FAILED,
-    STOPPED,
+    DEACTIVATED,
     RUNNING,
     UnitObjects(make_job(deleted=True)),
-    UnitObjects(make_job(), make_workload(active=False)),
+    PAUSED,
     UnitObjects(make_job(), make_workload(RESERVED, ADMITTED)),
+]
+PRESENT, HELD = DesiredState(JobGoal.PRESENT, delete_hopeless=True), DesiredState(JobGoal.HELD, delete_hopeless=True)
+UNWANTED, FOREIGN = DesiredState(JobGoal.UNWANTED), DesiredState(JobGoal.FOREIGN)
+DESIRED = [
+    DesiredState(job, replace, delete, spec)
+    for job in JobGoal
+    for replace, delete in itertools.product((True, False), repeat=2)
+    for spec in ("", "x")
 ]
 
 
-def test_what_is_missing_is_made():
-    assert next_action(DesiredState(has_open_tasks=True), UnitObjects()) == CreateJob()
-    assert next_action(DesiredState(has_open_tasks=True, may_create=False), UnitObjects()) is None
-    assert next_action(DesiredState(has_open_tasks=True, paused=True), UnitObjects()) is None
+def action(desired: DesiredState, objects: UnitObjects, seconds: float = 0.0) -> Action:
+    return next_action(desired, ObservedState(objects, derive_unit_status(objects), seconds))
 
 
-def test_what_somebody_deleted_is_not_made_again():
-    assert (
-        next_action(DesiredState(has_open_tasks=True, deleted_externally=True), UnitObjects()) == JobDeletedExternally()
-    )
+def status(objects: UnitObjects) -> UnitStatus:
+    return derive_unit_status(objects)
 
 
-def test_what_has_ended_is_settled_or_tried_again():
-    assert next_action(DesiredState(has_open_tasks=True), DONE) == CollectResults(derive_unit_status(DONE))
-    assert next_action(DesiredState(has_open_tasks=True), FAILED) == CollectResults(derive_unit_status(FAILED))
-    assert next_action(DesiredState(has_open_tasks=True, recreate=True), FAILED) == DeleteJob("u1")
-    assert next_action(DesiredState(has_open_tasks=True, recreate=True), DONE) == DeleteJob("u1")
+def test_a_missing_job_is_created_unless_it_is_held_or_foreign():
+    assert action(PRESENT, UnitObjects()) == CreateJob()
+    assert action(FOREIGN, UnitObjects()) is None
+    assert action(HELD, UnitObjects()) is None
 
 
-def test_what_can_never_run_is_given_up_after_a_while():
-    assert next_action(DesiredState(has_open_tasks=True, state_seconds=INADMISSIBLE_GRACE_SECONDS - 1), NEVER) is None
-    assert next_action(DesiredState(has_open_tasks=True, state_seconds=INADMISSIBLE_GRACE_SECONDS + 1), NEVER) == Fail(
-        derive_unit_status(NEVER), "u1"
-    )
-    assert (
-        next_action(DesiredState(has_open_tasks=True, may_create=False, state_seconds=1e6), NEVER) is None
-    )  # who only looks on waits
-    assert next_action(DesiredState(has_open_tasks=True), STOPPED) == Fail(derive_unit_status(STOPPED), "u1")
+def test_tasks_without_a_job_are_cancelled_if_none_is_wanted():
+    assert action(UNWANTED, UnitObjects()) == CancelTasks()
 
 
-def test_what_waits_with_other_settings_is_made_anew_and_what_runs_is_left():
-    assert next_action(DesiredState(has_open_tasks=True, spec_hash="newer"), QUEUED) == DeleteJob("u1")
-    assert next_action(DesiredState(has_open_tasks=True, spec_hash="new"), QUEUED) is None
-    assert next_action(DesiredState(has_open_tasks=True, spec_hash="newer", may_create=False), QUEUED) is None
+def test_results_of_an_ended_job_are_collected_or_the_job_is_replaced():
+    for desired in (PRESENT, HELD, UNWANTED, FOREIGN):
+        assert action(desired, SUCCEEDED) == CollectResults(status(SUCCEEDED))
+        assert action(desired, FAILED) == CollectResults(status(FAILED))
+    assert action(PRESENT._replace(replace_ended=True), FAILED) == DeleteJob("u1")
+    assert action(PRESENT._replace(replace_ended=True), SUCCEEDED) == DeleteJob("u1")
+
+
+def test_an_inadmissible_unit_fails_after_a_grace_period():
+    assert action(PRESENT, INADMISSIBLE, INADMISSIBLE_GRACE_SECONDS - 1) is None
+    assert action(PRESENT, INADMISSIBLE, INADMISSIBLE_GRACE_SECONDS + 1) == Fail(status(INADMISSIBLE), "u1")
+    assert action(UNWANTED, INADMISSIBLE, 1e6) is None  # a watcher waits: the queue may change
+    assert action(FOREIGN, INADMISSIBLE, 1e6) is None
+
+
+def test_a_unit_that_kueue_has_deactivated_fails_or_is_replaced():
+    assert action(PRESENT, DEACTIVATED) == Fail(status(DEACTIVATED), "u1")
+    assert action(UNWANTED, DEACTIVATED) == Fail(status(DEACTIVATED), None)
+    assert action(FOREIGN, DEACTIVATED) == Fail(status(DEACTIVATED), None)
+    assert action(PRESENT._replace(replace_ended=True), DEACTIVATED) == DeleteJob("u1")
+
+
+def test_a_waiting_job_with_another_spec_is_replaced_and_a_running_one_is_not():
+    assert action(PRESENT._replace(spec_hash="newer"), QUEUED) == DeleteJob("u1")
+    assert action(HELD._replace(spec_hash="newer"), QUEUED) == DeleteJob("u1")
+    assert action(PRESENT._replace(spec_hash="new"), QUEUED) is None
+    assert action(UNWANTED, QUEUED) is None
     running = UnitObjects(QUEUED.job, RUNNING.workload, RUNNING.pods)
-    assert next_action(DesiredState(has_open_tasks=True, spec_hash="newer"), running) is None
+    assert action(PRESENT._replace(spec_hash="newer"), running) is None
 
 
-def test_a_paused_run_holds_what_waits_and_not_what_runs():
-    assert next_action(DesiredState(has_open_tasks=True, paused=True), QUEUED) == Deactivate("job-r-1-abcde")
-    assert next_action(DesiredState(has_open_tasks=True, paused=True), RUNNING) is None
+def test_a_held_unit_leaves_its_queue_if_it_is_not_running():
+    assert action(HELD, QUEUED) == Deactivate("job-r-1-abcde")
+    assert action(HELD, RUNNING) is None
+    assert action(HELD, PAUSED) is None
 
 
-@pytest.mark.parametrize("facts", EVERY)
-def test_nothing_is_ever_done_about_what_is_through(facts: UnitObjects):
-    for create, retry, gone, hold in itertools.product((True, False), repeat=4):
-        want = DesiredState(
-            has_open_tasks=False,
-            may_create=create,
-            recreate=retry,
-            deleted_externally=gone,
-            paused=hold,
-            spec_hash="x",
-            state_seconds=1e6,
-        )
-        assert next_action(want, facts) is None
+@pytest.mark.parametrize("objects", EVERY)
+def test_a_unit_that_needs_no_job_has_no_action(objects: UnitObjects):
+    for desired in DESIRED:
+        if desired.job is JobGoal.NOT_NEEDED:
+            assert action(desired, objects, 1e6) is None
 
 
-@pytest.mark.parametrize("facts", EVERY)
-def test_only_a_missing_job_is_made_and_only_a_job_that_is_there_is_deleted(facts: UnitObjects):
-    for create, retry, gone, hold in itertools.product((True, False), repeat=4):
-        want = DesiredState(
-            has_open_tasks=True,
-            may_create=create,
-            recreate=retry,
-            deleted_externally=gone,
-            paused=hold,
-            spec_hash="x",
-            state_seconds=1e6,
-        )
-        act = next_action(want, facts)
-        if facts.job is None:
-            assert act in (None, CreateJob(), JobDeletedExternally())
+@pytest.mark.parametrize("objects", EVERY)
+def test_only_a_missing_job_is_created_and_only_an_existing_one_is_deleted(objects: UnitObjects):
+    for desired in DESIRED:
+        act = action(desired, objects, 1e6)
+        if objects.job is None:
+            assert act in (None, CreateJob(), CancelTasks())
         else:
-            assert not isinstance(act, CreateJob | JobDeletedExternally)
+            assert not isinstance(act, CreateJob | CancelTasks)
         if isinstance(act, DeleteJob | Fail):
-            assert facts.job is not None
-            assert act.uid == facts.job.metadata.uid
-            assert derive_unit_status(facts).phase not in ("running", "admitted", "reserved")
+            assert objects.job is not None
+            assert status(objects).phase not in ("running", "admitted", "reserved")
+            deletes = isinstance(act, DeleteJob) or desired.delete_hopeless or status(objects).phase == "queued"
+            assert act.uid == (objects.job.metadata.uid if deletes else None)
+        if isinstance(act, CreateJob | Deactivate):
+            assert desired.job in (JobGoal.PRESENT, JobGoal.HELD)
+
+
+@pytest.mark.parametrize("objects", EVERY)
+def test_a_watcher_writes_nothing(objects: UnitObjects):
+    for desired in (UNWANTED, FOREIGN):
+        act = action(desired, objects, 1e6)
+        assert not isinstance(act, CreateJob | DeleteJob | Deactivate)
+        assert not isinstance(act, Fail) or act.uid is None

@@ -1,4 +1,4 @@
-"""What a unit has come to: from its files, its pod's note, its conditions."""
+"""Outcomes of tasks, from files, termination messages and conditions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> OutputFolder:
     return OutputFolder(tmp_path)
 
 
-def books(folder: OutputFolder, *units: Unit) -> TaskTracker:
+def track(folder: OutputFolder, *units: Unit) -> TaskTracker:
     return TaskTracker(Run(name="r", output=str(folder.root), options=OPTIONS, units=units), folder)
 
 
@@ -43,55 +43,69 @@ def failure(task: Task, *, permanent: bool, at: float = T0 + 50.0, kind: str = "
     )  # fmt: skip
 
 
-def note(task: Task, **more: object) -> str:
+def termination_message(task: Task, **more: object) -> str:
     entry = {"stem": task.stem, "key": task.key(OPTIONS), "audio_seconds": 9.0, "timings": {"transcribe": 3.0}, **more}
     return msgspec.json.encode({"tasks": [entry]}).decode()
 
 
-def test_a_transcript_in_the_folder_is_done(folder: OutputFolder):
-    ours = books(folder, SHARD)
+def test_a_task_with_a_transcript_in_the_folder_is_done(folder: OutputFolder):
+    tracker = track(folder, SHARD)
     save_struct(folder.path("a", "done.json"), result(A, finished=5.0))
-    assert [task.stem for task, _ in ours.collect_finished(SHARD)] == ["a"]
-    assert ours.collect_finished(SHARD) == []
-    assert ours.open_tasks(SHARD) == [B]
-    assert ours.last_finished_at(SHARD) == 5.0
+    assert [task.stem for task, _ in tracker.collect_finished(SHARD)] == ["a"]
+    assert tracker.collect_finished(SHARD) == []
+    assert tracker.open_tasks(SHARD) == [B]
+    assert tracker.last_finished_at(SHARD) == 5.0
 
 
-def test_a_missing_file_is_waited_for_and_then_a_failure(folder: OutputFolder):
-    ours = books(folder, ONE)
-    assert ours.finalize_unit(ONE, derive_unit_status(COMPLETE), COMPLETE, NOW, RESULT_FILE_GRACE_SECONDS - 1).pending
-    [(_, failed)] = ours.finalize_unit(
+def test_a_missing_transcript_is_pending_and_after_the_grace_period_a_failure(folder: OutputFolder):
+    tracker = track(folder, ONE)
+    assert tracker.finalize_unit(
+        ONE, derive_unit_status(COMPLETE), COMPLETE, NOW, RESULT_FILE_GRACE_SECONDS - 1
+    ).pending
+    [(_, failed)] = tracker.finalize_unit(
         ONE, derive_unit_status(COMPLETE), COMPLETE, NOW, RESULT_FILE_GRACE_SECONDS + 1
     ).failed
     assert (failed.kind, failed.stage) == ("missing", "write")
     assert folder.load_failure("a") == failed
 
 
-def test_a_note_counts_where_no_file_appears_and_never_replaces_one(folder: OutputFolder):
-    said = UnitObjects(
-        make_job(make_condition("Complete")), None, (make_pod("Succeeded", began=4, ended={"message": note(A)}),)
+def test_a_termination_message_is_the_result_if_no_file_appears_and_never_replaces_one(folder: OutputFolder):
+    reported = UnitObjects(
+        make_job(make_condition("Complete")),
+        None,
+        (make_pod("Succeeded", began=4, ended={"message": termination_message(A)}),),
     )
-    ours = books(folder, ONE)
-    assert ours.finalize_unit(ONE, derive_unit_status(said), said, NOW, TERMINATION_MESSAGE_GRACE_SECONDS - 1).pending
-    [(_, taken)] = ours.finalize_unit(
-        ONE, derive_unit_status(said), said, NOW, TERMINATION_MESSAGE_GRACE_SECONDS + 1
+    tracker = track(folder, ONE)
+    assert tracker.finalize_unit(
+        ONE, derive_unit_status(reported), reported, NOW, TERMINATION_MESSAGE_GRACE_SECONDS - 1
+    ).pending
+    [(_, taken)] = tracker.finalize_unit(
+        ONE, derive_unit_status(reported), reported, NOW, TERMINATION_MESSAGE_GRACE_SECONDS + 1
     ).done
     assert (taken.audio_seconds, taken.host, round(taken.rtf, 3)) == (9.0, "n1", 0.333)
-    assert books(folder, ONE).collect_finished(ONE)[0][1] == taken
+    assert track(folder, ONE).collect_finished(ONE)[0][1] == taken
     folder.path("a", "done.json").write_bytes(b"{half")
-    books(folder, ONE).finalize_unit(ONE, derive_unit_status(said), said, NOW, TERMINATION_MESSAGE_GRACE_SECONDS + 1)
+    track(folder, ONE).finalize_unit(
+        ONE, derive_unit_status(reported), reported, NOW, TERMINATION_MESSAGE_GRACE_SECONDS + 1
+    )
     assert folder.path("a", "done.json").read_bytes() == b"{half"
 
 
-def test_a_note_is_not_enough_in_a_folder_that_workers_share(folder: OutputFolder):
+def test_a_termination_message_is_no_result_if_workers_share_the_folder(folder: OutputFolder):
     folder.path("b", "txt").write_text("hello")
     save_struct(folder.path("b", "done.json"), result(B, files={"txt": 5}))
-    said = UnitObjects(
-        make_job(make_condition("Complete")), None, (make_pod("Succeeded", began=4, ended={"message": note(A)}),)
+    reported = UnitObjects(
+        make_job(make_condition("Complete")),
+        None,
+        (make_pod("Succeeded", began=4, ended={"message": termination_message(A)}),),
     )
-    ours = books(folder, SHARD)
-    assert ours.finalize_unit(SHARD, derive_unit_status(said), said, NOW, TERMINATION_MESSAGE_GRACE_SECONDS + 1).pending
-    [(_, failed)] = ours.finalize_unit(SHARD, derive_unit_status(said), said, NOW, RESULT_FILE_GRACE_SECONDS + 1).failed
+    tracker = track(folder, SHARD)
+    assert tracker.finalize_unit(
+        SHARD, derive_unit_status(reported), reported, NOW, TERMINATION_MESSAGE_GRACE_SECONDS + 1
+    ).pending
+    [(_, failed)] = tracker.finalize_unit(
+        SHARD, derive_unit_status(reported), reported, NOW, RESULT_FILE_GRACE_SECONDS + 1
+    ).failed
     assert failed.kind == "missing"
 
 
@@ -103,40 +117,40 @@ def failed_job(*, ended: dict, **more: object) -> UnitObjects:
     )
 
 
-def test_the_workers_words_count_if_they_are_of_its_last_attempt(folder: OutputFolder):
-    facts = failed_job(ended={"exitCode": 64})
+def test_the_workers_failure_file_counts_if_it_is_of_the_last_attempt(folder: OutputFolder):
+    objects = failed_job(ended={"exitCode": 64})
     save_struct(folder.path("a", "failed.json"), failure(A, permanent=True, at=T0 + 8.0))
-    [(_, said)] = books(folder, ONE).finalize_unit(ONE, derive_unit_status(facts), facts, NOW, 0).failed
-    assert (said.kind, said.message, said.source) == ("corrupt", "m", "a.wav")
+    [(_, reported)] = track(folder, ONE).finalize_unit(ONE, derive_unit_status(objects), objects, NOW, 0).failed
+    assert (reported.kind, reported.message, reported.source) == ("corrupt", "m", "a.wav")
     killed = failed_job(ended={"exitCode": 137, "reason": "OOMKilled"})
     save_struct(folder.path("a", "failed.json"), failure(A, permanent=False, at=T0 + 1.0, kind="download"))
-    [(_, now)] = books(folder, ONE).finalize_unit(ONE, derive_unit_status(killed), killed, NOW, 0).failed
+    [(_, now)] = track(folder, ONE).finalize_unit(ONE, derive_unit_status(killed), killed, NOW, 0).failed
     assert (now.kind, now.stage, now.message) == ("killed", "pod", "exit code 137 (OOMKilled)")
 
 
-def test_a_failure_in_the_note(folder: OutputFolder):
-    text = note(A, kind="corrupt", stage="decode", message="no audio stream")
-    facts = failed_job(ended={"exitCode": 64, "message": text})
-    [(_, failed)] = books(folder, ONE).finalize_unit(ONE, derive_unit_status(facts), facts, NOW, 0).failed
+def test_a_failure_in_the_termination_message(folder: OutputFolder):
+    text = termination_message(A, kind="corrupt", stage="decode", message="no audio stream")
+    objects = failed_job(ended={"exitCode": 64, "message": text})
+    [(_, failed)] = track(folder, ONE).finalize_unit(ONE, derive_unit_status(objects), objects, NOW, 0).failed
     assert (failed.kind, failed.stage, failed.message) == ("corrupt", "decode", "no audio stream")
     assert failed.remedy == FailureKind.CORRUPT.remedy
 
 
-def test_the_log_tail_in_place_of_a_note_is_no_note(folder: OutputFolder):
-    facts = failed_job(ended={"exitCode": 3, "message": "Traceback (most recent call last):"})
-    [(_, failed)] = books(folder, ONE).finalize_unit(ONE, derive_unit_status(facts), facts, NOW, 0).failed
+def test_a_log_tail_instead_of_a_termination_message_is_ignored(folder: OutputFolder):
+    objects = failed_job(ended={"exitCode": 3, "message": "Traceback (most recent call last):"})
+    [(_, failed)] = track(folder, ONE).finalize_unit(ONE, derive_unit_status(objects), objects, NOW, 0).failed
     assert (failed.kind, failed.message) == ("internal", "exit code 3")
 
 
-def test_a_shard_ends_task_by_task(folder: OutputFolder):
-    facts = failed_job(ended={"exitCode": 137, "reason": "OOMKilled"})
+def test_tasks_of_a_shard_end_one_by_one(folder: OutputFolder):
+    objects = failed_job(ended={"exitCode": 137, "reason": "OOMKilled"})
     save_struct(folder.path("a", "done.json"), result(A))
-    settled = books(folder, SHARD).finalize_unit(SHARD, derive_unit_status(facts), facts, NOW, 0)
-    assert ([t.stem for t, _ in settled.done], [t.stem for t, _ in settled.failed]) == (["a"], ["b"])
+    results = track(folder, SHARD).finalize_unit(SHARD, derive_unit_status(objects), objects, NOW, 0)
+    assert ([t.stem for t, _ in results.done], [t.stem for t, _ in results.failed]) == (["a"], ["b"])
 
 
 @pytest.mark.parametrize(
-    ("facts", "kind", "stage"),
+    ("objects", "kind", "stage"),
     [
         (
             UnitObjects(make_job(make_condition("Failed", reason="DeadlineExceeded", message="too long"))),
@@ -148,36 +162,38 @@ def test_a_shard_ends_task_by_task(folder: OutputFolder):
         (failed_job(ended={"exitCode": 75}), "timeout", "pod"),
     ],
 )
-def test_a_job_that_failed_without_words(folder: OutputFolder, facts: UnitObjects, kind: str, stage: str):
-    [(_, failed)] = books(folder, ONE).finalize_unit(ONE, derive_unit_status(facts), facts, NOW, 0).failed
+def test_a_failed_job_without_message_or_file_is_explained_by_its_objects(
+    folder: OutputFolder, objects: UnitObjects, kind: str, stage: str
+):
+    [(_, failed)] = track(folder, ONE).finalize_unit(ONE, derive_unit_status(objects), objects, NOW, 0).failed
     assert (failed.kind, failed.stage) == (kind, stage)
 
 
-def test_what_its_queue_refuses(folder: OutputFolder):
+def test_a_unit_that_can_never_be_admitted_is_refused(folder: OutputFolder):
     never = make_workload(make_condition("QuotaReserved", "False", "Inadmissible", "LocalQueue lq doesn't exist"))
-    [(_, refused)] = books(folder, ONE).fail_unit(ONE, derive_unit_status(UnitObjects(make_job(), never)), NOW)
+    [(_, refused)] = track(folder, ONE).fail_unit(ONE, derive_unit_status(UnitObjects(make_job(), never)), NOW)
     assert (refused.kind, refused.stage, refused.message) == ("refused", "queue", "LocalQueue lq doesn't exist")
     long = make_workload(active=False, evictions=1, reason="Deactivated", cause="MaximumExecutionTimeExceeded")
-    [(_, stopped)] = books(folder, ONE).fail_unit(ONE, derive_unit_status(UnitObjects(make_job(), long)), NOW)
+    [(_, stopped)] = track(folder, ONE).fail_unit(ONE, derive_unit_status(UnitObjects(make_job(), long)), NOW)
     assert stopped.kind == "timeout"
 
 
-def test_what_failed_for_good_before_is_not_tried_again_and_what_may_pass_is(folder: OutputFolder):
+def test_permanent_failures_are_kept_and_transient_ones_are_retried(folder: OutputFolder):
     save_struct(folder.path("a", "failed.json"), failure(A, permanent=True))
     save_struct(folder.path("b", "failed.json"), failure(B, permanent=False))
-    ours = books(folder, SHARD)
-    assert [task.stem for task, _ in ours.collect_failed(SHARD)] == ["a"]
-    assert ours.open_tasks(SHARD) == [B]
-    assert [task.stem for task, _ in books(folder, SHARD).collect_failed(SHARD, final=True)] == ["a", "b"]
+    tracker = track(folder, SHARD)
+    assert [task.stem for task, _ in tracker.collect_failed(SHARD)] == ["a"]
+    assert tracker.open_tasks(SHARD) == [B]
+    assert [task.stem for task, _ in track(folder, SHARD).collect_failed(SHARD, final=True)] == ["a", "b"]
 
 
-def test_a_failure_of_other_work_under_the_same_name_is_none(folder: OutputFolder):
+def test_a_failure_file_of_another_task_key_is_ignored(folder: OutputFolder):
     save_struct(folder.path("a", "failed.json"), msgspec.structs.replace(failure(A, permanent=True), key="other"))
-    assert books(folder, ONE).collect_failed(ONE) == []
+    assert track(folder, ONE).collect_failed(ONE) == []
 
 
-def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path):
+def test_a_folder_that_cannot_be_written_raises_no_error(tmp_path: Path):
     (tmp_path / "out").write_text("a file, not a folder")
-    facts = failed_job(ended={"exitCode": 1})
-    ours = books(OutputFolder(tmp_path / "out"), ONE)
-    assert len(ours.finalize_unit(ONE, derive_unit_status(facts), facts, NOW, 0).failed) == 1
+    objects = failed_job(ended={"exitCode": 1})
+    tracker = track(OutputFolder(tmp_path / "out"), ONE)
+    assert len(tracker.finalize_unit(ONE, derive_unit_status(objects), objects, NOW, 0).failed) == 1

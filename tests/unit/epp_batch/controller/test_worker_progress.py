@@ -1,4 +1,4 @@
-"""How far a worker has got, from the file that it keeps."""
+"""Progress of a worker, from its partial file or its log."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TASK = Task(recording=Recording(source="a.wav", stems=("a",)), model="tiny")
 RUNNING = make_pod("Running", began=4)
 
 
-class Logs:
-    """What of the API is asked: a pod's log."""
+class LogsOnlyClient:
+    """The part of ApiClient that is used: a pod's log."""
 
     def __init__(self, text: str | None) -> None:
         self._text = text
@@ -30,10 +30,12 @@ class Logs:
 
 
 async def read(folder: Path, text: str | None = None) -> float | None:
-    return await WorkerProgressReader(Logs(text), "ns", OutputFolder(folder)).read_audio_position([TASK], RUNNING)  # type: ignore[arg-type]
+    return await WorkerProgressReader(LogsOnlyClient(text), "ns", OutputFolder(folder)).read_audio_position(
+        [TASK], RUNNING
+    )  # type: ignore[arg-type]
 
 
-async def test_the_last_whole_batch_of_the_partial_file_counts(tmp_path: Path):
+async def test_progress_is_that_of_the_last_whole_batch_in_the_partial_file(tmp_path: Path):
     path = tmp_path / "a.partial.jsonl"
     path.write_text('{"type":"plan","key":"k"}\n{"type":"attempt","started":1.0}\n')
     assert await read(tmp_path) is None
@@ -53,9 +55,14 @@ async def test_the_last_whole_batch_of_the_partial_file_counts(tmp_path: Path):
         ('{"stem":"a","progress":12.5,"of":60.0}\nwarning: something\n', 12.5),
     ],
 )
-async def test_else_the_log_tells(tmp_path: Path, text: str | None, seconds: float | None):
+async def test_without_partial_file_progress_is_that_of_the_log(
+    tmp_path: Path, text: str | None, seconds: float | None
+):
     assert await read(tmp_path, text) == seconds
 
 
-async def test_nobody_tells_of_what_is_through(tmp_path: Path):
-    assert await WorkerProgressReader(Logs("x"), "ns", OutputFolder(tmp_path)).read_audio_position([], RUNNING) is None  # type: ignore[arg-type]
+async def test_a_unit_without_open_tasks_has_no_progress(tmp_path: Path):
+    assert (
+        await WorkerProgressReader(LogsOnlyClient("x"), "ns", OutputFolder(tmp_path)).read_audio_position([], RUNNING)
+        is None
+    )  # type: ignore[arg-type]

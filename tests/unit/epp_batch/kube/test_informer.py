@@ -1,4 +1,4 @@
-"""A mirror is equal to what it mirrors, whatever was missed."""
+"""A Store is equal to its collection, whatever the watch missed; errors by what a caller does about them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def event(kind: str, value: dict) -> bytes:
 
 
 class Server:
-    """A collection with a history, as the API server has one."""
+    """A collection with a watch history, as the API server has it."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -68,22 +68,22 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_a_mirror_converges_and_its_changes_add_up(steps: list[tuple[str, object]]):
-    server, mirror = Server(), Store(Job)
+def test_a_store_converges_and_its_changes_add_up(steps: list[tuple[str, object]]):
+    server, store = Server(), Store(Job)
     replayed: dict[str, str] = {}
     snapshot: tuple[list[bytes], int] = ([], 0)
 
-    def take(changes: list[ObjectChange[Job]]) -> None:
-        for before, after in changes:
-            if before is not None:
-                assert replayed.pop(before.metadata.name) == before.metadata.uid
-            if after is not None:
-                replayed[after.metadata.name] = after.metadata.uid
+    def apply(changes: list[ObjectChange[Job]]) -> None:
+        for old, new in changes:
+            if old is not None:
+                assert replayed.pop(old.metadata.name) == old.metadata.uid
+            if new is not None:
+                replayed[new.metadata.name] = new.metadata.uid
 
     def read(count: int) -> None:
-        pending = [line for version, line in server.history if version > int(mirror.resource_version or 0)]
+        pending = [line for version, line in server.history if version > int(store.resource_version or 0)]
         for line in pending[:count]:
-            take(mirror.apply_watch_event(line))
+            apply(store.apply_watch_event(line))
 
     for step, what in steps:
         match step:
@@ -91,41 +91,41 @@ def test_a_mirror_converges_and_its_changes_add_up(steps: list[tuple[str, object
                 server.put(str(what))
             case "remove":
                 server.remove(str(what))
-            case "insert" if what not in server.items:  # we made it: we know it before the watch does
+            case "insert" if what not in server.items:  # our own write: known before the watch delivers it
                 snapshot = ([raw(item) for item in server.items.values()], server.version)
                 server.put(str(what))
-                mirror.insert(raw(server.items[str(what)]), lambda change: take([change]))
+                store.insert(raw(server.items[str(what)]), lambda change: apply([change]))
             case "read":
                 read(int(str(what)))
-            case "bookmark" if mirror.resource_version == str(server.version):
-                take(
-                    mirror.apply_watch_event(event("BOOKMARK", {"metadata": {"resourceVersion": str(server.version)}}))
+            case "bookmark" if store.resource_version == str(server.version):
+                apply(
+                    store.apply_watch_event(event("BOOKMARK", {"metadata": {"resourceVersion": str(server.version)}}))
                 )
             case "relist":
-                take(mirror.replace([raw(item) for item in server.items.values()], str(server.version)))
-            case "stale relist" if snapshot[1] >= int(mirror.resource_version or 0):
-                take(mirror.replace(snapshot[0], str(snapshot[1])))
+                apply(store.replace([raw(item) for item in server.items.values()], str(server.version)))
+            case "stale relist" if snapshot[1] >= int(store.resource_version or 0):
+                apply(store.replace(snapshot[0], str(snapshot[1])))
     read(len(server.history))
     expected = {name: item["metadata"]["uid"] for name, item in server.items.items()}
-    assert {name: job.metadata.uid for name, job in mirror.objects.items()} == expected == replayed
+    assert {name: job.metadata.uid for name, job in store.objects.items()} == expected == replayed
 
 
-def test_another_uid_is_another_object():
-    mirror = Store(Job)
-    mirror.replace([raw(document("a", "u1", 1))], "1")
-    changes = mirror.replace([raw(document("a", "u2", 5))], "5")
+def test_another_uid_is_a_deletion_and_a_creation():
+    store = Store(Job)
+    store.replace([raw(document("a", "u1", 1))], "1")
+    changes = store.replace([raw(document("a", "u2", 5))], "5")
     assert [(b and b.metadata.uid, a and a.metadata.uid) for b, a in changes] == [("u1", None), (None, "u2")]
 
 
-def test_strangers_are_left_out():
-    mirror = Store(Job, lambda job: job.metadata.name == "a")
-    changes = mirror.replace([raw(document("a", "u1", 1)), raw(document("b", "u2", 1))], "1")
-    assert [after.metadata.name for _, after in changes if after] == ["a"]
-    assert mirror.apply_watch_event(event("ADDED", document("c", "u3", 2))) == []
-    assert mirror.resource_version == "2"
+def test_objects_that_are_not_accepted_are_left_out():
+    store = Store(Job, lambda job: job.metadata.name == "a")
+    changes = store.replace([raw(document("a", "u1", 1)), raw(document("b", "u2", 1))], "1")
+    assert [new.metadata.name for _, new in changes if new] == ["a"]
+    assert store.apply_watch_event(event("ADDED", document("c", "u3", 2))) == []
+    assert store.resource_version == "2"
 
 
-def test_an_error_event_is_raised():
+def test_an_error_event_raises_its_error():
     with pytest.raises(Gone):
         Store(Job).apply_watch_event(event("ERROR", {"code": 410, "message": "too old resource version"}))
     with pytest.raises(ApiServerUnreachable):
@@ -148,11 +148,11 @@ def test_an_error_event_is_raised():
         (405, b"", ClusterError),
     ],
 )
-def test_refusals_by_what_a_caller_does_about_them(status: int, body: bytes, kind: type):
+def test_type_of_an_error_response(status: int, body: bytes, kind: type):
     assert type(error_from_response("GET /x", status, body)) is kind
 
 
-def test_a_busy_server_says_how_long():
+def test_retry_after_of_a_429_response():
     error = error_from_response("GET /x", 429, b"", "7")
     assert isinstance(error, TooManyRequests)
     assert error.retry_after_seconds == 7.0

@@ -1,4 +1,4 @@
-"""Flags of where Jobs run, by model."""
+"""Flags for where Jobs run, by model, and the options they make."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cluster(*words, models=("large", "medium")):
     return job_flags.build_cluster(args, "whisper", models)
 
 
-def test_one_queue_for_all():
+def test_one_queue_for_all_models():
     made = cluster("--queue", "lq", "--volume", "pvc/a=/mnt/a", "--max-exec", "2h", "--run-as", "1000:100")
     assert (made.namespace, made.queue, made.max_exec_seconds, made.ttl_seconds) == ("whisper", "lq", 7200, 86_400)
     assert made.placement_for("large") == Placement(queue="lq")
@@ -33,18 +33,18 @@ def test_one_queue_for_all():
     assert made.volumes[0].source == "pvc/a"
 
 
-def test_labels_of_nodes():
+def test_node_selector():
     assert cluster("--queue", "lq", "--node-selector", "zone=a").node_selector == {"zone": "a"}
 
 
 @pytest.mark.parametrize("text", ["root", "1:", ":1", "1:2:3", "-1"])
-def test_users_are_numbers(text, capsys):
+def test_users_other_than_numbers_are_invalid(text, capsys):
     with pytest.raises(SystemExit):
         parsed("--queue", "lq", f"--run-as={text}")
     assert "in numbers" in capsys.readouterr().err
 
 
-def test_a_flag_for_one_model_leaves_the_others_as_they_are():
+def test_a_flag_for_one_model_does_not_change_the_others():
     made = cluster(
         *("--queue", "lq", "--queue", "large=big", "--accelerator", "mig:1g.5gb", "--accelerator", "large=mig:3g.20gb"),
         *("--priority-class", "large=high", "--memory", "8Gi", "--model-path", "large=/models/large"),
@@ -55,7 +55,7 @@ def test_a_flag_for_one_model_leaves_the_others_as_they_are():
     )
 
 
-def test_queues_for_each_model():
+def test_one_queue_per_model():
     made = cluster("--queue", "large=a", "--queue", "medium=b")
     assert (made.placement_for("large").queue, made.placement_for("medium").queue) == ("a", "b")
 
@@ -76,7 +76,7 @@ def test_queues_for_each_model():
         (["--queue", "lq", "--ttl", "30s"], "--ttl below a minute"),
     ],
 )
-def test_what_makes_no_sense(words, what):
+def test_invalid_flags(words, what):
     with pytest.raises(InputError, match=what):
         cluster(*words)
 

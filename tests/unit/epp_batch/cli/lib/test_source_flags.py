@@ -1,4 +1,4 @@
-"""Flags that commands share, and the name of a run."""
+"""Flags of sources, models and Whisper's options, and the name of a run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def parsed(*words):
     return parser.parse_args(["a.mp3", "-o", "out", *words])
 
 
-def test_without_flags_it_is_whispers_default():
+def test_without_flags_the_options_are_the_defaults():
     assert source_flags.parse_whisper_options(parsed()) == TranscriptionOptions()
 
 
-def test_every_option_has_a_flag():
+def test_every_transcription_option_has_a_flag():
     words = (
         "--language de --task translate --beam-size 1 --batch-size 2 --no-vad --no-word-timestamps "
         "--compute-type int8 --initial-prompt Hello --formats txt,json,txt"
@@ -48,35 +48,12 @@ def test_every_option_has_a_flag():
         (["--language", "English"], "--language English; give a code"),
     ],
 )
-def test_options_that_whisper_does_not_know(words, what):
+def test_formats_and_languages_that_do_not_exist(words, what):
     with pytest.raises(InputError, match=what):
         source_flags.parse_whisper_options(parsed(*words))
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5h", 5400), ("2m", 120)])
-def test_durations(text, seconds):
-    assert source_flags.parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1", "1d", "soon"])
-def test_what_is_no_duration(text):
-    with pytest.raises(argparse.ArgumentTypeError):
-        source_flags.parse_duration(text)
-
-
-def test_values_by_model():
-    assert source_flags.parse_per_model("--x", ["gpu", "large=mig:3g.20gb"]) == {"*": "gpu", "large": "mig:3g.20gb"}
-    assert source_flags.parse_per_model("--x", ["/models/a=b"]) == {"*": "/models/a=b"}
-    assert source_flags.parse_per_model("--x", ["large=/models/a=b"]) == {"large": "/models/a=b"}
-
-
-@pytest.mark.parametrize("texts", [["a", "b"], ["m=a", "m=b"], ["=a"], ["m="], [""]])
-def test_values_that_say_two_things_or_none(texts):
-    with pytest.raises(InputError, match="--x"):
-        source_flags.parse_per_model("--x", texts)
-
-
-def test_a_run_is_named_by_its_folders_path(tmp_path):
+def test_a_run_is_named_after_its_folders_path(tmp_path):
     here, there = OutputFolder(tmp_path / "a" / "My Calls!"), OutputFolder(tmp_path / "b" / "My Calls!")
     name = source_flags.choose_run_name(None, here)
     assert re.fullmatch("my-calls-[0-9a-f]{6}", name)
@@ -90,14 +67,14 @@ def test_a_run_is_named_by_its_folders_path(tmp_path):
 
 def test_a_run_keeps_its_name_when_its_folder_moves(tmp_path):
     cluster = ClusterOptions(namespace="n", queue="q", image="i")
-    before = Run(name="was", output="/elsewhere", options=TranscriptionOptions(), units=(), cluster=cluster)
+    previous = Run(name="was", output="/elsewhere", options=TranscriptionOptions(), units=(), cluster=cluster)
     folder = OutputFolder(tmp_path)
-    folder.save_run(before)
+    folder.save_run(previous)
     assert source_flags.choose_run_name(None, folder) == "was"
     assert source_flags.choose_run_name("given", folder) == "given"
 
 
 @pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a.b", "x" * 51])
-def test_names_that_no_job_could_have(tmp_path, name):
+def test_run_names_that_no_job_could_have(tmp_path, name):
     with pytest.raises(InputError, match="cannot be the name of Jobs"):
         source_flags.choose_run_name(name, OutputFolder(tmp_path))
