@@ -1,4 +1,4 @@
-"""Plain values to typed structs, collecting every problem instead of stopping at the first."""
+"""Conversion of plain values to typed structs that reports all problems instead of stopping at the first."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import msgspec
 from epp.errors import Problem
 
 INVALID: Final = object()
-"""What `convert` returns when it could build nothing."""
+"""Result of `convert_value` if no value could be built."""
 
 
-def convert_value(value: Any, kind: Any, path: str, problems: list[Problem]) -> Any:
-    """`value` as `kind`, as far as it goes; what does not fit is in `problems` with its full path.
+def convert_value(value: Any, target: Any, path: str, problems: list[Problem]) -> Any:
+    """`value` as the type `target`, without the parts that do not fit; each of those is a problem with its path.
 
     null for a field means the field's default, as in Go's JSON.
     """
-    inner = _select_container_type(value, kind)
+    inner = _select_container_type(value, target)
     if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
         return _convert_struct(value, inner, path, problems)
     origin, arguments = typing.get_origin(inner), typing.get_args(inner)
@@ -30,23 +30,24 @@ def convert_value(value: Any, kind: Any, path: str, problems: list[Problem]) -> 
     if isinstance(value, dict) and origin is dict:
         return {key: convert_value(item, arguments[1], join_path(path, key), problems) for key, item in value.items()}
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, target)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
-        title = _type_title(kind)
+        title = _type_title(target)
         text = f"expected {title}, got {value!r}" if title and not where else message[:1].lower() + message[1:]
         problems.append(Problem(path + where.rstrip("`"), text))
         return INVALID
 
 
 def join_path(path: str, key: str) -> str:
+    """The path of a key in the mapping at `path`; "" is the path of the document."""
     return f"{path}.{key}" if path else key
 
 
-def _convert_struct(value: dict[str, Any], kind: type[msgspec.Struct], path: str, problems: list[Problem]) -> Any:
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    before = len(problems)
-    if kind.__struct_config__.forbid_unknown_fields:
+def _convert_struct(value: dict[str, Any], struct: type[msgspec.Struct], path: str, problems: list[Problem]) -> Any:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    problems_before = len(problems)
+    if struct.__struct_config__.forbid_unknown_fields:
         problems += [
             Problem(join_path(path, key), describe_unknown_field(key, fields)) for key in value if key not in fields
         ]
@@ -58,37 +59,37 @@ def _convert_struct(value: dict[str, Any], kind: type[msgspec.Struct], path: str
                 arguments[field.name] = converted
         elif field.required:
             problems.append(Problem(join_path(path, name), "is required"))
-    sound = len(problems) == before
+    fields_are_valid = len(problems) == problems_before
     try:
-        return kind(**arguments)
-    except Exception as error:  # a plugin's __post_init__ may do anything
-        if sound:
+        return struct(**arguments)
+    except Exception as error:  # a plugin's __post_init__ may raise anything
+        if fields_are_valid:  # otherwise it may be a consequence
             problems.append(Problem(path, str(error) or error.__class__.__name__))
         return INVALID
 
 
 def describe_unknown_field(key: str, fields: typing.Iterable[str]) -> str:
-    """The complaint about an unknown field."""
+    """The message for a key that is not a field: the most similar field, or all of them."""
     names = sorted(fields)
     close = difflib.get_close_matches(key, names, 1)
     if close:
         return f"unknown field; did you mean `{close[0]}`?"
-    return f"unknown field; known: {', '.join(names)}" if names else "unknown field; there are none here"
+    return f"unknown field; known fields: {', '.join(names)}" if names else "unknown field; no fields are known here"
 
 
-def _type_title(kind: Any) -> str:
-    """What the type calls itself in a `Meta(title=…)`, for people."""
-    arguments = typing.get_args(kind)
-    found = [argument.title for argument in arguments if isinstance(argument, msgspec.Meta) and argument.title]
-    return found[0] if found else next(filter(None, map(_type_title, arguments)), "")
+def _type_title(target: Any) -> str:
+    """The title in the first `Meta(title=…)` of the type or of its parts."""
+    arguments = typing.get_args(target)
+    titles = [argument.title for argument in arguments if isinstance(argument, msgspec.Meta) and argument.title]
+    return titles[0] if titles else next(filter(None, map(_type_title, arguments)), "")
 
 
-def _select_container_type(value: Any, kind: Any) -> Any:
-    """The container type that `value` is meant to be, seen through Annotated and unions."""
-    if typing.get_origin(kind) is typing.Annotated:
-        return _select_container_type(value, typing.get_args(kind)[0])
-    if typing.get_origin(kind) in {typing.Union, types.UnionType}:
-        options = [_select_container_type(value, option) for option in typing.get_args(kind)]
+def _select_container_type(value: Any, target: Any) -> Any:
+    """The member of a union that fits a mapping or list; Annotated is removed. Other types as they are."""
+    if typing.get_origin(target) is typing.Annotated:
+        return _select_container_type(value, typing.get_args(target)[0])
+    if typing.get_origin(target) in {typing.Union, types.UnionType}:
+        options = [_select_container_type(value, option) for option in typing.get_args(target)]
         for option in options:
             base = typing.get_origin(option) or option
             if isinstance(base, type) and (
@@ -96,4 +97,4 @@ def _select_container_type(value: Any, kind: Any) -> Any:
                 or (isinstance(value, list) and issubclass(base, list))
             ):
                 return option
-    return kind
+    return target

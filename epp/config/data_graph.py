@@ -1,8 +1,9 @@
-"""Which producers run, in which order, and which of several is meant by a plugin that needs what they give.
+"""The graph of producers and consumers: which producers run, in which order, and whose outputs each plugin reads.
 
-A plugin with a parameter `…ProducerName` means the producer of that name, and reads what that one tells
-(`Column.told_by`). A plugin that names none means the producer called as its type is, which is made if nobody declared
-it, as in llm-d; a single producer that nobody names is meant as well, however it is called.
+llm-d builds the same graph in `pkg/epp/datalayer/data_graph.go`. A plugin with a parameter `…ProducerName` reads the
+outputs of the producer of that name (`Column.from_producer`). A plugin that names none reads those of the default
+producer, the one named after its type, which is added if it is not declared. Unlike llm-d, a single producer that no
+parameter names replaces the default one, whatever its own name.
 """
 
 from __future__ import annotations
@@ -39,45 +40,45 @@ DEFAULT_PRODUCERS: Final[dict[DataKey, str]] = {
     INFLIGHT_TOKENS: "inflight-load-producer",
 }
 BUILT_IN_COLUMNS: Final = frozenset({*SCRAPED_COLUMNS, *LEDGER_COLUMNS} - set(DEFAULT_PRODUCERS))
-"""Columns that are there without a producer: scraped, or counted in the ledger."""
+"""Columns that have values without a producer: scraped ones, and those of the in-flight ledger."""
 
 Providers = dict[DataKey, PluginEntry]
 
 
 class DataGraph:
-    """The producers of one configuration, those added by default too; problems go to the declarations."""
+    """The producers of one configuration, default ones included; problems are reported to the plugin set."""
 
-    def __init__(self, declarations: PluginSet, extracted: Collection[Column] = ()) -> None:
-        self._plugin_set = declarations
+    def __init__(self, plugin_set: PluginSet, extracted: Collection[Column] = ()) -> None:
+        self._plugin_set = plugin_set
         self._available = BUILT_IN_COLUMNS | set(extracted)
         for entry in self._producer_entries():
             entry.used = True
-        _check_producer_names(declarations, self._producer_entries())
+        _check_producer_names(plugin_set, self._producer_entries())
         self._providers: Providers = {}
         self._assign_providers()
         self._add_default_producers()
         self._warn_about_unread()
 
     def in_dependency_order(self) -> list[PluginEntry]:
-        """Each after those it needs. Depth first from the file's order: it stays the same as long as the file does."""
+        """The producers, each after those whose outputs it consumes; otherwise in file order (depth first)."""
         done: list[PluginEntry] = []
-        open_: list[PluginEntry] = []
+        in_progress: list[PluginEntry] = []
 
         def visit(entry: PluginEntry) -> None:
             if entry in done:
                 return
-            if entry in open_:
-                circle = [*open_[open_.index(entry) :], entry]
-                names = " -> ".join(item.name for item in circle)
-                self._plugin_set.add_problem(entry.path, f"producers need each other in a circle: {names}")
+            if entry in in_progress:
+                cycle = [*in_progress[in_progress.index(entry) :], entry]
+                names = " -> ".join(item.name for item in cycle)
+                self._plugin_set.add_problem(entry.path, f"producers consume each other's outputs in a cycle: {names}")
                 return
-            open_.append(entry)
+            in_progress.append(entry)
             plugin: Plugin | None = entry.plugin
-            for need in plugin.consumes if plugin is not None else ():
-                giver = self._providers.get(need)
-                if giver is not None and giver is not entry:
-                    visit(giver)
-            open_.pop()
+            for key in plugin.consumes if plugin is not None else ():
+                provider = self._providers.get(key)
+                if provider is not None and provider is not entry:
+                    visit(provider)
+            in_progress.pop()
             done.append(entry)
 
         for entry in self._producer_entries():
@@ -85,10 +86,10 @@ class DataGraph:
         return done
 
     def build_producer(self, entry: PluginEntry) -> Producer | AsyncProducer:
-        """The producer, giving what it gives under the names by which others ask it for that."""
+        """The producer, wrapped if other plugins consume its outputs under qualified keys."""
         plugin: Any = entry.require_plugin()
         keys = self._published_keys(entry)
-        if all(names == (given,) for given, names in keys.items()):
+        if all(published == (output,) for output, published in keys.items()):
             assert isinstance(plugin, Producer | AsyncProducer)
             return plugin
         return (
@@ -98,90 +99,92 @@ class DataGraph:
         )
 
     def _published_keys(self, entry: PluginEntry) -> dict[DataKey, tuple[DataKey, ...]]:
-        """The names under which what it gives is asked for, or may be."""
-        wanted = {need for other in _used_entries(self._plugin_set) for need in other.require_plugin().consumes}
+        """The keys under which each output is published: plain, qualified by the producer's name, or both."""
+        consumed = {key for other in _used_entries(self._plugin_set) for key in other.require_plugin().consumes}
         return {
-            given: tuple(
+            output: tuple(
                 key
-                for key in (given, given.from_producer(entry.name))
-                if self._providers.get(key) is entry and (key is given or key in wanted)
+                for key in (output, output.from_producer(entry.name))
+                if self._providers.get(key) is entry and (key is output or key in consumed)
             )
-            for given in _outputs_of(entry)
+            for output in _outputs_of(entry)
         }
 
     def _producer_entries(self) -> list[PluginEntry]:
         return self._plugin_set.entries_of(Producer, AsyncProducer)
 
     def _assign_providers(self) -> None:
-        """Who gives what, of those declared."""
-        named = _referenced_producers(self._plugin_set)
-        several: dict[DataKey, list[PluginEntry]] = {}
+        """Chooses the provider of each key among the declared producers."""
+        referenced = _referenced_producers(self._plugin_set)
+        producers_of: dict[DataKey, list[PluginEntry]] = {}
         for entry in self._producer_entries():
-            for given in _outputs_of(entry):
-                self._providers[given.from_producer(entry.name)] = entry
-                several.setdefault(given, []).append(entry)
-        for given, entries in several.items():
-            default = DEFAULT_PRODUCERS.get(given)
-            unnamed = [entry for entry in entries if entry.name not in named]
-            main = next((entry for entry in entries if entry.name == default), None)
-            if main is None and len(unnamed) == 1:
-                main = unnamed[0]
-            if main is not None:
-                self._providers[given] = main
+            for output in _outputs_of(entry):
+                self._providers[output.from_producer(entry.name)] = entry
+                producers_of.setdefault(output, []).append(entry)
+        for output, entries in producers_of.items():
+            # The plain key belongs to the default producer, or to the only one that no parameter refers to.
+            default = DEFAULT_PRODUCERS.get(output)
+            unreferenced = [entry for entry in entries if entry.name not in referenced]
+            provider = next((entry for entry in entries if entry.name == default), None)
+            if provider is None and len(unreferenced) == 1:
+                provider = unreferenced[0]
+            if provider is not None:
+                self._providers[output] = provider
             elif default is None:
-                self._report_duplicate_producers(given, entries)
+                self._report_duplicate_producers(output, entries)
 
-    def _report_duplicate_producers(self, given: DataKey, entries: list[PluginEntry]) -> None:
-        self._providers[given] = entries[0]
+    def _report_duplicate_producers(self, output: DataKey, entries: list[PluginEntry]) -> None:
+        self._providers[output] = entries[0]
         for entry in entries[1:]:
-            message = f"gives {given.name!r}, which {entries[0].name!r} gives already: declare one of them"
+            message = f"produces {output.name!r}, which {entries[0].name!r} produces too: declare only one of them"
             self._plugin_set.add_problem(entry.path, message)
 
     def _add_default_producers(self) -> None:
-        """Adds what is missing for what the used plugins need."""
-        waiting = _used_entries(self._plugin_set)
-        while waiting:
-            consumer = waiting.pop(0)
-            for need in consumer.require_plugin().consumes:
-                if need in self._available or need in self._providers:
+        """Adds the default producers of consumed keys that have no provider, and of the keys those consume in turn."""
+        pending = _used_entries(self._plugin_set)
+        while pending:
+            consumer = pending.pop(0)
+            for key in consumer.require_plugin().consumes:
+                if key in self._available or key in self._providers:
                     continue
-                type = DEFAULT_PRODUCERS.get(need.base)
-                if type is None or need.producer not in ("", type):
-                    self._report_missing_producer(consumer, need)
+                default = DEFAULT_PRODUCERS.get(key.base)
+                if default is None or key.producer not in ("", default):
+                    self._report_missing_producer(consumer, key)
                     continue
-                added = self._plugin_set.create_default(type, f"for {consumer.name}")
+                added = self._plugin_set.create_default(default, f"for {consumer.name}")
                 added.used = True
-                if added.plugin is None or need in self._providers:
+                if added.plugin is None or key in self._providers:
                     continue
-                waiting.append(added)
-                self._register_outputs(added, need.base)
+                pending.append(added)
+                self._register_outputs(added, key.base)
         for entry in self._producer_entries():
-            for given in _outputs_of(entry):
-                self._providers.setdefault(given, entry)
+            for output in _outputs_of(entry):
+                self._providers.setdefault(output, entry)
 
     def _warn_about_unread(self) -> None:
         for entry in self._producer_entries():
             if _outputs_of(entry) and not any(self._published_keys(entry).values()):
-                message = f"nobody reads what {entry.name!r} gives: plugins that are to must name it"
+                message = f"no plugin reads the outputs of {entry.name!r}: name it in a `…ProducerName` parameter"
                 self._plugin_set.add_warning(entry.path, message)
 
-    def _register_outputs(self, added: PluginEntry, need: DataKey) -> None:
-        for given in (*added.require_plugin().produces, need):
-            self._providers.setdefault(given, added)
-            self._providers.setdefault(given.from_producer(added.name), added)
+    def _register_outputs(self, added: PluginEntry, key: DataKey) -> None:
+        for output in (*added.require_plugin().produces, key):
+            self._providers.setdefault(output, added)
+            self._providers.setdefault(output.from_producer(added.name), added)
 
-    def _report_missing_producer(self, consumer: PluginEntry, need: DataKey) -> None:
-        if not need.producer:
-            self._plugin_set.add_problem(consumer.path, f"needs {need.name!r}, which no declared plugin gives")
+    def _report_missing_producer(self, consumer: PluginEntry, key: DataKey) -> None:
+        if not key.producer:
+            message = f"consumes {key.name!r}, which no declared plugin produces"
+            self._plugin_set.add_problem(consumer.path, message)
             return
-        named = self._plugin_set.find(need.producer)
-        if named is not None and named.plugin is not None:  # else that is the problem, and known
-            message = f"needs {need.base.name!r} of {need.producer!r}, which does not give it"
+        producer = self._plugin_set.find(key.producer)
+        if producer is not None and producer.plugin is not None:  # otherwise its own problem is reported
+            message = f"consumes {key.base.name!r} of {key.producer!r}, which does not produce it"
             self._plugin_set.add_problem(consumer.path, message)
 
 
 class _RenamedOutputs(Plugin):
-    """Goes by the producer's type in metrics; neighbours that need what it gives wait for it."""
+    """Publishes a producer's outputs under other keys. Its type, for metrics, is that of the wrapped producer."""
 
     producer: Any
     keys: Mapping[DataKey, tuple[DataKey, ...]]
@@ -189,25 +192,25 @@ class _RenamedOutputs(Plugin):
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "type", self.producer.type)
         self.consumes = self.producer.consumes
-        self.produces = tuple(key for names in self.keys.values() for key in names)
+        self.produces = tuple(key for published in self.keys.values() for key in published)
 
 
 class RenamedProducer(_RenamedOutputs, Producer):
-    """A producer whose columns or facts go by another name, or by more than one."""
+    """A producer whose outputs are published under other keys, or under two."""
 
     def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         return _rename_keys(self.producer.produce(request, endpoints), self.keys)
 
 
 class AsyncRenamedProducer(_RenamedOutputs, AsyncProducer):
-    """The same of a producer that waits."""
+    """The same for an asynchronous producer."""
 
     async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         return _rename_keys(await self.producer.produce(request, endpoints), self.keys)
 
 
 def _rename_keys(produced: ProducedData, keys: Mapping[DataKey, tuple[DataKey, ...]]) -> ProducedData:
-    return {key: value for given, value in produced.items() for key in keys.get(given, (given,))}
+    return {key: value for output, value in produced.items() for key in keys.get(output, (output,))}
 
 
 def _outputs_of(entry: PluginEntry) -> tuple[DataKey, ...]:
@@ -215,28 +218,28 @@ def _outputs_of(entry: PluginEntry) -> tuple[DataKey, ...]:
     return source.produces if source is not None else ()
 
 
-def _used_entries(declarations: PluginSet) -> list[PluginEntry]:
-    return [entry for entry in declarations.entries() if entry.used and entry.plugin is not None]
+def _used_entries(plugin_set: PluginSet) -> list[PluginEntry]:
+    return [entry for entry in plugin_set.entries() if entry.used and entry.plugin is not None]
 
 
 def _producer_name_parameters(entry: PluginEntry) -> list[tuple[str, str]]:
-    """(parameter, producer) for each producer that the plugin names."""
+    """(parameter, value) of each parameter `…ProducerName` that is set."""
     fields = msgspec.structs.fields(entry.require_plugin())
-    named = [(field.encode_name, getattr(entry.plugin, field.name)) for field in fields]
-    return [(parameter, name) for parameter, name in named if parameter.endswith("ProducerName") and name]
+    values = [(field.encode_name, getattr(entry.plugin, field.name)) for field in fields]
+    return [(parameter, name) for parameter, name in values if parameter.endswith("ProducerName") and name]
 
 
-def _referenced_producers(declarations: PluginSet) -> set[str]:
-    return {name for entry in _used_entries(declarations) for _, name in _producer_name_parameters(entry)}
+def _referenced_producers(plugin_set: PluginSet) -> set[str]:
+    return {name for entry in _used_entries(plugin_set) for _, name in _producer_name_parameters(entry)}
 
 
-def _check_producer_names(declarations: PluginSet, producers: list[PluginEntry]) -> None:
-    """Parameters called `…ProducerName` name a producer of the plan."""
+def _check_producer_names(plugin_set: PluginSet, producers: list[PluginEntry]) -> None:
+    """Reports parameters `…ProducerName` that name no producer of the configuration."""
     names = {entry.name for entry in producers} | set(DEFAULT_PRODUCERS.values())
-    unknown = {entry.name for entry in declarations.entries() if entry.plugin_class is None}
-    for entry in _used_entries(declarations):
+    unknown = {entry.name for entry in plugin_set.entries() if entry.plugin_class is None}
+    for entry in _used_entries(plugin_set):
         for parameter, name in _producer_name_parameters(entry):
             if name not in names | unknown:
                 path = f"{entry.path}.parameters.{parameter}"
                 known = ", ".join(sorted(names))
-                declarations.add_problem(path, f"no producer named {name!r}; there are: {known}")
+                plugin_set.add_problem(path, f"unknown producer {name!r}; available: {known}")

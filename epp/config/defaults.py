@@ -1,7 +1,7 @@
-"""What a configuration leaves out: llm-d's order of defaulting, without its dice.
+"""Defaults for what a configuration leaves out, in llm-d's order of defaulting (its `loader.InstantiateAndConfigure`).
 
-llm-d fills an omitted profile and an omitted picker in the order of a Go map, which differs from start to start; here
-it is the order of the file, and two pickers to choose from are an error.
+llm-d fills an omitted profile, and an omitted picker, in the iteration order of a Go map, which differs at every start.
+Here the order is that of the file, and several pickers to choose from are an error.
 """
 
 from __future__ import annotations
@@ -22,36 +22,42 @@ DEFAULT_EXTRACTOR: Final = "core-metrics-extractor"
 DEFAULT_SATURATION_DETECTOR: Final = "utilization-detector"
 
 
-def default_profile_specs(declarations: PluginSet) -> list[ProfileSpec]:
-    """One profile of every declared filter, scorer and picker, in file order."""
-    found = declarations.entries_of(Filter, Scorer, Picker)
-    return [ProfileSpec(name=DEFAULT_PROFILE, plugins=[ProfilePluginRef(plugin_ref=entry.name) for entry in found])]
+def default_profile_specs(plugin_set: PluginSet) -> list[ProfileSpec]:
+    """A single profile with every declared filter, scorer and picker, in the order of the file."""
+    entries = plugin_set.entries_of(Filter, Scorer, Picker)
+    return [ProfileSpec(name=DEFAULT_PROFILE, plugins=[ProfilePluginRef(plugin_ref=entry.name) for entry in entries])]
 
 
-def choose_default_picker(declarations: PluginSet, path: str) -> PluginEntry | None:
-    """The picker of a profile that names none: the only one declared, else the best score."""
-    pickers = declarations.entries_of(Picker)
+def choose_default_picker(plugin_set: PluginSet, path: str) -> PluginEntry | None:
+    """The picker of a profile that names none: the only one declared, or a max-score-picker."""
+    pickers = plugin_set.entries_of(Picker)
     if len(pickers) > 1:
         names = ", ".join(entry.name for entry in pickers)
-        declarations.add_problem(path, f"names no picker, and several are declared ({names}): name one")
+        plugin_set.add_problem(
+            path, f"this profile has no picker and several are declared ({names}): add a pluginRef to one of them"
+        )
         return None
-    return pickers[0] if pickers else declarations.create_default(DEFAULT_PICKER, "the default picker")
+    return pickers[0] if pickers else plugin_set.create_default(DEFAULT_PICKER, "the default picker")
 
 
-def choose_profile_handler(declarations: PluginSet, profiles: Sequence[str]) -> PluginEntry | None:
-    """The one profile handler; with a single profile it may be left out."""
-    handlers = declarations.entries_of(ProfileHandler)
+def choose_profile_handler(plugin_set: PluginSet, profiles: Sequence[str]) -> PluginEntry | None:
+    """The profile handler; for a single profile the default one if none is declared."""
+    handlers = plugin_set.entries_of(ProfileHandler)
     for extra in handlers[1:]:
-        declarations.add_problem(extra.path, f"a second profile handler; {handlers[0].path} is one already")
+        plugin_set.add_problem(
+            extra.path, f"second profile handler: only one may be declared, and {handlers[0].path} is one"
+        )
     if not handlers:
         if len(profiles) > 1:
-            if any(entry.plugin_class is None for entry in declarations.entries()):
-                return None  # one of those that are not known may have been meant
-            declarations.add_problem("plugins", f"no profile handler for the {len(profiles)} scheduling profiles")
+            if any(entry.plugin_class is None for entry in plugin_set.entries()):
+                return None  # a plugin of unknown type may be the handler; its type is the problem
+            plugin_set.add_problem(
+                "plugins", f"no profile handler is declared for the {len(profiles)} scheduling profiles"
+            )
             return None
-        handlers = [declarations.create_default(DEFAULT_PROFILE_HANDLER, "the default profile handler")]
+        handlers = [plugin_set.create_default(DEFAULT_PROFILE_HANDLER, "the default profile handler")]
     if handlers[0].plugin is not None:
         assert isinstance(handlers[0].plugin, ProfileHandler)
-        for objection in handlers[0].plugin.validate_profiles(profiles):
-            declarations.add_problem("schedulingProfiles", f"{handlers[0].name!r} {objection}")
+        for message in handlers[0].plugin.validate_profiles(profiles):
+            plugin_set.add_problem("schedulingProfiles", f"{handlers[0].name!r} {message}")
     return handlers[0]

@@ -1,4 +1,4 @@
-"""Go's durations, as flags and configurations write them."""
+"""Go's duration strings, as flags and configurations use them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _PART = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
 
 
 def parse_duration(duration: str) -> float:
-    """Seconds of a duration such as `50ms` or `1m30s`; ValueError if it is none."""
+    """Seconds of a Go duration such as `50ms` or `1m30s`; ValueError if the text is not one, or negative."""
     if duration == "0":
         return 0.0
     parts = _PART.findall(duration)
     if not parts or "".join(number + unit for number, unit in parts) != duration:
-        raise ValueError(f"{duration!r} is no duration; write e.g. 50ms, 2s, 1m30s")
+        raise ValueError(f"invalid duration {duration!r}: expected a number with unit, e.g. 50ms, 2s or 1m30s")
     return sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in parts)

@@ -1,4 +1,4 @@
-"""Plugin types of llm-d's picker (llm-d-router v0.10), so that one that is not built yet is told from a typo."""
+"""Plugin types of llm-d's picker (llm-d-router v0.10): one of these that is not built yet is not a misspelling."""
 
 from __future__ import annotations
 

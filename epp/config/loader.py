@@ -1,4 +1,4 @@
-"""From the text of an EndpointPickerConfig to a plan, or to everything that is wrong with it."""
+"""Loads the text of an EndpointPickerConfig: a plan, or all of its problems."""
 
 from __future__ import annotations
 
@@ -41,56 +41,56 @@ def load_config(
 
     `source` is what messages call the text, usually the file's name.
     """
-    declarations = PluginSet(registry, allow_experimental)
-    document = read_yaml(text, declarations.problems)
+    plugin_set = PluginSet(registry, allow_experimental)
+    document = read_yaml(text, plugin_set.problems)
     if document is None:
-        raise ConfigError(declarations.problems, source)
+        raise ConfigError(plugin_set.problems, source)
     if not isinstance(document.value, dict):
         raise ConfigError(
             [Problem("", f"expected a mapping with apiVersion {API_VERSION} and kind {CONFIG_KIND}")], source
         )
-    config: EndpointPickerConfig = convert_value(document.value, EndpointPickerConfig, "", declarations.problems)
-    _check_version(config, declarations)
-    draft = _PlanDraft(config, declarations)
-    if declarations.problems:
-        raise ConfigError(_add_line_numbers(declarations.problems, document), source)
-    return draft.build_plan(_add_line_numbers(declarations.warnings, document))
+    config: EndpointPickerConfig = convert_value(document.value, EndpointPickerConfig, "", plugin_set.problems)
+    _check_version(config, plugin_set)
+    draft = _PlanDraft(config, plugin_set)
+    if plugin_set.problems:
+        raise ConfigError(_add_line_numbers(plugin_set.problems, document), source)
+    return draft.build_plan(_add_line_numbers(plugin_set.warnings, document))
 
 
 def render_effective_config(
     text: str, registry: PluginRegistry, *, source: str = "", allow_experimental: bool = False
 ) -> str:
-    """The effective configuration, warnings as comments above it; raises as `load`."""
+    """The effective configuration as YAML, warnings as comments above it; raises like `load_config`."""
     plan = load_config(text, registry, source=source, allow_experimental=allow_experimental)
     return "".join(f"# warning: {warning}\n" for warning in plan.warnings) + plan.to_yaml()
 
 
 class _PlanDraft:
-    """All sections read; a plan if that left no problems."""
+    """All sections of a configuration, read into plugin entries; `build_plan` if that left no problems."""
 
-    def __init__(self, config: EndpointPickerConfig, declarations: PluginSet) -> None:
+    def __init__(self, config: EndpointPickerConfig, plugin_set: PluginSet) -> None:
         for i, spec in enumerate(config.plugins):
             if spec is not None:
-                declarations.declare(spec, f"plugins[{i}]")
+                plugin_set.declare(spec, f"plugins[{i}]")
         layer = config.data_layer or DataLayerConfig()
-        self._plugin_set = declarations
-        self._feature_gates = sections.parse_feature_gates(config, declarations)
-        self._profiles = sections.parse_profiles(config, declarations)
-        self._handler = defaults.choose_profile_handler(declarations, [draft.name for draft in self._profiles])
-        self._parsers = sections.parse_parser_refs(config, declarations)
-        self._detector = sections.parse_saturation_detector(config, declarations)
-        sections.check_flow_control(config.flow_control, declarations)
-        self._sources = sections.parse_data_sources(layer, declarations)
-        self._discovery = sections.parse_discovery(layer, declarations)
+        self._plugin_set = plugin_set
+        self._feature_gates = sections.parse_feature_gates(config, plugin_set)
+        self._profiles = sections.parse_profiles(config, plugin_set)
+        self._handler = defaults.choose_profile_handler(plugin_set, [draft.name for draft in self._profiles])
+        self._parsers = sections.parse_parser_refs(config, plugin_set)
+        self._detector = sections.parse_saturation_detector(config, plugin_set)
+        sections.check_flow_control(config.flow_control, plugin_set)
+        self._sources = sections.parse_data_sources(layer, plugin_set)
+        self._discovery = sections.parse_discovery(layer, plugin_set)
         if self._handler is not None:
             self._handler.used = True
         extracted = sections.extracted_columns(self._sources)
-        self._data_graph = DataGraph(declarations, extracted)
+        self._data_graph = DataGraph(plugin_set, extracted)
         self._ordered_producers = self._data_graph.in_dependency_order()
-        _warn_about_unused(declarations, extracted)
+        _warn_about_unused(plugin_set, extracted)
 
     def build_plan(self, warnings: Sequence[Problem]) -> PickerPlan:
-        """To be called only when there were no problems."""
+        """The plan; only if no problems were reported."""
         used = [entry for entry in self._plugin_set.entries() if entry.used]
         assert self._handler is not None, "its absence is a problem"
         return PickerPlan(
@@ -112,35 +112,35 @@ class _PlanDraft:
         )
 
 
-def _check_version(config: EndpointPickerConfig, declarations: PluginSet) -> None:
+def _check_version(config: EndpointPickerConfig, plugin_set: PluginSet) -> None:
     if config.api_version == LEGACY_API_VERSION:
-        declarations.add_warning("apiVersion", f"deprecated: use {API_VERSION}")
+        plugin_set.add_warning("apiVersion", f"deprecated: use {API_VERSION}")
     elif config.api_version != API_VERSION:
-        declarations.add_problem("apiVersion", f"expected {API_VERSION}, got {config.api_version or 'nothing'}")
+        plugin_set.add_problem("apiVersion", f"expected {API_VERSION}, got {config.api_version or 'nothing'}")
     if config.kind != CONFIG_KIND:
-        declarations.add_problem("kind", f"expected {CONFIG_KIND}, got {config.kind or 'nothing'}")
+        plugin_set.add_problem("kind", f"expected {CONFIG_KIND}, got {config.kind or 'nothing'}")
 
 
-def _warn_about_unused(declarations: PluginSet, extracted: Collection[Column]) -> None:
-    for entry in declarations.entries():
+def _warn_about_unused(plugin_set: PluginSet, extracted: Collection[Column]) -> None:
+    for entry in plugin_set.entries():
         if not entry.used:
-            declarations.add_warning(entry.path, f"{entry.name!r} is declared, but nothing uses it")
+            plugin_set.add_warning(entry.path, f"{entry.name!r} is declared, but not used")
         elif entry.plugin is not None:
             unknown = [key for key in entry.plugin.consumes if key in SCRAPED_COLUMNS and key not in extracted]
             if unknown:
-                declarations.add_warning(
+                plugin_set.add_warning(
                     entry.path, f"{entry.name!r} reads {unknown[0].name}, which no data source reports"
                 )
 
 
 def _add_line_numbers(problems: Sequence[Problem], document: YamlDocument) -> list[Problem]:
-    """With lines, in the order of the file."""
-    found = []
+    """The problems with the line of their path, in the order of the file; those without a line come last."""
+    with_lines = []
     for problem in problems:
         line = document.line_of(problem.path) if problem.path else None
         message = f"{problem.message} (line {line})" if line else problem.message
-        found.append((line or sys.maxsize, Problem(problem.path, message)))
-    return [problem for _, problem in sorted(found, key=lambda pair: pair[0])]
+        with_lines.append((line or sys.maxsize, Problem(problem.path, message)))
+    return [problem for _, problem in sorted(with_lines, key=lambda pair: pair[0])]
 
 
 def _build_profile(draft: sections.ProfileDraft) -> SchedulerProfile:

@@ -1,4 +1,4 @@
-"""What the picker will do: everything instantiated, checked and in order."""
+"""The plan of one picker: every plugin of the configuration, instantiated, checked and in order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from epp.errors import Problem
 
 
 class PlannedDataSource(msgspec.Struct, frozen=True):
-    """A data source and what reads it, with their names."""
+    """A data source and the extractors that read its payloads, with their names in the configuration."""
 
     name: str
     source: DataSource
@@ -47,15 +47,15 @@ class PickerPlan(msgspec.Struct, frozen=True, kw_only=True):
     warnings: Sequence[Problem] = ()
 
     def plugins_by_name(self) -> dict[str, Plugin]:
-        """Every plugin that takes part, by name, in order of declaration; those added by default come last."""
+        """Every used plugin by name, in order of declaration; those added by default come last."""
         return {name: plugin for name, (_, plugin) in self.used_plugins.items()}
 
     def types_by_name(self) -> dict[str, str]:
-        """Name -> type as configured."""
+        """Name of each used plugin -> type as configured."""
         return {name: type for name, (type, _) in self.used_plugins.items()}
 
     def to_yaml(self) -> str:
-        """The effective configuration as YAML; loading it gives the same plan."""
+        """The effective configuration as YAML, defaults included; loading it gives the same plan."""
         document: dict[str, Any] = {"apiVersion": API_VERSION, "kind": CONFIG_KIND}
         if self.feature_gates:
             document["featureGates"] = [f"{name}={str(on).lower()}" for name, on in self.feature_gates.items()]
@@ -82,15 +82,15 @@ class PickerPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def effective_parameters(plugin: Plugin) -> dict[str, Any]:
-    """The parameters in effect, as YAML has them; those that are unset and by default so are left out."""
+    """The plugin's parameters as YAML values, defaults included; those without a value are left out."""
     values = msgspec.to_builtins(plugin)
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for field in msgspec.structs.fields(plugin):
         value = values[field.encode_name]
         unset = value is None or (value in ("", [], {}) and (field.required or not _default_value(field)))
         if not unset:
-            found[field.encode_name] = _simplify_numbers(value)
-    return found
+            parameters[field.encode_name] = _simplify_numbers(value)
+    return parameters
 
 
 def _default_value(field: msgspec.structs.FieldInfo) -> Any:
@@ -101,14 +101,14 @@ def _default_value(field: msgspec.structs.FieldInfo) -> Any:
 
 def _plugin_section(name: str, type: str, plugin: Plugin) -> dict[str, Any]:
     parameters = effective_parameters(plugin)
-    described: dict[str, Any] = {"name": name, "type": type}
+    section: dict[str, Any] = {"name": name, "type": type}
     if parameters:
-        described["parameters"] = parameters
-    return described
+        section["parameters"] = parameters
+    return section
 
 
 def _simplify_numbers(value: Any) -> Any:
-    """8192.0 as 8192, which is how people write it."""
+    """The value with whole floats as integers: 8192.0 becomes 8192."""
     if isinstance(value, dict):
         return {key: _simplify_numbers(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Configurations that come with the picker."""
+"""Configurations that come with the picker, by name; the folder `presets` has their texts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ DEFAULT_PRESET = "default"
 
 
 def preset_names() -> Sequence[str]:
-    """What `text` knows."""
+    """Names that `read_preset` accepts, sorted."""
     folder = files("epp.config") / "presets"
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
 def read_preset(name: str = DEFAULT_PRESET) -> str:
-    """The preset as configuration text."""
+    """The text of a preset; ConfigError for an unknown name."""
     if name not in preset_names():
-        raise ConfigError([Problem("", f"no preset named {name!r}; there are: {', '.join(preset_names())}")])
+        raise ConfigError([Problem("", f"unknown preset {name!r}; available: {', '.join(preset_names())}")])
     return (files("epp.config") / "presets" / f"{name}.yaml").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Which plugin types there are: entry points of every installed package, imported when first named."""
+"""The registry of plugin types: entry points of all installed packages, imported when first named."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ENTRY_POINT_GROUP = "epp.plugins"
 
 
 class UnknownPluginType(EppError):
-    """No installed package registers such a plugin type."""
+    """No installed package registers this plugin type."""
 
 
 class PluginRegistry:
-    """Plugin types by name."""
+    """Plugin classes by type name. Classes of entry points are imported at the first `find_class`, then kept."""
 
     def __init__(self, sources: Mapping[str, EntryPoint | type[Plugin]]) -> None:
         self._sources = dict(sources)
@@ -26,21 +26,21 @@ class PluginRegistry:
 
     @classmethod
     def load(cls, points: Iterable[EntryPoint] | None = None) -> PluginRegistry:
-        """All installed types; `ConfigError` when two packages register the same one. Imports none of them."""
-        found: dict[str, EntryPoint] = {}
+        """The types of all installed packages, not yet imported; `ConfigError` if two packages register one type."""
+        registered: dict[str, EntryPoint] = {}
         problems: list[Problem] = []
         for point in entry_points(group=ENTRY_POINT_GROUP) if points is None else points:
-            first = found.setdefault(point.name, point)
+            first = registered.setdefault(point.name, point)
             if first is not point:
                 both = f"{_package_name(first)} ({first.value}) and {_package_name(point)} ({point.value})"
                 problems.append(Problem("", f"plugin type {point.name!r} is registered twice: by {both}"))
         if problems:
             raise ConfigError(problems, f"entry points {ENTRY_POINT_GROUP!r}")
-        return cls(found)
+        return cls(registered)
 
     @classmethod
     def from_classes(cls, classes: Mapping[str, type[Plugin]]) -> PluginRegistry:
-        """Just these."""
+        """A registry of these classes only, by type name."""
         return cls(classes)
 
     def __contains__(self, type: str) -> bool:
@@ -50,12 +50,12 @@ class PluginRegistry:
         return iter(sorted(self._sources))
 
     def package_of(self, type: str) -> str:
-        """The package that registers the type; empty for a class given by hand."""
+        """The distribution that registers the type; "" for a class given to `from_classes`."""
         source = self._sources[type]
         return _package_name(source) if isinstance(source, EntryPoint) else ""
 
     def find_class(self, name: str) -> type[Plugin]:
-        """The class; `UnknownType`, or `EppError` if its package is broken."""
+        """The class of a type; `UnknownPluginType`, or `EppError` if it cannot be imported or is not a plugin class."""
         if name in self._classes:
             return self._classes[name]
         source = self._sources.get(name)
@@ -64,18 +64,18 @@ class PluginRegistry:
         if not isinstance(source, EntryPoint):
             return source
         try:
-            found = source.load()
+            plugin_class = source.load()
         except Exception as error:
             raise EppError(
                 f"plugin {name!r} of {_package_name(source)} cannot be imported from {source.value}: "
                 f"{error.__class__.__name__}: {error}"
             ) from error
-        if not (isinstance(found, type) and issubclass(found, Plugin)):
+        if not (isinstance(plugin_class, type) and issubclass(plugin_class, Plugin)):
             raise EppError(
                 f"plugin {name!r} of {_package_name(source)}: {source.value} is not a plugin class of epp.api"
             )
-        self._classes[name] = found
-        return found
+        self._classes[name] = plugin_class
+        return plugin_class
 
     def _unknown_message(self, type: str) -> str:
         if type in LLMD_PLUGIN_TYPES:

@@ -1,7 +1,7 @@
 """llm-d's EndpointPickerConfig, field by field.
 
-Every field has a default here, so that a broken configuration still yields a partial one in which all the other
-mistakes can be found; what is required is checked when it is used.
+Every field has a default, so that an incomplete configuration can be read as far as it goes and all other problems are
+found too; required fields are checked where they are used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Quantity = (
         ),
     ]
 )
-"""A Kubernetes quantity that is not negative: 5000, 1G, 512Mi."""
+"""A Kubernetes quantity (resource.Quantity) of at least 0."""
 
 Duration = Annotated[
     str,
@@ -33,11 +33,11 @@ Duration = Annotated[
         pattern=r"^(0|([0-9]*\.?[0-9]+(ns|us|µs|ms|s|m|h))+)$", title="a duration such as 60s, 1m30s or 200ms"
     ),
 ]
-"""A Go duration: 60s, 1m30s, 0s."""
+"""A Go duration of at least 0."""
 
 
 class _Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """A mapping in the configuration."""
+    """Base of the mappings of the configuration: camelCase keys, unknown ones are errors."""
 
 
 class PluginSpec(_Section):
@@ -49,7 +49,7 @@ class PluginSpec(_Section):
 
 
 class PluginRef(_Section):
-    """A reference by plugin name."""
+    """A reference to a plugin by its name."""
 
     plugin_ref: str = ""
 
@@ -118,7 +118,7 @@ class RequestHandlerConfig(_Section):
 
 
 class EndpointPickerConfig(_Section):
-    """The whole file. `saturationDetector` and `parser` at this level are llm-d's deprecated spellings."""
+    """The document. `saturationDetector` and `parser` at this level are llm-d's deprecated spellings."""
 
     api_version: str = ""
     kind: str = ""

@@ -1,4 +1,4 @@
-"""The sections of a configuration, each read into declared plugins; mistakes go to the declarations' problems."""
+"""The sections of a configuration, resolved to plugin entries; problems are reported to the plugin set."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import msgspec
 
 from epp.api import SCRAPED_COLUMNS, Column, DataSource, Discovery, Extractor, Filter, Parser, Picker, Scorer
 from epp.config import defaults
-from epp.config.plugin_kinds import SaturationDetector
+from epp.config.plugin_kinds import SaturationDetector, kind_noun
 from epp.config.plugin_set import PluginEntry, PluginSet
 from epp.config.schema import DataLayerConfig, EndpointPickerConfig, FlowControlConfig, PluginRef, ProfileSpec
 
 MAX_WEIGHT: Final = 1e6
-"""Totals are float32: far larger weights would drown the scores of every other scorer, or overflow."""
+"""Totals are float32: with larger weights the scores of all other scorers vanish in rounding, or the sum overflows."""
 
 FEATURE_GATES: Final[Mapping[str, bool]] = {"flowControl": False, "haPopulateNonLeaderDatastore": True}
+"""llm-d's feature gates and their defaults."""
 
 
 class ProfileDraft(msgspec.Struct):
-    """A scheduling profile before its plugins are known to be sound."""
+    """A scheduling profile as plugin entries, which may have problems."""
 
     name: str
     filters: list[PluginEntry] = []
@@ -28,101 +29,107 @@ class ProfileDraft(msgspec.Struct):
     picker: PluginEntry | None = None
 
 
-def parse_feature_gates(config: EndpointPickerConfig, declarations: PluginSet) -> dict[str, bool]:
-    """`name` or `name=true|false`; only those given."""
+def parse_feature_gates(config: EndpointPickerConfig, plugin_set: PluginSet) -> dict[str, bool]:
+    """The feature gates that the configuration sets, by `name` or `name=true|false`."""
     found: dict[str, bool] = {}
     for i, gate in enumerate(config.feature_gates):
         name, equals, value = (gate or "").partition("=")
         path = f"featureGates[{i}]"
         if name not in FEATURE_GATES:
-            declarations.add_problem(path, f"unknown feature gate {name!r}; known: {', '.join(sorted(FEATURE_GATES))}")
+            plugin_set.add_problem(path, f"unknown feature gate {name!r}; known: {', '.join(sorted(FEATURE_GATES))}")
         elif equals and value not in {"true", "false"}:
-            declarations.add_problem(path, f"expected {name}=true or {name}=false, got {gate!r}")
+            plugin_set.add_problem(path, f"expected {name}=true or {name}=false, got {gate!r}")
         else:
             found[name] = value != "false"
             if name == "flowControl" and found[name]:
-                declarations.add_problem(path, "flow control is not supported yet")
+                plugin_set.add_problem(path, "flow control is not supported yet")
     return found
 
 
-def parse_profiles(config: EndpointPickerConfig, declarations: PluginSet) -> list[ProfileDraft]:
-    """The scheduling profiles; one of everything declared if the section is empty."""
+def parse_profiles(config: EndpointPickerConfig, plugin_set: PluginSet) -> list[ProfileDraft]:
+    """The scheduling profiles; if the section is empty, one of all declared filters, scorers and pickers."""
     specs = [spec for spec in config.scheduling_profiles if spec is not None]
     if not specs:
-        specs, path = defaults.default_profile_specs(declarations), "plugins"
-        return [_parse_profile(spec, path, declarations) for spec in specs]
+        specs, path = defaults.default_profile_specs(plugin_set), "plugins"
+        return [_parse_profile(spec, path, plugin_set) for spec in specs]
     found: dict[str, ProfileDraft] = {}
     for i, spec in enumerate(config.scheduling_profiles):
         if spec is None:
             continue
         path = f"schedulingProfiles[{i}]"
-        draft = _parse_profile(spec, path, declarations)
+        draft = _parse_profile(spec, path, plugin_set)
         if not spec.name:
-            declarations.add_required_problem(f"{path}.name")
+            plugin_set.add_required_problem(f"{path}.name")
         elif spec.name in found:
-            declarations.add_problem(f"{path}.name", f"there is a profile named {spec.name!r} already")
+            plugin_set.add_problem(f"{path}.name", f"duplicate profile name {spec.name!r}")
         else:
             found[spec.name] = draft
     return list(found.values())
 
 
-def _parse_profile(spec: ProfileSpec, path: str, declarations: PluginSet) -> ProfileDraft:
+def _parse_profile(spec: ProfileSpec, path: str, plugin_set: PluginSet) -> ProfileDraft:
     draft = ProfileDraft(spec.name)
-    broken = False
+    has_problem = False
     for i, item in enumerate(spec.plugins):
         where = f"{path}.plugins[{i}]" if path != "plugins" else path
         if item is None:
-            broken = True
+            has_problem = True
             continue
-        entry = declarations.resolve_reference(item.plugin_ref, f"{where}.pluginRef", what="declared plugin")
-        broken = broken or entry is None or entry.plugin_class is None
+        entry = plugin_set.resolve_reference(item.plugin_ref, f"{where}.pluginRef", what="declared plugin")
+        has_problem = has_problem or entry is None or entry.plugin_class is None
         if entry is not None:
-            _place_plugin(draft, entry, item.weight, where, declarations)
-    if draft.picker is None and not broken:
-        draft.picker = defaults.choose_default_picker(declarations, path)
+            _place_plugin(draft, entry, item.weight, where, plugin_set)
+    if draft.picker is None and not has_problem:
+        draft.picker = defaults.choose_default_picker(plugin_set, path)
     if draft.picker is not None:
         draft.picker.used = True
     return draft
 
 
 def _place_plugin(
-    draft: ProfileDraft, entry: PluginEntry, weight: float | None, path: str, declarations: PluginSet
+    draft: ProfileDraft, entry: PluginEntry, weight: float | None, path: str, plugin_set: PluginSet
 ) -> None:
     placed = False
     if entry.is_a(Filter):
         draft.filters.append(entry)
         placed = True
     if entry.is_a(Scorer):
-        draft.scorers.append((entry, _check_weight(weight, path, declarations)))
+        draft.scorers.append((entry, _check_weight(weight, path, plugin_set)))
         placed = True
     elif weight is not None and entry.plugin_class is not None:
-        declarations.add_warning(f"{path}.weight", f"has no effect: {entry.name!r} is no scorer")
+        plugin_set.add_warning(
+            f"{path}.weight",
+            f"ignored: only scorers have a weight, and {entry.name!r} is a {kind_noun(entry.plugin_class)}",
+        )
     if entry.is_a(Picker):
         if draft.picker is not None:
-            message = f"a second picker, {entry.name!r}; {draft.picker.name!r} is one already"
-            declarations.add_problem(path, message)
+            message = f"second picker {entry.name!r}: a profile has one, and {draft.picker.name!r} comes before it"
+            plugin_set.add_problem(path, message)
         draft.picker = entry
         placed = True
     if placed:
         entry.used = True
     elif entry.plugin_class is not None:
-        declarations.add_warning(path, f"{entry.name!r} is no filter, scorer or picker: it needs no place in a profile")
+        noun = kind_noun(entry.plugin_class)
+        plugin_set.add_warning(
+            path, f"ignored: a profile lists filters, scorers and pickers, and {entry.name!r} is a {noun}"
+        )
 
 
-def _check_weight(weight: float | None, path: str, declarations: PluginSet) -> float:
+def _check_weight(weight: float | None, path: str, plugin_set: PluginSet) -> float:
     if weight is None:
         return 1.0
     if not 0 <= weight <= MAX_WEIGHT:  # false for NaN too
-        declarations.add_problem(f"{path}.weight", f"expected a number from 0 to {MAX_WEIGHT:g}, got {weight:g}")
+        plugin_set.add_problem(f"{path}.weight", f"expected a number from 0 to {MAX_WEIGHT:g}, got {weight:g}")
     return weight
 
 
-def parse_parser_refs(config: EndpointPickerConfig, declarations: PluginSet) -> list[PluginEntry]:
-    """The parsers, in order; llm-d's default ones if none is named."""
+def parse_parser_refs(config: EndpointPickerConfig, plugin_set: PluginSet) -> list[PluginEntry]:
+    """The parsers in order; llm-d's default parsers if the section names none."""
     refs: Sequence[PluginRef | None] = config.request_handler.parsers if config.request_handler else ()
     path = "requestHandler.parsers[{}].pluginRef"
     if config.parser is not None:
-        declarations.add_warning("parser", "deprecated: use requestHandler.parsers")
+        plugin_set.add_warning("parser", "deprecated: use requestHandler.parsers")
         if not refs:
             refs, path = [config.parser], "parser.pluginRef"
     found: list[PluginEntry] = []
@@ -130,34 +137,34 @@ def parse_parser_refs(config: EndpointPickerConfig, declarations: PluginSet) -> 
         if ref is None:
             continue
         where = path.format(i)
-        entry = declarations.resolve_reference(ref.plugin_ref, where, Parser, what="parser", create=True)
+        entry = plugin_set.resolve_reference(ref.plugin_ref, where, Parser, what="parser", create=True)
         if entry is not None and any(known.plugin_type == entry.plugin_type for known in found):
-            declarations.add_warning(where, f"ignored: a parser of type {entry.plugin_type!r} comes before it")
+            plugin_set.add_warning(where, f"ignored: a parser of type {entry.plugin_type!r} is listed before it")
         elif entry is not None:
             found.append(entry)
     if not refs:
-        available = [type for type in defaults.DEFAULT_PARSERS if type in declarations.registry]
-        found = [declarations.create_default(type, "a default parser") for type in available]
+        available = [type for type in defaults.DEFAULT_PARSERS if type in plugin_set.registry]
+        found = [plugin_set.create_default(type, "a default parser") for type in available]
     for entry in found:
         entry.used = True
     return found
 
 
-def parse_saturation_detector(config: EndpointPickerConfig, declarations: PluginSet) -> PluginEntry | None:
-    """The detector: honoured with flow control off too, for requests of negative priority."""
+def parse_saturation_detector(config: EndpointPickerConfig, plugin_set: PluginSet) -> PluginEntry | None:
+    """The saturation detector. As in llm-d it counts without flow control too, for requests of negative priority."""
     flow = config.flow_control
     ref, path = (flow.saturation_detector if flow else None), "flowControl.saturationDetector.pluginRef"
     if config.saturation_detector is not None:
-        declarations.add_warning("saturationDetector", "deprecated: use flowControl.saturationDetector")
+        plugin_set.add_warning("saturationDetector", "deprecated: use flowControl.saturationDetector")
         if ref is None:
             ref, path = config.saturation_detector, "saturationDetector.pluginRef"
     if ref is not None and ref.plugin_ref:
-        own = ref.plugin_ref == defaults.DEFAULT_SATURATION_DETECTOR
-        entry = declarations.resolve_reference(
-            ref.plugin_ref, path, SaturationDetector, what="saturation detector", create=own
+        is_default = ref.plugin_ref == defaults.DEFAULT_SATURATION_DETECTOR
+        entry = plugin_set.resolve_reference(
+            ref.plugin_ref, path, SaturationDetector, what="saturation detector", create=is_default
         )
-    elif defaults.DEFAULT_SATURATION_DETECTOR in declarations.registry:
-        entry = declarations.create_default(defaults.DEFAULT_SATURATION_DETECTOR, "the default saturation detector")
+    elif defaults.DEFAULT_SATURATION_DETECTOR in plugin_set.registry:
+        entry = plugin_set.create_default(defaults.DEFAULT_SATURATION_DETECTOR, "the default saturation detector")
     else:
         return None
     if entry is not None:
@@ -165,21 +172,18 @@ def parse_saturation_detector(config: EndpointPickerConfig, declarations: Plugin
     return entry
 
 
-def check_flow_control(flow: FlowControlConfig | None, declarations: PluginSet) -> None:
-    """The section without the gate: checked, but without effect, as in llm-d."""
+def check_flow_control(flow: FlowControlConfig | None, plugin_set: PluginSet) -> None:
+    """Checks the section. Without the feature gate it has no effect, as in llm-d; the saturation detector excepted."""
     if flow is None:
         return
-    rest = msgspec.structs.replace(flow, saturation_detector=None)
-    if rest != FlowControlConfig():
-        declarations.add_warning("flowControl", "has no effect while the feature gate flowControl is off")
+    if msgspec.structs.replace(flow, saturation_detector=None) != FlowControlConfig():
+        plugin_set.add_warning("flowControl", "has no effect while the feature gate flowControl is off")
     priorities: set[int] = set()
     for i, band in enumerate(flow.priority_bands):
         if band is None or band.priority is None:
             continue
         if band.priority in priorities:
-            declarations.add_problem(
-                f"flowControl.priorityBands[{i}].priority", f"there is a band of priority {band.priority} already"
-            )
+            plugin_set.add_problem(f"flowControl.priorityBands[{i}].priority", f"duplicate priority {band.priority}")
         priorities.add(band.priority)
 
 
@@ -187,7 +191,7 @@ DataSourceEntries = list[tuple[PluginEntry, list[PluginEntry]]]
 """Data sources, each with the extractors bound to it."""
 
 
-def parse_data_sources(layer: DataLayerConfig, declarations: PluginSet) -> DataSourceEntries:
+def parse_data_sources(layer: DataLayerConfig, plugin_set: PluginSet) -> DataSourceEntries:
     """Data sources with their extractors; by default also one that scrapes the model servers' metrics.
 
     As in llm-d (`ensureDataLayer`) the default is added unless `injectDefaults` is false or a source is referred to by
@@ -198,37 +202,37 @@ def parse_data_sources(layer: DataLayerConfig, declarations: PluginSet) -> DataS
         if spec is None:
             continue
         path = f"dataLayer.sources[{i}]"
-        source = declarations.resolve_reference(spec.plugin_ref, f"{path}.pluginRef", DataSource, what="data source")
+        source = plugin_set.resolve_reference(spec.plugin_ref, f"{path}.pluginRef", DataSource, what="data source")
         extractors: list[PluginEntry] = []
         for j, ref in enumerate(spec.extractors):
             where = f"{path}.extractors[{j}].pluginRef"
             extractor = None
             if ref is not None:
-                extractor = declarations.resolve_reference(ref.plugin_ref, where, Extractor, what="extractor")
+                extractor = plugin_set.resolve_reference(ref.plugin_ref, where, Extractor, what="extractor")
             if extractor is not None:
                 extractors.append(extractor)
                 if source is not None:
-                    _check_payload_type(source, extractor, where, declarations)
+                    _check_payload_type(source, extractor, where, plugin_set)
         if source is not None:
             found.append((source, extractors))
-    _check_column_writers(found, declarations)
+    _check_column_writers(found, plugin_set)
     named = {spec.plugin_ref for spec in layer.sources if spec is not None}
     if (
         layer.inject_defaults
         and defaults.DEFAULT_DATA_SOURCE not in named
-        and defaults.DEFAULT_DATA_SOURCE in declarations.registry
+        and defaults.DEFAULT_DATA_SOURCE in plugin_set.registry
     ):
         extracted = extracted_columns(found)
         written = [column.name for column in SCRAPED_COLUMNS if column in extracted]
         if written:
-            declarations.add_warning(
+            plugin_set.add_warning(
                 "dataLayer.injectDefaults",
                 f"{defaults.DEFAULT_DATA_SOURCE} is not added, because a configured extractor writes"
                 f" {', '.join(written)}",
             )
         else:
-            source = declarations.create_default(defaults.DEFAULT_DATA_SOURCE, "the default data source")
-            extractor = declarations.create_default(defaults.DEFAULT_EXTRACTOR, "the default extractor")
+            source = plugin_set.create_default(defaults.DEFAULT_DATA_SOURCE, "the default data source")
+            extractor = plugin_set.create_default(defaults.DEFAULT_EXTRACTOR, "the default extractor")
             found.append((source, [extractor]))
     for source, extractors in found:
         for entry in (source, *extractors):
@@ -247,19 +251,19 @@ def extracted_columns(sources: DataSourceEntries) -> set[Column]:
     }
 
 
-def _check_payload_type(source: PluginEntry, extractor: PluginEntry, path: str, declarations: PluginSet) -> None:
+def _check_payload_type(source: PluginEntry, extractor: PluginEntry, path: str, plugin_set: PluginSet) -> None:
     if not isinstance(source.plugin, DataSource) or not isinstance(extractor.plugin, Extractor):
         return  # a problem already
     delivered, read = source.plugin.payload_type, extractor.plugin.payload_type
     if not issubclass(delivered, read):
-        declarations.add_problem(
+        plugin_set.add_problem(
             path,
             f"{extractor.name!r} reads {read.__name__}, but the data source {source.name!r} delivers"
             f" {delivered.__name__}",
         )
 
 
-def _check_column_writers(sources: DataSourceEntries, declarations: PluginSet) -> None:
+def _check_column_writers(sources: DataSourceEntries, plugin_set: PluginSet) -> None:
     """A column is written by the first extractor that lists it: warns of the others."""
     writers: dict[Column, str] = {}
     for i, (_, extractors) in enumerate(sources):
@@ -267,7 +271,7 @@ def _check_column_writers(sources: DataSourceEntries, declarations: PluginSet) -
             columns = entry.plugin.columns if isinstance(entry.plugin, Extractor) else ()
             if shared := [column for column in columns if column in writers]:
                 names = ", ".join(column.name for column in shared)
-                declarations.add_warning(
+                plugin_set.add_warning(
                     f"dataLayer.sources[{i}]",
                     f"the values of {entry.name!r} for {names} are ignored: {writers[shared[0]]!r} writes them",
                 )
@@ -275,21 +279,21 @@ def _check_column_writers(sources: DataSourceEntries, declarations: PluginSet) -
                 writers.setdefault(column, entry.name)
 
 
-def parse_discovery(layer: DataLayerConfig, declarations: PluginSet) -> PluginEntry | None:
-    """Where endpoints come from without a cluster."""
+def parse_discovery(layer: DataLayerConfig, plugin_set: PluginSet) -> PluginEntry | None:
+    """The discovery plugin, if one is configured."""
     if layer.peer_discovery is not None:
-        declarations.add_warning("dataLayer.peerDiscovery", "has no effect, as in llm-d")
+        plugin_set.add_warning("dataLayer.peerDiscovery", "has no effect (as in llm-d)")
     if layer.cross_replica_syncer_plugin_ref:
         path = "dataLayer.crossReplicaSyncerPluginRef"
-        declarations.add_problem(path, "synchronising replicas is not supported yet")
+        plugin_set.add_problem(path, "synchronizing replicas is not supported yet")
     elif layer.cross_replica_sync_interval is not None:
-        declarations.add_warning(
+        plugin_set.add_warning(
             "dataLayer.crossReplicaSyncInterval", "has no effect without crossReplicaSyncerPluginRef"
         )
     if layer.discovery is None:
         return None
     path = "dataLayer.discovery.pluginRef"
-    entry = declarations.resolve_reference(layer.discovery.plugin_ref, path, Discovery, what="discovery plugin")
+    entry = plugin_set.resolve_reference(layer.discovery.plugin_ref, path, Discovery, what="discovery plugin")
     if entry is not None:
         entry.used = True
     return entry

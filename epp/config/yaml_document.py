@@ -1,4 +1,4 @@
-"""YAML text to plain values, strictly: no key twice, numbers and dates as in JSON, and the line of everything."""
+"""A strict YAML reader: no duplicate keys, JSON's numbers, and the line of every value."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MAX_NODES = 100_000
 
 
 class YamlDocument(NamedTuple):
-    """A value and the 1-based line of each path in it."""
+    """The document's value, and the 1-based line of every path in it."""
 
     value: Any
     lines: Mapping[str, int]
 
     def line_of(self, path: str) -> int | None:
-        """The line of the path, or of what it stands in."""
+        """The line of the path, or of the innermost enclosing value that has one."""
         while path not in self.lines:
             cut = max(path.rfind("."), path.rfind("["))
             if cut <= 0:
@@ -31,7 +31,7 @@ class YamlDocument(NamedTuple):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that reads scalars as Go's YAML-to-JSON does: dates stay text, `1e3` is a number."""
+    """SafeLoader with JSON's numbers, .inf and .nan: `1e3` is a number; dates, `0755` and `10:30` are text."""
 
 
 _StrictLoader.yaml_implicit_resolvers = {
@@ -52,7 +52,7 @@ _StrictLoader.add_implicit_resolver(
 
 
 def read_yaml(text: str, problems: list[Problem]) -> YamlDocument | None:
-    """The one document in the text; None (and a problem) if it cannot be read at all."""
+    """The single document of the text; None, and a problem, if it is not valid YAML."""
     try:
         loader = _StrictLoader(text)
         node = loader.get_single_node()
@@ -82,7 +82,7 @@ class _ValueBuilder:
 
     def build(self, node: yaml.Node, path: str, depth: int) -> Any:
         self._node_count += 1
-        if depth > MAX_DEPTH or self._node_count > MAX_NODES:  # an alias of itself, or of many
+        if depth > MAX_DEPTH or self._node_count > MAX_NODES:  # an alias may contain itself, or multiply
             raise yaml.YAMLError("nested too deep, or too large")
         self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
@@ -91,12 +91,12 @@ class _ValueBuilder:
             return [self.build(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(node.value)]
         try:
             return self._loader.construct_object(node)
-        except (ValueError, AttributeError) as error:  # an explicit tag on a text that does not suit it
+        except (ValueError, AttributeError) as error:  # an explicit tag such as !!int on another text
             raise yaml.MarkedYAMLError(problem=f"{node.value!r}: {error}", problem_mark=node.start_mark) from error
 
     def _build_mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        own = {id(key) for key, _ in node.value}
+        mapping: dict[str, Any] = {}
+        own = {id(key) for key, _ in node.value}  # the others come from a merge key (<<), which own keys override
         self._loader.flatten_mapping(node)
         merged = {key.value for key, _ in node.value if id(key) not in own}
         for key_node, value_node in node.value:
@@ -105,8 +105,8 @@ class _ValueBuilder:
             key = key_node.value
             inner = f"{path}.{key}" if path else key
             line = key_node.start_mark.line + 1
-            if key in found and key not in merged:
-                self._problems.append(Problem(inner, f"given twice, again in line {line}"))
+            if key in mapping and key not in merged:
+                self._problems.append(Problem(inner, f"duplicate key, repeated in line {line}"))
             self.lines[inner] = line
-            found[key] = self.build(value_node, inner, depth + 1)
-        return found
+            mapping[key] = self.build(value_node, inner, depth + 1)
+        return mapping

@@ -66,7 +66,7 @@ def test_beside_one_that_is_named_the_default_one_is_made(plan: Load, registry: 
 
 def test_producer_names_are_checked(problems: Problems) -> None:
     assert problems("plugins: [{type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: precise}}]") == [
-        "plugins[0].parameters.prefixMatchInfoProducerName: no producer named 'precise'; there are: "
+        "plugins[0].parameters.prefixMatchInfoProducerName: unknown producer 'precise'; available: "
         "approx-prefix-cache-producer, inflight-load-producer, token-producer (line 3)"
     ]
 
@@ -87,8 +87,8 @@ def test_a_producer_that_does_not_give_it(problems: Problems) -> None:
         "plugins: [{type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: t}},"
         " {type: token-producer, name: t}]"
     ) == [
-        "plugins[0]: needs 'prefix_blocks' of 't', which does not give it (line 3)",
-        "plugins[0]: needs 'prefix_info' of 't', which does not give it (line 3)",
+        "plugins[0]: consumes 'prefix_blocks' of 't', which does not produce it (line 3)",
+        "plugins[0]: consumes 'prefix_info' of 't', which does not produce it (line 3)",
     ]
 
 
@@ -98,25 +98,25 @@ plugins: [{type: prefix-cache-scorer}, {type: approx-prefix-cache-producer},
           {type: approx-prefix-cache-producer, name: b}]
 """)
     assert [str(warning) for warning in found.warnings] == [
-        "plugins[2]: nobody reads what 'b' gives: plugins that are to must name it (line 5)"
+        "plugins[2]: no plugin reads the outputs of 'b': name it in a `…ProducerName` parameter (line 5)"
     ]
 
 
 def test_two_producers_of_a_column_that_has_no_default_one(problems: Problems) -> None:
     assert problems("plugins: [{type: weather}, {type: weather, name: b}]") == [
-        "plugins[1]: gives 'rain', which 'weather' gives already: declare one of them (line 3)"
+        "plugins[1]: produces 'rain', which 'weather' produces too: declare only one of them (line 3)"
     ]
 
 
 def test_a_need_that_nobody_meets(problems: Problems) -> None:
     assert problems("plugins: [{type: moody-scorer}]") == [
-        "plugins[0]: needs 'mood', which no declared plugin gives (line 3)"
+        "plugins[0]: consumes 'mood', which no declared plugin produces (line 3)"
     ]
 
 
 def test_producers_in_a_circle(problems: Problems) -> None:
     assert problems("plugins: [{type: chicken}, {type: egg}]") == [
-        "plugins[0]: producers need each other in a circle: chicken -> egg -> chicken (line 3)"
+        "plugins[0]: producers consume each other's outputs in a cycle: chicken -> egg -> chicken (line 3)"
     ]
 
 
@@ -126,7 +126,7 @@ plugins: [{type: queue-scorer}, {type: token-load-scorer}]
 schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
 """)
     assert [str(warning) for warning in found.warnings] == [
-        "plugins[1]: 'token-load-scorer' is declared, but nothing uses it (line 4)"
+        "plugins[1]: 'token-load-scorer' is declared, but not used (line 4)"
     ]
     assert "token-load-scorer" not in found.plugins_by_name()
 

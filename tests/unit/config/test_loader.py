@@ -54,7 +54,7 @@ def test_a_described_plan_loads_to_itself(registry: PluginRegistry, preset: str)
 
 
 def test_an_unknown_preset() -> None:
-    with pytest.raises(ConfigError, match=r"no preset named 'best'; there are: default, llm-d"):
+    with pytest.raises(ConfigError, match=r"unknown preset 'best'; available: default, llm-d"):
         presets.read_preset("best")
 
 
@@ -106,7 +106,7 @@ def test_every_problem_at_once(registry: PluginRegistry, problems: Problems) -> 
     everything = ", ".join(registry)
     found = problems(MISTAKES)
     assert found == [
-        "plugins[1].parameters.blockSize: unknown field; known: matchLengthScaleTokens, matchLengthWeight, "
+        "plugins[1].parameters.blockSize: unknown field; known fields: matchLengthScaleTokens, matchLengthWeight, "
         "prefixMatchInfoProducerName (line 7)",
         "plugins[1].parameters.matchLengthWeight: expected `float` <= 1.0 (line 7)",
         "plugins[1].parameters.matchLengthScaleTokens: expected `float`, got `str` (line 7)",
@@ -114,7 +114,7 @@ def test_every_problem_at_once(registry: PluginRegistry, problems: Problems) -> 
         "plugins[3].type: unknown plugin type 'qeue-scorer'; did you mean queue-scorer? (line 10)",
         f"plugins[4].type: llm-d's plugin 'lora-affinity-scorer' is not available yet; available: {everything} "
         "(line 12)",
-        "plugins[5].name: the name 'queue-scorer' is taken by plugins[0] (line 13)",
+        "plugins[5].name: the name 'queue-scorer' is already used by plugins[0] (line 13)",
         "plugins[6].tpye: unknown field; did you mean `type`? (line 15)",
         "schedulingProfiles[0].plugins[0].weight: expected a number from 0 to 1e+06, got nan (line 20)",
         "schedulingProfiles[0].plugins[1].weight: expected `float | null`, got `str` (line 22)",
@@ -129,7 +129,7 @@ def test_every_problem_at_once(registry: PluginRegistry, problems: Problems) -> 
 def test_names_default_to_types_and_are_unique(plan: Load, problems: Problems) -> None:
     assert next(iter(plan("plugins: [{type: queue-scorer}]").plugins_by_name())) == "queue-scorer"
     assert problems("plugins: [{type: queue-scorer}, {type: queue-scorer}]") == [
-        "plugins[1].name: the name 'queue-scorer' is taken by plugins[0] (line 3)"
+        "plugins[1].name: the name 'queue-scorer' is already used by plugins[0] (line 3)"
     ]
 
 
@@ -160,14 +160,14 @@ def test_an_ambiguous_picker_is_an_error(problems: Problems) -> None:
 plugins: [{type: queue-scorer}, {type: random-picker}, {type: max-score-picker}]
 schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
 """) == [
-        "schedulingProfiles[0]: names no picker, and several are declared (random-picker, max-score-picker): "
-        "name one (line 5)"
+        "schedulingProfiles[0]: this profile has no picker and several are declared (random-picker, max-score-picker): "
+        "add a pluginRef to one of them (line 5)"
     ]
 
 
 def test_two_pickers_in_a_profile(problems: Problems) -> None:
     assert problems("plugins: [{type: random-picker}, {type: max-score-picker}]") == [
-        "plugins: a second picker, 'max-score-picker'; 'random-picker' is one already (line 3)"
+        "plugins: second picker 'max-score-picker': a profile has one, and 'random-picker' comes before it (line 3)"
     ]
 
 
@@ -215,7 +215,7 @@ dataLayer:
         "add `- type: token-load-scorer` to plugins (line 7)",
         "schedulingProfiles[0].plugins[2].pluginRef: no plugin named 'que-scorer' is declared; "
         "did you mean queue-scorer? (line 7)",
-        "requestHandler.parsers[0].pluginRef: 'queue-scorer' (scorer) is no parser (line 8)",
+        "requestHandler.parsers[0].pluginRef: 'queue-scorer' is a scorer, expected a parser (line 8)",
         "requestHandler.parsers[1].pluginRef: llm-d's plugin 'anthropic-parser' is not available yet; "
         "available as parser: openai-parser, passthrough-parser (line 8)",
         "dataLayer.sources[0].pluginRef: no plugin named 'core-metrics-extractor' is declared; "
@@ -230,20 +230,20 @@ plugins: [{type: queue-scorer}, {type: two-profile-handler}]
 schedulingProfiles: [{name: a, plugins: []}, {name: a, plugins: []}, {plugins: []}]
 """)
     assert found == [
-        "schedulingProfiles[1].name: there is a profile named 'a' already (line 5)",
+        "schedulingProfiles[1].name: duplicate profile name 'a' (line 5)",
         "schedulingProfiles[2].name: is required (line 5)",
     ]
 
 
 def test_profile_handlers(plan: Load, problems: Problems) -> None:
     two = "schedulingProfiles: [{name: prefill}, {name: decode}]\n"
-    assert problems(two) == ["plugins: no profile handler for the 2 scheduling profiles"]
+    assert problems(two) == ["plugins: no profile handler is declared for the 2 scheduling profiles"]
     assert problems(two + "plugins: [{type: single-profile-handler}]") == [
         "schedulingProfiles: 'single-profile-handler' takes exactly one scheduling profile, not 2 (prefill, decode) "
         "(line 3)"
     ]
     assert problems("plugins: [{type: single-profile-handler}, {type: two-profile-handler}]") == [
-        "plugins[1]: a second profile handler; plugins[0] is one already (line 3)"
+        "plugins[1]: second profile handler: only one may be declared, and plugins[0] is one (line 3)"
     ]
     assert list(plan(two + "plugins: [{type: two-profile-handler}]").profiles) == ["prefill", "decode"]
 
@@ -251,14 +251,14 @@ def test_profile_handlers(plan: Load, problems: Problems) -> None:
 def test_lenient_plugins_ignore_what_they_do_not_know(plan: Load) -> None:
     found = plan("plugins: [{type: queue-scorer, parameters: {threshold: 3, deep: {er: 1}}}]")
     assert [str(warning) for warning in found.warnings] == [
-        "plugins[0].parameters.threshold: ignored: unknown field; there are none here (line 3)",
-        "plugins[0].parameters.deep: ignored: unknown field; there are none here (line 3)",
+        "plugins[0].parameters.threshold: ignored: unknown field; no fields are known here (line 3)",
+        "plugins[0].parameters.deep: ignored: unknown field; no fields are known here (line 3)",
     ]
 
 
 def test_experimental_plugins_need_the_flag(registry: PluginRegistry, problems: Problems) -> None:
     assert problems("plugins: [{type: novel-scorer}]") == [
-        "plugins[0].type: 'novel-scorer' is experimental; --allow-experimental-plugins permits it (line 3)"
+        "plugins[0].type: 'novel-scorer' is experimental: start with --allow-experimental-plugins to use it (line 3)"
     ]
     head = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
     plan = load_config(head + "plugins: [{type: novel-scorer}]", registry, allow_experimental=True)
@@ -275,8 +275,8 @@ def test_null_means_the_default(plan: Load) -> None:
 
 def test_a_default_that_is_named_like_another_kind(problems: Problems) -> None:
     assert problems("plugins: [{type: queue-scorer, name: metrics-data-source}]") == [
-        "plugins[0].name: the name 'metrics-data-source' is that of the default data source, "
-        "which is a data source (line 3)"
+        "plugins[0].name: the name 'metrics-data-source' is needed for the default data source, a data source, "
+        "but this is a scorer: rename it (line 3)"
     ]
 
 

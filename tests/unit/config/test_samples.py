@@ -33,8 +33,8 @@ def test_file_discovery() -> None:
     assert [(name, weight) for name, weight, _ in plan.profiles["default"].scorers] == [("queue", 1)]
     assert [source.name for source in plan.data_sources] == ["metrics-data-source"]
     assert [str(warning) for warning in plan.warnings] == [
-        "plugins[3].parameters.scorer: ignored: unknown field; there are none here (line 18)",
-        "plugins[3].parameters.picker: ignored: unknown field; there are none here (line 19)",
+        "plugins[3].parameters.scorer: ignored: unknown field; no fields are known here (line 18)",
+        "plugins[3].parameters.picker: ignored: unknown field; no fields are known here (line 19)",
     ]
 
 

@@ -44,7 +44,7 @@ flowControl:
         "flowControl.maxBytes: expected a quantity of at least 0, such as 5000, 1G or 512Mi, got -3 (line 5)",
         "flowControl.maxRequests: expected a quantity of at least 0, such as 5000, 1G or 512Mi, got 'lots' (line 6)",
         "flowControl.defaultRequestTTL: expected a duration such as 60s, 1m30s or 200ms, got '5x' (line 7)",
-        "flowControl.priorityBands[1].priority: there is a band of priority 1 already (line 8)",
+        "flowControl.priorityBands[1].priority: duplicate priority 1 (line 8)",
     ]
 
 
@@ -151,5 +151,5 @@ def test_replicas(plan: Load, problems: Problems) -> None:
         "dataLayer.crossReplicaSyncInterval",
     ]
     assert problems("dataLayer: {crossReplicaSyncerPluginRef: redis}") == [
-        "dataLayer.crossReplicaSyncerPluginRef: synchronising replicas is not supported yet (line 3)"
+        "dataLayer.crossReplicaSyncerPluginRef: synchronizing replicas is not supported yet (line 3)"
     ]

@@ -51,7 +51,7 @@ def test_anchors_and_merges() -> None:
 
 
 def test_a_key_twice() -> None:
-    assert bad("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n") == ["b.c: given twice, again in line 5"]
+    assert bad("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n") == ["b.c: duplicate key, repeated in line 5"]
 
 
 @pytest.mark.parametrize(
