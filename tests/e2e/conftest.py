@@ -34,18 +34,27 @@ START_SECONDS = 20
 class Picker:
     """One `epp serve` process; `async with` ends it."""
 
-    def __init__(self, folder: Path, *flags: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *flags: str,
+        tls: ssl.SSLContext | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self._kept = [bind_socket("127.0.0.1", 0, "") for _ in range(3)]
         self.grpc, self.health, self.metrics = (sock.getsockname()[1] for sock in self._kept)
         self.log = folder / f"epp-{self.grpc}.log"
         ports = [f"--grpc-port={self.grpc}", f"--grpc-health-port={self.health}", f"--metrics-port={self.metrics}"]
         self.command = [sys.executable, "-m", "epp", *flags, *ports, "--host=127.0.0.1"]
         self._tls = tls
+        self._environment = {**os.environ, **(environment or {})}
         self.process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Picker:
         with self.log.open("wb") as log:
-            self.process = await asyncio.create_subprocess_exec(*self.command, stdout=log, stderr=log)
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command, stdout=log, stderr=log, env=self._environment
+            )
         async with asyncio.timeout(START_SECONDS):
             while not await self.answers("/readyz"):
                 if self.process.returncode is not None:

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socketserver
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
 from epp.api import (
     AsyncProducer,
+    DataSource,
+    Discovery,
     Endpoint,
+    Extractor,
     Filter,
     LoadEstimator,
     Parser,
@@ -39,6 +47,9 @@ from epp.requestcontrol.director import Director, DirectorOptions
 from epp.requestcontrol.interfaces import RequestHeaders, RoutingDecision
 from epp.testing import (
     check_async_producer,
+    check_data_source,
+    check_discovery,
+    check_extractor,
     check_filter,
     check_load_estimator,
     check_parser,
@@ -55,12 +66,50 @@ from epp.testing import (
 DISTRIBUTION = "example-plugins"
 
 
+STATES = [b'{"waiting": 1, "running": 2}\n', b'{"waiting": 2, "temperature": 60}\n', b"{}\n"]
+
+
+@contextmanager
+def serve_lines(lines: list[bytes]) -> Iterator[int]:
+    """The port of a thread that writes the lines to each connection, and the last one again and again."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            try:
+                self.wfile.write(b"".join(lines))
+                while True:
+                    time.sleep(0.01)
+                    self.wfile.write(lines[-1])
+            except OSError:  # the reader has closed the connection
+                pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def check_board(discovery: Any) -> None:
+    listed = {"list": [{"name": "a", "address": "10.0.0.1", "port": 8000}]}
+    with serve_lines([json.dumps(listed).encode() + b"\n", b'{"delete": "b"}\n']) as discovery.port:
+        assert [endpoint.name for endpoint in check_discovery(discovery)] == ["a"]
+
+
+def check_push_source(source: DataSource) -> None:
+    with serve_lines(STATES) as port:
+        check_data_source(source, Endpoint("a", "127.0.0.1", 8000, labels={"push-port": str(port)}))
+
+
 def check_contracts(registry: PluginRegistry) -> list[str]:
     """Checks every plugin of the package; returns "type interface" of each check that was made."""
     from example_plugins.producers import TENANT  # type: ignore[import-not-found]
 
     checks: dict[type, Any] = {
         AsyncProducer: check_async_producer,
+        DataSource: check_push_source,
+        Discovery: check_board,
+        Extractor: lambda extractor: check_extractor(extractor, STATES, malformed=[b"[]", b"x"]),
         Filter: check_filter,
         LoadEstimator: check_load_estimator,
         Parser: lambda parser: check_parser(parser, requests=[("/plain", b"m: once")]),

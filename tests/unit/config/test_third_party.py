@@ -107,6 +107,8 @@ def test_plugins_of_every_kind_of_another_package_take_part_in_a_request(site: P
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result.pop("checks") == [
+        "board-discovery Discovery",
+        "coolest-scorer Scorer",
         "distance-producer Producer",
         "first-picker Picker",
         "plain-text-parser Parser",
@@ -119,6 +121,8 @@ def test_plugins_of_every_kind_of_another_package_take_part_in_a_request(site: P
         "recency-scorer Scorer",
         "recency-scorer StateDumper",
         "short-prompt-scorer Scorer",
+        "state-extractor Extractor",
+        "state-push-source DataSource",
         "tenant-producer AsyncProducer",
         "tenant-scorer Scorer",
     ]
