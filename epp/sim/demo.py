@@ -101,11 +101,11 @@ async def _run_arm(
 async def _read_prefix_cache_counters(http: aiohttp.ClientSession, servers: Sequence[str]) -> tuple[float, float]:
     """Tokens queried and hit, summed over all servers."""
 
-    async def page(server: str) -> str:
+    async def read_page(server: str) -> str:
         async with http.get(f"http://{server}/metrics") as response:
             return await response.text()
 
-    pages = await asyncio.gather(*map(page, servers))
+    pages = await asyncio.gather(*map(read_page, servers))
     names = ("vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total")
     queries, hits = (
         sum(float(line.rsplit(" ", 1)[1]) for text in pages for line in text.splitlines() if line.startswith(name))

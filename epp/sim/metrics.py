@@ -67,7 +67,7 @@ def _format_labels(pairs: list[Label]) -> str:
     return "{" + ",".join(f'{name}="{value}"' for name, value in sorted(pairs)) + "}"
 
 
-class MetricsPage:
+class VllmMetricsPage:
     """Renders the page of `engine`. `model` is the base model's name; `lora`: LoRA is enabled."""
 
     def __init__(self, engine: SimEngine, model: str, clock: Clock, *, lora: bool = False) -> None:

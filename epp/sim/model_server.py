@@ -14,7 +14,7 @@ from epp.headers import REQUEST_ID
 from epp.sim import tokens
 from epp.sim.driver import EngineDriver
 from epp.sim.engine import SimEngine, SimEngineConfig
-from epp.sim.metrics import CONTENT_TYPE, MetricsPage
+from epp.sim.metrics import CONTENT_TYPE, VllmMetricsPage
 from epp.sim.openai_api import (
     JSON_CONTENT_TYPE,
     SSE_CONTENT_TYPE,
@@ -54,7 +54,7 @@ class ModelServer:
         self._clock = clock
         self._rng = rng
         self._started_at = int(clock.wall())
-        self._metrics_page = MetricsPage(self.engine, model, clock, lora=bool(adapters))
+        self._metrics_page = VllmMetricsPage(self.engine, model, clock, lora=bool(adapters))
         self.app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_error_middleware])
         self.app.add_routes(
             [

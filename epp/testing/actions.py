@@ -57,7 +57,7 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:80]}…({len(value)})"
 
 
-def _action(name: str, **details: Any) -> TranscriptLine:
+def _new_action(name: str, **details: Any) -> TranscriptLine:
     return TranscriptLine(False, name, details)
 
 
@@ -65,12 +65,12 @@ def requests_decision(
     body: bytes = b"", *, subset: tuple[str, ...] | None = None, before_body: bool = False, end: bool = False
 ) -> TranscriptLine:
     """The router is called. `before_body`: before the body arrives; `end`: there is no body."""
-    return _action("requests_decision", body=body, subset=subset, before_body=before_body, end=end)
+    return _new_action("requests_decision", body=body, subset=subset, before_body=before_body, end=end)
 
 
 def cancels_decision() -> TranscriptLine:
     """The awaited decision is cancelled."""
-    return _action("cancels_decision")
+    return _new_action("cancels_decision")
 
 
 def sends_route(
@@ -83,7 +83,7 @@ def sends_route(
     scores: Mapping[str, float] | None = None,
 ) -> TranscriptLine:
     """The reply that carries the destination, as header and as metadata alike, and nothing that is not listed here."""
-    return _action(
+    return _new_action(
         "sends_route",
         destination=destination, at=at, sets=dict(sets or {}), removes=sorted(removes), body=body,
         scores=None if scores is None else dict(scores),
@@ -92,37 +92,37 @@ def sends_route(
 
 def sends_request_body(body: bytes, *, end: bool = False) -> TranscriptLine:
     """A chunk of the request body, to the model server (full duplex)."""
-    return _action("sends_request_body", body=body, end=end)
+    return _new_action("sends_request_body", body=body, end=end)
 
 
 def sends_response_body(body: bytes, *, end: bool = False) -> TranscriptLine:
     """A chunk of the response body, to the client (full duplex)."""
-    return _action("sends_response_body", body=body, end=end)
+    return _new_action("sends_response_body", body=body, end=end)
 
 
 def continues(phase: str) -> TranscriptLine:
     """An empty reply to a message of this phase, e.g. `request_headers`: Envoy continues without a change."""
-    return _action("continues", phase=phase)
+    return _new_action("continues", phase=phase)
 
 
 def marks_response() -> TranscriptLine:
     """The reply to response headers that adds llm-d's `x-went-into-resp-headers: true` and nothing else."""
-    return _action("marks_response")
+    return _new_action("marks_response")
 
 
 def sends_immediate_response(status: int, *, dropped: str = "", text: str = ANY) -> TranscriptLine:
     """The client is answered by the picker. `dropped`: the value of `x-llm-d-request-dropped-reason`."""
-    return _action("sends_immediate_response", status=status, dropped=dropped, text=text)
+    return _new_action("sends_immediate_response", status=status, dropped=dropped, text=text)
 
 
 def closes_stream(status: int = 0) -> TranscriptLine:
     """The RPC is finished with this grpc-status."""
-    return _action("closes_stream", status=status)
+    return _new_action("closes_stream", status=status)
 
 
 def delivers_event(**event: Any) -> TranscriptLine:
     """The routed request gets an event: `served="ip:port"`, `status=200`, `data=b"…"`, or `ended="completed"`."""
-    return _action("delivers_event", **event)
+    return _new_action("delivers_event", **event)
 
 
 def describe_reply(message: bytes) -> TranscriptLine:
@@ -146,24 +146,24 @@ def describe_reply(message: bytes) -> TranscriptLine:
             return continues(kind)
         if common.body_mutation.HasField("streamed_response") and not common.HasField("header_mutation"):
             chunk = common.body_mutation.streamed_response
-            return _action(f"sends_{kind}", body=chunk.body, end=chunk.end_of_stream)
+            return _new_action(f"sends_{kind}", body=chunk.body, end=chunk.end_of_stream)
         if kind == "response_headers" and _set_headers(common.header_mutation) == {WENT_INTO_RESPONSE_HEADERS: "true"}:
             return marks_response()
-    return _action("sends", **MessageToDict(reply))
+    return _new_action("sends", **MessageToDict(reply))
 
 
 def _describe_route(reply: pb.ProcessingResponse, at: str) -> TranscriptLine:
     metadata = MessageToDict(reply.dynamic_metadata).get(LB_NAMESPACE, {})
     destination = metadata.get(DESTINATION_ENDPOINT)
     if at == "trailers":
-        return _action("sends_route", destination=destination, at=at, sets={}, removes=[], body=None, scores=None)
+        return _new_action("sends_route", destination=destination, at=at, sets={}, removes=[], body=None, scores=None)
     common = getattr(reply, f"request_{at}").response
     sets = _set_headers(common.header_mutation)
     header = sets.pop(DESTINATION_ENDPOINT, None)
     if header != destination or not common.clear_route_cache or common.body_mutation.HasField("streamed_response"):
-        return _action("sends", **MessageToDict(reply))
+        return _new_action("sends", **MessageToDict(reply))
     body = common.body_mutation.body if common.body_mutation.HasField("body") else None
-    return _action(
+    return _new_action(
         "sends_route",
         destination=destination, at=at, sets=sets, removes=sorted(common.header_mutation.remove_headers), body=body,
         scores=metadata.get(DESTINATION_ENDPOINT_SCORES),

@@ -53,7 +53,7 @@ def request_headers(
         message.protocol_config.request_body_mode = _body_mode(mode)
         message.protocol_config.response_body_mode = _body_mode(response_mode or mode)
     _add_subset_hint(message, subset)
-    return _event(
+    return _new_event(
         "request_headers",
         message,
         method=method,
@@ -69,12 +69,12 @@ def request_body(body: bytes = b"", *, end: bool = False, subset: Any = UNSET) -
     """A chunk of the request body."""
     message = pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=end))
     _add_subset_hint(message, subset)
-    return _event("request_body", message, body=body, end=end, subset=subset)
+    return _new_event("request_body", message, body=body, end=end, subset=subset)
 
 
 def request_trailers() -> TranscriptLine:
     """The request trailers."""
-    return _event("request_trailers", pb.ProcessingRequest(request_trailers=TRAILERS))
+    return _new_event("request_trailers", pb.ProcessingRequest(request_trailers=TRAILERS))
 
 
 def response_headers(
@@ -93,18 +93,18 @@ def response_headers(
         _add_metadata(message, LB_NAMESPACE, DESTINATION_ENDPOINT_SERVED, served)
     if mode is not None:
         message.protocol_config.response_body_mode = _body_mode(mode)
-    return _event("response_headers", message, status=status, end=end, served=served)
+    return _new_event("response_headers", message, status=status, end=end, served=served)
 
 
 def response_body(body: bytes = b"", *, end: bool = False) -> TranscriptLine:
     """A chunk of the response body."""
     message = pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=end))
-    return _event("response_body", message, body=body, end=end)
+    return _new_event("response_body", message, body=body, end=end)
 
 
 def response_trailers() -> TranscriptLine:
     """The response trailers."""
-    return _event("response_trailers", pb.ProcessingRequest(response_trailers=TRAILERS))
+    return _new_event("response_trailers", pb.ProcessingRequest(response_trailers=TRAILERS))
 
 
 def raw_message(data: bytes) -> TranscriptLine:
@@ -117,17 +117,17 @@ def raw_message(data: bytes) -> TranscriptLine:
 
 def half_closes() -> TranscriptLine:
     """The gateway has sent its last message."""
-    return _event("half_closes")
+    return _new_event("half_closes")
 
 
 def resets() -> TranscriptLine:
     """The stream is reset, or its connection lost."""
-    return _event("resets")
+    return _new_event("resets")
 
 
 def waits() -> TranscriptLine:
     """Time passes without a message while the decision is being made."""
-    return _event("waits")
+    return _new_event("waits")
 
 
 # Results of the router
@@ -142,7 +142,7 @@ def routes(
     scores: Mapping[str, float] | None = None,
 ) -> TranscriptLine:
     """The router decides: at once if this follows `requests_decision`, otherwise later. Fields of `RoutingDecision`."""
-    return _event(
+    return _new_event(
         "routes",
         destination=destination,
         observe_response=observe,
@@ -154,10 +154,10 @@ def routes(
 
 def rejects(error: BaseException) -> TranscriptLine:
     """The router raises this: a `Rejection`, or another exception as a bug would."""
-    return _event("rejects", error=error)
+    return _new_event("rejects", error=error)
 
 
-def _event(name: str, message: pb.ProcessingRequest | None = None, **details: Any) -> TranscriptLine:
+def _new_event(name: str, message: pb.ProcessingRequest | None = None, **details: Any) -> TranscriptLine:
     given = {key: value for key, value in details.items() if value is not UNSET}
     return TranscriptLine(True, name, given, None if message is None else message.SerializeToString())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -43,20 +43,20 @@ class Dial:
         return self.call
 
 
-async def run_ready_tasks() -> None:
-    """Lets all tasks run that are ready, and those that these make ready."""
-    for _ in range(LOOP_TURNS):
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
 def dial() -> type[Dial]:
     return Dial
 
 
 @pytest.fixture
-def settled():
-    return run_ready_tasks
+def run_ready_tasks() -> Callable[[], Awaitable[None]]:
+    """Lets all tasks run that are ready, and those that these make ready."""
+
+    async def run() -> None:
+        for _ in range(LOOP_TURNS):
+            await asyncio.sleep(0)
+
+    return run
 
 
 @pytest.fixture

@@ -93,41 +93,43 @@ async def test_an_immediate_decision_needs_no_task(open_stream, tasks):
     assert not len(tasks)
 
 
-async def test_an_awaited_decision_is_sent_once_it_is_made(open_stream, settled):
+async def test_an_awaited_decision_is_sent_once_it_is_made(open_stream, run_ready_tasks):
     pending = asyncio.get_running_loop().create_future()
     request = RecordedRequest()
     call = open_stream(pending)(GET)
-    await settled()
+    await run_ready_tasks()
     assert transcript(call) == []
     pending.set_result(RoutingDecision(POD, request))
-    await settled()
+    await run_ready_tasks()
     assert matches(call, sends_route(POD))
 
 
-async def test_a_decision_after_the_timeout_is_a_503(open_stream, settled, tasks):
+async def test_a_decision_after_the_timeout_is_a_503(open_stream, run_ready_tasks, tasks):
     pending = asyncio.get_running_loop().create_future()
     call = open_stream(pending, timeout=0.0)(GET)
-    await settled()
+    await run_ready_tasks()
     text = "inference error: ServiceUnavailable - no decision within 0 s"
     assert matches(call, sends_immediate_response(503, text=text), closes_stream())
     assert pending.cancelled()
     assert not len(tasks)
 
 
-async def test_cancelling_the_stream_cancels_its_decision(open_stream, settled, tasks):
+async def test_cancelling_the_stream_cancels_its_decision(open_stream, run_ready_tasks, tasks):
     pending = asyncio.get_running_loop().create_future()
     dialled = open_stream(pending)
     call = dialled(GET)
-    await settled()
+    await run_ready_tasks()
     dialled.handler.on_cancel()
-    await settled()
+    await run_ready_tasks()
     assert pending.cancelled()
     assert transcript(call) == []
     assert not len(tasks)
 
 
 @pytest.mark.parametrize("waiting", ["coroutine", "future"])
-async def test_cancelling_the_stream_before_the_task_starts_releases_the_awaitable(open_stream, settled, waiting):
+async def test_cancelling_the_stream_before_the_task_starts_releases_the_awaitable(
+    open_stream, run_ready_tasks, waiting
+):
     async def never():
         raise AssertionError("the stream was cancelled, no decision is needed")
 
@@ -135,12 +137,12 @@ async def test_cancelling_the_stream_before_the_task_starts_releases_the_awaitab
     dialled = open_stream(pending)
     call = dialled(GET)
     dialled.handler.on_cancel()
-    await settled()
+    await run_ready_tasks()
     assert transcript(call) == []
     assert inspect.getcoroutinestate(pending) == inspect.CORO_CLOSED if waiting == "coroutine" else pending.cancelled()
 
 
-async def test_a_decision_made_in_spite_of_the_cancellation_is_finalized(open_stream, settled):
+async def test_a_decision_made_in_spite_of_the_cancellation_is_finalized(open_stream, run_ready_tasks):
     """A router that suppresses CancelledError still returns a request, which holds a reservation."""
     request = RecordedRequest()
 
@@ -152,18 +154,18 @@ async def test_a_decision_made_in_spite_of_the_cancellation_is_finalized(open_st
 
     dialled = open_stream(route_after_cancellation())
     dialled(GET)
-    await settled()
+    await run_ready_tasks()
     dialled.handler.on_cancel()
-    await settled()
+    await run_ready_tasks()
     assert request.events == ["disconnected"]
 
 
-async def test_a_decision_cancelled_from_outside_is_answered(open_stream, settled):
+async def test_a_decision_cancelled_from_outside_is_answered(open_stream, run_ready_tasks):
     pending = asyncio.get_running_loop().create_future()
     call = open_stream(pending)(GET)
-    await settled()
+    await run_ready_tasks()
     pending.cancel()
-    await settled()
+    await run_ready_tasks()
     assert transcript(call)[-1] == closes_stream()
     assert transcript(call)[0].name == "sends_immediate_response"
 
@@ -176,14 +178,14 @@ async def test_an_exception_in_a_decision_is_a_500_and_is_logged(open_stream, er
 
 
 @pytest.mark.parametrize("later", [False, True])
-async def test_the_log_record_of_an_exception_has_the_request_id(open_stream, settled, caplog, later):
+async def test_the_log_record_of_an_exception_has_the_request_id(open_stream, run_ready_tasks, caplog, later):
     async def fails():
         raise ZeroDivisionError("a bug")
 
     identified = request_headers(headers={"x-request-id": "r-7"}, method="GET", end=True).message
     with caplog.at_level(logging.ERROR, logger="epp.extproc.handler"):
         open_stream(fails() if later else ZeroDivisionError("a bug"))(identified)
-        await settled()
+        await run_ready_tasks()
     assert [getattr(record, "x-request-id") for record in caplog.records] == ["r-7"]
 
 

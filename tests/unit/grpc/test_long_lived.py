@@ -33,16 +33,16 @@ def test_a_rejected_access_log_stream_is_not_registered(dial):
 
 
 @pytest.mark.parametrize("end", ["finish", "cancel"])
-async def test_a_health_watch_is_registered_and_its_task_ends_with_it(dial, settled, end):
+async def test_a_health_watch_is_registered_and_its_task_ends_with_it(dial, run_ready_tasks, end):
     long_lived, tasks = LongLivedRpcs(), Tasks("t")
     watch = dial(health.health_methods(lambda: True, tasks, long_lived)[WATCH])
     watch(health_pb2.HealthCheckRequest(service="readiness").SerializeToString())
-    await settled()
+    await run_ready_tasks()
     assert (len(long_lived), len(tasks), len(watch.call.sent)) == (1, 1, 1)
     if end == "finish":
         long_lived.finish_all()
     else:
         watch.handler.on_cancel()
-    await settled()
+    await run_ready_tasks()
     assert (len(long_lived), len(tasks)) == (0, 0)
     assert watch.call.status == (0 if end == "finish" else None)

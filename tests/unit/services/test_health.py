@@ -48,28 +48,28 @@ def test_malformed_check_is_an_invalid_argument(dial):
     assert dial(health.health_methods(lambda: True)[CHECK])(b"\xff").status == 3
 
 
-async def test_watch_sends_changes_only(dial, settled, tasks):
+async def test_watch_sends_changes_only(dial, run_ready_tasks, tasks):
     state = {"ready": True}
     watch = dial(health.health_methods(lambda: state["ready"], tasks, interval=0)[WATCH])
     call = watch(encode_check(""))
-    await settled()
+    await run_ready_tasks()
     assert [status(message) for message in call.sent] == [SERVING]
     state["ready"] = False
-    await settled()
-    await settled()
+    await run_ready_tasks()
+    await run_ready_tasks()
     assert [status(message) for message in call.sent] == [SERVING, NOT_SERVING]
     watch.handler.on_half_close()
     state["ready"] = True
-    await settled()
+    await run_ready_tasks()
     assert len(call.sent) == 3
     watch.handler.on_cancel()
-    await settled()
+    await run_ready_tasks()
     assert not len(tasks)
 
 
-async def test_watch_of_liveness_sends_one_status(dial, settled, tasks):
+async def test_watch_of_liveness_sends_one_status(dial, run_ready_tasks, tasks):
     call = dial(health.health_methods(lambda: False, tasks, interval=0)[WATCH])(encode_check("liveness"))
-    await settled()
+    await run_ready_tasks()
     assert [status(message) for message in call.sent] == [SERVING]
     assert call.status is None
 

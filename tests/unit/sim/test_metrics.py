@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from epp.clock import ManualClock
-from epp.sim.metrics import MetricsPage
+from epp.sim.metrics import VllmMetricsPage
 
 from .conftest import EngineRig
 
@@ -20,7 +20,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def page(rig: EngineRig) -> str:
-    return MetricsPage(rig.engine, "tiny", rig.clock, lora=True).render().decode()
+    return VllmMetricsPage(rig.engine, "tiny", rig.clock, lora=True).render().decode()
 
 
 def samples(text: str) -> Series:
@@ -107,7 +107,7 @@ def test_lora_info_has_a_series_for_each_combination(new_rig: NewRig) -> None:
 
 def test_the_page_is_cached_until_the_engine_changes(new_rig: NewRig) -> None:
     rig = new_rig()
-    page = MetricsPage(rig.engine, 'a "model"', ManualClock())
+    page = VllmMetricsPage(rig.engine, 'a "model"', ManualClock())
     first = page.render()
     assert page.render() is first
     rig.add("a", "hello", 2)
