@@ -23,18 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plays the workload through Envoy alone, then through Envoy with the picker, and compares."""
-    arms = asyncio.run(_run_comparison(arguments))
-    return 0 if all(arm.successful for arm in arms) else 1
+    runs = asyncio.run(_run_comparison(arguments))
+    return 0 if all(each.successful for each in runs) else 1
 
 
-async def _run_comparison(arguments: argparse.Namespace) -> list[demo.DemoArm]:
+async def _run_comparison(arguments: argparse.Namespace) -> list[demo.PolicyRun]:
     servers = GatewaySettings(
         sim_servers=arguments.servers, sim_flags=demo.SIM_FLAGS, round_robin=True, port=0, metrics_port=0, admin_port=0
     )
     async with Gateway(servers) as plain:
 
         @asynccontextmanager
-        async def start_arm(name: str) -> AsyncIterator[str]:
+        async def start_gateway(name: str) -> AsyncIterator[str]:
             if name == demo.ROUND_ROBIN:
                 yield plain.url
                 return
@@ -46,12 +46,12 @@ async def _run_comparison(arguments: argparse.Namespace) -> list[demo.DemoArm]:
 
         ours = comparison_label(arguments.config_text)
         return await demo.compare_policies(
-            start_arm, plain.endpoints, SystemClock(), print, seed=arguments.seed, ours=ours
+            start_gateway, plain.endpoints, SystemClock(), print, seed=arguments.seed, ours=ours
         )
 
 
 def comparison_label(config_text: str) -> str:
-    """What to call the second arm: a preset by its name; a whole configuration has none."""
+    """The label of the second run: the name of a preset, or a general one for a whole configuration."""
     if config_text in {"", presets.DEFAULT_PRESET}:
         return demo.DEFAULT_POLICY
     return config_text if config_text in presets.preset_names() else "your configuration"

@@ -25,12 +25,12 @@ SIM_FLAGS = ("--model", MODEL, "--hardware", "h100-8b", "--num-gpu-blocks", "240
 each prompt is sent to one server only, and evict each other if each is sent to every server."""
 BAR_WIDTH = 36
 
-StartArm = Callable[[str], AbstractAsyncContextManager[str]]
+StartGateway = Callable[[str], AbstractAsyncContextManager[str]]
 """Starts a gateway with the policy of this name for as long as the context is open; the value is its base URL."""
 
 
 @dataclass(frozen=True, slots=True)
-class DemoArm:
+class PolicyRun:
     """The result of one run. `queried_tokens` and `hit_tokens` are from the servers' prefix cache counters."""
 
     name: str
@@ -54,7 +54,7 @@ class DemoArm:
 
 
 async def compare_policies(
-    start_arm: StartArm,
+    start_gateway: StartGateway,
     servers: Sequence[str],
     clock: Clock,
     emit: Callable[[str], None],
@@ -63,7 +63,7 @@ async def compare_policies(
     seed: int = 0,
     model: str = MODEL,
     ours: str = DEFAULT_POLICY,
-) -> list[DemoArm]:
+) -> list[PolicyRun]:
     """Runs round robin, then the policy `ours`, against `servers` (`host:port`); `emit` prints progress and report.
 
     Both begin with empty prefix caches, by `/reset_prefix_cache`: vLLM serves that with `VLLM_SERVER_DEV_MODE=1` only.
@@ -75,19 +75,19 @@ async def compare_policies(
         f"{requests} requests of {profile.groups} groups sharing {profile.system_tokens:,} tokens each, "
         f"{profile.rate * profile.turns:.0f} a second, {len(servers)} servers"
     )
-    arms = []
+    runs = []
     for name in (ROUND_ROBIN, ours):
         emit(f"  {name}: {work[-1].starts_at:.0f} s …")
-        async with start_arm(name) as base_url:
+        async with start_gateway(name) as base_url:
             player = ConversationPlayer(base_url, model, profile.answer_tokens, clock)
-            arms.append(await _run_arm(name, player, servers, work))
-    emit(format_report(arms))
-    return arms
+            runs.append(await _run_policy(name, player, servers, work))
+    emit(format_report(runs))
+    return runs
 
 
-async def _run_arm(
+async def _run_policy(
     name: str, player: ConversationPlayer, servers: Sequence[str], work: Sequence[Conversation]
-) -> DemoArm:
+) -> PolicyRun:
     async with aiohttp.ClientSession() as http:
         for server in servers:
             async with http.post(f"http://{server}/reset_prefix_cache") as response:
@@ -95,7 +95,7 @@ async def _run_arm(
         before = await _read_prefix_cache_counters(http, servers)
         timings = await player.play_conversations(work)
         after = await _read_prefix_cache_counters(http, servers)
-    return DemoArm(name, timings, after[0] - before[0], after[1] - before[1])
+    return PolicyRun(name, timings, after[0] - before[0], after[1] - before[1])
 
 
 async def _read_prefix_cache_counters(http: aiohttp.ClientSession, servers: Sequence[str]) -> tuple[float, float]:
@@ -114,21 +114,21 @@ async def _read_prefix_cache_counters(http: aiohttp.ClientSession, servers: Sequ
     return queries, hits
 
 
-def format_report(arms: Sequence[DemoArm]) -> str:
+def format_report(runs: Sequence[PolicyRun]) -> str:
     """The results as a table and a plot."""
-    width = _name_width(arms)
+    width = _name_width(runs)
     lines = ["", f"{'':{width}}{'TTFT mean':>11}{'p50':>9}{'p99':>9}{'hit rate':>10}{'failed':>8}"]
-    for arm in arms:
-        ttfts = arm.ttfts
-        failed = len(arm.timings) - len(arm.successful)
+    for run in runs:
+        ttfts = run.ttfts
+        failed = len(run.timings) - len(run.successful)
         figures = [
             _format_milliseconds(value)
             for value in (fmean(ttfts or [0]), percentile(ttfts, 0.5), percentile(ttfts, 0.99))
         ]
         shown = f"{figures[0]:>11}{figures[1]:>9}{figures[2]:>9}"
-        lines.append(f"{arm.name:{width}}{shown}{arm.hit_rate:>10.0%}{failed:>8}")
-    lines += ["", *_plot_ttfts(arms)]
-    if errors := {timing.error for arm in arms for timing in arm.timings if timing.error}:
+        lines.append(f"{run.name:{width}}{shown}{run.hit_rate:>10.0%}{failed:>8}")
+    lines += ["", *_plot_ttfts(runs)]
+    if errors := {timing.error for run in runs for timing in run.timings if timing.error}:
         lines += ["", *sorted(errors)[:3]]
     return "\n".join(lines)
 
@@ -138,23 +138,23 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
-def _name_width(arms: Sequence[DemoArm]) -> int:
-    return max(14, *(len(arm.name) + 1 for arm in arms))
+def _name_width(runs: Sequence[PolicyRun]) -> int:
+    return max(14, *(len(run.name) + 1 for run in runs))
 
 
 def _format_milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
 
 
-def _plot_ttfts(arms: Sequence[DemoArm]) -> list[str]:
-    """Bars of all arms at several percentiles, on one scale."""
-    top = max((arm.ttfts[-1] for arm in arms if arm.ttfts), default=0.0)
+def _plot_ttfts(runs: Sequence[PolicyRun]) -> list[str]:
+    """Bars of all runs at several percentiles, on one scale."""
+    top = max((run.ttfts[-1] for run in runs if run.ttfts), default=0.0)
     lines = ["time to first token"]
-    width = _name_width(arms) - 1
+    width = _name_width(runs) - 1
     for label, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)):
-        for index, arm in enumerate(arms):
-            value = percentile(arm.ttfts, share)
-            start = f"{label if index == 0 else '':5}{arm.name:{width}}"
+        for index, run in enumerate(runs):
+            value = percentile(run.ttfts, share)
+            start = f"{label if index == 0 else '':5}{run.name:{width}}"
             lines.append(f"{start}{_draw_bar(value / top if top else 0)} {_format_milliseconds(value)}")
     return lines
 

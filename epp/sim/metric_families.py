@@ -36,16 +36,16 @@ class HistogramFamily(NamedTuple):
     histogram: Callable[[SimEngine], SimHistogram]
 
 
-def _single_series(number: ReadValue) -> tuple[tuple[Label | None, ReadValue], ...]:
-    return ((None, number),)
+def _single_series(read: ReadValue) -> tuple[tuple[Label | None, ReadValue], ...]:
+    return ((None, read),)
 
 
-def _series_by_label(label: str, **numbers: ReadValue) -> tuple[tuple[Label | None, ReadValue], ...]:
-    return tuple(((label, value), number) for value, number in numbers.items())
+def _series_by_label(label: str, **reads: ReadValue) -> tuple[tuple[Label | None, ReadValue], ...]:
+    return tuple(((label, value), read) for value, read in reads.items())
 
 
-def _counter_family(name: str, text: str, number: ReadValue = ZERO) -> ScalarFamily:
-    return ScalarFamily(name, text, _single_series(number), "counter")
+def _counter_family(name: str, text: str, read: ReadValue = ZERO) -> ScalarFamily:
+    return ScalarFamily(name, text, _single_series(read), "counter")
 
 
 def _count_finished(reason: str) -> ReadValue:

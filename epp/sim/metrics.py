@@ -75,20 +75,20 @@ class VllmMetricsPage:
         self._clock = clock
         self._created = _format_go_float(clock.wall())
         self._common_labels: list[Label] = [("engine", "0"), ("model_name", _escape_label_value(model))]
-        parts = [self._scalar_renderer(family) for family in SCALAR_FAMILIES]
-        parts += [self._histogram_renderer(family) for family in HISTOGRAM_FAMILIES]
+        renderers = [self._scalar_renderer(family) for family in SCALAR_FAMILIES]
+        renderers += [self._histogram_renderer(family) for family in HISTOGRAM_FAMILIES]
         if lora:
-            parts.append(self._render_lora_info)
-        self._renderers: list[Callable[[], str]] = [*parts, self._cache_config_renderer()]
+            renderers.append(self._render_lora_info)
+        self._renderers: list[Callable[[], str]] = [*renderers, self._cache_config_renderer()]
         self._rendered_version: tuple[float, ...] = ()
         self._page = b""
 
     def render(self) -> bytes:
         """The page for the present state of the engine."""
-        seen = self._current_version()
-        if seen != self._rendered_version:
-            self._page = "".join([part() for part in self._renderers]).encode()
-            self._rendered_version = seen
+        version = self._current_version()
+        if version != self._rendered_version:
+            self._page = "".join([render() for render in self._renderers]).encode()
+            self._rendered_version = version
         return self._page
 
     def _current_version(self) -> tuple[float, ...]:
@@ -110,18 +110,18 @@ class VllmMetricsPage:
         name = f"vllm:{family.name}"
         common = self._common_labels if family.engine_label else self._common_labels[1:]
         labels = [_format_labels([*common, label] if label else common) for label, _ in family.series]
-        head, tail = _format_header(name + "_total" * counter, family.help, family.type), ""
+        header, footer = _format_header(name + "_total" * counter, family.help, family.type), ""
         if counter:
-            tail = _format_header(f"{name}_created", family.help, "gauge")
-            tail += "".join(f"{name}_created{each} {self._created}\n" for each in labels)
+            footer = _format_header(f"{name}_created", family.help, "gauge")
+            footer += "".join(f"{name}_created{each} {self._created}\n" for each in labels)
             name += "_total"
-        lines = [(f"{name}{each} ", number) for each, (_, number) in zip(labels, family.series, strict=True)]
+        lines = [(f"{name}{each} ", read) for each, (_, read) in zip(labels, family.series, strict=True)]
         engine = self._engine
 
         def render() -> str:
-            return head + "".join([f"{line}{_format_number(number(engine))}\n" for line, number in lines]) + tail
+            return header + "".join([f"{line}{_format_number(read(engine))}\n" for line, read in lines]) + footer
 
-        if all(number is ZERO for _, number in lines):
+        if all(read is ZERO for _, read in lines):
             constant = render()
             return lambda: constant
         return render
@@ -130,8 +130,8 @@ class VllmMetricsPage:
         name = f"vllm:{family.name}"
         histogram = family.histogram(self._engine)
         labels = _format_labels(self._common_labels)
-        head = _format_header(name, family.help, "histogram")
-        tail = _format_header(f"{name}_created", family.help, "gauge") + f"{name}_created{labels} {self._created}\n"
+        header = _format_header(name, family.help, "histogram")
+        footer = _format_header(f"{name}_created", family.help, "gauge") + f"{name}_created{labels} {self._created}\n"
         lines = [
             f"{name}_bucket{_format_labels([*self._common_labels, ('le', _format_go_float(bound))])} "
             for bound in histogram.bounds
@@ -143,7 +143,7 @@ class VllmMetricsPage:
             if version != histogram.version:
                 version = histogram.version
                 counts = [f"{line}{count}.0\n" for line, count in zip(lines, accumulate(histogram.counts), strict=True)]
-                text = f"{head}{''.join(counts)}{_format_totals(name, labels, histogram)}{tail}"
+                text = f"{header}{''.join(counts)}{_format_totals(name, labels, histogram)}{footer}"
             return text
 
         return render

@@ -1,4 +1,4 @@
-"""What `epp demo` calls its second arm."""
+"""The label of the second run of `epp demo`."""
 
 from __future__ import annotations
 

@@ -85,13 +85,13 @@ async def test_the_policy_with_affinity_has_more_prefix_hits(three_servers: SimF
         return gateway((in_turn if name == demo.ROUND_ROBIN else by_prefix)(three_servers.targets))
 
     emitted: list[str] = []
-    arms = await demo.compare_policies(start, three_servers.targets, SystemClock(), emitted.append, profile=SMALL)
-    assert [arm.name for arm in arms] == [demo.ROUND_ROBIN, demo.DEFAULT_POLICY]
-    assert [timing.error for arm in arms for timing in arm.timings if timing.error] == []
-    assert [len(arm.timings) for arm in arms] == [48, 48]
-    assert all(timing.output_tokens == 8 and timing.ttft_seconds > 0 for arm in arms for timing in arm.timings)
-    assert arms[0].queried_tokens == arms[1].queried_tokens == sum(timing.prompt_tokens for timing in arms[0].timings)
-    assert arms[0].hit_rate < arms[1].hit_rate
+    runs = await demo.compare_policies(start, three_servers.targets, SystemClock(), emitted.append, profile=SMALL)
+    assert [run.name for run in runs] == [demo.ROUND_ROBIN, demo.DEFAULT_POLICY]
+    assert [timing.error for run in runs for timing in run.timings if timing.error] == []
+    assert [len(run.timings) for run in runs] == [48, 48]
+    assert all(timing.output_tokens == 8 and timing.ttft_seconds > 0 for run in runs for timing in run.timings)
+    assert runs[0].queried_tokens == runs[1].queried_tokens == sum(timing.prompt_tokens for timing in runs[0].timings)
+    assert runs[0].hit_rate < runs[1].hit_rate
     assert "48 requests of 6 groups" in emitted[0]
     assert "hit rate" in emitted[-1]
 
@@ -125,10 +125,10 @@ async def test_a_response_that_is_cut_off_is_a_failure() -> None:
 
 
 def test_report() -> None:
-    slow = demo.DemoArm(
+    slow = demo.PolicyRun(
         demo.ROUND_ROBIN, [RequestTiming(0, 0, ttft_seconds=each / 100) for each in range(1, 101)], 1000, 250
     )
-    fast = demo.DemoArm(
+    fast = demo.PolicyRun(
         demo.DEFAULT_POLICY,
         [RequestTiming(0, 0, ttft_seconds=0.1), RequestTiming(1, 0, error="HTTP 503: no")],
         1000,
@@ -142,13 +142,13 @@ def test_report() -> None:
 
 
 def test_a_long_name_widens_the_columns() -> None:
-    arms = [
-        demo.DemoArm(name, [RequestTiming(0, 0, ttft_seconds=0.1)], 1, 1)
+    runs = [
+        demo.PolicyRun(name, [RequestTiming(0, 0, ttft_seconds=0.1)], 1, 1)
         for name in (demo.ROUND_ROBIN, "your configuration")
     ]
-    lines = demo.format_report(arms).splitlines()
+    lines = demo.format_report(runs).splitlines()
     assert len({len(line) for line in lines[1:4]}) == 1
-    assert "max  round robin       █" in demo.format_report(arms)
+    assert "max  round robin       █" in demo.format_report(runs)
 
 
 def test_percentile() -> None:
