@@ -1,4 +1,4 @@
-"""However a configuration is broken, the answer is a plan or a list of problems."""
+"""Loading any configuration text gives a plan or a list of problems."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ trees = st.recursive(
 )
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def all_paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every path into a document, the empty one left out."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [found for key, each in inner for found in ((*path, key), *places(each, (*path, key)))]
+    return [found for key, each in inner for found in ((*path, key), *all_paths(each, (*path, key)))]
 
 
 @st.composite
-def broken(draw: st.DrawFn) -> str:
+def mutated_configs(draw: st.DrawFn) -> str:
     document = copy.deepcopy(draw(st.sampled_from(DOCUMENTS)))
     for _ in range(draw(st.integers(1, 4))):
-        paths = places(document)
+        paths = all_paths(document)
         if not paths:
             break
         *parents, last = draw(st.sampled_from(paths))
@@ -70,7 +70,7 @@ def broken(draw: st.DrawFn) -> str:
     return yaml.safe_dump(document, allow_unicode=True)
 
 
-def settled(text: str) -> None:
+def check_load_result(text: str) -> None:
     """Loads; what loads must describe itself so that it loads again to the same."""
     try:
         plan = load_config(text, REGISTRY)
@@ -84,14 +84,14 @@ def settled(text: str) -> None:
     assert all(problem.message for problem in problems)
 
 
-@given(broken())
+@given(mutated_configs())
 @settings(deadline=None, max_examples=200)
-def test_a_broken_sample(text: str) -> None:
-    settled(text)
+def test_a_mutated_configuration_loads_or_has_problems(text: str) -> None:
+    check_load_result(text)
 
 
 @given(st.sampled_from(TEXTS), st.integers(0, 2000), st.text(max_size=5), st.integers(0, 5))
 @settings(deadline=None)
-def test_a_torn_text(text: str, at: int, inserted: str, cut: int) -> None:
+def test_an_edited_text_loads_or_has_problems(text: str, at: int, inserted: str, cut: int) -> None:
     at %= len(text)
-    settled(text[:at] + inserted + text[at + cut :])
+    check_load_result(text[:at] + inserted + text[at + cut :])

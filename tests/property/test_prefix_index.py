@@ -13,7 +13,7 @@ SLOTS = 3
 prompts = st.lists(st.sampled_from([b"ab", b"cd", b"e"]), max_size=12).map(b"".join)
 
 
-class Naive:
+class ReferenceLru:
     """One endpoint: block -> when it was last touched; a block counts as touched after those that follow it."""
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class Naive:
         return len(hashes)
 
 
-class Comparison(RuleBasedStateMachine):
+class PrefixIndexMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.index = PrefixIndex()
-        self.naive = [Naive() for _ in range(SLOTS)]
+        self.naive = [ReferenceLru() for _ in range(SLOTS)]
         self.chains: list[BlockHashes] = []
         self.now = 0
 
@@ -59,7 +59,7 @@ class Comparison(RuleBasedStateMachine):
     @rule(slot=st.integers(0, SLOTS - 1))
     def forget(self, slot: int) -> None:
         self.index.remove_slot(slot)
-        self.naive[slot] = Naive()
+        self.naive[slot] = ReferenceLru()
 
     @rule(prompt=prompts, slots=st.lists(st.integers(0, SLOTS), max_size=5))
     def look_up(self, prompt: bytes, slots: list[int]) -> None:
@@ -88,5 +88,5 @@ class Comparison(RuleBasedStateMachine):
             assert set(self.index._slots_by_first_block.get(block, ())) == holders
 
 
-TestPrefixIndex = Comparison.TestCase
+TestPrefixIndex = PrefixIndexMachine.TestCase
 TestPrefixIndex.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,4 +1,4 @@
-"""docs/plugins.md is what the classes say, and its examples work."""
+"""docs/plugins.md agrees with the plugin classes, and its examples load."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from epp.config.loader import load_config
 from epp.config.registry import PluginRegistry
 
 ROOT = Path(__file__).parents[3]
-TYPES = catalogue.built_in_types(PluginRegistry.load())
+PLUGIN_TYPES = catalogue.built_in_types(PluginRegistry.load())
 
 
 def test_the_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
     assert catalogue.main(["--check", "--page", str(ROOT / catalogue.PAGE_PATH)]) == 0, capsys.readouterr().err
 
 
-def test_a_stale_page_is_told_and_renewed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stale_page_is_reported_and_rewritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "plugins.md"
     assert catalogue.main(["--check", "--page", str(page)]) == 1
     assert "is stale: run python -m epp.config.catalogue --write" in capsys.readouterr().err
@@ -28,8 +28,8 @@ def test_a_stale_page_is_told_and_renewed(tmp_path: Path, capsys: pytest.Capture
     assert catalogue.main(["--check", "--page", str(page)]) == 1
 
 
-@pytest.mark.parametrize("type", TYPES)
-def test_every_built_in_plugin_is_described_and_its_example_loads(type: str) -> None:
+@pytest.mark.parametrize("type", PLUGIN_TYPES)
+def test_every_built_in_plugin_has_a_docstring_and_an_example_that_loads(type: str) -> None:
     registry = PluginRegistry.load()
     plugin = registry.find_class(type)
     assert plugin.type == type
@@ -40,7 +40,7 @@ def test_every_built_in_plugin_is_described_and_its_example_loads(type: str) -> 
     assert plan.warnings == []
 
 
-def test_the_summary_names_kind_and_package() -> None:
+def test_summaries_have_kind_package_and_text() -> None:
     found = {row[0]: row[1:] for row in catalogue.summarize_types(PluginRegistry.load())}
     assert found["queue-scorer"][:2] == ("scorer", "endpoint-picker")
     assert found["token-producer"][0] == "producer"

@@ -1,4 +1,4 @@
-"""Producers: added, ordered, missed."""
+"""Which producers run, in which order, and whose outputs each plugin reads."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from epp.config.loader import load_config
 from epp.config.plan import PickerPlan
 from epp.config.registry import PluginRegistry
 
-Load = Callable[[str], PickerPlan]
-Problems = Callable[[str], list[str]]
+LoadPlan = Callable[[str], PickerPlan]
+LoadProblems = Callable[[str], list[str]]
 
 
-def names(pairs: Any) -> list[str]:
+def plugin_names(pairs: Any) -> list[str]:
     return [pair[0] for pair in pairs]
 
 
-def test_producers_are_added_for_what_is_used(plan: Load) -> None:
+def test_default_producers_are_added_for_consumed_keys(plan: LoadPlan) -> None:
     assert plan("plugins: [{type: queue-scorer}]").producers == []
     assert plan("plugins: [{type: active-request-scorer}]").producers == []
-    assert names(plan("plugins: [{type: token-load-scorer}]").producers) == [
+    assert plugin_names(plan("plugins: [{type: token-load-scorer}]").producers) == [
         "token-producer",
         "approx-prefix-cache-producer",
         "inflight-load-producer",
     ]
 
 
-def test_a_declared_producer_replaces_the_default_one(plan: Load) -> None:
+def test_a_declared_producer_that_is_named_replaces_the_default_one(plan: LoadPlan) -> None:
     found = plan("""
 plugins:
 - {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: mine}}
 - {type: approx-prefix-cache-producer, name: mine, parameters: {autoTune: false, blockSizeTokens: 64}}
 """)
-    assert names(found.producers) == ["token-producer", "mine"]
+    assert plugin_names(found.producers) == ["token-producer", "mine"]
     assert found.plugins_by_name()["mine"].block_size_tokens == 64  # type: ignore[attr-defined]
 
 
-def test_one_that_nobody_names_is_meant_however_it_is_called(plan: Load) -> None:
+def test_a_single_unreferenced_producer_replaces_the_default_one_whatever_its_name(plan: LoadPlan) -> None:
     found = plan("plugins: [{type: prefix-cache-scorer}, {type: approx-prefix-cache-producer, name: mine}]")
-    assert names(found.producers) == ["token-producer", "mine"]
+    assert plugin_names(found.producers) == ["token-producer", "mine"]
     assert found.warnings == []
 
 
@@ -53,25 +53,25 @@ plugins:
 """
 
 
-def test_beside_one_that_is_named_the_default_one_is_made(plan: Load, registry: PluginRegistry) -> None:
-    """llm-d's tiered prefix cache: the scorer of the GPU's tier names nobody."""
+def test_the_default_producer_is_added_beside_a_referenced_one(plan: LoadPlan, registry: PluginRegistry) -> None:
+    """llm-d's tiered prefix cache: the scorer of the GPU tier names no producer."""
     found = plan(TIERED)
-    assert names(found.producers) == ["token-producer", "cpu-tier", "approx-prefix-cache-producer"]
+    assert plugin_names(found.producers) == ["token-producer", "cpu-tier", "approx-prefix-cache-producer"]
     gpu, cpu = (found.plugins_by_name()[name].consumes for name in ("gpu", "cpu"))
     assert [need.name for need in (*gpu, *cpu)] == [
         "prefix_blocks", "prefix_info", "prefix_blocks/cpu-tier", "prefix_info/cpu-tier",
     ]  # fmt: skip
-    assert names(load_config(found.to_yaml(), registry).producers) == names(found.producers)
+    assert plugin_names(load_config(found.to_yaml(), registry).producers) == plugin_names(found.producers)
 
 
-def test_producer_names_are_checked(problems: Problems) -> None:
+def test_a_reference_to_an_unknown_producer_is_a_problem(problems: LoadProblems) -> None:
     assert problems("plugins: [{type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: precise}}]") == [
         "plugins[0].parameters.prefixMatchInfoProducerName: unknown producer 'precise'; available: "
         "approx-prefix-cache-producer, inflight-load-producer, token-producer (line 3)"
     ]
 
 
-def test_what_is_not_available_causes_no_second_problem(problems: Problems) -> None:
+def test_a_reference_to_a_plugin_of_unknown_type_is_no_second_problem(problems: LoadProblems) -> None:
     found = problems("""
 plugins:
 - {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: precise}}
@@ -82,7 +82,7 @@ schedulingProfiles: [{name: a, plugins: [{pluginRef: precise}, {pluginRef: prefi
     assert [problem.partition(":")[0] for problem in found] == ["plugins[1].type", "plugins[2].type"]
 
 
-def test_a_producer_that_does_not_give_it(problems: Problems) -> None:
+def test_a_reference_to_a_producer_of_other_outputs_is_a_problem(problems: LoadProblems) -> None:
     assert problems(
         "plugins: [{type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: t}},"
         " {type: token-producer, name: t}]"
@@ -92,7 +92,7 @@ def test_a_producer_that_does_not_give_it(problems: Problems) -> None:
     ]
 
 
-def test_of_several_one_that_nobody_names_is_read_by_nobody(plan: Load) -> None:
+def test_a_second_producer_whose_outputs_no_plugin_reads_is_warned_about(plan: LoadPlan) -> None:
     found = plan("""
 plugins: [{type: prefix-cache-scorer}, {type: approx-prefix-cache-producer},
           {type: approx-prefix-cache-producer, name: b}]
@@ -102,25 +102,25 @@ plugins: [{type: prefix-cache-scorer}, {type: approx-prefix-cache-producer},
     ]
 
 
-def test_two_producers_of_a_column_that_has_no_default_one(problems: Problems) -> None:
+def test_two_producers_of_a_column_without_default_producer_are_a_problem(problems: LoadProblems) -> None:
     assert problems("plugins: [{type: weather}, {type: weather, name: b}]") == [
         "plugins[1]: produces 'rain', which 'weather' produces too: declare only one of them (line 3)"
     ]
 
 
-def test_a_need_that_nobody_meets(problems: Problems) -> None:
+def test_a_consumed_key_without_producer_is_a_problem(problems: LoadProblems) -> None:
     assert problems("plugins: [{type: moody-scorer}]") == [
         "plugins[0]: consumes 'mood', which no declared plugin produces (line 3)"
     ]
 
 
-def test_producers_in_a_circle(problems: Problems) -> None:
+def test_a_cycle_of_producers_is_a_problem(problems: LoadProblems) -> None:
     assert problems("plugins: [{type: chicken}, {type: egg}]") == [
         "plugins[0]: producers consume each other's outputs in a cycle: chicken -> egg -> chicken (line 3)"
     ]
 
 
-def test_what_nothing_uses_is_warned_of(plan: Load) -> None:
+def test_an_unused_plugin_is_warned_about(plan: LoadPlan) -> None:
     found = plan("""
 plugins: [{type: queue-scorer}, {type: token-load-scorer}]
 schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
@@ -131,7 +131,7 @@ schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
     assert "token-load-scorer" not in found.plugins_by_name()
 
 
-def test_producers_and_weights_out_of_place_are_tolerated(plan: Load) -> None:
+def test_producers_in_a_profile_and_weights_of_filters_are_warned_about(plan: LoadPlan) -> None:
     found = plan("""
 plugins: [{type: decode-filter}, {type: token-producer}]
 schedulingProfiles:

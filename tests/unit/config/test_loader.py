@@ -1,4 +1,4 @@
-"""What a configuration means, and everything that can be wrong with one."""
+"""Plans of configurations, and the problems reported for invalid ones."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from epp.config.plan import PickerPlan
 from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError
 
-Load = Callable[[str], PickerPlan]
-Problems = Callable[[str], list[str]]
+LoadPlan = Callable[[str], PickerPlan]
+LoadProblems = Callable[[str], list[str]]
 
 
-def names(pairs: Any) -> list[str]:
+def plugin_names(pairs: Any) -> list[str]:
     return [pair[0] for pair in pairs]
 
 
@@ -31,34 +31,34 @@ def test_the_llm_d_preset(registry: PluginRegistry) -> None:
     ]
     assert profile.picker[0] == "max-score-picker"
     assert plan.profile_handler[0] == "single-profile-handler"
-    assert names(plan.producers) == ["token-producer", "approx-prefix-cache-producer"]
-    assert names(plan.parsers) == ["openai-parser", "passthrough-parser"]
+    assert plugin_names(plan.producers) == ["token-producer", "approx-prefix-cache-producer"]
+    assert plugin_names(plan.parsers) == ["openai-parser", "passthrough-parser"]
     assert plan.data_sources[0].name == "metrics-data-source"
-    assert names(plan.data_sources[0].extractors) == ["core-metrics-extractor"]
+    assert plugin_names(plan.data_sources[0].extractors) == ["core-metrics-extractor"]
     assert plan.warnings == []
 
 
-def test_our_preset(registry: PluginRegistry) -> None:
+def test_the_default_preset(registry: PluginRegistry) -> None:
     plan = load_config(presets.read_preset(), registry)
-    assert names(plan.producers) == ["token-producer", "approx-prefix-cache-producer", "inflight-load-producer"]
+    assert plugin_names(plan.producers) == ["token-producer", "approx-prefix-cache-producer", "inflight-load-producer"]
     assert plan.warnings == []
 
 
 @pytest.mark.parametrize("preset", presets.preset_names())
-def test_a_described_plan_loads_to_itself(registry: PluginRegistry, preset: str) -> None:
+def test_the_yaml_of_a_plan_loads_to_the_same_plan(registry: PluginRegistry, preset: str) -> None:
     plan = load_config(presets.read_preset(preset), registry)
     again = load_config(plan.to_yaml(), registry)
     assert again.to_yaml() == plan.to_yaml()
-    assert names(again.producers) == names(plan.producers)
+    assert plugin_names(again.producers) == plugin_names(plan.producers)
     assert again.warnings == []
 
 
-def test_an_unknown_preset() -> None:
+def test_an_unknown_preset_is_a_problem() -> None:
     with pytest.raises(ConfigError, match=r"unknown preset 'best'; available: default, llm-d"):
         presets.read_preset("best")
 
 
-def test_the_legacy_api_version_is_warned_of(registry: PluginRegistry) -> None:
+def test_the_legacy_api_version_is_warned_about(registry: PluginRegistry) -> None:
     plan = load_config("apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n", registry)
     assert [str(warning) for warning in plan.warnings] == [
         "apiVersion: deprecated: use llm-d.ai/v1alpha1 (line 1)",
@@ -75,7 +75,7 @@ def test_version_and_kind_are_checked(registry: PluginRegistry) -> None:
     )
 
 
-MISTAKES = """
+CONFIG_WITH_PROBLEMS = """
 plugins:
 - type: queue-scorer
 - type: prefix-cache-scorer
@@ -102,9 +102,9 @@ schedulingProfile: []
 """
 
 
-def test_every_problem_at_once(registry: PluginRegistry, problems: Problems) -> None:
+def test_all_problems_are_reported_at_once_in_file_order(registry: PluginRegistry, problems: LoadProblems) -> None:
     everything = ", ".join(registry)
-    found = problems(MISTAKES)
+    found = problems(CONFIG_WITH_PROBLEMS)
     assert found == [
         "plugins[1].parameters.blockSize: unknown field; known fields: matchLengthScaleTokens, matchLengthWeight, "
         "prefixMatchInfoProducerName (line 7)",
@@ -126,14 +126,14 @@ def test_every_problem_at_once(registry: PluginRegistry, problems: Problems) -> 
     ]
 
 
-def test_names_default_to_types_and_are_unique(plan: Load, problems: Problems) -> None:
+def test_names_default_to_types_and_are_unique(plan: LoadPlan, problems: LoadProblems) -> None:
     assert next(iter(plan("plugins: [{type: queue-scorer}]").plugins_by_name())) == "queue-scorer"
     assert problems("plugins: [{type: queue-scorer}, {type: queue-scorer}]") == [
         "plugins[1].name: the name 'queue-scorer' is already used by plugins[0] (line 3)"
     ]
 
 
-def test_two_scorers_of_one_type(plan: Load) -> None:
+def test_two_scorers_of_one_type(plan: LoadPlan) -> None:
     profile = plan("""
 plugins:
 - {type: prefix-cache-scorer, name: share}
@@ -142,7 +142,7 @@ plugins:
     assert [name for name, _, _ in profile.scorers] == ["share", "length"]
 
 
-def test_omitted_profiles_take_filters_in_file_order(plan: Load) -> None:
+def test_an_omitted_profile_has_all_filters_in_file_order(plan: LoadPlan) -> None:
     profile = plan("""
 plugins:
 - {type: prefill-filter}
@@ -150,12 +150,12 @@ plugins:
 - {type: decode-filter}
 - {type: random-picker}
 """).profiles["default"]
-    assert names(profile.filters) == ["prefill-filter", "decode-filter"]
+    assert plugin_names(profile.filters) == ["prefill-filter", "decode-filter"]
     assert [(name, weight) for name, weight, _ in profile.scorers] == [("queue-scorer", 1.0)]
     assert profile.picker[0] == "random-picker"
 
 
-def test_an_ambiguous_picker_is_an_error(problems: Problems) -> None:
+def test_a_profile_without_picker_is_a_problem_if_several_are_declared(problems: LoadProblems) -> None:
     assert problems("""
 plugins: [{type: queue-scorer}, {type: random-picker}, {type: max-score-picker}]
 schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
@@ -165,7 +165,7 @@ schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
     ]
 
 
-def test_two_pickers_in_a_profile(problems: Problems) -> None:
+def test_two_pickers_in_a_profile_are_a_problem(problems: LoadProblems) -> None:
     assert problems("plugins: [{type: random-picker}, {type: max-score-picker}]") == [
         "plugins: second picker 'max-score-picker': a profile has one, and 'random-picker' comes before it (line 3)"
     ]
@@ -182,7 +182,7 @@ def test_two_pickers_in_a_profile(problems: Problems) -> None:
         ("'2'", "expected `float | null`, got `str`"),
     ],
 )
-def test_weights_are_numbers(problems: Problems, weight: str, message: str) -> None:
+def test_a_weight_must_be_a_number_in_range(problems: LoadProblems, weight: str, message: str) -> None:
     text = f"""
 plugins: [{{type: queue-scorer}}]
 schedulingProfiles: [{{name: default, plugins: [{{pluginRef: queue-scorer, weight: {weight}}}]}}]
@@ -190,7 +190,7 @@ schedulingProfiles: [{{name: default, plugins: [{{pluginRef: queue-scorer, weigh
     assert problems(text) == [f"schedulingProfiles[0].plugins[0].weight: {message} (line 5)"]
 
 
-def test_a_weight_may_be_zero_or_written_with_an_exponent(plan: Load) -> None:
+def test_a_weight_may_be_zero_or_written_with_an_exponent(plan: LoadPlan) -> None:
     profile = plan("""
 plugins: [{type: queue-scorer}, {type: token-load-scorer}]
 schedulingProfiles:
@@ -200,7 +200,7 @@ schedulingProfiles:
     assert [weight for _, weight, _ in profile.scorers] == [0, 0.1]
 
 
-def test_references(problems: Problems) -> None:
+def test_references_to_missing_plugins_and_other_kinds_are_problems(problems: LoadProblems) -> None:
     assert problems("""
 plugins: [{type: queue-scorer}, {type: file-discovery, parameters: {path: e.yaml}}]
 schedulingProfiles:
@@ -224,7 +224,7 @@ dataLayer:
     ]
 
 
-def test_profile_names(problems: Problems) -> None:
+def test_profile_names_are_required_and_unique(problems: LoadProblems) -> None:
     found = problems("""
 plugins: [{type: queue-scorer}, {type: two-profile-handler}]
 schedulingProfiles: [{name: a, plugins: []}, {name: a, plugins: []}, {plugins: []}]
@@ -235,7 +235,7 @@ schedulingProfiles: [{name: a, plugins: []}, {name: a, plugins: []}, {plugins: [
     ]
 
 
-def test_profile_handlers(plan: Load, problems: Problems) -> None:
+def test_profile_handlers_are_checked_against_the_profiles(plan: LoadPlan, problems: LoadProblems) -> None:
     two = "schedulingProfiles: [{name: prefill}, {name: decode}]\n"
     assert problems(two) == ["plugins: no profile handler is declared for the 2 scheduling profiles"]
     assert problems(two + "plugins: [{type: single-profile-handler}]") == [
@@ -248,7 +248,7 @@ def test_profile_handlers(plan: Load, problems: Problems) -> None:
     assert list(plan(two + "plugins: [{type: two-profile-handler}]").profiles) == ["prefill", "decode"]
 
 
-def test_lenient_plugins_ignore_what_they_do_not_know(plan: Load) -> None:
+def test_unknown_parameters_are_warnings_where_llm_d_ignores_them(plan: LoadPlan) -> None:
     found = plan("plugins: [{type: queue-scorer, parameters: {threshold: 3, deep: {er: 1}}}]")
     assert [str(warning) for warning in found.warnings] == [
         "plugins[0].parameters.threshold: ignored: unknown field; no fields are known here (line 3)",
@@ -256,7 +256,7 @@ def test_lenient_plugins_ignore_what_they_do_not_know(plan: Load) -> None:
     ]
 
 
-def test_experimental_plugins_need_the_flag(registry: PluginRegistry, problems: Problems) -> None:
+def test_experimental_plugins_need_the_flag(registry: PluginRegistry, problems: LoadProblems) -> None:
     assert problems("plugins: [{type: novel-scorer}]") == [
         "plugins[0].type: 'novel-scorer' is experimental: start with --allow-experimental-plugins to use it (line 3)"
     ]
@@ -265,7 +265,7 @@ def test_experimental_plugins_need_the_flag(registry: PluginRegistry, problems: 
     assert "novel-scorer" in plan.plugins_by_name()
 
 
-def test_null_means_the_default(plan: Load) -> None:
+def test_null_means_the_default(plan: LoadPlan) -> None:
     found = plan(
         "plugins: [{type: prefix-cache-scorer, name: null, parameters: {matchLengthWeight: null}}]\ndataLayer:"
     )
@@ -273,14 +273,14 @@ def test_null_means_the_default(plan: Load) -> None:
     assert scorer.match_length_weight == 0  # type: ignore[attr-defined]
 
 
-def test_a_default_that_is_named_like_another_kind(problems: Problems) -> None:
+def test_a_plugin_with_the_name_of_a_default_of_another_kind_is_a_problem(problems: LoadProblems) -> None:
     assert problems("plugins: [{type: queue-scorer, name: metrics-data-source}]") == [
         "plugins[0].name: the name 'metrics-data-source' is needed for the default data source, a data source, "
         "but this is a scorer: rename it (line 3)"
     ]
 
 
-def test_check_prints_warnings_and_plan(registry: PluginRegistry) -> None:
+def test_the_effective_configuration_has_warnings_as_comments(registry: PluginRegistry) -> None:
     head = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
     text = render_effective_config(head + "plugins: [{type: queue-scorer, parameters: {x: 1}}]", registry)
     assert text.startswith("# warning: plugins[0].parameters.x: ignored")

@@ -12,12 +12,14 @@ from epp.errors import ConfigError, EppError
 from scorers.queue import QueueScorer
 
 
-def point(name: str, value: str) -> EntryPoint:
+def entry_point(name: str, value: str) -> EntryPoint:
     return EntryPoint(name, value, ENTRY_POINT_GROUP)
 
 
-def test_classes_are_imported_when_first_named() -> None:
-    registry = PluginRegistry.load([point("queue-scorer", "scorers.queue:QueueScorer"), point("gone", "no.such:Thing")])
+def test_classes_are_imported_at_the_first_look_up() -> None:
+    registry = PluginRegistry.load(
+        [entry_point("queue-scorer", "scorers.queue:QueueScorer"), entry_point("gone", "no.such:Thing")]
+    )
     assert list(registry) == ["gone", "queue-scorer"]
     assert registry.find_class("queue-scorer") is QueueScorer
     assert "gone" in registry
@@ -32,17 +34,17 @@ def test_classes_are_imported_when_first_named() -> None:
         ("pathlib:Path", "pathlib:Path is not a plugin class of epp.api"),
     ],
 )
-def test_a_broken_package_is_named(value: str, message: str) -> None:
+def test_a_class_that_cannot_be_imported_is_an_error_naming_its_package(value: str, message: str) -> None:
     with pytest.raises(EppError, match=message):
-        PluginRegistry.load([point("mine", value)]).find_class("mine")
+        PluginRegistry.load([entry_point("mine", value)]).find_class("mine")
 
 
-def test_a_type_registered_twice() -> None:
+def test_a_type_registered_twice_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"plugin type 'a' is registered twice: by an unknown package \(x:A\)"):
-        PluginRegistry.load([point("a", "x:A"), point("a", "y:A")])
+        PluginRegistry.load([entry_point("a", "x:A"), entry_point("a", "y:A")])
 
 
-def test_unknown_types() -> None:
+def test_unknown_types_are_errors_with_suggestions() -> None:
     registry = PluginRegistry.from_classes({"queue-scorer": QueueScorer})
     with pytest.raises(UnknownPluginType, match=r"unknown plugin type 'que-scorer'; did you mean queue-scorer\?"):
         registry.find_class("que-scorer")
@@ -52,7 +54,7 @@ def test_unknown_types() -> None:
         registry.find_class("no-hit-lru-scorer")
 
 
-def test_every_type_of_llm_d_that_we_register_has_its_name() -> None:
-    """A typo in an entry point's name would turn an llm-d type into one of our own."""
+def test_every_registered_type_is_one_of_llm_d() -> None:
+    """A misspelt name of an entry point would turn an llm-d type into another one."""
     ours = {type for type in PluginRegistry.load() if type not in LLMD_PLUGIN_TYPES}
     assert ours == set()

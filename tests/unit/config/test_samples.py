@@ -1,4 +1,4 @@
-"""Configurations as they are written for llm-d's picker, read by the plugins that come with ours."""
+"""Configurations written for llm-d's picker, loaded with the built-in plugins."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ SAMPLES = Path(__file__).parent / "samples"
 REGISTRY = PluginRegistry.load()
 
 
-def loaded(name: str) -> PickerPlan:
+def load_sample(name: str) -> PickerPlan:
     return load_config((SAMPLES / name).read_text(), REGISTRY, source=name)
 
 
-def refused(name: str) -> list[str]:
+def load_problems(name: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        loaded(name)
+        load_sample(name)
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_file_discovery() -> None:
-    plan = loaded("file_discovery.yaml")
+def test_a_configuration_with_file_discovery() -> None:
+    plan = load_sample("file_discovery.yaml")
     assert plan.discovery is not None
     assert plan.discovery[0] == "file-discovery"
     assert [(name, weight) for name, weight, _ in plan.profiles["default"].scorers] == [("queue", 1)]
@@ -38,8 +38,8 @@ def test_file_discovery() -> None:
     ]
 
 
-def test_decode_only() -> None:
-    plan = loaded("decode_only.yaml")
+def test_a_decode_only_configuration() -> None:
+    plan = load_sample("decode_only.yaml")
     profile = plan.profiles["default"]
     assert [name for name, _ in profile.filters] == ["decode-filter", "newest"]
     assert [(name, weight) for name, weight, _ in profile.scorers] == [
@@ -55,23 +55,23 @@ def test_decode_only() -> None:
     assert [warning.path for warning in plan.warnings] == ["apiVersion", "flowControl"]
 
 
-def test_what_is_not_built_yet_is_said_so_and_nothing_else() -> None:
-    baseline = refused("optimized_baseline.yaml")
+def test_plugins_that_are_not_available_yet_are_the_only_problems() -> None:
+    baseline = load_problems("optimized_baseline.yaml")
     assert len(baseline) == 1
     assert baseline[0].startswith("plugins[3].type: llm-d's plugin 'no-hit-lru-scorer' is not available yet; ")
-    disaggregated = refused("prefill_decode.yaml")
+    disaggregated = load_problems("prefill_decode.yaml")
     assert disaggregated[0].startswith("plugins[5].type: llm-d's plugin 'disagg-profile-handler' is not available yet")
     assert len(disaggregated) == 1
 
 
 @pytest.mark.parametrize("name", ["file_discovery.yaml", "decode_only.yaml"])
-def test_the_effective_plan_loads_to_itself(name: str) -> None:
-    described = loaded(name).to_yaml()
+def test_the_yaml_of_a_sample_plan_loads_to_the_same_plan(name: str) -> None:
+    described = load_sample(name).to_yaml()
     again = load_config(described, REGISTRY)
     assert again.to_yaml() == described
     assert again.warnings == []
 
 
 @pytest.mark.parametrize("name", presets.preset_names())
-def test_presets_load_without_a_word(name: str) -> None:
+def test_presets_load_without_warnings(name: str) -> None:
     assert not render_effective_config(presets.read_preset(name), REGISTRY).startswith("#")

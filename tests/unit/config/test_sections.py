@@ -1,4 +1,4 @@
-"""The sections besides plugins and profiles."""
+"""Sections other than plugins and scheduling profiles."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from epp.config.plan import PickerPlan
 
-Load = Callable[[str], PickerPlan]
-Problems = Callable[[str], list[str]]
+LoadPlan = Callable[[str], PickerPlan]
+LoadProblems = Callable[[str], list[str]]
 
 
-def names(pairs: Any) -> list[str]:
+def plugin_names(pairs: Any) -> list[str]:
     return [pair[0] for pair in pairs]
 
 
-def test_feature_gates(plan: Load, problems: Problems) -> None:
+def test_feature_gates(plan: LoadPlan, problems: LoadProblems) -> None:
     assert plan("featureGates: [flowControl=false, haPopulateNonLeaderDatastore]").feature_gates == {
         "flowControl": False,
         "haPopulateNonLeaderDatastore": True,
@@ -28,7 +28,9 @@ def test_feature_gates(plan: Load, problems: Problems) -> None:
     ]
 
 
-def test_flow_control_without_the_gate_only_warns(plan: Load, problems: Problems) -> None:
+def test_flow_control_without_its_feature_gate_is_checked_and_warned_about(
+    plan: LoadPlan, problems: LoadProblems
+) -> None:
     bands = "priorityBands: [{priority: 0, maxBytes: 1Gi}, {priority: 1}]"
     found = plan(f"flowControl: {{maxBytes: 2G, defaultRequestTTL: 1m30s, {bands}}}")
     assert [str(warning) for warning in found.warnings] == [
@@ -48,7 +50,7 @@ flowControl:
     ]
 
 
-def test_saturation_detectors(plan: Load, problems: Problems) -> None:
+def test_saturation_detectors(plan: LoadPlan, problems: LoadProblems) -> None:
     found = plan("""
 plugins: [{name: mine, type: concurrency-detector}]
 flowControl: {saturationDetector: {pluginRef: mine}}
@@ -62,33 +64,33 @@ flowControl: {saturationDetector: {pluginRef: mine}}
     ]
 
 
-def test_the_deprecated_top_level_spellings(plan: Load) -> None:
+def test_deprecated_top_level_fields_are_warned_about(plan: LoadPlan) -> None:
     found = plan("""
 plugins: [{type: concurrency-detector}]
 saturationDetector: {pluginRef: concurrency-detector}
 parser: {pluginRef: passthrough-parser}
 """)
     assert found.saturation_detector is not None
-    assert names(found.parsers) == ["passthrough-parser"]
+    assert plugin_names(found.parsers) == ["passthrough-parser"]
     assert [str(warning) for warning in found.warnings] == [
         "saturationDetector: deprecated: use flowControl.saturationDetector (line 5)",
         "parser: deprecated: use requestHandler.parsers (line 6)",
     ]
 
 
-def test_parsers_are_created_by_type_and_doubles_dropped(plan: Load) -> None:
+def test_parsers_are_created_by_type_and_duplicates_dropped(plan: LoadPlan) -> None:
     found = plan("""
 plugins: [{type: openai-parser, name: mine}]
 requestHandler: {parsers: [{pluginRef: passthrough-parser}, {pluginRef: mine}, {pluginRef: openai-parser}]}
 """)
-    assert names(found.parsers) == ["passthrough-parser", "mine"]
+    assert plugin_names(found.parsers) == ["passthrough-parser", "mine"]
     assert [warning.path for warning in found.warnings] == [
         "requestHandler.parsers[2].pluginRef",
         "openai-parser (referred to in requestHandler.parsers[2].pluginRef)",
     ]
 
 
-def test_the_default_data_source_is_added_unless_one_is_configured_in_its_place(plan: Load) -> None:
+def test_the_default_data_source_is_added_unless_one_is_configured_in_its_place(plan: LoadPlan) -> None:
     tuned = plan("plugins: [{type: metrics-data-source, parameters: {scheme: https}}]")
     assert [(item.name, item.source.scheme) for item in tuned.data_sources] == [("metrics-data-source", "https")]  # type: ignore[attr-defined]
     beside = plan("plugins: [{type: metrics-data-source, name: other}]\ndataLayer: {sources: [{pluginRef: other}]}")
@@ -104,7 +106,7 @@ dataLayer: {sources: [{pluginRef: other, extractors: [{pluginRef: core-metrics-e
     ]
 
 
-def test_without_a_data_source_readers_of_scraped_columns_are_warned_about(plan: Load) -> None:
+def test_without_a_data_source_readers_of_scraped_columns_are_warned_about(plan: LoadPlan) -> None:
     none = plan("plugins: [{type: queue-scorer}]\ndataLayer: {injectDefaults: false}")
     assert none.data_sources == []
     assert [str(warning) for warning in none.warnings] == [
@@ -112,7 +114,7 @@ def test_without_a_data_source_readers_of_scraped_columns_are_warned_about(plan:
     ]
 
 
-def test_a_column_is_written_by_the_first_of_two_extractors(plan: Load) -> None:
+def test_a_column_is_written_by_the_first_of_two_extractors(plan: LoadPlan) -> None:
     found = plan("""
 plugins:
 - {type: metrics-data-source}
@@ -125,7 +127,7 @@ dataLayer: {sources: [{pluginRef: metrics-data-source, extractors: [{pluginRef: 
     assert "are ignored: 'one' writes them" in str(warning)
 
 
-def test_an_extractor_must_read_what_its_data_source_delivers(problems: Problems) -> None:
+def test_an_extractor_must_read_what_its_data_source_delivers(problems: LoadProblems) -> None:
     assert problems("""
 plugins: [{type: event-source}, {type: core-metrics-extractor}]
 dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: core-metrics-extractor}]}]}
@@ -135,7 +137,7 @@ dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: core-me
     ]
 
 
-def test_columns_of_an_extractor_are_available_to_other_plugins(plan: Load) -> None:
+def test_columns_of_an_extractor_are_available_to_other_plugins(plan: LoadPlan) -> None:
     found = plan("""
 plugins: [{type: event-source}, {type: event-extractor}, {type: event-scorer}]
 dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: event-extractor}]}]}
@@ -144,7 +146,7 @@ dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: event-e
     assert found.warnings == []
 
 
-def test_replicas(plan: Load, problems: Problems) -> None:
+def test_fields_for_several_replicas_have_no_effect_or_are_problems(plan: LoadPlan, problems: LoadProblems) -> None:
     found = plan("dataLayer: {peerDiscovery: {pluginRef: x}, crossReplicaSyncInterval: 200ms}")
     assert [warning.path for warning in found.warnings] == [
         "dataLayer.peerDiscovery",

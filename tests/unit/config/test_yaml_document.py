@@ -1,4 +1,4 @@
-"""YAML as it is read here."""
+"""The strict YAML reader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from epp.config.yaml_document import YamlDocument, read_yaml
 from epp.errors import Problem
 
 
-def good(text: str) -> YamlDocument:
+def read_valid(text: str) -> YamlDocument:
     problems: list[Problem] = []
     document = read_yaml(text, problems)
     assert document is not None
@@ -18,27 +18,27 @@ def good(text: str) -> YamlDocument:
     return document
 
 
-def bad(text: str) -> list[str]:
+def read_problems(text: str) -> list[str]:
     problems: list[Problem] = []
     read_yaml(text, problems)
     return [str(problem) for problem in problems]
 
 
-def test_scalars_are_those_of_json() -> None:
-    value = good("{a: 1e3, b: 2026-01-01, c: 1.5E-1, d: -4, e: 0755, f: 10:30, g: on, h: ~, i: .5, j: 12.}").value
+def test_numbers_are_those_of_json_and_dates_stay_text() -> None:
+    value = read_valid("{a: 1e3, b: 2026-01-01, c: 1.5E-1, d: -4, e: 0755, f: 10:30, g: on, h: ~, i: .5, j: 12.}").value
     assert value == {
         **{"a": 1000.0, "b": "2026-01-01", "c": 0.15, "d": -4, "e": "0755", "f": "10:30", "g": True, "h": None},
         **{"i": 0.5, "j": 12.0},
     }
-    assert math.isnan(good("{a: .nan}").value["a"])
+    assert math.isnan(read_valid("{a: .nan}").value["a"])
 
 
 def test_json_is_yaml() -> None:
-    assert good('{"a": [1, true, null, "x", 1.0e-7]}').value == {"a": [1, True, None, "x", 1e-7]}
+    assert read_valid('{"a": [1, true, null, "x", 1.0e-7]}').value == {"a": [1, True, None, "x", 1e-7]}
 
 
 def test_every_path_has_a_line() -> None:
-    document = good("a:\n  b:\n  - c: 1\n  - d: 2\n")
+    document = read_valid("a:\n  b:\n  - c: 1\n  - d: 2\n")
     assert document.line_of("a.b[1].d") == 4
     assert document.line_of("a.b[1].missing[3].x") == 4
     assert document.line_of("a.b[0]") == 3
@@ -47,11 +47,11 @@ def test_every_path_has_a_line() -> None:
 
 def test_anchors_and_merges() -> None:
     text = "base: &base {x: 1, y: 2}\nother:\n  <<: *base\n  y: 3\n"
-    assert good(text).value["other"] == {"x": 1, "y": 3}
+    assert read_valid(text).value["other"] == {"x": 1, "y": 3}
 
 
-def test_a_key_twice() -> None:
-    assert bad("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n") == ["b.c: duplicate key, repeated in line 5"]
+def test_a_duplicate_key_is_a_problem() -> None:
+    assert read_problems("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n") == ["b.c: duplicate key, repeated in line 5"]
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_a_key_twice() -> None:
         ("a: " + "[" * 70 + "]" * 70, "not valid YAML: nested too deep"),
     ],
 )
-def test_what_cannot_be_read(text: str, problem: str) -> None:
+def test_invalid_yaml_is_a_problem_with_its_position(text: str, problem: str) -> None:
     if problem:
-        assert bad(text)[0].startswith(problem)
+        assert read_problems(text)[0].startswith(problem)
     else:
-        assert good(text).value == {"a": ["ls"]}  # the tag of a list is not looked at; nothing is run
+        assert read_valid(text).value == {"a": ["ls"]}  # the tag of a list is not looked at; nothing is run
 
 
 def test_many_aliases_of_aliases_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
-    assert bad("\n".join(lines)) == ["not valid YAML: nested too deep, or too large"]
+    assert read_problems("\n".join(lines)) == ["not valid YAML: nested too deep, or too large"]

@@ -1,4 +1,4 @@
-"""The prefix scorer: share of the prompt, or length of the match."""
+"""The prefix-cache scorer: matched share of the prompt, and length of the match."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from epp.testing import build_endpoints, build_request, check_scorer
 from scorers.prefix_cache import PrefixCacheScorer
 
 
-def scored(scorer: PrefixCacheScorer, matched: list[float], info: PrefixMatchInfo | None) -> list[float]:
+def rounded_scores(scorer: PrefixCacheScorer, matched: list[float], info: PrefixMatchInfo | None) -> list[float]:
     values = scorer.score(
         build_request(attributes={PREFIX_MATCH_INFO: info}), build_endpoints(prefix_blocks=matched)
     ).tolist()
     return [round(value, 5) for value in values]
 
 
-def test_share_of_the_prompt() -> None:
-    assert scored(PrefixCacheScorer(), [0, 4, 16], PrefixMatchInfo(16, 64)) == [0, 0.25, 1]
+def test_the_score_is_the_matched_share_of_the_prompt() -> None:
+    assert rounded_scores(PrefixCacheScorer(), [0, 4, 16], PrefixMatchInfo(16, 64)) == [0, 0.25, 1]
 
 
-def test_a_full_match_of_any_length_is_exactly_one() -> None:
-    assert {scored(PrefixCacheScorer(), [total], PrefixMatchInfo(total, 64))[0] for total in range(1, 400)} == {1}
+def test_a_full_match_of_any_length_scores_exactly_one() -> None:
+    assert {rounded_scores(PrefixCacheScorer(), [total], PrefixMatchInfo(total, 64))[0] for total in range(1, 400)} == {
+        1
+    }
 
 
-def test_length_of_the_match_counts_squared_up_to_the_scale() -> None:
+def test_the_length_term_is_squared_and_limited_by_the_scale() -> None:
     """w = 1: min(1, blocks * block size / scale)^2."""
     scorer = PrefixCacheScorer(match_length_weight=1, match_length_scale_tokens=1024)
-    assert scored(scorer, [0, 8, 16, 32], PrefixMatchInfo(32, 64)) == [0, 0.25, 1, 1]
+    assert rounded_scores(scorer, [0, 8, 16, 32], PrefixMatchInfo(32, 64)) == [0, 0.25, 1, 1]
 
 
-def test_both_mixed() -> None:
+def test_share_and_length_are_weighted() -> None:
     scorer = PrefixCacheScorer(match_length_weight=0.25, match_length_scale_tokens=8192)
-    assert scored(scorer, [64], PrefixMatchInfo(128, 64)) == [0.75 * 0.5 + 0.25 * 0.25]
+    assert rounded_scores(scorer, [64], PrefixMatchInfo(128, 64)) == [0.75 * 0.5 + 0.25 * 0.25]
 
 
 @pytest.mark.parametrize("info", [None, PrefixMatchInfo(0, 64)])
-def test_nothing_to_match_is_zero(info: PrefixMatchInfo | None) -> None:
-    assert scored(PrefixCacheScorer(), [3, 5], info) == [0, 0]
+def test_a_prompt_without_blocks_scores_zero(info: PrefixMatchInfo | None) -> None:
+    assert rounded_scores(PrefixCacheScorer(), [3, 5], info) == [0, 0]
 
 
 @pytest.mark.parametrize("weight", [0, 0.5, 1])

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
-from epp.api import Endpoint, EndpointPredicate, Endpoints, Filter, Snapshot
+from epp.api import Filter
 from epp.testing import build_endpoints, build_request, check_filter
 from scorers.filters.label_selector import LabelSelectorFilter
 from scorers.filters.roles import DecodeFilter, EncodeFilter, PrefillFilter
 
-ROLE = "llm-d.ai/role"
-ALL = (
+ROLE_LABEL = "llm-d.ai/role"
+ROLES = (
     "decode",
     "prefill",
     "encode",
@@ -25,7 +25,7 @@ ALL = (
 )
 
 
-def kept(filter: Filter, *labels: Mapping[str, str]) -> list[bool]:
+def filter_mask(filter: Filter, *labels: Mapping[str, str]) -> list[bool]:
     return filter.filter(build_request(), build_endpoints(labels=labels)).tolist()
 
 
@@ -38,15 +38,15 @@ def kept(filter: Filter, *labels: Mapping[str, str]) -> list[bool]:
     ],
     ids=["decode", "prefill", "encode"],
 )
-def test_roles(filter: Filter, roles: set[str], unlabelled: bool) -> None:
-    assert dict(zip(ALL, kept(filter, *({ROLE: role} for role in ALL)), strict=True)) == {
-        role: role in roles for role in ALL
+def test_role_filters_keep_their_roles(filter: Filter, roles: set[str], unlabelled: bool) -> None:
+    assert dict(zip(ROLES, filter_mask(filter, *({ROLE_LABEL: role} for role in ROLES)), strict=True)) == {
+        role: role in roles for role in ROLES
     }
-    assert kept(filter, {}, {ROLE: ""}) == [unlabelled, False]
+    assert filter_mask(filter, {}, {ROLE_LABEL: ""}) == [unlabelled, False]
     check_filter(filter)
 
 
-def selector(**parameters: object) -> LabelSelectorFilter:
+def build_selector(**parameters: object) -> LabelSelectorFilter:
     return msgspec.convert(parameters, LabelSelectorFilter)
 
 
@@ -67,7 +67,10 @@ def selector(**parameters: object) -> LabelSelectorFilter:
     ],
 )
 def test_label_selector(parameters: dict[str, object], expected: list[bool]) -> None:
-    assert kept(selector(**parameters), {"zone": "a"}, {"zone": "b", "gpu": "h200"}, {"gpu": "h200"}) == expected
+    assert (
+        filter_mask(build_selector(**parameters), {"zone": "a"}, {"zone": "b", "gpu": "h200"}, {"gpu": "h200"})
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,28 +83,10 @@ def test_label_selector(parameters: dict[str, object], expected: list[bool]) -> 
         ({"key": "a", "operator": "Exists", "value": "b"}, "unknown field `value`"),
     ],
 )
-def test_label_selector_mistakes(requirement: dict[str, object], message: str) -> None:
+def test_an_invalid_label_selector_is_rejected(requirement: dict[str, object], message: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=message):
-        selector(matchExpressions=[requirement])
+        build_selector(matchExpressions=[requirement])
 
 
 def test_label_selector_contract() -> None:
-    check_filter(selector(matchLabels={"zone": "a"}))
-
-
-def test_a_mark_asks_once_per_membership() -> None:
-    asked: list[str] = []
-
-    def test(endpoint: Endpoint) -> bool:
-        asked.append(endpoint.name)
-        return endpoint.name != "e1"
-
-    mark = EndpointPredicate(test)
-    pool = build_endpoints(3)
-    assert mark(pool).tolist() == [True, False, True]
-    assert mark(pool.select(mark(pool))).tolist() == [True, True]
-    assert asked == ["e0", "e1", "e2"]
-    before = pool._snapshot
-    after = Snapshot(before.columns, [*before.endpoints[:2], None], before.live_slots[:2])
-    assert mark(Endpoints(after, after.live_slots)).tolist() == [True, False]
-    assert asked == ["e0", "e1", "e2", "e0", "e1"]
+    check_filter(build_selector(matchLabels={"zone": "a"}))

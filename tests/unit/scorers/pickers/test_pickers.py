@@ -1,4 +1,4 @@
-"""Pickers: the best, anyone, and in between."""
+"""Max-score, random and weighted random pickers."""
 
 from __future__ import annotations
 
@@ -13,51 +13,50 @@ from epp.testing import build_endpoints, build_request, check_picker
 from scorers.pickers.max_score import MaxScorePicker
 from scorers.pickers.random import RandomPicker
 from scorers.pickers.weighted_random import WeightedRandomPicker
-from scorers.profile_handlers.single_profile import SingleProfileHandler
 
 ROUNDS = 4000
 
 
-def picked(picker: Picker, totals: list[float], rng: Random) -> list[int]:
+def pick_positions(picker: Picker, totals: list[float], rng: Random) -> list[int]:
     values = np.array(totals, np.float32)
     return picker.pick(build_request(), build_endpoints(len(totals)), values, rng).tolist()
 
 
-def shares(picker: Picker, totals: list[float]) -> list[float]:
+def first_pick_shares(picker: Picker, totals: list[float]) -> list[float]:
     """How often each endpoint comes first."""
     rng = Random(5)
-    first = Counter(picked(picker, totals, rng)[0] for _ in range(ROUNDS))
+    first = Counter(pick_positions(picker, totals, rng)[0] for _ in range(ROUNDS))
     return [first[i] / ROUNDS for i in range(len(totals))]
 
 
-def test_max_score() -> None:
-    assert picked(MaxScorePicker(), [1, 3, 2], Random(1)) == [1]
-    assert picked(MaxScorePicker(max_num_of_endpoints=2), [1, 3, 2], Random(1)) == [1, 2]
-    assert picked(MaxScorePicker(max_num_of_endpoints=9), [1, 3, 2], Random(1)) == [1, 2, 0]
+def test_max_score_picks_the_highest_totals() -> None:
+    assert pick_positions(MaxScorePicker(), [1, 3, 2], Random(1)) == [1]
+    assert pick_positions(MaxScorePicker(max_num_of_endpoints=2), [1, 3, 2], Random(1)) == [1, 2]
+    assert pick_positions(MaxScorePicker(max_num_of_endpoints=9), [1, 3, 2], Random(1)) == [1, 2, 0]
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_max_score_breaks_ties_evenly(count: int) -> None:
-    assert shares(MaxScorePicker(max_num_of_endpoints=count), [2, 2, 1, 2]) == pytest.approx(
+    assert first_pick_shares(MaxScorePicker(max_num_of_endpoints=count), [2, 2, 1, 2]) == pytest.approx(
         [1 / 3, 1 / 3, 0, 1 / 3], abs=0.04
     )
 
 
-def test_random() -> None:
-    assert shares(RandomPicker(), [9, 0, 0]) == pytest.approx([1 / 3] * 3, abs=0.04)
+def test_random_ignores_totals() -> None:
+    assert first_pick_shares(RandomPicker(), [9, 0, 0]) == pytest.approx([1 / 3] * 3, abs=0.04)
 
 
-def test_weighted_random_goes_by_score() -> None:
-    assert shares(WeightedRandomPicker(), [1, 3, 0, 4]) == pytest.approx([1 / 8, 3 / 8, 0, 4 / 8], abs=0.04)
+def test_weighted_random_is_proportional_to_totals() -> None:
+    assert first_pick_shares(WeightedRandomPicker(), [1, 3, 0, 4]) == pytest.approx([1 / 8, 3 / 8, 0, 4 / 8], abs=0.04)
 
 
 def test_weighted_random_among_zeros_is_uniform() -> None:
-    assert shares(WeightedRandomPicker(), [0, 0, 0]) == pytest.approx([1 / 3] * 3, abs=0.04)
+    assert first_pick_shares(WeightedRandomPicker(), [0, 0, 0]) == pytest.approx([1 / 3] * 3, abs=0.04)
 
 
-def test_weighted_random_takes_zeros_last() -> None:
+def test_weighted_random_picks_zero_totals_last() -> None:
     rng = Random(3)
-    orders = [picked(WeightedRandomPicker(max_num_of_endpoints=3), [0, 1e-30, 2], rng) for _ in range(200)]
+    orders = [pick_positions(WeightedRandomPicker(max_num_of_endpoints=3), [0, 1e-30, 2], rng) for _ in range(200)]
     assert {order[2] for order in orders} == {0}
     assert {order[0] for order in orders} == {2}
 
@@ -66,12 +65,3 @@ def test_weighted_random_takes_zeros_last() -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_contract(kind: type[Picker], count: int) -> None:
     check_picker(kind(max_num_of_endpoints=count))
-
-
-def test_single_profile_handler() -> None:
-    handler = SingleProfileHandler()
-    assert handler.pick_profiles(build_request(), ["only"], {}) == ["only"]
-    assert not handler.pick_profiles(build_request(), ["only"], {"only": True})
-    assert handler.primary_profile(build_request(), {"only": False}) == "only"
-    assert handler.validate_profiles(["only"]) == ()
-    assert handler.validate_profiles([]) == ("takes exactly one scheduling profile, not 0 (none)",)

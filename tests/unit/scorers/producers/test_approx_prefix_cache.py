@@ -1,4 +1,4 @@
-"""The producer of prefix hits: block sizes, capacities, and what it learns from decisions."""
+"""The approximate prefix-cache producer: block sizes, capacities, and what routing decisions add to its index."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from scorers.producers.approx_prefix_cache import ApproxPrefixCacheProducer
 NAN = float("nan")
 
 
-def prompt(blocks: float, *, start: bytes = b"a", block_tokens: int = 64) -> TokenizedPrompt:
+def build_prompt(blocks: float, *, start: bytes = b"a", block_tokens: int = 64) -> TokenizedPrompt:
     """A prompt of so many unlike blocks; prompts with the same start share all blocks but partial ones."""
     tokens = int(blocks * block_tokens)
     return TokenizedPrompt(b"".join(start + i.to_bytes(3, "big") for i in range(tokens)), tokens)
 
 
-def ask(
+def match_prompt(
     producer: ApproxPrefixCacheProducer, found: TokenizedPrompt | None, pool: Endpoints, **request: Any
 ) -> tuple[list[float], Request]:
     asked = builders.build_request(attributes={} if found is None else {PROMPT: found}, **request)
@@ -29,10 +29,10 @@ def ask(
     return produced[PREFIX_MATCH_BLOCKS].tolist(), asked
 
 
-def route(
+def match_and_route(
     producer: ApproxPrefixCacheProducer, found: TokenizedPrompt, pool: Endpoints, slot: int, **request: Any
 ) -> list[float]:
-    matched, asked = ask(producer, found, pool, **request)
+    matched, asked = match_prompt(producer, found, pool, **request)
     producer.pre_request(asked, {"default": slot})
     return matched
 
@@ -42,25 +42,25 @@ def test_contract() -> None:
     contracts.check_producer(ApproxPrefixCacheProducer(auto_tune=False))
 
 
-def test_a_prompt_is_found_where_it_was_sent() -> None:
+def test_a_prompt_matches_at_the_endpoint_it_was_routed_to() -> None:
     producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(3)
-    assert route(producer, prompt(3), pool, 1) == [0, 0, 0]
-    assert ask(producer, prompt(5), pool)[0] == [0, 3, 0]
-    assert ask(producer, prompt(5, start=b"b"), pool)[0] == [0, 0, 0]
-    assert ask(producer, prompt(5), pool, model="adapter")[0] == [0, 0, 0]
-    assert ask(producer, prompt(5), pool, cache_salt="s")[0] == [0, 0, 0]
+    assert match_and_route(producer, build_prompt(3), pool, 1) == [0, 0, 0]
+    assert match_prompt(producer, build_prompt(5), pool)[0] == [0, 3, 0]
+    assert match_prompt(producer, build_prompt(5, start=b"b"), pool)[0] == [0, 0, 0]
+    assert match_prompt(producer, build_prompt(5), pool, model="adapter")[0] == [0, 0, 0]
+    assert match_prompt(producer, build_prompt(5), pool, cache_salt="s")[0] == [0, 0, 0]
 
 
-def test_the_prefill_endpoint_holds_it_too_and_no_other() -> None:
+def test_the_prompt_is_recorded_for_the_primary_and_the_prefill_profile() -> None:
     producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(4)
-    _, asked = ask(producer, prompt(3), pool)
+    _, asked = match_prompt(producer, build_prompt(3), pool)
     producer.pre_request(asked, {"decode": 0, "prefill": 1, "encode": 2})
-    assert ask(producer, prompt(3), pool)[0] == [3, 3, 0, 0]
+    assert match_prompt(producer, build_prompt(3), pool)[0] == [3, 3, 0, 0]
 
 
-def test_without_a_prompt_there_is_nothing_to_match() -> None:
+def test_without_a_prompt_nothing_matches() -> None:
     producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(2)
-    matched, asked = ask(producer, None, pool)
+    matched, asked = match_prompt(producer, None, pool)
     producer.pre_request(asked, {"default": 0})
     assert matched == [0, 0]
     assert asked[PREFIX_MATCH_INFO] == PrefixMatchInfo(0, 64)
@@ -81,26 +81,30 @@ def test_without_a_prompt_there_is_nothing_to_match() -> None:
         ({"auto_tune": False, "block_size": 100}, [NAN] * 3, 100),
     ],
 )
-def test_the_block_size(parameters: dict[str, Any], sizes: list[float], block: int) -> None:
-    _, asked = ask(ApproxPrefixCacheProducer(**parameters), prompt(8), builders.build_endpoints(block_size=sizes))
+def test_the_block_size_is_configured_or_the_most_reported_one(
+    parameters: dict[str, Any], sizes: list[float], block: int
+) -> None:
+    _, asked = match_prompt(
+        ApproxPrefixCacheProducer(**parameters), build_prompt(8), builders.build_endpoints(block_size=sizes)
+    )
     assert asked[PREFIX_MATCH_INFO] == PrefixMatchInfo(-(-8 * 64 // block), block)
 
 
-def test_the_block_size_is_the_pools_not_that_of_the_candidates_of_one_request() -> None:
+def test_the_block_size_is_that_of_the_pool_not_of_the_candidates() -> None:
     producer = ApproxPrefixCacheProducer()
     pool = builders.build_endpoints(block_size=[128, 128, 256])
-    route(producer, prompt(4, block_tokens=128), pool, 0)
+    match_and_route(producer, build_prompt(4, block_tokens=128), pool, 0)
     few = pool.select(np.array([False, False, True]))
-    assert ask(producer, prompt(4), few)[1][PREFIX_MATCH_INFO].block_size_tokens == 128
-    assert ask(producer, prompt(4, block_tokens=128), pool)[0] == [4, 0, 0], "nothing was lost"
+    assert match_prompt(producer, build_prompt(4), few)[1][PREFIX_MATCH_INFO].block_size_tokens == 128
+    assert match_prompt(producer, build_prompt(4, block_tokens=128), pool)[0] == [4, 0, 0], "nothing was lost"
 
 
-def test_another_block_size_starts_the_index_anew_and_a_stale_one_does_not() -> None:
+def test_another_block_size_empties_the_index_and_an_unknown_one_does_not() -> None:
     producer = ApproxPrefixCacheProducer()
-    route(producer, prompt(4), builders.build_endpoints(block_size=[16, 16]), 0)
-    assert ask(producer, prompt(4), builders.build_endpoints(block_size=[NAN, NAN]))[0] == [4, 0]
-    _, late = ask(producer, prompt(4), builders.build_endpoints(block_size=[16, 16]))
-    assert ask(producer, prompt(4), builders.build_endpoints(block_size=[128, 128]))[0] == [0, 0]
+    match_and_route(producer, build_prompt(4), builders.build_endpoints(block_size=[16, 16]), 0)
+    assert match_prompt(producer, build_prompt(4), builders.build_endpoints(block_size=[NAN, NAN]))[0] == [4, 0]
+    _, late = match_prompt(producer, build_prompt(4), builders.build_endpoints(block_size=[16, 16]))
+    assert match_prompt(producer, build_prompt(4), builders.build_endpoints(block_size=[128, 128]))[0] == [0, 0]
     producer.pre_request(late, {"default": 0})
     assert producer.prefix_cache_stats().blocks == 0, "a chain of the old size does not reach the new index"
 
@@ -116,14 +120,14 @@ def test_another_block_size_starts_the_index_anew_and_a_stale_one_does_not() -> 
         ({"lru_capacity_per_server": 5, "auto_tune": False}, 16, 40, 5),
     ],
 )
-def test_an_endpoint_holds_as_much_as_it_reports(
+def test_the_capacity_is_the_reported_kv_cache_or_configured(
     parameters: dict[str, Any], block_size: float, block_count: float, held: int
 ) -> None:
     producer = ApproxPrefixCacheProducer(**parameters)
     pool = builders.build_endpoints(block_size=[block_size], block_count=[block_count])
-    route(producer, prompt(30, block_tokens=128), pool, 0)
-    total = ask(producer, prompt(30, block_tokens=128), pool)[1][PREFIX_MATCH_INFO].total_blocks
-    assert ask(producer, prompt(30, block_tokens=128), pool)[0] == [min(held, total)]
+    match_and_route(producer, build_prompt(30, block_tokens=128), pool, 0)
+    total = match_prompt(producer, build_prompt(30, block_tokens=128), pool)[1][PREFIX_MATCH_INFO].total_blocks
+    assert match_prompt(producer, build_prompt(30, block_tokens=128), pool)[0] == [min(held, total)]
 
 
 @pytest.mark.parametrize(
@@ -135,33 +139,36 @@ def test_an_endpoint_holds_as_much_as_it_reports(
         ({"max_prefix_tokens_to_match": 640, "max_prefix_blocks_to_match": 7}, 10),
     ],
 )
-def test_long_prompts_are_matched_up_to_a_limit(parameters: dict[str, Any], total: int) -> None:
+def test_long_prompts_are_matched_up_to_the_configured_limit(parameters: dict[str, Any], total: int) -> None:
     producer = ApproxPrefixCacheProducer(**parameters)
-    assert ask(producer, prompt(40), builders.build_endpoints(1))[1][PREFIX_MATCH_INFO].total_blocks == total
+    assert (
+        match_prompt(producer, build_prompt(40), builders.build_endpoints(1))[1][PREFIX_MATCH_INFO].total_blocks
+        == total
+    )
 
 
-def test_a_forgotten_endpoint_is_forgotten() -> None:
+def test_a_removed_endpoint_matches_nothing() -> None:
     producer = ApproxPrefixCacheProducer()
     pool = builders.build_endpoints(block_size=[16, 16], block_count=[40, 40])
-    route(producer, prompt(4), pool, 1)
+    match_and_route(producer, build_prompt(4), pool, 1)
     producer.endpoint_removed(1)
     producer.endpoint_removed(99)
-    assert ask(producer, prompt(4), pool)[0] == [0, 0]
+    assert match_prompt(producer, build_prompt(4), pool)[0] == [0, 0]
 
 
-def test_two_instances_share_nothing() -> None:
+def test_two_instances_have_separate_indexes() -> None:
     one, other, pool = ApproxPrefixCacheProducer(), ApproxPrefixCacheProducer(), builders.build_endpoints(1)
-    request = builders.build_request(attributes={PROMPT: prompt(3)})
+    request = builders.build_request(attributes={PROMPT: build_prompt(3)})
     for producer in (one, other):
         producer.produce(request, pool)
     one.pre_request(request, {"default": 0})
     assert (one.prefix_cache_stats().blocks, other.prefix_cache_stats().blocks) == (3, 0)
 
 
-def test_numbers_for_metrics() -> None:
+def test_prefix_cache_stats() -> None:
     producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(1)
-    route(producer, prompt(3), pool, 0)
-    route(producer, prompt(6), pool, 0)
+    match_and_route(producer, build_prompt(3), pool, 0)
+    match_and_route(producer, build_prompt(6), pool, 0)
     stats = producer.prefix_cache_stats()
     assert stats.blocks == 6
     assert stats.hit_ratio.sum == 0.5

@@ -1,4 +1,4 @@
-"""What a request weighs on each endpoint."""
+"""Uncached tokens of each endpoint, and the load of a request in flight."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ NAN = float("nan")
 PROMPT_1000 = {PROMPT: TokenizedPrompt(b"x" * 4000, 1000), PREFIX_MATCH_INFO: PrefixMatchInfo(16, 64)}
 
 
-def weighed(pool: Endpoints, facts: dict[Any, Any]) -> Endpoints:
-    return pool.with_columns(InflightLoadProducer().produce(builders.build_request(attributes=facts), pool))
+def produce_uncached_tokens(pool: Endpoints, attributes: dict[Any, Any]) -> Endpoints:
+    return pool.with_columns(InflightLoadProducer().produce(builders.build_request(attributes=attributes), pool))
 
 
 def test_contract() -> None:
     contracts.check_producer(InflightLoadProducer())
 
 
-def test_matched_blocks_need_not_be_computed() -> None:
-    pool = weighed(builders.build_endpoints(prefix_blocks=[0, 10, 16]), PROMPT_1000)
+def test_matched_blocks_are_subtracted_from_the_prompt() -> None:
+    pool = produce_uncached_tokens(builders.build_endpoints(prefix_blocks=[0, 10, 16]), PROMPT_1000)
     assert pool[UNCACHED_TOKENS].tolist() == [1000, 360, 0]
     assert InflightLoadProducer().estimate_load(
         builders.build_request(attributes=PROMPT_1000), pool, 1
     ) == LoadEstimate(360.0)
 
 
-def test_without_the_prefix_producer_nothing_is_cached() -> None:
-    pool = weighed(builders.build_endpoints(2), {PROMPT: PROMPT_1000[PROMPT]})
+def test_without_prefix_match_info_the_whole_prompt_is_uncached() -> None:
+    pool = produce_uncached_tokens(builders.build_endpoints(2), {PROMPT: PROMPT_1000[PROMPT]})
     assert pool[UNCACHED_TOKENS].tolist() == [1000, 1000]
 
 
-def test_without_a_prompt_the_weight_is_unknown_and_counts_as_nothing() -> None:
-    pool = weighed(builders.build_endpoints(1), {})
+def test_without_a_prompt_the_uncached_tokens_are_nan_and_the_load_is_zero() -> None:
+    pool = produce_uncached_tokens(builders.build_endpoints(1), {})
     assert str(pool[UNCACHED_TOKENS].tolist()) == "[nan]"
     assert InflightLoadProducer().estimate_load(builders.build_request(), pool, 0) == LoadEstimate(0.0)
 
 
-def test_where_the_column_failed_the_whole_prompt_is_charged() -> None:
+def test_where_the_column_is_nan_the_load_is_the_whole_prompt() -> None:
     request = builders.build_request(attributes=PROMPT_1000)
     assert InflightLoadProducer().estimate_load(request, builders.build_endpoints(1), 0) == LoadEstimate(1000.0)
 
@@ -67,7 +67,7 @@ def test_where_the_column_failed_the_whole_prompt_is_charged() -> None:
         ({}, -5, 0),
     ],
 )
-def test_estimated_output(parameters: dict[str, Any], allowed: int | None, output: float) -> None:
+def test_estimated_output_tokens_are_limited(parameters: dict[str, Any], allowed: int | None, output: float) -> None:
     producer = InflightLoadProducer(add_estimated_output_tokens=True, **parameters)
     request = builders.build_request(attributes=PROMPT_1000, max_output_tokens=allowed)
     assert producer.estimate_load(request, builders.build_endpoints(uncached_tokens=[40]), 0) == LoadEstimate(

@@ -26,12 +26,12 @@ def pool() -> Endpoints:
     return builders.build_endpoints(block_size=[64, 64], block_count=[8, 8])
 
 
-def prompt(start: bytes, blocks: int) -> TokenizedPrompt:
+def build_prompt(start: bytes, blocks: int) -> TokenizedPrompt:
     tokens = 64 * blocks
     return TokenizedPrompt(b"".join(start + i.to_bytes(3, "big") for i in range(tokens)), tokens)
 
 
-def test_the_larger_tier_remembers_what_the_smaller_has_lost(pool: Endpoints) -> None:
+def test_the_larger_tier_holds_what_the_smaller_one_evicted(pool: Endpoints) -> None:
     plan = load_config(CONFIG, PluginRegistry.load())
     plugins = plan.plugins_by_name()
 
@@ -45,8 +45,8 @@ def test_the_larger_tier_remembers_what_the_smaller_has_lost(pool: Endpoints) ->
             plugins[name].pre_request(request, {"default": to})  # type: ignore[attr-defined]
         return found
 
-    first = prompt(b"a", 4)
+    first = build_prompt(b"a", 4)
     assert scores(first, to=1) == [[0, 0], [0, 0]]
     assert scores(first, to=1) == [[0, 1], [0, 1]]
-    scores(prompt(b"b", 8), to=1)
+    scores(build_prompt(b"b", 8), to=1)
     assert scores(first, to=0) == [[0, 0], [0, 1]]
