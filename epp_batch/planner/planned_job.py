@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
 
 import msgspec
 
 from epp_batch.errors import InputError
+from epp_batch.manifests.quantities import parse_quantity
 from epp_batch.planner import mig_slots
 from epp_batch.planner.cluster_model import ClusterModel, ResourceList
 from epp_batch.planner.mig_slots import SLOTS_PER_GPU
@@ -85,24 +85,12 @@ def parse_accelerator_request(accelerator: str) -> AcceleratorRequest:
     )
 
 
-_QUANTITY_SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
-_QUANTITY_SUFFIXES |= {f"{letter}i": 1024**power for power, letter in enumerate("KMGTP", 1)}
-
-
 def parse_resource_quantity(text: str | int | float, resource: str = "") -> int:
-    """A Kubernetes quantity as a whole number, rounded up: thousandths for `cpu`, units for every other resource."""
-    match = re.fullmatch(r"([0-9.eE+-]+)(m|k|[KMGTP]i?)?", str(text).strip())
-    try:
-        number = Decimal(match[1]) if match else None
-    except InvalidOperation:
-        number = None
-    if match is None or number is None:
-        raise InputError(f"invalid quantity {text!r}", remedy="write it as Kubernetes does: 500m, 4, 16Gi")
-    suffix = match[2] or ""
-    scaled = number / 1000 if suffix == "m" else number * _QUANTITY_SUFFIXES[suffix]
-    if resource == "cpu":
-        scaled *= 1000
-    return int(-(-scaled // 1))
+    """A Kubernetes quantity as a whole number: thousandths for `cpu`, units for every other resource.
+
+    Fractions of that are cut off, where Kueue rounds up. Raises InputError if the text is not a quantity.
+    """
+    return int(parse_quantity(text) * (1000 if resource == "cpu" else 1))
 
 
 def build_planned_jobs(
