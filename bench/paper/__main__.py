@@ -46,6 +46,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the experiments; the exit code is 2 for unknown arms and for a missing real run."""
     args = parse_arguments(argv)
     names = [name for name in args.only.split(",") if name] or [arm.name for arm in ARMS if arm.runs_on_control_plane]
     if unknown := set(names) - {arm.name for arm in ARMS}:

@@ -29,4 +29,5 @@ def render_chart(result: ArmResult, length: float | None = None) -> str:
 
 
 def write_chart(path: Path, result: ArmResult, length: float | None = None) -> None:
+    """Writes the chart of an arm into a file."""
     path.write_text(render_chart(result, length), encoding="utf-8")

@@ -175,4 +175,5 @@ async def run_arms(
 
 
 def print_stderr(line: str) -> None:
+    """Prints a line of progress."""
     print(line, file=sys.stderr, flush=True)

@@ -130,7 +130,7 @@ class RunTimeline(msgspec.Struct, frozen=True, kw_only=True):
         """The timeline of the run's own units; events of other units are ignored.
 
         Without any event, results provide what they know of the attempts. They also end units whose end was not
-        recorded, and locate the last attempt. `shares` is the share of a GPU by model, for places that do not tell it.
+        recorded, and locate the last attempt. `shares` is the share of a GPU by model, for places without slots.
         """
         units = {unit.name: unit for unit in run.units}
         unit_events = [event for event in events if event.unit in units] or _events_from_results(run, results)

@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from epp_batch.errors import InputError
 from epp_batch.planner import (
     PAPER_SPEEDS,
     ControlPlaneDelays,
@@ -21,9 +20,8 @@ from epp_batch.planner import (
     simulate_jobs,
 )
 from epp_batch.planner.cluster_model import ClusterModel
-from epp_batch.planner.planned_job import build_planned_jobs
 from epp_batch.planner.policies import initial_orders
-from epp_batch.spec import ClusterOptions, Placement, Recording, Task, Unit
+from epp_batch.spec import ClusterOptions, Placement
 from tests.unit.epp_batch.planner.builders import paper_jobs, paper_units, planned_job
 
 SLICES = {"medium": "mig:1g.5gb", "large": "mig:3g.20gb"}
@@ -93,25 +91,3 @@ def test_order_units_returns_the_units_in_another_order():
     found = order_units(units, cluster, cluster_model, speeds=PAPER_SPEEDS, search=SHORT)
     assert sorted(unit.name for unit in found) == sorted(unit.name for unit in units)
     assert compute_timeline_stats(predict_timeline(units, cluster, cluster_model, speeds=PAPER_SPEEDS)).peak == 25
-
-
-def unit(name: str, seconds: float | None, model: str = "large") -> Unit:
-    return Unit(name=name, tasks=(Task(recording=Recording(source=name, stems=(name,), seconds=seconds), model=model),))
-
-
-def test_an_unknown_length_counts_as_the_mean_of_its_model_or_of_all():
-    cluster, cluster_model = ClusterOptions(namespace="b", queue="q", image="i"), ClusterModel(nodes=build_gpu_nodes())
-    units = [unit("a", 100), unit("b", 300), unit("c", None), unit("d", 1000, "medium"), unit("e", None, "small")]
-    works = {job.unit: job.work_seconds for job in build_planned_jobs(units, cluster, PAPER_SPEEDS, cluster_model)}
-    assert works["c"] == pytest.approx((works["a"] + works["b"]) / 2)
-    assert works["e"] == pytest.approx(1400 / 3 * PAPER_SPEEDS.real_time_factor("small"))
-    with pytest.raises(InputError, match="no recording has a known length"):
-        build_planned_jobs([unit("a", None)], cluster, PAPER_SPEEDS, cluster_model)
-
-
-def test_a_mig_profile_that_no_node_has_is_rejected():
-    cluster = ClusterOptions(
-        namespace="b", queue="q", image="i", placements={"*": Placement(accelerator="mig:3g.40gb")}
-    )
-    with pytest.raises(InputError, match=r"no node has the MIG profile 3g.40gb; GPUs of the cluster: A100-40"):
-        build_planned_jobs([unit("a", 1)], cluster, PAPER_SPEEDS, ClusterModel(nodes=build_gpu_nodes(sharing="das")))
