@@ -1,7 +1,7 @@
 """Structured logs with the field names of llm-d's logger (zap): one JSON object a line on stderr.
 
 `--v 2` and below log info, warnings and errors; 3 adds one line for each request (llm-d logs three at 2 already), 4
-debugging, 5 everything. Extra fields are passed as `log.info("...", extra={"x-request-id": id})`. A record below the
+debugging, 5 everything. Extra fields are passed as `log.info("...", extra={REQUEST_ID: id})`. A record below the
 level is not formatted.
 """
 

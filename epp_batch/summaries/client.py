@@ -11,6 +11,7 @@ import openai
 from openai.types.chat import ChatCompletionChunk
 
 from epp.clock import Clock
+from epp.headers import REQUEST_DROPPED_REASON, REQUEST_ID
 from epp_batch.errors import BatchError, InputError
 from epp_batch.summaries import retry
 from epp_batch.summaries.settings import SummarySettings
@@ -121,7 +122,7 @@ class GatewayClient:
             stream = await self._create_stream(prompt, model)
             async with stream:
                 headers = stream.response.headers
-                answer.request_id = headers.get("x-request-id", "")
+                answer.request_id = headers.get(REQUEST_ID, "")
                 if not headers.get("content-type", "").startswith("text/event-stream"):
                     raise AttemptFailed(self._build_no_api_failure())
                 async for chunk in stream:
@@ -172,7 +173,7 @@ class GatewayClient:
             return AttemptFailed(
                 retry.AttemptFailure(
                     status=error.status_code,
-                    reason=headers.get(retry.DROPPED_REASON_HEADER, ""),
+                    reason=headers.get(REQUEST_DROPPED_REASON, ""),
                     retry_after=retry.parse_retry_after(headers, self._clock.wall()),
                     message=_extract_error_message(error),
                 )

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import msgspec
 
-DROPPED_REASON_HEADER = "x-llm-d-request-dropped-reason"
 SATURATED, NO_ENDPOINTS, SHUTTING_DOWN = "rejected-saturated", "rejected-no-endpoints", "rejected-shutting-down"
 _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from epp import headers
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_keys_of_the_endpoint_picker_protocol() -> None:
@@ -47,3 +51,13 @@ def test_clients_cannot_set_what_picker_and_gateway_set() -> None:
         "x-kv-cache-source-host-port",
         "x-prefiller-host-port",
     } == headers.RESERVED_HEADERS
+
+
+def test_no_other_module_spells_a_key() -> None:
+    constants = [value for name, value in vars(headers).items() if name.isupper()]
+    keys = {key for value in constants for key in ([value] if isinstance(value, str) else value)}
+    for package in ("epp", "epp_batch", "scorers"):
+        for path in (ROOT / package).rglob("*.py"):
+            text = path.read_text()
+            found = [key for key in keys if f'"{key}"' in text]
+            assert not found or path == ROOT / "epp/headers.py", f"{path.relative_to(ROOT)} spells {found}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from epp.clock import ManualClock
-from epp_batch.summaries.retry import DROPPED_REASON_HEADER, NO_ENDPOINTS, SATURATED, SHUTTING_DOWN
+from epp.headers import REQUEST_DROPPED_REASON
+from epp_batch.summaries.retry import NO_ENDPOINTS, SATURATED, SHUTTING_DOWN
 from tests.unit.epp_batch.summaries.conftest import ScriptedEndpoint, kinds, reject, sidecar, stream, summarize
 
 
@@ -15,7 +16,7 @@ from tests.unit.epp_batch.summaries.conftest import ScriptedEndpoint, kinds, rej
 )
 async def test_transient_failure_is_retried(harness, endpoint, status, reason, reconnects):
     harness.record_pauses()
-    endpoint.script = [reject(status, **({DROPPED_REASON_HEADER: reason} if reason else {})), stream("Better now.")]
+    endpoint.script = [reject(status, **({REQUEST_DROPPED_REASON: reason} if reason else {})), stream("Better now.")]
     assert (await summarize(harness, endpoint.url)).done == 1
     summary = sidecar(harness)
     assert summary.attempts == 2
@@ -35,7 +36,7 @@ async def test_retry_after_is_respected(harness, endpoint):
 
 async def test_shutdown_moves_on_to_the_next_gateway(harness, endpoint):
     async with ScriptedEndpoint() as second:
-        endpoint.script = [reject(503, **{DROPPED_REASON_HEADER: SHUTTING_DOWN})]
+        endpoint.script = [reject(503, **{REQUEST_DROPPED_REASON: SHUTTING_DOWN})]
         tasks = [harness.transcript(f"call{n}") for n in range(4)]
         assert (await summarize(harness, [endpoint.url, second.url], *tasks)).done == 4
         assert len(second.requests) == 4
@@ -47,7 +48,7 @@ async def test_shutdown_of_the_only_gateway_reconnects(harness, endpoint):
 
     async def answer_by_peer(request, body):
         peers.append(request.transport.get_extra_info("peername"))
-        answer = reject(503, **{DROPPED_REASON_HEADER: SHUTTING_DOWN}) if len(peers) == 1 else stream("Here I am.")
+        answer = reject(503, **{REQUEST_DROPPED_REASON: SHUTTING_DOWN}) if len(peers) == 1 else stream("Here I am.")
         return await answer(request, body)
 
     endpoint.script = [answer_by_peer]
@@ -64,7 +65,7 @@ async def test_truncated_answer_is_retried(harness, endpoint):
 
 
 async def test_exhausted_patience_is_a_failure(harness, endpoint):
-    endpoint.script = [reject(503, "busy", **{DROPPED_REASON_HEADER: NO_ENDPOINTS})]
+    endpoint.script = [reject(503, "busy", **{REQUEST_DROPPED_REASON: NO_ENDPOINTS})]
     outcome = await summarize(harness, endpoint.url, patience_seconds=1.0)
     (failure,) = outcome.failed
     assert harness.failures == [failure]
