@@ -1,22 +1,19 @@
-"""Every exception of the project.
+"""The exception classes of picker and batch stage.
 
-An exception class exists where a caller decides differently:
+A class of its own exists where a caller decides differently:
 
     EppError
-    ├── ConfigError              start-up stops; carries every problem found, each with its path
-    ├── SourceError              one endpoint could not be read; the poller backs off
-    ├── DecodeError              bytes of a peer are not the message that was expected; ends its RPC
-    ├── PluginError              a plugin broke its contract; names the plugin
-    └── Reject                   the client gets an HTTP answer from us
+    ├── ConfigError              start-up ends; lists every problem found, each with its path
+    ├── DataSourceError          one endpoint's state cannot be read; the data source backs off
+    ├── DecodeError              a peer's bytes are not the expected message; ends its RPC
+    └── Rejection                the client gets an HTTP response from the picker
         ├── BadRequest           400
-        ├── PreconditionFailed   412
         ├── PayloadTooLarge      413
-        ├── HeadersTooLarge      431
         ├── Overloaded           429
-        ├── Internal             500
-        └── Unavailable          503
-            ├── NoEndpoints      nothing to choose from
-            ├── ShuttingDown     we are draining
+        ├── HeadersTooLarge      431
+        ├── InternalError        500
+        └── ServiceUnavailable   503
+            ├── NoEndpoints      no endpoint is eligible
             └── DeadlineExceeded the decision took too long
 """
 
@@ -27,7 +24,11 @@ from typing import Any, ClassVar, NamedTuple
 
 
 class EppError(Exception):
-    """Root of everything raised on purpose. All of it may cross a process: arguments of `__init__` are not `args`."""
+    """Base of all exceptions that the project raises on purpose.
+
+    Pickled by their attributes, because `__init__` takes other arguments than `args`: errors of worker processes reach
+    the parent whole.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild_error, (type(self), self.args, vars(self))
@@ -40,7 +41,7 @@ def _rebuild_error(kind: type[EppError], args: tuple[object, ...], state: dict[s
 
 
 class Problem(NamedTuple):
-    """One thing wrong with a configuration: where, and what to do about it."""
+    """One thing that is wrong with a configuration: where (a path in the file, or a flag), and what to do about it."""
 
     path: str
     message: str
@@ -50,63 +51,48 @@ class Problem(NamedTuple):
 
 
 class ConfigError(EppError):
-    """The configuration cannot be used; `problems` lists all that is wrong with it."""
+    """The configuration cannot be used. `problems` lists everything that is wrong with it, not only the first."""
 
     def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
         self.problems = tuple(problems)
         self.source = source
-        head = f"{source}: " if source else ""
+        prefix = f"{source}: " if source else ""
         count = len(self.problems)
-        title = f"{head}{count} problem{'s' if count != 1 else ''} in the configuration"
+        title = f"{prefix}{count} problem{'s' if count != 1 else ''} in the configuration"
         super().__init__("\n".join([title, *(f"  {problem}" for problem in self.problems)]))
 
 
 class DataSourceError(EppError):
-    """Reading the state of one endpoint failed."""
+    """The state of one endpoint cannot be read: no answer, or an answer that is not what it should be."""
 
 
 class DecodeError(EppError, ValueError):
-    """The bytes are not the message that was expected, or one that says nothing."""
-
-
-class PluginError(EppError):
-    """A plugin raised, or returned something outside its contract."""
-
-    def __init__(self, plugin: str, message: str) -> None:
-        self.plugin = plugin
-        super().__init__(f"plugin {plugin!r}: {message}")
+    """The bytes are not the expected protobuf message, or are a message without any known field."""
 
 
 class Rejection(EppError):
-    """An answer to the client instead of a route.
+    """A response that the picker sends to the client instead of routing the request (ext_proc ImmediateResponse).
 
-    `code` and the body form `inference error: <code> - <message>` are llm-d's; `dropped` is the
-    value of `x-llm-d-request-dropped-reason`, empty for no such header.
+    `status` is the HTTP status. `code` and the form of the body, `inference error: <code> - <message>`, are llm-d's.
+    `dropped_reason` is the value of the response header `x-llm-d-request-dropped-reason`; empty: no such header.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "Internal"
     dropped_reason: str = ""
 
-    def __init__(self, message: str, *, dropped: str | None = None) -> None:
+    def __init__(self, message: str, *, dropped_reason: str | None = None) -> None:
         self.message = message
-        if dropped is not None:
-            self.dropped_reason = dropped
+        if dropped_reason is not None:
+            self.dropped_reason = dropped_reason
         super().__init__(message)
 
 
 class BadRequest(Rejection):
-    """The request itself is wrong; repeating it will not help."""
+    """The request is malformed: the client gets the same answer if it repeats it."""
 
     status = 400
     code = "BadRequest"
-
-
-class PreconditionFailed(Rejection):
-    """A condition that the client asked for does not hold."""
-
-    status = 412
-    code = "PreconditionFailed"
 
 
 class PayloadTooLarge(Rejection):
@@ -116,43 +102,37 @@ class PayloadTooLarge(Rejection):
     code = "PayloadTooLarge"
 
 
-class HeadersTooLarge(Rejection):
-    """The request headers are larger than we accept."""
-
-    status = 431
-    code = "HeadersTooLarge"
-
-
 class Overloaded(Rejection):
-    """The pool is too busy for this request; it may be repeated later."""
+    """The pool is saturated; the client may repeat the request later."""
 
     status = 429
     code = "ResourceExhausted"
     dropped_reason = "rejected-saturated"
 
 
+class HeadersTooLarge(Rejection):
+    """The request headers are larger than `--max-request-headers` (RFC 6585 section 5)."""
+
+    status = 431
+    code = "HeadersTooLarge"
+
+
 class InternalError(Rejection):
-    """Our own fault."""
+    """A defect of the picker, or a gateway that does not keep to the protocol."""
 
 
 class ServiceUnavailable(Rejection):
-    """Nobody can serve the request at present."""
+    """The request cannot be served at present."""
 
     status = 503
     code = "ServiceUnavailable"
 
 
 class NoEndpoints(ServiceUnavailable):
-    """No endpoint is eligible."""
+    """No endpoint is eligible for the request."""
 
     dropped_reason = "rejected-no-endpoints"
 
 
-class ShuttingDown(ServiceUnavailable):
-    """The picker drains."""
-
-    dropped_reason = "rejected-shutting-down"
-
-
 class DeadlineExceeded(ServiceUnavailable):
-    """The decision was not made in time."""
+    """The decision took longer than `--decision-timeout`."""

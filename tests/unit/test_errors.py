@@ -1,4 +1,4 @@
-"""Errors cross processes whole."""
+"""Exceptions keep their type, message and attributes when they are pickled."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pickle
 
 import pytest
 
-from epp.errors import ConfigError, Overloaded, PluginError, Problem
+from epp.errors import ConfigError, DataSourceError, Overloaded, Problem
 
 
 @pytest.mark.parametrize(
     "error",
     [
         ConfigError([Problem("plugins[0]", "is unknown"), Problem("", "is empty")], "a.yaml"),
-        PluginError("queue", "raised"),
-        Overloaded("full", dropped="why"),
+        DataSourceError("no answer"),
+        Overloaded("full", dropped_reason="why"),
     ],
     ids=lambda error: type(error).__name__,
 )
