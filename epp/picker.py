@@ -1,4 +1,8 @@
-"""The composition root: builds every object of one picker by hand, starts and drains them."""
+"""Composition root: builds every object of one picker, starts them in order, drains and closes them.
+
+Reads the flags of `epp serve` and the plan of its configuration; no other module reads flags. Objects get what they
+depend on as constructor arguments; nothing is looked up at run time, and nothing is global.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from collections.abc import Awaitable
 from random import Random
 
 from epp import __version__
-from epp.api import RUNNING_REQUESTS, WAITING_REQUESTS, Discovery
+from epp.api import RUNNING_REQUESTS, Discovery
 from epp.clock import Clock, SystemClock
 from epp.config.plan import PickerPlan
 from epp.datalayer.discovery.dns import DnsDiscovery
@@ -37,22 +41,24 @@ from epp.requestcontrol.completion import (
     ScrapeCompletion,
 )
 from epp.requestcontrol.director import DecisionRecord, Director, DirectorOptions
+from epp.requestcontrol.reservation_expiry import ReservationExpiry
 from epp.scheduling.plugin_metrics import PluginErrorReporter
 from epp.services import access_log, health
 from epp.tasks import Tasks
 
 log = logging.getLogger("epp.picker")
 
-TICK_SECONDS = 0.02
-TICKS_PER_EXPIRY = 250
-ORPHAN_GRACE_SECONDS = 5.0
+COMPLETION_TICK_SECONDS = 0.02
+EXPIRY_INTERVAL_SECONDS = 5.0
 MIN_MESSAGE_LIMIT = 4 << 20
-MESSAGE_OVERHEAD_BYTES = 64 << 10  # of a message around the body it carries
-DRAIN_QUIET_SECONDS = 2.5  # without a stream for this long, gateways have noticed that we are not ready
+MESSAGE_OVERHEAD_BYTES = 64 << 10
+"""Bytes of an ext_proc message besides the body that it carries."""
+DRAIN_QUIET_SECONDS = 2.5
+"""Without an open stream for this long, gateways have noticed that the picker is not ready."""
 
 
 class EndpointPicker:
-    """One picker: everything built, nothing started."""
+    """One picker. The constructor builds everything and starts nothing; it needs no event loop."""
 
     def __init__(self, arguments: argparse.Namespace, plan: PickerPlan, source: str) -> None:
         self.arguments = arguments
@@ -61,33 +67,42 @@ class EndpointPicker:
         self.rng = Random(arguments.seed)
         self.tasks = Tasks("epp")
         self.draining = False
+
+        # State: endpoints with their columns, and reservations of requests in flight.
         self.endpoint_store = EndpointStore(self.clock, arguments.metrics_staleness_threshold)
         self.ledger = Ledger(self.clock, arguments.reservation_ttl)
+        self.endpoint_store.on_removed(self.ledger.clear_slot)
+        self.reservation_expiry = ReservationExpiry(self.endpoint_store, self.ledger)
+
+        # Observability.
         self.metrics = Metrics(stream_metrics=arguments.enable_grpc_stream_metrics)
         self.decision_log = DecisionLog()
-        self.completion, sink = self._create_completion()
-        self.director = Director(
-            plan, self.endpoint_store, self.ledger, self.completion, self.metrics, self.clock, self.rng,
-            self._build_director_options(), self._record_decision,
-        )  # fmt: skip
-        self.data_layer = self._create_data_layer()
-        self.long_lived_rpcs = LongLivedRpcs()
-        self.server = self._create_server(self._build_rpc_methods(sink))
-        self.health_server = GrpcServer(health.health_methods(self.is_ready, self.tasks), self.clock)
-        self.admin_server = self._create_admin(source)
         pool_metrics.track_endpoints(self.metrics, self.endpoint_store, self.clock)
-        self.endpoint_store.on_removed(self.ledger.clear_slot)
+
+        # Where endpoints and their state come from, how requests are routed, and how their ends are learnt.
+        self.data_layer = self._create_data_layer()
+        self.completion, access_log_sink = self._create_completion()
+        self.director = self._create_director()
+
+        # Servers.
+        self.long_lived_rpcs = LongLivedRpcs()
+        self.server = self._create_server(self._build_rpc_methods(access_log_sink))
+        self.health_server = GrpcServer(health.health_methods(self.is_ready, self.tasks), self.clock)
+        self.admin_server = self._create_admin_server(source)
 
     def is_ready(self) -> bool:
-        """Whether gateways should send requests here; also to an empty pool: we answer 503 and say why."""
+        """Whether gateways should send requests: every discovery has listed its endpoints, and this is no drain.
+
+        An empty pool is no obstacle: requests get a 503 that says why.
+        """
         return self.data_layer.synced and not self.draining
 
     def count_open_streams(self) -> int:
-        """Requests that are being served. Access logs and health watches stay open as long as a gateway lives."""
+        """Requests in progress: open RPCs without access logs and health watches, which last as long as a gateway."""
         return self.server.rpc_stats.open_rpcs - len(self.long_lived_rpcs)
 
     async def start(self) -> None:
-        """Finds endpoints, begins to scrape, listens."""
+        """Starts the data layer, then the listeners. ConfigError if a plugin or a port cannot be used as configured."""
         flags = self.arguments
         await self.data_layer.start()
         certificate = tls.create_server_context(flags, self.tasks, self.clock) if flags.secure_serving else None
@@ -101,7 +116,8 @@ class EndpointPicker:
         )
         starting = self.admin_server.start(flags.metrics_host, flags.metrics_port, tls.create_metrics_context(flags))
         await _start_listener("--metrics-port", flags.metrics_port, starting)
-        self.tasks.supervise("tick", self._run_periodic_work)
+        self.tasks.supervise("completion", self._run_completion)
+        self.tasks.supervise("expiry", self._run_expiry)
         log.info(
             "serving",
             extra={
@@ -114,122 +130,52 @@ class EndpointPicker:
         )
 
     async def drain(self) -> None:
-        """Not ready at once; serves on until gateways have gone elsewhere, then ends what is left."""
+        """Reports not ready, serves on until no stream has been open for a while, then ends what is left.
+
+        Returns after `--drain-timeout` at the latest.
+        """
         self.draining = True
         deadline = self.clock.now() + self.arguments.drain_timeout
-        quiet = self.clock.now()
+        last_open = self.clock.now()
         log.info("draining", extra={"open-streams": self.count_open_streams()})
-        while (now := self.clock.now()) < deadline and now - quiet < DRAIN_QUIET_SECONDS:
+        while (now := self.clock.now()) < deadline and now - last_open < DRAIN_QUIET_SECONDS:
             if self.count_open_streams():
-                quiet = now
+                last_open = now
             await asyncio.sleep(0.05)
         self.long_lived_rpcs.finish_all()
         await self.server.drain(max(0.0, deadline - self.clock.now()))
 
     async def close(self) -> None:
-        """Ends everything."""
+        """Closes the listeners, then the data layer, then cancels the tasks that are left."""
         await self.admin_server.close()
         await self.health_server.close()
         await self.server.close()
         await self.data_layer.close()
         await self.tasks.close()
 
-    def _record_decision(self, decided: DecisionRecord) -> None:
-        self.metrics.record_processing_duration(decided.seconds)
-        self.decision_log.record(decided)
-
-    async def _run_periodic_work(self) -> None:
-        ticks = 0
+    async def _run_completion(self) -> None:
         while True:
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(COMPLETION_TICK_SECONDS)
             self.completion.tick()
-            ticks += 1
-            if not ticks % TICKS_PER_EXPIRY:
-                self._expire_reservations()
 
-    def _expire_reservations(self) -> None:
-        for ticket in self.ledger.expire():
-            if ticket.owner is not None:
-                ticket.owner.finalize("expired")
-        self._release_orphaned_reservations()
-
-    def _release_orphaned_reservations(self) -> None:
-        """A server that reports no request has none of ours: their ends were lost, with a log entry or a gateway."""
-        snapshot = self.endpoint_store.snapshot()
-        idle = (
-            (snapshot.columns[RUNNING_REQUESTS] == 0) & (snapshot.columns[WAITING_REQUESTS] == 0)
-            if snapshot.columns
-            else []
-        )
-        for slot in [slot for slot in snapshot.live_slots.tolist() if idle[slot]]:
-            for ticket in self.ledger.reserved_before(
-                slot, self.endpoint_store.last_scraped_at(slot) - ORPHAN_GRACE_SECONDS
-            ):
-                if ticket.owner is not None and ticket.owner.tracked:
-                    ticket.owner.finalize("expired")
-
-    def _create_completion(self) -> tuple[Completion, AccessLogSink | None]:
-        flags = self.arguments
-        if flags.completion == "access-log":
-            by_log = AccessLogCompletion(self.clock, self.rng, flags.observe_responses)
-            return by_log, by_log.on_log_entry
-        if flags.completion == "scrape":
-            by_scrape = ScrapeCompletion(self.clock, self.rng, self.ledger, flags.observe_responses)
-            self.endpoint_store.on_scraped(by_scrape.on_scrape)
-            return by_scrape, None
-        return ObservedCompletion(), None
-
-    def _build_director_options(self) -> DirectorOptions:
-        flags = self.arguments
-        return DirectorOptions(
-            use_subset_hint=not flags.disable_endpoint_subset_filter,
-            emit_scores=flags.emit_endpoint_scores,
-            producer_timeout=flags.decision_timeout,
-            use_scraped_load=flags.completion == "scrape",
-        )
-
-    def _build_rpc_methods(self, sink: AccessLogSink | None) -> RpcMethods:
-        flags = self.arguments
-        limits = session.RequestLimits(
-            max_body_bytes=flags.max_request_body, max_header_bytes=flags.max_request_headers
-        )
-        rpcs = handler.ext_proc_methods(self.director, self.tasks, limits, flags.decision_timeout)
-        checks = health.health_methods(self.is_ready, self.tasks, self.long_lived_rpcs)
-        logged = {} if sink is None else access_log.access_log_methods(sink, self.long_lived_rpcs)
-        return {**rpcs, **checks, **logged}
-
-    def _create_server(self, rpcs: RpcMethods) -> RpcServer:
-        flags = self.arguments
-        # Envoy sends a BUFFERED body as one message: the limit of bodies must be met first, it answers 413.
-        limits = TransportLimits(
-            max_message_size=flags.grpc_max_recv_msg_size
-            or max(MIN_MESSAGE_LIMIT, flags.max_request_body + MESSAGE_OVERHEAD_BYTES)
-        )
-        on_end = self._record_stream_end if flags.enable_grpc_stream_metrics else None
-        if flags.transport == "native":
-            return GrpcServer(rpcs, self.clock, limits, on_end)
-        from epp.grpc.grpcio_server import GrpcioServer  # an extra that need not be installed
-
-        return GrpcioServer(rpcs, self.clock, limits, on_end)
-
-    def _record_stream_end(self, name: str, status: int, started: float) -> None:
-        if name == handler.PROCESS_METHOD:
-            self.metrics.record_stream_end(self.clock.now() - started, str(status))
+    async def _run_expiry(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_INTERVAL_SECONDS)
+            self.reservation_expiry.run_once()
 
     def _create_data_layer(self) -> DataLayer:
-        flags = self.arguments
         return DataLayer(
             self.endpoint_store,
             self.clock,
             self.rng,
-            refresh_interval=flags.refresh_metrics_interval,
-            discoveries=self._list_discoveries(),
+            refresh_interval=self.arguments.refresh_metrics_interval,
+            discoveries=self._create_discoveries(),
             data_sources=self.plan.data_sources,
             on_failure=self.metrics.record_scrape_failure,
         )
 
-    def _list_discoveries(self) -> list[tuple[str, Discovery]]:
-        """Those of flags and configuration; of endpoints with one name, that of the first listed is in the pool."""
+    def _create_discoveries(self) -> list[tuple[str, Discovery]]:
+        """Those of the flags and of the configuration, by name; the first listed wins where two report one name."""
         flags = self.arguments
         discoveries: list[tuple[str, Discovery]] = []
         if flags.endpoint:
@@ -244,17 +190,89 @@ class EndpointPicker:
             raise ConfigError([Problem("endpoints", advice)])
         return discoveries
 
-    def _create_admin(self, source: str) -> AdminServer:
-        name = self.arguments.pool_name or "default"
-        view = pool_metrics.PoolCollector(name, self.endpoint_store, self.ledger, self.clock)
-        self.metrics.registry.register(view)
+    def _create_completion(self) -> tuple[Completion, AccessLogSink | None]:
+        """How ends of requests are learnt, and what takes entries of the access log, if they are used."""
+        flags = self.arguments
+        if flags.completion == "access-log":
+            by_log = AccessLogCompletion(self.clock, self.rng, flags.observe_responses)
+            return by_log, by_log.on_log_entry
+        if flags.completion == "scrape":
+            extractors = [extractor for source in self.plan.data_sources for _, extractor in source.extractors]
+            if not any(RUNNING_REQUESTS in extractor.columns for extractor in extractors):
+                advice = "scrape needs a data source that reports running requests, such as metrics-data-source"
+                raise ConfigError([Problem("--completion", advice)])
+            by_scrape = ScrapeCompletion(self.clock, self.rng, self.ledger, flags.observe_responses)
+            self.endpoint_store.on_scraped(by_scrape.on_scrape)
+            return by_scrape, None
+        return ObservedCompletion(), None
+
+    def _create_director(self) -> Director:
+        flags = self.arguments
+        options = DirectorOptions(
+            use_subset_hint=not flags.disable_endpoint_subset_filter,
+            emit_scores=flags.emit_endpoint_scores,
+            producer_timeout=flags.decision_timeout,
+            use_scraped_load=flags.completion == "scrape",
+        )
+        return Director(
+            self.plan,
+            self.endpoint_store,
+            self.ledger,
+            self.completion,
+            self.metrics,
+            self.clock,
+            self.rng,
+            options,
+            self._record_decision,
+        )
+
+    def _record_decision(self, record: DecisionRecord) -> None:
+        self.metrics.record_processing_duration(record.seconds)
+        self.decision_log.record(record)
+
+    def _build_rpc_methods(self, access_log_sink: AccessLogSink | None) -> RpcMethods:
+        flags = self.arguments
+        limits = session.RequestLimits(
+            max_body_bytes=flags.max_request_body, max_header_bytes=flags.max_request_headers
+        )
+        methods = {
+            **handler.ext_proc_methods(self.director, self.tasks, limits, flags.decision_timeout),
+            **health.health_methods(self.is_ready, self.tasks, self.long_lived_rpcs),
+        }
+        if access_log_sink is not None:
+            methods |= access_log.access_log_methods(access_log_sink, self.long_lived_rpcs)
+        return methods
+
+    def _create_server(self, methods: RpcMethods) -> RpcServer:
+        flags = self.arguments
+        # In body mode BUFFERED, Envoy sends the whole body in one message. A body above --max-request-body must reach
+        # the session, which answers 413; gRPC's own limit would end the stream, which the client sees as 500.
+        limits = TransportLimits(
+            max_message_size=flags.grpc_max_recv_msg_size
+            or max(MIN_MESSAGE_LIMIT, flags.max_request_body + MESSAGE_OVERHEAD_BYTES)
+        )
+        on_end = self._record_stream_end if flags.enable_grpc_stream_metrics else None
+        if flags.transport == "native":
+            return GrpcServer(methods, self.clock, limits, on_end)
+        from epp.grpc.grpcio_server import GrpcioServer  # grpcio is an optional dependency
+
+        return GrpcioServer(methods, self.clock, limits, on_end)
+
+    def _record_stream_end(self, method: str, status: int, started_at: float) -> None:
+        if method == handler.PROCESS_METHOD:
+            self.metrics.record_stream_end(self.clock.now() - started_at, str(status))
+
+    def _create_admin_server(self, source: str) -> AdminServer:
+        pool_name = self.arguments.pool_name or "default"
+        pool = pool_metrics.PoolCollector(pool_name, self.endpoint_store, self.ledger, self.clock)
         plugins = self.plan.plugins_by_name()
         report_error = PluginErrorReporter(self.clock, self.metrics)
+        self.metrics.registry.register(pool)
         self.metrics.registry.register(PrefixCacheCollector(plugins, report_error))
         self.metrics.register_open_streams(self.count_open_streams)
         return AdminServer(
             self.metrics,
-            view,
+            pool,
             self.decision_log,
             self.clock,
             is_ready=self.is_ready,
@@ -266,6 +284,7 @@ class EndpointPicker:
 
 
 async def _start_listener(flag: str, port: int, starting: Awaitable[None]) -> None:
+    """Awaits the start of a listener; a port that cannot be used is a problem of its flag."""
     try:
         await starting
     except OSError as error:
