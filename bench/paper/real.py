@@ -26,11 +26,11 @@ from epp.tasks import Tasks
 from epp_batch.manifests import queues
 from epp_batch.planner import PlannedJob
 from epp_batch.timeline import EventKind, TimelineEvent
-from tests.kube.cluster.client import NODES, PODS, WORKLOADS, Api
-from tests.kube.cluster.mig import A100_40, claim_template, publish
-from tests.kube.cluster.objects import container, holds, job, kwok_node, reason
-from tests.kube.cluster.plane import Plane
-from tests.kube.tools.build import build, built, cache_folder
+from tests.kube.cluster.client import NODES, PODS, WORKLOADS, KubeApi
+from tests.kube.cluster.mig import A100_40, build_claim_template, publish_gpus
+from tests.kube.cluster.objects import build_container, build_job, build_kwok_node, condition_reason, has_condition
+from tests.kube.cluster.plane import ControlPlane
+from tests.kube.tools.build import build_tools, cache_folder, is_built
 
 ARM_TIMEOUT = 1200.0
 """Real seconds for one arm."""
@@ -41,7 +41,7 @@ KUEUE_SUBMIT_INTERVAL = 1.05
 class RealArm:
     """Plays one arm: creates its node, queues and Jobs, and records events from watches."""
 
-    def __init__(self, plane: Plane, api: Api, clock: Clock, arm_result: ArmResult, scale: float) -> None:
+    def __init__(self, plane: ControlPlane, api: KubeApi, clock: Clock, arm_result: ArmResult, scale: float) -> None:
         self.plane, self.api, self.clock, self.arm_result, self.scale = plane, api, clock, arm_result, scale
         self.name = "".join(letter for letter in arm_result.arm.name.lower() if letter.isalnum())
         self.uses_claims = arm_result.arm.accelerators is MIG_SLICES
@@ -59,7 +59,7 @@ class RealArm:
             tasks.supervise(kind.plural, partial(self._watch_objects, kind, handle))
         try:
             await self._submit_jobs()
-            await self.plane.until(f"{self.name} has finished", self._all_finished, ARM_TIMEOUT)
+            await self.plane.wait_until(f"{self.name} has finished", self._all_finished, ARM_TIMEOUT)
         finally:
             await tasks.close()
         return self.events
@@ -67,11 +67,11 @@ class RealArm:
     async def _create_objects(self) -> None:
         await self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name}})
         devices = {} if self.uses_claims else {"nvidia.com/gpu": 8}
-        node = await self.api.create(kwok_node(f"{self.name}-node", devices, {"arm": self.name}))
+        node = await self.api.create(build_kwok_node(f"{self.name}-node", devices, {"arm": self.name}))
         if self.uses_claims:
-            await publish(self.api, node["metadata"]["name"], node["metadata"]["uid"], (A100_40,) * 8)
+            await publish_gpus(self.api, node["metadata"]["name"], node["metadata"]["uid"], (A100_40,) * 8)
             for profile in sorted({planned.accelerator.mig_profile for planned in self.arm_result.order}):
-                await self.api.create(claim_template(_claim_name(profile), self.name, profile))
+                await self.api.create(build_claim_template(_claim_name(profile), self.name, profile))
         elif self.arm_result.uses_kueue:
             await self._create_queues()
 
@@ -90,9 +90,9 @@ class RealArm:
 
         async def active() -> bool:
             cluster_queues = [await self.api.request("GET", f"{path}{queue.name}") for queue in renamed.queues]
-            return all(holds(cluster_queue, "Active") for cluster_queue in cluster_queues)
+            return all(has_condition(cluster_queue, "Active") for cluster_queue in cluster_queues)
 
-        await self.plane.until(f"queues of {self.name}", active)
+        await self.plane.wait_until(f"queues of {self.name}", active)
 
     async def _submit_jobs(self) -> None:
         """Creates the Jobs in the arm's order, one per second of the paper's time; slower where Kueue orders them."""
@@ -106,14 +106,14 @@ class RealArm:
     def _build_job(self, planned: PlannedJob) -> dict[str, Any]:
         runs_for = f"{round(1000 * planned.duration_seconds / self.scale)}ms"
         pod: dict[str, Any] = {"nodeSelector": {"arm": self.name}}
-        main = container(devices=planned.requests)
+        main = build_container(devices=planned.requests)
         if self.uses_claims:
-            main = {**container(), "resources": {"claims": [{"name": "gpu"}]}}
+            main = {**build_container(), "resources": {"claims": [{"name": "gpu"}]}}
             claim = {"name": "gpu", "resourceClaimTemplateName": _claim_name(planned.accelerator.mig_profile)}
             pod["resourceClaims"] = [claim]
         queue = planned.local_queue if self.arm_result.uses_kueue else ""
         priority = "high-priority" if planned.priority else ""
-        return job(planned.unit, self.name, main, queue=queue, priority=priority, runs_for=runs_for, pod=pod)
+        return build_job(planned.unit, self.name, main, queue=queue, priority=priority, runs_for=runs_for, pod=pod)
 
     async def _all_finished(self) -> bool:
         return sum(event.kind == "finished" for event in self.events) == len(self.arm_result.order)
@@ -136,7 +136,7 @@ class RealArm:
         for condition, kind in (("QuotaReserved", "admitted"), ("Preempted", "evicted")):
             for entry in workload.get("status", {}).get("conditions") or ():
                 if entry["type"] == condition and entry["status"] == "True":
-                    detail = "Preempted" if reason(workload, "Preempted") and kind == "evicted" else ""
+                    detail = "Preempted" if condition_reason(workload, "Preempted") and kind == "evicted" else ""
                     self._record_once(unit, entry["lastTransitionTime"], kind, detail=detail)  # type: ignore[arg-type]
 
     def _record_once(self, unit: str, mark: str, kind: EventKind, place: str = "", detail: str = "") -> None:
@@ -161,11 +161,11 @@ async def run_arms(
 ) -> dict[str, list[TimelineEvent]]:
     """Plays all arms at once on a control plane of their own; events by arm."""
     cache = cache_folder(os.environ)
-    if not built(cache):
-        build(cache, os.environ, log)
+    if not is_built(cache):
+        build_tools(cache, os.environ, log)
     clock = SystemClock()
     with tempfile.TemporaryDirectory(prefix="paper-") as folder:
-        async with Plane(Path(folder), cache, clock) as plane, plane.api() as api:
+        async with ControlPlane(Path(folder), cache, clock) as plane, plane.connect() as api:
             log(f"the control plane is up; {len(arms)} arms at {scale:g} times the speed")
             running = [RealArm(plane, api, clock, arm_result, scale) for arm_result in arms]
             events = await asyncio.gather(*(arm.run() for arm in running))

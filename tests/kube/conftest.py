@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack
 from itertools import count, islice
 from pathlib import Path
@@ -16,16 +16,18 @@ import pytest
 import pytest_asyncio
 
 from epp.clock import SystemClock
-from tests.kube.cluster.building import Building
-from tests.kube.cluster.client import JOBS, NAMESPACES, NODES, Api
-from tests.kube.cluster.mig import Gpu
-from tests.kube.cluster.node_agent import Node, NodeAgent
-from tests.kube.cluster.objects import kwok_node
-from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.background_build import BackgroundBuild
+from tests.kube.cluster.client import JOBS, NAMESPACES, NODES, KubeApi
+from tests.kube.cluster.mig import GpuModel
+from tests.kube.cluster.node_agent import AgentNode, NodeAgent
+from tests.kube.cluster.objects import build_kwok_node
+from tests.kube.cluster.plane import ControlPlane
 from tests.kube.cluster.queues import Queues
-from tests.kube.tools.build import BuildError, built, cache_folder
+from tests.kube.tools.build import BuildError, cache_folder, is_built
 
 HERE = Path(__file__).parent
+CreateKwokNodes = Callable[..., Awaitable[list[str]]]
+CreateProcessNodes = Callable[..., Awaitable[NodeAgent]]
 BUILD_FAILURE = pytest.StashKey[str]()
 
 
@@ -40,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Builds the control plane before the first test that needs it; in a fixture, its timeout would cut that off."""
-    if _needs_plane(item) and not built(cache_folder(os.environ)) and BUILD_FAILURE not in item.config.stash:
+    if _needs_plane(item) and not is_built(cache_folder(os.environ)) and BUILD_FAILURE not in item.config.stash:
         capture = item.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             try:
@@ -53,7 +55,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def _build_plane() -> None:
     """Shows the build's output on standard error, which xdist's workers share with the terminal."""
     folder = Path(tempfile.mkdtemp(prefix="epp-kube-build-"))
-    building = Building(folder / "log", os.environ)
+    building = BackgroundBuild(folder / "log", os.environ)
     try:
         building.wait(lambda line: print(line, file=sys.stderr, flush=True))
     finally:
@@ -66,23 +68,25 @@ def _needs_plane(item: pytest.Item) -> bool:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+async def plane(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ControlPlane]:
     """The control plane; about 7 s, once."""
     if failure := request.config.stash.get(BUILD_FAILURE, None):
         pytest.fail(f"the control plane cannot be built: {failure}", pytrace=False)
-    async with Plane(tmp_path_factory.mktemp("plane"), cache_folder(os.environ), SystemClock()) as plane:
+    async with ControlPlane(tmp_path_factory.mktemp("plane"), cache_folder(os.environ), SystemClock()) as plane:
         yield plane
 
 
 @pytest_asyncio.fixture
-async def api(plane: Plane) -> AsyncIterator[Api]:
+async def api(plane: ControlPlane) -> AsyncIterator[KubeApi]:
     """The administrator's connection."""
-    async with plane.api() as api:
+    async with plane.connect() as api:
         yield api
 
 
 @pytest_asyncio.fixture
-async def namespace(request: pytest.FixtureRequest, plane: Plane, api: Api) -> AsyncIterator[str]:
+async def namespace(request: pytest.FixtureRequest, plane: ControlPlane, api: KubeApi) -> AsyncIterator[str]:
     """A namespace of the test's own; its Jobs end with it."""
     made = await api.request(
         "POST",
@@ -99,11 +103,11 @@ async def namespace(request: pytest.FixtureRequest, plane: Plane, api: Api) -> A
         await api.delete(NAMESPACES, name)
         return True
 
-    await plane.until("the namespace may go", removed)
+    await plane.wait_until("the namespace may go", removed)
 
 
 @pytest_asyncio.fixture
-async def queues(plane: Plane, api: Api, namespace: str) -> AsyncIterator[Queues]:
+async def queues(plane: ControlPlane, api: KubeApi, namespace: str) -> AsyncIterator[Queues]:
     """Queues over the test's own nodes: those with the label test=NAMESPACE."""
     queues = Queues(plane, api, namespace, {"test": namespace})
     yield queues
@@ -111,7 +115,7 @@ async def queues(plane: Plane, api: Api, namespace: str) -> AsyncIterator[Queues
 
 
 @pytest_asyncio.fixture
-async def kwok_nodes(api: Api, namespace: str) -> AsyncIterator[Callable[..., Any]]:
+async def kwok_nodes(api: KubeApi, namespace: str) -> AsyncIterator[CreateKwokNodes]:
     """`await kwok_nodes(count, {"nvidia.com/gpu": 1})`: nodes that KWOK plays, removed after the test."""
     made: list[str] = []
 
@@ -119,7 +123,7 @@ async def kwok_nodes(api: Api, namespace: str) -> AsyncIterator[Callable[..., An
         first = len(made)
         for number in range(first, first + nodes):
             name = f"{namespace}-{number}"
-            await api.create(kwok_node(name, devices, {"test": namespace}))
+            await api.create(build_kwok_node(name, devices, {"test": namespace}))
             made.append(name)
         return made[first:]
 
@@ -129,7 +133,7 @@ async def kwok_nodes(api: Api, namespace: str) -> AsyncIterator[Callable[..., An
 
 
 @pytest_asyncio.fixture
-async def process_nodes(plane: Plane, namespace: str, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+async def process_nodes(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[CreateProcessNodes]:
     """`await process_nodes(2, {"nvidia.com/gpu": 1}, {"worker": ["python", "-m", "worker"]})`: a NodeAgent.
 
     `gpus=(A100_40,)` gives every node GPUs by DRA; further keywords are NodeAgent's. Each call is an agent of its own.
@@ -143,7 +147,7 @@ async def process_nodes(plane: Plane, namespace: str, tmp_path: Path) -> AsyncIt
             devices: dict[str, int],
             entrypoints: dict[str, Sequence[str]],
             *,
-            gpus: tuple[Gpu, ...] = (),
+            gpus: tuple[GpuModel, ...] = (),
             **more: Any,
         ) -> NodeAgent:
             number = next(agents)
@@ -151,7 +155,7 @@ async def process_nodes(plane: Plane, namespace: str, tmp_path: Path) -> AsyncIt
                 plane.kubeconfig,
                 plane.pki,
                 tmp_path / f"agent-{number}",
-                [Node(name, devices, {"test": namespace}, gpus) for name in islice(names, nodes)],
+                [AgentNode(name, devices, {"test": namespace}, gpus) for name in islice(names, nodes)],
                 clock=SystemClock(),
                 entrypoints=entrypoints,
                 **{"network": f"127.{100 + number}", **more},

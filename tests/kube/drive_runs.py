@@ -28,7 +28,7 @@ from epp_batch.spec import (
     WorkOrder,
 )
 from epp_batch.timeline import TimelineEvent
-from tests.kube.cluster.client import JOBS, PODS, Api, Object
+from tests.kube.cluster.client import JOBS, PODS, KubeApi, Object
 
 RECORDING_SECONDS = 60.0  # length of each recording
 
@@ -76,7 +76,7 @@ def make_result(task: Task, options: TranscriptionOptions) -> TranscriptionResul
 class FakeWorkers:
     """Writes the results of succeeded pods into the output folder."""
 
-    def __init__(self, api: Api, namespace: str, folder: Path) -> None:
+    def __init__(self, api: KubeApi, namespace: str, folder: Path) -> None:
         self._api, self._namespace, self._folder = api, namespace, OutputFolder(folder)
 
     async def run(self) -> None:
@@ -135,7 +135,7 @@ class RecordingView:
         return [event.kind for event in self.events if event.unit == unit]
 
 
-async def list_job_names(api: Api, namespace: str) -> list[str]:
+async def list_job_names(api: KubeApi, namespace: str) -> list[str]:
     return sorted(job["metadata"]["name"] for job in await api.list(JOBS, namespace))
 
 

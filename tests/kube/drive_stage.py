@@ -11,8 +11,8 @@ from epp.tasks import Tasks
 from epp_batch.controller.drive import RunOutcome, drive_run
 from epp_batch.kube.client import ApiClient
 from epp_batch.spec import Run
-from tests.kube.cluster.client import PODS, Api
-from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.client import PODS, KubeApi
+from tests.kube.cluster.plane import ControlPlane
 from tests.kube.drive_runs import RecordingView, write_run
 
 WORKER = {"none": [sys.executable, str(Path(__file__).parent / "workers" / "obeys.py")]}
@@ -21,7 +21,7 @@ WORKER = {"none": [sys.executable, str(Path(__file__).parent / "workers" / "obey
 class DriverHarness:
     """A driver in the background, and control over the workers of its run."""
 
-    def __init__(self, plane: Plane, api: Api, client: ApiClient, namespace: str, folder: Path) -> None:
+    def __init__(self, plane: ControlPlane, api: KubeApi, client: ApiClient, namespace: str, folder: Path) -> None:
         self.plane, self.api, self.client, self.namespace, self.folder = plane, api, client, namespace, folder
         self.view = RecordingView()
         self.tasks = Tasks("test")
@@ -47,7 +47,7 @@ class DriverHarness:
         async def enough() -> bool:
             return self.count_starts(stem) >= times
 
-        await self.plane.until(f"{stem} has started {times} times", enough)
+        await self.plane.wait_until(f"{stem} has started {times} times", enough)
 
     async def wait_for_event(self, kind: str, *stems: str) -> str:
         """Waits until one of `stems` has an event of this kind; returns the first that has."""
@@ -55,7 +55,7 @@ class DriverHarness:
         async def seen() -> str | None:
             return next((stem for stem in stems if kind in self.view.event_kinds(self.unit_name(stem))), None)
 
-        return await self.plane.until(f"one of {stems} has an event {kind}", seen)
+        return await self.plane.wait_until(f"one of {stems} has an event {kind}", seen)
 
     async def wait_for_running_pod(self, stem: str) -> str:
         """Name of the stem's running pod. Its process may have started a moment before."""
@@ -64,7 +64,7 @@ class DriverHarness:
             pods = await self.api.list(PODS, self.namespace, labelSelector=f"epp-batch/unit={self.unit_name(stem)}")
             return next((pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"), None)
 
-        return await self.plane.until(f"a pod of {stem} runs", runs)
+        return await self.plane.wait_until(f"a pod of {stem} runs", runs)
 
     def unit_name(self, stem: str) -> str:
         return next(unit.name for unit in self.run.units if unit.tasks[0].stem == stem)

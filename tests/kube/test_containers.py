@@ -10,16 +10,16 @@ import pytest
 from tests.kube.cluster.containers import (
     Mount,
     UnknownImage,
-    command,
-    entry_point,
-    expand,
-    field,
+    container_command,
+    expand_variables,
+    find_entry_point,
     memory_limit,
-    quantity,
-    resource_field,
-    rewrite,
+    parse_quantity,
+    resolve_field_ref,
+    resolve_resource_field_ref,
+    rewrite_paths,
 )
-from tests.kube.cluster.devices import DevicePool, NoDevice
+from tests.kube.cluster.devices import DevicePool, DeviceUnavailable
 
 MOUNTS = [Mount("/data", "/tmp/d"), Mount("/data/in", "/tmp/i"), Mount("/dev/termination-log", "/tmp/t")]
 POD = {
@@ -43,15 +43,15 @@ POD = {
     ],
 )
 def test_mounted_paths_are_replaced_where_a_path_begins(text: str, rewritten: str) -> None:
-    assert rewrite(text, MOUNTS) == rewritten
+    assert rewrite_paths(text, MOUNTS) == rewritten
 
 
 def test_nothing_is_replaced_without_mounts() -> None:
-    assert rewrite("/data", []) == "/data"
+    assert rewrite_paths("/data", []) == "/data"
 
 
 def test_variables_expand_as_in_the_api() -> None:
-    assert expand("$(A)/$(B) $$(A) $A", {"A": "1"}) == "1/$(B) $(A) $A"
+    assert expand_variables("$(A)/$(B) $$(A) $A", {"A": "1"}) == "1/$(B) $(A) $A"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_variables_expand_as_in_the_api() -> None:
     ],
 )
 def test_the_downward_api_reads_fields(path: str, value: str) -> None:
-    assert field(POD, path) == value
+    assert resolve_field_ref(POD, path) == value
 
 
 @pytest.mark.parametrize(
@@ -75,20 +75,20 @@ def test_the_downward_api_reads_fields(path: str, value: str) -> None:
     [("2", "2"), ("500m", "0.5"), ("1Gi", "1073741824"), ("1.5k", "1500"), ("1e3", "1000"), (7, "7")],
 )
 def test_quantities(text: str | int, value: str) -> None:
-    assert quantity(text) == Decimal(value)
+    assert parse_quantity(text) == Decimal(value)
 
 
 @pytest.mark.parametrize("text", ["", "1Zi", "one", "1 Gi"])
 def test_what_is_no_quantity_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no quantity"):
-        quantity(text)
+        parse_quantity(text)
 
 
 def test_resources_are_told_in_whole_divisors_rounded_up() -> None:
     container = {"resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}}
-    assert resource_field(container, {"resource": "limits.cpu"}) == "2"
-    assert resource_field(container, {"resource": "limits.memory", "divisor": "1Mi"}) == "1024"
-    assert resource_field(container, {"resource": "requests.cpu"}) == "0"
+    assert resolve_resource_field_ref(container, {"resource": "limits.cpu"}) == "2"
+    assert resolve_resource_field_ref(container, {"resource": "limits.memory", "divisor": "1Mi"}) == "1024"
+    assert resolve_resource_field_ref(container, {"resource": "requests.cpu"}) == "0"
     assert memory_limit(container) == 1 << 30
     assert memory_limit({}) is None
 
@@ -96,16 +96,22 @@ def test_resources_are_told_in_whole_divisors_rounded_up() -> None:
 def test_an_image_names_its_entry_point_by_its_last_part_or_in_full() -> None:
     entrypoints = {"worker": ["python", "-m", "worker"], "a/b:1": ["b"]}
     for image in ("worker", "worker:1", "registry.example:5000/team/worker@sha256:ab", "team/worker:1.2"):
-        assert entry_point(image, entrypoints) == ["python", "-m", "worker"]
-    assert entry_point("a/b:1", entrypoints) == ["b"]
+        assert find_entry_point(image, entrypoints) == ["python", "-m", "worker"]
+    assert find_entry_point("a/b:1", entrypoints) == ["b"]
     with pytest.raises(UnknownImage, match=r"coworker:1; known: a/b:1, worker"):
-        entry_point("coworker:1", entrypoints)
+        find_entry_point("coworker:1", entrypoints)
 
 
 def test_a_command_replaces_the_entry_point_and_python_is_ours() -> None:
-    assert command({"image": "none", "command": ["python3"], "args": ["-V"]}, {}) == ([sys.executable], ["-V"])
-    assert command({"image": "none", "command": ["/bin/ls"], "args": ["/data"]}, {}) == ([], ["/bin/ls", "/data"])
-    assert command({"image": "x", "args": ["/tmp"]}, {"x": ["python", "/tmp/x"]}) == (
+    assert container_command({"image": "none", "command": ["python3"], "args": ["-V"]}, {}) == (
+        [sys.executable],
+        ["-V"],
+    )
+    assert container_command({"image": "none", "command": ["/bin/ls"], "args": ["/data"]}, {}) == (
+        [],
+        ["/bin/ls", "/data"],
+    )
+    assert container_command({"image": "x", "args": ["/tmp"]}, {"x": ["python", "/tmp/x"]}) == (
         [sys.executable, "/tmp/x"],
         ["/tmp"],
     )
@@ -119,8 +125,8 @@ def wants(uid: str, count: int) -> dict:
 def test_devices_are_handed_out_once_and_come_back() -> None:
     pool = DevicePool({"nvidia.com/mig-1g.5gb": 3})
     first, second = wants("1", 2), wants("2", 2)
-    assert pool.take(first) == {"main": ["mig-1g-5gb-0", "mig-1g-5gb-1"]}
-    with pytest.raises(NoDevice, match=r"2 of nvidia\.com/mig-1g\.5gb wanted, 1 free"):
-        pool.take(second)
-    pool.give_back(first)
-    assert pool.take(second) == {"main": ["mig-1g-5gb-2", "mig-1g-5gb-0"]}
+    assert pool.allocate(first) == {"main": ["mig-1g-5gb-0", "mig-1g-5gb-1"]}
+    with pytest.raises(DeviceUnavailable, match=r"2 of nvidia\.com/mig-1g\.5gb wanted, 1 free"):
+        pool.allocate(second)
+    pool.release(first)
+    assert pool.allocate(second) == {"main": ["mig-1g-5gb-2", "mig-1g-5gb-0"]}

@@ -12,8 +12,8 @@ from epp.tasks import Tasks
 from epp_batch.controller.drive import drive_run
 from epp_batch.kube.client import ApiClient, open_client
 from epp_batch.timeline import read_events
-from tests.kube.cluster.client import Api
-from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.client import KubeApi
+from tests.kube.cluster.plane import ControlPlane
 from tests.kube.cluster.queues import Queues
 from tests.kube.drive_runs import FakeWorkers, RecordingView, list_job_names, make_run, write_run
 
@@ -21,7 +21,7 @@ GPU = {"nvidia.com/gpu": 1}
 
 
 @pytest.fixture
-async def client(plane: Plane) -> AsyncIterator[ApiClient]:
+async def client(plane: ControlPlane) -> AsyncIterator[ApiClient]:
     async with open_client(str(plane.kubeconfig)) as client:
         yield client
 
@@ -34,14 +34,14 @@ async def tasks() -> AsyncIterator[Tasks]:
 
 
 @pytest.fixture
-async def workers(api: Api, namespace: str, tmp_path: Path, tasks: Tasks) -> FakeWorkers:
+async def workers(api: KubeApi, namespace: str, tmp_path: Path, tasks: Tasks) -> FakeWorkers:
     workers = FakeWorkers(api, namespace, tmp_path)
     tasks.spawn("workers", workers.run())
     return workers
 
 
 async def test_a_run_is_admitted_by_kueue_and_ends_with_transcripts(
-    api: Api,
+    api: KubeApi,
     client: ApiClient,
     tasks: Tasks,
     namespace: str,
@@ -51,7 +51,7 @@ async def test_a_run_is_admitted_by_kueue_and_ends_with_transcripts(
     tmp_path: Path,
 ) -> None:
     await kwok_nodes(2, GPU)
-    await queues.add("lq", {"nvidia.com/gpu": 2})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 2})
     ours = make_run("r", tmp_path, namespace, ["a", "b", "c"])
     folder = write_run(ours)
     view, transcribed = RecordingView(), []

@@ -18,8 +18,8 @@ from epp_batch.errors import ClusterError
 from epp_batch.kube.client import open_client
 from epp_batch.output_folder import OutputFolder
 from epp_batch.timeline import read_events
-from tests.kube.cluster.client import JOBS, WORKLOADS, Api
-from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.client import JOBS, WORKLOADS, KubeApi
+from tests.kube.cluster.plane import ControlPlane
 from tests.kube.cluster.queues import Queues
 from tests.kube.drive_runs import AcceleratedClock, RecordingView, make_run, write_run
 from tests.kube.drive_stage import WORKER
@@ -36,7 +36,7 @@ class CommandOutput(NamedTuple):
 class Shell:
     """`epp-batch COMMAND OUTPUT …` with the plane's credentials."""
 
-    def __init__(self, plane: Plane, output: Path) -> None:
+    def __init__(self, plane: ControlPlane, output: Path) -> None:
         self._plane, self._output = plane, output
 
     async def start(self, command: str, *more: str, folder: bool = True) -> asyncio.subprocess.Process:
@@ -69,21 +69,27 @@ def finish_worker(folder: Path, stem: str) -> None:
     (folder / f"{stem}.play").write_text("done")
 
 
-async def wait_for_start(plane: Plane, folder: Path, stems: str) -> str:
+async def wait_for_start(plane: ControlPlane, folder: Path, stems: str) -> str:
     """Waits until a worker has started; returns the first of `stems`, one letter each, that has."""
 
     async def there() -> str | None:
         return next((stem for stem in stems if (folder / f"{stem}.starts").exists()), None)
 
-    return await plane.until(f"one of {stems} has started", there)
+    return await plane.wait_until(f"one of {stems} has started", there)
 
 
 @pytest.mark.timeout(240)
 async def test_status_pause_resume_watch_logs_and_cancel_beside_a_driver(
-    plane: Plane, api: Api, namespace: str, queues: Queues, process_nodes: Callable, tmp_path: Path, tasks: Tasks
+    plane: ControlPlane,
+    api: KubeApi,
+    namespace: str,
+    queues: Queues,
+    process_nodes: Callable,
+    tmp_path: Path,
+    tasks: Tasks,
 ) -> None:
     await process_nodes(1, GPU, WORKER)
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     ours = make_run("r", tmp_path, namespace, ["a", "b", "c"])
     folder, shell, view = write_run(ours), Shell(plane, tmp_path), RecordingView()
     async with open_client(str(plane.kubeconfig)) as client:
@@ -96,7 +102,7 @@ async def test_status_pause_resume_watch_logs_and_cancel_beside_a_driver(
         async def waiting() -> bool:
             return len(await api.list(WORKLOADS, namespace)) == 3
 
-        await plane.until("the others wait", waiting)
+        await plane.wait_until("the others wait", waiting)
         assert await shell.read_phases() == {"running": 1, "queued": 2}
         status = await shell.run("status", "--units")
         assert "0 of 3 done, 1 running, 2 queued" in status.out
@@ -116,7 +122,7 @@ async def test_status_pause_resume_watch_logs_and_cancel_beside_a_driver(
         async def one_done() -> bool:
             return await shell.read_phases() == {"done": 1, "paused": 2}
 
-        await plane.until("the running one ends, the others stay", one_done)
+        await plane.wait_until("the running one ends, the others stay", one_done)
         assert sum(not workload["spec"]["active"] for workload in await api.list(WORKLOADS, namespace)) == 2
         assert sum(event.kind == "paused" for event in view.events) == 2
 
@@ -145,10 +151,16 @@ async def test_status_pause_resume_watch_logs_and_cancel_beside_a_driver(
 
 
 async def test_pause_now_stops_a_running_job_and_pause_queue_holds_a_local_queue(
-    plane: Plane, api: Api, namespace: str, queues: Queues, process_nodes: Callable, tmp_path: Path, tasks: Tasks
+    plane: ControlPlane,
+    api: KubeApi,
+    namespace: str,
+    queues: Queues,
+    process_nodes: Callable,
+    tmp_path: Path,
+    tasks: Tasks,
 ) -> None:
     await process_nodes(1, GPU, WORKER)
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     ours = make_run("r", tmp_path, namespace, ["a"])
     folder, shell, view = write_run(ours), Shell(plane, tmp_path), RecordingView()
     async with open_client(str(plane.kubeconfig)) as client:
@@ -159,9 +171,9 @@ async def test_pause_now_stops_a_running_job_and_pause_queue_holds_a_local_queue
         assert (await shell.run("pause", "--now")).out == "r: 1 Job paused\n"
 
         async def terminated() -> bool:
-            return (tmp_path / "a.told").exists()
+            return (tmp_path / "a.sigterm").exists()
 
-        await plane.until("the worker got SIGTERM", terminated)
+        await plane.wait_until("the worker got SIGTERM", terminated)
         held = await shell.run("pause", "--queue", "lq")
         assert held.out == f"LocalQueue {namespace}/lq is on hold\n"
         await shell.run("resume")
@@ -174,11 +186,11 @@ async def test_pause_now_stops_a_running_job_and_pause_queue_holds_a_local_queue
 
 
 async def test_missing_rights_end_the_driver_with_the_servers_message(
-    plane: Plane, namespace: str, queues: Queues, tmp_path: Path, tasks: Tasks
+    plane: ControlPlane, namespace: str, queues: Queues, tmp_path: Path, tasks: Tasks
 ) -> None:
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     rules = [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "watch"]}]
-    kubeconfig = await plane.user(namespace, "reader", rules)
+    kubeconfig = await plane.create_user(namespace, "reader", rules)
     ours = make_run("r", tmp_path, namespace, ["a"])
     async with open_client(str(kubeconfig)) as client:
         with pytest.raises(ClusterError, match="cannot list resource"):
@@ -188,9 +200,9 @@ async def test_missing_rights_end_the_driver_with_the_servers_message(
 
 
 async def test_a_job_that_exceeds_the_quota_fails_and_is_deleted(
-    plane: Plane, api: Api, namespace: str, queues: Queues, tmp_path: Path, tasks: Tasks
+    plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues, tmp_path: Path, tasks: Tasks
 ) -> None:
-    await queues.add("lq", {"nvidia.com/gpu": 0})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 0})
     ours = make_run("r", tmp_path, namespace, ["a"])
     view = RecordingView()
     async with open_client(str(plane.kubeconfig)) as client:
@@ -205,5 +217,5 @@ async def test_a_job_that_exceeds_the_quota_fails_and_is_deleted(
     async def deleted() -> bool:
         return await api.list(JOBS, namespace) == []
 
-    await plane.until("its Job is deleted", deleted)
+    await plane.wait_until("its Job is deleted", deleted)
     assert OutputFolder(tmp_path).load_failure("a") == failure

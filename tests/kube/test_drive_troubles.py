@@ -15,9 +15,9 @@ from epp_batch.kube.client import ApiClient, open_client
 from epp_batch.output_folder import OutputFolder
 from epp_batch.spec import Placement, Run
 from epp_batch.timeline import read_events
-from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, Api
+from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, KubeApi
 from tests.kube.cluster.cloud_provider import remove_node
-from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.plane import ControlPlane
 from tests.kube.cluster.queues import Queues
 from tests.kube.drive_runs import AcceleratedClock, RecordingView, make_run
 from tests.kube.drive_stage import WORKER, DriverHarness
@@ -26,14 +26,14 @@ GPU = {"nvidia.com/gpu": 1}
 
 
 @pytest.fixture
-async def client(plane: Plane) -> AsyncIterator[ApiClient]:
+async def client(plane: ControlPlane) -> AsyncIterator[ApiClient]:
     async with open_client(str(plane.kubeconfig)) as client:
         yield client
 
 
 @pytest.fixture
 async def stage(
-    plane: Plane, api: Api, client: ApiClient, namespace: str, tmp_path: Path
+    plane: ControlPlane, api: KubeApi, client: ApiClient, namespace: str, tmp_path: Path
 ) -> AsyncIterator[DriverHarness]:
     folder = tmp_path / "out"
     folder.mkdir()
@@ -46,8 +46,8 @@ async def test_a_preempted_unit_is_admitted_again_and_finishes(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, GPU, WORKER)
-    await queues.add("lq", GPU, preemption={"withinClusterQueue": "LowerPriority"})
-    high = await queues.priority("high", 1000)
+    await queues.add_queue("lq", GPU, preemption={"withinClusterQueue": "LowerPriority"})
+    high = await queues.add_priority_class("high", 1000)
     low = make_run("low", stage.folder, namespace, ["a"])
     driving = stage.start_driver(low)
     await stage.wait_for_starts("a")
@@ -64,7 +64,7 @@ async def test_a_preempted_unit_is_admitted_again_and_finishes(
         await asyncio.wait_for(other.start_driver(vip), 60)
     finally:
         await other.tasks.close()
-    assert (stage.folder / "a.told").exists()
+    assert (stage.folder / "a.sigterm").exists()
     stage.instruct_worker("a", "done")
     outcome = await asyncio.wait_for(driving, 60)
     assert outcome.exit_code == 0
@@ -87,23 +87,23 @@ async def test_failed_pods_are_retried_up_to_the_backoff_limit(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     agent = await process_nodes(2, {"nvidia.com/gpu": 2}, WORKER)
-    await queues.add("lq", {"nvidia.com/gpu": 4})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 4})
     driving = stage.start_driver(make_run("r", stage.folder, namespace, ["oom", "evicted", "lost", "fine"], retries=1))
     for stem in ("oom", "evicted", "lost"):
         await stage.wait_for_starts(stem)
     stage.instruct_worker("fine", "done")
-    agent.kill(namespace, await stage.wait_for_running_pod("oom"))
-    await agent.evict(namespace, await stage.wait_for_running_pod("evicted"))
+    agent.kill_container(namespace, await stage.wait_for_running_pod("oom"))
+    await agent.evict_pod(namespace, await stage.wait_for_running_pod("evicted"))
     await stage.wait_for_starts("oom", 2)
     await stage.wait_for_starts("evicted", 2)
-    agent.kill(namespace, await stage.wait_for_running_pod("oom"))
+    agent.kill_container(namespace, await stage.wait_for_running_pod("oom"))
     stage.instruct_worker("evicted", "done")
     # a removed node takes all its unfinished pods with it: only the one that is meant may be left
     await stage.wait_for_event("failed", "oom")
     await stage.wait_for_event("finished", "evicted")
     await stage.wait_for_event("finished", "fine")
     node = (await stage.api.get(PODS, await stage.wait_for_running_pod("lost"), namespace))["spec"]["nodeName"]
-    await agent.lose(node)
+    await agent.lose_node(node)
     await remove_node(stage.api, node)
     await stage.wait_for_starts("lost", 2)
     stage.instruct_worker("lost", "done")
@@ -126,17 +126,17 @@ async def test_the_last_failure_is_no_retry_although_the_first_pod_was_deleted_w
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     agent = await process_nodes(2, GPU, WORKER)
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     driving = stage.start_driver(make_run("r", stage.folder, namespace, ["oom"], retries=1))
     await stage.wait_for_starts("oom")
     first = await stage.wait_for_running_pod("oom")
     node = (await stage.api.get(PODS, first, namespace))["spec"]["nodeName"]
-    agent.kill(namespace, first)
+    agent.kill_container(namespace, first)
     await stage.wait_for_event("retried", "oom")
-    await agent.lose(node)
+    await agent.lose_node(node)
     await remove_node(stage.api, node)
     await stage.wait_for_starts("oom", 2)
-    agent.kill(namespace, await stage.wait_for_running_pod("oom"))
+    agent.kill_container(namespace, await stage.wait_for_running_pod("oom"))
     outcome = await asyncio.wait_for(driving, 60)
     assert [failure.message for failure in outcome.failed] == ["exit code 137 (OOMKilled)"]
     assert stage.event_details("oom", "retried") == [f"{first}: exit code 137 (OOMKilled)"]
@@ -146,7 +146,7 @@ async def test_the_workers_own_failure_is_recorded_and_other_recordings_continue
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 3}, WORKER)
-    await queues.add("lq", {"nvidia.com/gpu": 3})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 3})
     for stem, words in (("bad", "fail CORRUPT"), ("good", "done"), ("odd", "exit 3")):
         stage.instruct_worker(stem, words)
     ours = make_run("r", stage.folder, namespace, ["bad", "good", "odd"], retries=0)
@@ -171,13 +171,13 @@ async def test_the_workers_own_failure_is_recorded_and_other_recordings_continue
 
 
 async def test_an_outage_of_the_api_server_is_shown_and_survived(
-    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str, plane: Plane
+    stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str, plane: ControlPlane
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 1}, WORKER)
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     driving = stage.start_driver(make_run("r", stage.folder, namespace, ["a", "b"]))
     await stage.wait_for_event("running", "a", "b")
-    await plane.stop("kube-apiserver")
+    await plane.stop_program("kube-apiserver")
     try:
 
         async def is_shown() -> bool:
@@ -191,7 +191,7 @@ async def test_an_outage_of_the_api_server_is_shown_and_survived(
         stage.instruct_worker("a", "done")
         stage.instruct_worker("b", "done")
     finally:
-        await plane.start("kube-apiserver")
+        await plane.start_program("kube-apiserver")
     outcome = await asyncio.wait_for(driving, 90)
     assert (sorted(outcome.done), outcome.exit_code) == (["a", "b"], 0)
     assert stage.view.statuses[-1].troubles == ()
@@ -205,7 +205,7 @@ async def test_a_second_driver_records_no_event_twice(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 1}, WORKER)
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     ours = make_run("r", stage.folder, namespace, ["a", "b"])
     first = stage.start_driver(ours)
     await stage.wait_for_event("running", "a", "b")
@@ -226,7 +226,7 @@ async def test_a_second_driver_records_no_event_twice(
     async def both_complete() -> bool:
         return all(job["status"].get("completionTime") for job in await stage.api.list(JOBS, namespace))
 
-    await stage.plane.until("both Jobs are complete, without a driver", both_complete)
+    await stage.plane.wait_until("both Jobs are complete, without a driver", both_complete)
     outcome = await asyncio.wait_for(stage.start_driver(ours), 60)
     assert outcome.exit_code == 0
     recorded = [(event.unit, event.kind) for event in read_events(OutputFolder(stage.folder).events_file)]
@@ -237,7 +237,7 @@ async def test_a_job_deleted_by_a_user_is_cancelled_and_not_created_again(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 2}, WORKER)
-    await queues.add("lq", {"nvidia.com/gpu": 2})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 2})
     driving = stage.start_driver(make_run("r", stage.folder, namespace, ["a", "b"]))
     await stage.wait_for_starts("a")
     await stage.wait_for_event("running", "b")
@@ -253,7 +253,7 @@ async def test_results_come_from_termination_messages_if_the_folder_is_not_share
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, GPU, WORKER)
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     (stage.folder / "notes.wanted").touch()
     stage.instruct_worker("a", "done")
     ours = make_run("r", stage.folder, namespace, ["a"])
@@ -267,7 +267,7 @@ async def test_a_waiting_job_with_another_spec_is_replaced(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, GPU, WORKER)
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     ours = make_run("r", stage.folder, namespace, ["a", "b"])
     first = stage.start_driver(ours)
     running = await stage.wait_for_event("running", "a", "b")
@@ -294,7 +294,7 @@ async def test_a_deleted_transcript_is_made_again(
     stage: DriverHarness, queues: Queues, process_nodes: Callable, namespace: str
 ) -> None:
     await process_nodes(1, {"nvidia.com/gpu": 2}, WORKER)
-    await queues.add("lq", {"nvidia.com/gpu": 2})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 2})
     ours = make_run("r", stage.folder, namespace, ["a", "b"])
     for stem in ("a", "b"):
         stage.instruct_worker(stem, "done")

@@ -9,30 +9,34 @@ from collections import Counter
 import pytest
 
 from tests.kube.cluster.client import Object
-from tests.kube.cluster.containers import quantity
-from tests.kube.cluster.mig import A100_40, H100_80, Gpu, resource_slices
+from tests.kube.cluster.containers import parse_quantity
+from tests.kube.cluster.mig import A100_40, H100_80, GpuModel, build_resource_slices
 
 
-def devices(gpu: Gpu) -> list[Object]:
-    return next(part["spec"]["devices"] for part in resource_slices("n", "uid", [gpu]) if "devices" in part["spec"])
+def devices(gpu: GpuModel) -> list[Object]:
+    return next(
+        part["spec"]["devices"] for part in build_resource_slices("n", "uid", [gpu]) if "devices" in part["spec"]
+    )
 
 
-def counters(gpu: Gpu) -> Object:
-    return resource_slices("n", "uid", [gpu])[0]["spec"]["sharedCounters"][0]["counters"]
+def counters(gpu: GpuModel) -> Object:
+    return build_resource_slices("n", "uid", [gpu])[0]["spec"]["sharedCounters"][0]["counters"]
 
 
-def fit(gpu: Gpu, names: tuple[str, ...]) -> bool:
+def fit(gpu: GpuModel, names: tuple[str, ...]) -> bool:
     """Whether the devices can be held at the same time."""
     total: Counter[str] = Counter()
     for device in devices(gpu):
         if device["name"] in names:
-            total.update({k: int(quantity(v["value"])) for k, v in device["consumesCounters"][0]["counters"].items()})
-    return all(used <= quantity(counters(gpu)[name]["value"]) for name, used in total.items())
+            total.update(
+                {k: int(parse_quantity(v["value"])) for k, v in device["consumesCounters"][0]["counters"].items()}
+            )
+    return all(used <= parse_quantity(counters(gpu)[name]["value"]) for name, used in total.items())
 
 
 @pytest.mark.parametrize("gpu", [A100_40, H100_80])
-def test_slices_keep_to_the_limits_of_the_api(gpu: Gpu) -> None:
-    parts = resource_slices("node", "uid", [gpu] * 10)
+def test_slices_keep_to_the_limits_of_the_api(gpu: GpuModel) -> None:
+    parts = build_resource_slices("node", "uid", [gpu] * 10)
     assert {part["spec"]["pool"]["resourceSliceCount"] for part in parts} == {len(parts)}
     assert len({part["metadata"]["name"] for part in parts}) == len(parts)
     for part in parts:
@@ -45,7 +49,7 @@ def test_slices_keep_to_the_limits_of_the_api(gpu: Gpu) -> None:
 
 
 @pytest.mark.parametrize("gpu", [A100_40, H100_80])
-def test_every_placement_fits_alone_and_nothing_fits_beside_the_whole(gpu: Gpu) -> None:
+def test_every_placement_fits_alone_and_nothing_fits_beside_the_whole(gpu: GpuModel) -> None:
     names = [device["name"] for device in devices(gpu)]
     assert len(names) == 1 + sum(len(profile.starts) for profile in gpu.profiles)
     assert all(fit(gpu, (name,)) for name in names)
@@ -53,14 +57,14 @@ def test_every_placement_fits_alone_and_nothing_fits_beside_the_whole(gpu: Gpu) 
 
 
 @pytest.mark.parametrize(("gpu", "profile", "most"), [(A100_40, p.name, len(p.starts)) for p in A100_40.profiles])
-def test_a_profile_fits_as_often_as_it_has_placements(gpu: Gpu, profile: str, most: int) -> None:
+def test_a_profile_fits_as_often_as_it_has_placements(gpu: GpuModel, profile: str, most: int) -> None:
     names = [d["name"] for d in devices(gpu) if d["attributes"].get("profile", {}).get("string") == profile]
     assert len(names) == most
     assert fit(gpu, tuple(names))
 
 
 @pytest.mark.parametrize("gpu", [A100_40, H100_80])
-def test_two_placements_fit_together_unless_they_share_a_memory_slice(gpu: Gpu) -> None:
+def test_two_placements_fit_together_unless_they_share_a_memory_slice(gpu: GpuModel) -> None:
     placed = {d["name"]: d for d in devices(gpu)[1:]}
     for one, other in itertools.combinations(placed, 2):
         slices = [

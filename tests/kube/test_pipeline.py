@@ -21,11 +21,11 @@ from epp_batch.output_folder import OutputFolder, TranscriptionResult, load_stru
 from epp_batch.summaries import Summary
 from epp_batch.timeline import read_events
 from tests.gateway import epp_up
-from tests.kube.cluster.client import JOBS, Api
+from tests.kube.cluster.client import JOBS, KubeApi
 from tests.kube.cluster.container_process import ContainerProcess
 from tests.kube.cluster.mig import A100_40
-from tests.kube.cluster.node_agent import Node, NodeAgent
-from tests.kube.cluster.plane import NotYet, Plane
+from tests.kube.cluster.node_agent import AgentNode, NodeAgent
+from tests.kube.cluster.plane import ControlPlane, NotReady
 from tests.kube.cluster.queues import Queues
 from tests.speech import espeak
 
@@ -40,7 +40,7 @@ SPEECH_SECONDS = 120.0
 class Submit:
     """`epp-batch submit` of everything in AUDIO, as a process."""
 
-    def __init__(self, plane: Plane, namespace: str, root: Path) -> None:
+    def __init__(self, plane: ControlPlane, namespace: str, root: Path) -> None:
         self._plane, self._namespace, self._root = plane, namespace, root
 
     async def __call__(self, audio: Path, output: Path, *more: str) -> Process:
@@ -53,7 +53,7 @@ class Submit:
 
 
 @pytest.fixture
-def submit(plane: Plane, namespace: str, tmp_path: Path) -> Submit:
+def submit(plane: ControlPlane, namespace: str, tmp_path: Path) -> Submit:
     return Submit(plane, namespace, tmp_path)
 
 
@@ -76,19 +76,19 @@ def begun(partial: Path) -> Callable[[], Awaitable[bool]]:
 
     async def look() -> bool:
         if not partial.exists() or partial.read_bytes().count(b"\n") < 3:
-            raise NotYet(partial)
+            raise NotReady(partial)
         return True
 
     return look
 
 
 def said(folder: OutputFolder, kind: str) -> Callable[[], Awaitable[bool]]:
-    """Whether the timeline tells of it."""
+    """Returns once the timeline has an event of that kind."""
 
     async def look() -> bool:
-        told = [event.kind for event in read_events(folder.events_file)]
-        if kind not in told:
-            raise NotYet(told)
+        recorded = [event.kind for event in read_events(folder.events_file)]
+        if kind not in recorded:
+            raise NotReady(recorded)
         return True
 
     return look
@@ -98,7 +98,7 @@ def told_to_end(container: ContainerProcess) -> Callable[[], Awaitable[bool]]:
     """Whether its node has asked it to end."""
 
     async def look() -> bool:
-        return container.told_to_end
+        return container.is_terminating
 
     return look
 
@@ -109,10 +109,10 @@ async def ended(process: Process) -> None:
 
 
 async def test_speech_goes_through_kueue_and_whisper_to_summaries(
-    api: Api, namespace: str, queues: Queues, process_nodes, submit: Submit, tmp_path: Path
+    api: KubeApi, namespace: str, queues: Queues, process_nodes, submit: Submit, tmp_path: Path
 ) -> None:
     await process_nodes(1, GPU, WORKER)
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     audio, folder = talks(tmp_path / "audio", 3), OutputFolder(tmp_path / "out")
     async with epp_up("--sim=2") as gateway:
         words = (audio, folder.root, "--queue=lq", f"--summarize={gateway.said}", "--summary-max-tokens=12")
@@ -129,38 +129,42 @@ async def test_speech_goes_through_kueue_and_whisper_to_summaries(
         made = load_struct(folder.path(stem, "summary.json"), Summary)
         assert made is not None
         assert (made.url, made.completion_tokens) == (gateway.said, 12)
-        told = [event for event in events if event.unit == unit.name and event.kind != "refused"]
+        recorded = [event for event in events if event.unit == unit.name and event.kind != "refused"]
         # the transcript is summarized while its Job is still on the way to say that it is complete
-        assert [event.kind for event in told if event.kind in LIFE] == LIFE
-        assert [event.kind for event in told if event.kind not in LIFE] == ["summarizing", "first-token", "summarized"]
-        assert [event.kind for event in told][: len(LIFE) - 1] == LIFE[:-1]
-        assert next(event.place for event in told if event.kind == "running") == f"{namespace}-p0"
+        assert [event.kind for event in recorded if event.kind in LIFE] == LIFE
+        assert [event.kind for event in recorded if event.kind not in LIFE] == [
+            "summarizing",
+            "first-token",
+            "summarized",
+        ]
+        assert [event.kind for event in recorded][: len(LIFE) - 1] == LIFE[:-1]
+        assert next(event.place for event in recorded if event.kind == "running") == f"{namespace}-p0"
     assert min(e.at for e in events if e.kind == "summarized") < max(e.at for e in events if e.kind == "finished")
     again = await api.list(JOBS, namespace)
     assert [job["metadata"]["uid"] for job in again] == [job["metadata"]["uid"] for job in jobs]
 
 
 async def test_a_transcription_that_is_preempted_halfway_goes_on_where_it_was(
-    plane: Plane, namespace: str, queues: Queues, process_nodes, submit: Submit, tmp_path: Path
+    plane: ControlPlane, namespace: str, queues: Queues, process_nodes, submit: Submit, tmp_path: Path
 ) -> None:
     agent = await process_nodes(1, GPU, WORKER)
-    await queues.add("lq", GPU, preemption={"withinClusterQueue": "LowerPriority"})
-    urgent = await queues.priority("urgent", 1000)
+    await queues.add_queue("lq", GPU, preemption={"withinClusterQueue": "LowerPriority"})
+    urgent = await queues.add_priority_class("urgent", 1000)
     text = " ".join(call.text for call in DEMO_TALKS * 2)
     long, folder = tmp_path / "long", OutputFolder(tmp_path / "long-out")
     long.mkdir()
     espeak(text, long / "report.wav")
     slow = await submit(long, folder.root, "--queue=lq", "--batch-size=2")
-    await plane.until("some of it is transcribed", begun(folder.path("report", "partial.jsonl")), SPEECH_SECONDS)
-    (victim,) = agent.on(f"{namespace}-p0")
-    container = victim.container("worker")
+    await plane.wait_until("some of it is transcribed", begun(folder.path("report", "partial.jsonl")), SPEECH_SECONDS)
+    (victim,) = agent.list_running_pods(f"{namespace}-p0")
+    container = victim.find_container("worker")
     worker = container.process
     worker.send_signal(signal.SIGSTOP)  # so that it is not over before it is preempted, however slow the rest is
     short, quick = talks(tmp_path / "short", 1), OutputFolder(tmp_path / "short-out")
     fast = await submit(short, quick.root, "--queue=lq", f"--priority-class={urgent}")
     try:
-        await plane.until("it is preempted", said(folder, "evicted"), SPEECH_SECONDS)
-        await plane.until("its SIGTERM is sent", told_to_end(container), SPEECH_SECONDS)
+        await plane.wait_until("it is preempted", said(folder, "evicted"), SPEECH_SECONDS)
+        await plane.wait_until("its SIGTERM is sent", told_to_end(container), SPEECH_SECONDS)
     finally:
         worker.send_signal(signal.SIGCONT)
     await ended(fast)
@@ -180,9 +184,9 @@ async def test_a_transcription_that_is_preempted_halfway_goes_on_where_it_was(
 
 
 async def test_whisper_runs_on_slices_that_the_scheduler_allocated(
-    plane: Plane, api: Api, namespace: str, sliced_queue: str, submit: Submit, tmp_path: Path
+    plane: ControlPlane, api: KubeApi, namespace: str, sliced_queue: str, submit: Submit, tmp_path: Path
 ) -> None:
-    node = Node(f"{namespace}-mig", labels={"test": namespace, "nvidia.com/gpu.present": "true"}, gpus=(A100_40,))
+    node = AgentNode(f"{namespace}-mig", labels={"test": namespace, "nvidia.com/gpu.present": "true"}, gpus=(A100_40,))
     agent = NodeAgent(plane.kubeconfig, plane.pki, tmp_path / "agent", [node], clock=SystemClock(), entrypoints=WORKER)
     audio, folder = talks(tmp_path / "audio", 3), OutputFolder(tmp_path / "out")
     held: list[list[str]] = []
@@ -203,8 +207,8 @@ async def test_whisper_runs_on_slices_that_the_scheduler_allocated(
 async def look_at(agent: NodeAgent, node: str, held: list[list[str]]) -> None:
     """Again and again, which devices the node's processes were given."""
     while True:
-        processes = [run.container("worker") for run in agent.on(node)]
-        given = [environment(each.process.pid) for each in processes if each is not None and each.running]
+        processes = [run.find_container("worker") for run in agent.list_running_pods(node)]
+        given = [environment(each.process.pid) for each in processes if each is not None and each.is_running]
         held.append([variables["NVIDIA_VISIBLE_DEVICES"] for variables in given if variables])
         await asyncio.sleep(0.1)
 
@@ -219,13 +223,13 @@ def environment(pid: int) -> dict[str, str]:
 
 
 @pytest_asyncio.fixture
-async def sliced_queue(plane: Plane, api: Api, namespace: str) -> AsyncIterator[str]:
+async def sliced_queue(plane: ControlPlane, api: KubeApi, namespace: str) -> AsyncIterator[str]:
     """A LocalQueue over one GPU by the memory of its slices, as `epp-batch queues --preset dra` makes it."""
     settings = build_preset("dra", namespace, 1).with_prefix(f"{namespace}-")
-    async with plane.kueue_configured(resources=build_manager_configuration(settings)["resources"]):
+    async with plane.with_kueue_configuration(resources=build_manager_configuration(settings)["resources"]):
         made = [await api.create(document) for document in build_kueue_objects(settings)]
         yield settings.queues[0].local_queues[0]
         await api.request("DELETE", JOBS.path(namespace), {"propagationPolicy": "Background"})
         for document in reversed(made):
             if not document["metadata"].get("namespace"):
-                await api.delete(await api.kind(document), document["metadata"]["name"])
+                await api.delete(await api.find_resource(document), document["metadata"]["name"])

@@ -17,9 +17,9 @@ from epp.clock import SystemClock
 from epp.tasks import Tasks
 from epp_batch.planner import objects
 from epp_batch.planner.planned_job import AcceleratorRequest, PlannedJob
-from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, Api, Object
-from tests.kube.cluster.objects import container, holds, job, reason
-from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.client import JOBS, PODS, WORKLOADS, KubeApi, Object
+from tests.kube.cluster.objects import build_container, build_job, condition_reason, has_condition
+from tests.kube.cluster.plane import ControlPlane
 from tests.kube.cluster.queues import Queues
 from tests.kube.planner_scenarios import GPU, SCENARIOS, VERSION, Finish, Scenario, Submit, random_scenario
 from tests.unit.epp_batch.planner.builders import KueueRig
@@ -63,7 +63,7 @@ class PlannerKueue:
 class RealKueue:
     """Plays scenarios on a real control plane and records the conditions of their Workloads."""
 
-    def __init__(self, plane: Plane, api: Api, namespace: str) -> None:
+    def __init__(self, plane: ControlPlane, api: KubeApi, namespace: str) -> None:
         self.plane, self.api, self.namespace = plane, api, namespace
         self.decisions: dict[str, list[str]] = {}
         """By scenario."""
@@ -82,9 +82,9 @@ class RealKueue:
         scenario, _, short = name.partition("--")
         decisions = self.decisions.setdefault(scenario, [])
         self._seen.add(name)
-        if _became_true(holds(workload, "Preempted"), name, self._preempted):
-            decisions.append(f"-{short} {reason(workload, 'Preempted')}")
-        if _became_true(holds(workload, "QuotaReserved"), name, self._reserved):
+        if _became_true(has_condition(workload, "Preempted"), name, self._preempted):
+            decisions.append(f"-{short} {condition_reason(workload, 'Preempted')}")
+        if _became_true(has_condition(workload, "QuotaReserved"), name, self._reserved):
             decisions.append(short)
 
     async def play(self, scenario: Scenario, step: Submit | Finish, runs: bool, expected: int) -> list[str]:
@@ -97,9 +97,9 @@ class RealKueue:
         before = len(self.decisions.setdefault(scenario.name, []))
         await self._next_second()
         if isinstance(step, Submit):
-            main = container(devices={GPU: step.gpus})
+            main = build_container(devices={GPU: step.gpus})
             queue, priority = f"{scenario.name}-{step.queue}", f"{self.namespace}-p{step.priority}"
-            await self.api.create(job(name, self.namespace, main, queue=queue, priority=priority))
+            await self.api.create(build_job(name, self.namespace, main, queue=queue, priority=priority))
         elif runs:
             await self._finish(name)
 
@@ -108,7 +108,7 @@ class RealKueue:
             return seen and len(self.decisions[scenario.name]) - before >= expected
 
         try:
-            await self.plane.until(f"{step} of {scenario.name}", happened, LIMIT)
+            await self.plane.wait_until(f"{step} of {scenario.name}", happened, LIMIT)
         except TimeoutError:
             return [*sorted(self.decisions[scenario.name][before:]), "timed out"]
         return sorted(self.decisions[scenario.name][before:])
@@ -120,7 +120,7 @@ class RealKueue:
         async def passed() -> bool:
             return SystemClock.wall() >= second + 1
 
-        await self.plane.until("the next second", passed)
+        await self.plane.wait_until("the next second", passed)
 
     async def _finish(self, name: str) -> None:
         async def pod() -> Object | None:
@@ -128,15 +128,15 @@ class RealKueue:
             pods = await self.api.list(PODS, self.namespace, labelSelector=label)
             return next((p for p in pods if "deletionTimestamp" not in p["metadata"]), None)
 
-        found = await self.plane.until(f"a pod of {name}", pod)
+        found = await self.plane.wait_until(f"a pod of {name}", pod)
         await self.api.patch(
             PODS, found["metadata"]["name"], {"status": {"phase": "Succeeded"}}, self.namespace, part="status"
         )
 
         async def complete() -> bool:
-            return holds(await self.api.get(JOBS, name, self.namespace), "Complete")
+            return has_condition(await self.api.get(JOBS, name, self.namespace), "Complete")
 
-        await self.plane.until(f"{name} is complete", complete)
+        await self.plane.wait_until(f"{name} is complete", complete)
 
 
 def _became_true(now: bool, name: str, known: set[str]) -> bool:
@@ -147,7 +147,7 @@ def _became_true(now: bool, name: str, known: set[str]) -> bool:
 
 
 @pytest_asyncio.fixture
-async def real_kueue(plane: Plane, api: Api, namespace: str) -> AsyncIterator[RealKueue]:
+async def real_kueue(plane: ControlPlane, api: KubeApi, namespace: str) -> AsyncIterator[RealKueue]:
     real_kueue, tasks = RealKueue(plane, api, namespace), Tasks("planner-agrees")
     tasks.supervise("watch_workloads", real_kueue.watch_workloads)
     yield real_kueue
@@ -155,10 +155,12 @@ async def real_kueue(plane: Plane, api: Api, namespace: str) -> AsyncIterator[Re
 
 
 @pytest.mark.timeout(300)
-async def test_the_planner_decides_like_kueue(real_kueue: RealKueue, api: Api, namespace: str, queues: Queues) -> None:
-    flavor = await queues.flavor()
+async def test_the_planner_decides_like_kueue(
+    real_kueue: RealKueue, api: KubeApi, namespace: str, queues: Queues
+) -> None:
+    flavor = await queues.add_flavor()
     for priority in range(10):
-        await queues.priority(f"p{priority}", priority)
+        await queues.add_priority_class(f"p{priority}", priority)
     scenarios = [*SCENARIOS, *(random_scenario(seed) for seed in SEEDS)]
     made = [entry for scenario in scenarios for entry in scenario.objects(namespace, flavor)]
     try:
@@ -169,7 +171,7 @@ async def test_the_planner_decides_like_kueue(real_kueue: RealKueue, api: Api, n
             for entry in made:
                 if entry["kind"] == kind:
                     place = entry["metadata"]
-                    found = await api.kind({"apiVersion": VERSION, "kind": kind})
+                    found = await api.find_resource({"apiVersion": VERSION, "kind": kind})
                     await api.delete(found, place["name"], place.get("namespace", ""))
     for scenario, (planner, kueue) in zip(scenarios, played, strict=True):
         steps = [f"{step.job} {'submitted' if isinstance(step, Submit) else 'ends'}" for step in scenario.steps]

@@ -15,9 +15,9 @@ from epp_batch.manifests.jobs import build_claim_templates, build_job
 from epp_batch.manifests.queues import QUEUE_PRESETS, build_kueue_objects, build_manager_configuration, build_preset
 from epp_batch.preflight.checks import find_problems
 from epp_batch.spec import ClusterOptions, Placement, Recording, Run, Task, TranscriptionOptions, Unit, Volume
-from tests.kube.cluster.client import CLUSTER_QUEUES, JOBS, LOCAL_QUEUES, WORKLOADS, Api, Object
-from tests.kube.cluster.objects import holds
-from tests.kube.cluster.plane import NotYet, Plane
+from tests.kube.cluster.client import CLUSTER_QUEUES, JOBS, LOCAL_QUEUES, WORKLOADS, KubeApi, Object
+from tests.kube.cluster.objects import has_condition
+from tests.kube.cluster.plane import ControlPlane, NotReady
 from tests.kube.cluster.queues import Queues
 
 ACCELERATORS = ["gpu", "gpu:2", "mig:1g.5gb", "mig:3g.20gb", "mig:1g.10gb+me", "dra:3g.20gb", "dra-gpu", "cpu"]
@@ -47,34 +47,34 @@ def run(namespace: str, *placements: Placement, queue: str = "lq", name: str = "
 
 
 @pytest_asyncio.fixture
-async def made(api: Api) -> AsyncIterator[list[Object]]:
+async def made(api: KubeApi) -> AsyncIterator[list[Object]]:
     """Cluster-wide objects that a test has made; deleted after it, last made first."""
     every: list[Object] = []
     yield every
     for one in reversed(every):
-        await api.delete(await api.kind(one), one["metadata"]["name"])
+        await api.delete(await api.find_resource(one), one["metadata"]["name"])
 
 
-async def create(api: Api, made: list[Object], *documents: Object) -> None:
+async def create(api: KubeApi, made: list[Object], *documents: Object) -> None:
     for document in documents:
         await api.create(document, fieldValidation="Strict")
         if document["metadata"].get("namespace") is None:
             made.append(document)
 
 
-async def active(plane: Plane, api: Api, kind: object, name: str, namespace: str = "") -> None:
+async def active(plane: ControlPlane, api: KubeApi, kind: object, name: str, namespace: str = "") -> None:
     async def is_active() -> bool:
         found = await api.get(kind, name, namespace)  # type: ignore[arg-type]
-        if not holds(found, "Active"):
-            raise NotYet(found.get("status"))
+        if not has_condition(found, "Active"):
+            raise NotReady(found.get("status"))
         return True
 
-    await plane.until(f"{name} is active", is_active)
+    await plane.wait_until(f"{name} is active", is_active)
 
 
 @pytest.mark.parametrize("name", QUEUE_PRESETS)
 async def test_every_preset_is_taken_and_its_queues_are_active(
-    plane: Plane, api: Api, namespace: str, made: list[Object], name: str
+    plane: ControlPlane, api: KubeApi, namespace: str, made: list[Object], name: str
 ) -> None:
     settings = build_preset(name, namespace, 8).with_prefix(f"{namespace}-")
     await create(api, made, *build_kueue_objects(settings))
@@ -84,7 +84,7 @@ async def test_every_preset_is_taken_and_its_queues_are_active(
             await active(plane, api, LOCAL_QUEUES, local, namespace)
 
 
-async def test_a_job_of_every_accelerator_is_taken_to_the_letter(api: Api, namespace: str) -> None:
+async def test_a_job_of_every_accelerator_is_taken_to_the_letter(api: KubeApi, namespace: str) -> None:
     placements = [Placement(accelerator=text, cpu="2", memory="4Gi", model_path="/models") for text in ACCELERATORS]
     wanted = run(
         namespace,
@@ -104,10 +104,14 @@ async def test_a_job_of_every_accelerator_is_taken_to_the_letter(api: Api, names
         assert there["spec"]["podFailurePolicy"]["rules"][0]["action"] == "FailJob"
 
 
-async def test_slices_are_charged_as_slots(plane: Plane, api: Api, namespace: str, made: list[Object]) -> None:
+async def test_slices_are_charged_as_slots(
+    plane: ControlPlane, api: KubeApi, namespace: str, made: list[Object]
+) -> None:
     settings = build_preset("slots", namespace, 1).with_prefix(f"{namespace}-")
     needed = build_manager_configuration(settings)
-    async with plane.kueue_configured(resources=needed["resources"], waitForPodsReady=needed["waitForPodsReady"]):
+    async with plane.with_kueue_configuration(
+        resources=needed["resources"], waitForPodsReady=needed["waitForPodsReady"]
+    ):
         await create(api, made, *build_kueue_objects(settings))
         await active(plane, api, LOCAL_QUEUES, "whisper", namespace)
         slices = ["mig:3g.20gb", "mig:2g.10gb", "mig:1g.5gb", "mig:2g.10gb"]
@@ -117,40 +121,40 @@ async def test_slices_are_charged_as_slots(plane: Plane, api: Api, namespace: st
             await workload(plane, api, namespace, unit.name, "insufficient unused quota")
 
         async def full() -> bool:
-            reserved = [one for one in await api.list(WORKLOADS, namespace) if holds(one, "QuotaReserved")]
+            reserved = [one for one in await api.list(WORKLOADS, namespace) if has_condition(one, "QuotaReserved")]
             usages = [use for one in reserved for use in one["status"]["admission"]["podSetAssignments"]]
             if sorted(int(use["resourceUsage"][MIG_SLOTS_RESOURCE]) for use in usages) != [1, 2, 4]:
-                raise NotYet(usages)
+                raise NotReady(usages)
             return True
 
-        await plane.until("seven of eight slots are taken", full)
+        await plane.wait_until("seven of eight slots are taken", full)
         await release(api, namespace)
 
 
-async def workload(plane: Plane, api: Api, namespace: str, name: str, *said: str) -> Object:
+async def workload(plane: ControlPlane, api: KubeApi, namespace: str, name: str, *said: str) -> Object:
     """The Workload of a Job, once Kueue has reserved its quota, or has said one of `said`."""
 
     async def judged() -> Object:
         for one in await api.list(WORKLOADS, namespace):
             if one["metadata"]["ownerReferences"][0]["name"] == name:
-                if holds(one, "QuotaReserved") or any(text in messages(one) for text in said):
+                if has_condition(one, "QuotaReserved") or any(text in messages(one) for text in said):
                     return one
-                raise NotYet(messages(one))
-        raise NotYet(name)
+                raise NotReady(messages(one))
+        raise NotReady(name)
 
-    return await plane.until(f"Kueue has judged {name}", judged)
+    return await plane.wait_until(f"Kueue has judged {name}", judged)
 
 
 def messages(workload: Object) -> str:
     return " ".join(str(condition.get("message")) for condition in workload.get("status", {}).get("conditions", ()))
 
 
-async def release(api: Api, namespace: str) -> None:
+async def release(api: KubeApi, namespace: str) -> None:
     """The queue's quota, so that it can be deleted."""
     await api.request("DELETE", JOBS.path(namespace), {"propagationPolicy": "Background"})
 
 
-async def problems(plane: Plane, wanted: Run) -> list[str]:
+async def problems(plane: ControlPlane, wanted: Run) -> list[str]:
     """What preflight says about the real objects."""
     assert wanted.cluster is not None
     async with open_client(str(plane.kubeconfig)) as client:
@@ -158,33 +162,35 @@ async def problems(plane: Plane, wanted: Run) -> list[str]:
         return [str(problem) for problem in find_problems(wanted, inventory) or await dry_run_jobs(client, wanted)]
 
 
-async def refused(plane: Plane, api: Api, wanted: Run, said: str) -> None:
+async def refused(plane: ControlPlane, api: KubeApi, wanted: Run, said: str) -> None:
     """Kueue says so as well, and reserves nothing."""
     assert wanted.cluster is not None
     namespace = wanted.cluster.namespace
     await api.create(build_job(wanted.units[0], wanted))
-    assert not holds(await workload(plane, api, namespace, wanted.units[0].name, said), "QuotaReserved")
+    assert not has_condition(await workload(plane, api, namespace, wanted.units[0].name, said), "QuotaReserved")
     await release(api, namespace)
 
 
 async def test_preflight_finds_nothing_where_kueue_admits(
-    plane: Plane, api: Api, namespace: str, queues: Queues, kwok_nodes
+    plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues, kwok_nodes
 ) -> None:
     await kwok_nodes(1, {"nvidia.com/gpu": 8})
-    await queues.add("lq", {"nvidia.com/gpu": 8, "memory": "64Gi"})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 8, "memory": "64Gi"})
     wanted = run(namespace, Placement(accelerator="gpu:8", memory="64Gi"))
     assert await problems(plane, wanted) == []
     await api.create(build_job(wanted.units[0], wanted))
 
     async def admitted() -> bool:
-        return any(holds(one, "Admitted") for one in await api.list(WORKLOADS, namespace))
+        return any(has_condition(one, "Admitted") for one in await api.list(WORKLOADS, namespace))
 
-    await plane.until("the Job is admitted", admitted)
+    await plane.wait_until("the Job is admitted", admitted)
     await release(api, namespace)
 
 
-async def test_no_such_queue_and_no_such_namespace(plane: Plane, api: Api, namespace: str, queues: Queues) -> None:
-    await queues.add("there", {"nvidia.com/gpu": 8})
+async def test_no_such_queue_and_no_such_namespace(
+    plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues
+) -> None:
+    await queues.add_queue("there", {"nvidia.com/gpu": 8})
     wanted = run(namespace, Placement())
     assert await problems(plane, wanted) == [
         f"LocalQueue {namespace}/lq: does not exist in this namespace; there is there: give --queue NAME, "
@@ -206,8 +212,8 @@ async def test_no_such_queue_and_no_such_namespace(plane: Plane, api: Api, names
     ],
 )
 async def test_requests_that_can_never_fit(
-    plane: Plane,
-    api: Api,
+    plane: ControlPlane,
+    api: KubeApi,
     namespace: str,
     queues: Queues,
     kwok_nodes,
@@ -217,7 +223,7 @@ async def test_requests_that_can_never_fit(
     by_kueue: str,
 ) -> None:
     await kwok_nodes(1, {"nvidia.com/gpu": 16})
-    await queues.add("lq", quota)
+    await queues.add_queue("lq", quota)
     wanted = run(namespace, placement)
     (problem,) = await problems(plane, wanted)
     assert problem.startswith(f"ClusterQueue {namespace}-lq: ")
@@ -237,11 +243,18 @@ async def test_requests_that_can_never_fit(
     ],
 )
 async def test_borrowing_is_counted_as_kueue_counts_it(
-    plane: Plane, api: Api, namespace: str, queues: Queues, kwok_nodes, asked: int, own: Object, other: Object
+    plane: ControlPlane,
+    api: KubeApi,
+    namespace: str,
+    queues: Queues,
+    kwok_nodes,
+    asked: int,
+    own: Object,
+    other: Object,
 ) -> None:
     await kwok_nodes(1, {"nvidia.com/gpu": 16})
     for name, limits in (("lq", own), ("other", other)):
-        await queues.add(name, {"nvidia.com/gpu": 4}, cohortName=namespace)
+        await queues.add_queue(name, {"nvidia.com/gpu": 4}, cohortName=namespace)
         found = await api.get(CLUSTER_QUEUES, f"{namespace}-{name}")
         found["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0].update(limits)
         await api.patch(CLUSTER_QUEUES, f"{namespace}-{name}", {"spec": found["spec"]})
@@ -249,15 +262,15 @@ async def test_borrowing_is_counted_as_kueue_counts_it(
     hopeless = bool(await problems(plane, wanted))
     await api.create(build_job(wanted.units[0], wanted))
     one = await workload(plane, api, namespace, wanted.units[0].name, "maximum capacity")
-    assert holds(one, "QuotaReserved") is not hopeless
+    assert has_condition(one, "QuotaReserved") is not hopeless
     await release(api, namespace)
 
 
 async def test_inactive_stopped_and_closed_queues(
-    plane: Plane, api: Api, namespace: str, queues: Queues, made: list[Object]
+    plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues, made: list[Object]
 ) -> None:
     wanted = run(namespace, Placement())
-    name = await queues.add("lq", {"nvidia.com/gpu": 8})
+    name = await queues.add_queue("lq", {"nvidia.com/gpu": 8})
     await api.patch(CLUSTER_QUEUES, name, {"spec": {"stopPolicy": "Hold"}})
     assert "is stopped (stopPolicy Hold)" in (await problems(plane, wanted))[0]
     await api.patch(CLUSTER_QUEUES, name, {"spec": {"stopPolicy": "None", "namespaceSelector": None}})
@@ -273,14 +286,14 @@ async def test_inactive_stopped_and_closed_queues(
 
 
 async def test_what_a_restricted_user_may_not_see_is_not_judged(
-    plane: Plane, api: Api, namespace: str, queues: Queues
+    plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues
 ) -> None:
-    await queues.add("lq", {"nvidia.com/gpu": 0})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 0})
     rules = [
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list"]},
         {"apiGroups": ["kueue.x-k8s.io"], "resources": ["localqueues"], "verbs": ["get", "list"]},
     ]
-    kubeconfig = await plane.user(namespace, "submitter", rules)
+    kubeconfig = await plane.create_user(namespace, "submitter", rules)
     wanted = run(namespace, Placement())
     async with open_client(str(kubeconfig)) as client:
 
@@ -289,12 +302,12 @@ async def test_what_a_restricted_user_may_not_see_is_not_judged(
                 return (await read_cluster(client, namespace)).inventory.local_queues != []
             return False
 
-        await plane.until("the role is bound", allowed)
+        await plane.wait_until("the role is bound", allowed)
         inventory = (await read_cluster(client, namespace)).inventory
         assert inventory.cluster_queues is None
         assert find_problems(wanted, inventory) == []
         assert await dry_run_jobs(client, wanted) == []
-        forbidden = await plane.user(namespace, "onlooker", rules[1:])
+        forbidden = await plane.create_user(namespace, "onlooker", rules[1:])
     async with open_client(str(forbidden)) as client:
         (problem,) = await dry_run_jobs(client, wanted)
         assert "cannot create resource" in problem.message

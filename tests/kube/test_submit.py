@@ -15,10 +15,10 @@ import yaml
 
 from epp_batch.output_folder import OutputFolder
 from epp_batch.timeline import read_events
-from tests.kube.cluster.cli import COMMAND, Cli
-from tests.kube.cluster.client import CLUSTER_QUEUES, JOBS, Api
-from tests.kube.cluster.objects import holds
-from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.cli import COMMAND, EppBatchCli
+from tests.kube.cluster.client import CLUSTER_QUEUES, JOBS, KubeApi
+from tests.kube.cluster.objects import has_condition
+from tests.kube.cluster.plane import ControlPlane
 from tests.kube.cluster.queues import Queues
 from tests.speech import espeak, silence
 
@@ -29,39 +29,39 @@ ROLES = Path(__file__).parents[2] / "deploy" / "kueue" / "role.yaml"
 
 
 @pytest.fixture
-def cli(plane: Plane, namespace: str, tmp_path: Path) -> Cli:
+def cli(plane: ControlPlane, namespace: str, tmp_path: Path) -> EppBatchCli:
     (tmp_path / "calls").mkdir()
-    return Cli(plane.kubeconfig, namespace, tmp_path)
+    return EppBatchCli(plane.kubeconfig, namespace, tmp_path)
 
 
 @pytest_asyncio.fixture
-async def submitter(plane: Plane, api: Api, namespace: str, tmp_path: Path, cli: Cli) -> Cli:
+async def submitter(plane: ControlPlane, api: KubeApi, namespace: str, tmp_path: Path, cli: EppBatchCli) -> EppBatchCli:
     """`cli` with the rights of deploy/kueue's Role and no others."""
     role = next(yaml.safe_load_all(ROLES.read_text()))
-    kubeconfig = await plane.user(namespace, "submitter", role["rules"])
-    async with Api(kubeconfig) as user:
+    kubeconfig = await plane.create_user(namespace, "submitter", role["rules"])
+    async with KubeApi(kubeconfig) as user:
 
         async def bound() -> bool:
             return await user.list(JOBS, namespace) == []
 
-        await plane.until("the role is bound", bound)
-    return Cli(kubeconfig, namespace, tmp_path)
+        await plane.wait_until("the role is bound", bound)
+    return EppBatchCli(kubeconfig, namespace, tmp_path)
 
 
-async def jobs(api: Api, namespace: str) -> dict[str, str]:
+async def jobs(api: KubeApi, namespace: str) -> dict[str, str]:
     return {one["metadata"]["name"]: one["metadata"]["uid"] for one in await api.list(JOBS, namespace)}
 
 
-async def release(api: Api, namespace: str) -> None:
+async def release(api: KubeApi, namespace: str) -> None:
     await api.request("DELETE", JOBS.path(namespace), {"propagationPolicy": "Background"})
 
 
 async def test_submit_transcribes_speech_and_repeats_only_what_is_missing(
-    api: Api, namespace: str, queues: Queues, process_nodes, submitter: Cli, tmp_path: Path
+    api: KubeApi, namespace: str, queues: Queues, process_nodes, submitter: EppBatchCli, tmp_path: Path
 ) -> None:
     cli = submitter
     await process_nodes(1, GPU, {"whisper": COMMAND})
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     calls = tmp_path / "calls"
     espeak("The quarterly revenue has grown by twelve percent.", calls / "one.wav")
     (calls / "b").mkdir()
@@ -112,7 +112,7 @@ async def test_submit_transcribes_speech_and_repeats_only_what_is_missing(
 
 
 async def test_no_job_is_created_if_preflight_finds_a_problem(
-    api: Api, namespace: str, cli: Cli, tmp_path: Path
+    api: KubeApi, namespace: str, cli: EppBatchCli, tmp_path: Path
 ) -> None:
     silence(1, tmp_path / "calls" / "a.wav")
     missing = await cli.submit("--queue", "nowhere")
@@ -126,14 +126,14 @@ async def test_no_job_is_created_if_preflight_finds_a_problem(
 
 
 async def test_no_job_is_created_if_the_gateway_rejects_the_api_key(
-    api: Api, namespace: str, queues: Queues, cli: Cli
+    api: KubeApi, namespace: str, queues: Queues, cli: EppBatchCli
 ) -> None:
     async def locked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         writer.close()
 
-    await queues.add("lq", GPU)
+    await queues.add_queue("lq", GPU)
     silence(1, cli.flags[0] / "a.wav")
     async with await asyncio.start_server(locked, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
@@ -143,10 +143,10 @@ async def test_no_job_is_created_if_the_gateway_rejects_the_api_key(
 
 
 async def test_a_dry_run_prints_jobs_quota_and_prediction_and_creates_nothing(
-    api: Api, namespace: str, queues: Queues, kwok_nodes, cli: Cli, tmp_path: Path
+    api: KubeApi, namespace: str, queues: Queues, kwok_nodes, cli: EppBatchCli, tmp_path: Path
 ) -> None:
     await kwok_nodes(2, GPU)
-    await queues.add("lq", {"nvidia.com/gpu": 2})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 2})
     for seconds in (30, 60, 90):
         silence(seconds, tmp_path / "calls" / f"{seconds}.wav")
     shown = await cli.submit("--queue", "lq", "--dry-run")
@@ -164,9 +164,9 @@ async def test_a_dry_run_prints_jobs_quota_and_prediction_and_creates_nothing(
 
 
 async def test_no_follow_creates_each_job_once_in_the_order_of_submission(
-    api: Api, namespace: str, queues: Queues, cli: Cli, tmp_path: Path
+    api: KubeApi, namespace: str, queues: Queues, cli: EppBatchCli, tmp_path: Path
 ) -> None:
-    await queues.add("lq", {"nvidia.com/gpu": 1})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 1})
     for seconds in (1, 2):
         silence(seconds, tmp_path / "calls" / f"{seconds}.wav")
     flags = ("--queue", "lq", "--no-follow", "--no-preflight")
@@ -186,9 +186,9 @@ async def test_no_follow_creates_each_job_once_in_the_order_of_submission(
 
 
 async def test_jobs_of_a_previous_submission_that_write_the_same_files_are_deleted(
-    api: Api, namespace: str, queues: Queues, cli: Cli, tmp_path: Path
+    api: KubeApi, namespace: str, queues: Queues, cli: EppBatchCli, tmp_path: Path
 ) -> None:
-    await queues.add("lq", {"nvidia.com/gpu": 1})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 1})
     for name in ("a", "b"):
         silence(1, tmp_path / "calls" / f"{name}{'x' * (name == 'b')}.wav")
         espeak(name, tmp_path / "calls" / f"{name}.wav")
@@ -207,18 +207,18 @@ async def test_jobs_of_a_previous_submission_that_write_the_same_files_are_delet
 
 
 async def test_sigint_ends_submit_and_leaves_the_jobs(
-    plane: Plane, api: Api, namespace: str, queues: Queues, kwok_nodes, cli: Cli, tmp_path: Path
+    plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues, kwok_nodes, cli: EppBatchCli, tmp_path: Path
 ) -> None:
     await kwok_nodes(1, GPU)
-    await queues.add("lq", {"nvidia.com/gpu": 1})
+    await queues.add_queue("lq", {"nvidia.com/gpu": 1})
     for seconds in (1, 2):
         silence(seconds, tmp_path / "calls" / f"{seconds}.wav")
-    async with cli.started("submit", *cli.flags, "--queue", "lq") as process:
+    async with cli.start("submit", *cli.flags, "--queue", "lq") as process:
 
         async def made() -> bool:
             return len(await jobs(api, namespace)) == 2
 
-        await plane.until("both Jobs are there", made)
+        await plane.wait_until("both Jobs are there", made)
         second = await cli.submit("--queue", "lq")
         assert second.code == 2
         assert "another command is at work here" in second.err
@@ -230,14 +230,16 @@ async def test_sigint_ends_submit_and_leaves_the_jobs(
     await release(api, namespace)
 
 
-async def test_the_api_server_accepts_the_roles(api: Api, namespace: str) -> None:
+async def test_the_api_server_accepts_the_roles(api: KubeApi, namespace: str) -> None:
     for document in yaml.safe_load_all(ROLES.read_text()):
         if document["metadata"].get("namespace") == "whisper":
             document["metadata"]["namespace"] = namespace
         await api.create(document, dryRun="All", fieldValidation="Strict")
 
 
-async def test_queues_apply_creates_and_patches(plane: Plane, api: Api, namespace: str, cli: Cli) -> None:
+async def test_queues_apply_creates_and_patches(
+    plane: ControlPlane, api: KubeApi, namespace: str, cli: EppBatchCli
+) -> None:
     flags = ("--preset", "paper-b", "--prefix", f"{namespace}-", "--apply")
     first = await cli("queues", *flags)
     assert first.code == 0, first
@@ -245,9 +247,9 @@ async def test_queues_apply_creates_and_patches(plane: Plane, api: Api, namespac
     name = f"{namespace}-cluster-queue-large"
 
     async def active() -> bool:
-        return holds(await api.get(CLUSTER_QUEUES, name), "Active")
+        return has_condition(await api.get(CLUSTER_QUEUES, name), "Active")
 
-    await plane.until("the queue is active", active)
+    await plane.wait_until("the queue is active", active)
     second = await cli("queues", *flags, "--gpus", "20")
     assert f"ClusterQueue {name} configured" in second.out
     (group,) = (await api.get(CLUSTER_QUEUES, name))["spec"]["resourceGroups"]
@@ -255,5 +257,5 @@ async def test_queues_apply_creates_and_patches(plane: Plane, api: Api, namespac
     printed = await cli("queues", "--preset", "paper-b", "--prefix", f"{namespace}-")
     for document in reversed(list(yaml.safe_load_all(printed.out))):
         await api.delete(
-            await api.kind(document), document["metadata"]["name"], document["metadata"].get("namespace", "")
+            await api.find_resource(document), document["metadata"]["name"], document["metadata"].get("namespace", "")
         )

@@ -17,8 +17,8 @@ import pytest
 from epp.tasks import Tasks
 from epp_batch.output_folder import OutputFolder
 from epp_batch.timeline import read_events
-from tests.kube.cluster.client import JOBS, PODS, Api, Kind
-from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.client import JOBS, PODS, KubeApi, Resource
+from tests.kube.cluster.plane import ControlPlane
 from tests.kube.cluster.queues import Queues
 from tests.kube.drive_runs import FakeWorkers
 
@@ -33,7 +33,7 @@ class Audit:
         self.uids: defaultdict[str, set[str]] = defaultdict(set)
         self.succeeded: Counter[str] = Counter()
 
-    async def jobs(self, api: Api, namespace: str) -> None:
+    async def jobs(self, api: KubeApi, namespace: str) -> None:
         async for _, job in _for_ever(api, JOBS, namespace):
             self.uids[job["metadata"]["name"]].add(job["metadata"]["uid"])
 
@@ -41,7 +41,7 @@ class Audit:
         return len(self.uids)
 
 
-async def _for_ever(api: Api, kind: Kind, namespace: str) -> AsyncIterator[tuple[str, dict]]:
+async def _for_ever(api: KubeApi, kind: Resource, namespace: str) -> AsyncIterator[tuple[str, dict]]:
     while True:
         async with aclosing(api.watch(kind, namespace)) as events:
             async for word, document in events:
@@ -51,7 +51,7 @@ async def _for_ever(api: Api, kind: Kind, namespace: str) -> AsyncIterator[tuple
 
 @asynccontextmanager
 async def driver(
-    plane: Plane, namespace: str, sources: Path, output: Path
+    plane: ControlPlane, namespace: str, sources: Path, output: Path
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """`epp-batch submit` as a user runs it; killed if it still lives at the end."""
     log = (output.parent / "driver.log").open("ab")
@@ -84,10 +84,10 @@ def recordings(folder: Path) -> None:
 
 @pytest.mark.timeout(1200)
 async def test_a_thousand_jobs_survive_two_deaths_of_their_driver(
-    plane: Plane, api: Api, namespace: str, queues: Queues, kwok_nodes, tmp_path: Path
+    plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues, kwok_nodes, tmp_path: Path
 ) -> None:
     await kwok_nodes(NODES, {"nvidia.com/gpu": GPUS})
-    await queues.add("lq", {"nvidia.com/gpu": NODES * GPUS})
+    await queues.add_queue("lq", {"nvidia.com/gpu": NODES * GPUS})
     sources, output = tmp_path / "in", tmp_path / "out"
     recordings(sources)
     folder, audit, tasks = OutputFolder(output), Audit(), Tasks("test")
@@ -106,7 +106,7 @@ async def test_a_thousand_jobs_survive_two_deaths_of_their_driver(
     try:
         for what, reached in (("Jobs are being made", creating), ("a third is done", well_on)):
             async with driver(plane, namespace, sources, output) as process:
-                await plane.until(what, reached, 500)
+                await plane.wait_until(what, reached, 500)
                 assert process.returncode is None, (tmp_path / "driver.log").read_text()
                 os.kill(process.pid, signal.SIGKILL)
         before = done()
@@ -124,8 +124,8 @@ async def test_a_thousand_jobs_survive_two_deaths_of_their_driver(
     succeeded = Counter(p["metadata"]["labels"]["epp-batch/unit"] for p in pods if p["status"]["phase"] == "Succeeded")
     assert set(succeeded.values()) == {1}
     assert len(succeeded) == RECORDINGS
-    told = Counter((event.unit, event.kind) for event in read_events(folder.events_file))
+    counts = Counter((event.unit, event.kind) for event in read_events(folder.events_file))
     for kind in ("created", "queued", "reserved", "admitted", "running", "finished"):
-        once = [told[unit.name, kind] for unit in folder.load_run().units]
+        once = [counts[unit.name, kind] for unit in folder.load_run().units]
         assert once == [1] * RECORDINGS, f"{kind}: {Counter(once)}"
-    assert not {kind for _, kind in told} & {"failed", "cancelled"}
+    assert not {kind for _, kind in counts} & {"failed", "cancelled"}

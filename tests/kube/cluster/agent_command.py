@@ -1,4 +1,4 @@
-"""The node agent as a process of its own; SIGTERM ends it, its pods and its nodes."""
+"""Runs the node agent as a process; SIGTERM stops it and removes its pods and nodes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from epp.clock import SystemClock
 from tests.kube.cluster.mig import A100_40, H100_80
-from tests.kube.cluster.node_agent import Node, NodeAgent
+from tests.kube.cluster.node_agent import AgentNode, NodeAgent
 
 _GPUS = {"a100": A100_40, "h100": H100_80}
 
 
 def main() -> None:
-    """Parses, runs until SIGTERM or SIGINT."""
+    """Parses the flags and runs the agent until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m tests.kube.cluster.agent_command", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--pki", type=Path, required=True, help="folder with tls.crt and tls.key")
@@ -38,17 +38,17 @@ async def _run(options: argparse.Namespace) -> None:
         options.kubeconfig,
         options.pki,
         options.folder,
-        [Node(name, devices, _pairs(options.label), gpus) for name in options.node],
+        [AgentNode(name, devices, _pairs(options.label), gpus) for name in options.node],
         clock=SystemClock(),
         entrypoints={image: shlex.split(line) for image, line in _pairs(options.entrypoint).items()},
         environment=_pairs(options.env),
         network=options.network,
     )
-    told = asyncio.Event()
+    stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with agent:
-        await told.wait()
+        await stopped.wait()
 
 
 def _pairs(items: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`epp-batch` as a process, by a user of one namespace."""
+"""Runs `epp-batch` as a process with the rights of a user of one namespace."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import NamedTuple
 COMMAND = [sys.executable, "-m", "epp_batch"]
 
 
-class Ended(NamedTuple):
+class CommandResult(NamedTuple):
     code: int
     out: str
     err: str
 
 
-class Cli:
-    """`epp-batch` as a process."""
+class EppBatchCli:
+    """Runs `epp-batch` commands as processes and returns their exit code and output."""
 
     def __init__(self, kubeconfig: Path, namespace: str, folder: Path) -> None:
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
@@ -28,7 +28,7 @@ class Cli:
 
     @property
     def flags(self) -> tuple[object, ...]:
-        """Everything below the test's folder, into its `out`."""
+        """Flags of a run whose files are below the test's folder and whose output folder is its `out`."""
         return (
             self._folder / "calls",
             *("--output", self._folder / "out"),
@@ -37,7 +37,7 @@ class Cli:
         )
 
     @asynccontextmanager
-    async def started(self, command: str, *arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def start(self, command: str, *arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
         words = [*COMMAND, command, *map(str, arguments), "--namespace", self._namespace]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*words, env=self._environment, stdout=pipe, stderr=pipe)
@@ -48,11 +48,11 @@ class Cli:
                 process.kill()
                 await process.wait()
 
-    async def __call__(self, command: str, *arguments: object) -> Ended:
-        async with self.started(command, *arguments) as process:
+    async def __call__(self, command: str, *arguments: object) -> CommandResult:
+        async with self.start(command, *arguments) as process:
             out, err = await process.communicate()
         assert process.returncode is not None
-        return Ended(process.returncode, out.decode(), err.decode())
+        return CommandResult(process.returncode, out.decode(), err.decode())
 
-    async def submit(self, *arguments: object) -> Ended:
+    async def submit(self, *arguments: object) -> CommandResult:
         return await self("submit", *self.flags, *arguments)

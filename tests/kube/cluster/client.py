@@ -1,4 +1,4 @@
-"""A small asynchronous client of the Kubernetes API: what tests and the node agent ask for."""
+"""A small asynchronous client of the Kubernetes API for tests and the node agent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Object = dict[str, Any]
 
 
 class ApiError(Exception):
-    """The API server said no; `status` is the HTTP status, `reason` its own word for it."""
+    """The API server refused a request: `status` is the HTTP status, `reason` the Status object's reason."""
 
     def __init__(self, call: str, status: int, reason: str, message: str) -> None:
         self.status = status
@@ -29,8 +29,8 @@ class ApiError(Exception):
         super().__init__(f"{call}: {status} {reason}: {message}")
 
 
-class Kind(NamedTuple):
-    """A collection of the API."""
+class Resource(NamedTuple):
+    """A resource of the API: its group, version and plural name."""
 
     version: str  # "v1", "batch/v1"
     plural: str
@@ -44,29 +44,29 @@ class Kind(NamedTuple):
         return "/".join([*parts, self.plural, *([name] if name else [])])
 
 
-PODS = Kind("v1", "pods")
-NODES = Kind("v1", "nodes", namespaced=False)
-NAMESPACES = Kind("v1", "namespaces", namespaced=False)
-SECRETS = Kind("v1", "secrets")
-CONFIG_MAPS = Kind("v1", "configmaps")
-SERVICE_ACCOUNTS = Kind("v1", "serviceaccounts")
-VOLUMES = Kind("v1", "persistentvolumes", namespaced=False)
-VOLUME_CLAIMS = Kind("v1", "persistentvolumeclaims")
-JOBS = Kind("batch/v1", "jobs")
-DEPLOYMENTS = Kind("apps/v1", "deployments")
-RESOURCE_CLAIMS = Kind("resource.k8s.io/v1", "resourceclaims")
-RESOURCE_SLICES = Kind("resource.k8s.io/v1", "resourceslices", namespaced=False)
-DEVICE_CLASSES = Kind("resource.k8s.io/v1", "deviceclasses", namespaced=False)
-CRDS = Kind("apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
-API_SERVICES = Kind("apiregistration.k8s.io/v1", "apiservices", namespaced=False)
-WORKLOADS = Kind("kueue.x-k8s.io/v1beta2", "workloads")
-LOCAL_QUEUES = Kind("kueue.x-k8s.io/v1beta2", "localqueues")
-CLUSTER_QUEUES = Kind("kueue.x-k8s.io/v1beta2", "clusterqueues", namespaced=False)
-FLAVORS = Kind("kueue.x-k8s.io/v1beta2", "resourceflavors", namespaced=False)
-PRIORITIES = Kind("kueue.x-k8s.io/v1beta2", "workloadpriorityclasses", namespaced=False)
+PODS = Resource("v1", "pods")
+NODES = Resource("v1", "nodes", namespaced=False)
+NAMESPACES = Resource("v1", "namespaces", namespaced=False)
+SECRETS = Resource("v1", "secrets")
+CONFIG_MAPS = Resource("v1", "configmaps")
+SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts")
+VOLUMES = Resource("v1", "persistentvolumes", namespaced=False)
+VOLUME_CLAIMS = Resource("v1", "persistentvolumeclaims")
+JOBS = Resource("batch/v1", "jobs")
+DEPLOYMENTS = Resource("apps/v1", "deployments")
+RESOURCE_CLAIMS = Resource("resource.k8s.io/v1", "resourceclaims")
+RESOURCE_SLICES = Resource("resource.k8s.io/v1", "resourceslices", namespaced=False)
+DEVICE_CLASSES = Resource("resource.k8s.io/v1", "deviceclasses", namespaced=False)
+CRDS = Resource("apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
+API_SERVICES = Resource("apiregistration.k8s.io/v1", "apiservices", namespaced=False)
+WORKLOADS = Resource("kueue.x-k8s.io/v1beta2", "workloads")
+LOCAL_QUEUES = Resource("kueue.x-k8s.io/v1beta2", "localqueues")
+CLUSTER_QUEUES = Resource("kueue.x-k8s.io/v1beta2", "clusterqueues", namespaced=False)
+FLAVORS = Resource("kueue.x-k8s.io/v1beta2", "resourceflavors", namespaced=False)
+PRIORITIES = Resource("kueue.x-k8s.io/v1beta2", "workloadpriorityclasses", namespaced=False)
 
 
-class Api:
+class KubeApi:
     """One identity's connection to the API server; an asynchronous context manager, bound to its event loop."""
 
     def __init__(self, kubeconfig: Path) -> None:
@@ -75,7 +75,7 @@ class Api:
         self._server = cluster["server"]
         self._token = user["token"]
         self._ssl = ssl.create_default_context(cafile=cluster["certificate-authority"])
-        self._kinds: dict[tuple[str, str], Kind] = {}
+        self._kinds: dict[tuple[str, str], Resource] = {}
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
@@ -93,51 +93,53 @@ class Api:
         await self._http.close()
 
     async def request(self, method: str, path: str, body: Any = None, *, content: str = JSON, **query: str) -> Any:
-        """One call: the decoded JSON, or the text of what is none.
+        """Sends one request; returns decoded JSON, or text if the answer is not JSON.
 
-        ApiError on a refusal, aiohttp.ClientError without a server, TimeoutError after a minute.
+        Raises ApiError if refused, aiohttp.ClientError if there is no server, TimeoutError after a minute.
         """
         data = None if body is None else json.dumps(body)
         headers = {"Content-Type": content}
         async with self._http.request(method, path, data=data, params=query, headers=headers) as answer:
             raw = await answer.read()
             if answer.status >= 300:
-                raise _refusal(f"{method} {path}", answer.status, raw)
+                raise _build_api_error(f"{method} {path}", answer.status, raw)
             return json.loads(raw) if answer.content_type == JSON else raw.decode(errors="replace")
 
-    async def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        """One object; ApiError 404 if it is not there."""
+    async def get(self, kind: Resource, name: str, namespace: str = "") -> Object:
+        """Returns one object; ApiError 404 if it does not exist."""
         found: Object = await self.request("GET", kind.path(namespace, name))
         return found
 
-    async def list(self, kind: Kind, namespace: str = "", **query: str) -> list[Object]:
-        """A collection; `labelSelector` and `fieldSelector` narrow it."""
+    async def list(self, kind: Resource, namespace: str = "", **query: str) -> list[Object]:
+        """Lists a collection, narrowed by `labelSelector` and `fieldSelector`."""
         found: list[Object] = (await self.request("GET", kind.path(namespace), **query))["items"]
         return found
 
     async def create(self, document: Object, **query: str) -> Object:
-        """POSTs a document to its collection (`dryRun="All"` only asks)."""
+        """POSTs a document to its collection (`dryRun="All"` validates only)."""
         namespace = document["metadata"].get("namespace", "default")
-        made: Object = await self.request("POST", (await self.kind(document)).path(namespace), document, **query)
+        made: Object = await self.request(
+            "POST", (await self.find_resource(document)).path(namespace), document, **query
+        )
         return made
 
     async def apply(self, *documents: Object) -> None:
-        """Server-side apply, one after the other."""
+        """Applies documents one after the other (server-side apply)."""
         for document in documents:
             place = document["metadata"]
-            path = (await self.kind(document)).path(place.get("namespace", "default"), place["name"])
+            path = (await self.find_resource(document)).path(place.get("namespace", "default"), place["name"])
             await self.request("PATCH", path, document, content=APPLY, fieldManager="tests", force="true")
 
     async def patch(
-        self, kind: Kind, name: str, change: Mapping[str, Any], namespace: str = "", *, part: str = ""
+        self, kind: Resource, name: str, change: Mapping[str, Any], namespace: str = "", *, part: str = ""
     ) -> Object:
         """A JSON merge patch of an object or of its sub-resource `part`."""
         path = kind.path(namespace, name) + (f"/{part}" if part else "")
         changed: Object = await self.request("PATCH", path, dict(change), content=MERGE)
         return changed
 
-    async def delete(self, kind: Kind, name: str, namespace: str = "", **query: str) -> None:
-        """Deletes an object; one that is gone already is no error."""
+    async def delete(self, kind: Resource, name: str, namespace: str = "", **query: str) -> None:
+        """Deletes an object; a missing one is not an error."""
         try:
             await self.request("DELETE", kind.path(namespace, name), **query)
         except ApiError as error:
@@ -145,12 +147,12 @@ class Api:
                 raise
 
     async def logs(self, namespace: str, pod: str, **query: str) -> str:
-        """The pod's log, by way of the API server; `tailLines`, `container`, `previous` …"""
+        """Reads a pod's log through the API server; parameters: `tailLines`, `container`, `previous` …"""
         text: str = await self.request("GET", PODS.path(namespace, pod) + "/log", **query)
         return text
 
-    async def kind(self, document: Object) -> Kind:
-        """The collection that a document belongs to, by the server's own account."""
+    async def find_resource(self, document: Object) -> Resource:
+        """Returns the resource of a document, from the server's discovery API."""
         key = (document["apiVersion"], document["kind"])
         if key not in self._kinds:
             base = f"/apis/{key[0]}" if "/" in key[0] else f"/api/{key[0]}"
@@ -158,13 +160,15 @@ class Api:
             found = {r["kind"]: r for r in resources if "/" not in r["name"]}
             if key[1] not in found:
                 raise ApiError(f"kind {key[1]}", 404, "NotFound", f"{key[0]} has no such kind")
-            self._kinds[key] = Kind(key[0], found[key[1]]["name"], found[key[1]]["namespaced"])
+            self._kinds[key] = Resource(key[0], found[key[1]]["name"], found[key[1]]["namespaced"])
         return self._kinds[key]
 
-    async def watch(self, kind: Kind, namespace: str = "", **query: str) -> AsyncGenerator[tuple[str, Object], None]:
+    async def watch(
+        self, kind: Resource, namespace: str = "", **query: str
+    ) -> AsyncGenerator[tuple[str, Object], None]:
         """Lists, then watches, until the stream ends: (ADDED, MODIFIED or DELETED, object); (SYNCED, {}) ends the list.
 
-        After an end (timeout, outage, 410) call it again: what the new list lacks was deleted meanwhile.
+        After an end (timeout, outage, 410 Gone) call it again: what the new list lacks was deleted in between.
         """
         path = kind.path(namespace)
         listed = await self.request("GET", path, **query)
@@ -176,26 +180,26 @@ class Api:
         for_ever = aiohttp.ClientTimeout(total=None, sock_connect=10)
         async with self._http.get(path, params=follow, timeout=for_ever) as answer:
             if answer.status >= 300:
-                raise _refusal(f"watch {path}", answer.status, await answer.read())
+                raise _build_api_error(f"watch {path}", answer.status, await answer.read())
             try:
-                async for line in _lines(answer.content):
+                async for line in _read_lines(answer.content):
                     event = json.loads(line)
                     if event["type"] == "ERROR":
                         return
                     if event["type"] != "BOOKMARK":
                         yield event["type"], event["object"]
             finally:
-                _cut(answer)
+                _abort_connection(answer)
 
 
-def _cut(answer: aiohttp.ClientResponse) -> None:
-    """Ends a watch without TLS's goodbye: a loop that closes meanwhile would leave the connection open."""
+def _abort_connection(answer: aiohttp.ClientResponse) -> None:
+    """Aborts a watch without TLS close_notify: if the loop closed first, the connection would stay open."""
     if answer.connection is not None and answer.connection.transport is not None:
         answer.connection.transport.abort()
 
 
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Lines of any length: a whole pod may stand on one, more than StreamReader's own limit."""
+async def _read_lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yields lines of any length: a line may hold a whole pod, which exceeds StreamReader's limit."""
     rest = b""
     async for chunk in stream.iter_any():
         *whole, rest = (rest + chunk).split(b"\n")
@@ -203,9 +207,9 @@ async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             yield line
 
 
-def _refusal(call: str, status: int, raw: bytes) -> ApiError:
+def _build_api_error(call: str, status: int, raw: bytes) -> ApiError:
     try:
-        told = json.loads(raw)
-        return ApiError(call, status, told.get("reason", ""), told.get("message", ""))
+        refusal = json.loads(raw)
+        return ApiError(call, status, refusal.get("reason", ""), refusal.get("message", ""))
     except (ValueError, AttributeError):
         return ApiError(call, status, "", raw.decode(errors="replace")[:600])

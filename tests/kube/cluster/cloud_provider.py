@@ -1,21 +1,21 @@
-"""What a cloud provider and the controllers that the plane leaves out would do."""
+"""Stands in for a cloud provider and for the controllers that the control plane does not run."""
 
 from __future__ import annotations
 
-from tests.kube.cluster.client import NODES, PODS, STRATEGIC, Api, ApiError, Object
+from tests.kube.cluster.client import NODES, PODS, STRATEGIC, ApiError, KubeApi, Object
 
 
-async def remove_node(api: Api, name: str) -> None:
-    """Deletes a Node, and its pods as the pod garbage collector does, without its 40 s of patience.
+async def remove_node(api: KubeApi, name: str) -> None:
+    """Deletes a Node, and its pods as the pod garbage collector does, without its grace period of 40 s.
 
     A pod that had not ended is Failed with the condition DisruptionTarget, so that a podFailurePolicy sees why.
     """
     await api.delete(NODES, name)
     for pod in await api.list(PODS, fieldSelector=f"spec.nodeName={name}"):
-        await _collect(api, pod)
+        await _garbage_collect_pod(api, pod)
 
 
-async def _collect(api: Api, pod: Object) -> None:
+async def _garbage_collect_pod(api: KubeApi, pod: Object) -> None:
     place = pod["metadata"]
     if pod["status"].get("phase") not in {"Succeeded", "Failed"}:
         reason = {"reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"}

@@ -1,4 +1,4 @@
-"""The command line of every program of the plane, and Kueue's configuration file."""
+"""Command lines of the control plane's programs, and Kueue's configuration file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from tests.kube.cluster.certificates import FRONT_PROXY
 from tests.kube.cluster.manifests import KUEUE_NAMESPACE
-from tests.kube.cluster.processes import Command
+from tests.kube.cluster.processes import ProgramCommand
 
 ADMIN_TOKEN = "admin-of-a-test-plane"
-# Without the node-lifecycle controller nobody would take the not-ready taint of a new node away again.
+# The node-lifecycle controller removes the not-ready taint of a new node.
 _ADMISSION_OFF = "ServiceAccount,TaintNodesByCondition"
 _CONTROLLERS = (
     "deployment-controller",
@@ -38,7 +38,7 @@ _RATES = ("--kube-api-qps=500", "--kube-api-burst=1000")  # the default of 20 a 
 
 
 class Ports(NamedTuple):
-    """Ports of 127.0.0.1."""
+    """Ports on 127.0.0.1 of every server of the control plane."""
 
     etcd: int
     peer: int
@@ -50,20 +50,20 @@ class Ports(NamedTuple):
     kwok: int
 
     @property
-    def server(self) -> str:
+    def api_server_url(self) -> str:
         """The API server's URL."""
         return f"https://127.0.0.1:{self.api}"
 
     @property
-    def hooks(self) -> str:
+    def webhooks_url(self) -> str:
         """The URL of Kueue's webhooks."""
         return f"https://127.0.0.1:{self.webhook}"
 
 
-def etcd(ports: Ports) -> Command:
+def etcd_command(ports: Ports) -> ProgramCommand:
     """etcd, its data in the folder `etcd`, never synced to disk."""
     client, peer = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.peer}"
-    return Command(
+    return ProgramCommand(
         "etcd",
         [
             "--data-dir=etcd",
@@ -80,9 +80,9 @@ def etcd(ports: Ports) -> Command:
     )
 
 
-def api_server(ports: Ports) -> Command:
+def api_server_command(ports: Ports) -> ProgramCommand:
     """kube-apiserver with RBAC, service account tokens and aggregation."""
-    return Command(
+    return ProgramCommand(
         "kube-apiserver",
         [
             f"--etcd-servers=http://127.0.0.1:{ports.etcd}",
@@ -113,20 +113,20 @@ def api_server(ports: Ports) -> Command:
     )
 
 
-def controller_manager() -> Command:
+def controller_manager_command() -> ProgramCommand:
     """kube-controller-manager with the controllers that Jobs, Deployments, volumes and DRA need."""
     controllers = f"--controllers={','.join(_CONTROLLERS)}"
-    return Command("kube-controller-manager", [*_CLIENT, *_RATES, controllers, "--concurrent-job-syncs=20"])
+    return ProgramCommand("kube-controller-manager", [*_CLIENT, *_RATES, controllers, "--concurrent-job-syncs=20"])
 
 
-def scheduler() -> Command:
-    """kube-scheduler."""
-    return Command("kube-scheduler", [*_CLIENT, *_RATES])
+def scheduler_command() -> ProgramCommand:
+    """kube-scheduler with its default profile."""
+    return ProgramCommand("kube-scheduler", [*_CLIENT, *_RATES])
 
 
-def kwok(ports: Ports, stages: Path) -> Command:
-    """KWOK: plays the kubelet of every node labelled type=kwok."""
-    return Command(
+def kwok_command(ports: Ports, stages: Path) -> ProgramCommand:
+    """KWOK, which simulates the kubelet of every node with the label type=kwok."""
+    return ProgramCommand(
         "kwok",
         [
             "--kubeconfig=kubeconfig",
@@ -138,12 +138,14 @@ def kwok(ports: Ports, stages: Path) -> Command:
     )
 
 
-def kueue() -> Command:
+def kueue_command() -> ProgramCommand:
     """Kueue's manager; MultiKueue needs a second cluster."""
-    return Command("kueue", ["--config=kueue.yaml", "--kubeconfig=kubeconfig", "--feature-gates=MultiKueue=false"])
+    return ProgramCommand(
+        "kueue", ["--config=kueue.yaml", "--kubeconfig=kubeconfig", "--feature-gates=MultiKueue=false"]
+    )
 
 
-def kueue_configuration(ports: Ports, changes: Mapping[str, Any]) -> dict[str, Any]:
+def build_kueue_configuration(ports: Ports, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Kueue's configuration file: what the plane needs, overlaid by `changes` (maps merge, all else replaces)."""
     base = {
         "apiVersion": "config.kueue.x-k8s.io/v1beta2",
@@ -161,12 +163,12 @@ def kueue_configuration(ports: Ports, changes: Mapping[str, Any]) -> dict[str, A
         # On, although we bring the certificates: when off it insists on files under /etc.
         "internalCertManagement": {"enable": True},
     }
-    return _merged(base, changes)
+    return _merge(base, changes)
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in changes.items():
         below = result.get(key)
-        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+        result[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
     return result

@@ -1,4 +1,4 @@
-"""What a container sees, worked out for a process without a mount namespace: arguments, environment, paths. Pure."""
+"""Arguments, environment and paths of a container for a process without a mount namespace. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AFTER = r"(?=[/:,\s]|$)"
 
 
 class Mount(NamedTuple):
-    """A path in the container and the folder of this machine that stands for it."""
+    """A mount path of the container and the folder of this machine behind it."""
 
     path: str
     folder: str
@@ -30,8 +30,8 @@ class UnknownImage(Exception):
     """No entry point is known for an image."""
 
 
-def rewrite(text: str, mounts: Sequence[Mount]) -> str:
-    """`text` with every mounted path replaced by its folder; the longest path wins."""
+def rewrite_paths(text: str, mounts: Sequence[Mount]) -> str:
+    """Replaces every mount path in `text` by its folder; the longest path wins."""
     if not mounts:
         return text
     folders = {mount.path.rstrip("/"): mount.folder for mount in mounts}
@@ -39,8 +39,8 @@ def rewrite(text: str, mounts: Sequence[Mount]) -> str:
     return re.sub(f"{_BEFORE}({paths}){_AFTER}", lambda match: folders[match[1]], text)
 
 
-def expand(text: str, environment: Mapping[str, str]) -> str:
-    """`$(NAME)` becomes the variable, if there is one; `$$` is a plain `$`."""
+def expand_variables(text: str, environment: Mapping[str, str]) -> str:
+    """Replaces `$(NAME)` by the variable, if set, and `$$` by `$`, as Kubernetes does."""
 
     def value(match: re.Match[str]) -> str:
         if match[0] == "$$":
@@ -50,8 +50,8 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
     return re.sub(r"\$\$|\$\(([\w.-]+)\)", value, text)
 
 
-def field(pod: Object, path: str) -> str:
-    """The downward API's `fieldRef`; the empty string for what is not set."""
+def resolve_field_ref(pod: Object, path: str) -> str:
+    """Value of a downward API `fieldRef`; empty if not set."""
     if match := re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path):
         return str(pod["metadata"].get(match[1], {}).get(match[2], ""))
     value: object = pod
@@ -62,42 +62,42 @@ def field(pod: Object, path: str) -> str:
     return str(value)
 
 
-def resource_field(container: Object, reference: Object) -> str:
-    """The downward API's `resourceFieldRef`: a whole number of divisors, rounded up."""
+def resolve_resource_field_ref(container: Object, reference: Object) -> str:
+    """Value of a downward API `resourceFieldRef` in units of its divisor, rounded up."""
     kind, name = reference["resource"].split(".", 1)
     amount = container.get("resources", {}).get(kind, {}).get(name, "0")
-    divisor = quantity(reference.get("divisor", "1")) or Decimal(1)
-    return str(math.ceil(quantity(amount) / divisor))
+    divisor = parse_quantity(reference.get("divisor", "1")) or Decimal(1)
+    return str(math.ceil(parse_quantity(amount) / divisor))
 
 
-def quantity(text: str | int) -> Decimal:
-    """A Kubernetes quantity: "500m", "2Gi", "1e3"."""
+def parse_quantity(text: str | int) -> Decimal:
+    """Parses a Kubernetes quantity such as "500m", "2Gi" or "1e3"."""
     match = re.fullmatch(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)([A-Za-z]*)", str(text))
     if match is None or match[2] not in _UNITS:
         raise ValueError(f"{text!r} is no quantity")
     return Decimal(match[1]) * _UNITS[match[2]]
 
 
-class Command(NamedTuple):
-    """What a container runs."""
+class ContainerCommand(NamedTuple):
+    """The argument vector of a container."""
 
     program: list[str]
-    """This machine's own words: they stand as they are."""
+    """Arguments of this machine, used unchanged."""
     given: list[str]
-    """The pod's words, in which variables and mounted paths are replaced."""
+    """Arguments of the pod, in which variables and mount paths are replaced."""
 
 
-def command(container: Object, entrypoints: Mapping[str, Sequence[str]]) -> Command:
+def container_command(container: Object, entrypoints: Mapping[str, Sequence[str]]) -> ContainerCommand:
     """`command` or the image's entry point, then `args`; UnknownImage if there is neither."""
-    told = list(container.get("command") or [])
-    program = told[:1] if told else list(entry_point(container["image"], entrypoints))
-    given = [*told[1:], *container.get("args", [])]
+    command = list(container.get("command") or [])
+    program = command[:1] if command else list(find_entry_point(container["image"], entrypoints))
+    given = [*command[1:], *container.get("args", [])]
     if program[0] in {"python", "python3"}:
-        return Command([sys.executable, *program[1:]], given)
-    return Command([], program + given) if told else Command(program, given)
+        return ContainerCommand([sys.executable, *program[1:]], given)
+    return ContainerCommand([], program + given) if command else ContainerCommand(program, given)
 
 
-def entry_point(image: str, entrypoints: Mapping[str, Sequence[str]]) -> Sequence[str]:
+def find_entry_point(image: str, entrypoints: Mapping[str, Sequence[str]]) -> Sequence[str]:
     """The entry point listed for the image's full name, or its last part without tag and digest."""
     short = image.rsplit("/", 1)[-1].split("@", maxsplit=1)[0].split(":", maxsplit=1)[0]
     for name in (image, short):
@@ -109,4 +109,4 @@ def entry_point(image: str, entrypoints: Mapping[str, Sequence[str]]) -> Sequenc
 def memory_limit(container: Object) -> int | None:
     """Bytes that the container may hold; None without a limit."""
     limit = container.get("resources", {}).get("limits", {}).get("memory")
-    return None if limit is None else int(quantity(limit))
+    return None if limit is None else int(parse_quantity(limit))

@@ -1,20 +1,22 @@
-"""The devices that a pod gets: by name from a node's pool as a device plugin does, and those of its resource claims."""
+"""Devices of a pod: allocated from a node's pool as by a device plugin, or by its resource claims (DRA)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.kube.cluster.client import RESOURCE_CLAIMS, Api, ApiError, Object
-from tests.kube.cluster.containers import quantity
+from tests.kube.cluster.client import RESOURCE_CLAIMS, ApiError, KubeApi, Object
+from tests.kube.cluster.containers import parse_quantity
 
 
-class NoDevice(Exception):
-    """A pod came for more devices than are free."""
+class DeviceUnavailable(Exception):
+    """A pod requests more devices than are free."""
 
 
-async def claimed(api: Api, pod: Object) -> dict[str, list[str]]:
-    """The devices allocated to each container by the pod's resource claims; NoDevice if a claim is not this pod's."""
-    allocated = {entry["name"]: await _allocated(api, pod, entry) for entry in pod["spec"].get("resourceClaims", [])}
+async def list_claimed_devices(api: KubeApi, pod: Object) -> dict[str, list[str]]:
+    """Devices of each container by the pod's resource claims; DeviceUnavailable if another pod reserved a claim."""
+    allocated = {
+        entry["name"]: await _list_allocated_devices(api, pod, entry) for entry in pod["spec"].get("resourceClaims", [])
+    }
     found: dict[str, list[str]] = {}
     for container in pod["spec"]["containers"]:
         for wanted in container.get("resources", {}).get("claims", []):
@@ -24,7 +26,7 @@ async def claimed(api: Api, pod: Object) -> dict[str, list[str]]:
     return found
 
 
-async def _allocated(api: Api, pod: Object, entry: Object) -> list[Object]:
+async def _list_allocated_devices(api: KubeApi, pod: Object, entry: Object) -> list[Object]:
     made = {s["name"]: s.get("resourceClaimName", "") for s in pod["status"].get("resourceClaimStatuses", [])}
     name = entry.get("resourceClaimName") or made.get(entry["name"], "")
     if not name:
@@ -32,10 +34,10 @@ async def _allocated(api: Api, pod: Object, entry: Object) -> list[Object]:
     try:
         claim = await api.get(RESOURCE_CLAIMS, name, pod["metadata"]["namespace"])
     except ApiError as error:
-        raise NoDevice(f"resource claim {name}: {error}") from error
+        raise DeviceUnavailable(f"resource claim {name}: {error}") from error
     status = claim.get("status", {})
     if pod["metadata"]["uid"] not in {user["uid"] for user in status.get("reservedFor", [])}:
-        raise NoDevice(f"resource claim {name} is not reserved for this pod")
+        raise DeviceUnavailable(f"resource claim {name} is not reserved for this pod")
     results: list[Object] = status["allocation"]["devices"]["results"]
     return results
 
@@ -45,11 +47,13 @@ class DevicePool:
 
     def __init__(self, devices: Mapping[str, int]) -> None:
         """`devices`: extended resource -> count. nvidia.com/gpu of 2 gives gpu-0 and gpu-1."""
-        self._free = {resource: [_name(resource, i) for i in range(count)] for resource, count in devices.items()}
+        self._free = {
+            resource: [_device_name(resource, i) for i in range(count)] for resource, count in devices.items()
+        }
         self._held: dict[str, list[tuple[str, str]]] = {}
 
-    def take(self, pod: Object) -> dict[str, list[str]]:
-        """The device names of each container; NoDevice, and none is taken, if there are too few."""
+    def allocate(self, pod: Object) -> dict[str, list[str]]:
+        """Allocates devices by container; allocates none and raises DeviceUnavailable if too few are free."""
         held = self._held.setdefault(pod["metadata"]["uid"], [])
         taken: dict[str, list[str]] = {}
         for container in pod["spec"]["containers"]:
@@ -58,20 +62,20 @@ class DevicePool:
                 free = self._free.get(resource)
                 if free is None:
                     continue
-                count = int(quantity(amount))
+                count = int(parse_quantity(amount))
                 if count > len(free):
-                    self.give_back(pod)
-                    raise NoDevice(f"{count} of {resource} wanted, {len(free)} free")
+                    self.release(pod)
+                    raise DeviceUnavailable(f"{count} of {resource} wanted, {len(free)} free")
                 names = [free.pop(0) for _ in range(count)]
                 held += [(resource, name) for name in names]
                 taken.setdefault(container["name"], []).extend(names)
         return taken
 
-    def give_back(self, pod: Object) -> None:
-        """Frees what the pod holds."""
+    def release(self, pod: Object) -> None:
+        """Releases the devices of a pod."""
         for resource, name in self._held.pop(pod["metadata"]["uid"], []):
             self._free[resource].append(name)
 
 
-def _name(resource: str, index: int) -> str:
+def _device_name(resource: str, index: int) -> str:
     return f"{resource.rsplit('/', maxsplit=1)[-1].replace('.', '-')}-{index}"

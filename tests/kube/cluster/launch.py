@@ -1,4 +1,4 @@
-"""From a container of a pod to the process that stands for it."""
+"""Turns a container of a pod into the process to start."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.kube.cluster.client import Api, Object
-from tests.kube.cluster.containers import Mount, command, expand, field, resource_field, rewrite
-from tests.kube.cluster.volumes import MissingSource, Volumes, keys
+from tests.kube.cluster.client import KubeApi, Object
+from tests.kube.cluster.containers import (
+    Mount,
+    container_command,
+    expand_variables,
+    resolve_field_ref,
+    resolve_resource_field_ref,
+    rewrite_paths,
+)
+from tests.kube.cluster.volumes import MissingSource, Volumes, read_keys
 
 DEFAULT_TERMINATION_PATH = "/dev/termination-log"
 
 
-class Launch(NamedTuple):
-    """A process to be."""
+class ProcessLaunch(NamedTuple):
+    """A process to start: argument vector, environment, working directory, files."""
 
     argv: list[str]
     environment: dict[str, str]
@@ -28,7 +35,7 @@ class Launcher:
 
     def __init__(
         self,
-        api: Api,
+        api: KubeApi,
         pod: Object,
         folder: Path,
         volumes: Volumes,
@@ -44,12 +51,12 @@ class Launcher:
         self._entrypoints = entrypoints
         self._environment = environment
 
-    async def prepare(self, container: Object, devices: Sequence[str]) -> Launch:
-        """The container's process. ApiError or MissingSource for a source, UnknownImage without an entry point."""
-        program, given = command(container, self._entrypoints)
+    async def prepare_container(self, container: Object, devices: Sequence[str]) -> ProcessLaunch:
+        """Prepares the process. ApiError or MissingSource for a missing source, UnknownImage without an entry point."""
+        program, given = container_command(container, self._entrypoints)
         message = self._folder / f"{container['name']}.termination"
         message.write_bytes(b"")
-        mounts = await self._volumes.mount(container)
+        mounts = await self._volumes.mount_container(container)
         mounts.append(Mount(container.get("terminationMessagePath", DEFAULT_TERMINATION_PATH), str(message)))
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -60,37 +67,39 @@ class Launcher:
             "TERMINATION_LOG": str(message),
             **self._environment,
         }
-        await self._from_sources(container, environment)
-        await self._from_list(container, mounts, environment)
-        argv = [*program, *(rewrite(expand(argument, environment), mounts) for argument in given)]
+        await self._read_env_from(container, environment)
+        await self._read_env(container, mounts, environment)
+        argv = [*program, *(rewrite_paths(expand_variables(argument, environment), mounts) for argument in given)]
         folder = container.get("workingDir")
-        return Launch(argv, environment, rewrite(folder, mounts) if folder else str(self._folder), message)
+        return ProcessLaunch(argv, environment, rewrite_paths(folder, mounts) if folder else str(self._folder), message)
 
-    async def _from_sources(self, container: Object, environment: dict[str, str]) -> None:
+    async def _read_env_from(self, container: Object, environment: dict[str, str]) -> None:
         for source in container.get("envFrom", []):
             kind = "configMap" if "configMapRef" in source else "secret"
             reference = source[f"{kind}Ref"]
-            for key, value in (await self._keys(kind, reference)).items():
+            for key, value in (await self._read_keys(kind, reference)).items():
                 environment[source.get("prefix", "") + key] = value
 
-    async def _from_list(self, container: Object, mounts: list[Mount], environment: dict[str, str]) -> None:
+    async def _read_env(self, container: Object, mounts: list[Mount], environment: dict[str, str]) -> None:
         for entry in container.get("env", []):
             origin = entry.get("valueFrom")
             if origin is None:
-                environment[entry["name"]] = rewrite(expand(entry.get("value", ""), environment), mounts)
+                environment[entry["name"]] = rewrite_paths(
+                    expand_variables(entry.get("value", ""), environment), mounts
+                )
             elif "fieldRef" in origin:
-                environment[entry["name"]] = field(self._pod, origin["fieldRef"]["fieldPath"])
+                environment[entry["name"]] = resolve_field_ref(self._pod, origin["fieldRef"]["fieldPath"])
             elif "resourceFieldRef" in origin:
-                environment[entry["name"]] = resource_field(container, origin["resourceFieldRef"])
+                environment[entry["name"]] = resolve_resource_field_ref(container, origin["resourceFieldRef"])
             else:
                 kind = "configMap" if "configMapKeyRef" in origin else "secret"
                 reference = origin[f"{kind}KeyRef"]
-                values = await self._keys(kind, reference)
+                values = await self._read_keys(kind, reference)
                 if reference["key"] in values:
                     environment[entry["name"]] = values[reference["key"]]
                 elif not reference.get("optional"):
                     raise MissingSource(f"couldn't find key {reference['key']} in {kind} {reference['name']}")
 
-    async def _keys(self, kind: str, reference: Object) -> dict[str, str]:
-        values = await keys(self._api, self._pod["metadata"]["namespace"], kind, reference["name"])
+    async def _read_keys(self, kind: str, reference: Object) -> dict[str, str]:
+        values = await read_keys(self._api, self._pod["metadata"]["namespace"], kind, reference["name"])
         return {key: value.decode() for key, value in values.items()}

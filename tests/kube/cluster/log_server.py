@@ -26,9 +26,9 @@ class LogServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> int:
-        """Serves; the port."""
+        """Starts to serve; returns the port."""
         app = web.Application()
-        app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
+        app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._serve_logs)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
@@ -39,22 +39,22 @@ class LogServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _logs(self, request: web.Request) -> web.StreamResponse:
+    async def _serve_logs(self, request: web.Request) -> web.StreamResponse:
         run = self._find(request.match_info["namespace"], request.match_info["pod"])
-        container = None if run is None else run.container(request.match_info["container"])
+        container = None if run is None else run.find_container(request.match_info["container"])
         if run is None or container is None:
             return web.Response(status=404, text="no such container here")
-        path = container.log(previous=request.query.get("previous") == "true")
+        path = container.log_path(previous=request.query.get("previous") == "true")
         if not path.exists():
             return web.Response(status=400, text=f"container {container.name} has no such log (yet)")
         answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await answer.prepare(request)
-        position = _start(path, request.query.get("tailLines"))
+        position = _find_tail_offset(path, request.query.get("tailLines"))
         left = int(request.query.get("limitBytes", sys.maxsize))
         follow = request.query.get("follow") == "true"
         while left > 0:
-            over = run.over or not follow  # looked at before the log: what was written until then is sent
-            data = _read(path, position)[:left]
+            over = run.has_ended or not follow  # looked at before the log: what was written until then is sent
+            data = _read_from(path, position)[:left]
             if data:
                 await answer.write(data)
                 position, left = position + len(data), left - len(data)
@@ -65,14 +65,14 @@ class LogServer:
         return answer
 
 
-def _read(path: Path, position: int) -> bytes:
+def _read_from(path: Path, position: int) -> bytes:
     with path.open("rb") as file:
         file.seek(position)
         return file.read(1 << 20)
 
 
-def _start(path: Path, lines: str | None) -> int:
-    """Where the last `lines` lines begin; 0 for all."""
+def _find_tail_offset(path: Path, lines: str | None) -> int:
+    """Offset of the last `lines` lines; 0 for all."""
     if lines is None:
         return 0
     data = path.read_bytes()

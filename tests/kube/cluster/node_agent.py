@@ -21,25 +21,25 @@ import msgspec
 
 from epp.clock import Clock
 from epp.tasks import Tasks
-from tests.kube.cluster.client import MERGE, NODES, PODS, Api, ApiError, Object
+from tests.kube.cluster.client import MERGE, NODES, PODS, ApiError, KubeApi, Object
 from tests.kube.cluster.cloud_provider import remove_node
-from tests.kube.cluster.container_process import stamp
-from tests.kube.cluster.devices import DevicePool, NoDevice, claimed
+from tests.kube.cluster.container_process import format_timestamp
+from tests.kube.cluster.devices import DevicePool, DeviceUnavailable, list_claimed_devices
 from tests.kube.cluster.log_server import LogServer
-from tests.kube.cluster.mig import Gpu, publish
-from tests.kube.cluster.pod_run import Failure, PodRun, Surroundings
+from tests.kube.cluster.mig import GpuModel, publish_gpus
+from tests.kube.cluster.pod_run import PodEnvironment, PodFailure, PodRun
 
 _RETRY = 0.2  # seconds until a broken watch is opened again
 _DONE = frozenset({"Succeeded", "Failed"})
 
 
-class Node(msgspec.Struct, frozen=True):
-    """A node to be."""
+class AgentNode(msgspec.Struct, frozen=True):
+    """A node to register."""
 
     name: str
     devices: Mapping[str, int] = {}  # extended resource -> how many
     labels: Mapping[str, str] = {}
-    gpus: tuple[Gpu, ...] = ()  # published as ResourceSlices; claims are prepared
+    gpus: tuple[GpuModel, ...] = ()  # published as ResourceSlices; claims are prepared
     cpu: str = "32"
     memory: str = "256Gi"
 
@@ -52,7 +52,7 @@ class NodeAgent:
         kubeconfig: Path,
         pki: Path,
         folder: Path,
-        nodes: Sequence[Node],
+        nodes: Sequence[AgentNode],
         *,
         clock: Clock,
         entrypoints: Mapping[str, Sequence[str]] = {},
@@ -65,8 +65,8 @@ class NodeAgent:
         `network` is the first half of the pods' addresses: agents that run at the same time need one each.
         `backoff` seconds pass before a container's first restart (10 in a real kubelet), then twice as many.
         """
-        self._api = Api(kubeconfig)
-        self._around = Surroundings(self._api, clock, folder.resolve(), entrypoints, environment, backoff)
+        self._api = KubeApi(kubeconfig)
+        self._around = PodEnvironment(self._api, clock, folder.resolve(), entrypoints, environment, backoff)
         self._nodes = {node.name: node for node in nodes}
         self._pools = {node.name: DevicePool(node.devices) for node in nodes}
         self._network = network
@@ -75,38 +75,40 @@ class NodeAgent:
         self._stopping: set[str] = set()
         self._lost: set[str] = set()
         self._tasks = Tasks("node-agent")
-        self._logs = LogServer(self.pod, pki)
+        self._logs = LogServer(self.find_pod, pki)
 
     # -- what tests ask and do -----------------------------------------------------------------------------------
 
-    def pod(self, namespace: str, name: str) -> PodRun | None:
-        """The pod of that name, if it is or was here."""
+    def find_pod(self, namespace: str, name: str) -> PodRun | None:
+        """The pod of that name, running or ended; None if it never ran here."""
         found = [run for run in self._pods.values() if (run.namespace, run.name) == (namespace, name)]
         return found[-1] if found else None
 
-    def on(self, node: str) -> list[PodRun]:
+    def list_running_pods(self, node: str) -> list[PodRun]:
         """The pods of one node that have not ended."""
-        return [run for run in self._pods.values() if run.node == node and not run.over]
+        return [run for run in self._pods.values() if run.node == node and not run.has_ended]
 
-    async def lose(self, node: str) -> None:
-        """The node loses power: its processes die and nobody reports it. `cluster.remove_node` is what follows."""
+    async def lose_node(self, node: str) -> None:
+        """Powers a node off: processes die, no status is reported. `cloud_provider.remove_node` is the next step."""
         self._lost.add(node)
-        await asyncio.gather(*(run.lose() for run in self.on(node)))
+        await asyncio.gather(*(run.lose_power() for run in self.list_running_pods(node)))
 
-    def kill(self, namespace: str, name: str, *, container: str = "", reason: str = "OOMKilled") -> None:
+    def kill_container(self, namespace: str, name: str, *, container: str = "", reason: str = "OOMKilled") -> None:
         """SIGKILL to one container, the first without a name, as the kernel does when memory is out. KeyError."""
-        run = self.pod(namespace, name)
-        victim = None if run is None else run.container(container)
+        run = self.find_pod(namespace, name)
+        victim = None if run is None else run.find_container(container)
         if victim is None:
             raise KeyError(f"no pod {namespace}/{name} with a container {container!r} here")
         victim.kill(reason)
 
-    async def evict(self, namespace: str, name: str, message: str = "The node was low on resource: memory.") -> None:
+    async def evict_pod(
+        self, namespace: str, name: str, message: str = "The node was low on resource: memory."
+    ) -> None:
         """Evicts a pod as a kubelet under node pressure does: killed, Failed, condition DisruptionTarget. KeyError."""
-        run = self.pod(namespace, name)
+        run = self.find_pod(namespace, name)
         if run is None:
             raise KeyError(f"no pod {namespace}/{name} here")
-        await run.fail(Failure("Evicted", message, "TerminationByKubelet"))
+        await run.fail(PodFailure("Evicted", message, "TerminationByKubelet"))
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -115,8 +117,8 @@ class NodeAgent:
         try:
             port = await self._logs.start()
             for node in self._nodes.values():
-                await self._register(node, port)
-            self._tasks.spawn("follow", self._follow())
+                await self._register_node(node, port)
+            self._tasks.spawn("follow", self._watch_with_retries())
         except BaseException:
             await self._close()
             raise
@@ -127,7 +129,7 @@ class NodeAgent:
     ) -> None:
         try:
             for name in self._nodes:
-                await self.lose(name)
+                await self.lose_node(name)
             with contextlib.suppress(ApiError, aiohttp.ClientError, OSError):
                 for name in self._nodes:
                     await remove_node(self._api, name)
@@ -139,11 +141,11 @@ class NodeAgent:
         await self._logs.close()
         await self._api.__aexit__(None, None, None)
 
-    async def _register(self, node: Node, port: int) -> None:
+    async def _register_node(self, node: AgentNode, port: int) -> None:
         labels = {"type": "process", "kubernetes.io/hostname": node.name, **node.labels}
         devices = {name: str(count) for name, count in node.devices.items()}
         capacity = {"cpu": node.cpu, "memory": node.memory, "pods": "110", **devices}
-        now = stamp(self._around.clock)
+        now = format_timestamp(self._around.clock)
         ready = {"type": "Ready", "status": "True", "reason": "NodeAgent", "message": "pods are processes"}
         status = {
             "capacity": capacity,
@@ -156,12 +158,12 @@ class NodeAgent:
         made = await self._api.create(document)
         await self._api.request("PATCH", NODES.path(name=node.name) + "/status", {"status": status}, content=MERGE)
         if node.gpus:
-            await publish(self._api, node.name, made["metadata"]["uid"], node.gpus)
+            await publish_gpus(self._api, node.name, made["metadata"]["uid"], node.gpus)
 
     # -- pods ----------------------------------------------------------------------------------------------------
 
-    async def _follow(self) -> None:
-        """Watches the pods that are bound to nodes, through every outage."""
+    async def _watch_with_retries(self) -> None:
+        """Watches the pods bound to nodes; lists again after every outage."""
         while True:
             with contextlib.suppress(ApiError, aiohttp.ClientError, OSError, TimeoutError):
                 await self._watch()
@@ -172,66 +174,66 @@ class NodeAgent:
         async with contextlib.aclosing(self._api.watch(PODS, fieldSelector="spec.nodeName!=")) as events:
             async for kind, pod in events:
                 if kind == "SYNCED":
-                    self._drop(set(self._pods) - (listed or set()))
+                    self._drop_deleted_pods(set(self._pods) - (listed or set()))
                     listed = None
                     continue
                 if listed is not None:
                     listed.add(pod["metadata"]["uid"])
                 if pod["spec"]["nodeName"] in self._nodes.keys() - self._lost:
-                    self._handle(kind, pod)
+                    self._handle_event(kind, pod)
 
-    def _handle(self, kind: str, pod: Object) -> None:
+    def _handle_event(self, kind: str, pod: Object) -> None:
         uid, name = pod["metadata"]["uid"], pod["metadata"]["name"]
         known = uid in self._pods
         if kind == "DELETED":
-            self._drop({uid})
+            self._drop_deleted_pods({uid})
         elif pod["metadata"].get("deletionTimestamp"):
             if uid not in self._stopping:
                 self._stopping.add(uid)
-                run = self._pods[uid] if known else self._adopt(pod)
+                run = self._pods[uid] if known else self._adopt_pod(pod)
                 grace = float(pod["metadata"].get("deletionGracePeriodSeconds", 30))
                 self._tasks.spawn(f"stop {name}", run.stop(grace))
         elif not known and pod["status"].get("phase") not in _DONE:
-            run = self._adopt(pod)
+            run = self._adopt_pod(pod)
             if pod["status"].get("phase") == "Running":
-                self._tasks.spawn(f"refuse {name}", run.refuse("NodeReboot", "its processes ended with the agent"))
+                self._tasks.spawn(f"refuse {name}", run.reject("NodeReboot", "its processes ended with the agent"))
             else:
-                self._tasks.spawn(f"live {name}", self._live(run, pod))
+                self._tasks.spawn(f"live {name}", self._run_pod(run, pod))
 
-    def _adopt(self, pod: Object) -> PodRun:
+    def _adopt_pod(self, pod: Object) -> PodRun:
         number = next(self._addresses)
         run = PodRun(self._around, pod, f"{self._network}.{number >> 8 & 255}.{number & 255}")
         self._pods[run.uid] = run
         return run
 
-    async def _live(self, run: PodRun, pod: Object) -> None:
+    async def _run_pod(self, run: PodRun, pod: Object) -> None:
         pool = self._pools[run.node]
         try:
-            devices = await self._devices(pod)
-        except NoDevice as error:
-            await run.refuse("UnexpectedAdmissionError", str(error))
+            devices = await self._assign_devices(pod)
+        except DeviceUnavailable as error:
+            await run.reject("UnexpectedAdmissionError", str(error))
             return
-        if not run.over:  # it may have been deleted meanwhile
+        if not run.has_ended:  # it may have been deleted meanwhile
             await asyncio.wait([run.start(devices)])
         # before the API hears of the end: the scheduler may send the next pod at once
-        pool.give_back(pod)
+        pool.release(pod)
         if run.uid not in self._stopping:
-            await run.finished()
+            await run.report_end()
 
-    async def _devices(self, pod: Object) -> dict[str, list[str]]:
+    async def _assign_devices(self, pod: Object) -> dict[str, list[str]]:
         """Device names by container, of the node's pool and of resource claims."""
         while True:
             try:
-                claims = await claimed(self._api, pod)
+                claims = await list_claimed_devices(self._api, pod)
                 break
             except (aiohttp.ClientError, OSError):  # an outage
                 await asyncio.sleep(_RETRY)
-        plain = self._pools[pod["spec"]["nodeName"]].take(pod)
+        plain = self._pools[pod["spec"]["nodeName"]].allocate(pod)
         return {name: plain.get(name, []) + claims.get(name, []) for name in plain.keys() | claims.keys()}
 
-    def _drop(self, gone: set[str]) -> None:
-        """Pods whose objects are gone: nobody is left to be told."""
+    def _drop_deleted_pods(self, gone: set[str]) -> None:
+        """Stops pods whose objects were deleted, without reporting a status."""
         for uid in gone & set(self._pods):
             run = self._pods.pop(uid)
             self._stopping.discard(uid)
-            self._tasks.spawn(f"drop {run.name}", run.lose())
+            self._tasks.spawn(f"drop {run.name}", run.lose_power())

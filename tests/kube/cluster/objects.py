@@ -1,4 +1,4 @@
-"""Documents that tests hand to the API server."""
+"""Builds objects that tests create in the API server."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ RUNS_FOR = "tests/runs-for"  # annotation of pods on KWOK nodes: "3s"
 EXIT_CODE = "tests/exit-code"
 
 
-def kwok_node(name: str, devices: Mapping[str, int] = {}, labels: Mapping[str, str] = {}) -> Object:
-    """A node that KWOK plays."""
+def build_kwok_node(name: str, devices: Mapping[str, int] = {}, labels: Mapping[str, str] = {}) -> Object:
+    """A node simulated by KWOK."""
     capacity = {"cpu": "32", "memory": "256Gi", "pods": "110", **{k: str(v) for k, v in devices.items()}}
     return {
         "apiVersion": "v1",
@@ -24,20 +24,22 @@ def kwok_node(name: str, devices: Mapping[str, int] = {}, labels: Mapping[str, s
     }
 
 
-def container(image: str = "none", args: Sequence[str] = (), devices: Mapping[str, int] = {}, **more: Any) -> Object:
+def build_container(
+    image: str = "none", args: Sequence[str] = (), devices: Mapping[str, int] = {}, **more: Any
+) -> Object:
     """One container, named "main"; `devices` become limits."""
     limits = {name: str(count) for name, count in devices.items()}
     return {"name": "main", "image": image, "args": list(args), "resources": {"limits": limits}, **more}
 
 
-def pod(name: str, namespace: str, main: Object, **spec: Any) -> Object:
+def build_pod(name: str, namespace: str, main: Object, **spec: Any) -> Object:
     """A pod for the test's own nodes that is not restarted; keywords go into its spec."""
     place = {"name": name, "namespace": namespace, "labels": {"app": "x"}}
     spec = {"restartPolicy": "Never", "nodeSelector": {"test": namespace}, "containers": [main], **spec}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": place, "spec": spec}
 
 
-def job(
+def build_job(
     name: str,
     namespace: str,
     main: Object,
@@ -51,7 +53,7 @@ def job(
 ) -> Object:
     """A suspended single-pod Job for a queue, or one that starts at once without a queue.
 
-    `runs_for` tells KWOK how long; `pod` goes into the pod's spec, further keywords into the Job's.
+    `runs_for` is how long KWOK runs it; `pod` goes into the pod's spec, further keywords into the Job's.
     """
     labels = {QUEUE: queue} if queue else {}
     if priority:
@@ -69,13 +71,13 @@ def job(
     }
 
 
-def holds(document: Object, condition: str) -> bool:
+def has_condition(document: Object, condition: str) -> bool:
     """Whether a condition of the status is True."""
     conditions = document.get("status", {}).get("conditions") or ()
     return any(c["type"] == condition and c["status"] == "True" for c in conditions)
 
 
-def reason(document: Object, condition: str) -> str:
+def condition_reason(document: Object, condition: str) -> str:
     """The reason of a condition; empty if the condition is not there."""
     conditions = document.get("status", {}).get("conditions") or ()
     return next((str(c.get("reason", "")) for c in conditions if c["type"] == condition), "")

@@ -1,6 +1,6 @@
 """A real Kubernetes control plane on 127.0.0.1: etcd, API server, controllers, scheduler, Kueue and KWOK.
 
-    async with Plane(folder, cache, SystemClock()) as plane, plane.api() as api:
+    async with Plane(folder, cache, SystemClock()) as plane, plane.connect() as api:
         await api.create(...)
 
 Tests take it from the fixtures in conftest.py.
@@ -23,21 +23,21 @@ import yaml
 from epp.clock import Clock
 from tests.kube.cluster import components
 from tests.kube.cluster.certificates import write_pki
-from tests.kube.cluster.client import SERVICE_ACCOUNTS, Api, ApiError, Object
+from tests.kube.cluster.client import SERVICE_ACCOUNTS, ApiError, KubeApi, Object
 from tests.kube.cluster.components import ADMIN_TOKEN, Ports
 from tests.kube.cluster.manifests import KUEUE_NAMESPACE, VISIBILITY_SERVICE, WEBHOOK_SERVICE, Manifests
-from tests.kube.cluster.processes import Command, PortLease, Processes
+from tests.kube.cluster.processes import PortLease, ProgramCommand, ProgramSet
 
 HERE = Path(__file__).resolve().parent
 _POLL = 0.05  # seconds between two looks
 T = TypeVar("T")
 
 
-class NotYet(Exception):
-    """Raised by what `until` asks: not ready; what was seen goes into the timeout's message."""
+class NotReady(Exception):
+    """Raised by the function given to `wait_until` if not ready; its argument goes into the timeout's message."""
 
 
-class Plane:
+class ControlPlane:
     """The control plane; an asynchronous context manager, but bound to no event loop."""
 
     def __init__(self, folder: Path, cache: Path, clock: Clock, *, kueue: Mapping[str, Any] | None = None) -> None:
@@ -51,7 +51,7 @@ class Plane:
         self._clock = clock
         self._lease = PortLease(len(Ports._fields))
         self._ports = Ports(*self._lease.ports)
-        self._processes = Processes(cache / "bin", self.folder)
+        self._processes = ProgramSet(cache / "bin", self.folder)
         self._kueue = dict(kueue or {})
 
     @property
@@ -67,89 +67,89 @@ class Plane:
     @property
     def url(self) -> str:
         """The API server's URL; the same after an outage."""
-        return self._ports.server
+        return self._ports.api_server_url
 
     @property
     def kueue_metrics(self) -> str:
         """The URL of Kueue's Prometheus page."""
         return f"https://127.0.0.1:{self._ports.metrics}/metrics"
 
-    def api(self) -> Api:
-        """A connection of the administrator's, to be entered with `async with`."""
-        return Api(self.kubeconfig)
+    def connect(self) -> KubeApi:
+        """A connection with the administrator's rights; enter it with `async with`."""
+        return KubeApi(self.kubeconfig)
 
-    def memory(self) -> dict[str, int]:
+    def resident_memory(self) -> dict[str, int]:
         """Resident MiB of each program."""
-        return self._processes.memory()
+        return self._processes.resident_memory()
 
-    def pids(self) -> dict[str, int]:
+    def process_ids(self) -> dict[str, int]:
         """Process ids of the programs that were started, by name."""
-        return self._processes.pids()
+        return self._processes.process_ids()
 
-    def log(self, name: str) -> Path:
+    def log_path(self, name: str) -> Path:
         """The log file of one program."""
-        return self._processes.log(name)
+        return self._processes.log_path(name)
 
     # -- life --------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         try:
-            await self._up()
+            await self._start_all()
         except BaseException:
-            await self._down()
+            await self._stop_all()
             raise
         return self
 
     async def __aexit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        await self._down()
+        await self._stop_all()
 
-    async def stop(self, name: str) -> None:
-        """Stops one program: `await plane.stop("kube-apiserver")` is an outage. Data and ports stay."""
+    async def stop_program(self, name: str) -> None:
+        """Stops one program: `await plane.stop_program("kube-apiserver")` is an outage. Data and ports stay."""
         await self._processes.stop(name)
 
-    async def start(self, name: str) -> None:
-        """Starts one program that was stopped, and waits until it serves."""
+    async def start_program(self, name: str) -> None:
+        """Starts a stopped program and waits until it serves."""
         if name == "kueue":
-            configuration = components.kueue_configuration(self._ports, self._kueue)
+            configuration = components.build_kueue_configuration(self._ports, self._kueue)
             (self.folder / "kueue.yaml").write_text(yaml.safe_dump(configuration))
-        self._processes.start(self._command(name))
-        if probe := self._probe(name):
-            await self.until(f"{name} serves", probe)
+        self._processes.start(self._program_command(name))
+        if probe := self._readiness_probe(name):
+            await self.wait_until(f"{name} serves", probe)
 
-    async def restart(self, name: str, kueue: Mapping[str, Any] | None = None) -> None:
-        """Stops and starts one program; `kueue` replaces what overlays Kueue's configuration."""
-        await self.stop(name)
+    async def restart_program(self, name: str, kueue: Mapping[str, Any] | None = None) -> None:
+        """Restarts one program; `kueue` replaces the overlay of Kueue's configuration."""
+        await self.stop_program(name)
         if kueue is not None:
             self._kueue = dict(kueue)
-        await self.start(name)
+        await self.start_program(name)
 
     @asynccontextmanager
-    async def kueue_configured(self, **changes: Any) -> AsyncIterator[None]:
-        """Kueue runs with other settings meanwhile; its file is read once, so this restarts it twice (2 s each)."""
+    async def with_kueue_configuration(self, **changes: Any) -> AsyncIterator[None]:
+        """Runs Kueue with other settings inside the block. Kueue reads its file at start: two restarts of 2 s."""
         before = self._kueue
-        await self.restart("kueue", {**before, **changes})
+        await self.restart_program("kueue", {**before, **changes})
         try:
             yield
         finally:
-            await self.restart("kueue", before)
+            await self.restart_program("kueue", before)
 
-    async def until(self, what: str, ready: Callable[[], Awaitable[T | None]], limit: float = 60.0) -> T:
-        """Looks until `ready` returns something true, and returns it.
+    async def wait_until(self, what: str, ready: Callable[[], Awaitable[T | None]], limit: float = 60.0) -> T:
+        """Polls `ready` until it returns something true, and returns that.
 
-        NotYet, refusals and lost connections are no end of it. TimeoutError after `limit` seconds names `what` and
+        NotReady, ApiError and lost connections do not end the wait. TimeoutError after `limit` seconds names `what` and
         what was seen last; ProcessDied as soon as a program of the plane has ended.
         """
         end = self._clock.now() + limit
         last: object = None
         while True:
-            self._processes.check()
+            self._processes.raise_if_died()
             try:
                 last = await ready()
                 if last:
                     return last
-            except (NotYet, ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            except (NotReady, ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
                 last = repr(error)
             if self._clock.now() > end:
                 raise TimeoutError(f"not within {limit:g} s: {what}; last seen: {str(last)[:2000]}")
@@ -159,8 +159,8 @@ class Plane:
 
     async def install_crds(self, documents: Sequence[Object]) -> None:
         """Applies CustomResourceDefinitions and waits until all are established."""
-        wanted = {place for document in documents for place in _served(document)}
-        async with self.api() as api:
+        wanted = {place for document in documents for place in _list_served_versions(document)}
+        async with self.connect() as api:
             await asyncio.gather(*(api.apply(document) for document in documents))
 
             async def discovered() -> bool:  # shows established ones only, and is small
@@ -169,15 +169,15 @@ class Plane:
                     wanted.difference_update({(version, resource["name"]) for resource in resources})
                 return not wanted
 
-            await self.until("the CRDs are established", discovered)
+            await self.wait_until("the CRDs are established", discovered)
 
-    async def user(self, namespace: str, name: str, rules: Sequence[Object]) -> Path:
+    async def create_user(self, namespace: str, name: str, rules: Sequence[Object]) -> Path:
         """A kubeconfig for a service account that may do only what `rules` (of a Role in `namespace`) allow."""
         place = {"name": name, "namespace": namespace}
         subject = {"kind": "ServiceAccount", **place}
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
         rbac = "rbac.authorization.k8s.io/v1"
-        async with self.api() as api:
+        async with self.connect() as api:
             await api.apply(
                 {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": place},
                 {"apiVersion": rbac, "kind": "Role", "metadata": place, "rules": list(rules)},
@@ -190,7 +190,7 @@ class Plane:
 
     # -- start -------------------------------------------------------------------------------------------------
 
-    async def _up(self) -> None:
+    async def _start_all(self) -> None:
         begun = self._clock.now()
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.folder / "etcd", ignore_errors=True)
@@ -199,19 +199,19 @@ class Plane:
         self._write_kubeconfig("kubeconfig", ADMIN_TOKEN)
         (self.folder / "tokens.csv").write_text(f"{ADMIN_TOKEN},admin,admin,system:masters\n")
         for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"):
-            await self.start(name)
+            await self.start_program(name)
             self.marks[name] = self._clock.now() - begun
         await self._install_kueue()
         self.marks["kueue"] = self._clock.now() - begun
 
-    async def _down(self) -> None:
+    async def _stop_all(self) -> None:
         await self._processes.close()
         self._lease.release()
 
     async def _install_kueue(self) -> None:
         authority = (self.pki / "ca.crt").read_bytes()
-        hooks = self._ports.hooks
-        async with self.api() as api:
+        hooks = self._ports.webhooks_url
+        async with self.connect() as api:
             await api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": KUEUE_NAMESPACE}})
             others = [
                 self.manifests.kueue_secret(self.pki),
@@ -222,29 +222,29 @@ class Plane:
                 self.install_crds(self.manifests.kueue_crds(hooks, authority)),
                 *(api.apply(document) for document in others),
             )
-        await self.start("kueue")
+        await self.start_program("kueue")
 
-    def _command(self, name: str) -> Command:
+    def _program_command(self, name: str) -> ProgramCommand:
         ports = self._ports
         return {
-            "etcd": lambda: components.etcd(ports),
-            "kube-apiserver": lambda: components.api_server(ports),
-            "kube-controller-manager": components.controller_manager,
-            "kube-scheduler": components.scheduler,
-            "kwok": lambda: components.kwok(ports, HERE / "stages.yaml"),
-            "kueue": components.kueue,
+            "etcd": lambda: components.etcd_command(ports),
+            "kube-apiserver": lambda: components.api_server_command(ports),
+            "kube-controller-manager": components.controller_manager_command,
+            "kube-scheduler": components.scheduler_command,
+            "kwok": lambda: components.kwok_command(ports, HERE / "stages.yaml"),
+            "kueue": components.kueue_command,
         }[name]()
 
-    def _probe(self, name: str) -> Callable[[], Awaitable[bool]] | None:
-        """What tells that a program serves; None for those that serve nothing."""
+    def _readiness_probe(self, name: str) -> Callable[[], Awaitable[bool]] | None:
+        """The readiness probe of a program; None for programs without a server."""
         return {
-            "etcd": lambda: _answers(f"http://127.0.0.1:{self._ports.etcd}/health"),
-            "kube-apiserver": self._api_ready,
-            "kueue": lambda: _answers(f"http://127.0.0.1:{self._ports.health}/readyz"),
+            "etcd": lambda: _is_answering(f"http://127.0.0.1:{self._ports.etcd}/health"),
+            "kube-apiserver": self._is_api_ready,
+            "kueue": lambda: _is_answering(f"http://127.0.0.1:{self._ports.health}/readyz"),
         }.get(name)
 
-    async def _api_ready(self) -> bool:
-        async with self.api() as api:
+    async def _is_api_ready(self) -> bool:
+        async with self.connect() as api:
             return bool(await api.request("GET", "/readyz") == "ok")
 
     def _write_kubeconfig(self, name: str, token: str) -> Path:
@@ -265,7 +265,7 @@ class Plane:
         return path
 
 
-def _served(crd: Object) -> Iterator[tuple[str, str]]:
+def _list_served_versions(crd: Object) -> Iterator[tuple[str, str]]:
     """Group and version, and the plural name, of every version that a CRD serves."""
     spec = crd["spec"]
     for version in spec["versions"]:
@@ -273,6 +273,6 @@ def _served(crd: Object) -> Iterator[tuple[str, str]]:
             yield f"{spec['group']}/{version['name']}", spec["names"]["plural"]
 
 
-async def _answers(url: str) -> bool:
+async def _is_answering(url: str) -> bool:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http, http.get(url) as answer:
         return answer.status == 200

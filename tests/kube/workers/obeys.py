@@ -1,7 +1,7 @@
-"""A worker by name only: does for each task of its order what a file beside the output says.
+"""A scripted worker: does for each task of its order what a file beside the output says.
 
 OUTPUT/<stem>.play: `done`, `exit N`, `fail KIND` (says so in <stem>.failed.json, exits with its code), `hang`. Without
-the file it waits. Each start adds a line to <stem>.starts; SIGTERM leaves <stem>.told and exit code 143.
+the file it waits. Each start adds a line to <stem>.starts; SIGTERM leaves <stem>.sigterm and exit code 143.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ folder = OutputFolder(order.output)
 entries: list[dict[str, object]] = []
 
 
-def end(code: int) -> None:
-    """With the note that a real worker leaves, if one is asked for."""
+def exit_worker(code: int) -> None:
+    """Exits, with a termination message as of a real worker if the test asks for one."""
     if folder.path("notes", "wanted").exists():
         Path(os.environ["TERMINATION_LOG"]).write_bytes(msgspec.json.encode({"tasks": entries}))
     sys.exit(code)
 
 
-def told(task: Task) -> None:
-    folder.path(task.stem, "told").touch()
+def record_sigterm(task: Task) -> None:
+    folder.path(task.stem, "sigterm").touch()
     sys.exit(143)
 
 
-def played(task: Task) -> list[str]:
-    """The words of the task's file, once it is there."""
+def read_play(task: Task) -> list[str]:
+    """Waits for the task's file and returns its words."""
     path = folder.path(task.stem, "play")
     while not path.exists():
         time.sleep(0.02)
@@ -56,7 +56,7 @@ def fail(task: Task, kind: FailureKind) -> None:
         exit_code=kind.exit_code,
     )
     folder.path(task.stem, "failed.json").write_bytes(msgspec.json.encode(failure))
-    end(kind.exit_code)
+    exit_worker(kind.exit_code)
 
 
 def succeed(task: Task) -> None:
@@ -75,17 +75,17 @@ def succeed(task: Task) -> None:
 
 
 for task in order.tasks:
-    signal.signal(signal.SIGTERM, lambda *_, task=task: told(task))
+    signal.signal(signal.SIGTERM, lambda *_, task=task: record_sigterm(task))
     with folder.path(task.stem, "starts").open("a") as starts:
         starts.write(f"{os.getpid()}\n")
     print(f"{task.stem} begins", flush=True)
-    match played(task):
+    match read_play(task):
         case ["done"]:
             succeed(task)
         case ["exit", code]:
-            end(int(code))
+            exit_worker(int(code))
         case ["fail", kind]:
             fail(task, FailureKind[kind])
         case _:
             signal.pause()
-end(0)
+exit_worker(0)

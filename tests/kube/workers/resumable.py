@@ -1,4 +1,4 @@
-"""A stand-in for a worker: leaves a mark, works until a file appears, notes SIGTERM, tells its result."""
+"""A scripted worker: writes a marker, works until a file appears, records SIGTERM, writes its result."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ parser.add_argument("--exit-code", type=int, default=0)
 options = parser.parse_args()
 
 
-def told(*_: object) -> None:
-    options.out.with_suffix(".told").write_text("SIGTERM")
+def record_sigterm(*_: object) -> None:
+    options.out.with_suffix(".sigterm").write_text("SIGTERM")
     sys.exit(143)
 
 
-signal.signal(signal.SIGTERM, told)
+signal.signal(signal.SIGTERM, record_sigterm)
 mark = options.out.with_suffix(".part")
 print("resumed" if mark.exists() else "fresh", os.environ["NVIDIA_VISIBLE_DEVICES"], flush=True)
 mark.touch()

@@ -1,4 +1,4 @@
-"""The build of the control plane beside the tests that need none: it takes what CPU they leave."""
+"""Builds the control plane in a process of the lowest priority, beside tests that do not need it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NEWS_SECONDS = 0.2
 _ROOT = Path(__file__).resolve().parents[3]
 
 
-class Building:
+class BackgroundBuild:
     """`tools/build.py` as a process, with its output in the file `log`."""
 
     def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
@@ -31,7 +31,7 @@ class Building:
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
                 start_new_session=True,
-                preexec_fn=_humble(),  # noqa: PLW1509 -- system calls only, nothing that a lock could hold
+                preexec_fn=_lower_priority(),  # noqa: PLW1509 -- system calls only, nothing that a lock could hold
             )
 
     def wait(self, say: Callable[[str], None]) -> None:
@@ -47,24 +47,24 @@ class Building:
             raise build.BuildError("why stands above")
 
     def close(self) -> None:
-        """Ends it with all its compilers; what they have made is kept, so that the next build goes on there."""
+        """Stops the build and its compilers. Finished objects stay in the cache for the next build."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
             self._process.wait()
 
 
-def _humble() -> Callable[[], None]:
+def _lower_priority() -> Callable[[], None]:
     orphaned = dies_with_parent(signal.SIGTERM)
 
     def ask() -> None:
         orphaned()
-        _nice(os.getpid(), 19)
+        _set_priority(os.getpid(), 19)
 
     return ask
 
 
-def _nice(leader: int, value: int) -> None:
-    """Of a session's leader and its group; where the scheduler groups by session, the group counts and has its own."""
+def _set_priority(leader: int, value: int) -> None:
+    """Sets the nice value of a session leader and its group; under autogroup scheduling only the group's counts."""
     with contextlib.suppress(OSError):
         Path(f"/proc/{leader}/autogroup").write_text(str(value))
     with contextlib.suppress(OSError):
