@@ -102,6 +102,7 @@ class NodeInfo:
             return None if gpu_slice is None else (gpu_slice,)
         if not accelerator.gpu_count:
             return ()
+        # DAS and the device plugin in MIG mode advertise slices only, no nvidia.com/gpu.
         if self.node.gpu_sharing in ("das", "static"):
             return None
         free = [GpuSlice(i, 0, WHOLE_GPU) for i, slot_map in enumerate(self.slot_maps) if not slot_map.occupied]
@@ -113,6 +114,7 @@ class NodeInfo:
             return None
         if self.node.gpu_sharing == "static":
             return next((free for free in self.free_static_slices if free.profile is profile), None)
+        # DAS: Filter of the plugin MigAccelerator; DRA: the structured allocator in the order of published devices.
         for i, slot_map in enumerate(self.slot_maps):
             start = slot_map.find_first_fit(profile)
             if start is not None:
@@ -151,10 +153,12 @@ class PodScheduler:
         """Places the pod of a job on a node that has all labels of `node_selector`; None if it fits on none now."""
         best: tuple[tuple[int, str], NodeInfo, PodPlacement] | None = None
         for info in self.node_infos.values():
+            # kube-scheduler: the filter of the plugin NodeAffinity, which also checks node selectors.
             if node_selector and any(info.node.labels.get(key) != value for key, value in node_selector.items()):
                 continue
             placement = info.find_placement(job)
             if placement is not None:
+                # DAS: Score of the plugin MigAccelerator; others: NodeResourcesFit with LeastAllocated.
                 das = info.node.gpu_sharing == "das" and job.accelerator.mig_profile
                 score = (-info.free_slots if das else info.pod_count, info.node.name)
                 if best is None or score < best[0]:

@@ -156,9 +156,10 @@ class Simulation:
         self._needs_scheduling = True
 
     def _schedule_pods(self) -> None:
-        """Tries the pending pods in order of arrival.
+        """Tries the pending pods in order of arrival, as kube-scheduler's plugin PrioritySort orders equal priorities.
 
         A pod that does not fit blocks those with the same equivalence key, which would not fit either, and no others.
+        The scheduler's back-off for unschedulable pods is left out.
         """
         if not self._needs_scheduling:
             return
