@@ -1,7 +1,8 @@
-"""Objects of the cluster, as short as a test needs them."""
+"""Builders of Jobs, Workloads and pods, with second 0 at T0."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -15,8 +16,6 @@ T0 = 1_800_000_000
 
 
 def timestamp(second: float) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(T0 + second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

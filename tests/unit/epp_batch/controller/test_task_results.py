@@ -7,7 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from epp_batch.controller.task_results import RESULT_FILE_GRACE_SECONDS, TERMINATION_MESSAGE_GRACE_SECONDS, TaskTracker
+from epp_batch.controller.task_results import (
+    RESULT_FILE_GRACE_SECONDS,
+    TERMINATION_MESSAGE_GRACE_SECONDS,
+    TaskResults,
+    TaskTracker,
+)
 from epp_batch.controller.unit_status import UnitObjects, derive_unit_status
 from epp_batch.errors import FailureKind
 from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult, save_struct
@@ -30,13 +35,17 @@ def track(folder: OutputFolder, *units: Unit) -> TaskTracker:
     return TaskTracker(Run(name="r", output=str(folder.root), options=OPTIONS, units=units), folder)
 
 
-def result(task: Task, **more: object) -> TranscriptionResult:
+def finalize(tracker: TaskTracker, unit: Unit, objects: UnitObjects, seconds_since_end: float) -> TaskResults:
+    return tracker.finalize_unit(unit, derive_unit_status(objects), objects, NOW, seconds_since_end)
+
+
+def make_result(task: Task, **more: object) -> TranscriptionResult:
     return TranscriptionResult(
         key=task.key(OPTIONS), source="s", sha256="", model="tiny", options=OPTIONS, audio_seconds=9.0, **more
     )  # type: ignore[arg-type]
 
 
-def failure(task: Task, *, permanent: bool, at: float = T0 + 50.0, kind: str = "corrupt") -> TaskFailure:
+def make_failure(task: Task, *, permanent: bool, at: float = T0 + 50.0, kind: str = "corrupt") -> TaskFailure:
     return TaskFailure(
         key=task.key(OPTIONS), source="as the worker sees it", stage="decode", kind=kind, message="m", remedy="r",
         permanent=permanent, at=at,
@@ -50,7 +59,7 @@ def termination_message(task: Task, **more: object) -> str:
 
 def test_a_task_with_a_transcript_in_the_folder_is_done(folder: OutputFolder):
     tracker = track(folder, SHARD)
-    save_struct(folder.path("a", "done.json"), result(A, finished=5.0))
+    save_struct(folder.path("a", "done.json"), make_result(A, finished=5.0))
     assert [task.stem for task, _ in tracker.collect_finished(SHARD)] == ["a"]
     assert tracker.collect_finished(SHARD) == []
     assert tracker.open_tasks(SHARD) == [B]
@@ -59,12 +68,8 @@ def test_a_task_with_a_transcript_in_the_folder_is_done(folder: OutputFolder):
 
 def test_a_missing_transcript_is_pending_and_after_the_grace_period_a_failure(folder: OutputFolder):
     tracker = track(folder, ONE)
-    assert tracker.finalize_unit(
-        ONE, derive_unit_status(COMPLETE), COMPLETE, NOW, RESULT_FILE_GRACE_SECONDS - 1
-    ).pending
-    [(_, failed)] = tracker.finalize_unit(
-        ONE, derive_unit_status(COMPLETE), COMPLETE, NOW, RESULT_FILE_GRACE_SECONDS + 1
-    ).failed
+    assert finalize(tracker, ONE, COMPLETE, RESULT_FILE_GRACE_SECONDS - 1).pending
+    [(_, failed)] = finalize(tracker, ONE, COMPLETE, RESULT_FILE_GRACE_SECONDS + 1).failed
     assert (failed.kind, failed.stage) == ("missing", "write")
     assert folder.load_failure("a") == failed
 
@@ -76,36 +81,26 @@ def test_a_termination_message_is_the_result_if_no_file_appears_and_never_replac
         (make_pod("Succeeded", began=4, ended={"message": termination_message(A)}),),
     )
     tracker = track(folder, ONE)
-    assert tracker.finalize_unit(
-        ONE, derive_unit_status(reported), reported, NOW, TERMINATION_MESSAGE_GRACE_SECONDS - 1
-    ).pending
-    [(_, taken)] = tracker.finalize_unit(
-        ONE, derive_unit_status(reported), reported, NOW, TERMINATION_MESSAGE_GRACE_SECONDS + 1
-    ).done
+    assert finalize(tracker, ONE, reported, TERMINATION_MESSAGE_GRACE_SECONDS - 1).pending
+    [(_, taken)] = finalize(tracker, ONE, reported, TERMINATION_MESSAGE_GRACE_SECONDS + 1).done
     assert (taken.audio_seconds, taken.host, round(taken.rtf, 3)) == (9.0, "n1", 0.333)
     assert track(folder, ONE).collect_finished(ONE)[0][1] == taken
     folder.path("a", "done.json").write_bytes(b"{half")
-    track(folder, ONE).finalize_unit(
-        ONE, derive_unit_status(reported), reported, NOW, TERMINATION_MESSAGE_GRACE_SECONDS + 1
-    )
+    finalize(track(folder, ONE), ONE, reported, TERMINATION_MESSAGE_GRACE_SECONDS + 1)
     assert folder.path("a", "done.json").read_bytes() == b"{half"
 
 
 def test_a_termination_message_is_no_result_if_workers_share_the_folder(folder: OutputFolder):
     folder.path("b", "txt").write_text("hello")
-    save_struct(folder.path("b", "done.json"), result(B, files={"txt": 5}))
+    save_struct(folder.path("b", "done.json"), make_result(B, files={"txt": 5}))
     reported = UnitObjects(
         make_job(make_condition("Complete")),
         None,
         (make_pod("Succeeded", began=4, ended={"message": termination_message(A)}),),
     )
     tracker = track(folder, SHARD)
-    assert tracker.finalize_unit(
-        SHARD, derive_unit_status(reported), reported, NOW, TERMINATION_MESSAGE_GRACE_SECONDS + 1
-    ).pending
-    [(_, failed)] = tracker.finalize_unit(
-        SHARD, derive_unit_status(reported), reported, NOW, RESULT_FILE_GRACE_SECONDS + 1
-    ).failed
+    assert finalize(tracker, SHARD, reported, TERMINATION_MESSAGE_GRACE_SECONDS + 1).pending
+    [(_, failed)] = finalize(tracker, SHARD, reported, RESULT_FILE_GRACE_SECONDS + 1).failed
     assert failed.kind == "missing"
 
 
@@ -119,33 +114,33 @@ def failed_job(*, ended: dict, **more: object) -> UnitObjects:
 
 def test_the_workers_failure_file_counts_if_it_is_of_the_last_attempt(folder: OutputFolder):
     objects = failed_job(ended={"exitCode": 64})
-    save_struct(folder.path("a", "failed.json"), failure(A, permanent=True, at=T0 + 8.0))
-    [(_, reported)] = track(folder, ONE).finalize_unit(ONE, derive_unit_status(objects), objects, NOW, 0).failed
+    save_struct(folder.path("a", "failed.json"), make_failure(A, permanent=True, at=T0 + 8.0))
+    [(_, reported)] = finalize(track(folder, ONE), ONE, objects, 0).failed
     assert (reported.kind, reported.message, reported.source) == ("corrupt", "m", "a.wav")
     killed = failed_job(ended={"exitCode": 137, "reason": "OOMKilled"})
-    save_struct(folder.path("a", "failed.json"), failure(A, permanent=False, at=T0 + 1.0, kind="download"))
-    [(_, now)] = track(folder, ONE).finalize_unit(ONE, derive_unit_status(killed), killed, NOW, 0).failed
+    save_struct(folder.path("a", "failed.json"), make_failure(A, permanent=False, at=T0 + 1.0, kind="download"))
+    [(_, now)] = finalize(track(folder, ONE), ONE, killed, 0).failed
     assert (now.kind, now.stage, now.message) == ("killed", "pod", "exit code 137 (OOMKilled)")
 
 
 def test_a_failure_in_the_termination_message(folder: OutputFolder):
     text = termination_message(A, kind="corrupt", stage="decode", message="no audio stream")
     objects = failed_job(ended={"exitCode": 64, "message": text})
-    [(_, failed)] = track(folder, ONE).finalize_unit(ONE, derive_unit_status(objects), objects, NOW, 0).failed
+    [(_, failed)] = finalize(track(folder, ONE), ONE, objects, 0).failed
     assert (failed.kind, failed.stage, failed.message) == ("corrupt", "decode", "no audio stream")
     assert failed.remedy == FailureKind.CORRUPT.remedy
 
 
 def test_a_log_tail_instead_of_a_termination_message_is_ignored(folder: OutputFolder):
     objects = failed_job(ended={"exitCode": 3, "message": "Traceback (most recent call last):"})
-    [(_, failed)] = track(folder, ONE).finalize_unit(ONE, derive_unit_status(objects), objects, NOW, 0).failed
+    [(_, failed)] = finalize(track(folder, ONE), ONE, objects, 0).failed
     assert (failed.kind, failed.message) == ("internal", "exit code 3")
 
 
 def test_tasks_of_a_shard_end_one_by_one(folder: OutputFolder):
     objects = failed_job(ended={"exitCode": 137, "reason": "OOMKilled"})
-    save_struct(folder.path("a", "done.json"), result(A))
-    results = track(folder, SHARD).finalize_unit(SHARD, derive_unit_status(objects), objects, NOW, 0)
+    save_struct(folder.path("a", "done.json"), make_result(A))
+    results = finalize(track(folder, SHARD), SHARD, objects, 0)
     assert ([t.stem for t, _ in results.done], [t.stem for t, _ in results.failed]) == (["a"], ["b"])
 
 
@@ -165,7 +160,7 @@ def test_tasks_of_a_shard_end_one_by_one(folder: OutputFolder):
 def test_a_failed_job_without_message_or_file_is_explained_by_its_objects(
     folder: OutputFolder, objects: UnitObjects, kind: str, stage: str
 ):
-    [(_, failed)] = track(folder, ONE).finalize_unit(ONE, derive_unit_status(objects), objects, NOW, 0).failed
+    [(_, failed)] = finalize(track(folder, ONE), ONE, objects, 0).failed
     assert (failed.kind, failed.stage) == (kind, stage)
 
 
@@ -179,8 +174,8 @@ def test_a_unit_that_can_never_be_admitted_is_refused(folder: OutputFolder):
 
 
 def test_permanent_failures_are_kept_and_transient_ones_are_retried(folder: OutputFolder):
-    save_struct(folder.path("a", "failed.json"), failure(A, permanent=True))
-    save_struct(folder.path("b", "failed.json"), failure(B, permanent=False))
+    save_struct(folder.path("a", "failed.json"), make_failure(A, permanent=True))
+    save_struct(folder.path("b", "failed.json"), make_failure(B, permanent=False))
     tracker = track(folder, SHARD)
     assert [task.stem for task, _ in tracker.collect_failed(SHARD)] == ["a"]
     assert tracker.open_tasks(SHARD) == [B]
@@ -188,7 +183,7 @@ def test_permanent_failures_are_kept_and_transient_ones_are_retried(folder: Outp
 
 
 def test_a_failure_file_of_another_task_key_is_ignored(folder: OutputFolder):
-    save_struct(folder.path("a", "failed.json"), msgspec.structs.replace(failure(A, permanent=True), key="other"))
+    save_struct(folder.path("a", "failed.json"), msgspec.structs.replace(make_failure(A, permanent=True), key="other"))
     assert track(folder, ONE).collect_failed(ONE) == []
 
 
@@ -196,4 +191,4 @@ def test_a_folder_that_cannot_be_written_raises_no_error(tmp_path: Path):
     (tmp_path / "out").write_text("a file, not a folder")
     objects = failed_job(ended={"exitCode": 1})
     tracker = track(OutputFolder(tmp_path / "out"), ONE)
-    assert len(tracker.finalize_unit(ONE, derive_unit_status(objects), objects, NOW, 0).failed) == 1
+    assert len(finalize(tracker, ONE, objects, 0).failed) == 1
