@@ -45,7 +45,7 @@ async def test_errors_have_the_type_of_their_status(client: ApiClient, namespace
         await client.delete(JOBS.path(namespace, "j"), uid="another")
     await client.delete(JOBS.path(namespace, "j"), uid=uid)
     await client.delete(JOBS.path(namespace, "gone"))
-    async with open_client(str(await plane.create_user(namespace, "nobody", []))) as unprivileged:
+    async with open_client(str(await plane.create_user(namespace, "unprivileged", []))) as unprivileged:
         with pytest.raises(Forbidden, match="cannot list"):
             await unprivileged.list(path)
 

