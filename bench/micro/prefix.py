@@ -1,4 +1,4 @@
-"""Prefix index: time of one request's part, and memory of a million blocks, against the targets.
+"""Prefix index: time of its calls for one request, and memory of a million blocks, against targets.
 
 python -m bench.micro.prefix
 """
@@ -35,7 +35,7 @@ def best_milliseconds(work: Callable[[], object], repeats: int = 50) -> float:
 
 
 def print_row(what: str, value: float, unit: str, target: float) -> None:
-    """One line of the table."""
+    """Prints one line of the table."""
     print(f"{what:<64} {value:>9.3f} {unit}   target {target:g}  {'ok' if value <= target else 'MISSED'}")
 
 
@@ -48,7 +48,7 @@ def resident_megabytes() -> float:
 
 
 def measure_times() -> None:
-    """One 400 KB prompt, 100 endpoints."""
+    """Times for one 400 KB prompt and 100 endpoints."""
     rng = Random(1)
     prompt = rng.randbytes(LONG_PROMPT_BYTES)
     hashes = hash_prompt_blocks(prompt, BLOCK_BYTES, MAX_BLOCKS, "model", "")
@@ -71,7 +71,7 @@ def measure_times() -> None:
             index.touch(
                 slot, hash_prompt_blocks(rng.randbytes(LONG_PROMPT_BYTES), BLOCK_BYTES, MAX_BLOCKS, "m", ""), CAPACITY
             )
-    print_row("lookup, nobody holds it", best_milliseconds(lambda: index.match_lengths(hashes, slots)), "ms", 0.01)
+    print_row("lookup, no endpoint holds it", best_milliseconds(lambda: index.match_lengths(hashes, slots)), "ms", 0.01)
     for slot in range(100):
         index.touch(
             slot,
@@ -95,7 +95,7 @@ def measure_times() -> None:
         index.touch(5, other, CAPACITY)
         index.touch(5, hashes, CAPACITY)
 
-    print_row("touch 1,563 blocks that it holds, but not as the newest", best_milliseconds(alternating), "ms", 0.4)
+    print_row("touch 1,563 blocks that are held, but not the newest", best_milliseconds(alternating), "ms", 0.4)
     print_row(
         "touch 1,563 blocks that are the newest", best_milliseconds(lambda: index.touch(5, hashes, CAPACITY)), "ms", 0.4
     )
@@ -108,21 +108,21 @@ def measure_times() -> None:
         "ms",
         0.4,
     )
-    print_row("forget an endpoint", best_milliseconds(lambda: index.remove_slot(7), 1), "ms", 5)
+    print_row("remove an endpoint", best_milliseconds(lambda: index.remove_slot(7), 1), "ms", 5)
 
 
 def median_milliseconds(work: Callable[[], object], repeats: int) -> float:
     """Milliseconds of the median run."""
-    spans = []
+    durations = []
     for _ in range(repeats):
         started = perf_counter()
         work()
-        spans.append(perf_counter() - started)
-    return sorted(spans)[repeats // 2] * 1e3
+        durations.append(perf_counter() - started)
+    return sorted(durations)[repeats // 2] * 1e3
 
 
 def measure_memory(endpoints: int, prompt_bytes: int) -> None:
-    """A million blocks of unlike prompts in LRUs that have been turned over twice."""
+    """A million blocks of different prompts, in LRUs that have evicted twice their capacity."""
     rng = Random(2)
     capacity = 1_000_000 // endpoints
     index = PrefixIndex()
@@ -140,7 +140,7 @@ def measure_memory(endpoints: int, prompt_bytes: int) -> None:
 
 
 def main() -> None:
-    """Times here; memory in a fresh process each, so that one's garbage is not the next one's."""
+    """Prints times, then memory, each size in a process of its own because memory that was freed stays resident."""
     if len(sys.argv) > 1:
         measure_memory(int(sys.argv[1]), int(sys.argv[2]))
         return

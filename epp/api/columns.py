@@ -64,7 +64,7 @@ MAX_LORAS = Column("max_lora", "adapters", "adapters that fit in one batch")  # 
 # Counted by the in-flight ledger: exact at every moment for the requests that this picker routed.
 INFLIGHT_REQUESTS = Column("inflight_requests", "requests", "requests routed to the endpoint and not yet over")
 INFLIGHT_TOKENS = Column(
-    "inflight_tokens", "tokens", "uncached prompt tokens (and expected output, if asked for) of requests in flight"
+    "inflight_tokens", "tokens", "uncached prompt tokens (and expected output, if configured) of requests in flight"
 )
 DECODING_REQUESTS = Column("decoding", "sequences", "requests in flight whose first byte has been seen")
 

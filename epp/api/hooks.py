@@ -87,8 +87,8 @@ class LoadEstimate(msgspec.Struct, frozen=True, gc=False):
 class LoadEstimator:
     """Estimates the load of a request on its endpoint.
 
-    The first plugin of the configuration with this interface is asked. Without one, or if it raises, the count of
-    all prompt tokens is taken.
+    Only the first plugin of the configuration with this interface is called. Without one, or if it raises, the load is
+    the count of all prompt tokens.
     """
 
     __slots__ = ()

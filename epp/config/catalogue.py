@@ -41,7 +41,7 @@ def render_catalogue(registry: PluginRegistry, types: Iterable[str] | None = Non
     classes = {type: registry.find_class(type) for type in (registry if types is None else types)}
     parts = [PAGE_HEADER]
     for kind in PLUGIN_KINDS:
-        members = [type for type, found in classes.items() if issubclass(found, kind.bases)]
+        members = [type for type, plugin in classes.items() if issubclass(plugin, kind.bases)]
         if members:
             parts.append(f"## {kind.title}\n")
             parts += [render_entry(type, classes[type]) for type in sorted(members)]

@@ -31,7 +31,7 @@ class ProfileDraft(msgspec.Struct):
 
 def parse_feature_gates(config: EndpointPickerConfig, plugin_set: PluginSet) -> dict[str, bool]:
     """The feature gates that the configuration sets, by `name` or `name=true|false`."""
-    found: dict[str, bool] = {}
+    gates: dict[str, bool] = {}
     for i, gate in enumerate(config.feature_gates):
         name, equals, value = (gate or "").partition("=")
         path = f"featureGates[{i}]"
@@ -40,10 +40,10 @@ def parse_feature_gates(config: EndpointPickerConfig, plugin_set: PluginSet) -> 
         elif equals and value not in {"true", "false"}:
             plugin_set.add_problem(path, f"expected {name}=true or {name}=false, got {gate!r}")
         else:
-            found[name] = value != "false"
-            if name == "flowControl" and found[name]:
+            gates[name] = value != "false"
+            if name == "flowControl" and gates[name]:
                 plugin_set.add_problem(path, "flow control is not supported yet")
-    return found
+    return gates
 
 
 def parse_profiles(config: EndpointPickerConfig, plugin_set: PluginSet) -> list[ProfileDraft]:
@@ -52,7 +52,7 @@ def parse_profiles(config: EndpointPickerConfig, plugin_set: PluginSet) -> list[
     if not specs:
         specs, path = defaults.default_profile_specs(plugin_set), "plugins"
         return [_parse_profile(spec, path, plugin_set) for spec in specs]
-    found: dict[str, ProfileDraft] = {}
+    drafts: dict[str, ProfileDraft] = {}
     for i, spec in enumerate(config.scheduling_profiles):
         if spec is None:
             continue
@@ -60,11 +60,11 @@ def parse_profiles(config: EndpointPickerConfig, plugin_set: PluginSet) -> list[
         draft = _parse_profile(spec, path, plugin_set)
         if not spec.name:
             plugin_set.add_required_problem(f"{path}.name")
-        elif spec.name in found:
+        elif spec.name in drafts:
             plugin_set.add_problem(f"{path}.name", f"duplicate profile name {spec.name!r}")
         else:
-            found[spec.name] = draft
-    return list(found.values())
+            drafts[spec.name] = draft
+    return list(drafts.values())
 
 
 def _parse_profile(spec: ProfileSpec, path: str, plugin_set: PluginSet) -> ProfileDraft:
@@ -132,22 +132,22 @@ def parse_parser_refs(config: EndpointPickerConfig, plugin_set: PluginSet) -> li
         plugin_set.add_warning("parser", "deprecated: use requestHandler.parsers")
         if not refs:
             refs, path = [config.parser], "parser.pluginRef"
-    found: list[PluginEntry] = []
+    parsers: list[PluginEntry] = []
     for i, ref in enumerate(refs):
         if ref is None:
             continue
         where = path.format(i)
         entry = plugin_set.resolve_reference(ref.plugin_ref, where, Parser, what="parser", create=True)
-        if entry is not None and any(known.plugin_type == entry.plugin_type for known in found):
+        if entry is not None and any(other.plugin_type == entry.plugin_type for other in parsers):
             plugin_set.add_warning(where, f"ignored: a parser of type {entry.plugin_type!r} is listed before it")
         elif entry is not None:
-            found.append(entry)
+            parsers.append(entry)
     if not refs:
         available = [type for type in defaults.DEFAULT_PARSERS if type in plugin_set.registry]
-        found = [plugin_set.create_default(type, "a default parser") for type in available]
-    for entry in found:
+        parsers = [plugin_set.create_default(type, "a default parser") for type in available]
+    for entry in parsers:
         entry.used = True
-    return found
+    return parsers
 
 
 def parse_saturation_detector(config: EndpointPickerConfig, plugin_set: PluginSet) -> PluginEntry | None:
@@ -197,7 +197,7 @@ def parse_data_sources(layer: DataLayerConfig, plugin_set: PluginSet) -> DataSou
     As in llm-d (`ensureDataLayer`) the default is added unless `injectDefaults` is false or a source is referred to by
     the default's name; unlike there, also if a configured extractor writes columns of the default extractor.
     """
-    found: DataSourceEntries = []
+    sources: DataSourceEntries = []
     for i, spec in enumerate(layer.sources):
         if spec is None:
             continue
@@ -214,15 +214,15 @@ def parse_data_sources(layer: DataLayerConfig, plugin_set: PluginSet) -> DataSou
                 if source is not None:
                     _check_payload_type(source, extractor, where, plugin_set)
         if source is not None:
-            found.append((source, extractors))
-    _check_column_writers(found, plugin_set)
+            sources.append((source, extractors))
+    _check_column_writers(sources, plugin_set)
     named = {spec.plugin_ref for spec in layer.sources if spec is not None}
     if (
         layer.inject_defaults
         and defaults.DEFAULT_DATA_SOURCE not in named
         and defaults.DEFAULT_DATA_SOURCE in plugin_set.registry
     ):
-        extracted = extracted_columns(found)
+        extracted = extracted_columns(sources)
         written = [column.name for column in SCRAPED_COLUMNS if column in extracted]
         if written:
             plugin_set.add_warning(
@@ -233,11 +233,11 @@ def parse_data_sources(layer: DataLayerConfig, plugin_set: PluginSet) -> DataSou
         else:
             source = plugin_set.create_default(defaults.DEFAULT_DATA_SOURCE, "the default data source")
             extractor = plugin_set.create_default(defaults.DEFAULT_EXTRACTOR, "the default extractor")
-            found.append((source, [extractor]))
-    for source, extractors in found:
+            sources.append((source, [extractor]))
+    for source, extractors in sources:
         for entry in (source, *extractors):
             entry.used = True
-    return found
+    return sources
 
 
 def extracted_columns(sources: DataSourceEntries) -> set[Column]:

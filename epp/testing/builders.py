@@ -56,14 +56,15 @@ def build_endpoints(
         raise TypeError(
             f"no column {', '.join(sorted(unknown))}; there are {', '.join(COLUMNS_BY_NAME)}, others by `columns`"
         )
-    given = {**{COLUMNS_BY_NAME[name]: found for name, found in values.items()}, **(columns or {})}
-    lengths = {len(found) for found in (*given.values(), *(each for each in (labels, adapters) if each is not None))}
+    given = {**{COLUMNS_BY_NAME[name]: entries for name, entries in values.items()}, **(columns or {})}
+    lengths = {len(entries) for entries in given.values()}
+    lengths |= {len(each) for each in (labels, adapters) if each is not None}
     lengths |= {count} if count is not None else set()
     if len(lengths) > 1:
         raise ValueError(f"columns of different lengths: {sorted(lengths)}")
     n = lengths.pop() if lengths else 0
     snapshot = Snapshot(
-        columns={column: np.array(found, np.float32) for column, found in given.items()},
+        columns={column: np.array(entries, np.float32) for column, entries in given.items()},
         endpoints=[build_endpoint(i, labels[i] if labels is not None else None) for i in range(n)],
         live_slots=np.arange(n),
         adapters=adapters if adapters is not None else [NO_LORA_ADAPTERS] * n,

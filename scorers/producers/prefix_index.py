@@ -51,7 +51,7 @@ def hash_prompt_blocks(data: bytes, block_bytes: int, max_blocks: int, model: st
 
 
 class PrefixIndex:
-    """An LRU of prompt blocks for each endpoint slot; each `touch` gives the capacity of its slot's LRU."""
+    """An LRU of prompt blocks for each endpoint slot; each `touch` states the capacity of its slot's LRU."""
 
     def __init__(self) -> None:
         self._blocks_by_slot: list[_LruBlocks] = []
