@@ -1,4 +1,4 @@
-"""Speech for tests: made by espeak-ng from a wheel, and read by people, from a source package that ships some."""
+"""Speech for tests: synthesized by espeak-ng (from a wheel), or LibriVox recordings from a PyPI source package."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from epp_batch.demo.speech import synthesize_speech
 
 VERSION = "5.1.1"
 SDIST_SHA256 = "675778b309a22dfc9b7d37f7621976bba491d2a5f8c59696bd77fd6d07271355"
-"""BSD licence; its test data has five sentences of LibriVox, which are in the public domain."""
+"""BSD licence; its test data contains five sentences from LibriVox, which are in the public domain."""
 
 WORDS_PER_MINUTE = 150
 
 
 def espeak(text: str, path: Path, voice: str = "en-us") -> Path:
-    """Speaks `text` into a mono WAV file of 16 bits."""
+    """Synthesizes `text` into a 16-bit mono WAV file."""
     synthesize_speech(text, path, voice=voice, words_per_minute=WORDS_PER_MINUTE)
     return path
 
 
 def silence(seconds: float, path: Path, rate: int = 16_000) -> Path:
-    """A WAV file in which nobody speaks."""
+    """Writes a silent WAV file."""
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
         file.writeframes(bytes(2 * int(seconds * rate)))
@@ -35,24 +35,25 @@ def silence(seconds: float, path: Path, rate: int = 16_000) -> Path:
 
 
 def librivox() -> list[tuple[Path, str]]:
-    """(WAV file, what is said) of five sentences, 24.7 s, read by people; fetched once, checked, kept."""
+    """(WAV file, text) of five LibriVox sentences, 24.7 s in all; downloaded once, verified by digest, kept in the
+    cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epp" / "speech"
     folder = cache / "librivox"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as work:
             _unpack(_fetch(Path(work)), Path(work) / "librivox")
-            with contextlib.suppress(OSError):  # another test run was faster
+            with contextlib.suppress(OSError):  # another test run has created it meanwhile
                 (Path(work) / "librivox").rename(folder)
     return [(path, path.with_suffix(".txt").read_text().strip()) for path in sorted(folder.glob("*.wav"))]
 
 
 def _fetch(folder: Path) -> Path:
-    """pip checks the digest before it looks into the archive."""
-    wanted = folder / "wanted.txt"
-    wanted.write_text(f"pocketsphinx=={VERSION} --hash=sha256:{SDIST_SHA256}\n")
+    """Downloads the source archive with pip, which verifies the digest before it opens the archive."""
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"pocketsphinx=={VERSION} --hash=sha256:{SDIST_SHA256}\n")
     command = (sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps")
-    subprocess.run((*command, "--no-binary", "pocketsphinx", "-d", folder, "-r", wanted), check=True)
+    subprocess.run((*command, "--no-binary", "pocketsphinx", "-d", folder, "-r", requirements), check=True)
     return folder / f"pocketsphinx-{VERSION}.tar.gz"
 
 

@@ -21,7 +21,7 @@ PATIENCE = 100.0
 FAST = ("--batch-size", 2, "--beam-size", 1, "--no-word-timestamps")
 
 
-def joined(path, sources):
+def join_wav_files(path, sources):
     with wave.open(str(path), "wb") as out:
         out.setparams((1, 2, 16_000, 0, "NONE", ""))
         for source in sources:
@@ -37,7 +37,7 @@ def transcribe(*arguments):
 
 @contextlib.contextmanager
 def running(*arguments, **other):
-    """A command under way; killed at the end if it still runs."""
+    """A running command; killed on exit if it has not ended."""
     process = subprocess.Popen(
         (*COMMAND, *map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **other
     )
@@ -48,27 +48,27 @@ def running(*arguments, **other):
         process.communicate()
 
 
-def until(true, what):
-    """Polls; the value of `true`, or a failed test after PATIENCE."""
+def wait_until(condition, what):
+    """Polls until `condition` is true and returns its value; fails the test after PATIENCE."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        if value := true():
+        if value := condition():
             return value
         time.sleep(0.02)
     pytest.fail(f"{what}: not within {PATIENCE:g} s")
 
 
-def children(pid):
+def list_children(pid):
     return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def under_way(folder, stem):
-    """Whether at least one batch of a recording is written down and it is not finished."""
+def has_partial_batch(folder, stem):
+    """Whether the partial file of a recording has at least one batch; a finished recording has no partial file."""
     path = folder.path(stem, "partial.jsonl")
     return path.exists() and b'"batch"' in path.read_bytes()
 
 
-def order(folder, path, **other):
+def order_environment(folder, path, **other):
     options = TranscriptionOptions(batch_size=2, beam_size=1, word_timestamps=False)
     task = Task(recording=Recording(source=str(path), stems=(path.stem,)), model="tiny.en")
     wanted = WorkOrder(run="r", unit="u", output=str(folder.root), options=options, tasks=(task,), threads=1, **other)
@@ -79,5 +79,5 @@ def order(folder, path, **other):
     }
 
 
-def lines(text):
+def parse_lines(text):
     return [json.loads(line) for line in text.splitlines()]

@@ -63,7 +63,12 @@ async def _play_demo(args: argparse.Namespace, root: Path) -> int:
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     try:
         return await run_demo(
-            args.sources, root, servers=args.servers, max_tokens=args.max_tokens, limit=args.limit, say=_print_line
+            args.sources,
+            root,
+            servers=args.servers,
+            max_tokens=args.max_tokens,
+            limit=args.limit,
+            print_line=_print_line,
         )
     except asyncio.CancelledError:
         if not received:

@@ -93,7 +93,7 @@ async def _transcribe_run(
     workers, threads = _create_workers(args, len(run.units), folder, clock)
     summarizer = summary_flags.create_run_summarizer(args, folder, run, clock, tasks, journal, view)
     pool = WorkerPool(
-        run, folder, workers, paths=model_paths, threads=threads, retry_failed=args.retry_failed, clock=clock,
+        run, folder, workers, model_paths=model_paths, threads=threads, retry_failed=args.retry_failed, clock=clock,
         journal=journal, view=view, on_done=summarizer.submit if summarizer else _ignore_transcript,
     )  # fmt: skip
     try:

@@ -1,4 +1,4 @@
-"""Programs that the demo starts: each ends with it, however it ends."""
+"""Child processes of the demo; they end when the demo ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _PDEATHSIG = 1
 
 
 async def run_command(words: Sequence[str], limit: float) -> int:
-    """Runs an `epp-batch` command on this terminal; its exit code. Raises BatchError after `limit` seconds."""
+    """Runs an `epp-batch` command with this terminal as output; returns its exit code.
+
+    Raises BatchError after `limit` s.
+    """
     process = await _start_process("epp_batch", *words)
     try:
         async with asyncio.timeout(limit):
@@ -34,7 +37,10 @@ async def run_command(words: Sequence[str], limit: float) -> int:
 
 @contextlib.asynccontextmanager
 async def start_gateway(servers: int, log: Path) -> AsyncIterator[str]:
-    """`epp up` with simulated servers on free ports; yields the address of its API. Raises BatchError."""
+    """Runs `epp up` with simulated servers on free ports; yields its API's URL.
+
+    Raises BatchError if it does not start.
+    """
     with log.open("wb") as file:
         words = ("up", "--plain", "--sim", str(servers), "--port", "0", "--metrics-port", "0")
         process = await _start_process("epp", *words, stdout=file)
@@ -45,7 +51,7 @@ async def start_gateway(servers: int, log: Path) -> AsyncIterator[str]:
 
 
 async def stop_process(process: asyncio.subprocess.Process) -> None:
-    """Ends it and waits, also while the caller is cancelled: in the end by force."""
+    """Terminates a process and waits for it; kills it after the grace period."""
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
@@ -59,21 +65,24 @@ async def stop_process(process: asyncio.subprocess.Process) -> None:
 
 
 async def _wait_for_address(process: asyncio.subprocess.Process, log: Path) -> str:
-    """From its welcome, once all of that is said."""
+    """The gateway's URL, from its log after the start message is complete."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_SECONDS):
             while process.returncode is None:
-                said = log.read_text(errors="replace")
-                found = re.search(r"^gateway +(http://\S+)", said, re.MULTILINE)
-                if found and "Ctrl-C" in said:
+                text = log.read_text(errors="replace")
+                found = re.search(r"^gateway +(http://\S+)", text, re.MULTILINE)
+                if found and "Ctrl-C" in text:
                     return found[1]
                 await asyncio.sleep(0.05)
-    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
     raise BatchError(f"epp up did not start: {last[0]}", remedy=f"see {log}")
 
 
 async def _start_process(module: str, *words: str, stdout: IO[bytes] | None = None) -> asyncio.subprocess.Process:
-    """A session of its own for what must outlive a Ctrl-C by a moment: whatever writes to a file."""
+    """Starts `python -m module`.
+
+    With its output in a file it gets its own session: Ctrl-C ends it after the command.
+    """
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", module, *words),
@@ -86,12 +95,12 @@ async def _start_process(module: str, *words: str, stdout: IO[bytes] | None = No
 
 
 def _terminate_with_parent() -> Callable[[], None]:
-    """Linux: a child is told when we die, whatever we die of."""
+    """Linux: makes the kernel send the child SIGTERM when this process dies (PR_SET_PDEATHSIG), for `preexec_fn`."""
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
-    def tie() -> None:
+    def set_death_signal() -> None:
         prctl(_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)
 
-    return tie
+    return set_death_signal

@@ -1,4 +1,5 @@
-"""Speech for the demo: made by espeak-ng from a wheel, or read by people, where a folder of the cache has some."""
+"""Speech for the demo: synthesized by espeak-ng (from a wheel), plus LibriVox recordings if the user's cache has
+them."""
 
 from __future__ import annotations
 
@@ -20,15 +21,15 @@ WORDS_PER_MINUTE = 160
 _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def synthesize_talks(calls: Sequence[DemoTalk], audio: Path, references: Path) -> None:
-    """Each call as NAME.wav, and what is said as NAME.txt. Raises InputError where espeak-ng cannot be loaded."""
-    for call in calls:
-        synthesize_speech(call.text, audio / f"{call.name}.wav", voice=call.voice)
-        (references / f"{call.name}.txt").write_text(call.text + "\n", encoding="utf-8")
+def synthesize_talks(talks: Sequence[DemoTalk], audio: Path, references: Path) -> None:
+    """Writes each talk as NAME.wav and its text as NAME.txt. Raises InputError if espeak-ng cannot be loaded."""
+    for talk in talks:
+        synthesize_speech(talk.text, audio / f"{talk.name}.wav", voice=talk.voice)
+        (references / f"{talk.name}.txt").write_text(talk.text + "\n", encoding="utf-8")
 
 
 def copy_librivox(audio: Path, references: Path, environment: Mapping[str, str]) -> int:
-    """Copies the recordings of people that the cache holds beside their texts; how many there were."""
+    """Copies LibriVox recordings and their texts from the cache; returns how many."""
     cache = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epp" / "speech" / "librivox"
     count = 0
     for path in sorted(cache.glob("*.wav")):
@@ -42,16 +43,16 @@ def copy_librivox(audio: Path, references: Path, environment: Mapping[str, str])
 
 
 def synthesize_speech(text: str, path: Path, *, voice: str = "en-us", words_per_minute: int = WORDS_PER_MINUTE) -> None:
-    """Speaks `text` into a mono WAV file of 16 bits. Raises InputError where espeak-ng cannot be loaded."""
+    """Synthesizes `text` into a 16-bit mono WAV file. Raises InputError if espeak-ng cannot be loaded."""
     library, rate = _load_espeak()
-    pieces: list[bytes] = []
+    chunks: list[bytes] = []
 
-    def take(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None) -> int:
+    def collect(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None) -> int:
         if samples and count > 0:
-            pieces.append(ctypes.string_at(samples, 2 * count))
+            chunks.append(ctypes.string_at(samples, 2 * count))
         return 0
 
-    callback = _SynthCallback(take)
+    callback = _SynthCallback(collect)
     library.espeak_SetSynthCallback(callback)
     library.espeak_SetVoiceByName(voice.encode())
     library.espeak_SetParameter(_PARAMETER_RATE, words_per_minute, 0)
@@ -60,21 +61,21 @@ def synthesize_speech(text: str, path: Path, *, voice: str = "en-us", words_per_
     library.espeak_Synchronize()
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes(b"".join(pieces))
+        file.writeframes(b"".join(chunks))
 
 
 @functools.cache
 def _load_espeak() -> tuple[ctypes.CDLL, int]:
-    """The library, which a process can start once, and its samples a second."""
+    """The initialized library, once per process, and its sample rate in Hz."""
     try:
         import espeakng_loader
 
         library = ctypes.CDLL(os.fspath(espeakng_loader.get_library_path()))
     except (ImportError, OSError) as error:
-        remedy = "install the extra batch-demo, or give recordings of your own: epp-batch demo FILE…"
+        remedy = "install the extra batch-demo, or give your own recordings: epp-batch demo FILE…"
         raise InputError(f"espeak-ng cannot be loaded: {error}", remedy=remedy) from error
     data = os.fspath(espeakng_loader.get_data_path()).encode()
     rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data, _INITIALIZE_DONT_EXIT)
     if rate <= 0:
-        raise InputError("espeak-ng does not find its voices", remedy="install espeakng-loader again")
+        raise InputError("espeak-ng cannot find its voices", remedy="reinstall espeakng-loader")
     return library, rate

@@ -1,4 +1,4 @@
-"""What is said in the demo: made-up companies report made-up quarters."""
+"""The talks of the demo: fictitious earnings calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class DemoTalk(NamedTuple):
-    """One talk: its file name, espeak-ng's voice, the text."""
+    """One talk: its file name without suffix, espeak-ng's voice, and its text."""
 
     name: str
     voice: str

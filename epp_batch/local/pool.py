@@ -1,4 +1,4 @@
-"""The pump of a local run: units to worker processes; what they say to the journal and to whoever looks on."""
+"""Runs the units of a local run on worker processes; writes events to the journal and updates the progress view."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from epp_batch.worker.failures import raise_as_task_error
 from epp_batch.worker.messages import WorkerMessage
 
 CONTENT_FAILURE_KINDS = frozenset({"corrupt", "silent"})
-"""Failures that lie in the content: the same bytes fail again."""
+"""Failures of the content itself: the same bytes would fail again."""
 VIEW_SECONDS = 1.0
-"""Seconds between two looks at the whole."""
+"""Interval of status updates of the view."""
 
 
 class LocalRunOutcome(msgspec.Struct, kw_only=True):
-    """What came of a run's tasks."""
+    """Counts and failures of a run's tasks."""
 
     done: int = 0
     skipped: int = 0
-    """Finished before."""
+    """Tasks that an earlier run had finished."""
     failed: list[TaskFailure] = []
     stopped: bool = False
-    """Somebody ended it; what is missing is done by the same command."""
+    """Whether the run was stopped; the same command resumes it."""
 
 
 class WorkerPool:
-    """Does one run with these workers.
+    """Runs one run on the given workers; used once, on the event loop.
 
-    `paths` are model folders by model ("*" for the others), `on_done` hears of every transcript that is there, the ones
-    of earlier runs too.
+    `model_paths` are model folders by model name ("*": any other). `on_done` is called for every finished transcript,
+    including those of earlier runs.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class WorkerPool:
         folder: OutputFolder,
         workers: Sequence[WorkerProcess],
         *,
-        paths: Mapping[str, str],
+        model_paths: Mapping[str, str],
         threads: int,
         retry_failed: bool,
         clock: Clock,
@@ -61,7 +61,7 @@ class WorkerPool:
         on_done: Callable[[Task, TranscriptionResult], None] = lambda task, result: None,
     ) -> None:
         self._run, self._folder, self._workers = run, folder, workers
-        self._paths, self._threads, self._retry_failed = paths, threads, retry_failed
+        self._model_paths, self._threads, self._retry_failed = model_paths, threads, retry_failed
         self._clock, self._journal, self._view, self._on_done = clock, journal, view, on_done
         self._queue: list[tuple[Unit, list[Task]]] = []
         self._attempts: Counter[str] = Counter()
@@ -70,17 +70,23 @@ class WorkerPool:
         self._journal_error: OSError | None = None
 
     async def transcribe(self, tasks: Tasks, stop: asyncio.Event) -> LocalRunOutcome:
-        """Returns when every task has come to its end, or soon after `stop`, with all that was done kept."""
+        """Returns when every task has ended, or soon after `stop` is set; finished batches are kept in the partial
+        files.
+
+        Raises OSError if the journal cannot be written.
+        """
         self._replay_journal()
         self._enqueue_unfinished()
         self._tracker.reset_speed_baseline()
-        ticking = tasks.spawn("tick", self._update_view())
-        stopping = tasks.spawn("stop", self._close_on_stop(stop))
+        background = [
+            tasks.spawn("view", self._update_view()),
+            tasks.spawn("stop", self._close_on_stop(stop)),
+        ]
         try:
             drains = [tasks.spawn(worker.place, self._drain_queue(worker)) for worker in self._workers]
             await asyncio.gather(*drains)
         finally:
-            for task in (ticking, stopping):
+            for task in background:
                 task.cancel()
             await asyncio.gather(*(worker.close() for worker in self._workers))
         if self._journal_error is not None:
@@ -89,19 +95,21 @@ class WorkerPool:
         return self._outcome
 
     def _replay_journal(self) -> None:
+        """Restores attempt counters and progress from the events of earlier runs in this folder."""
         events = timeline.read_events(self._folder.events_file)
         self._attempts.update(event.unit for event in events if event.kind == "admitted")
         self._tracker.replay(events)
 
     def _enqueue_unfinished(self) -> None:
-        """What is finished, what failed for good, and what there is to do."""
+        """Queues each unit with the tasks that are neither finished nor failed permanently."""
         for unit in self._run.units:
-            todo = [task for task in unit.tasks if not self._reuse_outcome(task)]
-            if todo:
-                self._queue.append((unit, todo))
+            remaining = [task for task in unit.tasks if not self._reuse_outcome(task)]
+            if remaining:
+                self._queue.append((unit, remaining))
                 self._record_event(unit, "created")
 
     def _reuse_outcome(self, task: Task) -> bool:
+        """Takes over the result, or the content failure, of an earlier run; returns whether there was one."""
         options = self._run.options
         result = self._folder.find_finished_result(task, options)
         if result is not None:
@@ -116,84 +124,88 @@ class WorkerPool:
             self._on_done(task, result)
             return True
         failure = self._folder.load_failure(task.stem)
-        same = failure is not None and failure.kind in CONTENT_FAILURE_KINDS and failure.key == task.key(options)
-        if failure is None or not same or self._retry_failed:
+        if failure is None or self._retry_failed:
+            return False
+        if failure.kind not in CONTENT_FAILURE_KINDS or failure.key != task.key(options):
             return False
         self._record_failure(task, failure)
         return True
 
     async def _drain_queue(self, worker: WorkerProcess) -> None:
-        """Units until there are none; a journal that cannot be written ends the run, not with a traceback."""
+        """Runs units until the queue is empty.
+
+        An error of the journal empties the queue and is raised by `transcribe`.
+        """
         try:
             while self._queue:
-                unit, todo = self._queue.pop(self._select_unit(worker.loaded_model))
-                await self._run_unit(worker, unit, todo)
+                unit, remaining = self._queue.pop(self._select_unit(worker.loaded_model))
+                await self._run_unit(worker, unit, remaining)
         except OSError as error:
             self._journal_error = self._journal_error or error
             self._queue.clear()
 
     def _select_unit(self, model: str) -> int:
-        """The first unit of the model that the worker has loaded, else the first."""
-        return next((place for place, (unit, _) in enumerate(self._queue) if unit.model == model), 0)
+        """Index of the first unit whose model the worker has loaded, else of the first unit."""
+        return next((index for index, (unit, _) in enumerate(self._queue) if unit.model == model), 0)
 
-    async def _run_unit(self, worker: WorkerProcess, unit: Unit, todo: list[Task]) -> None:
+    async def _run_unit(self, worker: WorkerProcess, unit: Unit, remaining: list[Task]) -> None:
         self._attempts[unit.name] += 1
         self._record_event(unit, "admitted", worker.place)
         self._record_event(unit, "running", worker.place)
-        keys = {task.key(self._run.options) for task in todo}
-        while todo and not self._outcome.stopped:
+        keys = {task.key(self._run.options) for task in remaining}
+        while remaining and not self._outcome.stopped:
             try:
-                async with contextlib.aclosing(worker.run_order(self._build_work_order(unit, todo))) as lines:
-                    async for line in lines:
-                        self._handle_message(unit, todo, line)
+                async with contextlib.aclosing(worker.run_order(self._build_work_order(unit, remaining))) as messages:
+                    async for message in messages:
+                        self._handle_message(unit, remaining, message)
             except WorkerDied as died:
                 if not self._outcome.stopped:
-                    task = todo.pop(0)
-                    self._fail_task(
-                        task, TaskError(died.kind, TaskStage.TRANSCRIBE, task.recording.source, died.message), unit
-                    )
-        if todo:
+                    task = remaining.pop(0)
+                    source = task.recording.source
+                    self._fail_task(task, TaskError(died.kind, TaskStage.TRANSCRIBE, source, died.message), unit)
+        if remaining:
             self._record_event(unit, "cancelled", worker.place, detail="stopped")
         else:
             failed = any(failure.key in keys for failure in self._outcome.failed)
             self._record_event(unit, "failed" if failed else "finished", worker.place)
 
-    def _build_work_order(self, unit: Unit, todo: list[Task]) -> WorkOrder:
+    def _build_work_order(self, unit: Unit, remaining: list[Task]) -> WorkOrder:
         return WorkOrder(
             run=self._run.name,
             unit=unit.name,
             output=self._run.output,
             options=self._run.options,
-            tasks=tuple(todo),
-            model_path=self._paths.get(unit.model) or self._paths.get("*"),
+            tasks=tuple(remaining),
+            model_path=self._model_paths.get(unit.model) or self._model_paths.get("*"),
             fetch_model=self._run.fetch_model,
             max_seconds=self._run.max_seconds,
             threads=self._threads,
         )
 
-    def _handle_message(self, unit: Unit, todo: list[Task], line: WorkerMessage) -> None:
-        task = todo[0]
-        if line.progress is not None:
-            ended = sum(self._task_seconds(other) for other in unit.tasks if other not in todo)
-            self._tracker.record_progress(unit.name, ended + line.progress)
-            self._view.on_progress(unit.name, ended + line.progress)
-        elif line.result is not None:
-            todo.pop(0)
+    def _handle_message(self, unit: Unit, remaining: list[Task], message: WorkerMessage) -> None:
+        """Applies a message about the first of the remaining tasks; removes the task when it has ended."""
+        task = remaining[0]
+        if message.progress is not None:
+            ended = sum(self._task_seconds(other) for other in unit.tasks if other not in remaining)
+            self._tracker.record_progress(unit.name, ended + message.progress)
+            self._view.on_progress(unit.name, ended + message.progress)
+        elif message.result is not None:
+            remaining.pop(0)
             self._outcome.done += 1
-            self._tracker.record_result(task.stem, line.result)
+            self._tracker.record_result(task.stem, message.result)
             self._record_task_event(unit, task, "finished")
-            self._on_done(task, line.result)
-        elif line.failure is not None and not (self._outcome.stopped and line.failure.kind == "stopped"):
-            todo.pop(0)
-            self._record_failure(task, line.failure)
-            self._record_task_event(unit, task, "failed", line.failure.message)
+            self._on_done(task, message.result)
+        elif message.failure is not None and not (self._outcome.stopped and message.failure.kind == "stopped"):
+            remaining.pop(0)
+            self._record_failure(task, message.failure)
+            self._record_task_event(unit, task, "failed", message.failure.message)
 
     def _task_seconds(self, task: Task) -> float:
         result = self._folder.load_result(task.stem)
         return result.audio_seconds if result is not None else task.recording.seconds or 0.0
 
     def _fail_task(self, task: Task, error: TaskError, unit: Unit | None = None) -> None:
-        """A failure that no worker could write down."""
+        """Writes and records a failure that no worker could write itself."""
         key = task.key(self._run.options)
         self._record_failure(task, outputs.write_failure(self._folder, task, error, key, self._clock.wall()))
         if unit is not None:
@@ -205,7 +217,7 @@ class WorkerPool:
         self._view.on_failure(failure)
 
     def _record_task_event(self, unit: Unit, task: Task, kind: EventKind, detail: str = "") -> None:
-        """One task's end, where its unit has several."""
+        """Records the end of one task, if its unit has several."""
         if len(unit.tasks) > 1:
             self._record_event(unit, kind, stem=task.stem, detail=detail)
 

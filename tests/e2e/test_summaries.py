@@ -1,4 +1,4 @@
-"""Summaries through real Envoy and the real picker, and all of it together as the demo."""
+"""Summaries through real Envoy and the real picker, and the whole demo."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.gateway import epp_up, started
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(180)]
 
-PICKY = """
+LABEL_SELECTOR_CONFIG = """
 apiVersion: llm-d.ai/v1alpha1
 kind: EndpointPickerConfig
 plugins:
@@ -40,7 +40,7 @@ dataLayer: {{discovery: {{pluginRef: file-discovery}}}}
 """
 
 
-def transcripts(root: Path, count: int, words: int = 50) -> OutputFolder:
+def write_transcripts(root: Path, count: int, words: int = 50) -> OutputFolder:
     """A folder that a run was transcribed into."""
     folder, options, units = OutputFolder(root), TranscriptionOptions(), []
     for number in range(count):
@@ -63,36 +63,36 @@ def transcripts(root: Path, count: int, words: int = 50) -> OutputFolder:
     return folder
 
 
-async def command(*words: str) -> Process:
+async def start_command(*words: str) -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "epp_batch", *words, stdout=PIPE, stderr=PIPE, start_new_session=True
     )
 
 
-async def events(process: Process) -> AsyncIterator[TimelineEvent]:
+async def read_stdout_events(process: Process) -> AsyncIterator[TimelineEvent]:
     assert process.stdout is not None
     async for line in process.stdout:
         yield msgspec.json.decode(line, type=TimelineEvent)
 
 
-def summary(folder: OutputFolder, stem: str) -> Summary:
+def load_summary(folder: OutputFolder, stem: str) -> Summary:
     found = load_struct(folder.path(stem, "summary.json"), Summary)
     assert found is not None
     return found
 
 
-async def test_a_folder_is_summarised_once_through_the_gateway(tmp_path: Path) -> None:
-    folder = transcripts(tmp_path / "out", 12, words=600)
+async def test_folder_is_summarized_once_through_the_gateway(tmp_path: Path) -> None:
+    folder = write_transcripts(tmp_path / "out", 12, words=600)
     words = ("summarize", str(folder.root), "--max-tokens=16")
     async with epp_up("--sim=3", "--sim-flags=--max-model-len=4096") as (_, url):
-        first = await command(*words, f"--url={url}")
+        first = await start_command(*words, f"--url={url}")
         output, errors = await first.communicate()
         assert (first.returncode, errors) == (0, b"")
         assert b"12 summarised, 0 there already, 0 failed" in output
-        again = await command(*words, f"--url={url}")
+        again = await start_command(*words, f"--url={url}")
         assert b"0 summarised, 12 there already, 0 failed" in (await again.communicate())[0]
     for number in range(12):
-        made = summary(folder, f"call{number}")
+        made = load_summary(folder, f"call{number}")
         assert (made.completion_tokens, made.attempts, made.finish_reason) == (16, 1, "length")
         assert made.prompt_tokens is not None
         assert made.trim is not None
@@ -107,15 +107,15 @@ async def test_a_folder_is_summarised_once_through_the_gateway(tmp_path: Path) -
     ("before", "reason"),
     [("[]", "rejected-no-endpoints"), ("[{name: a, address: 127.0.0.1, port: PORT}]", "rejected-saturated")],
 )
-async def test_the_picker_s_refusals_are_waited_out(tmp_path: Path, before: str, reason: str) -> None:
-    folder, pool, config = transcripts(tmp_path / "out", 1), tmp_path / "pool.yaml", tmp_path / "epp.yaml"
-    config.write_text(PICKY.format(path=pool))
+async def test_rejections_of_the_picker_are_retried(tmp_path: Path, before: str, reason: str) -> None:
+    folder, pool, config = write_transcripts(tmp_path / "out", 1), tmp_path / "pool.yaml", tmp_path / "epp.yaml"
+    config.write_text(LABEL_SELECTOR_CONFIG.format(path=pool))
     async with started("sim", "--port=0", pattern=r"127.0.0.1:(\d+)") as (_, port):
         pool.write_text(f"endpoints: {before.replace('PORT', port)}")
         async with epp_up(f"--config-file={config}") as (_, url):
-            process = await command("summarize", str(folder.root), f"--url={url}", "--model=sim", "--json")
+            process = await start_command("summarize", str(folder.root), f"--url={url}", "--model=sim", "--json")
             kinds = []
-            async for event in events(process):
+            async for event in read_stdout_events(process):
                 kinds.append(event.kind)
                 if event.kind == "refused":
                     assert reason in event.detail
@@ -126,15 +126,15 @@ async def test_the_picker_s_refusals_are_waited_out(tmp_path: Path, before: str,
     assert kinds[-3:] == ["summarizing", "first-token", "summarized"]
 
 
-async def test_a_gateway_that_dies_under_way_is_left_for_another(tmp_path: Path) -> None:
-    folder = transcripts(tmp_path / "out", 6)
+async def test_dead_gateway_is_replaced_by_the_next(tmp_path: Path) -> None:
+    folder = write_transcripts(tmp_path / "out", 6)
     async with epp_up("--sim=1") as (dying, first), epp_up("--sim=1") as (_, second):
-        process = await command(
+        process = await start_command(
             "summarize", str(folder.root), f"--url={first}", f"--url={second}", "--json", "--concurrency=2",
             "--max-tokens=120",
         )  # fmt: skip
         kinds = []
-        async for event in events(process):
+        async for event in read_stdout_events(process):
             kinds.append(event.kind)
             if kinds.count("first-token") == 3 and dying.returncode is None:
                 dying.kill()
@@ -142,19 +142,21 @@ async def test_a_gateway_that_dies_under_way_is_left_for_another(tmp_path: Path)
         assert await process.wait() == 0
     assert kinds.count("summarized") == 6
     assert "refused" in kinds
-    urls = [summary(folder, f"call{number}").url for number in range(6)]
+    urls = [load_summary(folder, f"call{number}").url for number in range(6)]
     assert set(urls) == {first, second}
 
 
-async def test_transcripts_that_land_later_are_followed(tmp_path: Path) -> None:
-    folder = transcripts(tmp_path / "out", 2)
+async def test_follow_summarizes_later_transcripts(tmp_path: Path) -> None:
+    folder = write_transcripts(tmp_path / "out", 2)
     late = folder.path("call1", "done.json")
     kept = late.read_bytes()
     late.unlink()
     async with epp_up("--sim=1") as (_, url):
-        process = await command("summarize", str(folder.root), f"--url={url}", "--json", "--follow", "--max-tokens=8")
+        process = await start_command(
+            "summarize", str(folder.root), f"--url={url}", "--json", "--follow", "--max-tokens=8"
+        )
         stems = []
-        async for event in events(process):
+        async for event in read_stdout_events(process):
             if event.kind == "summarized":
                 stems.append(event.stem)
                 late.write_bytes(kept)
@@ -162,15 +164,15 @@ async def test_transcripts_that_land_later_are_followed(tmp_path: Path) -> None:
     assert stems == ["call0", "call1"]
 
 
-async def test_the_demo_goes_from_speech_to_a_report(tmp_path: Path) -> None:
-    process = await command("demo", f"--output={tmp_path}", "--max-tokens=24")
+async def test_demo_produces_transcripts_summaries_and_report(tmp_path: Path) -> None:
+    process = await start_command("demo", f"--output={tmp_path}", "--max-tokens=24")
     output, errors = await process.communicate()
     assert process.returncode == 0, output.decode() + errors.decode()
     folder = OutputFolder(tmp_path / "transcripts")
     run = folder.load_run()
     for task in run.list_tasks():
         assert folder.find_finished_result(task, run.options) is not None
-        assert summary(folder, task.stem).completion_tokens == 24
+        assert load_summary(folder, task.stem).completion_tokens == 24
     told = read_events(folder.events_file)
     assert min(e.at for e in told if e.kind == "summarized") < max(e.at for e in told if e.kind == "finished")
     words = set(re.findall(r"\w+", folder.path("meridian-steel", "txt").read_text().lower()))
@@ -181,13 +183,13 @@ async def test_the_demo_goes_from_speech_to_a_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-async def test_nothing_of_the_demo_is_left_when_it_is_ended_by(number: signal.Signals, tmp_path: Path) -> None:
-    process = await command("demo", f"--output={tmp_path}")
+async def test_demo_leaves_no_processes_after(number: signal.Signals, tmp_path: Path) -> None:
+    process = await start_command("demo", f"--output={tmp_path}")
     assert process.stdout is not None
     async for line in process.stdout:
         if line.startswith(b"$ epp-batch transcribe"):
             break
-    family = descendants(process.pid)
+    family = list_descendants(process.pid)
     assert len(family) >= 3
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does
@@ -196,11 +198,11 @@ async def test_nothing_of_the_demo_is_left_when_it_is_ended_by(number: signal.Si
     await process.communicate()
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     async with asyncio.timeout(60):
-        while any(alive(pid) for pid in family):
+        while any(is_alive(pid) for pid in family):
             await asyncio.sleep(0.05)
 
 
-def descendants(ancestor: int) -> list[int]:
+def list_descendants(ancestor: int) -> list[int]:
     parents: dict[int, int] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -211,7 +213,7 @@ def descendants(ancestor: int) -> list[int]:
     return found[1:]
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -21,16 +21,27 @@ from epp_batch.local.worker_process import WorkerProcess
 from epp_batch.output_folder import OutputFolder
 from epp_batch.spec import WORK_ORDER_VARIABLE, WorkOrder
 from tests.speech import librivox, silence
-from tests.transcribing import COMMAND, FAST, PATIENCE, children, lines, order, running, transcribe, under_way, until
+from tests.transcribing import (
+    COMMAND,
+    FAST,
+    PATIENCE,
+    has_partial_batch,
+    list_children,
+    order_environment,
+    parse_lines,
+    running,
+    transcribe,
+    wait_until,
+)
 
 pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
-def whole(long, tmp_path_factory):
-    """Its transcript, made in one go."""
-    folder = OutputFolder(tmp_path_factory.mktemp("whole") / "out")
-    with running("worker", env=order(folder, long)) as process:
+def uninterrupted(long, tmp_path_factory):
+    """The output folder of an uninterrupted transcription of `long`."""
+    folder = OutputFolder(tmp_path_factory.mktemp("uninterrupted") / "out")
+    with running("worker", env=order_environment(folder, long)) as process:
         assert process.wait(PATIENCE) == 0
     return folder
 
@@ -49,19 +60,19 @@ def audio(tmp_path):
     return folder
 
 
-def test_a_folder_of_speech_good_and_bad(audio, tmp_path):
+def test_folder_with_good_and_bad_recordings(audio, tmp_path):
     folder = OutputFolder(tmp_path / "out")
     first = transcribe(audio, "-o", folder.root)
     assert first.returncode == 1
     for name, stage in (("quiet.wav", "transcribe"), ("noise.mp3", "probe"), ("empty.wav", "probe")):
-        told = [line for line in first.stderr.splitlines() if line.startswith(f"{audio / name}: {stage}: ")]
-        assert len(told) == 1
-        assert "; " in told[0]
+        lines = [line for line in first.stderr.splitlines() if line.startswith(f"{audio / name}: {stage}: ")]
+        assert len(lines) == 1
+        assert "; " in lines[0]
         assert folder.load_failure(name.split(".")[0]).permanent
     normal = EnglishTextNormalizer()
-    said = {source.stem: normal(text) for source, text in librivox()}
-    heard = {stem: normal(folder.path(stem, "txt").read_text()) for stem in said}
-    assert jiwer.wer(list(said.values()), [heard[stem] for stem in said]) < 0.15
+    references = {source.stem: normal(text) for source, text in librivox()}
+    transcripts = {stem: normal(folder.path(stem, "txt").read_text()) for stem in references}
+    assert jiwer.wer(list(references.values()), [transcripts[stem] for stem in references]) < 0.15
     assert os.path.samefile(folder.path("again", "txt"), folder.path(librivox()[0][0].stem, "txt"))
     before = {path: path.stat().st_mtime_ns for path in folder.root.glob("*.done.json")}
     assert len(before) == 6
@@ -75,58 +86,60 @@ def test_a_folder_of_speech_good_and_bad(audio, tmp_path):
     ]  # fmt: skip
 
 
-def test_a_worker_hears_a_signal_that_another_of_its_threads_takes(long, tmp_path):
-    """As the kernel gives it to any of them when the process was stopped as it came."""
+def test_worker_handles_a_signal_delivered_to_another_thread(long, tmp_path):
+    """The kernel may choose any thread, for example if the process was stopped when the signal was sent."""
     folder = OutputFolder(tmp_path / "out")
-    with running("worker", env=order(folder, long)) as process:
-        until(lambda: under_way(folder, "long"), "a first batch")
+    with running("worker", env=order_environment(folder, long)) as process:
+        wait_until(lambda: has_partial_batch(folder, "long"), "a first batch")
         other = max(int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir())
         assert other != process.pid
         ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGTERM)
         assert process.wait(PATIENCE) == 143
 
 
-def test_a_worker_that_is_told_twice_leaves_at_once(long, tmp_path):
+def test_second_signal_ends_the_worker_immediately(long, tmp_path):
     folder = OutputFolder(tmp_path / "out")
-    with running("worker", env=order(folder, long)) as process:
-        until(lambda: under_way(folder, "long"), "a first batch")
+    with running("worker", env=order_environment(folder, long)) as process:
+        wait_until(lambda: has_partial_batch(folder, "long"), "a first batch")
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 143
         assert "Traceback" not in process.stderr.read()
-    assert under_way(folder, "long")
+    assert has_partial_batch(folder, "long")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_worker_that_is_ended_halfway_goes_on_where_it_was(long, whole, tmp_path, number, code):
+def test_interrupted_worker_resumes_its_partial_file(long, uninterrupted, tmp_path, number, code):
     halved = OutputFolder(tmp_path / "halved")
-    with running("worker", env=order(halved, long)) as process:
-        until(lambda: under_way(halved, "long"), "a first batch")
+    with running("worker", env=order_environment(halved, long)) as process:
+        wait_until(lambda: has_partial_batch(halved, "long"), "a first batch")
         process.send_signal(number)
         assert process.wait(PATIENCE) == code
         assert "result" not in process.stdout.read()
     assert halved.load_failure("long") is None
-    with running("worker", env=order(halved, long)) as process:
+    with running("worker", env=order_environment(halved, long)) as process:
         assert process.wait(PATIENCE) == 0
-        said = lines(process.stdout.read())
+        messages = parse_lines(process.stdout.read())
     result = halved.load_result("long")
     assert result.attempts == 2
     assert 0 < result.resumed_at < result.audio_seconds
-    assert said[1]["progress"] == pytest.approx(result.resumed_at, abs=0.001)
+    assert messages[1]["progress"] == pytest.approx(result.resumed_at, abs=0.001)
     for suffix in ("json", "srt", "txt"):
-        assert halved.path("long", suffix).read_bytes() == whole.path("long", suffix).read_bytes()
-    assert sorted(path.name for path in halved.root.iterdir()) == sorted(path.name for path in whole.root.iterdir())
+        assert halved.path("long", suffix).read_bytes() == uninterrupted.path("long", suffix).read_bytes()
+    assert sorted(path.name for path in halved.root.iterdir()) == sorted(
+        path.name for path in uninterrupted.root.iterdir()
+    )
     note = json.loads(Path(f"{halved.root}.log").read_bytes())
     assert note["tasks"][-1]["key"] == result.key
 
 
-def test_a_process_that_dies_takes_one_recording_with_it(long, tmp_path):
+def test_killed_worker_fails_one_recording_only(long, tmp_path):
     folder = OutputFolder(tmp_path / "out")
     short = librivox()[1][0]
     arguments = ("transcribe", long, short, "-o", folder.root, *FAST, "--processes", 1)
     with running(*arguments) as process:
-        until(lambda: under_way(folder, "long"), "a first batch")
-        (child,) = children(process.pid)
+        wait_until(lambda: has_partial_batch(folder, "long"), "a first batch")
+        (child,) = list_children(process.pid)
         os.kill(child, signal.SIGKILL)
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
@@ -139,7 +152,7 @@ def test_a_process_that_dies_takes_one_recording_with_it(long, tmp_path):
     assert folder.load_failure("long") is None
 
 
-def test_a_failure_beside_it_fails_no_good_recording(tmp_path):
+def test_failure_does_not_affect_other_recordings(tmp_path):
     quiet, speech = silence(3, tmp_path / "quiet.wav"), librivox()[0][0]
     done = transcribe(quiet, speech, "--output", tmp_path / "out", "--processes", 2, "--order", "submission", *FAST)
     assert done.returncode == 1, done.stderr
@@ -147,26 +160,27 @@ def test_a_failure_beside_it_fails_no_good_recording(tmp_path):
     assert sorted(ends.values()) == ["failed", "finished"]
 
 
-async def test_a_process_that_died_idle_is_replaced(tmp_path):
+async def test_idle_worker_that_died_is_replaced(tmp_path):
     folder, worker = OutputFolder(tmp_path / "out"), WorkerProcess(0, tmp_path / "worker.log", {}, SystemClock())
     orders = [
-        msgspec.json.decode(order(folder, source)[WORK_ORDER_VARIABLE], type=WorkOrder) for source, _ in librivox()[1:3]
+        msgspec.json.decode(order_environment(folder, source)[WORK_ORDER_VARIABLE], type=WorkOrder)
+        for source, _ in librivox()[1:3]
     ]
-    results, before = [], set(children(os.getpid()))
+    results, before = [], set(list_children(os.getpid()))
     for wanted in orders:
         results += [line.result async for line in worker.run_order(wanted) if line.result is not None]
-        (child,) = set(children(os.getpid())) - before
+        (child,) = set(list_children(os.getpid())) - before
         os.kill(child, signal.SIGKILL)
     await worker.close()
     assert [result.source for result in results] == [wanted.tasks[0].recording.source for wanted in orders]
 
 
-def test_ctrl_c_keeps_what_is_done(long, tmp_path):
+def test_ctrl_c_keeps_finished_batches(long, tmp_path):
     folder = OutputFolder(tmp_path / "out")
     arguments = ("transcribe", long, "-o", folder.root, *FAST)
     with running(*arguments) as process:
-        until(lambda: under_way(folder, "long"), "a first batch")
-        pids = children(process.pid)
+        wait_until(lambda: has_partial_batch(folder, "long"), "a first batch")
+        pids = list_children(process.pid)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
@@ -177,21 +191,21 @@ def test_ctrl_c_keeps_what_is_done(long, tmp_path):
     assert folder.load_result("long").resumed_at > 0
 
 
-def test_workers_do_not_outlive_their_command(long, tmp_path):
+def test_workers_end_when_their_command_is_killed(long, tmp_path):
     folder = OutputFolder(tmp_path / "out")
     with running("transcribe", long, "-o", folder.root, *FAST) as process:
-        until(lambda: under_way(folder, "long"), "a first batch")
-        (child,) = children(process.pid)
+        wait_until(lambda: has_partial_batch(folder, "long"), "a first batch")
+        (child,) = list_children(process.pid)
         process.kill()
         process.wait()
-    until(lambda: not Path(f"/proc/{child}").exists(), "the end of the worker")
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), "the end of the worker")
     assert folder.load_failure("long") is None
 
 
-def test_a_second_command_in_the_same_folder_waits_for_no_one(long, tmp_path):
+def test_second_command_in_the_same_folder_is_rejected(long, tmp_path):
     folder = OutputFolder(tmp_path / "out")
     with running("transcribe", long, "-o", folder.root) as process:
-        until(folder.run_file.exists, "the first command's run")
+        wait_until(folder.run_file.exists, "the first command's run")
         second = transcribe(long, "-o", folder.root)
         assert second.returncode == 2
         assert "another command is at work here" in second.stderr
@@ -199,13 +213,13 @@ def test_a_second_command_in_the_same_folder_waits_for_no_one(long, tmp_path):
         process.communicate(timeout=PATIENCE)
 
 
-def test_a_worker_without_its_order():
+def test_worker_without_a_work_order():
     ended = subprocess.run((*COMMAND, "worker"), capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith("epp-batch worker: EPP_BATCH_ORDER is not set; ")
 
 
-def test_an_order_of_another_version(tmp_path):
+def test_work_order_of_another_version(tmp_path):
     environment = {**os.environ, WORK_ORDER_VARIABLE: '{"run": "r"}'}
     ended = subprocess.run(
         (*COMMAND, "worker"), capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment

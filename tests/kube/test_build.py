@@ -12,7 +12,7 @@ import pytest
 
 from tests.kube.cluster.background_build import BackgroundBuild
 from tests.kube.tools.build import BINARIES, BuildError, build_tools, cache_folder, is_built
-from tests.transcribing import until
+from tests.transcribing import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,13 +84,13 @@ def test_a_build_beside_the_tests_gives_way_to_them_and_ends_with_them(tmp_path:
         cwd=ROOT,
         stdin=subprocess.PIPE,
     )
-    until((tmp_path / "pid").exists, "a compiler is at work")
+    wait_until((tmp_path / "pid").exists, "a compiler is at work")
     compiler = int((tmp_path / "pid").read_text())
     assert os.getpriority(os.PRIO_PROCESS, compiler) == 19
     if killed:
         parent.kill()
     parent.communicate()
-    until(lambda: not Path(f"/proc/{compiler}").exists(), "the end of the compiler")
+    wait_until(lambda: not Path(f"/proc/{compiler}").exists(), "the end of the compiler")
 
 
 PARENT = """

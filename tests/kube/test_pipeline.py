@@ -60,8 +60,8 @@ def submit(plane: ControlPlane, namespace: str, tmp_path: Path) -> Submit:
 def talks(folder: Path, count: int) -> Path:
     """Short talks, spoken."""
     folder.mkdir()
-    for call in DEMO_TALKS[:count]:
-        espeak(call.text, folder / f"{call.name}.wav")
+    for talk in DEMO_TALKS[:count]:
+        espeak(talk.text, folder / f"{talk.name}.wav")
     return folder
 
 
@@ -120,12 +120,12 @@ async def test_speech_goes_through_kueue_and_whisper_to_summaries(
         jobs = await api.list(JOBS, namespace)
         await ended(await submit(*words))
     run, events = folder.load_run(), read_events(folder.events_file)
-    assert sorted(task.stem for task in run.list_tasks()) == sorted(call.name for call in DEMO_TALKS[:3])
+    assert sorted(task.stem for task in run.list_tasks()) == sorted(talk.name for talk in DEMO_TALKS[:3])
     for unit in run.units:
         stem = unit.tasks[0].stem
         done = folder.find_finished_result(unit.tasks[0], run.options)
         assert done is not None
-        assert errors(next(call.text for call in DEMO_TALKS if call.name == stem), folder, stem) < 0.2
+        assert errors(next(talk.text for talk in DEMO_TALKS if talk.name == stem), folder, stem) < 0.2
         made = load_struct(folder.path(stem, "summary.json"), Summary)
         assert made is not None
         assert (made.url, made.completion_tokens) == (gateway.said, 12)
@@ -150,7 +150,7 @@ async def test_a_transcription_that_is_preempted_halfway_goes_on_where_it_was(
     agent = await process_nodes(1, GPU, WORKER)
     await queues.add_queue("lq", GPU, preemption={"withinClusterQueue": "LowerPriority"})
     urgent = await queues.add_priority_class("urgent", 1000)
-    text = " ".join(call.text for call in DEMO_TALKS * 2)
+    text = " ".join(talk.text for talk in DEMO_TALKS * 2)
     long, folder = tmp_path / "long", OutputFolder(tmp_path / "long-out")
     long.mkdir()
     espeak(text, long / "report.wav")

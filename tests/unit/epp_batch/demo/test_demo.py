@@ -1,4 +1,4 @@
-"""The parts of the demo: speech that can be played, children that end."""
+"""Parts of the demo: synthesized speech, LibriVox recordings, child processes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def folders(tmp_path):
     return audio, references
 
 
-def test_each_call_is_spoken_and_its_text_kept(folders):
+def test_talks_are_synthesized_with_their_texts(folders):
     audio, references = folders
     speech.synthesize_talks(DEMO_TALKS, audio, references)
-    for call in DEMO_TALKS:
-        with wave.open(str(audio / f"{call.name}.wav")) as file:
+    for talk in DEMO_TALKS:
+        with wave.open(str(audio / f"{talk.name}.wav")) as file:
             seconds = file.getnframes() / file.getframerate()
-        words = len(call.text.split())
-        assert 1.5 < words / seconds < 5, "as fast as people speak"
-        assert (references / f"{call.name}.txt").read_text().strip() == call.text
+        words = len(talk.text.split())
+        assert 1.5 < words / seconds < 5, "natural speaking rate"
+        assert (references / f"{talk.name}.txt").read_text().strip() == talk.text
 
 
-def test_recordings_of_people_are_taken_from_the_cache_with_their_texts(folders, tmp_path):
+def test_librivox_recordings_are_copied_with_their_texts(folders, tmp_path):
     audio, references = folders
     cache = tmp_path / "cache" / "epp" / "speech" / "librivox"
     assert speech.copy_librivox(audio, references, {"XDG_CACHE_HOME": str(tmp_path / "cache")}) == 0
@@ -44,21 +44,21 @@ def test_recordings_of_people_are_taken_from_the_cache_with_their_texts(folders,
     assert (references / "librivox-0870.txt").read_text() == "he said\n"
 
 
-async def test_a_gateway_that_cannot_start_says_why(tmp_path):
+async def test_gateway_that_does_not_start_raises_with_its_message(tmp_path):
     with pytest.raises(BatchError, match=r"epp up did not start: .*--sim"):
         async with processes.start_gateway(0, tmp_path / "gateway.log"):
             pytest.fail("it started")
 
 
-async def test_a_step_that_takes_too_long_is_ended(tmp_path):
+async def test_command_that_exceeds_its_limit_is_stopped(tmp_path):
     before = set(os.listdir("/proc"))
     with pytest.raises(BatchError, match=r"summarize took more than 0\.01 s"):
         await processes.run_command(["summarize", str(tmp_path), "--url=http://127.0.0.1:9", "--follow"], 0.01)
-    assert not any(alive(pid) for pid in set(os.listdir("/proc")) - before if pid.isdecimal())
+    assert not any(is_running_child(pid) for pid in set(os.listdir("/proc")) - before if pid.isdecimal())
 
 
-def alive(pid: str) -> bool:
-    """Whether it is a child of ours that has not ended."""
+def is_running_child(pid: str) -> bool:
+    """Whether the process is a child of this one and has not ended."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             state, parent = file.read().rpartition(")")[2].split()[:2]

@@ -1,4 +1,7 @@
-"""What a local run does before and without a worker; what workers do is in tests/e2e/test_transcribe.py."""
+"""Local runs without real workers: skipping, failures, shards, stopping.
+
+With real workers: tests/e2e/test_transcribe.py.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from epp_batch.timeline import Journal
 from epp_batch.worker import outputs
 
 OPTIONS = TranscriptionOptions(formats=("txt",))
-BROKEN = {"PYTHONHOME": "/nowhere"}
+BROKEN_PYTHON = {"PYTHONHOME": "/nowhere"}
 """An environment in which no Python starts."""
 
 
@@ -45,7 +48,7 @@ def run_of(folder, *tasks):
     return Run(name="r", output=str(folder.root), options=OPTIONS, units=units)
 
 
-def finished(folder, one):
+def write_finished(folder, one):
     write_atomically(folder.path(one.stem, "txt"), b"hello\n")
     result = TranscriptionResult(
         key=one.key(OPTIONS), source=one.recording.source, sha256=one.stem, model=one.model, options=OPTIONS,
@@ -55,7 +58,7 @@ def finished(folder, one):
     return result
 
 
-def failed(folder, one, kind):
+def write_failed(folder, one, kind):
     error = TaskError(kind, TaskStage.TRANSCRIBE, one.recording.source, "no")
     return outputs.write_failure(folder, one, error, one.key(OPTIONS), 1.0)
 
@@ -63,8 +66,8 @@ def failed(folder, one, kind):
 async def transcribe(run, folder, tasks, workers=(), *, retry_failed=False, done=None):
     journal, errors = Journal(folder.events_file), io.StringIO()
     pool = WorkerPool(
-        run, folder, workers, paths={}, threads=1, retry_failed=retry_failed, clock=ManualClock(), journal=journal,
-        view=progress_view.choose_view(io.StringIO(), errors=errors),
+        run, folder, workers, model_paths={}, threads=1, retry_failed=retry_failed, clock=ManualClock(),
+        journal=journal, view=progress_view.choose_view(io.StringIO(), errors=errors),
         on_done=(done if done is not None else {}).__setitem__,
     )  # fmt: skip
     try:
@@ -73,13 +76,13 @@ async def transcribe(run, folder, tasks, workers=(), *, retry_failed=False, done
         journal.close()
 
 
-def broken(folder, number=0):
-    return WorkerProcess(number, folder.root / f"worker-{number}.log", BROKEN, SystemClock())
+def create_broken_worker(folder, number=0):
+    return WorkerProcess(number, folder.root / f"worker-{number}.log", BROKEN_PYTHON, SystemClock())
 
 
-async def test_what_is_finished_is_told_and_gets_its_new_names(folder, tasks):
+async def test_finished_task_is_reported_and_gets_its_new_stems(folder, tasks):
     one, done = task("a", "sub/b"), {}
-    result = finished(folder, one)
+    result = write_finished(folder, one)
     outcome, _ = await transcribe(run_of(folder, one), folder, tasks, done=done)
     assert (outcome.done, outcome.skipped, outcome.failed) == (0, 1, [])
     assert done == {one: result}
@@ -87,9 +90,9 @@ async def test_what_is_finished_is_told_and_gets_its_new_names(folder, tasks):
     assert timeline.read_events(folder.events_file) == []
 
 
-async def test_content_that_failed_fails_again_without_work(folder, tasks):
+async def test_content_failure_is_not_retried(folder, tasks):
     one = task("a")
-    failure = failed(folder, one, FailureKind.SILENT)
+    failure = write_failed(folder, one, FailureKind.SILENT)
     outcome, errors = await transcribe(run_of(folder, one), folder, tasks)
     assert outcome.failed == [failure]
     assert errors.startswith("/audio/a.wav: transcribe: no; ")
@@ -103,51 +106,51 @@ async def test_content_that_failed_fails_again_without_work(folder, tasks):
         (FailureKind.SILENT, False, TranscriptionOptions(vad=False)),
     ],
 )
-async def test_what_may_be_right_now_is_tried_again(folder, tasks, kind, retry_failed, options):
+async def test_other_failures_are_retried(folder, tasks, kind, retry_failed, options):
     one = task("a")
-    before = failed(folder, one, kind)
+    before = write_failed(folder, one, kind)
     run = Run(name="r", output=str(folder.root), options=options, units=run_of(folder, one).units)
-    outcome, _ = await transcribe(run, folder, tasks, [broken(folder)], retry_failed=retry_failed)
+    outcome, _ = await transcribe(run, folder, tasks, [create_broken_worker(folder)], retry_failed=retry_failed)
     assert [failure.kind for failure in outcome.failed] == ["internal"]
     assert folder.load_failure("a") != before
 
 
-async def test_a_dead_worker_fails_what_it_had_and_no_more_than_that(folder, tasks):
+async def test_dead_worker_fails_its_current_recording_only(folder, tasks):
     one, two = task("a"), task("b")
-    outcome, errors = await transcribe(run_of(folder, one, two), folder, tasks, [broken(folder)])
+    outcome, errors = await transcribe(run_of(folder, one, two), folder, tasks, [create_broken_worker(folder)])
     assert [failure.source for failure in outcome.failed] == [one.recording.source, two.recording.source]
     assert "the worker ended with code 1" in errors
     events = timeline.read_events(folder.events_file)
     assert [event.kind for event in events if event.unit == "r-b"] == ["created", "admitted", "running", "failed"]
     assert [event.attempt for event in events if event.unit == "r-b"] == [0, 1, 1, 1]
-    again, _ = await transcribe(run_of(folder, one), folder, tasks, [broken(folder)])
+    again, _ = await transcribe(run_of(folder, one), folder, tasks, [create_broken_worker(folder)])
     assert len(again.failed) == 1
     assert timeline.read_events(folder.events_file)[-1].attempt == 2
 
 
-async def test_a_shard_tells_of_each_of_its_recordings(folder, tasks):
+async def test_shard_has_an_event_for_each_recording(folder, tasks):
     shard = Unit(name="r-ab", tasks=(task("a"), task("b")))
     run = Run(name="r", output=str(folder.root), options=OPTIONS, units=(shard,))
-    outcome, _ = await transcribe(run, folder, tasks, [broken(folder)])
+    outcome, _ = await transcribe(run, folder, tasks, [create_broken_worker(folder)])
     assert len(outcome.failed) == 2
     assert [(event.kind, event.stem) for event in timeline.read_events(folder.events_file)] == [
         ("created", ""), ("admitted", ""), ("running", ""), ("failed", "a"), ("failed", "b"), ("failed", ""),
     ]  # fmt: skip
 
 
-async def test_a_name_that_cannot_be_written_is_one_failure(folder, tasks):
+async def test_stem_that_cannot_be_written_is_a_failure(folder, tasks):
     one = task("a", "file/b")
-    finished(folder, one)
+    write_finished(folder, one)
     (folder.root / "file").write_text("")
     outcome, _ = await transcribe(run_of(folder, one), folder, tasks)
     assert [(failure.kind, failure.stage) for failure in outcome.failed] == [("unwritable", "write")]
 
 
-async def test_a_run_that_is_stopped_at_once_does_nothing(folder, tasks):
+async def test_stop_before_the_start(folder, tasks):
     stop, journal = asyncio.Event(), Journal(folder.events_file)
     stop.set()
     pool = WorkerPool(
-        run_of(folder, task("a")), folder, [], paths={}, threads=1, retry_failed=False, clock=ManualClock(),
+        run_of(folder, task("a")), folder, [], model_paths={}, threads=1, retry_failed=False, clock=ManualClock(),
         journal=journal, view=progress_view.choose_view(io.StringIO()),
     )  # fmt: skip
     outcome = await pool.transcribe(tasks, stop)
@@ -155,9 +158,9 @@ async def test_a_run_that_is_stopped_at_once_does_nothing(folder, tasks):
     assert outcome.failed == []
 
 
-async def test_what_a_dead_worker_said_last_is_told(folder):
+async def test_last_log_line_of_a_dead_worker_is_reported(folder):
     order = WorkOrder(run="r", unit="u", output=str(folder.root), options=OPTIONS, tasks=(task("a"),))
     with pytest.raises(WorkerDied) as died:
-        await anext(broken(folder).run_order(order))
+        await anext(create_broken_worker(folder).run_order(order))
     assert died.value.kind is FailureKind.INTERNAL
     assert "encodings" in died.value.message or "Python" in died.value.message
