@@ -103,7 +103,7 @@ class Filter(Plugin):
 
     @abstractmethod
     def filter(self, request: Request, endpoints: Endpoints) -> Mask:
-        """bool[n], true keeps the endpoint. Its order must not depend on the order of the endpoints."""
+        """bool[n], true keeps the endpoint; for each endpoint independent of its position."""
         raise NotImplementedError
 
 
@@ -123,7 +123,7 @@ class Scorer(Plugin):
 
     @abstractmethod
     def score(self, request: Request, endpoints: Endpoints) -> Scores:
-        """A new float32[n] in [0, 1], more is better, NaN where the scorer cannot tell.
+        """float32[n] in [0, 1], more is better, NaN where the scorer has no value.
 
         One endpoint's missing value must not change whether the others have a score.
         """

@@ -12,7 +12,7 @@ Values = NDArray[np.float32]
 """float32[n], NaN where unknown."""
 
 Scores = NDArray[np.float32]
-"""float32[n] in [0, 1], more is better; NaN where the scorer cannot tell (counts as 0.5)."""
+"""float32[n] in [0, 1], more is better; NaN where the scorer has no value (counts as 0.5)."""
 
 Mask = NDArray[np.bool_]
 """bool[n]: true keeps the endpoint."""

@@ -1,8 +1,8 @@
 """The kinds of plugin, and whether a class implements what it seems to.
 
-One table names every kind: messages, the catalogue and the checks of the configuration read it. `interface_problems`
-finds what would otherwise be noticed at the first request, or never: a method that is missing, and one that looks like
-part of an interface but is never called.
+One table names every kind: messages, the catalogue and the checks of the configuration read it.
+`find_interface_problems` finds what would otherwise be noticed at the first request, or never: a method that is
+missing, and one that looks like part of an interface but is never called.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def kind_noun(plugin_class: type[Plugin]) -> str:
     return next((kind.noun for kind in PLUGIN_KINDS if issubclass(plugin_class, kind.bases)), "plugin")
 
 
-def interface_problems(plugin_class: type[Plugin]) -> list[InterfaceProblem]:
+def find_interface_problems(plugin_class: type[Plugin]) -> list[InterfaceProblem]:
     """What is wrong with the class as an implementation of its kinds and optional interfaces."""
     name = plugin_class.__name__
     inherited = {method: base for base in _interfaces() if issubclass(plugin_class, base) for method in vars(base)}

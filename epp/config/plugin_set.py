@@ -10,7 +10,7 @@ import msgspec
 from epp.api import Plugin
 from epp.config.convert import INVALID, convert_value, describe_unknown_field, join_path
 from epp.config.llmd_types import LLMD_PLUGIN_TYPES
-from epp.config.plugin_kinds import interface_problems, kind_noun
+from epp.config.plugin_kinds import find_interface_problems, kind_noun
 from epp.config.registry import PluginRegistry
 from epp.config.schema import PluginSpec
 from epp.errors import EppError, Problem
@@ -147,7 +147,7 @@ class PluginSet:
                 join_path(entry.path, "type"),
                 f"{entry.plugin_type!r} is experimental: start with --allow-experimental-plugins to use it",
             )
-        for problem in interface_problems(plugin_class):
+        for problem in find_interface_problems(plugin_class):
             report = self.add_problem if problem.fatal else self.add_warning
             report(join_path(entry.path, "type"), problem.message)
         path = join_path(entry.path, "parameters")

@@ -40,7 +40,7 @@ from epp.api import (
     Snapshot,
     TokenizedPrompt,
 )
-from epp.config.plugin_kinds import interface_problems
+from epp.config.plugin_kinds import find_interface_problems
 from epp.testing.builders import COLUMNS_BY_NAME, build_endpoint
 
 POOL_SIZES: Final = (0, 1, 2, 7, 40)
@@ -63,12 +63,12 @@ Call = Callable[[Endpoints, Request], Any]
 class ContractCheck:
     """One plugin under examination: `require` names it in every failure.
 
-    Creating the check already fails for a class that does not implement its interfaces (see `interface_problems`).
+    Creating the check already fails for a class that does not implement its interfaces (see `find_interface_problems`).
     """
 
     def __init__(self, plugin: Any) -> None:
         self.plugin = plugin
-        for problem in interface_problems(type(plugin)):
+        for problem in find_interface_problems(type(plugin)):
             self.require(False, problem.message)
 
     def require(self, holds: bool, message: str) -> None:

@@ -40,6 +40,11 @@ def test_every_built_in_plugin_has_a_docstring_and_an_example_that_loads(type: s
     assert plan.warnings == []
 
 
+@pytest.mark.parametrize("plugin_type", PLUGIN_TYPES)
+def test_a_class_is_named_after_its_plugin_type(plugin_type: str) -> None:
+    assert PluginRegistry.load().find_class(plugin_type).__name__.lower() == plugin_type.replace("-", "")
+
+
 def test_summaries_have_kind_package_and_text() -> None:
     found = {row[0]: row[1:] for row in catalogue.summarize_types(PluginRegistry.load())}
     assert found["queue-scorer"][:2] == ("scorer", "endpoint-picker")

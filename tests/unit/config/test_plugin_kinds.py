@@ -21,7 +21,7 @@ from epp.api import (
     Scores,
 )
 from epp.config.loader import load_config
-from epp.config.plugin_kinds import interface_problems, kind_noun
+from epp.config.plugin_kinds import find_interface_problems, kind_noun
 from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError
 from tests.unit.config.conftest import CONFIG_HEADER, EggProducer, StubProducer, StubScorer, TwoProfileHandler
@@ -127,7 +127,7 @@ def test_a_method_that_resembles_an_interface_method_is_warned_about(plugin_clas
 
 @pytest.mark.parametrize("plugin_type", list(BUILT_IN))
 def test_built_in_plugins_implement_their_interfaces(plugin_type: str) -> None:
-    assert interface_problems(BUILT_IN.find_class(plugin_type)) == []
+    assert find_interface_problems(BUILT_IN.find_class(plugin_type)) == []
 
 
 def test_kind_nouns() -> None:

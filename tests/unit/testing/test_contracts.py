@@ -206,7 +206,7 @@ class OutOfRangePicker(Picker, type="out-of-range"):
 
 
 class SinglePicker(Picker, type="single"):
-    """Picks one endpoint, however many are asked for."""
+    """Picks one endpoint, whatever max_num_of_endpoints is."""
 
     def pick(self, request: Request, endpoints: Endpoints, totals: Values, rng: Random) -> Positions:
         return np.arange(min(1, len(totals)))

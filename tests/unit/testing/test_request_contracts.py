@@ -86,7 +86,7 @@ def test_a_profile_handler_must_accept_the_profiles_of_the_check() -> None:
 
 
 class WholeBodyUsageReader:
-    """Keeps the body, and reads it when asked."""
+    """Reads the whole body at the end."""
 
     def __init__(self) -> None:
         self.body = b""

@@ -21,19 +21,20 @@ def build_prompt(blocks: float, *, start: bytes = b"a", block_tokens: int = 64) 
 
 
 def match_prompt(
-    producer: ApproxPrefixCacheProducer, found: TokenizedPrompt | None, pool: Endpoints, **request: Any
+    producer: ApproxPrefixCacheProducer, prompt: TokenizedPrompt | None, pool: Endpoints, **fields: Any
 ) -> tuple[list[float], Request]:
-    asked = builders.build_request(attributes={} if found is None else {PROMPT: found}, **request)
-    produced = producer.produce(asked, pool)
-    asked.attributes[PREFIX_MATCH_INFO] = produced[PREFIX_MATCH_INFO]
-    return produced[PREFIX_MATCH_BLOCKS].tolist(), asked
+    """Matched blocks of each endpoint, and the request with what the producer left on it."""
+    request = builders.build_request(attributes={} if prompt is None else {PROMPT: prompt}, **fields)
+    produced = producer.produce(request, pool)
+    request.attributes[PREFIX_MATCH_INFO] = produced[PREFIX_MATCH_INFO]
+    return produced[PREFIX_MATCH_BLOCKS].tolist(), request
 
 
 def match_and_route(
-    producer: ApproxPrefixCacheProducer, found: TokenizedPrompt, pool: Endpoints, slot: int, **request: Any
+    producer: ApproxPrefixCacheProducer, prompt: TokenizedPrompt, pool: Endpoints, slot: int, **fields: Any
 ) -> list[float]:
-    matched, asked = match_prompt(producer, found, pool, **request)
-    producer.pre_request(asked, {"default": slot})
+    matched, request = match_prompt(producer, prompt, pool, **fields)
+    producer.pre_request(request, {"default": slot})
     return matched
 
 
@@ -53,17 +54,17 @@ def test_a_prompt_matches_at_the_endpoint_it_was_routed_to() -> None:
 
 def test_the_prompt_is_recorded_for_the_primary_and_the_prefill_profile() -> None:
     producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(4)
-    _, asked = match_prompt(producer, build_prompt(3), pool)
-    producer.pre_request(asked, {"decode": 0, "prefill": 1, "encode": 2})
+    _, request = match_prompt(producer, build_prompt(3), pool)
+    producer.pre_request(request, {"decode": 0, "prefill": 1, "encode": 2})
     assert match_prompt(producer, build_prompt(3), pool)[0] == [3, 3, 0, 0]
 
 
 def test_without_a_prompt_nothing_matches() -> None:
     producer, pool = ApproxPrefixCacheProducer(), builders.build_endpoints(2)
-    matched, asked = match_prompt(producer, None, pool)
-    producer.pre_request(asked, {"default": 0})
+    matched, request = match_prompt(producer, None, pool)
+    producer.pre_request(request, {"default": 0})
     assert matched == [0, 0]
-    assert asked[PREFIX_MATCH_INFO] == PrefixMatchInfo(0, 64)
+    assert request[PREFIX_MATCH_INFO] == PrefixMatchInfo(0, 64)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +85,10 @@ def test_without_a_prompt_nothing_matches() -> None:
 def test_the_block_size_is_configured_or_the_most_reported_one(
     parameters: dict[str, Any], sizes: list[float], block: int
 ) -> None:
-    _, asked = match_prompt(
+    _, request = match_prompt(
         ApproxPrefixCacheProducer(**parameters), build_prompt(8), builders.build_endpoints(block_size=sizes)
     )
-    assert asked[PREFIX_MATCH_INFO] == PrefixMatchInfo(-(-8 * 64 // block), block)
+    assert request[PREFIX_MATCH_INFO] == PrefixMatchInfo(-(-8 * 64 // block), block)
 
 
 def test_the_block_size_is_that_of_the_pool_not_of_the_candidates() -> None:

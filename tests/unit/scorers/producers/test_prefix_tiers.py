@@ -35,18 +35,18 @@ def test_the_larger_tier_holds_what_the_smaller_one_evicted(pool: Endpoints) -> 
     plan = load_config(CONFIG, PluginRegistry.load())
     plugins = plan.plugins_by_name()
 
-    def scores(asked: TokenizedPrompt, to: int) -> list[list[float]]:
-        """Of the two scorers; then the prompt goes to an endpoint."""
-        request, candidates = builders.build_request(attributes={PROMPT: asked}), Endpoints(pool._snapshot, pool.slots)
+    def score_and_route(prompt: TokenizedPrompt, slot: int) -> list[list[float]]:
+        """The scores of both scorers; then the prompt is routed to the slot."""
+        request, candidates = builders.build_request(attributes={PROMPT: prompt}), Endpoints(pool._snapshot, pool.slots)
         tiers = [(name, producer) for name, producer in plan.producers if name != "token-producer"]
         producers.run_sync_producers(tiers, request, candidates, pytest.fail)
-        found = [plugins[name].score(request, candidates).tolist() for name in ("gpu", "cpu")]  # type: ignore[attr-defined]
+        scores = [plugins[name].score(request, candidates).tolist() for name in ("gpu", "cpu")]  # type: ignore[attr-defined]
         for name, _ in tiers:
-            plugins[name].pre_request(request, {"default": to})  # type: ignore[attr-defined]
-        return found
+            plugins[name].pre_request(request, {"default": slot})  # type: ignore[attr-defined]
+        return scores
 
     first = build_prompt(b"a", 4)
-    assert scores(first, to=1) == [[0, 0], [0, 0]]
-    assert scores(first, to=1) == [[0, 1], [0, 1]]
-    scores(build_prompt(b"b", 8), to=1)
-    assert scores(first, to=0) == [[0, 0], [0, 1]]
+    assert score_and_route(first, slot=1) == [[0, 0], [0, 0]]
+    assert score_and_route(first, slot=1) == [[0, 1], [0, 1]]
+    score_and_route(build_prompt(b"b", 8), slot=1)
+    assert score_and_route(first, slot=0) == [[0, 0], [0, 1]]
