@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from epp.extproc.actions import SessionAction
 from epp.extproc.codec import BodyMode, Codec, ProcessingRequest, encode
 
 # GAIE's and llm-d's `BodyByteLimit`: some gateways refuse messages above 64 KiB (GAIE issue 854).
@@ -36,6 +37,10 @@ class BodyBuffer:
         chunks, self._chunks = self._chunks, []
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def clear(self) -> None:
+        """Drops the body."""
+        self._chunks.clear()
+
 
 def split_into_chunks(body: bytes) -> Iterator[tuple[bytes | memoryview, bool]]:
     """(chunk, is it the last) of at most `MAX_CHUNK_BYTES` each; one empty chunk for an empty body."""
@@ -57,8 +62,8 @@ def forward_request_body(codec: Codec, mode: BodyMode, message: ProcessingReques
     return [encode.CONTINUE_REQUEST_BODY]
 
 
-def forward_response_body(codec: Codec, mode: BodyMode, message: ProcessingRequest) -> list[bytes]:
-    """The replies that let a response body message pass unchanged."""
+def forward_response_body(codec: Codec, mode: BodyMode, message: ProcessingRequest) -> list[SessionAction]:
+    """The replies that let a response body message pass unchanged, in a list that belongs to the caller."""
     body, end = message.body, message.end_of_stream
     if mode is BodyMode.FULL_DUPLEX:
         if len(body) <= MAX_CHUNK_BYTES:

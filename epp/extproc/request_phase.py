@@ -99,7 +99,7 @@ class RequestPhase:
         self.end_of_stream = message.end_of_stream or self.body_mode in BUFFERED_MODES
         if self.body_mode is BodyMode.BUFFERED_PARTIAL and not message.end_of_stream:
             # Envoy's buffer was full and the rest of the body does not come to us: a part of it cannot be parsed.
-            self._body.drain()
+            self._body.clear()
             self.headers.routed_before_body = True
 
     def append_early_body(self, message: ProcessingRequest) -> None:
@@ -120,7 +120,7 @@ class RequestPhase:
 
     def discard_body(self) -> None:
         """Frees the body and the replies that contain it."""
-        self._body.drain()
+        self._body.clear()
         self._complete_body = b""
         self.early_replies = []
 

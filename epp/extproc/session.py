@@ -234,7 +234,7 @@ class Session:
 
     def _on_response_body(self, message: ProcessingRequest) -> list[SessionAction]:
         self.state = SessionState.RESPONDING
-        actions: list[SessionAction] = [*forward_response_body(self._codec, self._response_body_mode, message)]
+        actions = forward_response_body(self._codec, self._response_body_mode, message)
         if message.body:
             actions.append(ResponseData(message.body))
         if message.end_of_stream:

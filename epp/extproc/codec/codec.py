@@ -8,7 +8,13 @@ from typing import Final
 
 from epp.extproc.codec import decode, encode
 from epp.extproc.codec.decode import BODY_TAGS, BODY_TYPES, TYPE_BY_TAG, ProcessingRequest
-from epp.extproc.codec.encode import NO_MUTATION, HeaderMutation
+from epp.extproc.codec.encode import (
+    CHUNK_END_OF_STREAM,
+    NO_MUTATION,
+    REQUEST_BODY_TAG,
+    RESPONSE_BODY_TAG,
+    HeaderMutation,
+)
 from epp.extproc.codec.header_cache import HeaderBlockCache
 from epp.extproc.codec.wire import BODY_END_OF_STREAM, HEADERS_END_OF_STREAM, parse_phase
 
@@ -87,12 +93,12 @@ class Codec:
 
     def request_body_chunk(self, chunk: bytes | memoryview, end_of_stream: bool) -> bytes:
         """A chunk of the request body on its way to the model server (full duplex)."""
-        prefix = self._chunk_prefix(encode.REQUEST_BODY_TAG, len(chunk), end_of_stream)
-        return b"".join((prefix, chunk, encode.CHUNK_END_OF_STREAM if end_of_stream else b""))
+        prefix = self._chunk_prefix(REQUEST_BODY_TAG, len(chunk), end_of_stream)
+        return b"".join((prefix, chunk, CHUNK_END_OF_STREAM if end_of_stream else b""))
 
     def response_body_chunk(self, chunk: bytes | memoryview, end_of_stream: bool) -> bytes:
         """A chunk of the response body on its way to the client (full duplex)."""
-        prefix = self._chunk_prefix(encode.RESPONSE_BODY_TAG, len(chunk), end_of_stream)
+        prefix = self._chunk_prefix(RESPONSE_BODY_TAG, len(chunk), end_of_stream)
         if end_of_stream:
-            return b"".join((prefix, chunk, encode.CHUNK_END_OF_STREAM))
+            return b"".join((prefix, chunk, CHUNK_END_OF_STREAM))
         return prefix + chunk

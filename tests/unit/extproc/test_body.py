@@ -30,6 +30,13 @@ def test_drain_releases_the_body():
     assert body.drain() == b""
 
 
+def test_clear_drops_the_body():
+    body = BodyBuffer(limit=10)
+    body.append(b"abc")
+    body.clear()
+    assert body.drain() == b""
+
+
 def test_above_its_limit_the_buffer_keeps_nothing():
     body = BodyBuffer(limit=4)
     assert body.append(b"abcd")
