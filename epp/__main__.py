@@ -1,4 +1,4 @@
-"""The `epp` command: argument parsing only. Each command imports what it needs when it runs."""
+"""The `epp` command: parses arguments and runs one command, importing only that command's module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from epp.errors import EppError
 
 
 class Command(NamedTuple):
-    """A sub-command: the module with its `add_arguments(parser)` and `run(arguments) -> int`, and one line of help."""
+    """A sub-command: its module, with `add_arguments(parser)` and `run(arguments) -> int`, and one line of help."""
 
     name: str
     module: str
@@ -23,17 +23,17 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("serve", "epp.cli.serve", "the endpoint picker itself, for an Envoy that you run"),
-    Command("up", "epp.cli.up", "a whole gateway: Envoy, the picker and, if asked, simulated servers"),
+    Command("up", "epp.cli.up", "a whole gateway: Envoy, the picker and, with --sim, simulated model servers"),
     Command("sim", "epp.cli.sim", "model servers that behave like vLLM, without a GPU"),
-    Command("demo", "epp.cli.demo", "round robin against our default on a prefix-sharing workload"),
-    Command("check", "epp.cli.check", "reads a configuration and prints what would run, or all that is wrong"),
-    Command("plugins", "epp.cli.plugins", "the plugins that are installed, with their parameters"),
-    Command("explain", "epp.cli.explain", "why the last requests went where they went"),
+    Command("demo", "epp.cli.demo", "compares round robin with the default policy on a prefix-sharing workload"),
+    Command("check", "epp.cli.check", "prints the effective configuration, defaults included, or every problem in it"),
+    Command("plugins", "epp.cli.plugins", "the installed plugins and their parameters"),
+    Command("explain", "epp.cli.explain", "how the last requests were routed: filters, scores and picks"),
 )
 
 
 EXTRA_BY_MODULE = {"rich": "gateway", "envoy": "gateway", "grpc": "grpcio"}
-"""Which extra brings a module that need not be installed."""
+"""The extra of the package `endpoint-picker` that installs an optional module."""
 
 GLOBAL_OPTIONS = ("-h", "--help", "--version")
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse_arguments(words: list[str]) -> argparse.Namespace:
     if words and words[0].startswith("-") and words[0] not in GLOBAL_OPTIONS:
-        words.insert(0, "serve")  # llm-d's binary has no commands: its argument lists work unchanged
+        words.insert(0, "serve")  # llm-d's binary has no sub-commands: its argument lists work unchanged
     parser = argparse.ArgumentParser(prog="epp", description="Endpoint picker for inference traffic behind Envoy.")
     parser.add_argument("--version", action="version", version=f"epp {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -78,7 +78,8 @@ def _run_command(arguments: argparse.Namespace) -> int:
         print(f"epp {arguments.command}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; the interpreter's own flush at exit must not complain either.
+        # The reader of a pipe (`| head`) has closed it. Stdout leads to /dev/null now, or the interpreter's flush at
+        # exit would fail as well. 128 + SIGPIPE is what the shell reports of programs that the signal ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:

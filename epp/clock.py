@@ -1,4 +1,4 @@
-"""The only reader of time. Everything else is handed a `Clock`."""
+"""The only module that reads the time; everything else is given a `Clock`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds, twice: one that never jumps, one that people know."""
+    """Monotonic and wall-clock time in seconds."""
 
     def now(self) -> float:
-        """Monotonic seconds; only differences mean something."""
+        """Monotonic seconds from an arbitrary start: only differences have a meaning."""
         ...
 
     def wall(self) -> float:
@@ -19,14 +19,14 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The operating system's clocks."""
 
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
 
 
 class ManualClock:
-    """A clock that stands still until told; tests and virtual time."""
+    """A clock that only `advance` moves, for tests and simulations in virtual time."""
 
     def __init__(self, start: float = 1000.0, epoch: float = 1_700_000_000.0) -> None:
         self._now = start
@@ -39,7 +39,7 @@ class ManualClock:
         return self._now + self._offset
 
     def advance(self, seconds: float) -> None:
-        """Moves both clocks forward."""
+        """Moves both times forward."""
         if seconds < 0:
-            raise ValueError("time does not run backwards")
+            raise ValueError("time cannot be moved backwards")
         self._now += seconds

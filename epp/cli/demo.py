@@ -1,4 +1,4 @@
-"""`epp demo`: what prefix-aware routing is worth, in half a minute on any machine."""
+"""`epp demo`: compares round robin with prefix-aware routing on one workload; takes half a minute on any machine."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from epp.sim import demo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `epp demo`."""
-    parser.add_argument("--seed", type=int, default=0, help="of the workload")
-    parser.add_argument("--servers", type=int, default=demo.SERVERS, help="simulated model servers")
-    parser.add_argument("--config-text", default="", help="compare this configuration or preset instead of ours")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the workload")
+    parser.add_argument("--servers", type=int, default=demo.SERVERS, help="number of simulated model servers")
+    parser.add_argument("--config-text", default="", help="compare this configuration or preset instead of the default")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Plays the workload through Envoy alone, then through Envoy with the picker, and compares."""
+    """Sends the workload through Envoy alone, then through Envoy with the picker; prints and compares latencies."""
     runs = asyncio.run(_run_comparison(arguments))
     return 0 if all(each.successful for each in runs) else 1
 

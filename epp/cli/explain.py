@@ -1,4 +1,4 @@
-"""`epp explain`: the last decisions of a running picker, as tables."""
+"""`epp explain`: prints the last routing decisions of a running picker as tables."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from typing import Any, TextIO
 from urllib.parse import urlencode
 
 MAX_ROWS = 50
-RETENTION_NOTE = "it keeps the last few hundred, and of more than 200 a second some (and all refusals)"
+RETENTION_NOTE = "it keeps the last few hundred, all rejections among them, and samples above 200 a second"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("request_id", nargs="?", default="", metavar="REQUEST_ID", help="only this request's decisions")
+    parser.add_argument(
+        "request_id", nargs="?", default="", metavar="REQUEST_ID", help="decisions of this request only"
+    )
     parser.add_argument(
         "--url", default="http://127.0.0.1:9090", help="the picker's admin listener (default %(default)s)"
     )
     parser.add_argument(
-        "--limit", type=int, default=5, metavar="N", help="how many, newest first (default %(default)s)"
+        "--limit", type=int, default=5, metavar="N", help="number of decisions, newest first (default %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="as the picker sent it")
+    parser.add_argument("--json", action="store_true", help="print the JSON of the picker")
 
 
 def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
-    """Fetches and prints; 1 if the picker does not answer or knows no such request."""
+    """Fetches and prints decisions. Exit code 1 if the picker does not answer or has no decision of the request."""
     stream = sys.stdout if out is None else out
     query = {"limit": args.limit, **({"request_id": args.request_id} if args.request_id else {})}
     address = f"{args.url.rstrip('/')}/debug/decisions?{urlencode(query)}"
@@ -38,7 +40,7 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
             decisions = json.load(reply)["decisions"]
     except (OSError, urllib.error.URLError, ValueError, KeyError) as error:
         reason = getattr(error, "reason", "") or error
-        print(f"epp explain: no picker answers at {address}: {reason}; name another with --url", file=sys.stderr)
+        print(f"epp explain: no picker answers at {address}: {reason}; give its address with --url", file=sys.stderr)
         return 1
     if args.json:
         json.dump(decisions, stream, indent=2)
@@ -48,17 +50,17 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
             print_decision(decision, stream)
     if not decisions:
         what = f"request {args.request_id}" if args.request_id else "requests"
-        print(f"epp explain: the picker remembers no decision about {what}; {RETENTION_NOTE}", file=sys.stderr)
+        print(f"epp explain: the picker has no decision on {what}; {RETENTION_NOTE}", file=sys.stderr)
     return 0 if decisions else 1
 
 
 def print_decision(decision: dict[str, Any], out: TextIO) -> None:
-    """One decision: a title, then a table for each profile."""
+    """Prints a title and, for each profile, a table of its candidates."""
     moment = datetime.fromtimestamp(decision["time"], UTC).strftime("%H:%M:%S.%f")[:-3]
     outcome = decision["refusal"] or f"-> {decision['destination']}"
     micros = decision["seconds"] * 1e6
     head = f"{moment}Z  {decision['request_id']}  {decision['model'] or decision['path']}  {outcome}  {micros:.0f} us"
-    out.write("".join(char if char.isprintable() else "?" for char in head) + "\n")  # ids and models are a client's
+    out.write("".join(char if char.isprintable() else "?" for char in head) + "\n")  # ids and models come from clients
     for profile in decision["profiles"]:
         title = f"profile {profile['profile']}, picker {profile['picker']}"
         if profile["emptied_by"]:
@@ -70,7 +72,7 @@ def print_decision(decision: dict[str, Any], out: TextIO) -> None:
 
 
 def build_candidate_table(profile: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and one row an endpoint, best total first; `*` marks those picked."""
+    """Header, and a row for each endpoint, highest total first; `*` marks those picked."""
     dropped = {name: item["name"] for item in profile["filters"] for name in item["dropped"]}
     totals, picked = profile["totals"], profile["picked"]
     header = [
@@ -97,7 +99,7 @@ def build_candidate_table(profile: dict[str, Any]) -> tuple[list[str], list[list
 
 
 def _print_rich_table(title: str, header: list[str], rows: list[list[str]], out: TextIO) -> bool:
-    """On a terminal with rich at hand; False if there is none."""
+    """Prints with rich, if it is installed and `out` is a terminal; otherwise returns False."""
     if not out.isatty():
         return False
     try:
@@ -110,7 +112,7 @@ def _print_rich_table(title: str, header: list[str], rows: list[list[str]], out:
         table.add_column(name, justify="left" if place < 2 or place == len(header) - 1 else "right")
     for row in rows:
         table.add_row(*row, style="bold green" if row[0] else "dim" if row[-1] else "")
-    Console(file=out, markup=False, highlight=False).print(table)  # `[::1]:8000` is no markup
+    Console(file=out, markup=False, highlight=False).print(table)  # `[::1]:8000` would be taken for markup
     return True
 
 

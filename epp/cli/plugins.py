@@ -1,4 +1,4 @@
-"""`epp plugins`: what is installed, ours and others'."""
+"""`epp plugins`: lists the installed plugin types, built-in and of other packages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from epp.config.registry import PluginRegistry
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `epp plugins`."""
-    parser.add_argument("type", nargs="*", help="show all about these types")
+    parser.add_argument("type", nargs="*", help="show the catalogue entries of these types")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """A line a type, or the whole catalogue entry of those named."""
+    """Prints a line for each type, or the catalogue entries of the types given."""
     registry = PluginRegistry.load()
     if arguments.type:
         print(catalogue.render_catalogue(registry, arguments.type))

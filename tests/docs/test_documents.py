@@ -26,7 +26,7 @@ def test_links_and_named_files_exist(document: Path) -> None:
     assert [str(path) for path in (*links, *files) if not path.exists()] == []
 
 
-def test_the_scorer_of_the_readme_works_as_shown() -> None:
+def test_the_scorer_in_the_readme_works() -> None:
     source = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert source is not None
     shown: dict[str, type[Scorer]] = {}

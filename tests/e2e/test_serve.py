@@ -63,7 +63,7 @@ def endpoint_file(targets: list[str], roles: list[str]) -> str:
     return json.dumps({"endpoints": rows})
 
 
-async def test_an_llm_d_configuration_scrapes_scores_and_picks_as_it_says(
+async def test_an_llm_d_configuration_is_discovered_scraped_scored_and_picked(
     tools: Any, fleet: SimFleet, tmp_path: Path
 ) -> None:
     targets = list(fleet.targets)
@@ -93,7 +93,9 @@ async def test_an_llm_d_configuration_scrapes_scores_and_picks_as_it_says(
             answer.cancel()
         await asyncio.gather(*answers, return_exceptions=True)
     log = [json.loads(line) for line in picker.log.read_text().splitlines()]
-    assert any("scorer" in line["msg"] and line["level"] == "warn" for line in log), "ignored parameters are told"
+    assert any("scorer" in line["msg"] and line["level"] == "warn" for line in log), (
+        "a warning about the ignored parameter"
+    )
     assert any(line["msg"] == "request routed" for line in log)
 
 
@@ -114,7 +116,7 @@ async def until_running(picker: Any, name: str, count: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_sigterm_lets_open_streams_end(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
+async def test_sigterm_drains_open_streams(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", *(f"--endpoint={target}" for target in fleet.targets)]
     async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
         stream = tools.Stream(channel)
@@ -133,7 +135,7 @@ async def test_sigterm_lets_open_streams_end(tools: Any, fleet: SimFleet, tmp_pa
 
 
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
-async def test_tls_with_a_certificate_of_its_own_is_the_default(
+async def test_tls_with_a_self_signed_certificate_is_the_default(
     tools: Any, fleet: SimFleet, tmp_path: Path, transport: str
 ) -> None:
     flags = [f"--transport={transport}", *(f"--endpoint={target}" for target in fleet.targets)]
@@ -184,24 +186,24 @@ async def run(*words: str) -> tuple[int, str]:
     return process.returncode, (out + error).decode()
 
 
-async def test_every_mistake_of_a_configuration_is_told_at_once() -> None:
+async def test_every_problem_of_a_configuration_is_reported() -> None:
     text = "plugins: [{type: nope}, {type: queue-scorer, nme: q}, {type: prefix-cache-scorer, parameters: {x: 1}}]"
-    code, told = await run("serve", "--config-text", text, "--endpoint=127.0.0.1:1")
+    code, printed = await run("serve", "--config-text", text, "--endpoint=127.0.0.1:1")
     assert code == 2
     for path in ("apiVersion", "plugins[0].type", "plugins[1]", "plugins[2].parameters"):
-        assert path in told, told
+        assert path in printed, printed
 
 
-async def test_no_way_to_find_endpoints_is_told_with_the_way_out() -> None:
-    code, told = await run("--pool-name=pool", "--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0")
+async def test_without_a_discovery_the_error_says_how_to_give_one() -> None:
+    code, printed = await run("--pool-name=pool", "--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0")
     assert code == 2
-    assert "--endpoint HOST:PORT" in told
-    assert "Kubernetes" in told
+    assert "--endpoint HOST:PORT" in printed
+    assert "Kubernetes" in printed
 
 
-async def test_a_port_that_is_taken_is_named(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
+async def test_a_port_in_use_is_reported(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
     taken = fleet.targets[0].rpartition(":")[2]
-    code, told = await run(
+    code, printed = await run(
         "serve",
         f"--metrics-port={taken}",
         "--host=127.0.0.1",
@@ -210,22 +212,20 @@ async def test_a_port_that_is_taken_is_named(tools: Any, fleet: SimFleet, tmp_pa
         "--grpc-health-port=0",
     )
     assert code == 2
-    assert f"--metrics-port: cannot listen on port {taken}" in told
+    assert f"--metrics-port: cannot listen on port {taken}" in printed
 
 
-async def test_explain_tells_why(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
+async def test_explain_prints_the_scores_of_a_request(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", *(f"--endpoint={target}" for target in fleet.targets)]
     async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
         target = tools.destination(await tools.Stream(channel).request(CHAT, **{"x-request-id": "why-1"}))
-        code, told = await run("explain", "why-1", f"--url=http://127.0.0.1:{picker.metrics}")
+        code, printed = await run("explain", "why-1", f"--url=http://127.0.0.1:{picker.metrics}")
     assert code == 0
-    assert target in told
-    assert "prefix-cache-scorer" in told
+    assert target in printed
+    assert "prefix-cache-scorer" in printed
 
 
-async def test_the_metrics_port_speaks_tls_when_given_a_certificate(
-    tools: Any, fleet: SimFleet, tmp_path: Path
-) -> None:
+async def test_the_metrics_port_serves_tls_with_a_certificate(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
     chain, key = tls.create_self_signed_certificate(SystemClock())
     (tmp_path / "tls.crt").write_bytes(chain)
     (tmp_path / "tls.key").write_bytes(key)
@@ -236,7 +236,7 @@ async def test_the_metrics_port_speaks_tls_when_given_a_certificate(
         assert "llm_d_epp_info" in await picker.page("/metrics")
 
 
-async def test_a_reservation_whose_end_is_lost_goes_when_the_server_is_idle(
+async def test_an_orphaned_reservation_expires_when_the_server_is_idle(
     tools: Any, fleet: SimFleet, tmp_path: Path
 ) -> None:
     flags = ["--secure-serving=false", "--completion=access-log", *(f"--endpoint={target}" for target in fleet.targets)]
@@ -248,7 +248,7 @@ async def test_a_reservation_whose_end_is_lost_goes_when_the_server_is_idle(
                 await asyncio.sleep(0.2)
 
 
-async def test_an_empty_pool_is_answered_with_a_reason(tools: Any, tmp_path: Path) -> None:
+async def test_an_empty_pool_is_a_503_with_a_reason(tools: Any, tmp_path: Path) -> None:
     endpoints, config = tmp_path / "endpoints.yaml", tmp_path / "config.yaml"
     endpoints.write_text("endpoints: []")
     config.write_text(LLM_D.format(path=endpoints))

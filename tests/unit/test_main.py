@@ -17,7 +17,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"epp {__version__}\n"
 
 
-def test_flags_without_a_command_mean_serve(capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_without_a_command_are_those_of_serve(capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["--config-file=a", "--config-text=b"]) == 2
     assert "epp serve: flags: 1 problem" in capsys.readouterr().err
 
@@ -30,30 +30,30 @@ def test_every_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--completion" in capsys.readouterr().out
 
 
-def test_a_flag_that_is_unknown_is_answered_by_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_flag_is_reported_by_its_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         __main__.main(["plugins", "--nope"])
     assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert "usage: epp plugins" in told
-    assert "epp plugins: error: unrecognized arguments: --nope" in told
+    printed = capsys.readouterr().err
+    assert "usage: epp plugins" in printed
+    assert "epp plugins: error: unrecognized arguments: --nope" in printed
 
 
-def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+def test_a_closed_pipe_ends_the_command_quietly() -> None:
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "epp", "plugins"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout is not None
     process.stdout.close()
-    _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (141, b"")
+    _, printed = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (141, b"")
 
 
 @pytest.mark.parametrize(
     ("module", "words", "extra"),
     [("rich", ["up", "--sim=1"], "gateway"), ("grpc", ["serve", "--endpoint=127.0.0.1:1", *PORTS], "grpcio")],
 )
-def test_an_extra_that_is_not_installed_is_named(module: str, words: list[str], extra: str) -> None:
+def test_a_missing_optional_dependency_is_reported_with_its_extra(module: str, words: list[str], extra: str) -> None:
     script = f"import sys; sys.modules[{module!r}] = None; from epp.__main__ import main; sys.exit(main({words!r}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2

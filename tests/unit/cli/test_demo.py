@@ -11,5 +11,5 @@ from epp.cli.demo import comparison_label
     ("config_text", "name"),
     [("", "epp default"), ("default", "epp default"), ("llm-d", "llm-d"), ("kind: X", "your configuration")],
 )
-def test_the_second_arm_is_called_what_it_is(config_text: str, name: str) -> None:
+def test_comparison_label(config_text: str, name: str) -> None:
     assert comparison_label(config_text) == name

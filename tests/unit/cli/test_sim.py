@@ -21,7 +21,7 @@ def options(*words: str) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def test_ports() -> None:
+def test_assign_ports() -> None:
     assert sim.assign_ports([8100], None) == [8100]
     assert sim.assign_ports([8100], 3) == [8100, 8101, 8102]
     assert sim.assign_ports([0], 3) == [0, 0, 0]
@@ -32,7 +32,7 @@ def test_ports() -> None:
         sim.assign_ports([65535], 2)
 
 
-def test_options_reach_the_engine() -> None:
+def test_flags_reach_the_engine_configuration() -> None:
     config = sim.build_engine_config(options("--hardware", "fast", "--block-size", "32", "--num-gpu-blocks", "100"))
     assert (config.hardware.name, config.block_size, config.usable_blocks, config.context_tokens) == (
         "fast",
@@ -42,18 +42,18 @@ def test_options_reach_the_engine() -> None:
     )
 
 
-def test_options_that_cannot_be_are_all_named() -> None:
+def test_every_invalid_flag_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"max_num_seqs: must be positive\n  time_scale: must be positive"):
         sim.run(options("--max-num-seqs", "0", "--time-scale", "0"))
 
 
-def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert sim.run(options("--port", str(taken.getsockname()[1]))) == 1
     assert "address already in use" in capsys.readouterr().err
 
 
-def test_serves_until_told_to_stop() -> None:
+def test_serves_until_sigterm() -> None:
     code = (
         "import argparse, sys; from epp.cli import sim as command; parser = argparse.ArgumentParser();"
         "command.add_arguments(parser); sys.exit(command.run(parser.parse_args()))"

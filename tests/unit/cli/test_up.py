@@ -17,7 +17,7 @@ def parsed(*words):
     return parser.parse_args(words)
 
 
-def test_words_behind_two_dashes_go_to_the_picker():
+def test_arguments_after_two_dashes_are_passed_to_the_picker():
     settings = build_settings(parsed("--endpoint", "10.0.0.1:1", "--", "--v", "4", "--seed=7"))
     argv = build_picker_program(settings, {"picker": 1, "health": 2, "metrics": 3}, ["10.0.0.1:1"], None).argv
     assert argv[-3:] == ["--v", "4", "--seed=7"]
@@ -29,18 +29,18 @@ def test_words_behind_two_dashes_go_to_the_picker():
     ("words", "complaint"),
     [
         ([], "give --endpoint HOST:PORT"),
-        (["--sim=-1"], "--sim: a number of servers"),
-        (["--sim=1", "--admin-port=65536"], "--admin-port: a port from 0 to 65535"),
-        (["--sim=1", "--config-file=a", "--config-text=b"], "--config-file, --config-text: give one"),
+        (["--sim=-1"], "--sim: the number of servers must not be negative"),
+        (["--sim=1", "--admin-port=65536"], "--admin-port: invalid port: expected 0-65535"),
+        (["--sim=1", "--config-file=a", "--config-text=b"], "--config-file, --config-text: are mutually exclusive"),
         (["--round-robin", "--dns=a:1"], "--round-robin: needs --endpoint or --sim"),
     ],
 )
-def test_what_cannot_be_is_said(words, complaint):
+def test_contradictions_are_reported(words, complaint):
     with pytest.raises(ConfigError, match=complaint):
         build_settings(parsed(*words))
 
 
-def test_the_configuration_can_be_printed_without_starting_anything(capsys):
+def test_print_envoy_prints_the_bootstrap_and_starts_nothing(capsys):
     assert run(parsed("--endpoint=10.0.0.1:1", "--port=0", "--metrics-port=0", "--print-envoy")) == 0
     config = yaml.safe_load(capsys.readouterr().out)
     assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == ["pool", "picker", "picker-log"]

@@ -170,7 +170,7 @@ async def test_explain_prints_one_request_as_json(site: AdminSite) -> None:
 async def test_explain_without_decisions_or_picker_fails(site: AdminSite, capsys: pytest.CaptureFixture[str]) -> None:
     code, _ = await run_explain(site.url, "unheard-of")
     assert code == 1
-    assert "remembers no decision about request unheard-of" in capsys.readouterr().err
+    assert "has no decision on request unheard-of" in capsys.readouterr().err
     await site.admin.close()
     code, _ = await run_explain("http://127.0.0.1:9")
     assert code == 1
