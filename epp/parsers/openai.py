@@ -1,7 +1,7 @@
-"""The OpenAI APIs: what routing needs of a request, decoded in one pass; everything else stays unread.
+"""Parser of the OpenAI APIs. Decodes the fields that routing needs in one pass and skips the others.
 
-A body of the usual shape is decoded into a typed structure. One that does not fit is read again field by field: a
-field that we do not need may be anything, because the model server, not we, judges it.
+A body of the common shape is decoded into a typed structure. If that fails, the body is read field by field, and fields
+of an unexpected type count as absent: validating a request is the business of the model server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from epp.parsers.usage import UsageScanner
 
 
 class CommonFields(msgspec.Struct, gc=False):
-    """Fields that most APIs share."""
+    """Fields of most APIs."""
 
     model: str | None = None
     stream: bool | None = None
@@ -30,7 +30,7 @@ class CommonFields(msgspec.Struct, gc=False):
 
 
 class ChatRequest(CommonFields, gc=False):
-    """`chat/completions`."""
+    """A body of `chat/completions`."""
 
     messages: list[ChatMessage] = []
     max_completion_tokens: int | None = None
@@ -38,16 +38,21 @@ class ChatRequest(CommonFields, gc=False):
 
 
 class CompletionsRequest(CommonFields, gc=False):
-    """`completions`, prompt as one string."""
+    """A body of `completions` whose prompt is one string."""
 
     prompt: str = ""
 
 
 PATH_CACHE_SIZE = 64
+"""Request paths, as clients send them, for which a parser remembers the API."""
 
 
 class OpenAIApi(msgspec.Struct, frozen=True):
-    """How one API names things. `required` is the field with the prompt, `limits` the caps of output, first wins."""
+    """Names of one API: the field with the prompt, and those that limit the output, of which the first present counts.
+
+    `title` and `adjective` stand in the error of a request without a prompt, which is that of llm-d's parser.
+    `reports_usage`: whether responses have a `usage` object.
+    """
 
     title: str
     prompt_field: str
@@ -56,7 +61,7 @@ class OpenAIApi(msgspec.Struct, frozen=True):
     reports_usage: bool = True
 
     def reject_missing_prompt(self) -> NoReturn:
-        """llm-d's answer to a body without its prompt."""
+        """Raises BadRequest in llm-d's words."""
         raise BadRequest(f"invalid {self.title} request: must have {self.adjective}{self.prompt_field} field")
 
 
@@ -67,7 +72,7 @@ EMBEDDINGS = OpenAIApi("embeddings", "input")
 CONVERSATIONS = OpenAIApi("conversations", "items", reports_usage=False)
 IMAGES = OpenAIApi("images generations", "prompt", reports_usage=False)
 
-# The longer suffix first where one ends with the other.
+# Matched in order: where one suffix ends with another, the longer one stands first.
 APIS: tuple[tuple[str, OpenAIApi], ...] = (
     ("chat/completions", CHAT),
     ("completions", COMPLETIONS),
@@ -91,9 +96,13 @@ class OpenAIParser(Parser, type="openai-parser"):
     ignore_unknown_parameters: ClassVar[bool] = True
     paths: ClassVar[tuple[str, ...]] = tuple(suffix for suffix, _ in APIS)
 
+    def __post_init__(self) -> None:
+        self._api_for_path = lru_cache(PATH_CACHE_SIZE)(api_for_path)
+        self._reports_usage = lru_cache(PATH_CACHE_SIZE)(reports_usage)
+
     def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> ParsedRequest:
-        """The request; `BadRequest` for what is no JSON object or has no prompt."""
-        api = api_for_path(path)
+        """The request. BadRequest if the body is not a JSON object, or has no prompt."""
+        api = self._api_for_path(path)
         try:
             if api is CHAT:
                 return _parse_chat(body)
@@ -104,13 +113,12 @@ class OpenAIParser(Parser, type="openai-parser"):
         return _parse_field_by_field(api, body)
 
     def create_usage_reader(self, path: str, streaming: bool) -> UsageReader | None:
-        """Chat, completions, responses and embeddings tell what they used."""
-        return UsageScanner() if reports_usage(path) else None
+        """A scanner for responses of chat, completions, responses and embeddings; None for other APIs."""
+        return UsageScanner() if self._reports_usage(path) else None
 
 
-@lru_cache(PATH_CACHE_SIZE)
 def api_for_path(path: str) -> OpenAIApi:
-    """The API of a request path; completions if none, as llm-d has it."""
+    """The API of a request path, its query ignored; completions if none matches, as in llm-d."""
     path = path.partition("?")[0]
     for suffix, api in APIS:
         if path.endswith(suffix):
@@ -118,9 +126,8 @@ def api_for_path(path: str) -> OpenAIApi:
     return COMPLETIONS
 
 
-@lru_cache(PATH_CACHE_SIZE)
 def reports_usage(path: str) -> bool:
-    """Whether answers to requests of this path tell the tokens they used; rendering a prompt uses none."""
+    """Whether responses to requests of this path have a `usage` object. Rendering a prompt uses no tokens."""
     return api_for_path(path).reports_usage and not path.endswith("/render")
 
 

@@ -1,4 +1,4 @@
-"""Bodies that nobody understands are routed too."""
+"""Parser for requests of unknown APIs: they are routed without a model and a prompt."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class PassthroughParser(Parser, type="passthrough-parser"):
     ignore_unknown_parameters: ClassVar[bool] = True
 
     def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> ParsedRequest:
-        """Nothing is read."""
+        """An empty request; the body is not read."""
         return ParsedRequest()

@@ -1,4 +1,4 @@
-"""Replaces the model in a JSON body and leaves every other byte as it came."""
+"""Replaces the model name in a JSON body; every other byte stays the same."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _model_decoder = msgspec.json.Decoder(_ModelField)
 
 
 def replace_model(body: bytes, model: str) -> bytes:
-    """The body with this model: its value replaced, or the member put first where there is none.
+    """The body with this model name: the value of its member `model`, which is added in front if there is none.
 
-    Raises `msgspec.MsgspecError` for what is no JSON object.
+    Raises `msgspec.MsgspecError` if the body is not a JSON object.
     """
     span = find_model_span(body)
     if span is not None:
@@ -30,16 +30,16 @@ def replace_model(body: bytes, model: str) -> bytes:
 
 
 def splice_model(body: bytes, span: tuple[int, int], model: str) -> bytes:
-    """The body with the JSON value at `span` replaced by this string."""
+    """The body with the JSON value at `span` replaced by the model name as a JSON string."""
     start, end = span
     return b"".join((body[:start], msgspec.json.encode(model), body[end:]))
 
 
 def find_model_span(body: bytes) -> tuple[int, int] | None:
-    """Where the value of the top-level `model` stands; of several, the one that JSON readers see, the last.
+    """Start and end of the value of the top-level member `model`; None if there is none.
 
-    A `msgspec.Raw` is a view into the decoded buffer, so the distance of the two addresses is the offset: nothing of
-    the body is read in Python.
+    Of repeated members it is the last one, which is the one that JSON parsers return. A `msgspec.Raw` is a view into
+    the decoded buffer: the difference of the two addresses is the offset, and Python reads none of the body.
     """
     try:
         value = _model_decoder.decode(body).model

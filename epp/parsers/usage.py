@@ -1,9 +1,9 @@
-"""Token usage read from an answer as it passes by, in pieces cut anywhere, holding back a few bytes at most.
+"""Extracts token usage from a response body that arrives in chunks, of which it holds back a few bytes at most.
 
-Only the value of a `"usage"` key is parsed. A quote inside a JSON string is always preceded by a backslash, so these
-seven bytes, not preceded by one, are a whole string of their own, and with a colon behind them a key: events and
-lines need not be told apart. So one scanner serves server-sent events of any line ending, plain JSON bodies, and the
-nested usage of the Responses API.
+Only the value of a `"usage"` key is parsed. In JSON a quote within a string is preceded by a backslash. So the seven
+bytes `"usage"`, if no backslash precedes them, are a whole string, and followed by a colon they are a key; the scanner
+need not recognise lines or events. It reads server-sent events with any line ending, JSON bodies, and the nested usage
+objects of the Responses API.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from epp.api import TokenUsage
 
 USAGE_KEY = b'"usage"'
 MAX_HELD_BYTES = 8192
-"""Bytes of one usage object that are held back at most, waiting for its end."""
+"""Largest part of an incomplete usage object that is held back until the next chunk; larger ones are skipped."""
 
 _usage_opening = re.compile(rb'"usage"[ \t\r\n]*(:?)[ \t\r\n]*(\{?)')
 _decode_object = msgspec.json.Decoder(dict[str, object]).decode
 
 
 class UsageScanner(msgspec.Struct, eq=False, gc=False):
-    """Finds usage objects. Later ones replace earlier ones field by field: engines count on, or tell in two halves."""
+    """Finds usage objects. Later ones replace earlier ones field by field.
+
+    vLLM repeats growing counts (`continuous_usage_stats`), and Anthropic's API reports input and output separately.
+    """
 
     _held: bytes = b""
     _prompt: int | None = None
@@ -31,7 +34,7 @@ class UsageScanner(msgspec.Struct, eq=False, gc=False):
     _cached: int | None = None
 
     def feed(self, data: bytes) -> None:
-        """The next piece of the body."""
+        """The next chunk of the body, of any size."""
         if self._held:
             data = self._held + data
             self._held = b""
@@ -41,15 +44,15 @@ class UsageScanner(msgspec.Struct, eq=False, gc=False):
             if at >= 0:
                 self._held = data[at:] if len(data) - at <= MAX_HELD_BYTES else b""
                 return
-        if data[-1:] != b"\n":  # a key may have begun; one byte more, to see whether a backslash stands before it
+        if data[-1:] != b"\n":  # may end within a key: hold that back, with the byte before, perhaps a backslash
             self._held = data[-len(USAGE_KEY) :]
 
     def usage(self) -> TokenUsage:
-        """What is known so far."""
+        """The usage found so far."""
         return TokenUsage(self._prompt, self._output, self._cached)
 
     def _scan_objects(self, data: bytes, at: int) -> int:
-        """Reads every complete usage object from `at` on; returns where an incomplete one begins, or -1."""
+        """Records every complete usage object from `at` on; returns where an incomplete one begins, or -1."""
         while at >= 0:
             start = at
             at += len(USAGE_KEY)
@@ -84,7 +87,10 @@ class UsageScanner(msgspec.Struct, eq=False, gc=False):
 
 
 def _find_object_end(data: bytes, start: int) -> int:
-    """The end of the object that begins at `start`, or -1. Usage objects hold numbers: no braces within strings."""
+    """The end of the JSON object that begins at `start`, or -1 if it is incomplete.
+
+    Counts braces: usage objects contain no strings in which there could be any.
+    """
     depth = 0
     while end := data.find(b"}", start) + 1:
         depth += data.count(b"{", start, end) - 1

@@ -1,4 +1,4 @@
-"""Whatever a client sends, the parser either reads it or says 400; and equal beginnings stay equal."""
+"""Any body is parsed or rejected with 400; conversations that begin alike have prompts that begin alike."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(path: str, body: bytes) -> ParsedRequest | None:
 
 
 @given(paths, st.dictionaries(fields, values))
-def test_any_json_object_is_read_or_refused(path: str, body: dict[str, Any]) -> None:
+def test_any_json_object_is_parsed_or_rejected(path: str, body: dict[str, Any]) -> None:
     parsed = read(path, json.dumps(body).encode())
     if parsed is not None:
         model = body.get("model")
@@ -51,13 +51,13 @@ def test_any_json_object_is_read_or_refused(path: str, body: dict[str, Any]) -> 
 
 
 @given(paths, st.binary() | st.text().map(lambda text: text.encode("utf-8", "replace")))
-def test_any_bytes_are_read_or_refused(path: str, body: bytes) -> None:
+def test_any_bytes_are_parsed_or_rejected(path: str, body: bytes) -> None:
     read(path, body)
     read(path, b'{"model":"m","prompt":' + body + b',"messages":[' + body + b"]}")
 
 
 @given(messages, messages, st.booleans())
-def test_a_conversation_that_goes_on_keeps_its_beginning(first: Any, more: Any, ascii_only: bool) -> None:
+def test_a_continued_conversation_keeps_its_prefix(first: Any, more: Any, ascii_only: bool) -> None:
     def text(conversation: Any) -> bytes:
         parsed = read("/v1/chat/completions", json.dumps({"messages": conversation}, ensure_ascii=ascii_only).encode())
         assert parsed is not None
@@ -66,7 +66,7 @@ def test_a_conversation_that_goes_on_keeps_its_beginning(first: Any, more: Any, 
     assert text(first + more).startswith(text(first))
 
 
-def test_the_beginning_does_not_depend_on_how_json_was_written() -> None:
+def test_the_text_does_not_depend_on_how_json_is_written() -> None:
     body = {"messages": [{"role": "user", "content": "ünï \U0001f600"}]}
     spellings = [json.dumps(body, ensure_ascii=flag, indent=indent) for flag in (True, False) for indent in (None, 2)]
     assert len({OpenAIParser().parse("/chat/completions", {}, each.encode()).text for each in spellings}) == 1

@@ -1,4 +1,4 @@
-"""What is found on a page is what prometheus_client's parser finds there."""
+"""The reader of single series finds what prometheus_client's parser of whole pages finds."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +55,7 @@ def expected(page: str, name: str) -> list[tuple[dict[str, str], float]]:
 
 
 @given(st.lists(pages(), min_size=1, max_size=4))
-def test_series_on_successive_pages_are_those_of_the_full_parser(successive: list[str]) -> None:
+def test_successive_pages_give_the_series_of_the_full_parser(successive: list[str]) -> None:
     for name in NAMES:
         series = SeriesReader(name)
         for page in successive:
@@ -66,7 +66,7 @@ def test_series_on_successive_pages_are_those_of_the_full_parser(successive: lis
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
-def test_no_bytes_break_it(before: bytes, after: bytes) -> None:
+def test_any_bytes_are_read(before: bytes, after: bytes) -> None:
     series = SeriesReader("m")
     for page in (before + b"\nm" + after, b"# TYPE m gauge\nm{" + after, before + after):
         for block, _ in series.read(page):

@@ -1,4 +1,4 @@
-"""Wherever an answer is cut into pieces, the usage read from it is the same."""
+"""The usage of a response body does not depend on how it is cut into chunks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STREAM = (
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40))
-def test_cuts_do_not_matter(cuts: list[int]) -> None:
+def test_the_usage_does_not_depend_on_the_chunks(cuts: list[int]) -> None:
     scanner = UsageScanner()
     borders = [0, *sorted(cuts), len(STREAM)]
     for start, end in pairwise(borders):
@@ -28,7 +28,7 @@ def test_cuts_do_not_matter(cuts: list[int]) -> None:
 
 
 @given(st.integers(0, len(STREAM)))
-def test_every_single_byte_apart(length: int) -> None:
+def test_one_byte_chunks_give_the_usage_of_the_whole_body(length: int) -> None:
     scanner, whole = UsageScanner(), UsageScanner()
     for at in range(length):
         scanner.feed(STREAM[at : at + 1])
@@ -39,7 +39,7 @@ def test_every_single_byte_apart(length: int) -> None:
 @given(
     st.lists(st.sampled_from([b'"usage"', b"{", b"}", b":", b"\\", b'"', b"\n", b"1", b'"prompt_tokens"']), max_size=60)
 )
-def test_nonsense_is_survived(pieces: list[bytes]) -> None:
+def test_any_sequence_of_tokens_is_scanned(pieces: list[bytes]) -> None:
     scanner = UsageScanner()
     for piece in pieces:
         scanner.feed(piece)

@@ -1,4 +1,4 @@
-"""What the OpenAI parser reads, what it refuses, and what it does not mind."""
+"""What the OpenAI parser reads from a body, what it ignores, and what it rejects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parse(path: str, body: bytes | dict[str, Any]) -> ParsedRequest:
     return OpenAIParser().parse(path, {}, raw)
 
 
-def refusal(path: str, body: bytes | dict[str, Any]) -> str:
+def rejection_message(path: str, body: bytes | dict[str, Any]) -> str:
     with pytest.raises(BadRequest) as caught:
         parse(path, body)
     return caught.value.message
@@ -32,11 +32,11 @@ def test_a_chat_request() -> None:
     assert parse(CHAT, body) == ParsedRequest("m", b"user\x1ehello", b"", "s", 9, True)
 
 
-def test_the_query_is_no_part_of_the_path() -> None:
+def test_the_query_is_not_part_of_the_path() -> None:
     assert parse(CHAT + "?beta=true", {"messages": HELLO}).text == b"user\x1ehello"
 
 
-def test_a_longer_conversation_begins_like_the_shorter_one() -> None:
+def test_a_continued_conversation_keeps_its_prefix() -> None:
     more = [*HELLO, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "and now?"}]
     assert parse(CHAT, {"messages": more}).text.startswith(parse(CHAT, {"messages": HELLO}).text)
 
@@ -51,23 +51,23 @@ def test_tool_calls_and_empty_content_are_part_of_the_prompt() -> None:
     assert parse(CHAT, {"messages": [call]}).text == b'assistant\x1e[{"id": "c1"}]'
 
 
-def test_text_parts_are_texts_and_other_parts_are_told_apart_by_digest() -> None:
-    def said(url: str) -> bytes:
+def test_text_parts_are_texts_and_media_parts_digests() -> None:
+    def prompt_with(url: str) -> bytes:
         parts = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": url}}]
         return parse(CHAT, {"messages": [{"role": "user", "content": parts}]}).text
 
-    assert said("data:a").startswith(b"user\x1esee\x1e")
-    assert said("data:a") == said("data:a") != said("data:b")
-    assert len(said("data:a")) - len(b"user\x1esee\x1e") == 225 * 4, "an image counts as 225 tokens"
+    assert prompt_with("data:a").startswith(b"user\x1esee\x1e")
+    assert prompt_with("data:a") == prompt_with("data:a") != prompt_with("data:b")
+    assert len(prompt_with("data:a")) - len(b"user\x1esee\x1e") == 225 * 4, "an image counts as 225 tokens"
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
-def test_a_flood_of_media_parts_stays_small(path: str) -> None:
+def test_the_size_of_all_media_parts_is_bounded(path: str) -> None:
     messages = [{"role": "user", "content": [{"type": "video_url"}] * 20}] * 1000
     assert len(parse(path, {"messages": messages, "input": messages}).text) < 3_000_000
 
 
-def test_escapes_and_other_alphabets_are_the_same_text_however_they_were_written() -> None:
+def test_the_text_does_not_depend_on_json_escapes() -> None:
     messages = [{"role": "user", "content": 'a\n"b" é 日'}]
     plain = json.dumps({"messages": messages}, ensure_ascii=False).encode()
     assert parse(CHAT, plain) == parse(CHAT, {"messages": messages})
@@ -87,7 +87,7 @@ def test_escapes_and_other_alphabets_are_the_same_text_however_they_were_written
         (CHAT, {"max_tokens": "many"}, None),
     ],
 )
-def test_the_cap_of_output_has_a_name_in_each_api(path: str, limits: dict[str, Any], expected: int | None) -> None:
+def test_the_output_limit_of_each_api(path: str, limits: dict[str, Any], expected: int | None) -> None:
     body = {"model": "m", "messages": HELLO, "prompt": "p", "input": "i", **limits}
     assert parse(path, body).max_output_tokens == expected
 
@@ -106,29 +106,29 @@ def test_the_cap_of_output_has_a_name_in_each_api(path: str, limits: dict[str, A
     ],
 )
 @pytest.mark.parametrize("empty", [{}, {"messages": None, "prompt": None, "input": None, "items": None}])
-def test_a_request_without_its_prompt_is_refused_in_llm_ds_words(
-    path: str, message: str, empty: dict[str, Any]
-) -> None:
-    assert refusal(path, {"model": "m", **empty}) == message
+def test_a_request_without_a_prompt_is_rejected_in_llm_ds_words(path: str, message: str, empty: dict[str, Any]) -> None:
+    assert rejection_message(path, {"model": "m", **empty}) == message
     if path != "/v1/responses":  # there, an empty string is an input
-        assert refusal(path, {"model": "m", "messages": [], "prompt": "", "input": "", "items": []}) == message
+        assert (
+            rejection_message(path, {"model": "m", "messages": [], "prompt": "", "input": "", "items": []}) == message
+        )
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/embeddings"])
 @pytest.mark.parametrize(
     "body", [b"no healthy upstream", b"", b'{"model":', b"[]", b'"text"', b'{"prompt":"x"} trailing']
 )
-def test_what_is_no_json_object_is_refused(path: str, body: bytes) -> None:
-    assert refusal(path, body).startswith("error unmarshaling request bodyMap: ")
+def test_a_body_that_is_not_a_json_object_is_rejected(path: str, body: bytes) -> None:
+    assert rejection_message(path, body).startswith("error unmarshaling request bodyMap: ")
 
 
-def test_a_bottomless_body_is_refused() -> None:
+def test_a_too_deeply_nested_body_is_rejected() -> None:
     body = b'{"model":"m","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    assert refusal(CHAT, body) == "error unmarshaling request bodyMap: nested too deeply"
+    assert rejection_message(CHAT, body) == "error unmarshaling request bodyMap: nested too deeply"
 
 
 @pytest.mark.parametrize("model", [None, 5, ["m"]])
-def test_a_model_that_is_no_string_is_missing(model: Any) -> None:
+def test_a_model_that_is_not_a_string_is_absent(model: Any) -> None:
     assert parse(CHAT, {"model": model, "messages": HELLO}).model is None
 
 
@@ -142,23 +142,23 @@ def test_a_model_that_is_no_string_is_missing(model: Any) -> None:
         {"logit_bias": 7, "stop": {"a": 1}, "temperature": "hot", "stream_options": "x"},
     ],
 )
-def test_odd_values_of_fields_are_the_model_servers_business(odd: dict[str, Any]) -> None:
+def test_values_of_unexpected_types_count_as_absent(odd: dict[str, Any]) -> None:
     parsed = parse(CHAT, {"model": "m", "messages": HELLO, **odd})
     assert (parsed.model, parsed.text, parsed.streaming) == ("m", b"user\x1ehello", False)
 
 
-def test_odd_messages_still_make_a_prompt() -> None:
+def test_malformed_messages_are_part_of_the_prompt_as_json() -> None:
     messages = ["just text", {"role": 5, "content": "x"}, {"role": "user", "content": {"a": 1}}]
     text = parse(CHAT, {"model": "m", "messages": messages}).text
     assert text == b'just text\x1e{"role": 5, "content": "x"}\x1e{"role": "user", "content": {"a": 1}}'
 
 
-def test_half_an_emoji_does_not_cost_the_request() -> None:
+def test_a_lone_surrogate_is_replaced() -> None:
     body = rb'{"model":"m","messages":[{"role":"user","content":"cut \ud83d"}]}'
     assert parse(CHAT, body) == ParsedRequest("m", b"user\x1ecut  ")
 
 
-def test_bytes_that_are_no_utf8_do_not_cost_the_request() -> None:
+def test_invalid_utf8_is_accepted() -> None:
     assert parse("/v1/completions", b'{"model":"m","prompt":"a\xff"}').model == "m"
 
 
@@ -180,7 +180,7 @@ def test_prompts_of_every_form(path: str) -> None:
     assert read({"odd": 1}) == (b'{"odd": 1}', b"")
 
 
-def test_the_responses_api_takes_a_string_or_items_after_tools_and_instructions() -> None:
+def test_the_prompt_of_the_responses_api_begins_with_tools_and_instructions() -> None:
     items = [
         {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
         {"type": "function_call", "name": "f"},
@@ -193,7 +193,7 @@ def test_the_responses_api_takes_a_string_or_items_after_tools_and_instructions(
     assert parse("/v1/conversations", {"items": items[:1]}).text == b"user\x1ehi"
 
 
-def test_answers_that_tell_usage_have_a_reader() -> None:
+def test_apis_whose_responses_report_usage_have_a_reader() -> None:
     parser = OpenAIParser()
-    told = [path for path in parser.paths if parser.create_usage_reader("/v1/" + path, True) is not None]
-    assert told == ["chat/completions", "completions", "responses", "embeddings"]
+    reporting = [path for path in parser.paths if parser.create_usage_reader("/v1/" + path, True) is not None]
+    assert reporting == ["chat/completions", "completions", "responses", "embeddings"]

@@ -1,4 +1,4 @@
-"""Putting another model into a body without touching the rest of it."""
+"""Replacing the model name of a body, and nothing else of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from epp.parsers.rewrite import find_model_span, replace_model
         (b'{"b":"\\ud83d","model":"old"}', b'{"b":"\\ud83d","model":"new"}'),
     ],
 )
-def test_only_the_models_value_changes(body: bytes, rewritten: bytes) -> None:
+def test_only_the_value_of_the_model_changes(body: bytes, rewritten: bytes) -> None:
     assert replace_model(body, "new") == rewritten
 
 
@@ -31,7 +31,7 @@ def test_the_new_name_is_escaped() -> None:
     assert replace_model(b'{"model":"a"}', 'b"\\é') == '{"model":"b\\"\\\\é"}'.encode()
 
 
-def test_no_model_has_no_span_and_what_is_no_json_raises() -> None:
+def test_the_span_of_a_body_without_model_and_of_invalid_json() -> None:
     assert find_model_span(b'{"a":1}') is None
     with pytest.raises(msgspec.MsgspecError):
         find_model_span(b'{"model":')

@@ -1,4 +1,4 @@
-"""Token usage in answers of every shape."""
+"""Token usage in response bodies of every API, however they are cut into chunks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def usage_of(*pieces: bytes) -> TokenUsage:
     return scanner.usage()
 
 
-def test_a_json_answer() -> None:
+def test_a_json_response() -> None:
     body = b'{"id":"x","choices":[],"usage":{"prompt_tokens":7,"total_tokens":17,"completion_tokens":10}}'
     assert usage_of(body) == TokenUsage(7, 10, None)
 
@@ -38,18 +38,18 @@ def test_the_last_event_of_a_stream(start: bytes, end: bytes) -> None:
     assert usage_of(*(start + event + end for event in [*events, b"[DONE]"])) == TokenUsage(7, 2, None)
 
 
-def test_continuous_usage_counts_on() -> None:
+def test_continuous_usage_is_replaced_by_later_counts() -> None:
     assert usage_of(
         *(b'data: {"usage":{"prompt_tokens":7,"completion_tokens":%d}}\n\n' % n for n in (1, 2, 3))
     ) == TokenUsage(7, 3)
 
 
-def test_two_events_in_one_chunk() -> None:
+def test_several_events_in_one_chunk() -> None:
     events = b"".join(b'data: {"usage":{"prompt_tokens":7,"completion_tokens":%d}}\n\n' % n for n in (1, 2, 3))
     assert usage_of(events) == TokenUsage(7, 3)
 
 
-def test_the_responses_api_nests_it() -> None:
+def test_the_responses_api_nests_the_usage() -> None:
     event = (
         b'event: response.completed\ndata: {"type":"response.completed","response":{"status":"completed","usage":'
         b'{"input_tokens":31,"input_tokens_details":{"cached_tokens":16},"output_tokens":5,"total_tokens":36}}}\n\n'
@@ -57,7 +57,7 @@ def test_the_responses_api_nests_it() -> None:
     assert usage_of(b'data: {"type":"response.created","response":{"usage":null}}\n\n', event) == TokenUsage(31, 5, 16)
 
 
-def test_anthropic_tells_in_two_halves() -> None:
+def test_anthropic_reports_input_and_output_separately() -> None:
     first = b'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
     last = b'data: {"type":"message_delta","usage":{"output_tokens":15}}\n\n'
     assert usage_of(first, last) == TokenUsage(25, 15)
@@ -78,11 +78,11 @@ def test_anthropic_tells_in_two_halves() -> None:
         b"",
     ],
 )
-def test_what_is_no_usage(text: bytes) -> None:
+def test_bodies_without_a_usage_object(text: bytes) -> None:
     assert usage_of(text) == NOTHING
 
 
-def test_little_is_held_back() -> None:
+def test_the_bytes_held_back_are_bounded() -> None:
     scanner = UsageScanner()
     for piece in (b"x" * 70_000, b'{"usage":{' + b" " * MAX_HELD_BYTES, b" " * 70_000, b'"usage"', b": "):
         scanner.feed(piece)
@@ -91,7 +91,7 @@ def test_little_is_held_back() -> None:
     assert scanner.usage() == TokenUsage(3)
 
 
-def test_braces_that_open_and_close_many_times_are_counted_once() -> None:
+def test_deeply_nested_objects_are_scanned_in_linear_time() -> None:
     deep = 200_000
     nested = b'{"a":' * deep + b"1" + b"}" * deep
     scanner = UsageScanner()
