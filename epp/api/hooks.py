@@ -6,8 +6,8 @@ The picker finds them with `isinstance`, once, at start. A class that defines on
 its interface, or a method whose name merely resembles one, is reported when the configuration is loaded.
 
 Common to all methods here: they are called on the event loop's thread, never two at a time, and must return without
-waiting for I/O. An exception is logged, counted in `epp_plugin_faults_total` with the plugin's name, and changes
-nothing for the request or for the other plugins.
+waiting for I/O. An exception is logged, counted in `epp_plugin_faults_total` (kind `observer`) with the plugin's name,
+and changes nothing for the request or for the other plugins.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class StateDumper:
     def dump_state(self) -> Any:
         """The state as JSON-encodable data: bounded in size, without prompts or other content of requests.
 
-        Called at each HTTP request to that page. If it raises, the page shows the error's message instead.
+        Called at each HTTP request to that page. If it raises, the page shows the error's message; nothing is counted.
         """
         raise NotImplementedError
 

@@ -1,15 +1,14 @@
-"""The kinds of plugin, and whether a class implements what it seems to.
+"""The kinds of plugin, and the check that a class implements the interfaces it inherits.
 
-One table names every kind: messages, the catalogue and the checks of the configuration read it.
-`find_interface_problems` finds what would otherwise be noticed at the first request, or never: a method that is
-missing, and one that looks like part of an interface but is never called.
+Messages, the catalogue and the check read one table of kinds. The check is made when a configuration is loaded: without
+it a missing method would show at the first request, and a misspelt hook never.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -63,7 +62,7 @@ SIMILARITY: Final = 0.8
 
 
 class InterfaceProblem(NamedTuple):
-    """`fatal`: the class cannot work as it is written; else the method may be a helper with an unlucky name."""
+    """`fatal`: the class cannot work as it is written. Otherwise the method may be a helper with a similar name."""
 
     message: str
     fatal: bool
@@ -75,7 +74,12 @@ def kind_noun(plugin_class: type[Plugin]) -> str:
 
 
 def find_interface_problems(plugin_class: type[Plugin]) -> list[InterfaceProblem]:
-    """What is wrong with the class as an implementation of its kinds and optional interfaces."""
+    """What is wrong with the class as an implementation of its kinds and optional interfaces.
+
+    Fatal: a required method that is missing, other parameters or `async def` than the interface has, and a method of an
+    optional interface that is not inherited. Not fatal: a method of a kind that is not inherited, and a public method
+    whose name resembles one of an interface.
+    """
     name = plugin_class.__name__
     inherited = {method: base for base in _interfaces() if issubclass(plugin_class, base) for method in vars(base)}
     foreign = {
@@ -88,26 +92,19 @@ def find_interface_problems(plugin_class: type[Plugin]) -> list[InterfaceProblem
     ]
     for method in _own_methods(plugin_class):
         if method in inherited:
-            problems += _signature_problems(plugin_class, method, inherited[method])
+            problem = _check_signature(plugin_class, method, inherited[method])
         elif method in foreign:
-            base = foreign[method]
-            problems.append(
-                InterfaceProblem(
-                    f"class {name} defines {method}() but does not inherit {base.__name__}, so it is never called: "
-                    f"add {base.__name__} to its bases, or rename the method",
-                    fatal=base in HOOK_INTERFACES,
-                )
+            base = foreign[method].__name__
+            message = (
+                f"class {name} defines {method}() but does not inherit {base}, so it is never called: "
+                f"add {base} to its bases, or rename the method"
             )
+            problem = InterfaceProblem(message, fatal=foreign[method] in HOOK_INTERFACES)
         else:
-            hooks = [known for known, base in foreign.items() if base in HOOK_INTERFACES]
-            candidates = [known for known in (*inherited, *hooks) if not known.startswith("_")]
-            if close := difflib.get_close_matches(method, candidates, 1, SIMILARITY):
-                base = inherited.get(close[0]) or foreign[close[0]]
-                message = (
-                    f"class {name}: {method}() is never called; did you mean {close[0]}() of {base.__name__}? "
-                    f"If it is a helper, call it _{method}()"
-                )
-                problems.append(InterfaceProblem(message, fatal=False))
+            hooks = {known: base for known, base in foreign.items() if base in HOOK_INTERFACES}
+            problem = _check_spelling(name, method, inherited | hooks)
+        if problem is not None:
+            problems.append(problem)
     return problems
 
 
@@ -122,24 +119,35 @@ def _public_methods(owner: type) -> dict[str, Callable[..., Any]]:
 
 
 def _own_methods(plugin_class: type[Plugin]) -> list[str]:
-    """Public methods that the class and its bases define, those of the interfaces themselves left out."""
+    """Public methods that the class and its bases define, without those of the interfaces themselves."""
     known = {*_interfaces(), Plugin, msgspec.Struct, object}
-    return [name for owner in plugin_class.__mro__ if owner not in known for name in _public_methods(owner)]
+    names = (name for owner in plugin_class.__mro__ if owner not in known for name in _public_methods(owner))
+    return list(dict.fromkeys(names))
 
 
-def _signature_problems(plugin_class: type[Plugin], method: str, base: type) -> list[InterfaceProblem]:
+def _check_signature(plugin_class: type[Plugin], method: str, base: type) -> InterfaceProblem | None:
     """Interfaces are called with positional arguments; a coroutine where a value is expected would not be awaited."""
     declared, implemented = vars(base)[method], getattr(plugin_class, method)
-    name = f"{plugin_class.__name__}.{method}()"
     if not inspect.isfunction(declared) or not inspect.isfunction(implemented):
-        return []
+        return None
+    name, interface = f"{plugin_class.__name__}.{method}()", f"{base.__name__}.{method}"
     if inspect.iscoroutinefunction(declared) != inspect.iscoroutinefunction(implemented):
-        wanted = "must be `async def`" if inspect.iscoroutinefunction(declared) else "must not be `async def`"
-        return [InterfaceProblem(f"{name} {wanted}: see {base.__name__}.{method}", fatal=True)]
+        expected = "must be" if inspect.iscoroutinefunction(declared) else "must not be"
+        return InterfaceProblem(f"{name} {expected} `async def`: see {interface}", fatal=True)
     parameters = list(inspect.signature(declared).parameters)
     try:
         inspect.signature(implemented).bind(*parameters)
     except TypeError:
-        wanted = ", ".join(parameters[1:])
-        return [InterfaceProblem(f"{name} must take ({wanted}): see {base.__name__}.{method}", fatal=True)]
-    return []
+        return InterfaceProblem(f"{name} must take ({', '.join(parameters[1:])}): see {interface}", fatal=True)
+    return None
+
+
+def _check_spelling(class_name: str, method: str, interfaces: Mapping[str, type]) -> InterfaceProblem | None:
+    similar = difflib.get_close_matches(method, [name for name in interfaces if name[0] != "_"], 1, SIMILARITY)
+    if not similar:
+        return None
+    message = (
+        f"class {class_name}: {method}() is never called; did you mean {similar[0]}() of "
+        f"{interfaces[similar[0]].__name__}? If it is a helper, call it _{method}()"
+    )
+    return InterfaceProblem(message, fatal=False)
