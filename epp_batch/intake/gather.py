@@ -89,16 +89,16 @@ def _expand_all(requested: Sequence[str], output: Path) -> list[AudioSource]:
         is_manifest = manifest.is_manifest(text)
         expanded = manifest.read_manifest(Path(text)) if is_manifest else sources.expand_sources([text], output)
         for source in expanded:
-            found.setdefault((source.source, source.model, source.stem), source)
+            found.setdefault((source.location, source.model, source.stem), source)
     return _drop_undescribed_duplicates(found.values())
 
 
 def _drop_undescribed_duplicates(found: Iterable[AudioSource]) -> list[AudioSource]:
     """Drops a plain source that a manifest also lists with a model or stem, as when its folder was named too."""
     candidates = list(found)
-    described = {each.source for each in candidates if each.model is not None or each.stem is not None}
+    described = {each.location for each in candidates if each.model is not None or each.stem is not None}
     return [
-        each for each in candidates if each.model is not None or each.stem is not None or each.source not in described
+        each for each in candidates if each.model is not None or each.stem is not None or each.location not in described
     ]
 
 
@@ -107,20 +107,20 @@ def _assign_names(found: list[AudioSource], relative_to: str | None) -> list[Aud
     if relative_to is not None:
         base = os.path.abspath(relative_to)
         for each in found:
-            if not is_url(each.source) and os.path.commonpath((each.source, base)) != base:
+            if not is_url(each.location) and os.path.commonpath((each.location, base)) != base:
                 raise InputError(
-                    f"{each.source}: not below --relative-to {relative_to}", remedy="name a folder above it"
+                    f"{each.location}: not below --relative-to {relative_to}", remedy="name a folder above it"
                 )
         found = [
             each
-            if is_url(each.source)
-            else each._replace(name_parts=sources.source_from_path(Path(each.source), Path(base)).name_parts)
+            if is_url(each.location)
+            else each._replace(name_parts=sources.source_from_path(Path(each.location), Path(base)).name_parts)
             for each in found
         ]
-    counts = Counter(each.source for each in found)
+    counts = Counter(each.location for each in found)
     return [
         each._replace(name_parts=(*each.name_parts[:-1], f"{each.name_parts[-1]}-{each.model}"))
-        if counts[each.source] > 1 and each.model
+        if counts[each.location] > 1 and each.model
         else each
         for each in found
     ]
@@ -150,21 +150,21 @@ def _read_recording(
     if reference is None and references is not None and (references / f"{stem}.txt").is_file():
         reference = str(references / f"{stem}.txt")
     try:
-        if is_url(source.source):
+        if is_url(source.location):
             known = source.seconds is not None or not probe_lengths
             return Recording(
-                source=source.source,
+                source=source.location,
                 stems=(stem,),
-                sha256=hashlib.sha256(source.source.encode()).hexdigest(),
-                seconds=source.seconds if known else probe_duration(source.source, unreachable_hosts),
+                sha256=hashlib.sha256(source.location.encode()).hexdigest(),
+                seconds=source.seconds if known else probe_duration(source.location, unreachable_hosts),
                 reference=reference,
             )
-        _require_utf8_name(source.source)
-        digest = cache.digest_file(source.source, with_duration=probe_lengths)
+        _require_utf8_name(source.location)
+        digest = cache.digest_file(source.location, with_duration=probe_lengths)
     except TaskError as error:
         return error
     return Recording(
-        source=source.source,
+        source=source.location,
         stems=(stem,),
         sha256=digest.sha256,
         seconds=source.seconds if digest.seconds is None else digest.seconds,

@@ -26,7 +26,7 @@ MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 class AudioSource(NamedTuple):
     """One requested recording, not yet opened."""
 
-    source: str
+    location: str
     """Absolute path, or http(s) URL."""
     name_parts: tuple[str, ...]
     """Path components of its preferred output name, without suffix."""
@@ -46,7 +46,7 @@ def expand_sources(sources: Sequence[str], skip: Path) -> list[AudioSource]:
     found: dict[str, AudioSource] = {}
     for source in sources:
         for each in _expand_source(source, skip.absolute()):
-            found.setdefault(each.source, each)
+            found.setdefault(each.location, each)
     return list(found.values())
 
 

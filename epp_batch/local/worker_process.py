@@ -72,7 +72,7 @@ class WorkerProcess:
         limit = None if order.max_seconds is None else order.max_seconds * len(order.tasks) + HANG_SECONDS
         end = None if limit is None else self._clock.now() + limit
         assert process.stdin is not None
-        with contextlib.suppress(ConnectionError):  # it has exited; reading its stdout tells how
+        with contextlib.suppress(ConnectionError):  # it has exited; reading its stdout raises WorkerDied
             process.stdin.write(msgspec.json.encode(order) + b"\n")
             await process.stdin.drain()
         ended = 0

@@ -217,9 +217,9 @@ def _build_two_queues(namespace: str, gpus: int, _: str) -> KueueSetup:
 
 
 def _build_priorities(namespace: str, gpus: int, gpu: str) -> KueueSetup:
-    one = _build_one_queue(namespace, gpus, gpu)
-    queue = msgspec.structs.replace(one.queues[0], preemption={"withinClusterQueue": "LowerPriority"})
-    return msgspec.structs.replace(one, queues=(queue,), priority_classes={"high-priority": 10_000})
+    setup = _build_one_queue(namespace, gpus, gpu)
+    queue = msgspec.structs.replace(setup.queues[0], preemption={"withinClusterQueue": "LowerPriority"})
+    return msgspec.structs.replace(setup, queues=(queue,), priority_classes={"high-priority": 10_000})
 
 
 def _build_mig_slots(namespace: str, gpus: int, gpu: str) -> KueueSetup:

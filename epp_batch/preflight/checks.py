@@ -182,7 +182,7 @@ def _check_request(
 
 
 def _is_known_flavor(flavor: str, inventory: ClusterInventory) -> bool:
-    return inventory.flavors is None or any(one["metadata"]["name"] == flavor for one in inventory.flavors)
+    return inventory.flavors is None or any(each["metadata"]["name"] == flavor for each in inventory.flavors)
 
 
 def _find_usable_flavors(

@@ -149,12 +149,12 @@ def _compute_device_usage(accelerator: accelerators.Accelerator, settings: Mappi
 
 
 def _apply_transformations(requested: ResourceUsage, settings: Mapping[str, Any]) -> ResourceUsage:
-    made: ResourceUsage = {}
+    usage: ResourceUsage = {}
     rules = {rule["input"]: rule for rule in settings.get("transformations") or ()}
     for name, amount in requested.items():
         for output, share in _transform_resource(name, amount, rules, requested):
-            made[output] = made.get(output, Fraction(0)) + share
-    return made
+            usage[output] = usage.get(output, Fraction(0)) + share
+    return usage
 
 
 def _transform_resource(

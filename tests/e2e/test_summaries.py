@@ -173,8 +173,8 @@ async def test_demo_produces_transcripts_summaries_and_report(tmp_path: Path) ->
     for task in run.list_tasks():
         assert folder.find_finished_result(task, run.options) is not None
         assert load_summary(folder, task.stem).completion_tokens == 24
-    told = read_events(folder.events_file)
-    assert min(e.at for e in told if e.kind == "summarized") < max(e.at for e in told if e.kind == "finished")
+    events = read_events(folder.events_file)
+    assert min(e.at for e in events if e.kind == "summarized") < max(e.at for e in events if e.kind == "finished")
     words = set(re.findall(r"\w+", folder.path("meridian-steel", "txt").read_text().lower()))
     assert {"steel", "furnace", "dividend", "europe"} <= words
     page = (tmp_path / "report.html").read_text()

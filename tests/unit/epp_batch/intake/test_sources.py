@@ -88,4 +88,4 @@ def test_folder_without_audio_is_rejected(tmp_path):
 
 def test_source_path_is_absolute(tree, monkeypatch):
     monkeypatch.chdir(tree)
-    assert expand_sources(["b.mp3"], tree / "out")[0].source == str(tree / "b.mp3")
+    assert expand_sources(["b.mp3"], tree / "out")[0].location == str(tree / "b.mp3")

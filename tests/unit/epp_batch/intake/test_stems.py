@@ -69,7 +69,7 @@ def test_duplicate_stem_of_manifests_is_rejected():
 def test_previous_stem_is_kept_when_sources_are_added():
     first = file("/a/call.mp3")
     (name,) = assign(first)
-    assert assign(file("/b/call.mp3"), first, previous={first.source: name}) == ["b/call", "call"]
+    assert assign(file("/b/call.mp3"), first, previous={first.location: name}) == ["b/call", "call"]
 
 
 def test_stem_that_collides_with_a_sidecar_is_changed():
@@ -110,5 +110,5 @@ def test_added_sources_never_change_previous_stems(sources, more):
     first = [file(source) for source in sources]
     names = dict(zip(sources, assign(*first), strict=True))
     all_sources = [file(source) for source in dict.fromkeys((*more, *sources))]
-    again = dict(zip((one.source for one in all_sources), assign(*all_sources, previous=names), strict=True))
+    again = dict(zip((source.location for source in all_sources), assign(*all_sources, previous=names), strict=True))
     assert {source: again[source] for source in sources} == names
