@@ -105,7 +105,7 @@ def compute_pod_usage(
 
     `configuration` is the Kueue manager's Configuration, None if it cannot be read. Without it, an accelerator counts
     as the first of its possible resources that the queue covers, and as nothing if the queue covers resources that may
-    be outputs of unknown transformations. Order as in Kueue's `NewInfo`: transformations, then excluded prefixes.
+    be outputs of unknown transformations.
     """
     accelerator = accelerators.parse_accelerator(placement.accelerator)
     covered = covered_resources(queue)
@@ -116,17 +116,21 @@ def compute_pod_usage(
         likely = next((option for option in options if set(option) <= covered), unknown)
         requested = {name: Fraction(count) for name, count in likely.items()}
     else:
-        requested = _compute_device_usage(accelerator, settings)
-        requested |= {name: parse_quantity(text) for name, text in accelerator.container_resources().items()}
+        requested = {name: parse_quantity(text) for name, text in accelerator.container_resources().items()}
     for name, text in (("cpu", placement.cpu), ("memory", placement.memory)):
         if text:
             requested[name] = parse_quantity(text)
-    requested = _apply_transformations(requested, settings)
-    prefixes = tuple(settings.get("excludeResourcePrefixes") or ())
-    requested = {name: amount for name, amount in requested.items() if not prefixes or not name.startswith(prefixes)}
+    # Order as in Kueue v0.19 (workload.totalRequestsFromPodSets): dropExcludedResources, applyResourceTransformations,
+    # then the resources of DRA claims, to which neither applies.
+    if prefixes := tuple(settings.get("excludeResourcePrefixes") or ()):
+        requested = {name: amount for name, amount in requested.items() if not name.startswith(prefixes)}
+    usage = _apply_transformations(requested, settings)
+    if configuration is not None:
+        for name, amount in _compute_device_usage(accelerator, settings).items():
+            usage[name] = usage.get(name, Fraction(0)) + amount
     if settings.get("quotaCheckStrategy") == "IgnoreUndeclared":
-        requested = {name: amount for name, amount in requested.items() if name in covered}
-    return requested | ({"pods": Fraction(1)} if "pods" in covered else {})
+        usage = {name: amount for name, amount in usage.items() if name in covered}
+    return usage | ({"pods": Fraction(1)} if "pods" in covered else {})
 
 
 def _is_foreign(resource: str) -> bool:
@@ -137,15 +141,15 @@ def _is_foreign(resource: str) -> bool:
 
 def _compute_device_usage(accelerator: accelerators.Accelerator, settings: Mapping[str, Any]) -> ResourceUsage:
     """Usage of a DRA claim by Kueue's `deviceClassMappings`: one device, or the bytes of a counter source."""
-    requested: ResourceUsage = {}
+    usage: ResourceUsage = {}
     memory = accelerator.memory_bytes if isinstance(accelerator, accelerators.DraDevice) else 1
     for mapping in settings.get("deviceClassMappings") or ():
         if accelerator.device_class in mapping.get("deviceClassNames", ()):
             counted = any("counter" in source for source in mapping.get("sources") or ())
-            requested[mapping["name"]] = Fraction(memory if counted else 1)
-    if accelerator.device_class and not requested:
-        requested[f"device class {accelerator.device_class}, which Kueue maps to no resource,"] = Fraction(1)
-    return requested
+            usage[mapping["name"]] = Fraction(memory if counted else 1)
+    if accelerator.device_class and not usage:
+        usage[f"device class {accelerator.device_class}, which Kueue maps to no resource,"] = Fraction(1)
+    return usage
 
 
 def _apply_transformations(requested: ResourceUsage, settings: Mapping[str, Any]) -> ResourceUsage:

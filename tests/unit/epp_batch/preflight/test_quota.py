@@ -131,6 +131,17 @@ def test_usage_by_the_managers_configuration():
     assert usage("gpu", {GPU: 8}, {"resources": {"quotaCheckStrategy": "IgnoreUndeclared"}}, cpu="2") == {GPU: 1}
 
 
+def test_excluded_prefixes_apply_before_transformations_as_in_kueue():
+    rule = {"input": "nvidia.com/mig-3g.20gb", "strategy": "Replace", "outputs": {"x/memory": "20Gi"}}
+    output_excluded = {"resources": {"transformations": [rule], "excludeResourcePrefixes": ["x/"]}}
+    assert usage("mig:3g.20gb", {}, output_excluded) == {"x/memory": 20 * 2**30}
+    input_excluded = {"resources": {"transformations": [rule], "excludeResourcePrefixes": ["nvidia.com/"]}}
+    assert usage("mig:3g.20gb", {}, input_excluded) == {}
+    mapping = {"name": "x/gpus", "deviceClassNames": ["mig.nvidia.com"]}
+    claimed = {"resources": {"deviceClassMappings": [mapping], "excludeResourcePrefixes": ["x/"]}}
+    assert usage("dra:3g.20gb", {}, claimed) == {"x/gpus": 1}
+
+
 def test_usage_of_mapped_device_classes():
     def mapped(**more):
         mapping = {"name": "x/gpus", "deviceClassNames": ["mig.nvidia.com"], **more}
