@@ -108,8 +108,7 @@ class OutputFolder:
         return load_struct(self.path(stem, "failed.json"), TaskFailure)
 
     def find_finished_result(self, task: Task, options: TranscriptionOptions) -> TranscriptionResult | None:
-        """The task's result if its key matches these options and all its files exist with their recorded size; else
-        None."""
+        """The task's result if its key matches these options and its files have their recorded sizes; else None."""
         result = self.load_result(task.stem)
         if result is None or result.key != task.key(options):
             return None

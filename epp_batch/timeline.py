@@ -1,5 +1,5 @@
-"""The journal of a run: timestamped events of its units. Cluster runs, local runs and the simulation write the same
-events; reports read them."""
+"""The journal of a run: timestamped events of its units, by cluster runs, local runs and simulations; reports read
+it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Speech for the demo: synthesized by espeak-ng (from a wheel), plus LibriVox recordings if the user's cache has
-them."""
+"""Speech for the demo: synthesized by espeak-ng (from a wheel), and LibriVox recordings if the cache has some."""
 
 from __future__ import annotations
 

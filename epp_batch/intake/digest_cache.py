@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from epp_batch.errors import FailureKind, FolderError, TaskError, TaskStage
-from epp_batch.intake.probe import probe_duration
+from epp_batch.intake.probe import describe_os_error, probe_duration
 from epp_batch.output_folder import load_struct, save_struct
 
 
@@ -46,7 +46,7 @@ class DigestCache:
         try:
             status = os.stat(path)
         except OSError as error:
-            raise TaskError(FailureKind.MISSING, TaskStage.PROBE, path, _describe_os_error(error)) from error
+            raise TaskError(FailureKind.MISSING, TaskStage.PROBE, path, describe_os_error(error)) from error
         known = self._cached.get(path)
         if known is None or (known.size, known.mtime) != (status.st_size, status.st_mtime_ns):
             seconds = probe_duration(path) if with_duration else None
@@ -72,8 +72,4 @@ def hash_file(path: str) -> str:
                 raise TaskError(FailureKind.CORRUPT, TaskStage.PROBE, path, "the file is empty")
             return value
     except OSError as error:
-        raise TaskError(FailureKind.MISSING, TaskStage.PROBE, path, _describe_os_error(error)) from error
-
-
-def _describe_os_error(error: OSError) -> str:
-    return "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise TaskError(FailureKind.MISSING, TaskStage.PROBE, path, describe_os_error(error)) from error

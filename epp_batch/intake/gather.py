@@ -144,8 +144,7 @@ def _read_recording(
     source: AudioSource,
     stem: str,
 ) -> Recording | TaskError:
-    """Hashes and probes one source; returns the error if that fails, so that `Executor.map` continues with the
-    others."""
+    """Hashes and probes one source; returns the error if that fails, so that the other sources are still read."""
     reference = source.reference
     if reference is None and references is not None and (references / f"{stem}.txt").is_file():
         reference = str(references / f"{stem}.txt")

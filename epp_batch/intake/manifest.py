@@ -1,8 +1,8 @@
 """Reads manifests: CSV, TSV or JSON-lines files with one recording per row.
 
 Columns, each under any of its names: source (path, file, url, audio, audio_filepath); model; stem (name, output, id);
-reference (reference_path); seconds (duration). Other
-columns are ignored, unless the name is close to a known one (a likely typo). Paths are relative to the manifest.
+reference (reference_path); seconds (duration). Other columns are ignored, unless the name is close to a known one (a
+likely typo). Paths are relative to the manifest.
 """
 
 from __future__ import annotations

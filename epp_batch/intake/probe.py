@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,20 +46,24 @@ def probe_duration(source: str, unreachable_hosts: set[str] | None = None) -> fl
         return None  # the workers may still reach it: they run in another network
 
 
+def describe_os_error(error: OSError) -> str:
+    """The reason why a source cannot be opened."""
+    return "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+
+
 def _require_content(path: str) -> None:
     try:
         with open(path, "rb") as file:
             empty = not file.read(1)
     except OSError as error:
-        what = "no such file" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)
-        raise TaskError(FailureKind.MISSING, TaskStage.PROBE, path, what) from error
+        raise TaskError(FailureKind.MISSING, TaskStage.PROBE, path, describe_os_error(error)) from error
     if empty:
         raise TaskError(FailureKind.CORRUPT, TaskStage.PROBE, path, "the file is empty")
 
 
 def _read_duration(container: Any, *, scan_packets: bool) -> float | None:
-    """The stream's duration, else the container's, else the end of the last packet if `scan_packets` (reads the
-    file)."""
+    """The stream's duration, else the container's, else (`scan_packets`, reads the whole file) the last packet's
+    end."""
     stream = container.streams.audio[0]
     duration = math.nan
     if stream.duration and stream.time_base:

@@ -29,8 +29,7 @@ def build_units(
     previous: Sequence[Unit] = (),
     arrange: Callable[[list[Unit]], list[Unit]] | None = None,
 ) -> list[Unit]:
-    """The units of a run in starting order. A unit's name is derived from its tasks' keys: equal work has an equal
-    name.
+    """The units of a run in starting order. A unit's name is derived from its work: equal work has an equal name.
 
     `shard_seconds` packs neighbouring short recordings of one model into shards of at most that many audio seconds.
     `previous` are the units of an earlier submission: recordings keep their output stem, and shards whose tasks are all

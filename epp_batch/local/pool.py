@@ -70,8 +70,7 @@ class WorkerPool:
         self._journal_error: OSError | None = None
 
     async def transcribe(self, tasks: Tasks, stop: asyncio.Event) -> LocalRunOutcome:
-        """Returns when every task has ended, or soon after `stop` is set; finished batches are kept in the partial
-        files.
+        """Returns when every task has ended, or soon after `stop` is set; partial files keep what is transcribed.
 
         Raises OSError if the journal cannot be written.
         """

@@ -106,8 +106,7 @@ class WorkerProcess:
         return WorkerDied(kind, f"the worker ended with code {code}" + (f": {last}" if last else ""))
 
     async def _start_process(self) -> Process:
-        """Starts the process in its own session, so that Ctrl-C signals this process only, which then stops the
-        workers."""
+        """Starts the process in its own session: Ctrl-C signals only this process, which then stops its workers."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(

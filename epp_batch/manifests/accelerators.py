@@ -63,8 +63,7 @@ class Accelerator(ABC):
 
     @property
     def node_resource(self) -> tuple[str, int] | None:
-        """The resource and amount that a node must have allocatable; None for DRA claims, which nodes do not
-        advertise."""
+        """The resource and amount that a node must have allocatable; None for a DRA claim."""
         return None
 
     @property
@@ -183,8 +182,7 @@ class DraDevice(Accelerator):
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the `memory` counter charges, rounded up to the profile's GB; 1 for a whole GPU of unknown
-        size."""
+        """Bytes charged by the `memory` counter: the profile's GB; 1 for a whole GPU, whose size is unknown."""
         match = _PROFILE.fullmatch(self.profile or "")
         return int(match[2]) * 2**30 if match else 1
 
@@ -226,8 +224,7 @@ def profile_slots(profile: str) -> int:
 
 
 def build_transformations(profiles: Iterable[str]) -> list[dict[str, Any]]:
-    """Kueue's `resources.transformations` (KEP-2937) that charge MIG slices as slots, so that all profiles share a
-    quota."""
+    """Kueue's `resources.transformations` (KEP-2937) that charge slices of all MIG profiles as slots of one quota."""
     return [
         {
             "input": MigSlice(profile).resource,

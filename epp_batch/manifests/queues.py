@@ -108,7 +108,7 @@ def build_kueue_objects(setup: KueueSetup) -> list[dict[str, Any]]:
 
 
 def build_manager_configuration(setup: KueueSetup) -> dict[str, Any]:
-    """The setup that these queues need in the Kueue manager's Configuration; empty if none.
+    """The settings that these queues need in the Kueue manager's Configuration; empty if none.
 
     `waitForPodsReady` evicts a pod whose slice cannot be created: quota counts free slots, not whether they are
     adjacent.

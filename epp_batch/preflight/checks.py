@@ -217,8 +217,7 @@ def _find_usable_flavors(
 
 
 def _explain_unusable(cluster: ClusterOptions, flavor: KubeObject) -> str:
-    """Why Kueue's flavor assigner would skip a flavor with enough quota (`checkFlavorForPodSets`); "" if it would
-    not."""
+    """Why Kueue's `checkFlavorForPodSets` would reject a flavor with enough quota; "" if it would not."""
     spec = flavor.get("spec") or {}
     for taint in spec.get("nodeTaints") or ():
         if taint["effect"] != "PreferNoSchedule" and not is_tolerated(taint, spec.get("tolerations") or ()):

@@ -59,8 +59,7 @@ def check_dra_devices(placement: Placement, slices: Sequence[KubeObject], models
 
 
 def is_tolerated(taint: KubeObject, tolerations: Iterable[KubeObject]) -> bool:
-    """kube-scheduler's rule (Toleration.ToleratesTaint): key and effect match or are empty; the value matches or the
-    operator is `Exists`."""
+    """Whether a toleration matches the taint, by the rules of Kubernetes' Toleration.ToleratesTaint."""
     return any(
         toleration.get("key") in {None, "", taint["key"]}
         and toleration.get("effect") in {None, "", taint.get("effect")}

@@ -29,8 +29,7 @@ class CohortQuotas:
         return self._potential_available(self.queues[queue], flavor, resource, frozenset())
 
     def _potential_available(self, node: KubeObject, flavor: str, resource: str, visited: frozenset[str]) -> Fraction:
-        """Kueue's `potentialAvailable`: local quota plus the parent's potential, at most subtree quota plus
-        borrowingLimit."""
+        """Kueue's `potentialAvailable`: local quota plus the parent's potential, limited by the borrowingLimit."""
         own = self._subtree_quota(node, flavor, resource, frozenset())
         parent = self._parent_name(node)
         if parent is None or parent in visited:
@@ -55,7 +54,7 @@ class CohortQuotas:
 
     @staticmethod
     def _local_quota(node: KubeObject, subtree: Fraction, flavor: str, resource: str) -> Fraction:
-        """Kueue's `localQuota`: the part of the subtree quota that is not lent, by the lendingLimit (none: all is
+        """Kueue's `localQuota`: the part of the subtree quota above the lendingLimit; 0 without a limit (all is
         lent)."""
         lending_limit = _read_quota_field(node, flavor, resource, "lendingLimit")
         return Fraction(0) if lending_limit is None else max(Fraction(0), subtree - lending_limit)
@@ -134,8 +133,7 @@ def compute_pod_usage(
 
 
 def _is_foreign(resource: str) -> bool:
-    """Whether a covered resource may be the output of a transformation: not a resource of Kubernetes, NVIDIA or
-    ours."""
+    """Whether a covered resource is neither Kubernetes', NVIDIA's nor ours: maybe the output of a transformation."""
     return not resource.startswith(_KNOWN_PREFIXES) if "/" in resource else "." in resource
 
 

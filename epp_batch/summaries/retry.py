@@ -73,7 +73,7 @@ def compute_retry_delay(failure: AttemptFailure, repeats: int, rng: Random) -> R
     """The delay before the next attempt; `repeats` failures of the same kind came directly before this one.
 
     Retry-After is a lower bound. Random jitter of up to 25 % spreads requests that failed together. The first failure
-    of a picker that shuts down is retried immediately, since Envoy already connects to another one.
+    of a picker that shuts down is retried immediately: its replacement is usually ready.
     """
     backoff = _BACKOFFS.get(failure.reason) or (_NO_ANSWER_BACKOFF if failure.status == 0 else _BUSY_BACKOFF)
     doublings, first = (repeats, backoff.first) if backoff.first else (repeats - 1, _SECOND_PAUSE)
@@ -104,8 +104,7 @@ class OutageTimer:
 
 
 def parse_retry_after(headers: Mapping[str, str], wall: float) -> float | None:
-    """Seconds of `retry-after-ms` or `Retry-After` (RFC 9110 section 10.2.3, number or date); None if absent or
-    invalid.
+    """Seconds of `retry-after-ms` or `Retry-After` (number or date, RFC 9110 10.2.3); None if absent or invalid.
 
     `wall` is the current Unix time.
     """

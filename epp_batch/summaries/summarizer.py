@@ -1,5 +1,4 @@
-"""Summarizes transcripts concurrently as they are finished: accepts tasks without waiting, limits requests in
-flight."""
+"""Summarizes transcripts as they are finished: accepts tasks without waiting, limits the requests in flight."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ MAX_WINDOW_SECONDS = 30.0
 class SpeechWindow(msgspec.Struct, frozen=True, array_like=True):
     """Spans of speech (start, end) in seconds of the recording, decoded together.
 
-    In JSON an array, in the partial file.
+    Encoded as a JSON array in the partial file.
     """
 
     spans: tuple[tuple[float, float], ...]
