@@ -74,6 +74,7 @@ def derive_unit_status(objects: UnitObjects) -> UnitStatus:
         return UnitStatus("unknown-to-kueue")
     if not workload.spec.active:
         return _inactive_status(workload)
+    # Kueue sets QuotaReserved first, and Admitted once all admission checks are Ready.
     if workload.true_condition("Admitted") is not None:
         return _admitted_status(objects.newest_pod)
     if workload.true_condition("QuotaReserved") is not None:

@@ -66,12 +66,12 @@ def error_from_response(request: str, status: int, body: bytes, retry_after: str
         case 410:
             return Gone(text)
         # The server's resourceVersion is lower than ours: etcd was restored from a backup. client-go
-        # (IsTooLargeResourceVersion in reflector.go) relists as well.
+        # (isTooLargeResourceVersionError in reflector.go) relists as well.
         case _ if "Too large resource version" in text:
             return Gone(text)
         case 401:
             return Forbidden(text, remedy="log in again, or name other credentials with --kubeconfig and --context")
-        # A ResourceQuota rejects with 403 until other objects are gone: waiting helps, other than with missing rights.
+        # A ResourceQuota rejects with 403 until other objects are deleted: unlike missing rights, that is worth a retry.
         case 403 if "exceeded quota" in text:
             return TooManyRequests(text, retry_after_seconds=5.0)
         case 403:
