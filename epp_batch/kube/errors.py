@@ -71,7 +71,7 @@ def error_from_response(request: str, status: int, body: bytes, retry_after: str
             return Gone(text)
         case 401:
             return Forbidden(text, remedy="log in again, or name other credentials with --kubeconfig and --context")
-        # A ResourceQuota rejects with 403 until other objects are deleted: unlike missing rights, that is worth a retry.
+        # A ResourceQuota rejects with 403 until other objects are deleted: unlike missing rights, worth a retry.
         case 403 if "exceeded quota" in text:
             return TooManyRequests(text, retry_after_seconds=5.0)
         case 403:
