@@ -1,9 +1,9 @@
 """The graph of producers and consumers: which producers run, in which order, and whose outputs each plugin reads.
 
-llm-d builds the same graph in `pkg/epp/datalayer/data_graph.go`. A plugin with a parameter `…ProducerName` reads the
-outputs of the producer of that name (`Column.from_producer`). A plugin that names none reads those of the default
-producer, the one named after its type, which is added if it is not declared. Unlike llm-d, a single producer that no
-parameter names replaces the default one, whatever its own name.
+llm-d's counterparts are `CreateMissingDataProducers` and `ValidateAndOrderDataDependencies` (pkg/epp/datalayer). A
+plugin with a parameter `…ProducerName` reads the outputs of the producer of that name (`Column.from_producer`). A
+plugin that names none reads those of the default producer, the one named after its type, which is added if it is not
+declared. Unlike llm-d, a single producer that no parameter names replaces the default one, whatever its own name.
 """
 
 from __future__ import annotations

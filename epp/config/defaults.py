@@ -1,4 +1,4 @@
-"""Defaults for what a configuration leaves out, in llm-d's order of defaulting (its `loader.InstantiateAndConfigure`).
+"""Defaults for what a configuration leaves out, those of llm-d's `applySystemDefaults` (pkg/epp/config/loader).
 
 llm-d fills an omitted profile, and an omitted picker, in the iteration order of a Go map, which differs at every start.
 Here the order is that of the file, and several pickers to choose from are an error.
@@ -23,13 +23,13 @@ DEFAULT_SATURATION_DETECTOR: Final = "utilization-detector"
 
 
 def default_profile_specs(plugin_set: PluginSet) -> list[ProfileSpec]:
-    """A single profile with every declared filter, scorer and picker, in the order of the file."""
+    """A single profile with every declared filter, scorer and picker, in file order (llm-d: ensureSchedulingLayer)."""
     entries = plugin_set.entries_of(Filter, Scorer, Picker)
     return [ProfileSpec(name=DEFAULT_PROFILE, plugins=[ProfilePluginRef(plugin_ref=entry.name) for entry in entries])]
 
 
 def choose_default_picker(plugin_set: PluginSet, path: str) -> PluginEntry | None:
-    """The picker of a profile that names none: the only one declared, or a max-score-picker."""
+    """The picker of a profile that names none: the only one declared, or max-score-picker (ensureSchedulingLayer)."""
     pickers = plugin_set.entries_of(Picker)
     if len(pickers) > 1:
         names = ", ".join(entry.name for entry in pickers)

@@ -118,14 +118,14 @@ def _place_plugin(
 
 def _check_weight(weight: float | None, path: str, plugin_set: PluginSet) -> float:
     if weight is None:
-        return 1.0
+        return 1.0  # llm-d's DefaultScorerWeight
     if not 0 <= weight <= MAX_WEIGHT:  # false for NaN too
         plugin_set.add_problem(f"{path}.weight", f"expected a number from 0 to {MAX_WEIGHT:g}, got {weight:g}")
     return weight
 
 
 def parse_parser_refs(config: EndpointPickerConfig, plugin_set: PluginSet) -> list[PluginEntry]:
-    """The parsers in order; llm-d's default parsers if the section names none."""
+    """The parsers in order; llm-d's default parsers if the section names none (ensureParser)."""
     refs: Sequence[PluginRef | None] = config.request_handler.parsers if config.request_handler else ()
     path = "requestHandler.parsers[{}].pluginRef"
     if config.parser is not None:
@@ -151,7 +151,10 @@ def parse_parser_refs(config: EndpointPickerConfig, plugin_set: PluginSet) -> li
 
 
 def parse_saturation_detector(config: EndpointPickerConfig, plugin_set: PluginSet) -> PluginEntry | None:
-    """The saturation detector. As in llm-d it counts without flow control too, for requests of negative priority."""
+    """The saturation detector, by default the one that llm-d adds (ensureSaturationDetector).
+
+    It is used without flow control too, for requests of negative priority, as in llm-d.
+    """
     flow = config.flow_control
     ref, path = (flow.saturation_detector if flow else None), "flowControl.saturationDetector.pluginRef"
     if config.saturation_detector is not None:
