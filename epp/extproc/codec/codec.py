@@ -98,7 +98,8 @@ class Codec:
 
     def response_body_chunk(self, chunk: bytes | memoryview, end_of_stream: bool) -> bytes:
         """A chunk of the response body on its way to the client (full duplex)."""
-        prefix = self._chunk_prefix(RESPONSE_BODY_TAG, len(chunk), end_of_stream)
+        chunk_prefix = self._chunk_prefix  # CPython 3.11 calls a local sooner than a callable attribute
+        prefix = chunk_prefix(RESPONSE_BODY_TAG, len(chunk), end_of_stream)
         if end_of_stream:
             return b"".join((prefix, chunk, CHUNK_END_OF_STREAM))
         return prefix + chunk
