@@ -195,11 +195,7 @@ DataSourceEntries = list[tuple[PluginEntry, list[PluginEntry]]]
 
 
 def parse_data_sources(layer: DataLayerConfig, plugin_set: PluginSet) -> DataSourceEntries:
-    """Data sources with their extractors; by default also one that scrapes the model servers' metrics.
-
-    As in llm-d (`ensureDataLayer`) the default is added unless `injectDefaults` is false or a source is referred to by
-    the default's name; unlike there, also if a configured extractor writes columns of the default extractor.
-    """
+    """Data sources with their extractors; by default also one that scrapes the model servers' metrics."""
     sources: DataSourceEntries = []
     for i, spec in enumerate(layer.sources):
         if spec is None:
@@ -208,10 +204,10 @@ def parse_data_sources(layer: DataLayerConfig, plugin_set: PluginSet) -> DataSou
         source = plugin_set.resolve_reference(spec.plugin_ref, f"{path}.pluginRef", DataSource, what="data source")
         extractors: list[PluginEntry] = []
         for j, ref in enumerate(spec.extractors):
+            if ref is None:
+                continue
             where = f"{path}.extractors[{j}].pluginRef"
-            extractor = None
-            if ref is not None:
-                extractor = plugin_set.resolve_reference(ref.plugin_ref, where, Extractor, what="extractor")
+            extractor = plugin_set.resolve_reference(ref.plugin_ref, where, Extractor, what="extractor")
             if extractor is not None:
                 extractors.append(extractor)
                 if source is not None:
@@ -219,28 +215,32 @@ def parse_data_sources(layer: DataLayerConfig, plugin_set: PluginSet) -> DataSou
         if source is not None:
             sources.append((source, extractors))
     _check_column_writers(sources, plugin_set)
-    named = {spec.plugin_ref for spec in layer.sources if spec is not None}
-    if (
-        layer.inject_defaults
-        and defaults.DEFAULT_DATA_SOURCE not in named
-        and defaults.DEFAULT_DATA_SOURCE in plugin_set.registry
-    ):
-        extracted = extracted_columns(sources)
-        written = [column.name for column in SCRAPED_COLUMNS if column in extracted]
-        if written:
-            plugin_set.add_warning(
-                "dataLayer.injectDefaults",
-                f"{defaults.DEFAULT_DATA_SOURCE} is not added, because a configured extractor writes"
-                f" {', '.join(written)}",
-            )
-        else:
-            source = plugin_set.create_default(defaults.DEFAULT_DATA_SOURCE, "the default data source")
-            extractor = plugin_set.create_default(defaults.DEFAULT_EXTRACTOR, "the default extractor")
-            sources.append((source, [extractor]))
+    _add_default_data_source(sources, layer, plugin_set)
     for source, extractors in sources:
         for entry in (source, *extractors):
             entry.used = True
     return sources
+
+
+def _add_default_data_source(sources: DataSourceEntries, layer: DataLayerConfig, plugin_set: PluginSet) -> None:
+    """Adds metrics-data-source unless `injectDefaults` is false or a source has its name, as llm-d's ensureDataLayer.
+
+    Unlike there, it is not added either, with a warning, if a configured extractor writes columns of its extractor.
+    """
+    named = {spec.plugin_ref for spec in layer.sources if spec is not None}
+    if not layer.inject_defaults or defaults.DEFAULT_DATA_SOURCE in named:
+        return
+    if defaults.DEFAULT_DATA_SOURCE not in plugin_set.registry:
+        return
+    extracted = extracted_columns(sources)
+    written = [column.name for column in SCRAPED_COLUMNS if column in extracted]
+    if written:
+        message = f"{defaults.DEFAULT_DATA_SOURCE} is not added, because a configured extractor writes"
+        plugin_set.add_warning("dataLayer.injectDefaults", f"{message} {', '.join(written)}")
+        return
+    source = plugin_set.create_default(defaults.DEFAULT_DATA_SOURCE, "the default data source")
+    extractor = plugin_set.create_default(defaults.DEFAULT_EXTRACTOR, "the default extractor")
+    sources.append((source, [extractor]))
 
 
 def extracted_columns(sources: DataSourceEntries) -> set[Column]:
