@@ -1,4 +1,4 @@
-"""All of it for real: speech, Kueue, Whisper as a process, transcripts, the gateway, summaries."""
+"""The whole batch stage with a real control plane: speech, Kueue, Whisper as a process, the gateway, summaries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SPEECH_SECONDS = 120.0
 
 
 class Submit:
-    """`epp-batch submit` of everything in AUDIO, as a process."""
+    """Starts `epp-batch submit` of a folder of audio as a process."""
 
     def __init__(self, plane: ControlPlane, namespace: str, root: Path) -> None:
         self._plane, self._namespace, self._root = plane, namespace, root
@@ -57,22 +57,22 @@ def submit(plane: ControlPlane, namespace: str, tmp_path: Path) -> Submit:
     return Submit(plane, namespace, tmp_path)
 
 
-def talks(folder: Path, count: int) -> Path:
-    """Short talks, spoken."""
+def synthesize_talks(folder: Path, count: int) -> Path:
+    """Synthesizes the first talks of the demo into a folder."""
     folder.mkdir()
     for talk in DEMO_TALKS[:count]:
         espeak(talk.text, folder / f"{talk.name}.wav")
     return folder
 
 
-def errors(reference: str, folder: OutputFolder, stem: str) -> float:
+def word_error_rate(reference: str, folder: OutputFolder, stem: str) -> float:
     """Word error rate under the normaliser that published rates use."""
     normal = EnglishTextNormalizer()
     return jiwer.wer(normal(reference), normal(folder.path(stem, "txt").read_text()))
 
 
-def begun(partial: Path) -> Callable[[], Awaitable[bool]]:
-    """Whether some of the text is there: after the worker's plan and the attempt, lines are batches."""
+def has_partial_text(partial: Path) -> Callable[[], Awaitable[bool]]:
+    """Whether the partial file has a batch: its first two lines are the plan and the attempt."""
 
     async def look() -> bool:
         if not partial.exists() or partial.read_bytes().count(b"\n") < 3:
@@ -82,7 +82,7 @@ def begun(partial: Path) -> Callable[[], Awaitable[bool]]:
     return look
 
 
-def said(folder: OutputFolder, kind: str) -> Callable[[], Awaitable[bool]]:
+def has_event(folder: OutputFolder, kind: str) -> Callable[[], Awaitable[bool]]:
     """Returns once the timeline has an event of that kind."""
 
     async def look() -> bool:
@@ -95,7 +95,7 @@ def said(folder: OutputFolder, kind: str) -> Callable[[], Awaitable[bool]]:
 
 
 def told_to_end(container: ContainerProcess) -> Callable[[], Awaitable[bool]]:
-    """Whether its node has asked it to end."""
+    """Whether its node has sent SIGTERM."""
 
     async def look() -> bool:
         return container.is_terminating
@@ -103,34 +103,34 @@ def told_to_end(container: ContainerProcess) -> Callable[[], Awaitable[bool]]:
     return look
 
 
-async def ended(process: Process) -> None:
+async def wait_for_success(process: Process) -> None:
     output, complaints = await process.communicate()
     assert process.returncode == 0, output.decode() + complaints.decode()
 
 
-async def test_speech_goes_through_kueue_and_whisper_to_summaries(
+async def test_speech_to_summaries_through_kueue(
     api: KubeApi, namespace: str, queues: Queues, process_nodes, submit: Submit, tmp_path: Path
 ) -> None:
     await process_nodes(1, GPU, WORKER)
     await queues.add_queue("lq", GPU)
-    audio, folder = talks(tmp_path / "audio", 3), OutputFolder(tmp_path / "out")
+    audio, folder = synthesize_talks(tmp_path / "audio", 3), OutputFolder(tmp_path / "out")
     async with epp_up("--sim=2") as gateway:
         words = (audio, folder.root, "--queue=lq", f"--summarize={gateway.said}", "--summary-max-tokens=12")
-        await ended(await submit(*words))
+        await wait_for_success(await submit(*words))
         jobs = await api.list(JOBS, namespace)
-        await ended(await submit(*words))
+        await wait_for_success(await submit(*words))
     run, events = folder.load_run(), read_events(folder.events_file)
     assert sorted(task.stem for task in run.list_tasks()) == sorted(talk.name for talk in DEMO_TALKS[:3])
     for unit in run.units:
         stem = unit.tasks[0].stem
         done = folder.find_finished_result(unit.tasks[0], run.options)
         assert done is not None
-        assert errors(next(talk.text for talk in DEMO_TALKS if talk.name == stem), folder, stem) < 0.2
+        assert word_error_rate(next(talk.text for talk in DEMO_TALKS if talk.name == stem), folder, stem) < 0.2
         made = load_struct(folder.path(stem, "summary.json"), Summary)
         assert made is not None
         assert (made.url, made.completion_tokens) == (gateway.said, 12)
         recorded = [event for event in events if event.unit == unit.name and event.kind != "refused"]
-        # the transcript is summarized while its Job is still on the way to say that it is complete
+        # the transcript may be summarized before its Job is reported as complete
         assert [event.kind for event in recorded if event.kind in LIFE] == LIFE
         assert [event.kind for event in recorded if event.kind not in LIFE] == [
             "summarizing",
@@ -144,7 +144,7 @@ async def test_speech_goes_through_kueue_and_whisper_to_summaries(
     assert [job["metadata"]["uid"] for job in again] == [job["metadata"]["uid"] for job in jobs]
 
 
-async def test_a_transcription_that_is_preempted_halfway_goes_on_where_it_was(
+async def test_preempted_transcription_resumes(
     plane: ControlPlane, namespace: str, queues: Queues, process_nodes, submit: Submit, tmp_path: Path
 ) -> None:
     agent = await process_nodes(1, GPU, WORKER)
@@ -155,26 +155,28 @@ async def test_a_transcription_that_is_preempted_halfway_goes_on_where_it_was(
     long.mkdir()
     espeak(text, long / "report.wav")
     slow = await submit(long, folder.root, "--queue=lq", "--batch-size=2")
-    await plane.wait_until("some of it is transcribed", begun(folder.path("report", "partial.jsonl")), SPEECH_SECONDS)
+    await plane.wait_until(
+        "some of it is transcribed", has_partial_text(folder.path("report", "partial.jsonl")), SPEECH_SECONDS
+    )
     (victim,) = agent.list_running_pods(f"{namespace}-p0")
     container = victim.find_container("worker")
     worker = container.process
-    worker.send_signal(signal.SIGSTOP)  # so that it is not over before it is preempted, however slow the rest is
-    short, quick = talks(tmp_path / "short", 1), OutputFolder(tmp_path / "short-out")
+    worker.send_signal(signal.SIGSTOP)  # so that it cannot finish before it is preempted
+    short, quick = synthesize_talks(tmp_path / "short", 1), OutputFolder(tmp_path / "short-out")
     fast = await submit(short, quick.root, "--queue=lq", f"--priority-class={urgent}")
     try:
-        await plane.wait_until("it is preempted", said(folder, "evicted"), SPEECH_SECONDS)
+        await plane.wait_until("it is preempted", has_event(folder, "evicted"), SPEECH_SECONDS)
         await plane.wait_until("its SIGTERM is sent", told_to_end(container), SPEECH_SECONDS)
     finally:
         worker.send_signal(signal.SIGCONT)
-    await ended(fast)
-    await ended(slow)
+    await wait_for_success(fast)
+    await wait_for_success(slow)
     result = load_struct(folder.path("report", "done.json"), TranscriptionResult)
     assert result is not None
     assert result.attempts == 2
     assert 0 < result.resumed_at < result.audio_seconds
     assert not folder.path("report", "partial.jsonl").exists()
-    assert errors(text, folder, "report") < 0.15, "nothing is lost, nothing is there twice"
+    assert word_error_rate(text, folder, "report") < 0.15, "no text is missing or duplicated"
     events = read_events(folder.events_file)
     evicted = next(event for event in events if event.kind == "evicted")
     assert evicted.detail.startswith("Preempted")
@@ -183,19 +185,19 @@ async def test_a_transcription_that_is_preempted_halfway_goes_on_where_it_was(
     assert evicted.at <= urgent_run.at <= resumed.at
 
 
-async def test_whisper_runs_on_slices_that_the_scheduler_allocated(
+async def test_whisper_on_mig_slices_allocated_by_the_scheduler(
     plane: ControlPlane, api: KubeApi, namespace: str, sliced_queue: str, submit: Submit, tmp_path: Path
 ) -> None:
     node = AgentNode(f"{namespace}-mig", labels={"test": namespace, "nvidia.com/gpu.present": "true"}, gpus=(A100_40,))
     agent = NodeAgent(plane.kubeconfig, plane.pki, tmp_path / "agent", [node], clock=SystemClock(), entrypoints=WORKER)
-    audio, folder = talks(tmp_path / "audio", 3), OutputFolder(tmp_path / "out")
+    audio, folder = synthesize_talks(tmp_path / "audio", 3), OutputFolder(tmp_path / "out")
     held: list[list[str]] = []
     async with agent:
         words = (f"--queue={sliced_queue}", "--accelerator=dra:3g.20gb", f"--node-selector=test={namespace}")
         process = await submit(audio, folder.root, *words)
-        looking = asyncio.get_running_loop().create_task(look_at(agent, node.name, held))
+        looking = asyncio.get_running_loop().create_task(record_devices(agent, node.name, held))
         try:
-            await ended(process)
+            await wait_for_success(process)
         finally:
             looking.cancel()
     run = folder.load_run()
@@ -204,17 +206,17 @@ async def test_whisper_runs_on_slices_that_the_scheduler_allocated(
     assert all(len(set(devices)) == len(devices) for devices in held)
 
 
-async def look_at(agent: NodeAgent, node: str, held: list[list[str]]) -> None:
-    """Again and again, which devices the node's processes were given."""
+async def record_devices(agent: NodeAgent, node: str, held: list[list[str]]) -> None:
+    """Records repeatedly which devices the node's processes were assigned."""
     while True:
         processes = [run.find_container("worker") for run in agent.list_running_pods(node)]
-        given = [environment(each.process.pid) for each in processes if each is not None and each.is_running]
+        given = [read_environment(each.process.pid) for each in processes if each is not None and each.is_running]
         held.append([variables["NVIDIA_VISIBLE_DEVICES"] for variables in given if variables])
         await asyncio.sleep(0.1)
 
 
-def environment(pid: int) -> dict[str, str]:
-    """Of a process; empty for one that is gone."""
+def read_environment(pid: int) -> dict[str, str]:
+    """The environment of a process; empty if it has ended."""
     try:
         text = Path(f"/proc/{pid}/environ").read_bytes().decode()
     except (FileNotFoundError, ProcessLookupError):

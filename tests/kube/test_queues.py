@@ -1,4 +1,4 @@
-"""What is generated is taken by the real API server and by Kueue's webhooks; what preflight says is what Kueue does."""
+"""Generated objects on a real API server with Kueue; preflight compared with what Kueue does."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ def run(namespace: str, *placements: Placement, queue: str = "lq", name: str = "
 
 
 @pytest_asyncio.fixture
-async def made(api: KubeApi) -> AsyncIterator[list[Object]]:
-    """Cluster-wide objects that a test has made; deleted after it, last made first."""
+async def created(api: KubeApi) -> AsyncIterator[list[Object]]:
+    """Cluster-scoped objects that a test creates; deleted afterwards in reverse order."""
     every: list[Object] = []
     yield every
     for one in reversed(every):
         await api.delete(await api.find_resource(one), one["metadata"]["name"])
 
 
-async def create(api: KubeApi, made: list[Object], *documents: Object) -> None:
+async def create_objects(api: KubeApi, created: list[Object], *documents: Object) -> None:
     for document in documents:
         await api.create(document, fieldValidation="Strict")
         if document["metadata"].get("namespace") is None:
-            made.append(document)
+            created.append(document)
 
 
-async def active(plane: ControlPlane, api: KubeApi, kind: object, name: str, namespace: str = "") -> None:
+async def wait_until_active(plane: ControlPlane, api: KubeApi, kind: object, name: str, namespace: str = "") -> None:
     async def is_active() -> bool:
         found = await api.get(kind, name, namespace)  # type: ignore[arg-type]
         if not has_condition(found, "Active"):
@@ -73,18 +73,18 @@ async def active(plane: ControlPlane, api: KubeApi, kind: object, name: str, nam
 
 
 @pytest.mark.parametrize("name", QUEUE_PRESETS)
-async def test_every_preset_is_taken_and_its_queues_are_active(
-    plane: ControlPlane, api: KubeApi, namespace: str, made: list[Object], name: str
+async def test_queues_of_every_preset_become_active(
+    plane: ControlPlane, api: KubeApi, namespace: str, created: list[Object], name: str
 ) -> None:
     settings = build_preset(name, namespace, 8).with_prefix(f"{namespace}-")
-    await create(api, made, *build_kueue_objects(settings))
+    await create_objects(api, created, *build_kueue_objects(settings))
     for queue in settings.queues:
-        await active(plane, api, CLUSTER_QUEUES, queue.name)
+        await wait_until_active(plane, api, CLUSTER_QUEUES, queue.name)
         for local in queue.local_queues:
-            await active(plane, api, LOCAL_QUEUES, local, namespace)
+            await wait_until_active(plane, api, LOCAL_QUEUES, local, namespace)
 
 
-async def test_a_job_of_every_accelerator_is_taken_to_the_letter(api: KubeApi, namespace: str) -> None:
+async def test_jobs_of_every_accelerator_are_accepted_strictly(api: KubeApi, namespace: str) -> None:
     placements = [Placement(accelerator=text, cpu="2", memory="4Gi", model_path="/models") for text in ACCELERATORS]
     wanted = run(
         namespace,
@@ -104,21 +104,21 @@ async def test_a_job_of_every_accelerator_is_taken_to_the_letter(api: KubeApi, n
         assert there["spec"]["podFailurePolicy"]["rules"][0]["action"] == "FailJob"
 
 
-async def test_slices_are_charged_as_slots(
-    plane: ControlPlane, api: KubeApi, namespace: str, made: list[Object]
+async def test_mig_slices_are_charged_as_slots(
+    plane: ControlPlane, api: KubeApi, namespace: str, created: list[Object]
 ) -> None:
     settings = build_preset("slots", namespace, 1).with_prefix(f"{namespace}-")
     needed = build_manager_configuration(settings)
     async with plane.with_kueue_configuration(
         resources=needed["resources"], waitForPodsReady=needed["waitForPodsReady"]
     ):
-        await create(api, made, *build_kueue_objects(settings))
-        await active(plane, api, LOCAL_QUEUES, "whisper", namespace)
+        await create_objects(api, created, *build_kueue_objects(settings))
+        await wait_until_active(plane, api, LOCAL_QUEUES, "whisper", namespace)
         slices = ["mig:3g.20gb", "mig:2g.10gb", "mig:1g.5gb", "mig:2g.10gb"]
         wanted = run(namespace, *(Placement(accelerator=text) for text in slices), queue="whisper")
         for unit in wanted.units:
             await api.create(build_job(unit, wanted))
-            await workload(plane, api, namespace, unit.name, "insufficient unused quota")
+            await wait_for_workload(plane, api, namespace, unit.name, "insufficient unused quota")
 
         async def full() -> bool:
             reserved = [one for one in await api.list(WORKLOADS, namespace) if has_condition(one, "QuotaReserved")]
@@ -128,82 +128,82 @@ async def test_slices_are_charged_as_slots(
             return True
 
         await plane.wait_until("seven of eight slots are taken", full)
-        await release(api, namespace)
+        await delete_jobs(api, namespace)
 
 
-async def workload(plane: ControlPlane, api: KubeApi, namespace: str, name: str, *said: str) -> Object:
-    """The Workload of a Job, once Kueue has reserved its quota, or has said one of `said`."""
+async def wait_for_workload(plane: ControlPlane, api: KubeApi, namespace: str, name: str, *expected: str) -> Object:
+    """The Workload of a Job, once Kueue has reserved its quota, or its conditions contain one of `expected`."""
 
-    async def judged() -> Object:
+    async def decided() -> Object:
         for one in await api.list(WORKLOADS, namespace):
             if one["metadata"]["ownerReferences"][0]["name"] == name:
-                if has_condition(one, "QuotaReserved") or any(text in messages(one) for text in said):
+                if has_condition(one, "QuotaReserved") or any(text in condition_messages(one) for text in expected):
                     return one
-                raise NotReady(messages(one))
+                raise NotReady(condition_messages(one))
         raise NotReady(name)
 
-    return await plane.wait_until(f"Kueue has judged {name}", judged)
+    return await plane.wait_until(f"Kueue has decided about {name}", decided)
 
 
-def messages(workload: Object) -> str:
+def condition_messages(workload: Object) -> str:
     return " ".join(str(condition.get("message")) for condition in workload.get("status", {}).get("conditions", ()))
 
 
-async def release(api: KubeApi, namespace: str) -> None:
-    """The queue's quota, so that it can be deleted."""
+async def delete_jobs(api: KubeApi, namespace: str) -> None:
+    """Deletes all Jobs, which releases the queue's quota, so that the queue can be deleted."""
     await api.request("DELETE", JOBS.path(namespace), {"propagationPolicy": "Background"})
 
 
-async def problems(plane: ControlPlane, wanted: Run) -> list[str]:
-    """What preflight says about the real objects."""
+async def find_run_problems(plane: ControlPlane, wanted: Run) -> list[str]:
+    """The problems that preflight finds with the real objects, else those of a server-side dry run."""
     assert wanted.cluster is not None
     async with open_client(str(plane.kubeconfig)) as client:
         inventory = (await read_cluster(client, wanted.cluster.namespace)).inventory
         return [str(problem) for problem in find_problems(wanted, inventory) or await dry_run_jobs(client, wanted)]
 
 
-async def refused(plane: ControlPlane, api: KubeApi, wanted: Run, said: str) -> None:
-    """Kueue says so as well, and reserves nothing."""
+async def assert_kueue_rejects(plane: ControlPlane, api: KubeApi, wanted: Run, expected: str) -> None:
+    """Asserts that Kueue rejects the Job with this message and reserves no quota."""
     assert wanted.cluster is not None
     namespace = wanted.cluster.namespace
     await api.create(build_job(wanted.units[0], wanted))
-    assert not has_condition(await workload(plane, api, namespace, wanted.units[0].name, said), "QuotaReserved")
-    await release(api, namespace)
+    assert not has_condition(
+        await wait_for_workload(plane, api, namespace, wanted.units[0].name, expected), "QuotaReserved"
+    )
+    await delete_jobs(api, namespace)
 
 
-async def test_preflight_finds_nothing_where_kueue_admits(
+async def test_no_problems_if_kueue_admits(
     plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues, kwok_nodes
 ) -> None:
     await kwok_nodes(1, {"nvidia.com/gpu": 8})
     await queues.add_queue("lq", {"nvidia.com/gpu": 8, "memory": "64Gi"})
     wanted = run(namespace, Placement(accelerator="gpu:8", memory="64Gi"))
-    assert await problems(plane, wanted) == []
+    assert await find_run_problems(plane, wanted) == []
     await api.create(build_job(wanted.units[0], wanted))
 
     async def admitted() -> bool:
         return any(has_condition(one, "Admitted") for one in await api.list(WORKLOADS, namespace))
 
     await plane.wait_until("the Job is admitted", admitted)
-    await release(api, namespace)
+    await delete_jobs(api, namespace)
 
 
-async def test_no_such_queue_and_no_such_namespace(
-    plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues
-) -> None:
+async def test_missing_queue_or_namespace(plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues) -> None:
     await queues.add_queue("there", {"nvidia.com/gpu": 8})
     wanted = run(namespace, Placement())
-    assert await problems(plane, wanted) == [
+    assert await find_run_problems(plane, wanted) == [
         f"LocalQueue {namespace}/lq: does not exist in this namespace; there is there: give --queue NAME, "
         "or create one with epp-batch queues"
     ]
-    await refused(plane, api, wanted, "doesn't exist")
+    await assert_kueue_rejects(plane, api, wanted, "doesn't exist")
     elsewhere = run("no-such-namespace", Placement())
-    (problem,) = await problems(plane, elsewhere)
+    (problem,) = await find_run_problems(plane, elsewhere)
     assert problem.startswith("Namespace no-such-namespace: does not exist")
 
 
 @pytest.mark.parametrize(
-    ("placement", "quota", "said", "by_kueue"),
+    ("placement", "quota", "expected", "kueue_message"),
     [
         (Placement(accelerator="gpu:9"), {"nvidia.com/gpu": 8}, "9 nvidia.com/gpu of at most 8", "maximum capacity"),
         (Placement(cpu="2"), {"nvidia.com/gpu": 8}, "does not cover cpu", "unavailable in ClusterQueue"),
@@ -211,7 +211,7 @@ async def test_no_such_queue_and_no_such_namespace(
         (Placement(), {"nvidia.com/gpu": 0}, "1 nvidia.com/gpu of at most 0", "maximum capacity"),
     ],
 )
-async def test_requests_that_can_never_fit(
+async def test_requests_above_the_quota(
     plane: ControlPlane,
     api: KubeApi,
     namespace: str,
@@ -219,16 +219,16 @@ async def test_requests_that_can_never_fit(
     kwok_nodes,
     placement: Placement,
     quota: dict[str, int],
-    said: str,
-    by_kueue: str,
+    expected: str,
+    kueue_message: str,
 ) -> None:
     await kwok_nodes(1, {"nvidia.com/gpu": 16})
     await queues.add_queue("lq", quota)
     wanted = run(namespace, placement)
-    (problem,) = await problems(plane, wanted)
+    (problem,) = await find_run_problems(plane, wanted)
     assert problem.startswith(f"ClusterQueue {namespace}-lq: ")
-    assert said in problem
-    await refused(plane, api, wanted, by_kueue)
+    assert expected in problem
+    await assert_kueue_rejects(plane, api, wanted, kueue_message)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ async def test_requests_that_can_never_fit(
         (9, {}, {}),
     ],
 )
-async def test_borrowing_is_counted_as_kueue_counts_it(
+async def test_borrowing_agrees_with_kueue(
     plane: ControlPlane,
     api: KubeApi,
     namespace: str,
@@ -259,33 +259,33 @@ async def test_borrowing_is_counted_as_kueue_counts_it(
         found["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0].update(limits)
         await api.patch(CLUSTER_QUEUES, f"{namespace}-{name}", {"spec": found["spec"]})
     wanted = run(namespace, Placement(accelerator=f"gpu:{asked}"))
-    hopeless = bool(await problems(plane, wanted))
+    hopeless = bool(await find_run_problems(plane, wanted))
     await api.create(build_job(wanted.units[0], wanted))
-    one = await workload(plane, api, namespace, wanted.units[0].name, "maximum capacity")
+    one = await wait_for_workload(plane, api, namespace, wanted.units[0].name, "maximum capacity")
     assert has_condition(one, "QuotaReserved") is not hopeless
-    await release(api, namespace)
+    await delete_jobs(api, namespace)
 
 
-async def test_inactive_stopped_and_closed_queues(
-    plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues, made: list[Object]
+async def test_stopped_inactive_and_unselected_queues(
+    plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues, created: list[Object]
 ) -> None:
     wanted = run(namespace, Placement())
     name = await queues.add_queue("lq", {"nvidia.com/gpu": 8})
     await api.patch(CLUSTER_QUEUES, name, {"spec": {"stopPolicy": "Hold"}})
-    assert "is stopped (stopPolicy Hold)" in (await problems(plane, wanted))[0]
+    assert "is stopped (stopPolicy Hold)" in (await find_run_problems(plane, wanted))[0]
     await api.patch(CLUSTER_QUEUES, name, {"spec": {"stopPolicy": "None", "namespaceSelector": None}})
-    assert f"does not select namespace {namespace}" in (await problems(plane, wanted))[0]
+    assert f"does not select namespace {namespace}" in (await find_run_problems(plane, wanted))[0]
     flavorless = {"name": f"{namespace}-none", "resources": [{"name": "nvidia.com/gpu", "nominalQuota": 8}]}
     group = {"coveredResources": ["nvidia.com/gpu"], "flavors": [flavorless]}
     changed = {"namespaceSelector": {}, "resourceGroups": [group]}
     await api.patch(CLUSTER_QUEUES, name, {"spec": changed})
-    assert await problems(plane, wanted) == [
+    assert await find_run_problems(plane, wanted) == [
         f"ClusterQueue {name}: names ResourceFlavor {namespace}-none, which does not exist; "
         "create it with epp-batch queues"
     ]
 
 
-async def test_what_a_restricted_user_may_not_see_is_not_judged(
+async def test_unreadable_objects_are_not_judged(
     plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues
 ) -> None:
     await queues.add_queue("lq", {"nvidia.com/gpu": 0})

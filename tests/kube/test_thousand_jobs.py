@@ -1,4 +1,4 @@
-"""A thousand recordings through real Kueue, while the process that drives them is killed twice."""
+"""A thousand write_recordings through real Kueue, while the driver process is killed twice."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ RECORDINGS = 1000
 NODES, GPUS = 25, 10  # a pod takes 5 s: at most 50 ends a second
 
 
-class Audit:
-    """Every uid that was ever seen under a name: two of them would be a Job made twice."""
+class JobAudit:
+    """Records all uids of each Job name: two uids would mean that a Job was created twice."""
 
     def __init__(self) -> None:
         self.uids: defaultdict[str, set[str]] = defaultdict(set)
         self.succeeded: Counter[str] = Counter()
 
     async def jobs(self, api: KubeApi, namespace: str) -> None:
-        async for _, job in _for_ever(api, JOBS, namespace):
+        async for _, job in watch_forever(api, JOBS, namespace):
             self.uids[job["metadata"]["name"]].add(job["metadata"]["uid"])
 
     def made(self) -> int:
         return len(self.uids)
 
 
-async def _for_ever(api: KubeApi, kind: Resource, namespace: str) -> AsyncIterator[tuple[str, dict]]:
+async def watch_forever(api: KubeApi, kind: Resource, namespace: str) -> AsyncIterator[tuple[str, dict]]:
     while True:
         async with aclosing(api.watch(kind, namespace)) as events:
             async for word, document in events:
@@ -53,7 +53,7 @@ async def _for_ever(api: KubeApi, kind: Resource, namespace: str) -> AsyncIterat
 async def driver(
     plane: ControlPlane, namespace: str, sources: Path, output: Path
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`epp-batch submit` as a user runs it; killed if it still lives at the end."""
+    """`epp-batch submit` as a user runs it; killed on exit if it has not ended."""
     log = (output.parent / "driver.log").open("ab")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "epp_batch", "submit", str(sources),
@@ -71,8 +71,8 @@ async def driver(
         log.close()
 
 
-def recordings(folder: Path) -> None:
-    """Short WAV files, each of other content."""
+def write_recordings(folder: Path) -> None:
+    """Writes short WAV files with distinct content."""
     folder.mkdir()
     for number in range(RECORDINGS):
         with wave.open(str(folder / f"call-{number:04}.wav"), "wb") as file:
@@ -83,14 +83,14 @@ def recordings(folder: Path) -> None:
 
 
 @pytest.mark.timeout(1200)
-async def test_a_thousand_jobs_survive_two_deaths_of_their_driver(
+async def test_thousand_jobs_with_two_killed_drivers(
     plane: ControlPlane, api: KubeApi, namespace: str, queues: Queues, kwok_nodes, tmp_path: Path
 ) -> None:
     await kwok_nodes(NODES, {"nvidia.com/gpu": GPUS})
     await queues.add_queue("lq", {"nvidia.com/gpu": NODES * GPUS})
     sources, output = tmp_path / "in", tmp_path / "out"
-    recordings(sources)
-    folder, audit, tasks = OutputFolder(output), Audit(), Tasks("test")
+    write_recordings(sources)
+    folder, audit, tasks = OutputFolder(output), JobAudit(), Tasks("test")
     tasks.spawn("audit", audit.jobs(api, namespace))
     tasks.spawn("workers", FakeWorkers(api, namespace, output).run())
 
@@ -100,11 +100,11 @@ async def test_a_thousand_jobs_survive_two_deaths_of_their_driver(
     async def creating() -> bool:
         return audit.made() >= RECORDINGS // 4
 
-    async def well_on() -> bool:
+    async def third_done() -> bool:
         return done() >= RECORDINGS // 3
 
     try:
-        for what, reached in (("Jobs are being made", creating), ("a third is done", well_on)):
+        for what, reached in (("Jobs are being made", creating), ("a third is done", third_done)):
             async with driver(plane, namespace, sources, output) as process:
                 await plane.wait_until(what, reached, 500)
                 assert process.returncode is None, (tmp_path / "driver.log").read_text()

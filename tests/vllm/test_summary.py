@@ -1,4 +1,4 @@
-"""One recording to a summary that means something: real Whisper, real Envoy, a real small model in real vLLM."""
+"""From one recording to a meaningful summary: real Whisper, real Envoy, a small real model in real vLLM."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tests.speech import espeak
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
-CALL = DEMO_TALKS[1]
-ABOUT = {"grain", "harvest", "sales", "prices", "customers", "mill", "storage", "railway", "weather"}
+TALK = DEMO_TALKS[1]
+TOPIC_WORDS = {"grain", "harvest", "sales", "prices", "customers", "mill", "storage", "railway", "weather"}
 
 
-async def test_a_recording_becomes_a_summary_of_what_was_said(smollm: Any, tmp_path: Path) -> None:
+async def test_summary_of_a_recording_has_its_topics(smollm: Any, tmp_path: Path) -> None:
     audio, folder = tmp_path / "audio", OutputFolder(tmp_path / "out")
     audio.mkdir()
-    espeak(CALL.text, audio / f"{CALL.name}.wav")
+    espeak(TALK.text, audio / f"{TALK.name}.wav")
     async with epp_up(f"--endpoint={smollm.target}") as gateway:
         words = ("transcribe", str(audio), f"--output={folder.root}", f"--summarize={gateway.said}")
-        await command(*words, "--summary-max-tokens=48", "--summary-temperature=0")
-        whole = read(folder)
-        said = set(re.findall(r"\w+", folder.path(CALL.name, "summary.md").read_text().lower()))
-        await command(*words, "--summary-max-tokens=8", "--summary-max-prompt-tokens=70")
-        trimmed = read(folder)
-    print(folder.path(CALL.name, "txt").read_text(), whole, sep="\n")
-    assert len(said & ABOUT) >= 3, said
+        await run_command(*words, "--summary-max-tokens=48", "--summary-temperature=0")
+        whole = load_summary(folder)
+        summary_words = set(re.findall(r"\w+", folder.path(TALK.name, "summary.md").read_text().lower()))
+        await run_command(*words, "--summary-max-tokens=8", "--summary-max-prompt-tokens=70")
+        trimmed = load_summary(folder)
+    print(folder.path(TALK.name, "txt").read_text(), whole, sep="\n")
+    assert len(summary_words & TOPIC_WORDS) >= 3, summary_words
     assert (whole.served_model, whole.trim) == ("smollm2", None)
     assert whole.prompt_tokens is not None
     assert whole.completion_tokens is not None
@@ -49,13 +49,13 @@ async def test_a_recording_becomes_a_summary_of_what_was_said(smollm: Any, tmp_p
     assert trimmed.trim.to_tokens == trimmed.prompt_tokens <= 70
 
 
-async def command(*words: str) -> None:
+async def run_command(*words: str) -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "epp_batch", *words, stdout=PIPE, stderr=PIPE)
     output, errors = await process.communicate()
     assert process.returncode == 0, output.decode() + errors.decode()
 
 
-def read(folder: OutputFolder) -> Summary:
-    found = load_struct(folder.path(CALL.name, "summary.json"), Summary)
+def load_summary(folder: OutputFolder) -> Summary:
+    found = load_struct(folder.path(TALK.name, "summary.json"), Summary)
     assert found is not None
     return found
