@@ -1,5 +1,6 @@
-"""Where endpoints come from: flags, DNS names, llm-d's endpoint file.
+"""Where endpoints come from: `--endpoint` flags, DNS names, llm-d's endpoint file.
 
-In: names and files. Out: lists of endpoints. Each discovery owns its own list; their union is kept by
-`epp.datalayer.endpoint_union`, and the endpoints' columns by `epp.datastore`.
+In: addresses, names and files. Out: lists of endpoints, through a `DiscoveryNotifier`.
+Each discovery owns what it reports. The union of several is kept by `epp.datalayer.endpoint_union`, the endpoints'
+columns by `epp.datastore`. A Kubernetes discovery (list and watch of pods) would be one more module here.
 """

@@ -1,5 +1,6 @@
-"""Metrics of model servers by polling `/metrics`.
+"""Metrics of model servers, by polling their `/metrics` pages: `metrics-data-source` and `core-metrics-extractor`.
 
-In: Prometheus text pages over kept-alive connections. Out: values of columns for each endpoint, written through
-`ColumnWriter.record`. Owns the connections and the schedule of scrapes.
+In: Prometheus text pages, over persistent HTTP/1.1 connections. Out: an `EndpointUpdate` for each page.
+`Scraper` owns the schedule and the connections; `MetricsPageReader`, one for each endpoint, owns what is remembered
+between pages. Nothing is written to the endpoint store here: `epp.datalayer.runtime` does that.
 """

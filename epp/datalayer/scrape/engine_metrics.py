@@ -1,15 +1,18 @@
-"""Which series of which model server mean what, as plugins `metrics-data-source` and `core-metrics-extractor`.
+"""The plugin `core-metrics-extractor`: metric names of each inference engine, and the columns that they are read into.
 
-Names per engine: llm-d-router's engine map. Three deliberate differences from it:
+The names are those of llm-d (extractor/metrics/factories.go, engine map). Three deliberate differences from it:
 
-- Several series of one metric (data-parallel engines behind one port, several models) are folded: counts are summed,
-  KV-cache use is averaged. llm-d reads the first series and so sees one engine of eight. Where series repeat the same
-  requests (SGLang with a series per tensor-parallel rank), choose one by label: `sglang:num_queue_reqs{tp_rank=0}`.
-- vLLM before 0.10 calls its KV-cache use `vllm:gpu_cache_usage_perc`; that name is tried second.
-- A series that is missing or not a number is unknown (NaN), not what it was at the last scrape.
+- Several series of one metric (data-parallel engines behind one port, several models) are aggregated: counts are
+  summed, KV-cache usage is averaged. llm-d reads the first series, so it sees one engine of eight. Where series repeat
+  the same requests (SGLang: a series for each tensor-parallel rank), select one by its label:
+  `sglang:num_queue_reqs{tp_rank=0}`.
+- vLLM before 0.10 calls its KV-cache usage `vllm:gpu_cache_usage_perc`; that name is tried second.
+- A series that is absent or not a number makes its column unknown (NaN) instead of keeping the last value.
 
-Kept as in llm-d, with its defect: `triton` reports `nv_inference_exec_count` as running requests, which is a count of
-executions since the start. Configure an engine of your own for Triton if you use running requests.
+Kept from llm-d although it is a defect: for `triton` running requests are read from `nv_inference_exec_count`, which
+counts executions since the start. Configure an engine of your own for Triton if you use running requests.
+
+To support another engine, add its names to `BUILT_IN_ENGINES`.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ KV_USAGE_FALLBACKS = {"vllm:kv_cache_usage_perc": "vllm:gpu_cache_usage_perc"}
 
 
 class CustomMetric(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """A metric of the user's own, as a column named `attributeKey`."""
+    """A metric of the user's choice, read into a column named `attributeKey`."""
 
     attribute_key: Annotated[str, msgspec.Meta(min_length=1)]
     metric_spec: Annotated[str, msgspec.Meta(min_length=1)]
@@ -39,10 +42,10 @@ class CustomMetric(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
 
 
 class EngineMetricsConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The series of one engine; an empty specification switches that quantity off.
+    """The metric names of one engine. An empty specification switches a quantity off.
 
-    Block size and count come from two labels of `cacheInfoSpec`, or as values of `cacheBlockSizeSpec` and
-    `cacheNumBlocksSpec`, which win where both are given.
+    Block size and number of blocks are read from two labels of `cacheInfoSpec`, or from the values of
+    `cacheBlockSizeSpec` and `cacheNumBlocksSpec`, which take precedence.
     """
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
@@ -114,8 +117,8 @@ class CoreMetricsExtractor(Extractor, type="core-metrics-extractor"):
     """Read queue, running requests, KV-cache use, LoRA adapters and cache size from the metrics page of an engine.
 
     The endpoint's label `engineLabelKey` names its engine (`inference.networking.k8s.io/engine-type` is read too);
-    without label, or with a name that nobody defined, it is `defaultEngine`. An entry of `engineConfigs` named like a
-    built-in engine takes its place entirely.
+    without such a label, or with the name of an undefined engine, it is `defaultEngine`. An entry of `engineConfigs`
+    with the name of a built-in engine replaces it entirely.
     """
 
     payload_type = MetricsPage
@@ -132,12 +135,12 @@ class CoreMetricsExtractor(Extractor, type="core-metrics-extractor"):
         if (self.default_engine or "vllm") not in configs:
             raise ValueError(f"`defaultEngine` {self.default_engine!r} is none of {', '.join(sorted(configs))}")
         self.custom_columns: dict[str, Column] = {}
-        """The columns of custom metrics, by attribute key; one column for a key that several engines define."""
+        """The columns of custom metrics by attribute key. Engines that define the same key share its column."""
         self._compiled_engines = {name: self._compile_engine(config) for name, config in configs.items()}
         self.columns = (*SCRAPED_COLUMNS, *self.custom_columns.values())
 
     def engine_name(self, endpoint: Endpoint) -> str:
-        """The engine that an endpoint's labels name; the default one if it is not defined."""
+        """The engine that an endpoint's labels name; the default engine if they name none or an undefined one."""
         labels = endpoint.labels
         name = labels.get(self.engine_label_key or ENGINE_LABEL) or labels.get(LEGACY_ENGINE_LABEL)
         return name if name in self._compiled_engines else self.default_engine or "vllm"

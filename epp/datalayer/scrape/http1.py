@@ -1,7 +1,7 @@
-"""The client's half of HTTP/1.1 for one kept-alive connection that asks for one page again and again.
+"""HTTP/1.1 client protocol (RFC 9112) for one persistent connection on which one page is requested again and again.
 
-Sans connection handling: who connects, when to ask and what a failure means is the caller's. The page is handed over in
-the buffer it was received into, so a 70 KB page is copied once, by the kernel.
+Connecting, scheduling and the meaning of failures are the caller's business. A page is delivered in the buffer into
+which it was received, so the kernel's copy is the only one of its 70 KB.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ MAX_CHUNK_LINE_BYTES = 1024
 _SCRATCH_SIZE = 4096
 
 OnPage = Callable[[bytearray, int, int], None]
-"""Called with a buffer, and where in it the page begins and ends; the buffer is reused after the call."""
+"""Called with a buffer, and start and end of the page in it. The buffer is reused after the call."""
 OnFailure = Callable[[DataSourceError], None]
 
 
 class BufferPool:
-    """Receive buffers, lent for one page each: a few stay warm instead of one per connection growing cold."""
+    """Receive buffers, each in use for one page at a time, shared by all connections: a few stay in the CPU's caches.
+
+    A page may have `limit` bytes.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -39,27 +42,27 @@ class BufferPool:
             self._free.append(buffer)
 
     def grow(self, buffer: bytearray) -> bytearray:
-        """A buffer twice the size with the same beginning; SourceError if the page may not be that large."""
+        """A buffer of up to twice the size with the same content. DataSourceError if the page exceeds the limit."""
         if len(buffer) >= self.limit + MAX_RESPONSE_HEAD_BYTES:
             raise DataSourceError(f"the page is larger than {self.limit} bytes")
         return buffer + bytes(min(len(buffer), self.limit + MAX_RESPONSE_HEAD_BYTES - len(buffer)))
 
 
 class _ParseState(Enum):
-    """What the next bytes are."""
+    """What the next bytes of the response are."""
 
-    NOTHING = auto()
+    IDLE = auto()
     HEAD = auto()
     BODY = auto()
     CHUNK_SIZE = auto()
     CHUNK = auto()
-    CHUNK_END = auto()
+    AFTER_CHUNK = auto()
     TRAILER = auto()
-    CLOSE = auto()
+    UNTIL_CLOSE = auto()
 
 
 def build_request(host: str, path: str) -> bytes:
-    """A GET that asks for the plain text format, uncompressed: inflating costs more than reading."""
+    """A GET request for the Prometheus text format, not compressed: decompression costs more than reading."""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: endpoint-picker\r\n"
         "Accept: text/plain;version=0.0.4\r\nAccept-Encoding: identity\r\n\r\n"
@@ -67,53 +70,53 @@ def build_request(host: str, path: str) -> bytes:
 
 
 class ScrapeConnection(asyncio.BufferedProtocol):
-    """One connection, at most one request outstanding. Exactly one callback follows every `ask`."""
+    """One connection with at most one request in flight. Every `send_request` is followed by exactly one callback."""
 
-    def __init__(self, request: bytes, buffers: BufferPool, took: OnPage, failed: OnFailure) -> None:
+    def __init__(self, request: bytes, buffers: BufferPool, on_page: OnPage, on_failure: OnFailure) -> None:
         self._request = request
         self._buffers = buffers
-        self._on_page = took
-        self._on_failure = failed
+        self._on_page = on_page
+        self._on_failure = on_failure
         self._transport: asyncio.Transport | None = None
-        self._state = _ParseState.NOTHING
+        self._state = _ParseState.IDLE
         self._buffer: bytearray | None = None
         self._scratch: Final = bytearray(_SCRATCH_SIZE)
         self._filled = self._page_start = self._page_end = self._read_offset = self._chunk_remaining = 0
         self._keep_alive = True
-        # The head of the last answer, and what it said: state, where the page starts and stops.
+        # The head of the last response, and what was parsed from it: the next state, start and end of the page.
         self._cached_head = b""
-        self._cached_head_result = (_ParseState.NOTHING, 0, 0)
+        self._cached_head_result = (_ParseState.IDLE, 0, 0)
         self.pages_received = 0
-        """Pages this connection has brought."""
+        """Pages received on this connection."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether `ask` may be called."""
+        """Whether `send_request` may be called."""
         transport = self._transport
-        return transport is not None and not transport.is_closing() and self._state is _ParseState.NOTHING
+        return transport is not None and not transport.is_closing() and self._state is _ParseState.IDLE
 
     @property
     def closed_while_idle(self) -> bool:
-        """In a failure callback: whether the server had just closed a connection that had been good until then."""
+        """In a failure callback: whether the server closed a persistent connection before it answered the request."""
         return self.pages_received > 0 and self._filled == 0
 
     def send_request(self) -> None:
-        """Sends the request."""
+        """Sends the request; one of the callbacks follows, unless `close` is called before."""
         assert self._transport is not None, "not connected"
-        assert self._state is _ParseState.NOTHING, "one request at a time"
+        assert self._state is _ParseState.IDLE, "one request at a time"
         self._buffer = self._buffers.acquire()
         self._filled = 0
         self._state = _ParseState.HEAD
         self._transport.write(self._request)
 
     def close(self) -> None:
-        """Ends the connection; an outstanding request gets no callback any more."""
+        """Closes the connection. A request in flight gets no callback."""
         self._release_buffer()
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of asyncio's
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not derive from asyncio's
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._buffer is None:
@@ -122,7 +125,7 @@ class ScrapeConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         buffer = self._buffer
-        if buffer is None:  # bytes nobody asked for
+        if buffer is None:  # bytes without a request: the connection cannot be trusted
             self.close()
             return
         self._filled += nbytes
@@ -135,19 +138,19 @@ class ScrapeConnection(asyncio.BufferedProtocol):
             self._report_failure(error)
 
     def eof_received(self) -> bool:
-        if self._state is _ParseState.CLOSE:
+        if self._state is _ParseState.UNTIL_CLOSE:
             self._page_end = self._filled
             self._keep_alive = False
             self._complete_page()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._state is not _ParseState.NOTHING:
-            reason = f": {exc}" if exc else ""
-            self._report_failure(DataSourceError(f"connection closed after {self._filled} bytes of the answer{reason}"))
+        if self._state is not _ParseState.IDLE:
+            reason = f"connection closed after {self._filled} bytes of the response"
+            self._report_failure(DataSourceError(f"{reason}: {exc}" if exc else reason))
 
     def _parse_next(self, buffer: bytearray) -> bool:
-        """Goes on by one element of the answer; False when more bytes are needed or the page is complete."""
+        """Parses one element of the response; False when more bytes are needed, or the page is complete."""
         match self._state:
             case _ParseState.HEAD:
                 return self._parse_head(buffer)
@@ -158,13 +161,14 @@ class ScrapeConnection(asyncio.BufferedProtocol):
                 return self._parse_chunk_size(buffer)
             case _ParseState.CHUNK:
                 return self._parse_chunk_data(buffer)
-            case _ParseState.CHUNK_END:
+            case _ParseState.AFTER_CHUNK:
                 return self._parse_chunk_end(buffer)
             case _ParseState.TRAILER:
                 return self._parse_trailer(buffer)
         return False
 
     def _parse_head(self, buffer: bytearray) -> bool:
+        # Most servers send the same head with every page, as long as the length has the same number of digits.
         if self._cached_head and self._filled > len(self._cached_head) and buffer.startswith(self._cached_head):
             self._state, self._page_start, self._page_end = self._cached_head_result
             self._read_offset = self._page_start
@@ -172,7 +176,7 @@ class ScrapeConnection(asyncio.BufferedProtocol):
         end = buffer.find(b"\r\n\r\n", 0, self._filled)
         if end < 0:
             if self._filled > MAX_RESPONSE_HEAD_BYTES:
-                raise DataSourceError(f"the answer's head is larger than {MAX_RESPONSE_HEAD_BYTES} bytes")
+                raise DataSourceError(f"the response head is larger than {MAX_RESPONSE_HEAD_BYTES} bytes")
             return False
         head = bytes(buffer[: end + 2]).lower()
         if not head.startswith(b"http/1."):
@@ -180,16 +184,17 @@ class ScrapeConnection(asyncio.BufferedProtocol):
         if head[9:12] != b"200":
             raise DataSourceError(f"status {head[9:12].decode(errors='replace')}")
         if _header_value(head, b"content-encoding") not in {b"", b"identity"}:
-            raise DataSourceError("a compressed answer, which was not asked for")
+            raise DataSourceError("the response is compressed, although Accept-Encoding is identity")
         self._keep_alive = head.startswith(b"http/1.1") and b"close" not in _header_value(head, b"connection")
         self._page_start = self._page_end = self._read_offset = end + 4
+        # The length of the body, RFC 9112 section 6.3: chunked, else Content-Length, else until the connection closes.
         if b"chunked" in _header_value(head, b"transfer-encoding"):
             self._state = _ParseState.CHUNK_SIZE
         elif length := _header_value(head, b"content-length"):
             self._state = _ParseState.BODY
             self._page_end += self._parse_size(length, 10)
         else:
-            self._state = _ParseState.CLOSE
+            self._state = _ParseState.UNTIL_CLOSE
         self._cached_head = bytes(buffer[: end + 4])
         self._cached_head_result = self._state, self._page_start, self._page_end
         return True
@@ -204,21 +209,21 @@ class ScrapeConnection(asyncio.BufferedProtocol):
 
     def _parse_chunk_data(self, buffer: bytearray) -> bool:
         size = min(self._chunk_remaining, self._filled - self._read_offset)
-        if self._page_end != self._read_offset:  # not the first chunk: close the gap that its size line left
+        if self._page_end != self._read_offset:  # move it to the end of the chunk before, over its size line
             buffer[self._page_end : self._page_end + size] = buffer[self._read_offset : self._read_offset + size]
         self._page_end += size
         self._read_offset += size
         self._chunk_remaining -= size
         if self._chunk_remaining:
             return False
-        self._state = _ParseState.CHUNK_END
+        self._state = _ParseState.AFTER_CHUNK
         return True
 
     def _parse_chunk_end(self, buffer: bytearray) -> bool:
         if self._filled - self._read_offset < 2:
             return False
         if not buffer.startswith(b"\r\n", self._read_offset):
-            raise DataSourceError("a chunk is longer than it says")
+            raise DataSourceError("a chunk is longer than its size line says")
         self._read_offset += 2
         self._state = _ParseState.CHUNK_SIZE
         return True
@@ -234,11 +239,11 @@ class ScrapeConnection(asyncio.BufferedProtocol):
         return False
 
     def _read_line(self, buffer: bytearray) -> bytes | None:
-        """The next line, once it is complete."""
+        """The next line without its end; None if it is not complete yet."""
         end = buffer.find(b"\r\n", self._read_offset, self._filled)
         if end < 0:
             if self._filled - self._read_offset > MAX_CHUNK_LINE_BYTES:
-                raise DataSourceError("a chunk header that does not end")
+                raise DataSourceError("the size line of a chunk does not end")
             return None
         line = bytes(buffer[self._read_offset : end])
         self._read_offset = end + 2
@@ -250,15 +255,15 @@ class ScrapeConnection(asyncio.BufferedProtocol):
         except ValueError:
             size = -1
         if size < 0:
-            raise DataSourceError(f"{digits[:20]!r} is no size")
+            raise DataSourceError(f"invalid length {digits[:20]!r}")
         if self._page_end - self._page_start + size > self._buffers.limit:
             raise DataSourceError(f"the page is larger than {self._buffers.limit} bytes")
         return size
 
     def _complete_page(self) -> None:
         buffer = self._buffer
-        assert buffer is not None, "a page needs a buffer"
-        self._state = _ParseState.NOTHING
+        assert buffer is not None, "a page is received into a buffer"
+        self._state = _ParseState.IDLE
         self._buffer = None
         self.pages_received += 1
         if not self._keep_alive and self._transport is not None:
@@ -273,14 +278,14 @@ class ScrapeConnection(asyncio.BufferedProtocol):
         self._on_failure(error)
 
     def _release_buffer(self) -> None:
-        self._state = _ParseState.NOTHING
+        self._state = _ParseState.IDLE
         if self._buffer is not None:
             self._buffers.release(self._buffer)
             self._buffer = None
 
 
 def _header_value(head: bytes, name: bytes) -> bytes:
-    """A header's value from a lower-cased head; empty if there is none."""
+    """The value of a header in a lower-case response head; empty if there is none."""
     at = head.find(b"\r\n" + name + b":")
     if at < 0:
         return b""

@@ -1,4 +1,4 @@
-"""A metrics page to columns, for one engine."""
+"""Reads column values and LoRA adapters from the metrics pages of one engine."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from epp.datalayer.scrape.promtext import Page, Sample, SeriesReader
 from epp.errors import DataSourceError
 
 Aggregate = Callable[[list[float]], float]
+"""Combines the values of several series of one metric."""
 PageValues = tuple[dict[Column, float], LoraAdapters]
 
 
@@ -34,18 +35,21 @@ def _mean(values: list[float]) -> float:
 
 
 class ColumnSpec:
-    """A column read from the values of series: the first of `specs` that is on the page, folded."""
+    """A column, and the series it is read from: those of the first of `specs` that is on the page, aggregated."""
 
     __slots__ = ("aggregate", "column", "specs")
 
-    def __init__(self, column: Column, specs: Sequence[MetricSpec], fold: Aggregate) -> None:
+    def __init__(self, column: Column, specs: Sequence[MetricSpec], aggregate: Aggregate) -> None:
         self.column = column
         self.specs = specs
-        self.aggregate = fold
+        self.aggregate = aggregate
 
 
 class EngineMetrics:
-    """Specifications of one engine, checked and compiled; shared by the readers of its endpoints."""
+    """The parsed metric specifications of one engine, shared by the readers of its endpoints.
+
+    An empty specification switches a quantity off. ValueError if one is malformed.
+    """
 
     def __init__(
         self,
@@ -67,7 +71,7 @@ class EngineMetrics:
         self.cache_info = MetricSpec.parse(cache_info)
         self.block_size_label = block_size_label
         self.block_count_label = block_count_label
-        wanted: list[tuple[Column, Sequence[str], Aggregate]] = [
+        columns: list[tuple[Column, Sequence[str], Aggregate]] = [
             (WAITING_REQUESTS, (waiting,), sum),
             (RUNNING_REQUESTS, (running,), sum),
             (KV_CACHE_USAGE, kv_usage, _mean),
@@ -76,23 +80,23 @@ class EngineMetrics:
             *((column, (text,), sum) for column, text in (custom or {}).items()),
         ]
         self.column_specs = [
-            ColumnSpec(column, specs, fold)
-            for column, texts, fold in wanted
+            ColumnSpec(column, specs, aggregate)
+            for column, texts, aggregate in columns
             if (specs := [spec for text in texts if (spec := MetricSpec.parse(text)) is not None])
         ]
         self.label_cache = LabelCache()
 
 
 class _SpecReader:
-    """One specification on the successive pages of one endpoint; works on it only when its series have changed."""
+    """Reads the series of one specification on successive pages; filters and aggregates only when they have changed."""
 
     __slots__ = ("_aggregate", "_label_cache", "_last_value", "_samples", "_series", "_spec")
 
-    def __init__(self, spec: MetricSpec, labels: LabelCache, fold: Aggregate = sum) -> None:
+    def __init__(self, spec: MetricSpec, label_cache: LabelCache, aggregate: Aggregate = sum) -> None:
         self._series = SeriesReader(spec.metric)
         self._spec = spec
-        self._label_cache = labels
-        self._aggregate = fold
+        self._label_cache = label_cache
+        self._aggregate = aggregate
         self._samples: list[Sample] | None = None
         self._last_value = nan
 
@@ -100,18 +104,18 @@ class _SpecReader:
         self._series.reset()
 
     def read_changed(self, page: Page, start: int, end: int | None) -> list[Sample] | None:
-        """The samples with the right labels; None if they are what they were."""
+        """The samples with the labels of the specification; None if the series have not changed since the last page."""
         samples = self._series.read(page, start, end)
         if samples is self._samples:
             return None
         self._samples = samples
-        wanted = self._spec.labels
-        if not wanted:
+        required = self._spec.labels
+        if not required:
             return samples
-        return [sample for sample in samples if wanted.items() <= self._label_cache.parse(sample[0]).items()]
+        return [sample for sample in samples if required.items() <= self._label_cache.parse(sample[0]).items()]
 
     def read_value(self, page: Page, start: int, end: int | None) -> float:
-        """The series folded into one number; NaN if there is none."""
+        """The aggregated value of the series; NaN if there is none."""
         samples = self.read_changed(page, start, end)
         if samples is not None:
             found = [value for _, value in samples if isfinite(value)]
@@ -125,8 +129,8 @@ class MetricsPageReader(EndpointExtractor):
     def __init__(self, engine: EngineMetrics) -> None:
         self.engine = engine
         self._column_readers = [
-            (gauge.column, [_SpecReader(spec, engine.label_cache, gauge.aggregate) for spec in gauge.specs])
-            for gauge in engine.column_specs
+            (each.column, [_SpecReader(spec, engine.label_cache, each.aggregate) for spec in each.specs])
+            for each in engine.column_specs
         ]
         self._lora_reader = _SpecReader(engine.lora, engine.label_cache) if engine.lora else None
         self._cache_info_reader = _SpecReader(engine.cache_info, engine.label_cache) if engine.cache_info else None
@@ -140,9 +144,9 @@ class MetricsPageReader(EndpointExtractor):
         return EndpointUpdate(values, adapters)
 
     def read(self, page: Page, start: int = 0, end: int | None = None) -> PageValues:
-        """Columns and adapters on the page at `page[start:end]`; a column without a usable series is NaN or left out.
+        """Column values and LoRA adapters in `page[start:end]`. A column without a valid series is NaN or left out.
 
-        SourceError if no series of the engine is there at all: not its page.
+        DataSourceError if the page has no series of the engine at all: it is another server's.
         """
         values: dict[Column, float] = {}
         if self._cache_info_reader is not None:
@@ -151,9 +155,9 @@ class MetricsPageReader(EndpointExtractor):
                 self._cache_sizes = self._parse_cache_info(samples)
             values[KV_BLOCK_SIZE], values[KV_BLOCK_COUNT] = self._cache_sizes
         for column, alternatives in self._column_readers:
-            for tracked in alternatives:
-                value = tracked.read_value(page, start, end)
-                if value == value:  # noqa: PLR0124 - NaN is not
+            for reader in alternatives:
+                value = reader.read_value(page, start, end)
+                if value == value:  # noqa: PLR0124 - false for NaN, and faster than isnan
                     values[column] = value
                     break
         if self._lora_reader is not None:
@@ -168,16 +172,16 @@ class MetricsPageReader(EndpointExtractor):
 
     def reset(self) -> None:
         """Searches the next page from its beginning."""
-        for tracked in (
+        for reader in (
             self._lora_reader,
             self._cache_info_reader,
-            *itertools.chain(*(sources for _, sources in self._column_readers)),
+            *itertools.chain(*(alternatives for _, alternatives in self._column_readers)),
         ):
-            if tracked is not None:
-                tracked.reset()
+            if reader is not None:
+                reader.reset()
 
     def _parse_cache_info(self, samples: list[Sample]) -> tuple[float, float]:
-        """Block size of the first engine (they share one configuration), blocks of all of them."""
+        """Block size of the first engine (all engines of a server share it), and the blocks of all engines together."""
         engine = self.engine
         size, blocks = nan, 0.0
         for block, _ in samples:
@@ -189,8 +193,11 @@ class MetricsPageReader(EndpointExtractor):
         return size, blocks or nan
 
     def _parse_lora(self, samples: list[Sample]) -> None:
-        """vLLM adds a series for every combination of adapters that ever ran, valued with the time it was last true
-        and never removed: the greatest value is now."""
+        """Reads the adapters from the series with the greatest value.
+
+        vLLM's `lora_requests_info` gets a series for each combination of adapters that ever ran. Its value is the time
+        at which the combination was last in use; series are never removed.
+        """
         self._adapters, self._max_lora = NO_LORA_ADAPTERS, nan
         known = [sample for sample in samples if not isnan(sample[1])]
         if known:
@@ -201,7 +208,7 @@ class MetricsPageReader(EndpointExtractor):
 
 
 def _positive_label(labels: Mapping[str, str], name: str) -> float:
-    """A label as a number above zero; NaN if it is none (vLLM writes `None` until the cache is sized)."""
+    """The value of a label as a positive number; else NaN (vLLM writes `None` until the size of its cache is known)."""
     try:
         number = float(labels.get(name, "nan"))
     except ValueError:

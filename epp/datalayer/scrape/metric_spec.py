@@ -1,4 +1,4 @@
-"""Metric specifications as configurations write them: `metric` or `metric{label=value,…}`."""
+"""Metric specifications of configurations, `metric` or `metric{label=value,…}` (llm-d: extractor/metrics/spec.go)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from epp.datalayer.scrape import promtext
 
 _SPEC = re.compile(r"\s*([A-Za-z_:][\w:]*)\s*(?:\{(.*)\})?\s*", re.ASCII | re.DOTALL)
 _MATCHER = re.compile(r'\s*([A-Za-z_]\w*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^",{}\s]+))\s*(?:,|$)', re.ASCII)
-# Label blocks repeat from page to page; those with changing values (LoRA) must not pile up.
+# Most label blocks are the same on every page; those of LoRA metrics change, and must not accumulate.
 MAX_CACHED_BLOCKS = 1024
 
 
 class MetricSpec:
-    """One metric, and the labels that its series must have. Quotes around label values are optional."""
+    """A metric name, and the labels that a series must have. Quotes around label values are optional."""
 
     __slots__ = ("labels", "metric")
 
@@ -23,7 +23,7 @@ class MetricSpec:
         self.labels = dict(labels or {})
 
     def __repr__(self) -> str:
-        return f"Spec({self.metric!r}, {self.labels!r})"
+        return f"MetricSpec({self.metric!r}, {self.labels!r})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MetricSpec) and (self.metric, self.labels) == (other.metric, other.labels)
@@ -33,18 +33,18 @@ class MetricSpec:
 
     @classmethod
     def parse(cls, text: str) -> MetricSpec | None:
-        """The specification; None for an empty text, which disables what it is for. ValueError if it is wrong."""
+        """The specification; None for an empty text, which switches the quantity off. ValueError if it is malformed."""
         if not text.strip():
             return None
         whole = _SPEC.fullmatch(text)
         if whole is None:
-            raise ValueError(f"{text!r} is no metric specification; write metric or metric{{label=value,…}}")
+            raise ValueError(f"invalid metric specification {text!r}: write metric or metric{{label=value,…}}")
         labels: dict[str, str] = {}
         rest = (whole[2] or "").strip()
         while rest:
             matcher = _MATCHER.match(rest)
             if matcher is None:
-                raise ValueError(f"{text!r} is no metric specification: expected label=value at {rest!r}")
+                raise ValueError(f"invalid metric specification {text!r}: expected label=value at {rest!r}")
             name, quoted, bare = matcher.groups()
             labels[name] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare
             rest = rest[matcher.end() :]
@@ -52,7 +52,7 @@ class MetricSpec:
 
 
 class LabelCache:
-    """Label blocks parsed once each; bounded."""
+    """Parsed label blocks, at most `MAX_CACHED_BLOCKS`."""
 
     __slots__ = ("_parsed",)
 
@@ -60,7 +60,7 @@ class LabelCache:
         self._parsed: dict[bytes, Mapping[str, str]] = {}
 
     def parse(self, block: bytes) -> Mapping[str, str]:
-        """The labels of a block."""
+        """The labels in a label block."""
         found = self._parsed.get(block)
         if found is None:
             if len(self._parsed) >= MAX_CACHED_BLOCKS:

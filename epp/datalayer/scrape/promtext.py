@@ -1,8 +1,8 @@
-"""The few wanted series out of a Prometheus text page, found by `bytes.find`.
+"""Finds the series of single metrics in pages of the Prometheus text exposition format 0.0.4, by `bytes.find`.
 
-A vLLM page has 840 lines of which six matter; parsing it in full costs 12 ms in Python and is most of what the Go
-picker spends its time on. Series of one metric stand together, as the exposition format demands, and each line begins
-in the first column; for pages that keep to that, this finds what a full parser finds.
+Six of the 840 lines of a vLLM page are needed. Parsing all of them takes 12 ms in Python, and is what the Go picker
+spends most of its time on. All samples of a metric form one group and each line begins in the first column, as the
+format demands; for such pages the result is that of a full parser.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Mapping
 
 Page = bytes | bytearray
 Sample = tuple[bytes, float]
-"""The label block as it stands on the page, braces included, empty without labels; and the value."""
+"""The label block as it is on the page, with braces, empty without labels; and the value."""
 
-# Values grow and shrink by digits, so what stood somewhere a moment ago stands near there now.
+# From page to page a metric moves by a few bytes, as the numbers before it get more or fewer digits. It is searched for
+# this far before and after its last position.
 WINDOW_BEFORE = 512
 WINDOW_AFTER = 1024
-# A page that lacks a metric (LoRA, mostly) would be searched to its end for it every time.
+# Searching a whole page for an absent metric (LoRA, mostly) costs more than reading the others: only on each 16th page.
 ABSENT_RECHECK_PAGES = 16
 ANCHOR_PREFIX_BYTES = 8
 
@@ -29,10 +30,10 @@ _ESCAPED = {b"n": b"\n"}
 
 
 class SeriesReader:
-    """One metric on the successive pages of one endpoint; remembers where and how it stood.
+    """Reads the samples of one metric on the successive pages of one endpoint.
 
-    Under its TYPE comment the series is recognised by an anchor: the end of that comment and the name. Without one it
-    is searched for from the beginning every time.
+    It remembers the position of the group, and an anchor: the last bytes of the TYPE comment above it and the metric's
+    name. A group without a TYPE comment is searched for from the beginning of each page.
     """
 
     __slots__ = (
@@ -55,10 +56,10 @@ class SeriesReader:
         self._pages_until_recheck = 0
 
     def read(self, page: Page, start: int = 0, end: int | None = None) -> list[Sample]:
-        """All samples of the metric in `page[start:end]`; none if it is not there or nothing of it makes sense.
+        """All valid samples of the metric in `page[start:end]`.
 
-        The very list of the last time if nothing changed. A metric that was missing is looked for again on every
-        sixteenth page only, see `forget`.
+        If the group has not changed since the last page, the result is the same list object. A metric that was absent
+        is searched for again after `ABSENT_RECHECK_PAGES`, or after `reset`.
         """
         if end is None:
             end = len(page)
@@ -82,24 +83,25 @@ class SeriesReader:
         return self._read_samples(page, at, end)
 
     def reset(self) -> None:
-        """The next page is another server's, or the last one had nothing on it: search it all."""
+        """Searches all of the next page: it is another server's, or the last one had none of the metrics."""
         self._anchor = self._cached_group = b""
         self._pages_until_recheck = 0
 
     def _find_first_sample(self, page: Page, start: int, end: int) -> int:
-        """Where the first sample begins; -1 if there is none."""
+        """Offset of the first sample; -1 if there is none."""
         if self._starts_sample(page, start, end):
             return start
         needle = b"\n" + self._name
         at = page.find(needle, start, end)
         while at >= 0 and not self._starts_sample(page, at + 1, end):
-            at = page.find(needle, at + 1, end)  # that was a longer name: num_requests_waiting_by_reason
+            at = page.find(needle, at + 1, end)  # it was a longer name, such as num_requests_waiting_by_reason
         return at + 1 if at >= 0 else -1
 
     def _store_anchor(self, page: Page, start: int, at: int) -> None:
+        """Remembers the anchor of the group that begins at `at`, if a TYPE comment precedes it."""
         self._anchor = b""
         line = page.rfind(b"\n", start, at - 1) + 1 if at > start else at
-        # Samples end in digits (or are no numbers): below a line that ends in a letter stands the first of them.
+        # Valid samples end in digits, TYPE comments in a letter: below such a comment the group begins.
         if page[line : line + 1] == b"#" and page[at - 2 : at - 1].isalpha():
             lead = max(line, at - ANCHOR_PREFIX_BYTES)
             self._anchor = bytes(page[lead : at + len(self._name) + 1])
@@ -111,6 +113,7 @@ class SeriesReader:
         return page.startswith(self._name, at, end) and after < end and page[after] in _BOUNDARY
 
     def _read_samples(self, page: Page, at: int, end: int) -> list[Sample]:
+        """The samples of the group that begins at `at`."""
         if self._cached_group and page.startswith(self._cached_group, at, end):
             return self._cached_samples
         first, width = at, len(self._name)
@@ -125,16 +128,16 @@ class SeriesReader:
             at = stop + 1
             if page[at : at + 1] == b"#" or not self._starts_sample(page, at, end):
                 break
-        # With the first byte of the line that follows, so that a sample more is a change.
+        # Including the first byte of the next line, so that an additional sample is noticed.
         self._cached_group = bytes(page[first : at + 1]) if at < end else b""
         self._cached_samples = samples
         return samples
 
 
 def _parse_sample(rest: bytes) -> Sample | None:
-    """What follows the name on a line: labels, value, perhaps a timestamp, perhaps an exemplar."""
+    """A sample from the rest of its line after the name: labels, value, and perhaps timestamp and exemplar."""
     close = rest.find(b"}") + 1
-    # The first brace may stand in a label value, but then what follows it is no number.
+    # The first closing brace may be part of a label value; then what follows it is not a number.
     try:
         return (rest[:close], float(rest[close:])) if close else (b"", float(rest))
     except ValueError:
@@ -142,6 +145,7 @@ def _parse_sample(rest: bytes) -> Sample | None:
 
 
 def _parse_sample_by_grammar(rest: bytes) -> Sample | None:
+    """As `_parse_sample`, with the label block found by its grammar; None if the line is malformed."""
     block = _BLOCK.match(rest)
     labels = block[0] if block else b""
     try:
@@ -151,7 +155,7 @@ def _parse_sample_by_grammar(rest: bytes) -> Sample | None:
 
 
 def parse_labels(block: bytes) -> Mapping[str, str]:
-    """Names and values of a label block, escapes undone."""
+    """Names and unescaped values of the labels in a label block."""
     return {name.decode(): _unescape(value).decode(errors="replace") for name, value in _LABEL.findall(block)}
 
 

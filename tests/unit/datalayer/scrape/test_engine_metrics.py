@@ -1,3 +1,5 @@
+"""What the core metrics extractor reads from the pages of each engine, and parameters of source and extractor."""
+
 import math
 
 import msgspec
@@ -29,7 +31,7 @@ def known(reading):
     return {column.name: value for column, value in values.items() if not math.isnan(value)}
 
 
-def test_vllm(capture, labelled):
+def test_a_captured_vllm_page(capture, labelled):
     values, adapters = extractor().open(labelled()).read(capture)
     assert values == {
         WAITING_REQUESTS: 24,
@@ -43,7 +45,7 @@ def test_vllm(capture, labelled):
     assert adapters == LoraAdapters(running=both, waiting=both)
 
 
-def test_the_lora_series_with_the_greatest_value_is_now(labelled):
+def test_the_lora_series_with_the_greatest_value_is_current(labelled):
     page = b"""vllm:num_requests_waiting 0
 vllm:lora_requests_info{max_lora="4",running_lora_adapters="old",waiting_lora_adapters=""} 1.5e+09
 vllm:lora_requests_info{max_lora="4",running_lora_adapters="l1, l2",waiting_lora_adapters="l3"} 1.7e+09
@@ -55,7 +57,7 @@ vllm:lora_requests_info{max_lora="4",running_lora_adapters="",waiting_lora_adapt
     assert adapters == NO_LORA_ADAPTERS
 
 
-def test_several_engines_behind_one_port(labelled):
+def test_series_of_data_parallel_engines_are_aggregated(labelled):
     page = b"""vllm:num_requests_waiting{engine="0"} 3.0
 vllm:num_requests_waiting{engine="1"} 4.0
 vllm:num_requests_running{engine="0"} 1.0
@@ -74,7 +76,7 @@ vllm:cache_config_info{block_size="16",num_gpu_blocks="150",engine="1"} 1.0
     }
 
 
-def test_an_older_vllm(labelled):
+def test_the_kv_usage_name_of_older_vllm(labelled):
     page = b"vllm:num_requests_waiting 1\nvllm:gpu_cache_usage_perc 0.25\n"
     reader = extractor().open(labelled())
     assert [known(reader.read(page)) for _ in range(2)] == [{"waiting": 1, "kv_usage": 0.25}] * 2
@@ -123,11 +125,11 @@ nv_inference_exec_count{model="a"} 5
         ),
     ],
 )
-def test_the_other_engines(labelled, engine, page, values):
+def test_pages_of_the_other_engines(labelled, engine, page, values):
     assert known(extractor().open(labelled(engine)).read(page)) == values
 
 
-def test_an_engine_is_named_by_label(labelled):
+def test_the_engine_is_named_by_a_label(labelled):
     ours = extractor(engineLabelKey="engine", defaultEngine="sglang")
     assert ours.engine_name(labelled()) == "sglang"
     assert ours.engine_name(labelled(engine="triton")) == "triton"
@@ -148,7 +150,7 @@ def test_a_configured_engine_replaces_the_built_in_one(capture, labelled):
     assert adapters == NO_LORA_ADAPTERS
 
 
-def test_what_is_not_a_number_is_unknown(labelled):
+def test_values_that_are_not_numbers_are_unknown(labelled):
     page = b"""vllm:num_requests_waiting{engine="0"} NaN
 vllm:num_requests_running{engine="0"} NaN
 vllm:num_requests_running{engine="1"} 2
@@ -158,7 +160,7 @@ vllm:cache_config_info{block_size="16",num_gpu_blocks="None"} 1
     assert known(extractor().open(labelled()).read(page)) == {"running": 2, "block_size": 16}
 
 
-def test_a_page_without_anything_of_the_engine_is_an_error_and_no_reason_to_look_less_closely(capture, labelled):
+def test_a_page_without_series_of_the_engine_is_an_error_and_the_next_is_searched_in_full(capture, labelled):
     reader = extractor().open(labelled())
     for _ in range(3):
         with pytest.raises(DataSourceError, match="no series of engine 'vllm'"):
@@ -166,7 +168,7 @@ def test_a_page_without_anything_of_the_engine_is_an_error_and_no_reason_to_look
     assert known(reader.read(capture))["waiting"] == 24
 
 
-def test_adapters_appear_a_few_pages_after_their_series(capture, labelled):
+def test_a_metric_that_appears_is_found_after_some_pages(capture, labelled):
     reader = extractor().open(labelled())
     reader.read(capture.replace(b"vllm:lora_requests_info", b"vllm:other"))
     adapters = [reader.read(capture)[1] for _ in range(ABSENT_RECHECK_PAGES)]
@@ -177,16 +179,19 @@ def test_adapters_appear_a_few_pages_after_their_series(capture, labelled):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"engineConfigs": [{"name": "x", "kvUsageSpec": "a b"}]}, "`kvUsageSpec`: 'a b' is no metric specification"),
+        ({"engineConfigs": [{"name": "x", "kvUsageSpec": "a b"}]}, "`kvUsageSpec`: invalid metric specification 'a b'"),
         ({"engineConfigs": [{"name": "default"}]}, "'default' is reserved"),
         ({"engineConfigs": [{"name": ""}]}, "length >= 1"),
         ({"engineConfigs": [{"name": "x"}, {"name": "x"}]}, "defines x more than once"),
         ({"engineConfigs": [{"name": "x", "kvSpec": ""}]}, "unknown field `kvSpec`"),
-        ({"engineConfigs": [{"name": "x", "customMetrics": [{"attributeKey": "a", "metricSpec": "!"}]}]}, "'!' is no"),
+        (
+            {"engineConfigs": [{"name": "x", "customMetrics": [{"attributeKey": "a", "metricSpec": "!"}]}]},
+            "invalid metric specification '!'",
+        ),
         ({"defaultEngine": "x"}, "`defaultEngine` 'x' is none of sglang"),
     ],
 )
-def test_wrong_extractor_parameters(parameters, message):
+def test_invalid_extractor_parameters(parameters, message):
     with pytest.raises(msgspec.ValidationError, match=message):
         extractor(**parameters)
 
@@ -215,6 +220,6 @@ def test_source_parameters(labelled):
         ({"timeout": 1}, "unknown field"),
     ],
 )
-def test_wrong_source_parameters(parameters, message):
+def test_invalid_source_parameters(parameters, message):
     with pytest.raises(msgspec.ValidationError, match=message):
         msgspec.convert(parameters, MetricsDataSource)

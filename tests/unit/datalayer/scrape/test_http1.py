@@ -1,4 +1,4 @@
-"""The client's half of HTTP/1.1, without sockets."""
+"""The HTTP/1.1 client protocol of the scraper, with a transport that records."""
 
 import pytest
 
@@ -20,8 +20,8 @@ def sized(body: bytes, *headers: bytes) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-class Wire:
-    """A connection with a transport that records; `pages` and `errors` are what the owner was told."""
+class RecordingTransport:
+    """A connection and its transport; `pages` and `errors` are what the callbacks received."""
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self.buffers = BufferPool(limit)
@@ -29,13 +29,13 @@ class Wire:
         self.errors: list[str] = []
         self.sent: list[bytes] = []
         self.closing = False
-        self.connection = ScrapeConnection(REQUEST, self.buffers, self.took, self.failed)
+        self.connection = ScrapeConnection(REQUEST, self.buffers, self.on_page, self.on_failure)
         self.connection.connection_made(self)  # type: ignore[arg-type]
 
-    def took(self, buffer: bytearray, start: int, end: int) -> None:
+    def on_page(self, buffer: bytearray, start: int, end: int) -> None:
         self.pages.append(bytes(buffer[start:end]))
 
-    def failed(self, error: DataSourceError) -> None:
+    def on_failure(self, error: DataSourceError) -> None:
         self.errors.append(str(error))
 
     def write(self, data: bytes) -> None:
@@ -60,8 +60,8 @@ class Wire:
 
 
 @pytest.fixture
-def wire() -> Wire:
-    return Wire()
+def wire() -> RecordingTransport:
+    return RecordingTransport()
 
 
 ANSWERS = [
@@ -77,7 +77,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("answer", "page"), ANSWERS)
 @pytest.mark.parametrize("step", [0, 1, 7, 1000])
-def test_answers_in_any_pieces_one_after_another(wire, answer, page, step):
+def test_successive_pages_received_in_pieces_of_any_size(wire, answer, page, step):
     if step == 1 and len(answer) > 1000:
         answer, page = sized(b"short"), b"short"
     for _ in range(3):
@@ -90,13 +90,13 @@ def test_answers_in_any_pieces_one_after_another(wire, answer, page, step):
     assert wire.connection.pages_received == 3
 
 
-def test_the_request():
+def test_build_request():
     assert REQUEST.startswith(b"GET /metrics HTTP/1.1\r\nHost: 10.0.0.1:8000\r\n")
     assert b"Accept-Encoding: identity\r\n" in REQUEST
     assert REQUEST.endswith(b"\r\n\r\n")
 
 
-def test_an_answer_that_ends_with_the_connection(wire):
+def test_a_body_without_length_ends_with_the_connection(wire):
     wire.connection.send_request()
     wire.receive(b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\nm 1\nm 2\n", 5)
     assert wire.pages == []
@@ -106,14 +106,14 @@ def test_an_answer_that_ends_with_the_connection(wire):
     assert not wire.connection.is_idle
 
 
-def test_a_server_that_will_not_be_kept_alive(wire):
+def test_connection_close_is_honoured(wire):
     wire.connection.send_request()
     wire.receive(sized(b"m 1\n", b"Connection: close"))
     assert wire.pages == [b"m 1\n"]
     assert wire.closing
 
 
-def test_a_changed_head_is_read_anew(wire):
+def test_a_changed_response_head_is_parsed_again(wire):
     for body in (b"m 1\n", b"m 10\n", b"m 1\n"):
         wire.connection.send_request()
         wire.receive(sized(body))
@@ -126,19 +126,19 @@ def test_a_changed_head_is_read_anew(wire):
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
         (b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n", "status 503"),
         (b"SSH-2.0-OpenSSH_9\r\n\r\n", "not an HTTP/1 response: b'ssh-2.0-openssh_9"),
-        (b"\0" * (MAX_RESPONSE_HEAD_BYTES + 1), f"the answer's head is larger than {MAX_RESPONSE_HEAD_BYTES} bytes"),
-        (sized(b"x", b"Content-Encoding: gzip"), "a compressed answer, which was not asked for"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "b'many' is no size"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "b'-1' is no size"),
+        (b"\0" * (MAX_RESPONSE_HEAD_BYTES + 1), f"the response head is larger than {MAX_RESPONSE_HEAD_BYTES} bytes"),
+        (sized(b"x", b"Content-Encoding: gzip"), "the response is compressed, although Accept-Encoding is identity"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "invalid length b'many'"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "invalid length b'-1'"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n", "the page is larger than 1048576 bytes"),
-        (CHUNKED + b"zz\r\n", "b'zz' is no size"),
+        (CHUNKED + b"zz\r\n", "invalid length b'zz'"),
         (CHUNKED + b"100001\r\n", "the page is larger than 1048576 bytes"),
-        (CHUNKED + b"2\r\nm 1\n\r\n", "a chunk is longer than it says"),
-        (CHUNKED + b"1" * 2000, "a chunk header that does not end"),
+        (CHUNKED + b"2\r\nm 1\n\r\n", "a chunk is longer than its size line says"),
+        (CHUNKED + b"1" * 2000, "the size line of a chunk does not end"),
     ],
 )
 @pytest.mark.parametrize("step", [0, 100])
-def test_what_is_no_page(wire, answer, error, step):
+def test_malformed_responses_are_failures(wire, answer, error, step):
     wire.connection.send_request()
     wire.receive(answer, step)
     assert [message[: len(error)] for message in wire.errors] == [error]
@@ -146,8 +146,8 @@ def test_what_is_no_page(wire, answer, error, step):
     assert wire.closing
 
 
-def test_a_page_without_end_is_given_up():
-    wire = Wire(limit=200_000)
+def test_a_page_above_the_limit_is_a_failure():
+    wire = RecordingTransport(limit=200_000)
     wire.connection.send_request()
     wire.receive(b"HTTP/1.0 200 OK\r\n\r\n")
     for _ in range(25):
@@ -155,45 +155,45 @@ def test_a_page_without_end_is_given_up():
     assert wire.errors == ["the page is larger than 200000 bytes"]
 
 
-def test_a_connection_lost_halfway(wire):
+def test_a_connection_lost_within_a_page_is_a_failure(wire):
     wire.connection.send_request()
     wire.receive(sized(b"m 1\n")[:-1])
     wire.connection.connection_lost(ConnectionResetError("reset"))
-    assert wire.errors == [f"connection closed after {len(sized(b'm 1' + b'.')) - 1} bytes of the answer: reset"]
+    assert wire.errors == [f"connection closed after {len(sized(b'm 1' + b'.')) - 1} bytes of the response: reset"]
     assert not wire.connection.closed_while_idle
 
 
-def test_a_kept_connection_that_the_server_has_closed_is_told_apart(wire):
+def test_a_persistent_connection_closed_before_the_response_is_recognised(wire):
     wire.connection.send_request()
     wire.receive(sized(b"m 1\n"))
     wire.connection.send_request()
     wire.connection.connection_lost(None)
-    assert wire.errors == ["connection closed after 0 bytes of the answer"]
+    assert wire.errors == ["connection closed after 0 bytes of the response"]
     assert wire.connection.closed_while_idle
 
 
-def test_closing_is_silent(wire):
+def test_close_calls_no_callback(wire):
     wire.connection.send_request()
     wire.connection.close()
     wire.connection.connection_lost(None)
     assert (wire.pages, wire.errors) == ([], [])
 
 
-def test_bytes_that_nobody_asked_for_close_the_connection(wire):
+def test_bytes_without_a_request_close_the_connection(wire):
     wire.receive(b"hello")
     assert wire.closing
     assert wire.errors == []
 
 
-def test_bytes_after_the_page_mean_that_we_misunderstand_each_other(wire):
+def test_bytes_after_the_page_close_the_connection(wire):
     wire.connection.send_request()
     wire.receive(sized(b"m 1\n") + b"more")
     assert wire.pages == [b"m 1\n"]
     assert wire.closing
 
 
-def test_buffers_are_lent_not_owned(wire):
-    other = ScrapeConnection(REQUEST, wire.buffers, wire.took, wire.failed)
+def test_connections_share_receive_buffers(wire):
+    other = ScrapeConnection(REQUEST, wire.buffers, wire.on_page, wire.on_failure)
     other.connection_made(wire)  # type: ignore[arg-type]
     for connection in (wire.connection, other):
         connection.send_request()

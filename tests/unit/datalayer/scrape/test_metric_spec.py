@@ -1,3 +1,5 @@
+"""Metric specifications of configurations, and the cache of parsed labels."""
+
 import pytest
 
 from epp.datalayer.scrape.metric_spec import MAX_CACHED_BLOCKS, LabelCache, MetricSpec
@@ -18,17 +20,17 @@ from epp.datalayer.scrape.metric_spec import MAX_CACHED_BLOCKS, LabelCache, Metr
         ("m{a=b,}", MetricSpec("m", {"a": "b"})),
     ],
 )
-def test_a_specification(text, spec):
+def test_specifications(text, spec):
     assert MetricSpec.parse(text) == spec
 
 
 @pytest.mark.parametrize("text", ["1m", "m{", "m{a}", "m{a=}", "m{=b}", "m{a=b c=d}", "m}a=b{", "a b", "m{a!=b}"])
-def test_what_is_no_specification(text):
-    with pytest.raises(ValueError, match="is no metric specification"):
+def test_malformed_specifications_are_rejected(text):
+    with pytest.raises(ValueError, match="invalid metric specification"):
         MetricSpec.parse(text)
 
 
-def test_label_blocks_are_remembered_but_not_without_end():
+def test_the_label_cache_is_bounded():
     labels = LabelCache()
     block = b'{a="b"}'
     assert labels.parse(block) is labels.parse(bytes(block))

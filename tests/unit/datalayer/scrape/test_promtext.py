@@ -1,3 +1,5 @@
+"""Reading single series from Prometheus text pages."""
+
 import math
 from pathlib import Path
 
@@ -14,7 +16,7 @@ def read(page: bytes, name: str = "m") -> list[tuple[dict[str, str], float]]:
     return [(dict(promtext.parse_labels(block)), value) for block, value in SeriesReader(name).read(page)]
 
 
-def test_the_captured_page():
+def test_a_captured_vllm_page():
     engine = {"engine": "0", "model_name": "tiny"}
     assert read(CAPTURE, WAITING) == [(engine, 24.0)]
     assert read(CAPTURE, "vllm:num_requests_running") == [(engine, 16.0)]
@@ -78,7 +80,7 @@ def test_only_the_given_part_of_a_buffer_is_read():
     assert SeriesReader("m").read(b"z 1\nm 2", 0, 5) == []
 
 
-def test_the_next_pages_are_read_anew():
+def test_successive_pages_with_changed_and_moved_series():
     series = SeriesReader(WAITING)
     page = CAPTURE.replace(b'"tiny"} 24.0', b'"tiny"} 25.0')
     moved = b"# something new at the top\n" * 20 + page
@@ -91,7 +93,7 @@ def test_the_next_pages_are_read_anew():
     assert values == [[24], [24], [25], [25], [25], [1, 25], [24]]
 
 
-def test_a_series_that_grows_at_its_end_is_seen():
+def test_a_sample_added_at_the_end_is_noticed():
     series = SeriesReader("m")
     head = b"# TYPE m gauge\n"
     assert series.read(head + b"m 1\n") == [(b"", 1.0)]
@@ -99,7 +101,7 @@ def test_a_series_that_grows_at_its_end_is_seen():
     assert series.read(head + b"m 1\n#\n") == [(b"", 1.0)]
 
 
-def test_a_comment_that_ends_like_a_sample_is_no_landmark():
+def test_a_comment_that_ends_like_a_sample_is_not_used_as_anchor():
     long = "l" * 100
     group = f'# HELP m x"}} 1.0\nm{{a="{long}x"}} 1.0\nm{{a="y"}} 2.0\n'.encode()
     series = SeriesReader("m")
@@ -112,13 +114,13 @@ def test_an_unchanged_series_is_the_same_list():
     assert series.read(CAPTURE) is series.read(bytearray(CAPTURE))
 
 
-def test_a_longer_name_in_the_window_is_not_taken_for_the_metric():
+def test_a_longer_name_is_not_mistaken_for_the_metric():
     series = SeriesReader("m")
     assert series.read(b"# TYPE m gauge\nm 1\n") == [(b"", 1.0)]
     assert series.read(b"# TYPE m_total gauge\nm_total 9\n") == []
 
 
-def test_a_missing_metric_is_looked_for_again_now_and_then():
+def test_an_absent_metric_is_searched_for_again_after_some_pages():
     series = SeriesReader("m")
     assert series.read(b"z 1\n") == []
     answers = [series.read(b"m 1\n") for _ in range(ABSENT_RECHECK_PAGES)]

@@ -1,4 +1,4 @@
-"""The scraper against small real servers."""
+"""The metrics scrape, run by the data layer, against small servers on real sockets."""
 
 import asyncio
 import logging
