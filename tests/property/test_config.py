@@ -40,7 +40,7 @@ trees = st.recursive(
 
 
 def all_paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every path into a document, the empty one left out."""
+    """Every path into a document except the empty one."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [found for key, each in inner for found in ((*path, key), *all_paths(each, (*path, key)))]
 
@@ -71,7 +71,7 @@ def mutated_configs(draw: st.DrawFn) -> str:
 
 
 def check_load_result(text: str) -> None:
-    """Loads; what loads must describe itself so that it loads again to the same."""
+    """Loads the text: problems with messages, or a plan whose YAML loads to the same plan."""
     try:
         plan = load_config(text, REGISTRY)
     except ConfigError as error:

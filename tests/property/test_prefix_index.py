@@ -1,4 +1,4 @@
-"""The prefix index against a naive one that walks chains and remembers when each block was last touched."""
+"""The prefix index against a reference that records for each block when it was last touched."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ prompts = st.lists(st.sampled_from([b"ab", b"cd", b"e"]), max_size=12).map(b"".j
 
 
 class ReferenceLru:
-    """One endpoint: block -> when it was last touched; a block counts as touched after those that follow it."""
+    """One endpoint: block -> time of its last touch; of a prompt's blocks the first counts as the last touched."""
 
     def __init__(self) -> None:
         self.touched: dict[int, tuple[int, int]] = {}
@@ -37,54 +37,56 @@ class PrefixIndexMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.index = PrefixIndex()
-        self.naive = [ReferenceLru() for _ in range(SLOTS)]
-        self.chains: list[BlockHashes] = []
+        self.references = [ReferenceLru() for _ in range(SLOTS)]
+        self.touched_prompts: list[BlockHashes] = []
         self.now = 0
 
     @rule(slot=st.integers(0, SLOTS - 1), prompt=prompts, capacity=st.sampled_from([1, 3, 8, 40, 400]))
     def touch(self, slot: int, prompt: bytes, capacity: int) -> None:
         hashes = hash_prompt_blocks(prompt, 2, 10, "m", "")
-        self.chains.append(hashes)
+        self.touched_prompts.append(hashes)
         self.now += 1
-        naive = self.naive[slot]
-        before = naive.matched(hashes[:capacity])
-        naive.touch(hashes[:capacity], self.now)
+        reference = self.references[slot]
+        before = reference.matched(hashes[:capacity])
+        reference.touch(hashes[:capacity], self.now)
         assert self.index.touch(slot, hashes, capacity) == before
         size = self.index.block_count(slot)
         if hashes:
-            assert min(len(naive.touched), capacity - capacity // 32) <= size <= capacity
-        naive.keep_newest(size)
-        assert naive.matched(hashes) == min(len(hashes), capacity), "what was just touched is held"
+            assert min(len(reference.touched), capacity - capacity // 32) <= size <= capacity
+        reference.keep_newest(size)
+        assert reference.matched(hashes) == min(len(hashes), capacity), "what was just touched is held"
 
     @rule(slot=st.integers(0, SLOTS - 1))
     def forget(self, slot: int) -> None:
         self.index.remove_slot(slot)
-        self.naive[slot] = ReferenceLru()
+        self.references[slot] = ReferenceLru()
 
     @rule(prompt=prompts, slots=st.lists(st.integers(0, SLOTS), max_size=5))
     def look_up(self, prompt: bytes, slots: list[int]) -> None:
         hashes = hash_prompt_blocks(prompt, 2, 10, "m", "")
         found = self.index.match_lengths(hashes, np.array(slots, np.intp))
         assert found.dtype == np.float32
-        assert found.tolist() == [self.naive[slot].matched(hashes) if slot < SLOTS else 0 for slot in slots]
+        assert found.tolist() == [self.references[slot].matched(hashes) if slot < SLOTS else 0 for slot in slots]
 
     @invariant()
     def all_matches_agree(self) -> None:
-        for hashes in self.chains[-20:]:
+        for hashes in self.touched_prompts[-20:]:
             found = self.index.match_lengths(hashes, np.arange(SLOTS))
-            assert found.tolist() == [naive.matched(hashes) for naive in self.naive]
+            assert found.tolist() == [reference.matched(hashes) for reference in self.references]
 
     @invariant()
-    def holds_what_the_naive_one_holds(self) -> None:
-        assert [self.index.block_count(slot) for slot in range(SLOTS)] == [len(naive.touched) for naive in self.naive]
-        assert len(self.index) == sum(len(naive.touched) for naive in self.naive)
+    def holds_what_the_reference_holds(self) -> None:
+        assert [self.index.block_count(slot) for slot in range(SLOTS)] == [
+            len(reference.touched) for reference in self.references
+        ]
+        assert len(self.index) == sum(len(reference.touched) for reference in self.references)
         assert all(len(roots) > 0 for roots in self.index._slots_by_first_block.values())
 
     @invariant()
     def roots_are_exact(self) -> None:
-        first = {hashes[0] for hashes in self.chains if hashes}
+        first = {hashes[0] for hashes in self.touched_prompts if hashes}
         for block in first:
-            holders = {slot for slot, naive in enumerate(self.naive) if block in naive.touched}
+            holders = {slot for slot, reference in enumerate(self.references) if block in reference.touched}
             assert set(self.index._slots_by_first_block.get(block, ())) == holders
 
 

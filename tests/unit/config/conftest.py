@@ -189,18 +189,18 @@ def registry() -> PluginRegistry:
 
 
 @pytest.fixture
-def plan(registry: PluginRegistry) -> Callable[[str], PickerPlan]:
+def load_plan(registry: PluginRegistry) -> Callable[[str], PickerPlan]:
     """Loads a configuration given without its two first lines."""
     return lambda text: load_config(CONFIG_HEADER + text, registry)
 
 
 @pytest.fixture
-def problems(registry: PluginRegistry) -> Callable[[str], list[str]]:
+def load_problems(registry: PluginRegistry) -> Callable[[str], list[str]]:
     """The problems of a configuration given without its two first lines; the test fails if it loads."""
 
-    def load_problems(text: str) -> list[str]:
+    def problems_of(text: str) -> list[str]:
         with pytest.raises(ConfigError) as caught:
             load_config(CONFIG_HEADER + text, registry)
         return [str(problem) for problem in caught.value.problems]
 
-    return load_problems
+    return problems_of

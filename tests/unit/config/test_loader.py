@@ -102,9 +102,9 @@ schedulingProfile: []
 """
 
 
-def test_all_problems_are_reported_at_once_in_file_order(registry: PluginRegistry, problems: LoadProblems) -> None:
+def test_all_problems_are_reported_at_once_in_file_order(registry: PluginRegistry, load_problems: LoadProblems) -> None:
     everything = ", ".join(registry)
-    found = problems(CONFIG_WITH_PROBLEMS)
+    found = load_problems(CONFIG_WITH_PROBLEMS)
     assert found == [
         "plugins[1].parameters.blockSize: unknown field; known fields: matchLengthScaleTokens, matchLengthWeight, "
         "prefixMatchInfoProducerName (line 7)",
@@ -126,15 +126,15 @@ def test_all_problems_are_reported_at_once_in_file_order(registry: PluginRegistr
     ]
 
 
-def test_names_default_to_types_and_are_unique(plan: LoadPlan, problems: LoadProblems) -> None:
-    assert next(iter(plan("plugins: [{type: queue-scorer}]").plugins_by_name())) == "queue-scorer"
-    assert problems("plugins: [{type: queue-scorer}, {type: queue-scorer}]") == [
+def test_names_default_to_types_and_are_unique(load_plan: LoadPlan, load_problems: LoadProblems) -> None:
+    assert next(iter(load_plan("plugins: [{type: queue-scorer}]").plugins_by_name())) == "queue-scorer"
+    assert load_problems("plugins: [{type: queue-scorer}, {type: queue-scorer}]") == [
         "plugins[1].name: the name 'queue-scorer' is already used by plugins[0] (line 3)"
     ]
 
 
-def test_two_scorers_of_one_type(plan: LoadPlan) -> None:
-    profile = plan("""
+def test_two_scorers_of_one_type(load_plan: LoadPlan) -> None:
+    profile = load_plan("""
 plugins:
 - {type: prefix-cache-scorer, name: share}
 - {type: prefix-cache-scorer, name: length, parameters: {matchLengthWeight: 1}}
@@ -142,8 +142,8 @@ plugins:
     assert [name for name, _, _ in profile.scorers] == ["share", "length"]
 
 
-def test_an_omitted_profile_has_all_filters_in_file_order(plan: LoadPlan) -> None:
-    profile = plan("""
+def test_an_omitted_profile_has_all_filters_in_file_order(load_plan: LoadPlan) -> None:
+    profile = load_plan("""
 plugins:
 - {type: prefill-filter}
 - {type: queue-scorer}
@@ -155,8 +155,8 @@ plugins:
     assert profile.picker[0] == "random-picker"
 
 
-def test_a_profile_without_picker_is_a_problem_if_several_are_declared(problems: LoadProblems) -> None:
-    assert problems("""
+def test_a_profile_without_picker_is_a_problem_if_several_are_declared(load_problems: LoadProblems) -> None:
+    assert load_problems("""
 plugins: [{type: queue-scorer}, {type: random-picker}, {type: max-score-picker}]
 schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
 """) == [
@@ -165,8 +165,8 @@ schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
     ]
 
 
-def test_two_pickers_in_a_profile_are_a_problem(problems: LoadProblems) -> None:
-    assert problems("plugins: [{type: random-picker}, {type: max-score-picker}]") == [
+def test_two_pickers_in_a_profile_are_a_problem(load_problems: LoadProblems) -> None:
+    assert load_problems("plugins: [{type: random-picker}, {type: max-score-picker}]") == [
         "plugins: second picker 'max-score-picker': a profile has one, and 'random-picker' comes before it (line 3)"
     ]
 
@@ -182,16 +182,16 @@ def test_two_pickers_in_a_profile_are_a_problem(problems: LoadProblems) -> None:
         ("'2'", "expected `float | null`, got `str`"),
     ],
 )
-def test_a_weight_must_be_a_number_in_range(problems: LoadProblems, weight: str, message: str) -> None:
+def test_a_weight_must_be_a_number_in_range(load_problems: LoadProblems, weight: str, message: str) -> None:
     text = f"""
 plugins: [{{type: queue-scorer}}]
 schedulingProfiles: [{{name: default, plugins: [{{pluginRef: queue-scorer, weight: {weight}}}]}}]
 """
-    assert problems(text) == [f"schedulingProfiles[0].plugins[0].weight: {message} (line 5)"]
+    assert load_problems(text) == [f"schedulingProfiles[0].plugins[0].weight: {message} (line 5)"]
 
 
-def test_a_weight_may_be_zero_or_written_with_an_exponent(plan: LoadPlan) -> None:
-    profile = plan("""
+def test_a_weight_may_be_zero_or_written_with_an_exponent(load_plan: LoadPlan) -> None:
+    profile = load_plan("""
 plugins: [{type: queue-scorer}, {type: token-load-scorer}]
 schedulingProfiles:
 - name: default
@@ -200,8 +200,8 @@ schedulingProfiles:
     assert [weight for _, weight, _ in profile.scorers] == [0, 0.1]
 
 
-def test_references_to_missing_plugins_and_other_kinds_are_problems(problems: LoadProblems) -> None:
-    assert problems("""
+def test_references_to_missing_plugins_and_other_kinds_are_problems(load_problems: LoadProblems) -> None:
+    assert load_problems("""
 plugins: [{type: queue-scorer}, {type: file-discovery, parameters: {path: e.yaml}}]
 schedulingProfiles:
 - name: default
@@ -224,8 +224,8 @@ dataLayer:
     ]
 
 
-def test_profile_names_are_required_and_unique(problems: LoadProblems) -> None:
-    found = problems("""
+def test_profile_names_are_required_and_unique(load_problems: LoadProblems) -> None:
+    found = load_problems("""
 plugins: [{type: queue-scorer}, {type: two-profile-handler}]
 schedulingProfiles: [{name: a, plugins: []}, {name: a, plugins: []}, {plugins: []}]
 """)
@@ -235,29 +235,29 @@ schedulingProfiles: [{name: a, plugins: []}, {name: a, plugins: []}, {plugins: [
     ]
 
 
-def test_profile_handlers_are_checked_against_the_profiles(plan: LoadPlan, problems: LoadProblems) -> None:
+def test_profile_handlers_are_checked_against_the_profiles(load_plan: LoadPlan, load_problems: LoadProblems) -> None:
     two = "schedulingProfiles: [{name: prefill}, {name: decode}]\n"
-    assert problems(two) == ["plugins: no profile handler is declared for the 2 scheduling profiles"]
-    assert problems(two + "plugins: [{type: single-profile-handler}]") == [
+    assert load_problems(two) == ["plugins: no profile handler is declared for the 2 scheduling profiles"]
+    assert load_problems(two + "plugins: [{type: single-profile-handler}]") == [
         "schedulingProfiles: 'single-profile-handler' takes exactly one scheduling profile, not 2 (prefill, decode) "
         "(line 3)"
     ]
-    assert problems("plugins: [{type: single-profile-handler}, {type: two-profile-handler}]") == [
+    assert load_problems("plugins: [{type: single-profile-handler}, {type: two-profile-handler}]") == [
         "plugins[1]: second profile handler: only one may be declared, and plugins[0] is one (line 3)"
     ]
-    assert list(plan(two + "plugins: [{type: two-profile-handler}]").profiles) == ["prefill", "decode"]
+    assert list(load_plan(two + "plugins: [{type: two-profile-handler}]").profiles) == ["prefill", "decode"]
 
 
-def test_unknown_parameters_are_warnings_where_llm_d_ignores_them(plan: LoadPlan) -> None:
-    found = plan("plugins: [{type: queue-scorer, parameters: {threshold: 3, deep: {er: 1}}}]")
-    assert [str(warning) for warning in found.warnings] == [
+def test_unknown_parameters_are_warnings_where_llm_d_ignores_them(load_plan: LoadPlan) -> None:
+    plan = load_plan("plugins: [{type: queue-scorer, parameters: {threshold: 3, deep: {er: 1}}}]")
+    assert [str(warning) for warning in plan.warnings] == [
         "plugins[0].parameters.threshold: ignored: unknown field; no fields are known here (line 3)",
         "plugins[0].parameters.deep: ignored: unknown field; no fields are known here (line 3)",
     ]
 
 
-def test_experimental_plugins_need_the_flag(registry: PluginRegistry, problems: LoadProblems) -> None:
-    assert problems("plugins: [{type: novel-scorer}]") == [
+def test_experimental_plugins_need_the_flag(registry: PluginRegistry, load_problems: LoadProblems) -> None:
+    assert load_problems("plugins: [{type: novel-scorer}]") == [
         "plugins[0].type: 'novel-scorer' is experimental: start with --allow-experimental-plugins to use it (line 3)"
     ]
     head = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
@@ -265,16 +265,16 @@ def test_experimental_plugins_need_the_flag(registry: PluginRegistry, problems: 
     assert "novel-scorer" in plan.plugins_by_name()
 
 
-def test_null_means_the_default(plan: LoadPlan) -> None:
-    found = plan(
+def test_null_means_the_default(load_plan: LoadPlan) -> None:
+    plan = load_plan(
         "plugins: [{type: prefix-cache-scorer, name: null, parameters: {matchLengthWeight: null}}]\ndataLayer:"
     )
-    scorer = found.profiles["default"].scorers[0][2]
+    scorer = plan.profiles["default"].scorers[0][2]
     assert scorer.match_length_weight == 0  # type: ignore[attr-defined]
 
 
-def test_a_plugin_with_the_name_of_a_default_of_another_kind_is_a_problem(problems: LoadProblems) -> None:
-    assert problems("plugins: [{type: queue-scorer, name: metrics-data-source}]") == [
+def test_a_plugin_with_the_name_of_a_default_of_another_kind_is_a_problem(load_problems: LoadProblems) -> None:
+    assert load_problems("plugins: [{type: queue-scorer, name: metrics-data-source}]") == [
         "plugins[0].name: the name 'metrics-data-source' is needed for the default data source, a data source, "
         "but this is a scorer: rename it (line 3)"
     ]

@@ -15,12 +15,12 @@ def plugin_names(pairs: Any) -> list[str]:
     return [pair[0] for pair in pairs]
 
 
-def test_feature_gates(plan: LoadPlan, problems: LoadProblems) -> None:
-    assert plan("featureGates: [flowControl=false, haPopulateNonLeaderDatastore]").feature_gates == {
+def test_feature_gates(load_plan: LoadPlan, load_problems: LoadProblems) -> None:
+    assert load_plan("featureGates: [flowControl=false, haPopulateNonLeaderDatastore]").feature_gates == {
         "flowControl": False,
         "haPopulateNonLeaderDatastore": True,
     }
-    assert problems("featureGates: [flowControl, prepareDataPlugins, flowControl=no]") == [
+    assert load_problems("featureGates: [flowControl, prepareDataPlugins, flowControl=no]") == [
         "featureGates[0]: flow control is not supported yet (line 3)",
         "featureGates[1]: unknown feature gate 'prepareDataPlugins'; known: flowControl, haPopulateNonLeaderDatastore "
         "(line 3)",
@@ -29,14 +29,14 @@ def test_feature_gates(plan: LoadPlan, problems: LoadProblems) -> None:
 
 
 def test_flow_control_without_its_feature_gate_is_checked_and_warned_about(
-    plan: LoadPlan, problems: LoadProblems
+    load_plan: LoadPlan, load_problems: LoadProblems
 ) -> None:
     bands = "priorityBands: [{priority: 0, maxBytes: 1Gi}, {priority: 1}]"
-    found = plan(f"flowControl: {{maxBytes: 2G, defaultRequestTTL: 1m30s, {bands}}}")
-    assert [str(warning) for warning in found.warnings] == [
+    plan = load_plan(f"flowControl: {{maxBytes: 2G, defaultRequestTTL: 1m30s, {bands}}}")
+    assert [str(warning) for warning in plan.warnings] == [
         "flowControl: has no effect while the feature gate flowControl is off (line 3)"
     ]
-    assert problems("""
+    assert load_problems("""
 flowControl:
   maxBytes: -3
   maxRequests: lots
@@ -50,52 +50,54 @@ flowControl:
     ]
 
 
-def test_saturation_detectors(plan: LoadPlan, problems: LoadProblems) -> None:
-    found = plan("""
+def test_saturation_detectors(load_plan: LoadPlan, load_problems: LoadProblems) -> None:
+    plan = load_plan("""
 plugins: [{name: mine, type: concurrency-detector}]
 flowControl: {saturationDetector: {pluginRef: mine}}
 """)
-    assert found.saturation_detector is not None
-    assert found.saturation_detector[0] == "mine"
-    assert found.warnings == []
-    assert problems("saturationDetector: {pluginRef: utilization-detector}") == [
+    assert plan.saturation_detector is not None
+    assert plan.saturation_detector[0] == "mine"
+    assert plan.warnings == []
+    assert load_problems("saturationDetector: {pluginRef: utilization-detector}") == [
         "saturationDetector.pluginRef: llm-d's plugin 'utilization-detector' is not available yet; "
         "available as saturation detector: concurrency-detector (line 3)"
     ]
 
 
-def test_deprecated_top_level_fields_are_warned_about(plan: LoadPlan) -> None:
-    found = plan("""
+def test_deprecated_top_level_fields_are_warned_about(load_plan: LoadPlan) -> None:
+    plan = load_plan("""
 plugins: [{type: concurrency-detector}]
 saturationDetector: {pluginRef: concurrency-detector}
 parser: {pluginRef: passthrough-parser}
 """)
-    assert found.saturation_detector is not None
-    assert plugin_names(found.parsers) == ["passthrough-parser"]
-    assert [str(warning) for warning in found.warnings] == [
+    assert plan.saturation_detector is not None
+    assert plugin_names(plan.parsers) == ["passthrough-parser"]
+    assert [str(warning) for warning in plan.warnings] == [
         "saturationDetector: deprecated: use flowControl.saturationDetector (line 5)",
         "parser: deprecated: use requestHandler.parsers (line 6)",
     ]
 
 
-def test_parsers_are_created_by_type_and_duplicates_dropped(plan: LoadPlan) -> None:
-    found = plan("""
+def test_parsers_are_created_by_type_and_duplicates_dropped(load_plan: LoadPlan) -> None:
+    plan = load_plan("""
 plugins: [{type: openai-parser, name: mine}]
 requestHandler: {parsers: [{pluginRef: passthrough-parser}, {pluginRef: mine}, {pluginRef: openai-parser}]}
 """)
-    assert plugin_names(found.parsers) == ["passthrough-parser", "mine"]
-    assert [warning.path for warning in found.warnings] == [
+    assert plugin_names(plan.parsers) == ["passthrough-parser", "mine"]
+    assert [warning.path for warning in plan.warnings] == [
         "requestHandler.parsers[2].pluginRef",
         "openai-parser (referred to in requestHandler.parsers[2].pluginRef)",
     ]
 
 
-def test_the_default_data_source_is_added_unless_one_is_configured_in_its_place(plan: LoadPlan) -> None:
-    tuned = plan("plugins: [{type: metrics-data-source, parameters: {scheme: https}}]")
+def test_the_default_data_source_is_added_unless_one_is_configured_in_its_place(load_plan: LoadPlan) -> None:
+    tuned = load_plan("plugins: [{type: metrics-data-source, parameters: {scheme: https}}]")
     assert [(item.name, item.source.scheme) for item in tuned.data_sources] == [("metrics-data-source", "https")]  # type: ignore[attr-defined]
-    beside = plan("plugins: [{type: metrics-data-source, name: other}]\ndataLayer: {sources: [{pluginRef: other}]}")
+    beside = load_plan(
+        "plugins: [{type: metrics-data-source, name: other}]\ndataLayer: {sources: [{pluginRef: other}]}"
+    )
     assert [item.name for item in beside.data_sources] == ["other", "metrics-data-source"]
-    instead = plan("""
+    instead = load_plan("""
 plugins: [{type: metrics-data-source, name: other}, {type: core-metrics-extractor}]
 dataLayer: {sources: [{pluginRef: other, extractors: [{pluginRef: core-metrics-extractor}]}]}
 """)
@@ -106,29 +108,29 @@ dataLayer: {sources: [{pluginRef: other, extractors: [{pluginRef: core-metrics-e
     ]
 
 
-def test_without_a_data_source_readers_of_scraped_columns_are_warned_about(plan: LoadPlan) -> None:
-    none = plan("plugins: [{type: queue-scorer}]\ndataLayer: {injectDefaults: false}")
+def test_without_a_data_source_readers_of_scraped_columns_are_warned_about(load_plan: LoadPlan) -> None:
+    none = load_plan("plugins: [{type: queue-scorer}]\ndataLayer: {injectDefaults: false}")
     assert none.data_sources == []
     assert [str(warning) for warning in none.warnings] == [
         "plugins[0]: 'queue-scorer' reads waiting, which no data source reports (line 3)"
     ]
 
 
-def test_a_column_is_written_by_the_first_of_two_extractors(plan: LoadPlan) -> None:
-    found = plan("""
+def test_a_column_is_written_by_the_first_of_two_extractors(load_plan: LoadPlan) -> None:
+    plan = load_plan("""
 plugins:
 - {type: metrics-data-source}
 - {type: core-metrics-extractor, name: one}
 - {type: core-metrics-extractor, name: two}
 dataLayer: {sources: [{pluginRef: metrics-data-source, extractors: [{pluginRef: one}, {pluginRef: two}]}]}
 """)
-    [warning] = found.warnings
+    [warning] = plan.warnings
     assert str(warning).startswith("dataLayer.sources[0]: the values of 'two' for waiting, running, ")
     assert "are ignored: 'one' writes them" in str(warning)
 
 
-def test_an_extractor_must_read_what_its_data_source_delivers(problems: LoadProblems) -> None:
-    assert problems("""
+def test_an_extractor_must_read_what_its_data_source_delivers(load_problems: LoadProblems) -> None:
+    assert load_problems("""
 plugins: [{type: event-source}, {type: core-metrics-extractor}]
 dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: core-metrics-extractor}]}]}
 """) == [
@@ -137,21 +139,23 @@ dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: core-me
     ]
 
 
-def test_columns_of_an_extractor_are_available_to_other_plugins(plan: LoadPlan) -> None:
-    found = plan("""
+def test_columns_of_an_extractor_are_available_to_other_plugins(load_plan: LoadPlan) -> None:
+    plan = load_plan("""
 plugins: [{type: event-source}, {type: event-extractor}, {type: event-scorer}]
 dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: event-extractor}]}]}
 """)
-    assert [item.name for item in found.data_sources] == ["event-source", "metrics-data-source"]
-    assert found.warnings == []
+    assert [item.name for item in plan.data_sources] == ["event-source", "metrics-data-source"]
+    assert plan.warnings == []
 
 
-def test_fields_for_several_replicas_have_no_effect_or_are_problems(plan: LoadPlan, problems: LoadProblems) -> None:
-    found = plan("dataLayer: {peerDiscovery: {pluginRef: x}, crossReplicaSyncInterval: 200ms}")
-    assert [warning.path for warning in found.warnings] == [
+def test_fields_for_several_replicas_have_no_effect_or_are_problems(
+    load_plan: LoadPlan, load_problems: LoadProblems
+) -> None:
+    plan = load_plan("dataLayer: {peerDiscovery: {pluginRef: x}, crossReplicaSyncInterval: 200ms}")
+    assert [warning.path for warning in plan.warnings] == [
         "dataLayer.peerDiscovery",
         "dataLayer.crossReplicaSyncInterval",
     ]
-    assert problems("dataLayer: {crossReplicaSyncerPluginRef: redis}") == [
+    assert load_problems("dataLayer: {crossReplicaSyncerPluginRef: redis}") == [
         "dataLayer.crossReplicaSyncerPluginRef: synchronizing replicas is not supported yet (line 3)"
     ]
