@@ -74,7 +74,7 @@ async def test_what_a_lost_node_takes_with_it_does_not_count_as_a_failure_of_the
     lost = await wait_for_job_pod(plane, api, namespace, "j", "Running")
     node, name = lost["spec"]["nodeName"], lost["metadata"]["name"]
     [run] = agent.list_running_pods(node)
-    [pid] = run.processes
+    [pid] = run.process_ids
     await agent.lose_node(node)
     assert not Path(f"/proc/{pid}").exists()
     assert (await api.get(PODS, name, namespace))["status"]["phase"] == "Running"

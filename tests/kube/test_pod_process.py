@@ -131,7 +131,7 @@ async def test_init_containers_run_first_or_beside_and_one_that_fails_fails_the_
     await wait_for_pod_phase(plane, api, namespace, "accompanied", "Succeeded")
     accompanied = agent.find_pod(namespace, "accompanied")
     assert accompanied is not None
-    assert accompanied.processes == []
+    assert accompanied.process_ids == []
     (tmp_path / "main.part").unlink()
     failing = {**first, "args": [*first["args"], "--exit-code=3"]}
     await api.create(build_pod("bad", namespace, main, initContainers=[failing]))
@@ -189,7 +189,7 @@ async def test_a_deleted_process_that_ignores_sigterm_is_killed_after_its_grace(
     await api.create(build_pod("deaf", namespace, main, terminationGracePeriodSeconds=1))
     await wait_for_pod_phase(plane, api, namespace, "deaf", "Running")
     [run] = agent.list_running_pods(f"{namespace}-p0")
-    [pid] = run.processes
+    [pid] = run.process_ids
     await api.delete(PODS, "deaf", namespace)
     await wait_for_pod_deletion(plane, api, namespace, "deaf")
     assert not Path(f"/proc/{pid}").exists()
