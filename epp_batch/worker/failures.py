@@ -1,14 +1,12 @@
-"""Classifies exceptions of libraries and of the operating system as TaskErrors, and enforces deadlines."""
+"""Classifies exceptions of libraries and of the operating system as TaskErrors."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import logging
-import threading
 from collections.abc import Iterator
 
-from epp.clock import Clock
 from epp_batch.errors import FailureKind, FolderError, TaskError, TaskStage
 
 log = logging.getLogger("epp_batch.worker")
@@ -69,35 +67,3 @@ def describe_error(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     text = next((" ".join(line.split()) for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-class Deadline:
-    """Ends a task at the next safe point after a stop request or after its time limit. Monotonic clock, in seconds."""
-
-    def __init__(self, clock: Clock, stop: threading.Event, source: str = "", max_seconds: float | None = None) -> None:
-        self._clock = clock
-        self._stop = stop
-        self._source = source
-        self._limit = max_seconds
-        self._end = None if max_seconds is None else clock.now() + max_seconds
-
-    @property
-    def expired(self) -> bool:
-        """Whether `check` would raise: finished segments should be written first."""
-        return self._stop.is_set() or (self._end is not None and self._clock.now() >= self._end)
-
-    def check(self, stage: TaskStage) -> None:
-        """Raises TaskError: STOPPED after a stop request, TIMEOUT after the time limit."""
-        if self._stop.is_set():
-            raise TaskError(FailureKind.STOPPED, stage, self._source, "stopped")
-        if self.expired:
-            raise TaskError(
-                FailureKind.TIMEOUT, stage, self._source, f"not finished after {self._limit:g} s (--max-seconds)"
-            )
-
-    def wait(self, seconds: float, stage: TaskStage) -> None:
-        """Waits; raises like `check`, as soon as it would raise."""
-        if self._end is not None:
-            seconds = min(seconds, max(0.0, self._end - self._clock.now()))
-        self._stop.wait(seconds)
-        self.check(stage)

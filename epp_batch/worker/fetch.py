@@ -13,7 +13,8 @@ from pathlib import Path
 
 from epp_batch.errors import FailureKind, TaskError, TaskStage
 from epp_batch.spec import Recording, is_url
-from epp_batch.worker.failures import DISK_FULL_ERRNOS, Deadline
+from epp_batch.worker.deadline import Deadline
+from epp_batch.worker.failures import DISK_FULL_ERRNOS
 
 MAX_TRIES = 3
 FIRST_RETRY_SECONDS = 1.0

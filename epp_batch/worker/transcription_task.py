@@ -14,7 +14,8 @@ from epp_batch.output_folder import OutputFolder, TranscriptionResult
 from epp_batch.spec import Task, WorkOrder
 from epp_batch.worker import audio, fetch, outputs
 from epp_batch.worker.audio import SAMPLE_RATE, Samples
-from epp_batch.worker.failures import Deadline, find_out_of_memory, raise_as_task_error
+from epp_batch.worker.deadline import Deadline
+from epp_batch.worker.failures import find_out_of_memory, raise_as_task_error
 from epp_batch.worker.formats import Transcript
 from epp_batch.worker.messages import ProgressSink, WorkerMessage
 from epp_batch.worker.partial_file import AttemptRecord, BatchRecord, PartialFile, PlanRecord

@@ -10,7 +10,8 @@ from epp_batch.errors import FailureKind, TaskError, TaskStage
 from epp_batch.output_folder import OutputFolder, TaskFailure
 from epp_batch.spec import Task, WorkOrder
 from epp_batch.worker import hardware, model_files, outputs
-from epp_batch.worker.failures import Deadline, find_out_of_memory, raise_as_task_error
+from epp_batch.worker.deadline import Deadline
+from epp_batch.worker.failures import find_out_of_memory, raise_as_task_error
 from epp_batch.worker.messages import ProgressSink, WorkerMessage
 from epp_batch.worker.transcription_task import TranscriptionTask
 from epp_batch.worker.whisper import LoadedWhisper

@@ -1,15 +1,13 @@
-"""Classification of exceptions, and deadlines."""
+"""Classification of exceptions."""
 
 from __future__ import annotations
 
 import errno
-import threading
 
 import pytest
 
-from epp.clock import ManualClock
 from epp_batch.errors import FailureKind, FolderError, TaskError, TaskStage
-from epp_batch.worker.failures import Deadline, classify_error, describe_error, raise_as_task_error
+from epp_batch.worker.failures import classify_error, describe_error, raise_as_task_error
 
 
 @pytest.mark.parametrize(
@@ -70,22 +68,3 @@ def test_describe_error():
     assert describe_error(RuntimeError("\ntwo  lines\nand more")) == "RuntimeError: two lines"
     assert describe_error(MemoryError()) == "MemoryError"
     assert describe_error(FolderError("out: Not a directory", remedy="give another")) == "out: Not a directory"
-
-
-def test_deadline_expires():
-    clock = ManualClock()
-    deadline = Deadline(clock, threading.Event(), "a.wav", 5.0)
-    clock.advance(4.9)
-    deadline.check(TaskStage.DECODE)
-    clock.advance(0.1)
-    with pytest.raises(TaskError, match="not finished after 5 s") as caught:
-        deadline.check(TaskStage.DECODE)
-    assert caught.value.kind is FailureKind.TIMEOUT
-
-
-def test_stopped_deadline_does_not_wait():
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(TaskError) as caught:
-        Deadline(ManualClock(), stop, "a.wav").wait(1000.0, TaskStage.DOWNLOAD)
-    assert caught.value.kind is FailureKind.STOPPED

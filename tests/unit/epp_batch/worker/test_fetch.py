@@ -12,7 +12,7 @@ from epp.clock import SystemClock
 from epp_batch.errors import FailureKind, TaskError, TaskStage
 from epp_batch.spec import Recording
 from epp_batch.worker import fetch
-from epp_batch.worker.failures import Deadline
+from epp_batch.worker.deadline import Deadline
 
 CONTENT = b"sound" * 100_000
 

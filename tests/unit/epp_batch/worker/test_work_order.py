@@ -15,7 +15,7 @@ from epp_batch.errors import FailureKind
 from epp_batch.output_folder import OutputFolder
 from epp_batch.spec import FORMATS, Recording, Task, TranscriptionOptions, WorkOrder
 from epp_batch.worker import transcription_task
-from epp_batch.worker.failures import Deadline
+from epp_batch.worker.deadline import Deadline
 from epp_batch.worker.transcription_task import TranscriptionTask
 from epp_batch.worker.whisper import LoadedWhisper
 from epp_batch.worker.work_order import ModelCache, run_work_order, select_exit_code
