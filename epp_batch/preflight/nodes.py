@@ -104,9 +104,9 @@ def _has_labels(node: KubeObject, labels: dict[str, str]) -> bool:
 
 
 def _is_closed(node: KubeObject, tolerations: Sequence[KubeObject]) -> bool:
-    """Whether a node is cordoned or tainted.
+    """Whether the node is cordoned or has an untolerated taint of effect NoSchedule or NoExecute.
 
-    Taints of `node.kubernetes.io/` follow its health, so they are transient.
+    Taints with the prefix `node.kubernetes.io/` do not count: they follow the node's health, so they are transient.
     """
     spec = node.get("spec") or {}
     return bool(spec.get("unschedulable")) or any(

@@ -184,7 +184,7 @@ def test_ctrl_c_keeps_finished_batches(long, tmp_path):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
-    assert errors.splitlines()[-1] == "epp-batch transcribe: stopped; the same command goes on"
+    assert errors.splitlines()[-1] == "epp-batch transcribe: stopped; the same command continues it"
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert timeline.read_events(folder.events_file)[-1].kind == "cancelled"
     assert transcribe(*arguments[1:]).returncode == 0
