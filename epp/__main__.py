@@ -57,10 +57,10 @@ def _parse_arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="epp", description="Endpoint picker for inference traffic behind Envoy.")
     parser.add_argument("--version", action="version", version=f"epp {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    wanted = next((word for word in words if not word.startswith("-")), "")
+    given = next((word for word in words if not word.startswith("-")), "")
     for command in COMMANDS:
         sub = commands.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)
-        if command.name == wanted:
+        if command.name == given:
             module = importlib.import_module(command.module)
             module.add_arguments(sub)
             sub.set_defaults(run=module.run, parser=sub)

@@ -91,9 +91,9 @@ class EndpointPicker:
         self.admin_server = self._create_admin_server(source)
 
     def is_ready(self) -> bool:
-        """Whether gateways should send requests: every discovery has listed its endpoints, and this is no drain.
+        """Whether gateways should send requests: every discovery has listed its endpoints, and no drain has begun.
 
-        An empty pool is no obstacle: requests get a 503 that says why.
+        A picker with an empty pool is ready: it answers requests with a 503 that says why.
         """
         return self.data_layer.synced and not self.draining
 

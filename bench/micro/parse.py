@@ -1,4 +1,4 @@
-"""Parsing of requests and reading of usage, against the targets.
+"""Time to parse requests and to read usage, beside the targets.
 
 python -m bench.micro.parse
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from timeit import repeat
 
@@ -23,7 +24,7 @@ from scorers.producers.inflight_load import InflightLoadProducer
 from scorers.producers.token import TokenProducer
 
 CHAT = "/v1/chat/completions"
-# Source code: a line end every 40 bytes and some quotes, as escapes in JSON.
+# Source code, with a line end every 40 bytes and some quotes, which JSON escapes.
 LINE = 'def transform(name, value):\n    return {"name": name, "value": value}  # as agreed\n'
 CHUNK = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,'
@@ -32,23 +33,23 @@ CHUNK = (
 USAGE = b'"finish_reason":null}],"usage":{"prompt_tokens":7,"total_tokens":17,"completion_tokens":10}}'
 
 
-def row(what: str, work: Callable[[], object], number: int, target: float) -> None:
-    """Microseconds of the best of ten rounds."""
+def print_time(what: str, work: Callable[[], object], number: int, target: float) -> None:
+    """Prints microseconds per call, best of ten rounds, and whether the target is met."""
     best = min(repeat(work, number=number, repeat=10)) / number * 1e6
     print(f"{what:<48} {best:>9.2f} us   target {target:g}  {'ok' if best <= target else 'MISSED'}")
 
 
-def body(size: int, path: str) -> bytes:
-    """A request of about so many bytes."""
+def build_body(size: int, path: str) -> bytes:
+    """A request body of about `size` bytes."""
     text = (LINE * (size // len(LINE) + 1))[:size]
     prompt = {"messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": text}]}
     return json.dumps({"model": "m", "stream": True, **(prompt if path == CHAT else {"prompt": text})}).encode()
 
 
-def producers(size: int, pool: Endpoints) -> None:
+def measure_producers(size: int, pool: Endpoints) -> None:
     """Token estimate, prefix lookup and load of one request over this pool, and learning from the pick."""
     token, prefix, load = TokenProducer(), ApproxPrefixCacheProducer(), InflightLoadProducer()
-    text = OpenAIParser().parse(CHAT, {}, body(size, CHAT)).text
+    text = OpenAIParser().parse(CHAT, {}, build_body(size, CHAT)).text
 
     def produce() -> None:
         request = builders.build_request(text=text, model="m")
@@ -59,7 +60,8 @@ def producers(size: int, pool: Endpoints) -> None:
             endpoints = endpoints.with_columns({key: value for key, value in found.items() if isinstance(key, Column)})
         prefix.pre_request(request, {"default": 3})
 
-    row(f"producers and learning, {size // 1000} KB, {len(pool)} endpoints", produce, 20, 2000 if size > 9999 else 40)
+    name = f"producers and learning, {size // 1000} KB, {len(pool)} endpoints"
+    print_time(name, produce, 20, 2000 if size > 9999 else 40)
 
 
 def main() -> None:
@@ -68,19 +70,19 @@ def main() -> None:
     parser: Parser = OpenAIParser()
     for size, number, target in ((4_000, 500, 6.0), (400_000, 10, 350.0)):
         for path in (CHAT, "/v1/completions"):
-            raw = body(size, path)
-            row(f"{path}, {size // 1000} KB", lambda path=path, raw=raw: parser.parse(path, {}, raw), number, target)  # type: ignore[misc]
-        row(f"another model, {size // 1000} KB", lambda raw=raw: replace_model(raw, "other"), number, target)  # type: ignore[misc]
+            raw = build_body(size, path)
+            print_time(f"{path}, {size // 1000} KB", partial(parser.parse, path, {}, raw), number, target)
+        print_time(f"another model, {size // 1000} KB", partial(replace_model, raw, "other"), number, target)
     request_parser = RequestParser([("openai-parser", parser), ("passthrough-parser", PassthroughParser())], Random(1))
-    row("choice of the parser", lambda: request_parser.find_parser(CHAT), 1000, 1)
+    print_time("choice of the parser", lambda: request_parser.find_parser(CHAT), 1000, 1)
     scanner = UsageScanner()
-    row("chunk without usage", lambda: scanner.feed(CHUNK), 1000, 1)
-    row("chunk without usage, cut anywhere", lambda: scanner.feed(CHUNK[:-9]), 1000, 1)
+    print_time("chunk without usage", lambda: scanner.feed(CHUNK), 1000, 1)
+    print_time("chunk without usage, cut anywhere", lambda: scanner.feed(CHUNK[:-9]), 1000, 1)
     with_usage = CHUNK.replace(b'"finish_reason":null}]}', USAGE)
-    row("chunk with usage", lambda: scanner.feed(with_usage), 1000, 5)
+    print_time("chunk with usage", lambda: scanner.feed(with_usage), 1000, 5)
     for size in (4_000, 400_000):
         for count in (10, 1000):
-            producers(size, builders.build_endpoints(block_size=[16.0] * count, block_count=[40_000.0] * count))
+            measure_producers(size, builders.build_endpoints(block_size=[16.0] * count, block_count=[40_000.0] * count))
 
 
 if __name__ == "__main__":

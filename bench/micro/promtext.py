@@ -1,4 +1,4 @@
-"""What a 70 KB page of vLLM costs to read: all core series. `python -m bench.micro.promtext`"""
+"""Time to read the core metrics of a 70 KB vLLM page. `python -m bench.micro.promtext`"""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CHANGES = (
 )
 
 
-def show(name: str, work: Callable[[], object], rounds: int = 2000, pages: int = 1) -> None:
-    """Microseconds a page, best of five rounds."""
+def print_time(name: str, work: Callable[[], object], rounds: int = 2000, pages: int = 1) -> None:
+    """Prints microseconds per page, best of five rounds."""
     print(f"{name:<48} {min(repeat(work, number=rounds, repeat=5)) / rounds / pages * 1e6:8.1f} us a page")
 
 
@@ -33,20 +33,20 @@ def main() -> None:
     reader = CoreMetricsExtractor().open(Endpoint(name="a", address="10.0.0.1", port=8000))
     buffer, changed, without_lora = bytearray(page), bytearray(other), page.replace(b"lora_requests_info", b"lora")
 
-    def anew() -> None:
+    def read_first_page() -> None:
         reader.reset()
         reader.read(buffer)
 
-    def by_turns() -> None:
+    def read_changed_pages() -> None:
         reader.read(buffer)
         reader.read(changed)
 
-    show("first page", anew)
-    show("the same numbers as before", lambda: reader.read(buffer))
-    show("waiting, running, KV use and LoRA changed", by_turns, pages=2)
-    show("no LoRA on the page", lambda: reader.read(without_lora))
+    print_time("first page", read_first_page)
+    print_time("the same numbers as before", lambda: reader.read(buffer))
+    print_time("waiting, running, KV use and LoRA changed", read_changed_pages, pages=2)
+    print_time("no LoRA on the page", lambda: reader.read(without_lora))
     text = page.decode()
-    show("prometheus_client, the whole page", lambda: list(text_string_to_metric_families(text)), rounds=3)
+    print_time("prometheus_client, the whole page", lambda: list(text_string_to_metric_families(text)), rounds=3)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Cores that scraping costs an otherwise idle process: N endpoints, a real vLLM's 70 KB page each, every 50 ms.
+"""CPU time of scraping in an otherwise idle process: N endpoints, each a 70 KB page of a real vLLM every 50 ms.
 
     python -m bench.micro.scrape [--endpoints 100] [--seconds 10] [--interval 0.05]
 
@@ -35,8 +35,8 @@ PAGE = Path(__file__).parents[2] / "tests/data/vllm/metrics_under_load.txt"
 WARM_UP_SECONDS = 1.0
 
 
-class Answer(asyncio.Protocol):
-    """Answers every read with the page."""
+class MetricsPageServer(asyncio.Protocol):
+    """Answers each read with the page."""
 
     def __init__(self, reply: bytes) -> None:
         self._reply = reply
@@ -48,19 +48,19 @@ class Answer(asyncio.Protocol):
         self._transport.write(self._reply)
 
 
-async def serve(count: int) -> None:
-    """The fleet: prints its ports, then answers until its input ends."""
+async def serve_fleet(count: int) -> None:
+    """Runs the servers of the fleet process: prints their ports, then serves until its standard input closes."""
     page = PAGE.read_bytes()
     reply = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n" % len(page) + page
     loop = asyncio.get_running_loop()
-    servers = [await loop.create_server(lambda: Answer(reply), "127.0.0.1", 0) for _ in range(count)]
+    servers = [await loop.create_server(lambda: MetricsPageServer(reply), "127.0.0.1", 0) for _ in range(count)]
     print(json.dumps([server.sockets[0].getsockname()[1] for server in servers]), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 
 
 @contextmanager
-def fleet(count: int) -> Iterator[list[int]]:
-    """Ports of a running fleet."""
+def run_fleet(count: int) -> Iterator[list[int]]:
+    """Starts the fleet process; yields its ports."""
     command = [sys.executable, "-m", "bench.micro.scrape", "--serve", str(count)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -69,7 +69,7 @@ def fleet(count: int) -> Iterator[list[int]]:
         process.stdin.close()
 
 
-async def measure(ports: list[int], seconds: float, interval: float) -> dict[str, float]:
+async def measure_scraping(ports: list[int], seconds: float, interval: float) -> dict[str, float]:
     """Cores, scrapes a second, microseconds a scrape, of which in the kernel, and resident megabytes."""
     clock = SystemClock()
     store = EndpointStore(clock)
@@ -116,10 +116,10 @@ def main() -> None:
     parser.add_argument("--serve", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        uvloop.run(serve(arguments.serve))
+        uvloop.run(serve_fleet(arguments.serve))
         return
-    with fleet(arguments.endpoints) as ports:
-        print(json.dumps(uvloop.run(measure(ports, arguments.seconds, arguments.interval))))
+    with run_fleet(arguments.endpoints) as ports:
+        print(json.dumps(uvloop.run(measure_scraping(ports, arguments.seconds, arguments.interval))))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class Extractor(Plugin):
     extracts for it are ignored, with a warning at start. Values age by the deliveries of their own extractor.
     `payload_type` is the type of the payloads that it reads: that of the sources it is bound to, or a base class.
 
-    An extractor whose state is no column, such as an index of KV-cache blocks that a producer reads, lists none and
+    An extractor whose state is not a column, such as an index of KV-cache blocks that a producer reads, lists none and
     returns None from `extract`. One plugin may be extractor and producer: `class Index(Producer, Extractor)`.
     """
 

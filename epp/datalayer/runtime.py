@@ -293,7 +293,7 @@ class _Receiver:
         for extractor_type, extractor, writer in self._extractors:
             try:
                 update = extractor.extract(payload)
-            except Exception as error:  # the extractor is a plugin: whatever it raises concerns this payload only
+            except Exception as error:  # the extractor is a plugin: its exceptions concern this payload only
                 readable = False
                 self._fail(f"{extractor_type}: {_describe(error)}", extractor_type, error)
                 continue

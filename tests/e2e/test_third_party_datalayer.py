@@ -34,7 +34,7 @@ dataLayer:
 
 
 class LineServer:
-    """Writes JSON lines to its connections: `lines` to a new one, further ones when told to."""
+    """Writes JSON lines to its connections: `lines` to a new one, others by `push`."""
 
     def __init__(self) -> None:
         self.lines: list[Any] = []

@@ -149,7 +149,7 @@ async def hit_share(gateway: Gateway, servers: list[Any]) -> float:
 
 
 async def counters(http: aiohttp.ClientSession, servers: list[Any]) -> tuple[float, float]:
-    """Tokens asked for and tokens found, over all servers."""
+    """Prompt tokens looked up in the prefix caches, and tokens found there, over all servers."""
     totals = [0.0, 0.0]
     for server in servers:
         async with http.get(f"http://{server.target}/metrics") as reply:

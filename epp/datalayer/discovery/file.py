@@ -1,4 +1,4 @@
-"""Endpoints from a file, llm-d's `file-discovery`.
+"""Endpoints from a YAML or JSON file in llm-d's format (plugin `file-discovery`).
 
     endpoints:
       - name: vllm-0
@@ -7,7 +7,7 @@
         port: "8000"
         labels: {llm-d.ai/role: decode}
 
-YAML or JSON, 1 MiB at most. Addresses are literal: IPv4, or IPv6 (which llm-d does not take).
+The file may have 1 MiB. An address is an IPv4 or IPv6 literal (llm-d accepts IPv4 only).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ POLL_INTERVAL_MS = 60_000
 
 
 class FileDiscovery(Discovery, type="file-discovery"):
-    """Take the endpoints from the file `path`; with `watchFile`, again whenever it changes.
+    """Take the endpoints from the file `path`; with `watchFile`, also whenever it changes.
 
-    A file that cannot be used stops the start; later, the endpoints of the last good one stay.
+    A file that cannot be used ends the start. Later, the pool keeps the endpoints of the last usable content.
     """
 
     path: Annotated[str, msgspec.Meta(min_length=1)]
@@ -61,7 +61,7 @@ class FileDiscovery(Discovery, type="file-discovery"):
 
 
 class EndpointFileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One endpoint as the file has it."""
+    """One endpoint in the file."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
     address: str
@@ -70,7 +70,7 @@ class EndpointFileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     labels: dict[str, str] = {}
 
     def to_endpoint(self) -> Endpoint:
-        """The endpoint; ValueError saying what is wrong with it."""
+        """The endpoint; ValueError with what is wrong with it."""
         return Endpoint(
             name=f"{self.namespace}/{self.name}",
             address=parse_ip_literal(self.address),
@@ -122,7 +122,7 @@ async def _watch(path: Path, content: bytes | OSError, notifier: DiscoveryNotifi
     """Reports every content that differs from the one before; the first one from `content`.
 
     Watches the folder, not the file: editors and Kubernetes replace files, by renaming or by a link (kubelet's `..data`
-    in mounted ConfigMaps). Compares the content once a minute besides, for file systems that report no changes.
+    in mounted ConfigMaps). Also compares the content once a minute, for file systems that report no changes.
     """
     async for _ in awatch(
         path.parent,

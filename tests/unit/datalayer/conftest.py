@@ -30,7 +30,7 @@ Handler = Callable[["ModelServer", asyncio.StreamReader, asyncio.StreamWriter], 
 
 @pytest.fixture(scope="session")
 def capture() -> bytes:
-    """The page of a vLLM under load: 16 running, 24 waiting, three LoRA combinations."""
+    """Metrics page of a vLLM under load: 16 running and 24 waiting requests, three combinations of LoRA adapters."""
     return (Path(__file__).parents[2] / "data/vllm/metrics_under_load.txt").read_bytes()
 
 
@@ -67,13 +67,13 @@ def certificate(tmp_path_factory) -> Path:
 
 
 def pytest_asyncio_loop_factories(config, item):
-    """On uvloop, as the product runs; what reads sockets on asyncio's own loop besides."""
+    """Runs tests on uvloop, like the product; those of the scraper, which reads sockets, on asyncio's own loop too."""
     factories = {"uvloop": uvloop.new_event_loop}
     return factories if item.path.name != "test_scraper.py" else {**factories, "asyncio": asyncio.new_event_loop}
 
 
 class ModelServer:
-    """Serves /metrics as `handler` says; counts connections and requests."""
+    """Serves connections with `handler`; counts connections and requests."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -81,14 +81,14 @@ class ModelServer:
         self.requests: list[bytes] = []
 
     async def serve(self, tls: ssl.SSLContext | None = None) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=tls)
+        self._server = await asyncio.start_server(self._on_connection, "127.0.0.1", 0, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         self._server.close()
         await self._server.wait_closed()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
             await self._handler(self, reader, writer)

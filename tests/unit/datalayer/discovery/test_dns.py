@@ -83,18 +83,18 @@ async def test_a_resolver_that_fails_leaves_the_first_list_outstanding(notifier,
     assert notifier.synced
 
 
-async def test_the_system_resolver_is_asked_at_every_interval(notifier, running):
-    asked = asyncio.Semaphore(0)
+async def test_the_system_resolver_is_queried_at_every_interval(notifier, running):
+    resolutions = asyncio.Semaphore(0)
 
     async def resolve(name: str, port: int) -> Iterable[str]:
-        asked.release()
+        resolutions.release()
         return await resolve_addresses(name, port)
 
     loopback = DnsDiscovery(target="127.0.0.1:8000", interval_seconds=0.001)
     loopback.resolve = resolve
     async with running(loopback):
         for _ in range(3):
-            await asked.acquire()
+            await resolutions.acquire()
         assert [endpoint.name for endpoint in await notifier.lists.get()] == ["127.0.0.1/127.0.0.1:8000"]
     assert notifier.lists.empty()
 

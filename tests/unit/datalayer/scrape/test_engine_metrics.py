@@ -134,7 +134,7 @@ def test_the_engine_is_named_by_a_label(labelled):
     assert ours.engine_name(labelled()) == "sglang"
     assert ours.engine_name(labelled(engine="triton")) == "triton"
     assert ours.engine_name(labelled(**{"inference.networking.k8s.io/engine-type": "vllm"})) == "vllm"
-    assert ours.engine_name(labelled(engine="nobody-knows")) == "sglang"
+    assert ours.engine_name(labelled(engine="undefined")) == "sglang"
 
 
 def test_a_configured_engine_replaces_the_built_in_one(capture, labelled):
