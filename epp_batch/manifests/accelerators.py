@@ -57,11 +57,6 @@ class Accelerator(ABC):
         return []
 
     @property
-    def quota_resource(self) -> str:
-        """The resource in which the queue's quota is most likely defined."""
-        return next(iter(self.possible_usage()[0]), "cpu") if self.possible_usage() else "cpu"
-
-    @property
     def node_resource(self) -> tuple[str, int] | None:
         """The resource and amount that a node must have allocatable; None for a DRA claim."""
         return None

@@ -17,7 +17,7 @@ from epp_batch.planner.mig_slots import MIG_PROFILES
 
 
 @pytest.mark.parametrize(
-    ("text", "resources", "slots", "quota"),
+    ("text", "resources", "slots", "charged"),
     [
         ("gpu", {"nvidia.com/gpu": "1"}, 8, "nvidia.com/gpu"),
         ("gpu:2", {"nvidia.com/gpu": "2"}, 16, "nvidia.com/gpu"),
@@ -25,15 +25,15 @@ from epp_batch.planner.mig_slots import MIG_PROFILES
         ("mig:1g.10gb+me", {"nvidia.com/mig-1g.10gb.me": "1"}, 1, "nvidia.com/mig-1g.10gb.me"),
         ("dra:3g.20gb", {}, 4, GPU_MEMORY_RESOURCE),
         ("dra-gpu", {}, 8, GPU_MEMORY_RESOURCE),
-        ("cpu", {}, 0, "cpu"),
+        ("cpu", {}, 0, None),
     ],
 )
-def test_requests_of_every_kind(text, resources, slots, quota):
+def test_requests_of_every_kind(text, resources, slots, charged):
     accelerator = parse_accelerator(text)
     assert accelerator.flag_value == text
     assert accelerator.container_resources() == resources
     assert accelerator.slots == slots
-    assert accelerator.quota_resource == quota
+    assert [next(iter(usage)) for usage in accelerator.possible_usage()[:1]] == ([charged] if charged else [])
     assert bool(accelerator.resource_claims()) == text.startswith("dra")
 
 
