@@ -37,7 +37,7 @@ class FlavorQuotas(msgspec.Struct, frozen=True):
 
 
 class ResourceGroup(msgspec.Struct, frozen=True):
-    """Resources that get the same flavor: the first of `flavors`, in this order, that serves them all."""
+    """Resources that get the same flavor. Kueue tries `flavors` in this order."""
 
     covered_resources: tuple[str, ...]
     flavors: tuple[FlavorQuotas, ...]

@@ -2,7 +2,8 @@
 
 After Kueue v0.19, pkg/scheduler/flavorassigner/flavorassigner.go and preemption_oracle.go beside it. Workloads have one
 pod set here. Left out: node selectors, taints and topologies of pod sets, partial admission, workload slices, the
-flavor to resume the search from (LastAssignment), `flavorFungibility.preference`.
+flavor to resume the search from (LastAssignment), `flavorFungibility.preference`: flavors are compared as with its
+value BorrowingOverPreemption, which is also how Kueue compares them without it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class FlavorAssigner:
             frs_need_preemption |= found.frs_need_preemption
             mode, borrowing = min(mode, found.representative_mode), max(borrowing, found.borrowing)
         if uncovered:
-            return _no_fit(_uncovered_resource_message(min(uncovered), self._cluster_queue), never_fits=True)
+            return _build_no_fit(_uncovered_resource_message(min(uncovered), self._cluster_queue), never_fits=True)
         targets: list[PreemptionTarget] = []
         if mode is not PreemptionMode.FIT:
             targets = get_targets(self._snapshot, self._workload, usage, frs_need_preemption)
@@ -103,7 +104,7 @@ class FlavorAssigner:
                 return found
             if found.representative_mode is not PreemptionMode.NO_FIT and (best is None or _is_preferred(found, best)):
                 best = found
-        return best or _no_fit(message, never_fits=never_fits)
+        return best or _build_no_fit(message, never_fits=never_fits)
 
     def _should_try_next_flavor(self, found: Assignment) -> bool:
         """Kueue: shouldTryNextFlavor, by the ClusterQueue's flavorFungibility."""
@@ -129,8 +130,8 @@ class FlavorAssigner:
             if resource_mode is PreemptionMode.NO_FIT:
                 max_capacity = self._node.potential_available(fr)
                 if amount <= max_capacity:
-                    return _no_fit("", never_fits=False)
-                return _no_fit(
+                    return _build_no_fit("", never_fits=False)
+                return _build_no_fit(
                     _exceeds_max_quota_message(fr, amount, max_capacity, self._cluster_queue), never_fits=True
                 )
             if resource_mode is not PreemptionMode.FIT:
@@ -175,7 +176,7 @@ def _is_preferred(a: Assignment, b: Assignment) -> bool:
     return (a.representative_mode, -a.borrowing) > (b.representative_mode, -b.borrowing)
 
 
-def _no_fit(message: str, *, never_fits: bool) -> Assignment:
+def _build_no_fit(message: str, *, never_fits: bool) -> Assignment:
     return Assignment(PreemptionMode.NO_FIT, 0, {}, set(), [], message, never_fits)
 
 

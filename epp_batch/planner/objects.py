@@ -181,7 +181,11 @@ def _parse_transformation(entry: Mapping[str, Any]) -> ResourceTransformation:
 
 
 def _parse_wait_for_pods_ready(entry: Mapping[str, Any] | None) -> WaitForPodsReady | None:
-    """The defaults are Kueue's where the block exists; None where it does not or is disabled."""
+    """The defaults of fields are Kueue's; None where the block is missing, or disabled by v1beta1's `enable: false`.
+
+    Kueue v0.19 itself reads a missing block as an empty one (SetDefaults_Configuration) and evicts after 30 minutes;
+    here nothing is evicted without the block, since a missing block may be a Configuration that was not given.
+    """
     if not entry or entry.get("enable") is False:
         return None
     requeuing = entry.get("requeuingStrategy") or {}

@@ -54,7 +54,7 @@ class NodeInfo:
         self.slot_maps = [SlotMap() for _ in range(node.gpu_count)]
         self.requested: dict[str, int] = {}
         """CPU and memory requested by the pods here."""
-        self.free_static_slices = list(_static_slices(node)) if node.gpu_sharing == "static" else []
+        self.free_static_slices = list(_lay_out_static_slices(node)) if node.gpu_sharing == "static" else []
         """With `static` sharing, the slices that no pod has; in order of GPU and start."""
 
     @property
@@ -122,7 +122,7 @@ class NodeInfo:
         return None
 
 
-def _static_slices(node: GpuNode) -> Iterable[GpuSlice]:
+def _lay_out_static_slices(node: GpuNode) -> Iterable[GpuSlice]:
     """A layout of the slices that `allocatable` lists, the largest placed first; what does not fit is left out."""
     profiles = [
         profile

@@ -137,7 +137,8 @@ class _ClassicalPreemptions:
     def attempt_options(self) -> tuple[bool, ...]:
         """The values of `allow_borrowing` to try, in this order. Kueue: attemptPossibleOpts in classicalPreemptions.
 
-        Without borrowing there are more candidates, with borrowing there is more quota, so both may be needed.
+        Without borrowing there are more candidates, with borrowing there is more quota, so both may be needed. Their
+        order is arbitrary: Kueue tries without borrowing first where its earlier versions did.
         """
         borrowing_forbidden = self.cluster_queue.preemption.borrow_within_cohort == "Never"
         # Kueue: queueUnderNominalInResourcesNeedingPreemption.

@@ -1,13 +1,15 @@
 """The quota tree: ClusterQueues under cohorts under cohorts, with borrowing and lending limits.
 
-The arithmetic is Kueue's (v0.19, pkg/cache/scheduler/resource_node.go); each method names its function there. A node
-keeps `subtree quota - lending limit` to itself, its local quota; only usage beyond that counts in its parent.
+The arithmetic is Kueue's (v0.19, pkg/cache/scheduler); each method names its function, which is in resource_node.go
+unless the method says otherwise. A node keeps `subtree quota - lending limit` to itself, its local quota; only usage
+beyond that counts in its parent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from epp_batch.errors import InputError
 from epp_batch.planner.cluster_model import KueueObjects, ResourceGroup, ResourceQuota
 
 FlavorResource = tuple[str, str]
@@ -44,14 +46,14 @@ class ResourceNode:
         self.usage: FlavorResourceQuantities = {}
 
     def path_parent_to_root(self) -> Iterator[ResourceNode]:
-        """The cohorts above this node, the nearest first. Kueue: PathParentToRoot."""
+        """The cohorts above this node, the nearest first. Kueue: ClusterQueueSnapshot.PathParentToRoot."""
         node = self.parent
         while node is not None:
             yield node
             node = node.parent
 
     def root(self) -> ResourceNode:
-        """The top of the tree; the node itself when it has no parent. Kueue: Root."""
+        """The top of the tree; the node itself when it has no parent. Kueue: CohortSnapshot.Root."""
         node = self
         while node.parent is not None:
             node = node.parent
@@ -157,14 +159,21 @@ class ResourceNode:
 def build_quota_tree(kueue: KueueObjects) -> dict[str, ResourceNode]:
     """The node of every ClusterQueue by name, linked to its cohorts.
 
-    A cohort without an object of its own exists as soon as a ClusterQueue or another cohort names it.
+    A cohort without an object of its own exists as soon as a ClusterQueue or another cohort names it. Raises InputError
+    where cohorts are their own ancestors: Kueue admits nothing through such a tree (ErrCohortHasCycle).
     """
     cohorts = {cohort.name: ResourceNode(cohort.name, index_quotas(cohort.resource_groups)) for cohort in kueue.cohorts}
     cluster_queues = {}
     for cohort in kueue.cohorts:
         if cohort.parent_name:
+            child = cohorts[cohort.name]
             parent = cohorts.setdefault(cohort.parent_name, ResourceNode(cohort.parent_name, {}))
-            _attach_child(cohorts[cohort.name], parent)
+            if parent.root() is child:
+                raise InputError(
+                    f"cohort {cohort.name} is its own ancestor: Kueue admits no workload through it",
+                    remedy=f"change spec.parentName of {cohort.name} or of a cohort above it",
+                )
+            _attach_child(child, parent)
     for queue in kueue.cluster_queues:
         node = cluster_queues[queue.name] = ResourceNode(queue.name, index_quotas(queue.resource_groups))
         node.is_cluster_queue = True

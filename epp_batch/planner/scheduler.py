@@ -4,7 +4,8 @@ After Kueue v0.19, pkg/scheduler/scheduler.go (cycles) and pkg/cache/queue (pend
 of every ClusterQueue, assigns flavors to all of them against the same snapshot, and processes them in the order of its
 classicalIterator; each sees the quota that those before it took. Time passes only in `simulation`, which calls
 `run_cycles` after everything that may change a decision and `release_quota` when pods are gone. Left out: fair sharing,
-admission checks, preemption gates, second passes.
+admission checks, preemption gates, second passes, and what feature gates that are off by default change
+(PrioritizePreemptorWorkloads, RecomputeAssignmentUponPreemptionTargetsOverlap).
 """
 
 from __future__ import annotations

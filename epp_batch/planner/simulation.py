@@ -137,7 +137,9 @@ class Simulation:
         pod = self._create_pod(decision.workload.job, decision.workload, node_selector)
         wait_for_pods_ready = self.cluster_model.kueue.wait_for_pods_ready
         if wait_for_pods_ready is not None:
-            self._schedule_action(wait_for_pods_ready.timeout, lambda: self._on_pods_ready_timeout(pod))
+            self._schedule_action(
+                wait_for_pods_ready.timeout, lambda: self._on_pods_ready_timeout(pod, wait_for_pods_ready)
+            )
 
     def _create_pod(
         self, job: PlannedJob, workload: WorkloadInfo | None, node_selector: dict[str, str]
@@ -227,16 +229,17 @@ class Simulation:
         assert kueue is not None
         self._schedule_action(self.delays.requeue_batch_period, lambda: kueue.requeue_cohort_workloads(root, self.now))
 
-    def _on_pods_ready_timeout(self, pod: SimulatedPod) -> None:
+    def _on_pods_ready_timeout(self, pod: SimulatedPod, config: WaitForPodsReady) -> None:
         """Evicts a workload whose pod was not placed in time, or deactivates it.
 
         Kueue: reconcileNotReadyTimeout, triggerDeactivation, UpdateRequeueState. Unlike Kueue, a workload that would
         not fit into an empty cluster is deactivated at once, since without a limit it would be requeued forever.
         """
         workload, kueue = pod.workload, self.kueue
-        if not pod.is_active or pod.placement is not None or workload is None or kueue is None:
+        if not pod.is_active or pod.placement is not None:
             return
-        config = kueue.kueue_objects.wait_for_pods_ready or WaitForPodsReady()
+        assert workload is not None
+        assert kueue is not None
         workload.requeue_count += 1
         if config.backoff_limit_count is not None and workload.requeue_count > config.backoff_limit_count:
             self._deactivate_workload(pod, workload, "deactivated: pods were not ready in time too often")

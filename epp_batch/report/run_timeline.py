@@ -24,7 +24,7 @@ _SUMMARY_KINDS = ("summarizing", "first-token", "summarized", "unsummarized")
 
 
 class TimeAxis:
-    """Maps times of events to seconds on the report's axis, counting only time in which something was under way.
+    """Maps times of events to seconds on the report's axis, which has only time in which a unit or summary was open.
 
     A run that is continued days later has hours without any work in between. They belong to no latency, and would
     leave nothing of a chart but its edges, so they are cut out. `intervals` are lifetimes of units and summaries; idle
@@ -49,7 +49,7 @@ class TimeAxis:
         """Seconds from the first to the last interval, without cuts."""
         return self._busy_before[-1]
 
-    def __call__(self, at: float) -> float:
+    def second_of(self, at: float) -> float:
         """The second on the axis of a time of events; idle time has the last second before it."""
         index = bisect_right(self._interval_starts, at) - 1
         if index < 0:
@@ -104,7 +104,7 @@ def _record_answer(history: SummaryHistory, event: TimelineEvent) -> None:
 
 
 class RunTimeline(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a run's events say, on its axis."""
+    """The attempts, waiting times and summaries of a run's units, with times in seconds on one axis."""
 
     axis: TimeAxis
     makespan: float
@@ -145,11 +145,13 @@ class RunTimeline(msgspec.Struct, frozen=True, kw_only=True):
         )
         lifetimes = [lifetime for history in recorded.values() for lifetime in history.lifetimes(until)]
         axis = TimeAxis([*lifetimes, *((summary.first_sent, summary.ended or until) for summary in summaries)])
-        histories = {name: history.with_times(axis) for name, history in recorded.items()}
+        histories = {name: history.with_times(axis.second_of) for name, history in recorded.items()}
         for name, history in histories.items():
             _locate_last_attempt(history, units[name], results)
         spans = [
-            _build_attempt_span(units[name], attempt, axis(until), _gpu_share(run, units[name], attempt, shares))
+            _build_attempt_span(
+                units[name], attempt, axis.second_of(until), _gpu_share(run, units[name], attempt, shares)
+            )
             for name, history in histories.items()
             for attempt in history.attempts
         ]
@@ -160,7 +162,7 @@ class RunTimeline(msgspec.Struct, frozen=True, kw_only=True):
             axis=axis,
             makespan=TimeAxis(lifetimes).length,
             histories=histories,
-            lifetimes={name: history.lifetimes(axis(until)) for name, history in histories.items()},
+            lifetimes={name: history.lifetimes(axis.second_of(until)) for name, history in histories.items()},
             spans=tuple(sorted(spans, key=lambda span: span.allocated)),
             summaries=tuple(_build_summary_span(axis, summary, until) for summary in summaries),
             service_seconds=dict(service_seconds),
@@ -218,10 +220,10 @@ def _gpu_share(run: Run, unit: Unit, attempt: UnitAttempt, shares: Mapping[str, 
 def _build_summary_span(axis: TimeAxis, summary: SummaryHistory, until: float) -> SummarySpan:
     return SummarySpan(
         stem=summary.stem,
-        sent=axis(summary.first_sent),
-        asked=axis(summary.last_sent),
-        first_token=None if summary.first_token is None else axis(summary.first_token),
-        ended=axis(until if summary.ended is None else summary.ended),
+        sent=axis.second_of(summary.first_sent),
+        asked=axis.second_of(summary.last_sent),
+        first_token=None if summary.first_token is None else axis.second_of(summary.first_token),
+        ended=axis.second_of(until if summary.ended is None else summary.ended),
         ending=summary.ending,
     )
 
@@ -240,7 +242,7 @@ def _infer_missing_ends(
 
 
 def _events_from_results(run: Run, results: Mapping[str, TranscriptionResult]) -> list[TimelineEvent]:
-    """What results say of the last attempts, when and on which host they ran, in place of a journal that was lost."""
+    """Events of the last attempts, for a run whose journal was lost: results have their start, end and host."""
     events = []
     for unit in run.units:
         unit_results = [(task.stem, results[task.stem]) for task in unit.tasks if task.stem in results]

@@ -178,6 +178,7 @@ class _UnitHistoryBuilder:
 
     def _on_created(self, event: TimelineEvent, newest: float) -> None:
         history = self.history
+        # A Job of another UID replaces one that was deleted while the controller was down.
         another_job = bool(self._job_uid and event.detail) and event.detail != self._job_uid
         new_lifetime = history.end is not None or another_job or (self._restarts and self._creation_seen)
         if new_lifetime and event.at > history.created:
@@ -197,6 +198,7 @@ class _UnitHistoryBuilder:
         if not self._may_still_run():
             return
         current = self._open_attempt
+        # Kueue admits a workload again only after an eviction, so the eviction of the running attempt was not recorded.
         if current is not None and event.attempt > current.number and current.running is not None:
             self._close_attempt("lost", self._now)
             current = None
@@ -249,6 +251,7 @@ class _UnitHistoryBuilder:
         else:
             self._end_is_implied = False
         last = history.attempts[-1] if history.attempts else None
+        # The end of the unit comes after the ends of its tasks, and its device was held until then.
         if last is not None and last.ended is not None and last.ending in _TERMINAL_KINDS:
             last.ended = None
         history.end = end

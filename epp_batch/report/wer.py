@@ -20,6 +20,7 @@ ENGLISH_NORMALIZER = "whisper_normalizer EnglishTextNormalizer"
 BASIC_NORMALIZER = "whisper_normalizer BasicTextNormalizer"
 LETTER_NORMALIZER = "whisper_normalizer BasicTextNormalizer(split_letters=True)"
 _SPACELESS_LANGUAGES = ("zh", "ja", "th", "lo", "my", "yue")
+"""Those of openai/whisper's `Tokenizer.split_to_word_tokens`, which does not split them at spaces either."""
 
 
 def measure_word_errors(

@@ -179,13 +179,13 @@ def test_the_axis_counts_busy_seconds_once_and_is_monotonic(pairs):
     axis = TimeAxis(pairs, min_idle=0)
     busy = {second for begin, end in pairs for second in range(begin, end)}
     assert axis.length == len(busy)
-    places = [axis(at) for at in range(-1, 52)]
+    places = [axis.second_of(at) for at in range(-1, 52)]
     assert places == sorted(places)
     assert axis.length + sum(cut.seconds for cut in axis.idle_cuts()) == sum(
         [merge_intervals(pairs)[-1][1] - merge_intervals(pairs)[0][0]] if pairs else []
     )
     for begin, end in pairs:
-        assert axis(end) - axis(begin) == pytest.approx(end - begin)
+        assert axis.second_of(end) - axis.second_of(begin) == pytest.approx(end - begin)
 
 
 def test_an_attempt_without_end_is_open():

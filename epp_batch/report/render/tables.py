@@ -20,7 +20,7 @@ _LATENCY_TITLES = {
 
 
 class TableCell(NamedTuple):
-    """What is shown, the number to sort by, and a tone: `good`, `bad` or empty."""
+    """One cell: the text shown, the number to sort by, and a tone (`good`, `bad` or empty)."""
 
     text: str
     value: float | None = None
@@ -63,22 +63,22 @@ class Headline(NamedTuple):
 
 
 def duration_cell(value: float | None) -> TableCell:
-    """Seconds."""
+    """A cell of a duration in seconds."""
     return TableCell(text.format_duration(value), value)
 
 
 def device_hours_cell(hours: float | None) -> TableCell:
-    """Hours of a whole device."""
+    """A cell of hours of a whole device."""
     return TableCell(text.format_hours(None if hours is None else hours * 3600, 2), hours)
 
 
 def percent_cell(value: float | None) -> TableCell:
-    """A share of 1."""
+    """A cell of a share, 1 for 100 %."""
     return TableCell(text.format_percent(value), value)
 
 
 def ratio_cell(value: float | None) -> TableCell:
-    """A real-time factor."""
+    """A cell of a real-time factor."""
     return TableCell(text.format_ratio(value), value)
 
 

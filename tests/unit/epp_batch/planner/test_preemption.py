@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from epp_batch.planner.cluster_model import (
-    ClusterQueuePreemption,
-)
+from epp_batch.planner.cluster_model import ClusterQueuePreemption
 from tests.unit.epp_batch.planner.builders import KueueRig, gpu_cluster_queue, planned_job
 
 LOWER = ClusterQueuePreemption(within_cluster_queue="LowerPriority")
@@ -34,7 +32,7 @@ def test_fill_back_spares_targets_that_need_not_go():
     assert rig.submit_jobs(planned_job("urgent", gpus=3, priority=3)) == ["-three", "urgent"]
 
 
-def test_policy_never_preempts_nothing():
+def test_policy_never_preempts_no_workload():
     rig = KueueRig.with_queues(gpu_cluster_queue("q", 1))
     assert rig.submit_jobs(planned_job("low"), planned_job("high", priority=9)) == ["low"]
 

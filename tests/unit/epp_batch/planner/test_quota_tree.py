@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from epp_batch.errors import InputError
 from epp_batch.planner.cluster_model import Cohort, FlavorQuotas, ResourceGroup, ResourceQuota
 from epp_batch.planner.quota_tree import build_quota_tree
 from tests.unit.epp_batch.planner.builders import GPU, gpu_cluster_queue, kueue_objects
@@ -71,3 +74,10 @@ def test_a_cohort_has_quota_and_a_parent():
     assert nodes["a"].find_height_of_lowest_subtree_that_fits(FLAVOR_RESOURCE, 1) == (0, True)
     assert nodes["a"].find_height_of_lowest_subtree_that_fits(FLAVOR_RESOURCE, 2) == (2, False)
     assert nodes["b"].find_height_of_lowest_subtree_that_fits(FLAVOR_RESOURCE, 5) == (2, False)
+
+
+@pytest.mark.parametrize("parents", [{"c": "c"}, {"c": "d", "d": "c"}, {"c": "d", "d": "e", "e": "d"}])
+def test_cohorts_that_are_their_own_ancestors_are_rejected(parents):
+    cohorts = tuple(Cohort(name=name, parent_name=parent) for name, parent in parents.items())
+    with pytest.raises(InputError, match="is its own ancestor"):
+        build_quota_tree(kueue_objects(gpu_cluster_queue("q", 1, cohort_name="c"), cohorts=cohorts))

@@ -92,5 +92,5 @@ def test_models_fix_the_order_of_colours():
 
 
 @pytest.mark.parametrize("events", [[], [build_event(0, "a", "created")], attempt_events("a", 5, 5, 5, 5, "")])
-def test_runs_without_attempts_or_duration_are_parse_svg(events):
+def test_runs_without_attempts_or_duration_have_a_chart(events):
     parse_svg(build_report(build_run(("a", build_task("x"))), events, {}, []))
