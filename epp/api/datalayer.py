@@ -123,9 +123,10 @@ class Extractor(Plugin):
 
     @abstractmethod
     def open(self, endpoint: Endpoint, slot: int) -> EndpointExtractor:
-        """An extractor for an endpoint that has joined at `slot`. Closed when it leaves.
+        """An extractor for an endpoint that has joined at `slot`; closed when it leaves.
 
-        Called again for the same slot, after `close`, when the endpoint's labels change.
+        Called again for the same slot, after `close`, when the endpoint's labels change. If it raises, the error is
+        logged and the columns of this extractor stay unknown for the endpoint.
         """
         raise NotImplementedError
 

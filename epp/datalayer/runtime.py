@@ -17,7 +17,7 @@ from epp.clock import Clock
 from epp.config.plan import PlannedDataSource
 from epp.datalayer.endpoint_union import EndpointUnion
 from epp.datastore.endpoint_store import ColumnWriter, EndpointStore
-from epp.errors import ConfigError, DataSourceError
+from epp.errors import ConfigError, DataSourceError, Problem
 from epp.tasks import Tasks, retry_with_backoff
 
 log = logging.getLogger("epp.datalayer")
@@ -69,8 +69,7 @@ class DataLayer:
         first_lists = [run.start(self._tasks) for run in self._discoveries]
         if first_lists:
             done, late = await asyncio.wait(first_lists, timeout=patience, return_when=asyncio.FIRST_EXCEPTION)
-            for first_list in done:
-                first_list.result()
+            _raise_config_errors(first_list.exception() for first_list in first_lists if first_list in done)
             if late:
                 names = ", ".join(run.name for run in self._discoveries if not run.synced)
                 log.warning("no endpoints from %s yet; the picker is not ready until its first list arrives", names)
@@ -79,7 +78,10 @@ class DataLayer:
         """Cancels everything that runs and waits for it, then closes the data sources."""
         await self._tasks.close()
         for source in self._sources:
-            await source.close()
+            try:
+                await source.close()
+            except Exception:
+                log.exception("data source %s: close() failed", source.name)
 
     def _on_upsert(self, slot: int) -> None:
         endpoint = self._store.get_endpoint(slot)
@@ -175,7 +177,7 @@ class _DataSourceRun:
         self.clock = clock
         self.rng = rng
         self.refresh_interval = refresh_interval
-        self._name = planned.name
+        self.name = planned.name
         self._source = planned.source
         self._extractors = [(extractor, store.create_writer(extractor.columns)) for _, extractor in planned.extractors]
         self._store = store
@@ -189,7 +191,7 @@ class _DataSourceRun:
     def start(self) -> None:
         self._source.start(self)
         self._started = True
-        self._tasks.supervise(f"data source {self._name}", self._source.run)
+        self._tasks.supervise(f"data source {self.name}", self._source.run)
 
     async def close(self) -> None:
         if self._started:
@@ -204,9 +206,12 @@ class _DataSourceRun:
     def add_endpoint(self, slot: int, endpoint: Endpoint) -> None:
         self.remove_endpoint(slot)  # of the same name: its labels have changed
         name = endpoint.name
-        extractors = [
-            (type(extractor).type, extractor.open(endpoint, slot), writer) for extractor, writer in self._extractors
-        ]
+        extractors = []
+        for extractor, writer in self._extractors:
+            try:
+                extractors.append((type(extractor).type, extractor.open(endpoint, slot), writer))
+            except Exception:  # of a plugin: must not end the discovery that has reported the endpoint
+                log.exception("endpoint %s: %s: open() failed; its columns stay unknown", name, type(extractor).type)
         receiver = _Receiver(
             endpoint,
             slot,
@@ -219,7 +224,7 @@ class _DataSourceRun:
         self._receivers[slot] = self._receivers_by_name[name] = receiver
         unfinished = self._unfinished.setdefault(name, set())
         task = self._tasks.spawn(
-            f"data source {self._name}: {name}", self._run_endpoint(receiver, frozenset(unfinished))
+            f"data source {self.name}: {name}", self._run_endpoint(receiver, frozenset(unfinished))
         )
         receiver.task = task
         unfinished.add(task)
@@ -293,12 +298,11 @@ class _Receiver:
         for extractor_type, extractor, writer in self._extractors:
             try:
                 update = extractor.extract(payload)
-            except Exception as error:  # the extractor is a plugin: its exceptions concern this payload only
+                if update is not None:
+                    writer.record(self._slot, self._generation, observed_at, update.values, update.lora_adapters)
+            except Exception as error:  # of a plugin: concerns this payload only
                 readable = False
                 self._fail(f"{extractor_type}: {_describe(error)}", extractor_type, error)
-                continue
-            if update is not None:
-                writer.record(self._slot, self._generation, observed_at, update.values, update.lora_adapters)
         if readable and self.failures:
             log.info(
                 "endpoint %s: %s works again after %d failures", self.endpoint.name, self._source_type, self.failures
@@ -315,8 +319,11 @@ class _Receiver:
 
     def close(self) -> None:
         self.closed = True
-        for _, extractor, _ in self._extractors:
-            extractor.close()
+        for extractor_type, extractor, _ in self._extractors:
+            try:
+                extractor.close()
+            except Exception:
+                log.exception("endpoint %s: %s: close() failed", self.endpoint.name, extractor_type)
 
     def _fail(self, reason: str, extractor_type: str, error: Exception | None) -> None:
         if self.closed:
@@ -328,6 +335,21 @@ class _Receiver:
             unexpected = error is not None and not isinstance(error, (DataSourceError, OSError))
             log.warning("endpoint %s: %s", self.endpoint.name, reason, exc_info=error if unexpected else None)
         self._on_failure(self._source_type, extractor_type)
+
+
+def _raise_config_errors(errors: Iterable[BaseException | None]) -> None:
+    """Raises the error if there is one, and one ConfigError with all problems if there are several."""
+    raised = [error for error in errors if isinstance(error, ConfigError)]
+    if len(raised) == 1:
+        raise raised[0]
+    if raised:
+        raise ConfigError(
+            [
+                Problem(": ".join(filter(None, (error.source, problem.path))), problem.message)
+                for error in raised
+                for problem in error.problems
+            ]
+        )
 
 
 def _describe(error: Exception) -> str:

@@ -231,6 +231,14 @@ class TestDiscovery:
             await layer.runtime.start()
         await layer.runtime.close()
 
+    async def test_config_errors_of_several_discoveries_are_reported_together(self) -> None:
+        broken = ConfigError([Problem("endpoints[0]", "is wrong")], "pool.yaml")
+        layer = Layer([scripted(failing(ConfigError([Problem("--dns x", "no port")]))), scripted(failing(broken))], [])
+        with pytest.raises(ConfigError) as raised:
+            await layer.runtime.start()
+        await layer.runtime.close()
+        assert list(map(str, raised.value.problems)) == ["--dns x: no port", "pool.yaml: endpoints[0]: is wrong"]
+
     async def test_a_failed_run_keeps_its_endpoints_and_is_called_again(self, caplog: pytest.LogCaptureFixture) -> None:
         discovery = scripted(failing(ConnectionError("lost"), A, B), failing(RuntimeError("still lost")), listing(A))
         async with running(discovery) as layer:
@@ -296,6 +304,17 @@ class TestDataSource:
         with pytest.raises(ConfigError, match="certificate: is missing"):
             await layer.runtime.start()
         await layer.runtime.close()
+
+    async def test_a_failing_close_does_not_keep_other_sources_open(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Unclosable(ScriptedSource):
+            async def close(self) -> None:
+                raise OSError("busy")
+
+        other = ScriptedSource()
+        async with running(sources=[(Unclosable(), []), (other, [])]):
+            pass
+        assert other.calls[-1] == "close"
+        assert "data source source-0: close() failed" in caplog.text
 
     async def test_run_endpoint_lasts_from_when_the_endpoint_joins_until_it_leaves(self) -> None:
         source, extractor = ScriptedSource(), MappingExtractor()
@@ -431,6 +450,42 @@ class TestExtractor:
         [record] = [record for record in caplog.records if record.name == "epp.datalayer"]
         assert record.getMessage() == f"endpoint a: mapping-extractor: {error}"
         assert bool(record.exc_info) == traceback
+
+    async def test_an_update_with_unusable_values_is_an_unreadable_payload(self) -> None:
+        source = ScriptedSource()
+        async with running(scripted(listing(A)), sources=[(source, [MappingExtractor()])]) as layer:
+            await until(lambda: "a" in source.receivers)
+            assert not source.receivers["a"].deliver({WAITING_REQUESTS: None})
+            assert layer.failures == [("scripted-source", "mapping-extractor")]
+
+    async def test_an_extractor_that_fails_to_open_or_close_leaves_the_others_and_the_discovery_alone(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class FailingExtractor(MappingExtractor, type="failing-extractor"):
+            def open(self, endpoint: Endpoint, slot: int) -> EndpointExtractor:
+                if endpoint.name == "a":
+                    raise RuntimeError("cannot open")
+
+                class Reader(EndpointExtractor):
+                    def extract(self, payload: Any) -> None:
+                        return None
+
+                    def close(self) -> None:
+                        raise RuntimeError("cannot close")
+
+                return Reader()
+
+        source, discovery = ScriptedSource(), scripted(listing(A, B))
+        async with running(discovery, sources=[(source, [FailingExtractor(), MappingExtractor()])]) as layer:
+            await until(lambda: len(source.receivers) == 2)
+            assert source.receivers["a"].deliver({WAITING_REQUESTS: 1.0})
+            discovery.notifiers[0].replace_all([])
+            assert layer.names() == set()
+        messages = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+        assert messages == [
+            "endpoint a: failing-extractor: open() failed; its columns stay unknown",
+            "endpoint b: failing-extractor: close() failed",
+        ]
 
     async def test_an_extractor_without_columns_updates_nothing(self) -> None:
         source, index = ScriptedSource(), MappingExtractor()
