@@ -14,6 +14,7 @@ import aiohttp
 import grpc
 import pytest
 
+from epp.address import split_host_port
 from epp.clock import SystemClock
 from epp.grpc import tls
 from epp.sim.fleet import SimFleet
@@ -58,8 +59,8 @@ def endpoint_file(targets: list[str], roles: list[str]) -> str:
     """llm-d's file, ports as strings."""
     rows = []
     for i, (target, role) in enumerate(zip(targets, roles, strict=True)):
-        address, _, port = target.partition(":")
-        rows.append({"name": f"pod-{i}", "address": address, "port": port, "labels": {"llm-d.ai/role": role}})
+        address, port = split_host_port(target)
+        rows.append({"name": f"pod-{i}", "address": address, "port": str(port), "labels": {"llm-d.ai/role": role}})
     return json.dumps({"endpoints": rows})
 
 
@@ -202,7 +203,7 @@ async def test_without_a_discovery_the_error_says_how_to_give_one() -> None:
 
 
 async def test_a_port_in_use_is_reported(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
-    taken = fleet.targets[0].rpartition(":")[2]
+    _, taken = split_host_port(fleet.targets[0])
     code, printed = await run(
         "serve",
         f"--metrics-port={taken}",

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from epp.address import join_host_port
+from epp.address import join_host_port, split_host_port
 from epp.clock import SystemClock
 from epp.gateway import programs
 from epp.gateway.envoy_bootstrap import EnvoySettings, build_bootstrap
@@ -128,7 +128,7 @@ class Lab:
         def write_endpoints(*present: Backend) -> None:
             rows = []
             for number, backend in enumerate(present):
-                host, _, port = backend.target.rpartition(":")
+                host, port = split_host_port(backend.target)
                 rows.append({"name": f"pod-{number}", "address": host, "port": port})
             path.with_suffix(".new").write_text(json.dumps({"endpoints": rows}))
             path.with_suffix(".new").replace(path)

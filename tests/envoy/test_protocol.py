@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from epp.address import split_host_port
+
 MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED", "STREAMED"]
 MODES_WITH_BODY = MODES[:2]
 
@@ -57,8 +59,7 @@ async def test_a_rejection_keeps_its_reason(lab, mode):
 
 async def send_raw(url: str, *chunks: bytes, until: bytes) -> bytes:
     """Sends the chunks on one connection and reads up to and including `until`."""
-    host, _, port = url.removeprefix("http://").rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(*split_host_port(url.removeprefix("http://")))
     try:
         for chunk in chunks:
             writer.write(chunk)
@@ -89,7 +90,7 @@ async def test_requests_with_trailers_are_routed(lab, mode, completion):
 async def test_a_client_that_disconnects_within_its_body_leaves_nothing_open(lab, mode, completion):
     (backend,) = await lab.start_backends(1)
     gateway = await lab.start_gateway(backend, body_mode=mode, completion=completion)
-    host, _, port = gateway.url.removeprefix("http://").rpartition(":")
+    host, port = split_host_port(gateway.url.removeprefix("http://"))
 
     async def count_streams() -> int:
         async with lab.client.get(f"{gateway.metrics_url}/debug/state") as response:
@@ -102,7 +103,7 @@ async def test_a_client_that_disconnects_within_its_body_leaves_nothing_open(lab
         return await count_streams() == before and await lab.count_inflight(gateway) == 0
 
     before = await count_streams()
-    _, writer = await asyncio.open_connection(host, int(port))
+    _, writer = await asyncio.open_connection(host, port)
     writer.write(CHUNKED + b'8\r\n{"model"\r\n')
     await lab.wait_until(stream_opened, "a stream for the request")
     writer.transport.abort()

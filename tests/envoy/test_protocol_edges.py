@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from epp.address import split_host_port
 from epp.extproc.session import RequestLimits
 from epp.gateway.envoy_bootstrap import pack_any
 
@@ -72,8 +73,7 @@ async def test_a_request_with_trailers_is_routed(tmp_path, mode, delay):
         manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"].pop("retry_policy")
 
     async with start_edge(tmp_path, delay=delay, change=remove_retry_policy, request_body_mode=mode) as at:
-        host, port = at.url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
+        reader, writer = await asyncio.open_connection(*split_host_port(at.url.removeprefix("http://")))
         writer.write(
             b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n"
             b"trailer: x-t\r\n\r\n3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n"
@@ -97,8 +97,7 @@ async def test_a_model_server_that_responds_before_it_reads_the_body(tmp_path, m
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_client_that_disconnects_within_its_request(tmp_path, mode):
     async with start_edge(tmp_path, request_body_mode=mode) as at:
-        host, port = at.url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
+        _, writer = await asyncio.open_connection(*split_host_port(at.url.removeprefix("http://")))
         writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nabc")
         await at.wait_for_stream()
         writer.close()
