@@ -16,12 +16,12 @@ import threading
 
 from epp.extproc.codec import Codec, MessageType, encode
 from epp.grpc.framing import OK_TRAILERS_BLOCK, RESPONSE_HEADERS_BLOCK
-from epp.grpc.http2 import frames as h2
+from epp.grpc.http2 import frames
 from epp.grpc.http2.stream import DATA_FRAME_WITH_PREFIX, MESSAGE_PREFIX_SIZE
 
-SERVER_PREFACE = h2.encode_settings(
-    {h2.SETTINGS_INITIAL_WINDOW_SIZE: h2.MAX_WINDOW_SIZE, h2.SETTINGS_MAX_FRAME_SIZE: 1 << 20}
-) + h2.encode_window_update(0, 1 << 30)
+SERVER_PREFACE = frames.encode_settings(
+    {frames.SETTINGS_INITIAL_WINDOW_SIZE: frames.MAX_WINDOW_SIZE, frames.SETTINGS_MAX_FRAME_SIZE: 1 << 20}
+) + frames.encode_window_update(0, 1 << 30)
 WINDOW_UPDATE_THRESHOLD = 1 << 24
 READ_SIZE = 256 << 10
 REQUEST_BODY, RESPONSE_HEADERS, RESPONSE_BODY = (
@@ -45,26 +45,26 @@ class FloorPicker:
     def receive_data(self, data: bytes) -> bytes:
         """Octets to write in response to octets read; the connection preface has been removed."""
         buffer, pos = self._unparsed + data, 0
-        while len(buffer) - pos >= h2.FRAME_HEADER_SIZE:
-            word, flags, stream = h2.FRAME_HEADER.unpack_from(buffer, pos)
-            stop = pos + h2.FRAME_HEADER_SIZE + (word >> 8)
+        while len(buffer) - pos >= frames.FRAME_HEADER_SIZE:
+            word, flags, stream = frames.FRAME_HEADER.unpack_from(buffer, pos)
+            stop = pos + frames.FRAME_HEADER_SIZE + (word >> 8)
             if stop > len(buffer):
                 break
-            self._handle_frame(word & 0xFF, flags, stream, buffer[pos + h2.FRAME_HEADER_SIZE : stop])
+            self._handle_frame(word & 0xFF, flags, stream, buffer[pos + frames.FRAME_HEADER_SIZE : stop])
             pos = stop
         self._unparsed = buffer[pos:]
         output, self._out = b"".join(self._out), []
         return output
 
     def _handle_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind == h2.DATA:
+        if kind == frames.DATA:
             self._handle_data(stream, self._partial.pop(stream, b"") + payload)
             self._replenish_window(len(payload))
-        elif kind == h2.HEADERS:
-            self._out.append(h2.encode_frame(h2.HEADERS, h2.END_HEADERS, stream, RESPONSE_HEADERS_BLOCK))
-        elif kind in (h2.SETTINGS, h2.PING) and not flags & h2.ACK:
-            self._out.append(h2.encode_frame(kind, h2.ACK, 0, payload if kind == h2.PING else b""))
-        elif kind == h2.RST_STREAM:
+        elif kind == frames.HEADERS:
+            self._out.append(frames.encode_frame(frames.HEADERS, frames.END_HEADERS, stream, RESPONSE_HEADERS_BLOCK))
+        elif kind in (frames.SETTINGS, frames.PING) and not flags & frames.ACK:
+            self._out.append(frames.encode_frame(kind, frames.ACK, 0, payload if kind == frames.PING else b""))
+        elif kind == frames.RST_STREAM:
             self._partial.pop(stream, None)
             self._bodies.pop(stream, None)
 
@@ -97,17 +97,19 @@ class FloorPicker:
     def _send_messages(self, stream: int, *replies: bytes) -> None:
         for reply in replies:
             size = len(reply) + MESSAGE_PREFIX_SIZE
-            self._out += (DATA_FRAME_WITH_PREFIX.pack(size << 8 | h2.DATA, 0, stream, 0, len(reply)), reply)
+            self._out += (DATA_FRAME_WITH_PREFIX.pack(size << 8 | frames.DATA, 0, stream, 0, len(reply)), reply)
 
     def _end_stream(self, stream: int) -> None:
         if self._close:
-            self._out.append(h2.encode_frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream, OK_TRAILERS_BLOCK))
-            self._out.append(h2.encode_rst_stream(stream, h2.ErrorCode.NO_ERROR))
+            self._out.append(
+                frames.encode_frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream, OK_TRAILERS_BLOCK)
+            )
+            self._out.append(frames.encode_rst_stream(stream, frames.ErrorCode.NO_ERROR))
 
     def _replenish_window(self, size: int) -> None:
         self._unacknowledged += size
         if self._unacknowledged > WINDOW_UPDATE_THRESHOLD:
-            self._out.append(h2.encode_window_update(0, self._unacknowledged))
+            self._out.append(frames.encode_window_update(0, self._unacknowledged))
             self._unacknowledged = 0
 
 
@@ -118,9 +120,9 @@ def serve_connection(connection: socket.socket, target: str, close: bool) -> Non
         connection.sendall(SERVER_PREFACE)
         floor, preface = FloorPicker(target, close), b""
         while data := connection.recv(READ_SIZE):
-            if len(preface) < len(h2.CONNECTION_PREFACE):
+            if len(preface) < len(frames.CONNECTION_PREFACE):
                 preface += data
-                data = preface[len(h2.CONNECTION_PREFACE) :]
+                data = preface[len(frames.CONNECTION_PREFACE) :]
             if output := floor.receive_data(data):
                 connection.sendall(output)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import hpack
 
 from epp.clock import SystemClock
-from epp.grpc.http2 import frames as h2
+from epp.grpc.http2 import frames
 from epp.grpc.http2.connection import Connection
 from epp.grpc.limits import TransportLimits
 from epp.grpc.rpc import ServerCall
@@ -61,21 +61,21 @@ class ReplyingHandler:
 
 def build_request(encoder: hpack.Encoder, stream: int, messages: list[bytes]) -> bytes:
     """Octets of one request as Envoy sends them."""
-    return h2.encode_frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(HEADERS)) + build_data_frames(
+    return frames.encode_frame(frames.HEADERS, frames.END_HEADERS, stream, encoder.encode(HEADERS)) + build_data_frames(
         stream, messages
     )
 
 
 def build_data_frames(stream: int, messages: list[bytes]) -> bytes:
     """Messages in DATA frames of the default maximum size."""
-    frames = []
+    encoded = []
     for message in messages:
         framed = b"\0" + len(message).to_bytes(4, "big") + message
-        frames += [
-            h2.encode_frame(h2.DATA, 0, stream, framed[i : i + h2.DEFAULT_MAX_FRAME_SIZE])
-            for i in range(0, len(framed), h2.DEFAULT_MAX_FRAME_SIZE)
+        encoded += [
+            frames.encode_frame(frames.DATA, 0, stream, framed[i : i + frames.DEFAULT_MAX_FRAME_SIZE])
+            for i in range(0, len(framed), frames.DEFAULT_MAX_FRAME_SIZE)
         ]
-    return b"".join(frames)
+    return b"".join(encoded)
 
 
 def measure_cpu(streams: int, messages: list[bytes], replies: list[bytes]) -> float:
@@ -84,7 +84,9 @@ def measure_cpu(streams: int, messages: list[bytes], replies: list[bytes]) -> fl
         METHOD: lambda call: ReplyingHandler(call, len(messages), replies)
     }
     connection = Connection(methods, SystemClock(), TransportLimits(), RpcStats(), lambda: None)
-    connection.receive_data(h2.CONNECTION_PREFACE + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 1 << 24}))
+    connection.receive_data(
+        frames.CONNECTION_PREFACE + frames.encode_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 1 << 24})
+    )
     connection.data_to_send()
     encoder = hpack.Encoder()
     cpu_seconds = 0.0
@@ -92,7 +94,7 @@ def measure_cpu(streams: int, messages: list[bytes], replies: list[bytes]) -> fl
         stream = 2 * index + 1
         octets = build_request(encoder, stream, messages)
         reads = [octets[i : i + READ_SIZE] for i in range(0, len(octets), READ_SIZE)]
-        connection.receive_data(h2.encode_window_update(0, sum(map(len, replies)) + 100))
+        connection.receive_data(frames.encode_window_update(0, sum(map(len, replies)) + 100))
         start = time.process_time()
         for read in reads:
             connection.receive_data(read)

@@ -30,7 +30,7 @@ from epp.cli.serve import GC_THRESHOLDS
 from epp.clock import SystemClock
 from epp.extproc import handler
 from epp.extproc.session import RequestLimits
-from epp.grpc.http2 import frames as h2
+from epp.grpc.http2 import frames
 from epp.grpc.http2.connection import Connection
 from epp.grpc.limits import TransportLimits
 from epp.grpc.rpc_stats import RpcStats
@@ -59,9 +59,11 @@ class Traffic:
         self._stream = -1
 
     def client_preface(self) -> bytes:
-        settings = h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 1 << 24})
+        settings = frames.encode_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 1 << 24})
         return (
-            h2.CONNECTION_PREFACE + settings + h2.encode_window_update(0, h2.MAX_WINDOW_SIZE - h2.DEFAULT_WINDOW_SIZE)
+            frames.CONNECTION_PREFACE
+            + settings
+            + frames.encode_window_update(0, frames.MAX_WINDOW_SIZE - frames.DEFAULT_WINDOW_SIZE)
         )
 
     def generate_reads(self, requests: int) -> Iterator[Read]:
@@ -74,7 +76,7 @@ class Traffic:
             yield b"".join(self._encode_request(*each) for each in streams), []
             if self._observed:
                 yield b"".join(self._encode_response(stream) for stream, _ in streams), []
-            ends = b"".join(h2.encode_rst_stream(stream, h2.ErrorCode.CANCEL) for stream, _ in streams)
+            ends = b"".join(frames.encode_rst_stream(stream, frames.ErrorCode.CANCEL) for stream, _ in streams)
             yield ends, [] if self._observed else [_build_log_entry(request_id) for _, request_id in streams]
 
     def _next_stream_id(self) -> int:

@@ -15,8 +15,8 @@ from hpack.hpack import encode_integer
 
 HeaderField = tuple[bytes, bytes]
 
-GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
-MAX_STATUS_MESSAGE_SIZE = 1024
+GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS  # plus 16: zlib expects the gzip format
+MAX_STATUS_MESSAGE_SIZE = 1024  # octets of UTF-8, before percent-encoding
 # Status-Message: printable ASCII characters except % are not percent-encoded.
 _UNESCAPED = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
@@ -35,7 +35,7 @@ class StatusCode(IntEnum):
 
 
 class RpcError(Exception):
-    """The RPC ends with `status`; its connection is not affected."""
+    """An error of one RPC: it ends with `status`, and `reason` as grpc-message. Its connection is not affected."""
 
     def __init__(self, status: StatusCode, reason: str) -> None:
         self.status = status

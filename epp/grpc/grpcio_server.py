@@ -140,7 +140,7 @@ class GrpcioServer:
             ("grpc.max_receive_message_length", self.limits.max_message_size),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", self.limits.max_header_list_size),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", 0),  # on by default; then a second server on the port would start, and share it
         ]
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_RawBytesHandler(self._methods, self._serve_rpc),))

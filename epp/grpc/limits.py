@@ -20,7 +20,7 @@ class TransportLimits:
     max_header_list_size: int = 64 << 10
     """SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113, 6.5.2): larger request headers get HTTP 431."""
     max_continuations: int = 32
-    """Fragments of one header block: the HEADERS frame and its CONTINUATION frames."""
+    """Fragments of one header block: the HEADERS frame and its CONTINUATION frames (flood: CERT VU#421644)."""
     max_frame_size: int = 64 << 10
     """SETTINGS_MAX_FRAME_SIZE: payload of one frame from the client."""
     stream_window: int = 4 << 20

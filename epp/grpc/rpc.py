@@ -2,8 +2,9 @@
 
 A transport (native HTTP/2, or grpc.aio) owns sockets, framing and flow control; a handler owns one RPC. All calls are
 synchronous and on the event loop: the transport calls the handler with complete messages, the handler responds through
-its `ServerCall`, at once or later, and the transport writes what has gathered once per read or turn of the loop. The
-names are those of grpc-java's `ServerCall` and `ServerCall.Listener`.
+its `ServerCall`, at once or later, and the transport writes the collected output once per read or turn of the loop. The
+division is grpc-java's: `ServerCall` (whose sendMessage and close are `send` and `finish` here), and
+`ServerCall.Listener` with onMessage, onHalfClose and onCancel.
 """
 
 from __future__ import annotations

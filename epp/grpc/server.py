@@ -102,7 +102,10 @@ class Http2Protocol(asyncio.Protocol):
         self.flush()
 
     def _shut_down_socket(self, transport: asyncio.Transport) -> None:
-        """Closes our direction only, so that the peer can read the GOAWAY: unread input would make it a TCP reset."""
+        """Closes our direction only, so that the peer can read the GOAWAY (a close in stages, RFC 9112, 9.6).
+
+        If both were closed, unread input would turn the end of the connection into a TCP reset.
+        """
         self._shut_down = True
         if self._timer is not None:
             self._timer.cancel()
@@ -133,10 +136,13 @@ class GrpcServer:
         self._protocol_removed = asyncio.Event()
 
     async def start(self, host: str, port: int, ssl: SSLContext | None = None, fd: int | None = None) -> None:
-        """Starts to listen; port 0 lets the system choose, `fd` is a listening socket to inherit. Raises OSError."""
-        where: dict[str, Any] = {"host": host, "port": port} if fd is None else {"sock": socket.socket(fileno=fd)}
+        """Starts to listen; port 0 lets the system choose. Raises OSError.
+
+        `fd` is an inherited listening socket, used instead of `host` and `port`; the server closes it in the end.
+        """
+        address: dict[str, Any] = {"host": host, "port": port} if fd is None else {"sock": socket.socket(fileno=fd)}
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Http2Protocol(self), ssl=ssl, backlog=ACCEPT_BACKLOG, **where)
+        self._server = await loop.create_server(lambda: Http2Protocol(self), ssl=ssl, backlog=ACCEPT_BACKLOG, **address)
 
     @property
     def port(self) -> int:

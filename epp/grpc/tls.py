@@ -35,7 +35,7 @@ _TLS13_SUITES = frozenset(("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "
 _OPENSSL_CIPHERS = {
     "AES_128_GCM_SHA256": "AES128-GCM-SHA256",
     "AES_256_GCM_SHA384": "AES256-GCM-SHA384",
-    "CHACHA20_POLY1305": "CHACHA20-POLY1305",
+    "CHACHA20_POLY1305": "CHACHA20-POLY1305",  # Go's older name of the next one
     "CHACHA20_POLY1305_SHA256": "CHACHA20-POLY1305",
     "AES_128_CBC_SHA": "AES128-SHA",
     "AES_256_CBC_SHA": "AES256-SHA",
@@ -122,7 +122,7 @@ def create_tls_context(min_version: str = "", suites: Sequence[str] = (), alpn: 
     """A context without a certificate yet. Raises ConfigError that names every invalid flag."""
     problems: list[Problem] = []
     context = ServerTlsContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _TLS_VERSIONS.get(min_version, ssl.TLSVersion.TLSv1_2)
+    context.minimum_version = _TLS_VERSIONS.get(min_version, ssl.TLSVersion.TLSv1_2)  # HTTP/2's own (RFC 9113, 9.2)
     context.set_alpn_protocols([alpn])
     if min_version and min_version not in _TLS_VERSIONS:
         problems.append(

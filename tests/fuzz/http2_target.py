@@ -7,7 +7,7 @@ import gzip
 import hpack
 
 from epp.clock import ManualClock
-from epp.grpc.http2 import frames as h2
+from epp.grpc.http2 import frames
 from epp.grpc.http2.connection import Connection
 from epp.grpc.limits import TransportLimits
 from epp.grpc.rpc import ServerCall
@@ -22,7 +22,9 @@ LIMITS = TransportLimits(
     max_connection_backlog=20_000,
     reset_burst=50,
 )
-SENT_FRAME_TYPES = frozenset((h2.DATA, h2.HEADERS, h2.RST_STREAM, h2.SETTINGS, h2.PING, h2.GOAWAY, h2.WINDOW_UPDATE))
+SENT_FRAME_TYPES = frozenset(
+    (frames.DATA, frames.HEADERS, frames.RST_STREAM, frames.SETTINGS, frames.PING, frames.GOAWAY, frames.WINDOW_UPDATE)
+)
 
 
 class Echo:
@@ -73,9 +75,9 @@ def check(data: bytes) -> None:
 
 def drop_whole_frames(data: bytes) -> bytes:
     while data:
-        word, _flags, _stream = h2.FRAME_HEADER.unpack_from(data)
+        word, _flags, _stream = frames.FRAME_HEADER.unpack_from(data)
         assert word & 0xFF in SENT_FRAME_TYPES
-        assert word >> 8 <= h2.LARGEST_MAX_FRAME_SIZE
+        assert word >> 8 <= frames.LARGEST_MAX_FRAME_SIZE
         assert len(data) >= 9 + (word >> 8)
         data = data[9 + (word >> 8) :]
     return data
@@ -87,28 +89,30 @@ def _encode_request(stream: int, encoder: hpack.Encoder, *messages: bytes, **fie
     }  # fmt: skip
     request |= {name.replace("_", "-"): value for name, value in fields.items()}
     flag = bytes(["grpc_encoding" in fields])
-    frames = [h2.encode_frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(request))]
-    frames += [h2.encode_frame(h2.DATA, 0, stream, flag + len(m).to_bytes(4, "big") + m) for m in messages]
-    return b"".join(frames) + h2.encode_frame(h2.DATA, h2.END_STREAM, stream)
+    encoded = [frames.encode_frame(frames.HEADERS, frames.END_HEADERS, stream, encoder.encode(request))]
+    encoded += [frames.encode_frame(frames.DATA, 0, stream, flag + len(m).to_bytes(4, "big") + m) for m in messages]
+    return b"".join(encoded) + frames.encode_frame(frames.DATA, frames.END_STREAM, stream)
 
 
 def _build_seeds() -> list[bytes]:
     one, two = hpack.Encoder(), hpack.Encoder()
-    greeting = h2.CONNECTION_PREFACE + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 100})
+    greeting = frames.CONNECTION_PREFACE + frames.encode_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 100})
     plain = _encode_request(1, one, b"hello", b"", b"x" * 300) + _encode_request(3, one, b"!bye", b"more")
     packed = _encode_request(1, two, gzip.compress(b"a" * 2000), grpc_encoding="gzip")
     block = two.encode([(":method", "POST"), (":scheme", "http"), (":path", "/t/Echo"), ("x-y", "z" * 50)])
-    cut = h2.encode_frame(h2.HEADERS, 0, 5, block[:7]) + h2.encode_frame(h2.CONTINUATION, h2.END_HEADERS, 5, block[7:])
-    control = (
-        h2.encode_frame(h2.PING, 0, 0, b"12345678")
-        + h2.encode_window_update(0, 1000)
-        + h2.encode_window_update(1, 1000)
-        + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 5, h2.SETTINGS_MAX_FRAME_SIZE: 20_000})
-        + h2.encode_frame(h2.PRIORITY, 0, 1, bytes(5))
-        + h2.encode_rst_stream(3, h2.ErrorCode.CANCEL)
-        + h2.encode_goaway(0, h2.ErrorCode.NO_ERROR)
+    cut = frames.encode_frame(frames.HEADERS, 0, 5, block[:7]) + frames.encode_frame(
+        frames.CONTINUATION, frames.END_HEADERS, 5, block[7:]
     )
-    padded = h2.encode_frame(h2.DATA, h2.PADDED, 1, b"\x02\0\0\0\0\x01x\0\0")
+    control = (
+        frames.encode_frame(frames.PING, 0, 0, b"12345678")
+        + frames.encode_window_update(0, 1000)
+        + frames.encode_window_update(1, 1000)
+        + frames.encode_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 5, frames.SETTINGS_MAX_FRAME_SIZE: 20_000})
+        + frames.encode_frame(frames.PRIORITY, 0, 1, bytes(5))
+        + frames.encode_rst_stream(3, frames.ErrorCode.CANCEL)
+        + frames.encode_goaway(0, frames.ErrorCode.NO_ERROR)
+    )
+    padded = frames.encode_frame(frames.DATA, frames.PADDED, 1, b"\x02\0\0\0\0\x01x\0\0")
     return [
         b"\xff" + greeting + plain + control,
         b"\x00" + greeting + packed + cut + control,

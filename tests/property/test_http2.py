@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epp.clock import ManualClock
-from epp.grpc.http2 import frames as h2
+from epp.grpc.http2 import frames
 from epp.grpc.http2.connection import Connection
 from epp.grpc.limits import TransportLimits
 from epp.grpc.rpc_stats import RpcStats
 
-PREFACE = h2.CONNECTION_PREFACE + h2.encode_settings({})
+PREFACE = frames.CONNECTION_PREFACE + frames.encode_settings({})
 REQUEST = [
     (":method", "POST"),
     (":scheme", "http"),
@@ -72,16 +72,16 @@ class Server:
         found: dict[int, tuple[bytes, bool]] = {}
         for kind, flags, stream, payload in split_frames(self.written):
             data, ended = found.get(stream, (b"", False))
-            if kind == h2.DATA:
+            if kind == frames.DATA:
                 found[stream] = data + payload, ended
-            elif kind in {h2.HEADERS, h2.RST_STREAM}:
-                found[stream] = data, ended or kind == h2.RST_STREAM or bool(flags & h2.END_STREAM)
+            elif kind in {frames.HEADERS, frames.RST_STREAM}:
+                found[stream] = data, ended or kind == frames.RST_STREAM or bool(flags & frames.END_STREAM)
         return found
 
 
 def split_frames(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     while data:
-        word, flags, stream = h2.FRAME_HEADER.unpack_from(data)
+        word, flags, stream = frames.FRAME_HEADER.unpack_from(data)
         end = 9 + (word >> 8)
         yield word & 0xFF, flags, stream, data[9:end]
         data = data[end:]
@@ -99,18 +99,18 @@ def fragment(data: bytes, sizes: list[int]) -> Iterator[bytes]:
 def build_request(messages: list[bytes], cut: int, padding: int, trailers: bool) -> list[tuple[int, int, bytes]]:
     """A request as (type, flags, payload); header blocks are encoded when their order in the connection is known."""
     octets = b"".join(b"\0" + len(message).to_bytes(4, "big") + message for message in messages)
-    frames = [(h2.HEADERS, h2.END_HEADERS, b"")]
+    request_frames = [(frames.HEADERS, frames.END_HEADERS, b"")]
     for start in range(0, len(octets), cut):
         part = octets[start : start + cut]
-        flags = h2.PADDED if padding else 0
-        frames.append((h2.DATA, flags, bytes([padding]) + part + bytes(padding) if padding else part))
+        flags = frames.PADDED if padding else 0
+        request_frames.append((frames.DATA, flags, bytes([padding]) + part + bytes(padding) if padding else part))
     if trailers:
-        frames.append((h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, b""))
-    elif frames[-1][0] == h2.DATA and len(messages) % 2:
-        frames[-1] = (h2.DATA, frames[-1][1] | h2.END_STREAM, frames[-1][2])
+        request_frames.append((frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, b""))
+    elif request_frames[-1][0] == frames.DATA and len(messages) % 2:
+        request_frames[-1] = (frames.DATA, request_frames[-1][1] | frames.END_STREAM, request_frames[-1][2])
     else:
-        frames.append((h2.DATA, h2.END_STREAM, b""))
-    return frames
+        request_frames.append((frames.DATA, frames.END_STREAM, b""))
+    return request_frames
 
 
 requests = st.lists(
@@ -128,18 +128,18 @@ requests = st.lists(
 
 def interleave(requests, choose) -> tuple[bytes, list[int]]:
     """Octets of one connection with the frames of all requests in any order, and the request of each stream."""
-    encoder, left = hpack.Encoder(), [list(frames) for frames in requests]
+    encoder, left = hpack.Encoder(), [list(request) for request in requests]
     streams: dict[int, int] = {}
     octets = [PREFACE]
     while any(left):
-        index = choose([index for index, frames in enumerate(left) if frames])
+        index = choose([index for index, waiting in enumerate(left) if waiting])
         kind, flags, payload = left[index].pop(0)
-        if kind == h2.HEADERS and index not in streams:
+        if kind == frames.HEADERS and index not in streams:
             streams[index] = 2 * len(streams) + 1
             payload = encoder.encode(REQUEST)
-        elif kind == h2.HEADERS:
+        elif kind == frames.HEADERS:
             payload = encoder.encode([("x-request", str(index))])
-        octets.append(h2.encode_frame(kind, flags, streams[index], payload))
+        octets.append(frames.encode_frame(kind, flags, streams[index], payload))
     return b"".join(octets), list(streams)
 
 
@@ -203,9 +203,15 @@ class WindowTracker:
         self.calls = []
         self.server.connection._methods = {"/t/Echo": lambda call: (self.calls.append(call), Echo(call, []))[1]}
         encoder = hpack.Encoder()
-        opening = [h2.encode_frame(h2.HEADERS, h2.END_HEADERS, stream, encoder.encode(REQUEST)) for stream in (1, 3, 5)]
+        opening = [
+            frames.encode_frame(frames.HEADERS, frames.END_HEADERS, stream, encoder.encode(REQUEST))
+            for stream in (1, 3, 5)
+        ]
         self.server.receive(
-            [h2.CONNECTION_PREFACE + h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: initial}), *opening]
+            [
+                frames.CONNECTION_PREFACE + frames.encode_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: initial}),
+                *opening,
+            ]
         )
         self.initial = initial
         self.windows = {0: 65_535, 1: initial, 3: initial, 5: initial}
@@ -222,12 +228,12 @@ class WindowTracker:
         elif action == "window":
             stream = 2 * which - 1 if which else 0
             self.windows[stream] += amount
-            connection.receive_data(h2.encode_window_update(stream, amount))
+            connection.receive_data(frames.encode_window_update(stream, amount))
         elif action == "initial":
             for stream in (1, 3, 5):
                 self.windows[stream] += amount - self.initial
             self.initial = amount
-            connection.receive_data(h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: amount}))
+            connection.receive_data(frames.encode_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: amount}))
         elif self.paused != bool(which):
             self.paused = bool(which)
             connection.pause_writing() if self.paused else connection.resume_writing()
@@ -237,13 +243,13 @@ class WindowTracker:
     def check(self) -> None:
         """Output since the last check is within the windows that were granted."""
         for kind, _, stream, payload in split_frames(self.server.written[self.checked :]):
-            if kind == h2.DATA:
+            if kind == frames.DATA:
                 assert not self.paused
                 self.windows[0] -= len(payload)
                 self.windows[stream] -= len(payload)
                 assert self.windows[0] >= 0
                 assert self.windows[stream] >= 0
-                assert 0 < len(payload) <= h2.DEFAULT_MAX_FRAME_SIZE
+                assert 0 < len(payload) <= frames.DEFAULT_MAX_FRAME_SIZE
         self.checked = len(self.server.written)
 
 

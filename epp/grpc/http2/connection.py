@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from epp.clock import Clock
 from epp.grpc.framing import RpcError, StatusCode, encode_trailers_only
-from epp.grpc.http2 import frames as h2
+from epp.grpc.http2 import frames
 from epp.grpc.http2.frame_reader import FrameReader
 from epp.grpc.http2.frames import END_STREAM, MAX_WINDOW_SIZE, ErrorCode, Http2ConnectionError
 from epp.grpc.http2.headers import HeaderDecoder, RpcHeaders
@@ -31,8 +31,8 @@ HALF_CONNECTION_WINDOW = MAX_WINDOW_SIZE // 2
 MAX_REMEMBERED_STREAMS = 128
 DRAIN_PING = b"epp-bye\0"
 
-_CONNECTION_FRAMES = frozenset((h2.SETTINGS, h2.PING, h2.GOAWAY))
-_STREAM_FRAMES = frozenset((h2.DATA, h2.RST_STREAM, h2.PRIORITY, h2.PUSH_PROMISE))
+_CONNECTION_FRAMES = frozenset((frames.SETTINGS, frames.PING, frames.GOAWAY))
+_STREAM_FRAMES = frozenset((frames.DATA, frames.RST_STREAM, frames.PRIORITY, frames.PUSH_PROMISE))
 
 
 class Connection:
@@ -79,14 +79,14 @@ class Connection:
 
     def _send_server_preface(self) -> None:
         settings = {
-            h2.SETTINGS_MAX_CONCURRENT_STREAMS: self._limits.max_concurrent_streams,
-            h2.SETTINGS_INITIAL_WINDOW_SIZE: self._limits.stream_window,
-            h2.SETTINGS_MAX_FRAME_SIZE: self._limits.max_frame_size,
-            h2.SETTINGS_MAX_HEADER_LIST_SIZE: self._limits.max_header_list_size,
+            frames.SETTINGS_MAX_CONCURRENT_STREAMS: self._limits.max_concurrent_streams,
+            frames.SETTINGS_INITIAL_WINDOW_SIZE: self._limits.stream_window,
+            frames.SETTINGS_MAX_FRAME_SIZE: self._limits.max_frame_size,
+            frames.SETTINGS_MAX_HEADER_LIST_SIZE: self._limits.max_header_list_size,
         }
         self._send_buffer.chunks += (
-            h2.encode_settings(settings),
-            h2.encode_window_update(0, MAX_WINDOW_SIZE - h2.DEFAULT_WINDOW_SIZE),
+            frames.encode_settings(settings),
+            frames.encode_window_update(0, MAX_WINDOW_SIZE - frames.DEFAULT_WINDOW_SIZE),
         )
 
     # For the owner of the socket
@@ -139,8 +139,8 @@ class Connection:
             return
         self._draining = True
         buffer = self._send_buffer
-        buffer.chunks.append(h2.encode_goaway(h2.MAX_STREAM_ID, ErrorCode.NO_ERROR, "draining"))
-        buffer.chunks.append(h2.encode_frame(h2.PING, 0, 0, DRAIN_PING))
+        buffer.chunks.append(frames.encode_goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR, "draining"))
+        buffer.chunks.append(frames.encode_frame(frames.PING, 0, 0, DRAIN_PING))
         if not buffer.flush_scheduled:
             buffer.request_flush()
 
@@ -148,14 +148,14 @@ class Connection:
         """Cancels all RPCs; the peer gets what was written so far and GOAWAY."""
         if self.closing:
             return
-        chunks = [*self._send_buffer.chunks, h2.encode_goaway(self._last_stream_id, code, reason)]
+        chunks = [*self._send_buffer.chunks, frames.encode_goaway(self._last_stream_id, code, reason)]
         self.connection_lost()
         self._send_buffer.chunks += chunks
 
     def connection_lost(self) -> None:
         """Cancels all RPCs and drops all output."""
         self.closing = True
-        self._send_buffer.flush_scheduled = True
+        self._send_buffer.flush_scheduled = True  # so that no handler's `send` or `finish` schedules a flush
         for stream in list(self.streams.values()):
             # A handler that is cancelled may end other RPCs of this connection.
             if not stream.closed:
@@ -217,7 +217,7 @@ class Connection:
     def _handle_trailers(self, flags: int, stream_id: int, block: bytes) -> None:
         self._header_decoder.decode_trailers(block)
         stream = self.streams.get(stream_id)
-        if stream_id & 1 == 0 or stream_id == 0:
+        if not stream_id & 1:
             raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream that clients cannot open")
         if stream is None:
             # Trailers may have crossed our own end of the stream; anything else would use a stream id twice.
@@ -233,9 +233,9 @@ class Connection:
     def _reject_request(self, stream_id: int, flags: int, block: bytes) -> None:
         """Responds without a handler."""
         chunks = self._send_buffer.chunks
-        chunks.append(h2.encode_frame(h2.HEADERS, h2.END_HEADERS | END_STREAM, stream_id, block))
+        chunks.append(frames.encode_frame(frames.HEADERS, frames.END_HEADERS | END_STREAM, stream_id, block))
         if not flags & END_STREAM:
-            chunks.append(h2.encode_rst_stream(stream_id, ErrorCode.NO_ERROR))
+            chunks.append(frames.encode_rst_stream(stream_id, ErrorCode.NO_ERROR))
 
     # DATA
 
@@ -287,7 +287,7 @@ class Connection:
         """Grants the peer a full connection window again; streams limit it by theirs."""
         if self._receive_window < 0:
             raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "connection window exceeded")
-        self._send_buffer.chunks.append(h2.encode_window_update(0, MAX_WINDOW_SIZE - self._receive_window))
+        self._send_buffer.chunks.append(frames.encode_window_update(0, MAX_WINDOW_SIZE - self._receive_window))
         self._receive_window = MAX_WINDOW_SIZE
 
     def _handle_data_on_closed_stream(self, stream_id: int) -> None:
@@ -318,7 +318,7 @@ class Connection:
         self._send_rst_stream(stream.id, code)
 
     def _send_rst_stream(self, stream_id: int, code: ErrorCode) -> None:
-        self._send_buffer.chunks.append(h2.encode_rst_stream(stream_id, code))
+        self._send_buffer.chunks.append(frames.encode_rst_stream(stream_id, code))
         self._reset_allowance.charge(1)
 
     def _check_stream_was_opened(self, stream_id: int) -> None:
@@ -336,27 +336,27 @@ class Connection:
             raise Http2ConnectionError(
                 ErrorCode.PROTOCOL_ERROR, "a frame of the connection on a stream, or the reverse"
             )
-        elif frame_type == h2.WINDOW_UPDATE:
+        elif frame_type == frames.WINDOW_UPDATE:
             self._handle_connection_window_update(payload)
-        elif frame_type == h2.SETTINGS:
+        elif frame_type == frames.SETTINGS:
             self._handle_settings(flags, payload)
-        elif frame_type == h2.PING:
+        elif frame_type == frames.PING:
             self._handle_ping(flags, payload)
 
     def _handle_stream_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
-        if frame_type == h2.WINDOW_UPDATE:
+        if frame_type == frames.WINDOW_UPDATE:
             self._handle_stream_window_update(stream_id, payload)
-        elif frame_type == h2.RST_STREAM:
+        elif frame_type == frames.RST_STREAM:
             self._handle_rst_stream(stream_id, payload)
-        elif frame_type == h2.DATA:
+        elif frame_type == frames.DATA:
             self._handle_padded_data(flags, stream_id, payload)
-        elif frame_type == h2.PRIORITY:
+        elif frame_type == frames.PRIORITY:
             self._handle_priority(stream_id, payload)
-        elif frame_type == h2.PUSH_PROMISE:  # RFC 9113, 8.4
+        elif frame_type == frames.PUSH_PROMISE:  # RFC 9113, 8.4
             raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
 
     def _handle_stream_window_update(self, stream_id: int, payload: bytes) -> None:
-        increment = h2.parse_window_increment(payload)
+        increment = frames.parse_window_increment(payload)
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_stream_was_opened(stream_id)
@@ -369,7 +369,7 @@ class Connection:
             stream.mark_ready()
 
     def _handle_connection_window_update(self, payload: bytes) -> None:
-        increment = h2.parse_window_increment(payload)
+        increment = frames.parse_window_increment(payload)
         self._send_buffer.send_window += increment
         if not increment or self._send_buffer.send_window > MAX_WINDOW_SIZE:
             code = ErrorCode.FLOW_CONTROL_ERROR if increment else ErrorCode.PROTOCOL_ERROR
@@ -395,27 +395,27 @@ class Connection:
             return
         if len(payload) != 5:
             self._reset_faulty_stream(stream, ErrorCode.FRAME_SIZE_ERROR)
-        elif h2.parse_stream_dependency(payload) == stream_id:
+        elif frames.parse_stream_dependency(payload) == stream_id:
             self._reset_faulty_stream(stream, ErrorCode.PROTOCOL_ERROR)
 
     def _handle_settings(self, flags: int, payload: bytes) -> None:
         """RFC 9113, 6.5. SETTINGS_HEADER_TABLE_SIZE is ignored: our header blocks use no dynamic table."""
-        if flags & h2.ACK:
+        if flags & frames.ACK:
             if payload:
                 raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with a payload")
             return
-        if len(payload) % h2.SETTING_ENTRY.size:
+        if len(payload) % frames.SETTING_ENTRY.size:
             raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS payload is not a multiple of 6 octets")
-        for key, value in h2.SETTING_ENTRY.iter_unpack(payload):
-            if key == h2.SETTINGS_ENABLE_PUSH and value > 1:
+        for key, value in frames.SETTING_ENTRY.iter_unpack(payload):
+            if key == frames.SETTINGS_ENABLE_PUSH and value > 1:
                 raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "SETTINGS_ENABLE_PUSH is neither 0 nor 1")
-            if key == h2.SETTINGS_MAX_FRAME_SIZE:
-                if not h2.DEFAULT_MAX_FRAME_SIZE <= value <= h2.LARGEST_MAX_FRAME_SIZE:
+            if key == frames.SETTINGS_MAX_FRAME_SIZE:
+                if not frames.DEFAULT_MAX_FRAME_SIZE <= value <= frames.LARGEST_MAX_FRAME_SIZE:
                     raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE out of range")
                 self._send_buffer.max_frame_size = value
-            elif key == h2.SETTINGS_INITIAL_WINDOW_SIZE:
+            elif key == frames.SETTINGS_INITIAL_WINDOW_SIZE:
                 self._resize_stream_windows(value)
-        self._send_ack(h2.encode_frame(h2.SETTINGS, h2.ACK, 0))
+        self._send_ack(frames.encode_frame(frames.SETTINGS, frames.ACK, 0))
 
     def _resize_stream_windows(self, initial_window: int) -> None:
         """Applies a changed SETTINGS_INITIAL_WINDOW_SIZE to all streams; windows may become negative (6.9.2)."""
@@ -425,6 +425,7 @@ class Connection:
         self._send_buffer.initial_stream_window = initial_window
         if not delta:
             return
+        # All streams are visited for a frame of 15 octets, so the cost grows with them.
         self._reset_allowance.charge(1 + len(self.streams) // 64)
         for stream in self.streams.values():
             stream.send_window += delta
@@ -435,11 +436,11 @@ class Connection:
     def _handle_ping(self, flags: int, payload: bytes) -> None:
         if len(payload) != 8:
             raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PING payload is not 8 octets")
-        if not flags & h2.ACK:
-            self._send_ack(h2.encode_frame(h2.PING, h2.ACK, 0, payload))
+        if not flags & frames.ACK:
+            self._send_ack(frames.encode_frame(frames.PING, frames.ACK, 0, payload))
         elif payload == DRAIN_PING and self._draining and not self._drain_acknowledged:
             self._drain_acknowledged = True
-            goaway = h2.encode_goaway(self._last_stream_id, ErrorCode.NO_ERROR, "draining")
+            goaway = frames.encode_goaway(self._last_stream_id, ErrorCode.NO_ERROR, "draining")
             self._send_buffer.chunks.append(goaway)
 
     def _send_ack(self, frame: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from epp.grpc.http2 import frames as h2
+from epp.grpc.http2 import frames
 from epp.grpc.http2.frames import (
     CONNECTION_PREFACE,
     FRAME_HEADER,
@@ -16,7 +16,7 @@ from epp.grpc.http2.frames import (
 )
 from epp.grpc.limits import TransportLimits
 
-_PADDED_OR_PRIORITY = h2.PADDED | h2.PRIORITY_FLAG
+_PADDED_OR_PRIORITY = frames.PADDED | frames.PRIORITY_FLAG
 
 
 class FrameHandler(Protocol):
@@ -95,7 +95,7 @@ class FrameReader:
             return 0
         word: int
         word, flags, stream_id = FRAME_HEADER.unpack_from(buffer, len(CONNECTION_PREFACE))
-        if word & 0xFF != h2.SETTINGS or flags & h2.ACK:
+        if word & 0xFF != frames.SETTINGS or flags & frames.ACK:
             raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         if word >> 8 > self._limits.max_frame_size:
             raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "frame larger than SETTINGS_MAX_FRAME_SIZE")
@@ -103,7 +103,7 @@ class FrameReader:
         if len(buffer) < stop:
             return 0
         self.preface_received = True
-        self._handler.on_frame(h2.SETTINGS, flags, stream_id & MAX_STREAM_ID, buffer[start:stop])
+        self._handler.on_frame(frames.SETTINGS, flags, stream_id & MAX_STREAM_ID, buffer[start:stop])
         return stop
 
     def _deliver_partial_data(self, buffer: bytes, start: int, flags: int, stream_id: int, missing: int) -> int:
@@ -126,19 +126,20 @@ class FrameReader:
     def _handle_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self._partial_block is not None:
             # A header block is contiguous: only CONTINUATION of the same stream may follow (RFC 9113, 6.2 and 6.10).
-            if frame_type != h2.CONTINUATION or stream_id != self._partial_block[0]:
+            if frame_type != frames.CONTINUATION or stream_id != self._partial_block[0]:
                 raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "header block interrupted by another frame")
             self._append_continuation(flags, payload)
-        elif frame_type == h2.HEADERS:
-            block = h2.strip_padding(payload, flags) if flags & _PADDED_OR_PRIORITY else payload
-            # RFC 7540, 5.3.1; RFC 9113 deprecates priorities but still has their fields parsed.
-            if flags & h2.PRIORITY_FLAG and h2.parse_stream_dependency(payload, flags) == stream_id:
+        elif frame_type == frames.HEADERS:
+            block = frames.strip_padding(payload, flags) if flags & _PADDED_OR_PRIORITY else payload
+            # RFC 7540, 5.3.1: a stream error, here treated as a connection error (RFC 9113, 5.4.1). RFC 9113, 5.3.2,
+            # deprecates priorities but keeps their fields.
+            if flags & frames.PRIORITY_FLAG and frames.parse_stream_dependency(payload, flags) == stream_id:
                 raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "stream depends on itself")
-            if flags & h2.END_HEADERS:
+            if flags & frames.END_HEADERS:
                 self._handler.on_headers(flags, stream_id, block)
             else:
                 self._partial_block = (stream_id, flags, [block])
-        elif frame_type == h2.CONTINUATION:
+        elif frame_type == frames.CONTINUATION:
             raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
         else:
             self._handler.on_frame(frame_type, flags, stream_id, payload)
@@ -151,6 +152,6 @@ class FrameReader:
         # The CONTINUATION flood (CERT VU#421644).
         if len(fragments) > self._limits.max_continuations or size > self._limits.max_header_block_size:
             raise Http2ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
-        if flags & h2.END_HEADERS:
+        if flags & frames.END_HEADERS:
             self._partial_block = None
             self._handler.on_headers(first_flags, stream_id, b"".join(fragments))

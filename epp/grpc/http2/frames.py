@@ -107,7 +107,7 @@ def parse_window_increment(payload: bytes) -> int:
 
 
 def parse_stream_dependency(payload: bytes, flags: int = 0) -> int:
-    """The stream that a PRIORITY payload, or a HEADERS payload with the PRIORITY flag, depends on (section 6.2)."""
+    """The stream on which a PRIORITY payload (section 6.3), or a HEADERS payload with that flag (6.2), depends."""
     start = 1 if flags & PADDED else 0
     return int.from_bytes(payload[start : start + 4], "big") & MAX_STREAM_ID
 

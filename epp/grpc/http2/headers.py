@@ -1,4 +1,4 @@
-"""Request headers: HPACK decoding, validation (RFC 9113, 8.2 and 8.3), and the checks that gRPC asks of a request."""
+"""Request headers: HPACK decoding, validation (RFC 9113, 8.2 and 8.3), and the checks that gRPC prescribes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,11 @@ def _newest_entry(table: HeaderTable) -> object:
 
 
 def parse_request_headers(fields: HeaderFields, max_header_list_size: int) -> RpcHeaders:
-    """Validates decoded request fields as HTTP (RFC 9113, 8.2 and 8.3.1), then as a gRPC request."""
+    """Validates decoded request fields as HTTP (RFC 9113, 8.2.2 and 8.3.1), then as a gRPC request.
+
+    Of the characters that section 8.2.1 prohibits only upper-case letters in names are checked: no field is forwarded,
+    and the values that are used (`:path`, `grpc-encoding`) are sent back percent-encoded only.
+    """
     pseudo: dict[bytes, bytes] = {}
     regular: dict[bytes, bytes] = {}
     for name, value in fields:
@@ -118,6 +122,7 @@ def parse_request_headers(fields: HeaderFields, max_header_list_size: int) -> Rp
 def _parse_grpc_request(method: bytes, path: bytes, fields: dict[bytes, bytes]) -> RpcHeaders:
     """A gRPC request, or the response that rejects it (gRPC's PROTOCOL-HTTP2.md, "Requests")."""
     if method != b"POST":
+        # Method Not Allowed has an Allow field (RFC 9110, 15.5.6).
         return RpcHeaders("", rejection=encode_http_response(405, ((b"allow", b"POST"),)))
     # "application/grpc" and its "+proto"; "application/grpc-web" is another protocol.
     content_type = fields.get(b"content-type", b"").lower()

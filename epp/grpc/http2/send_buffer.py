@@ -77,6 +77,8 @@ class SendBuffer:
         """All octets to write now. Cancels the RPCs of overflowed streams."""
         if self.ready_streams or self.overflowed:
             self.flush_scheduled = True
+            if self.overflowed:
+                self._abort_overflowed_streams()
             self._write_ready_streams()
         data = b"".join(self.chunks)
         self.chunks.clear()
@@ -94,10 +96,12 @@ class SendBuffer:
         self.writing_paused = False
         self.burst_left = self.limits.write_burst
 
-    def _write_ready_streams(self) -> None:
+    def _abort_overflowed_streams(self) -> None:
         for stream in self.overflowed:
             stream.abort_overflow()
         self.overflowed.clear()
+
+    def _write_ready_streams(self) -> None:
         ready = self.ready_streams
         # A stream that ended while it was in line needs no window to leave it.
         while ready and self.burst_left > 0 and (self.send_window > 0 or not ready[0].pending_bytes):

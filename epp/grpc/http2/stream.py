@@ -202,7 +202,8 @@ class Stream:
         chunks = self.send_buffer.chunks
         chunks.append(FRAME_HEADER.pack(len(block) << 8 | HEADERS, END_HEADERS | END_STREAM, self.id) + block)
         if not self.half_closed:
-            # RFC 9113, 8.1: after a complete response, NO_ERROR asks the client to stop sending its request.
+            # After a complete response, NO_ERROR asks the client to stop sending its request (RFC 9113, 8.1; "Early
+            # Server Closure" in PROTOCOL-HTTP2.md).
             chunks.append(encode_rst_stream(self.id, ErrorCode.NO_ERROR))
         self.close(self.status)
 
@@ -285,8 +286,10 @@ class Stream:
         if length > self.max_message_size:
             reason = f"message of {length} bytes; at most {self.max_message_size} are accepted"
             raise RpcError(StatusCode.RESOURCE_EXHAUSTED, reason)
+        if compressed > 1:
+            raise RpcError(StatusCode.INTERNAL, f"invalid Compressed-Flag {compressed}: expected 0 or 1")
         # gRPC's compression.md: a compressed message without grpc-encoding is INTERNAL.
-        if compressed > 1 or (compressed and not self.gzip):
+        if compressed and not self.gzip:
             raise RpcError(StatusCode.INTERNAL, "compressed message, but no grpc-encoding in the request headers")
 
     def replenish_receive_window(self) -> None:

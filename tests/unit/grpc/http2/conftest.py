@@ -10,20 +10,20 @@ import hpack
 import pytest
 
 from epp.clock import ManualClock
-from epp.grpc.http2 import frames as h2
+from epp.grpc.http2 import frames
 from epp.grpc.http2.connection import Connection
 from epp.grpc.limits import TransportLimits
 from epp.grpc.rpc import ServerCall
 from epp.grpc.rpc_stats import RpcStats
 
 FRAME_TYPES = {
-    h2.DATA: "DATA",
-    h2.HEADERS: "HEADERS",
-    h2.RST_STREAM: "RST_STREAM",
-    h2.SETTINGS: "SETTINGS",
-    h2.PING: "PING",
-    h2.GOAWAY: "GOAWAY",
-    h2.WINDOW_UPDATE: "WINDOW_UPDATE",
+    frames.DATA: "DATA",
+    frames.HEADERS: "HEADERS",
+    frames.RST_STREAM: "RST_STREAM",
+    frames.SETTINGS: "SETTINGS",
+    frames.PING: "PING",
+    frames.GOAWAY: "GOAWAY",
+    frames.WINDOW_UPDATE: "WINDOW_UPDATE",
 }
 REQUEST = (
     (":method", "POST"),
@@ -43,7 +43,7 @@ class Frame(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        return bool(self.flags & h2.END_STREAM) and self.type in {"DATA", "HEADERS"}
+        return bool(self.flags & frames.END_STREAM) and self.type in {"DATA", "HEADERS"}
 
 
 class Record:
@@ -131,8 +131,8 @@ class Peer:
 
     def send_preface(self, **settings: int) -> list[Frame]:
         """Sends the connection preface; the frames that the server sends in response."""
-        values = {h2.SETTINGS_INITIAL_WINDOW_SIZE: settings["window"]} if "window" in settings else {}
-        return self.send(h2.CONNECTION_PREFACE + h2.encode_settings(values))
+        values = {frames.SETTINGS_INITIAL_WINDOW_SIZE: settings["window"]} if "window" in settings else {}
+        return self.send(frames.CONNECTION_PREFACE + frames.encode_settings(values))
 
     def send(self, data: bytes) -> list[Frame]:
         """Sends octets to the server; the frames that it writes in response."""
@@ -146,9 +146,11 @@ class Peer:
             output += self.connection.data_to_send()
         return parse_frames(output)
 
-    def headers_frame(self, stream: int = 1, *, flags: int = h2.END_HEADERS, drop: str = "", **fields: str) -> bytes:
+    def headers_frame(
+        self, stream: int = 1, *, flags: int = frames.END_HEADERS, drop: str = "", **fields: str
+    ) -> bytes:
         """A HEADERS frame of a request. `fields` replace others by name (`path` is `:path`), `drop` omits one."""
-        return h2.encode_frame(h2.HEADERS, flags, stream, self.header_block(drop=drop, **fields))
+        return frames.encode_frame(frames.HEADERS, flags, stream, self.header_block(drop=drop, **fields))
 
     def header_block(self, *, drop: str = "", **fields: str) -> bytes:
         replaced = {name.replace("_", "-"): value for name, value in fields.items()}
@@ -163,7 +165,7 @@ class Peer:
 def parse_frames(data: bytes) -> list[Frame]:
     found = []
     while data:
-        word, flags, stream = h2.FRAME_HEADER.unpack_from(data)
+        word, flags, stream = frames.FRAME_HEADER.unpack_from(data)
         length = word >> 8
         type_ = FRAME_TYPES[word & 0xFF]
         if type_ != "SETTINGS" or flags:  # the server's own settings are not of interest
@@ -194,7 +196,7 @@ class Http2:
 
     @staticmethod
     def data_frame(stream: int, payload: bytes, flags: int = 0) -> bytes:
-        return h2.encode_frame(h2.DATA, flags, stream, payload)
+        return frames.encode_frame(frames.DATA, flags, stream, payload)
 
     @staticmethod
     def stream_data(output: list[Frame], stream: int = 1) -> bytes:
@@ -206,18 +208,18 @@ class Http2:
         return [frame.type for frame in output]
 
     @staticmethod
-    def goaway_code(output: list[Frame]) -> h2.ErrorCode:
+    def goaway_code(output: list[Frame]) -> frames.ErrorCode:
         """The error code of the GOAWAY at the end of the output."""
         assert output, "no output"
         assert output[-1].type == "GOAWAY", output
-        return h2.ErrorCode(unpack(">II", output[-1].payload[:8])[1])
+        return frames.ErrorCode(unpack(">II", output[-1].payload[:8])[1])
 
     @staticmethod
-    def reset_code(output: list[Frame], stream: int = 1) -> h2.ErrorCode:
+    def reset_code(output: list[Frame], stream: int = 1) -> frames.ErrorCode:
         """The error code of the stream's RST_STREAM."""
         found = [frame for frame in output if frame.type == "RST_STREAM" and frame.stream == stream]
         assert len(found) == 1, output
-        return h2.ErrorCode(unpack(">I", found[0].payload)[0])
+        return frames.ErrorCode(unpack(">I", found[0].payload)[0])
 
 
 @pytest.fixture

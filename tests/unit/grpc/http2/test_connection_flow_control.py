@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from struct import unpack
 
-from epp.grpc.http2 import frames as h2
+from epp.grpc.http2 import frames
 from epp.grpc.http2.frames import ErrorCode
 
 
 def test_output_respects_the_stream_window_of_the_peer(http2):
     peer = http2.create_peer()
     peer.send_preface(window=10)
-    response = peer.send(peer.headers_frame() + http2.data_frame(1, http2.grpc_message(b"0123456789"), h2.END_STREAM))
+    response = peer.send(
+        peer.headers_frame() + http2.data_frame(1, http2.grpc_message(b"0123456789"), frames.END_STREAM)
+    )
     assert http2.stream_data(response) == http2.grpc_message(b"0123456789")[:10]
     assert not any(frame.ended for frame in response)
-    response = peer.send(h2.encode_window_update(1, 4))
+    response = peer.send(frames.encode_window_update(1, 4))
     assert [frame.payload for frame in response] == [b"5678"]
-    response = peer.send(h2.encode_window_update(1, 100))
+    response = peer.send(frames.encode_window_update(1, 100))
     assert http2.types(response) == ["DATA", "HEADERS"]
     assert response[1].ended
 
@@ -35,14 +37,14 @@ def test_a_changed_initial_window_applies_to_open_streams(http2):
     response = peer.send(peer.headers_frame() + http2.data_frame(1, http2.grpc_message(b"abcdef")))
     assert http2.stream_data(response) == http2.grpc_message(b"abcdef")[:4]
     # Below what was sent already: the window is negative now, and 3 more octets only bring it to zero.
-    assert http2.stream_data(peer.send(h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 1}))) == b""
-    assert http2.stream_data(peer.send(h2.encode_window_update(1, 3))) == b""
+    assert http2.stream_data(peer.send(frames.encode_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 1}))) == b""
+    assert http2.stream_data(peer.send(frames.encode_window_update(1, 3))) == b""
     assert (
-        http2.stream_data(peer.send(h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 3})))
+        http2.stream_data(peer.send(frames.encode_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 3})))
         == http2.grpc_message(b"abcdef")[4:6]
     )
     assert (
-        http2.stream_data(peer.send(h2.encode_settings({h2.SETTINGS_INITIAL_WINDOW_SIZE: 1000})))
+        http2.stream_data(peer.send(frames.encode_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 1000})))
         == http2.grpc_message(b"abcdef")[6:]
     )
 
@@ -58,9 +60,9 @@ def test_streams_share_the_connection_window_round_robin(http2):
         peer.calls[-1].finish()
     response += peer.read()
     assert len(http2.stream_data(response, 1)) == 65_535
-    response = peer.send(h2.encode_window_update(0, 262_144))
+    response = peer.send(frames.encode_window_update(0, 262_144))
     assert [len(http2.stream_data(response, stream)) for stream in (1, 3)] == [131_072, 131_072]
-    response = peer.send(h2.encode_window_update(0, 1 << 20))
+    response = peer.send(frames.encode_window_update(0, 1 << 20))
     ended = [frame.stream for frame in response if frame.ended]
     assert sorted(ended) == [1, 3]
 
@@ -68,7 +70,9 @@ def test_streams_share_the_connection_window_round_robin(http2):
 def test_frames_are_as_large_as_the_max_frame_size_of_the_peer(http2):
     peer = http2.create_peer()
     peer.send_preface(window=1 << 20)
-    peer.send(h2.encode_settings({h2.SETTINGS_MAX_FRAME_SIZE: 20_000}) + h2.encode_window_update(0, 1 << 20))
+    peer.send(
+        frames.encode_settings({frames.SETTINGS_MAX_FRAME_SIZE: 20_000}) + frames.encode_window_update(0, 1 << 20)
+    )
     response = peer.send(peer.headers_frame() + http2.data_frame(1, http2.grpc_message(bytes(45_000))))
     assert [len(frame.payload) for frame in response if frame.type == "DATA"] == [20_000, 20_000, 5_005]
 
@@ -80,7 +84,7 @@ def test_pending_small_messages_share_a_frame(http2):
     for index in range(10):
         peer.calls[0].send(bytes([index]))
     peer.read()
-    response = peer.send(h2.encode_window_update(1, 1000))
+    response = peer.send(frames.encode_window_update(1, 1000))
     assert http2.types(response) == ["HEADERS", "DATA"]
     assert response[1].payload == b"".join(http2.grpc_message(bytes([i])) for i in range(10))
 
@@ -93,7 +97,7 @@ def test_no_data_is_written_while_writing_is_paused(http2):
     peer.calls[0].finish()
     assert peer.read() == []
     assert not peer.connection.has_data_to_send
-    response = peer.send(h2.encode_frame(h2.PING, 0, 0, b"12345678"))
+    response = peer.send(frames.encode_frame(frames.PING, 0, 0, b"12345678"))
     assert http2.types(response) == ["PING"]
     peer.connection.resume_writing()
     assert http2.types(peer.read()) == ["HEADERS", "DATA", "HEADERS", "RST_STREAM"]
@@ -101,8 +105,8 @@ def test_no_data_is_written_while_writing_is_paused(http2):
 
 def test_a_large_response_is_written_in_bursts(http2):
     peer = http2.create_peer(write_burst=100_000)
-    peer.send_preface(window=h2.MAX_WINDOW_SIZE)
-    peer.send(h2.encode_window_update(0, 1 << 30) + peer.headers_frame(path="/t/Record"))
+    peer.send_preface(window=frames.MAX_WINDOW_SIZE)
+    peer.send(frames.encode_window_update(0, 1 << 30) + peer.headers_frame(path="/t/Record"))
     peer.calls[0].send(bytes(1 << 20))
     first = peer.connection.data_to_send()
     assert 100_000 <= len(first) <= 101_000
@@ -124,16 +128,16 @@ def test_the_stream_window_of_the_server_is_replenished(http2):
 
 def test_the_connection_window_of_the_server_is_replenished(http2):
     peer = http2.connect()
-    peer.connection._receive_window = h2.MAX_WINDOW_SIZE // 2 + 10
+    peer.connection._receive_window = frames.MAX_WINDOW_SIZE // 2 + 10
     (update,) = peer.send(peer.headers_frame(path="/t/Record") + http2.data_frame(1, http2.grpc_message(bytes(20))))
     assert (update.type, update.stream) == ("WINDOW_UPDATE", 0)
-    assert unpack(">I", update.payload)[0] == h2.MAX_WINDOW_SIZE - (h2.MAX_WINDOW_SIZE // 2 + 10 - 25)
+    assert unpack(">I", update.payload)[0] == frames.MAX_WINDOW_SIZE - (frames.MAX_WINDOW_SIZE // 2 + 10 - 25)
 
 
 def test_padding_counts_in_the_window(http2):
     peer = http2.connect(stream_window=1_000)
     peer.send(peer.headers_frame(path="/t/Record"))
-    padded = h2.encode_frame(h2.DATA, h2.PADDED, 1, b"\xff" + bytes(255))
+    padded = frames.encode_frame(frames.DATA, frames.PADDED, 1, b"\xff" + bytes(255))
     assert peer.send(padded * 1) == []
     (update,) = peer.send(padded)
     assert unpack(">I", update.payload)[0] == 512
@@ -146,7 +150,7 @@ def test_the_window_is_not_replenished_while_output_is_unread(http2):
     for _ in range(2):
         assert "WINDOW_UPDATE" not in http2.types(peer.send(http2.data_frame(1, http2.grpc_message(bytes(4_000)))))
     assert peer.connection._send_buffer.buffered_bytes == 8_010
-    response = peer.send(h2.encode_window_update(1, 100_000))
+    response = peer.send(frames.encode_window_update(1, 100_000))
     assert http2.types(response) == ["HEADERS", "DATA", "WINDOW_UPDATE"]
 
 
@@ -185,6 +189,6 @@ def test_a_closed_stream_leaves_nothing_buffered(http2):
     peer.send_preface(window=0)
     peer.send(peer.headers_frame() + http2.data_frame(1, http2.grpc_message(bytes(5_000)) + b"\0\0"))
     assert peer.connection._send_buffer.buffered_bytes == 5_007
-    peer.send(h2.encode_rst_stream(1, ErrorCode.CANCEL))
+    peer.send(frames.encode_rst_stream(1, ErrorCode.CANCEL))
     assert (peer.connection._send_buffer.buffered_bytes, peer.connection.streams) == (0, {})
-    assert http2.types(peer.send(h2.encode_window_update(0, 5) + h2.encode_window_update(1, 5))) == []
+    assert http2.types(peer.send(frames.encode_window_update(0, 5) + frames.encode_window_update(1, 5))) == []

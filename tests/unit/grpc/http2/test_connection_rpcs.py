@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from epp.grpc.http2 import frames as h2
+from epp.grpc.http2 import frames
 from epp.grpc.http2.frames import ErrorCode
 
 
@@ -17,7 +17,7 @@ def test_a_bidirectional_rpc(http2):
     assert http2.types(response) == ["HEADERS", "DATA"]
     assert peer.decode_fields(response[0]) == {":status": "200", "content-type": "application/grpc"}
     assert response[1].payload == http2.grpc_message(b"one")
-    response = peer.send(http2.data_frame(1, http2.grpc_message(b"two"), h2.END_STREAM))
+    response = peer.send(http2.data_frame(1, http2.grpc_message(b"two"), frames.END_STREAM))
     assert http2.types(response) == ["DATA", "HEADERS"]
     assert peer.decode_fields(response[1]) == {"grpc-status": "0"}
     assert response[1].ended
@@ -51,7 +51,7 @@ def test_finish_before_half_close_resets_the_stream_with_no_error(http2):
 def test_finish_after_half_close_does_not_reset_the_stream(http2):
     peer = http2.connect()
     whole = http2.grpc_message(b"!")
-    response = peer.send(peer.headers_frame(path="/t/ReplyOnce") + http2.data_frame(1, whole, h2.END_STREAM))
+    response = peer.send(peer.headers_frame(path="/t/ReplyOnce") + http2.data_frame(1, whole, frames.END_STREAM))
     assert http2.types(response) == ["HEADERS", "DATA", "HEADERS"]
     response = peer.send(peer.headers_frame(3, path="/t/ReplyOnce") + http2.data_frame(3, whole))
     assert http2.types(response) == ["HEADERS", "DATA", "HEADERS", "RST_STREAM"]
@@ -59,7 +59,7 @@ def test_finish_after_half_close_does_not_reset_the_stream(http2):
 
 def test_finish_without_a_message_is_trailers_only(http2):
     peer = http2.connect()
-    peer.send(peer.headers_frame(path="/t/Record", flags=h2.END_HEADERS | h2.END_STREAM))
+    peer.send(peer.headers_frame(path="/t/Record", flags=frames.END_HEADERS | frames.END_STREAM))
     peer.calls[0].finish(5, "nö: 100 %\n")
     (response,) = peer.read()
     assert peer.decode_fields(response) == {
@@ -84,7 +84,7 @@ def test_messages_after_finish_are_dropped(http2):
 def test_a_reset_cancels_the_rpc(http2):
     peer = http2.connect()
     peer.send(peer.headers_frame(path="/t/Record"))
-    assert peer.send(h2.encode_rst_stream(1, ErrorCode.CANCEL)) == []
+    assert peer.send(frames.encode_rst_stream(1, ErrorCode.CANCEL)) == []
     peer.calls[0].send(b"dropped")
     assert peer.read() == []
     assert peer.events == ["cancel"]
@@ -166,7 +166,7 @@ def test_gzip_messages(http2):
     packed = http2.grpc_message(gzip.compress(b"x" * 1000), flag=1)
     plain = http2.grpc_message(b"uncompressed")
     peer.send(peer.headers_frame(path="/t/Record", grpc_encoding="gzip") + http2.data_frame(1, packed[:20]))
-    peer.send(http2.data_frame(1, packed[20:] + plain + packed, h2.END_STREAM))
+    peer.send(http2.data_frame(1, packed[20:] + plain + packed, frames.END_STREAM))
     assert peer.events == [b"x" * 1000, b"uncompressed", b"x" * 1000, "half-close"]
 
 
@@ -202,7 +202,7 @@ def test_invalid_messages_end_their_rpc(http2, encoding, flag, content, status, 
 def test_half_close_within_a_message(http2):
     peer = http2.connect()
     response = peer.send(
-        peer.headers_frame(path="/t/Record") + http2.data_frame(1, http2.grpc_message(b"cut")[:6], h2.END_STREAM)
+        peer.headers_frame(path="/t/Record") + http2.data_frame(1, http2.grpc_message(b"cut")[:6], frames.END_STREAM)
     )
     assert peer.decode_fields(response[0])["grpc-status"] == "13"
     assert peer.events == ["cancel"]
@@ -212,7 +212,7 @@ def test_trailers_of_the_client_half_close_the_stream(http2):
     peer = http2.connect()
     peer.send(peer.headers_frame(path="/t/Record"))
     trailers = peer.encoder.encode([("x-checksum", "1")])
-    peer.send(h2.encode_frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 1, trailers))
+    peer.send(frames.encode_frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, trailers))
     assert peer.events == ["half-close"]
 
 
@@ -231,10 +231,13 @@ def test_headers_with_continuations_padding_and_priority(http2):
     peer = http2.connect()
     block = peer.header_block(path="/t/Record")
     first = b"\x03" + b"\x80\0\0\0\x10" + block[:5] + b"pad"
-    flags = h2.PADDED | h2.PRIORITY_FLAG
-    peer.send(h2.encode_frame(h2.HEADERS, flags, 1, first) + h2.encode_frame(h2.CONTINUATION, 0, 1, block[5:9]))
+    flags = frames.PADDED | frames.PRIORITY_FLAG
+    peer.send(
+        frames.encode_frame(frames.HEADERS, flags, 1, first)
+        + frames.encode_frame(frames.CONTINUATION, 0, 1, block[5:9])
+    )
     assert peer.calls == []
-    peer.send(h2.encode_frame(h2.CONTINUATION, h2.END_HEADERS, 1, block[9:]))
+    peer.send(frames.encode_frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[9:]))
     padded = b"\x04" + http2.grpc_message(b"x") + b"\0\0\0\0"
-    peer.send(h2.encode_frame(h2.DATA, h2.PADDED | h2.END_STREAM, 1, padded))
+    peer.send(frames.encode_frame(frames.DATA, frames.PADDED | frames.END_STREAM, 1, padded))
     assert peer.events == [b"x", "half-close"]
