@@ -52,7 +52,10 @@ class DiscoveryNotifier(Protocol):
         """Removes the endpoint of that name (a watch event); without effect if there is none."""
 
     def mark_synced(self) -> None:
-        """The first list is complete. For discoveries whose first list arrives as single `upsert` calls."""
+        """The list of this `run` is complete. For discoveries whose list arrives as single `upsert` calls.
+
+        Endpoints that an earlier `run` has reported, and this one has not, are removed. Further calls have no effect.
+        """
 
 
 class Discovery(Plugin):
@@ -67,7 +70,8 @@ class Discovery(Plugin):
     - Failure: an exception is logged and `run` is called again after 0.1 s, doubling to 5 s; until then the
       endpoints stay as last reported. The new call gets a new notifier and must list again, because events may have
       been missed in between. Returning before the first list counts as a failure.
-    - A `ConfigError` before the first list ends the start of the picker with its message (exit code 2).
+    - A `ConfigError` before the first list ends the start of the picker with its message (exit code 2). Once the
+      picker has stopped waiting for first lists, after 5 s, it is a failure like others.
     - One call runs at a time, in a task of its own.
     """
 

@@ -69,6 +69,8 @@ class DataLayer:
         first_lists = [run.start(self._tasks) for run in self._discoveries]
         if first_lists:
             done, late = await asyncio.wait(first_lists, timeout=patience, return_when=asyncio.FIRST_EXCEPTION)
+            for run in self._discoveries:
+                run.end_start()
             _raise_config_errors(first_list.exception() for first_list in first_lists if first_list in done)
             if late:
                 names = ", ".join(run.name for run in self._discoveries if not run.synced)
@@ -110,6 +112,10 @@ class _DiscoveryRun:
         tasks.supervise(f"discovery {self.name}", self._run_once)
         return self._first_list
 
+    def end_start(self) -> None:
+        """The picker waits no longer: from now on a ConfigError is a failure like others, retried with backoff."""
+        self._first_list = None
+
     def mark_synced(self) -> None:
         self.synced = True
         if self._first_list is not None and not self._first_list.done():
@@ -120,7 +126,7 @@ class _DiscoveryRun:
         try:
             await self._discovery.run(notifier)
         except ConfigError as error:
-            if self.synced or self._first_list is None:
+            if self._first_list is None or self._first_list.done():
                 raise
             self._first_list.set_exception(error)
             return
@@ -131,21 +137,28 @@ class _DiscoveryRun:
 
 
 class _Notifier:
-    """The DiscoveryNotifier of one call of `Discovery.run`; without effect once closed."""
+    """The DiscoveryNotifier of one call of `Discovery.run`; without effect once closed.
+
+    `_listed` has the names reported so far, until the list of this call is complete.
+    """
 
     def __init__(self, run: _DiscoveryRun) -> None:
         self._run: _DiscoveryRun | None = run
+        self._listed: set[str] | None = set()
 
     def close(self) -> None:
         self._run = None
 
     def replace_all(self, endpoints: Iterable[Endpoint]) -> None:
         if self._run is not None:
+            self._listed = None
             self._run.endpoints.replace_all(endpoints)
             self._run.mark_synced()
 
     def upsert(self, endpoint: Endpoint) -> None:
         if self._run is not None:
+            if self._listed is not None:
+                self._listed.add(endpoint.name)
             self._run.endpoints.upsert(endpoint)
 
     def delete(self, name: str) -> None:
@@ -154,6 +167,10 @@ class _Notifier:
 
     def mark_synced(self) -> None:
         if self._run is not None:
+            if self._listed is not None:  # a relist: what an earlier call has reported and this one has not is gone
+                for name in self._run.endpoints.by_name.keys() - self._listed:
+                    self._run.endpoints.delete(name)
+                self._listed = None
             self._run.mark_synced()
 
 

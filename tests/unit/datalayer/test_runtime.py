@@ -248,6 +248,34 @@ class TestDiscovery:
             await until(lambda: layer.names() == {"a"})
         assert "discovery discovery-0 failed" in caplog.text
 
+    async def test_a_late_config_error_is_a_failure_like_others(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def late(notifier: DiscoveryNotifier) -> None:
+            await asyncio.sleep(0.05)
+            raise ConfigError([Problem("path", "is wrong")])
+
+        async with running(scripted(late, listing(A)), patience=0.01) as layer:
+            assert not layer.runtime.synced
+            await until(lambda: layer.names() == {"a"})
+            assert layer.runtime.synced
+        assert "path: is wrong" in caplog.text
+
+    async def test_a_relist_by_single_events_removes_what_is_not_listed_again(self) -> None:
+        async def relist(notifier: DiscoveryNotifier) -> None:
+            notifier.upsert(B)
+            await released.wait()
+            notifier.mark_synced()
+            notifier.upsert(A)
+            notifier.mark_synced()
+            await asyncio.Event().wait()
+
+        released = asyncio.Event()
+        other = Endpoint(name="c", address="10.0.0.3", port=8000)
+        discovery = scripted(failing(ConnectionError("lost"), A, other), relist)
+        async with running(discovery) as layer:
+            await until(lambda: layer.names() == {"a", "b", "c"})
+            released.set()
+            await until(lambda: layer.names() == {"a", "b"})
+
     async def test_a_config_error_after_the_first_list_is_a_failure_like_others(self) -> None:
         discovery = scripted(failing(ConfigError([Problem("path", "is wrong")]), A), listing(B))
         async with running(discovery) as layer:
