@@ -7,6 +7,8 @@ of memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import Literal
 
 import msgspec
@@ -80,8 +82,8 @@ class ResourceTransformation(msgspec.Struct, frozen=True, kw_only=True):
     input: str
     replace: bool = False
     """Strategy Replace: the input itself does not count."""
-    outputs: dict[str, float] = {}
-    """Resource -> amount for each piece of the input."""
+    outputs: Mapping[str, Fraction | float] = {}
+    """Resource -> amount for each unit of the input, both in the units of this module."""
 
 
 class DeviceClassMapping(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from epp_batch.errors import InputError
+from epp_batch.manifests.quantities import parse_quantity
 from epp_batch.planner import mig_slots
 from epp_batch.planner.cluster_model import (
     ClusterModel,
@@ -30,7 +31,12 @@ from epp_batch.planner.cluster_model import (
     ResourceTransformation,
     WaitForPodsReady,
 )
-from epp_batch.planner.planned_job import GPU_RESOURCE, MIG_RESOURCE_PREFIX, parse_resource_quantity
+from epp_batch.planner.planned_job import (
+    GPU_RESOURCE,
+    MIG_RESOURCE_PREFIX,
+    parse_resource_quantity,
+    units_of_resource,
+)
 
 DAS_RESOURCE_PREFIX = "mig.das.com/"
 KubeManifest = Mapping[str, Any]
@@ -174,10 +180,12 @@ def _parse_quota(entry: Mapping[str, Any]) -> ResourceQuota:
 
 
 def _parse_transformation(entry: Mapping[str, Any]) -> ResourceTransformation:
+    resource = entry["input"]
     outputs = {
-        name: float(parse_resource_quantity(amount, name)) for name, amount in (entry.get("outputs") or {}).items()
+        name: parse_quantity(amount) * units_of_resource(name) / units_of_resource(resource)
+        for name, amount in (entry.get("outputs") or {}).items()
     }
-    return ResourceTransformation(input=entry["input"], replace=entry.get("strategy") == "Replace", outputs=outputs)
+    return ResourceTransformation(input=resource, replace=entry.get("strategy") == "Replace", outputs=outputs)
 
 
 def _parse_wait_for_pods_ready(entry: Mapping[str, Any] | None) -> WaitForPodsReady | None:

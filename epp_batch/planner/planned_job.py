@@ -85,12 +85,17 @@ def parse_accelerator_request(accelerator: str) -> AcceleratorRequest:
     )
 
 
+def units_of_resource(resource: str) -> int:
+    """How many of the planner's units one of a resource is: 1000 of a CPU, 1 of anything else. Kueue: ResourceValue."""
+    return 1000 if resource == "cpu" else 1
+
+
 def parse_resource_quantity(text: str | int | float, resource: str = "") -> int:
     """A Kubernetes quantity as a whole number: thousandths for `cpu`, units for every other resource.
 
     Fractions of that are cut off, where Kueue rounds up. Raises InputError if the text is not a quantity.
     """
-    return int(parse_quantity(text) * (1000 if resource == "cpu" else 1))
+    return int(parse_quantity(text) * units_of_resource(resource))
 
 
 def build_planned_jobs(

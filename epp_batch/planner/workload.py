@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+
 from epp_batch.planner.cluster_model import KueueObjects, ResourceList
 from epp_batch.planner.planned_job import DEVICE_CLASS_PREFIX, PlannedJob
 from epp_batch.planner.quota_tree import FlavorResourceQuantities
@@ -51,12 +54,13 @@ class WorkloadInfo:
 
 
 def compute_total_requests(job: PlannedJob, kueue: KueueObjects) -> ResourceList:
-    """What a job's requests count as in Kueue.
+    """What a job's requests count as, rounded up to whole units. Kueue: totalRequestsFromPodSets.
 
-    Claims are charged by the mapping of their DeviceClass (Kueue: pkg/dra); everything then goes through the resource
-    transformations (Kueue: applyResourceTransformations).
+    Resource requests go through the transformations (applyResourceTransformations); claims are charged by the mapping
+    of their DeviceClass (pkg/dra), and a charge is not transformed. Left out: `multiplyBy` of transformations,
+    excludeResourcePrefixes, quotaCheckStrategy.
     """
-    total: ResourceList = {}
+    total: Counter[str] = Counter()
     transformations = {transformation.input: transformation for transformation in kueue.transformations}
     for resource, amount in job.requests.items():
         mapping = (
@@ -65,11 +69,12 @@ def compute_total_requests(job: PlannedJob, kueue: KueueObjects) -> ResourceList
             else None
         )
         if mapping is not None:
-            resource, amount = mapping.resource, job.gpu_memory if mapping.counts_memory else amount
+            total[mapping.resource] += job.gpu_memory if mapping.counts_memory else amount
+            continue
         transformation = transformations.get(resource)
         if transformation is None or not transformation.replace:
-            total[resource] = total.get(resource, 0) + amount
+            total[resource] += amount
         if transformation is not None:
             for output, factor in transformation.outputs.items():
-                total[output] = total.get(output, 0) + round(factor * amount)
-    return total
+                total[output] += math.ceil(factor * amount)
+    return dict(total)

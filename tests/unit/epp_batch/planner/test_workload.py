@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from epp_batch.planner.cluster_model import (
     ClusterQueue,
@@ -12,7 +13,9 @@ from epp_batch.planner.cluster_model import (
     ResourceQuota,
     ResourceTransformation,
 )
-from tests.unit.epp_batch.planner.builders import KueueRig, planned_job
+from epp_batch.planner.objects import build_cluster_model, parse_objects
+from epp_batch.planner.workload import compute_total_requests
+from tests.unit.epp_batch.planner.builders import KueueRig, kueue_objects, planned_job
 
 
 def queue_with_slots(nominal: int) -> ClusterQueue:
@@ -50,3 +53,30 @@ def test_device_class_mappings_charge_claims_by_device_or_by_memory():
         "DeviceClass mig.nvidia.com is not in resources.deviceClassMappings"
         in unmapped.scheduler.explain_inadmissible(unmapped.workloads["x"])
     )
+
+
+def test_charges_of_claims_are_not_transformed():
+    double = ResourceTransformation(input="slots", outputs={"slots": 1.0})
+    kueue = kueue_objects(
+        transformations=(double,), device_class_mappings={"mig.nvidia.com": DeviceClassMapping("slots")}
+    )
+    assert compute_total_requests(planned_job("x", accelerator="dra:3g.20gb"), kueue) == {"slots": 1}
+
+
+@pytest.mark.parametrize(("gpus", "credits"), [(1, 1), (2, 1), (3, 2)])
+def test_fractions_of_an_output_are_rounded_up(gpus, credits):
+    text = """
+kind: ClusterQueue
+metadata: {name: q}
+spec: {}
+---
+kind: Configuration
+resources:
+  transformations:
+  - {input: nvidia.com/gpu, strategy: Replace, outputs: {credits: 500m}}
+  - {input: cpu, outputs: {licences: 2}}
+"""
+    kueue = build_cluster_model(parse_objects(text, "f")).kueue
+    job = planned_job("x", gpus=gpus)
+    job.requests["cpu"] = 1500
+    assert compute_total_requests(job, kueue) == {"credits": credits, "cpu": 1500, "licences": 3}
