@@ -1,8 +1,9 @@
 """Every header and metadata key of the endpoint-picker protocol, of llm-d and of Envoy that we read or write.
 
 Header names are in lower case, as Envoy sends them. Sources: GAIE proposal 004 (endpoint-picker protocol) and
-proposal 1199 (objectives, model rewrite), llm-d's `pkg/epp/metadata` and `pkg/epp/util/request/headers.go`. Where a
-name has a present and an older spelling, both are accepted and the pair lists the present one first.
+proposal 1199 (model rewrite); llm-d's `pkg/epp/metadata/consts.go` (aliases included), its
+`pkg/epp/util/request/headers.go` (which headers are stripped), `pkg/common/routing/common.go` (routing sidecar) and
+`pkg/common/error/error.go`. Where llm-d has renamed a header, both names are accepted, the present one first.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ SUBSET_HINT_NAMESPACE: Final = "envoy.lb.subset_hint"
 DESTINATION_ENDPOINT: Final = "x-gateway-destination-endpoint"
 DESTINATION_ENDPOINT_SERVED: Final = "x-gateway-destination-endpoint-served"
 DESTINATION_ENDPOINT_SUBSET: Final = "x-gateway-destination-endpoint-subset"
-DESTINATION_ENDPOINT_SCORES: Final = "x-gateway-destination-endpoint-scores"  # llm-d's `--emit-endpoint-scores`
-TEST_SERVED_ENDPOINT: Final = "x-conformance-test-served-endpoint"  # GAIE's conformance suite
+
+DESTINATION_ENDPOINT_SCORES: Final = "x-gateway-destination-endpoint-scores"  # metadata; llm-d --emit-endpoint-scores
+TEST_SERVED_ENDPOINT: Final = "x-conformance-test-served-endpoint"  # response header of GAIE's conformance suite
 
 # llm-d, on responses.
 REQUEST_DROPPED_REASON: Final = "x-llm-d-request-dropped-reason"
@@ -45,12 +47,12 @@ CONTROL_HEADERS: Final = frozenset(
 )
 """Headers by which clients control the decision. The picker reads them; model servers do not get them."""
 
-DESTINATION_HEADERS: Final = frozenset(
+SIDECAR_ADDRESS_HEADERS: Final = frozenset(
     (PREFILLER_HOST_PORT, ENCODER_HOSTS_PORTS, DATA_PARALLEL_HOST_PORT, KV_CACHE_SOURCE_HOST_PORT)
 )
-"""Headers that make a model server connect to the address they name."""
+"""Headers whose value is an address to which llm-d's routing sidecar, in front of a model server, connects."""
 
-RESERVED_HEADERS: Final = DESTINATION_HEADERS | {
+RESERVED_HEADERS: Final = SIDECAR_ADDRESS_HEADERS | {
     DESTINATION_ENDPOINT,
     DESTINATION_ENDPOINT_SERVED,
     DESTINATION_ENDPOINT_SUBSET,

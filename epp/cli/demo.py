@@ -44,9 +44,9 @@ async def _run_comparison(arguments: argparse.Namespace) -> list[demo.PolicyRun]
             async with Gateway(picked) as gateway:
                 yield gateway.url
 
-        ours = comparison_label(arguments.config_text)
+        policy = comparison_label(arguments.config_text)
         return await demo.compare_policies(
-            start_gateway, plain.endpoints, SystemClock(), print, seed=arguments.seed, ours=ours
+            start_gateway, plain.endpoints, SystemClock(), print, seed=arguments.seed, policy=policy
         )
 
 

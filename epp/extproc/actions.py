@@ -1,4 +1,7 @@
-"""Actions: what a session wants done. Bytes among them are a serialized ProcessingResponse to send."""
+"""Actions: what a session wants done. Bytes among them are a serialized ProcessingResponse to send.
+
+They are made for every message and are never part of a reference cycle, hence `gc=False`.
+"""
 
 from __future__ import annotations
 

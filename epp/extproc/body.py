@@ -54,7 +54,7 @@ def split_into_chunks(body: bytes) -> Iterator[tuple[bytes | memoryview, bool]]:
 
 def forward_request_body(codec: Codec, mode: BodyMode, message: ProcessingRequest) -> list[bytes]:
     """The replies that let a request body message pass unchanged."""
-    if mode is BodyMode.FULL_DUPLEX:
+    if mode is BodyMode.FULL_DUPLEX_STREAMED:
         end = message.end_of_stream
         return [codec.request_body_chunk(chunk, last and end) for chunk, last in split_into_chunks(message.body)]
     if mode is BodyMode.GRPC:
@@ -65,7 +65,7 @@ def forward_request_body(codec: Codec, mode: BodyMode, message: ProcessingReques
 def forward_response_body(codec: Codec, mode: BodyMode, message: ProcessingRequest) -> list[SessionAction]:
     """The replies that let a response body message pass unchanged, in a list that belongs to the caller."""
     body, end = message.body, message.end_of_stream
-    if mode is BodyMode.FULL_DUPLEX:
+    if mode is BodyMode.FULL_DUPLEX_STREAMED:
         if len(body) <= MAX_CHUNK_BYTES:
             return [codec.response_body_chunk(body, end)]
         return [codec.response_body_chunk(chunk, last and end) for chunk, last in split_into_chunks(body)]

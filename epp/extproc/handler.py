@@ -112,7 +112,7 @@ class ExtProcHandler:
         except Rejection as rejection:
             self._execute(self._session.on_rejection(rejection))
         except asyncio.CancelledError:
-            # Ours if the session cancelled it; then it is not DECIDING any more and `on_rejection` has no effect.
+            # If the session cancelled the decision it is not DECIDING any more, and `on_rejection` has no effect.
             self._execute(self._session.on_rejection(ServiceUnavailable("the decision was cancelled")))
             raise
         except Exception:

@@ -1,4 +1,4 @@
-"""What the picker changes in the headers of a request."""
+"""Header mutations of the request: control headers stripped, headers of the decision set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STRIPPED_HEADERS: Final = CONTROL_HEADERS | RESERVED_HEADERS
 
 
 def extract_control_headers(headers: dict[str, str]) -> frozenset[str]:
-    """The names of the request's headers that have to be stripped; reserved ones are removed from `headers` too."""
+    """The names of those headers that the mutation has to remove. Reserved ones are removed from `headers` at once."""
     found = STRIPPED_HEADERS.intersection(headers)
     for name in found & RESERVED_HEADERS:
         del headers[name]

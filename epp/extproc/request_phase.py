@@ -19,7 +19,7 @@ UNBUFFERED_MODES: Final = (BodyMode.STREAMED, BodyMode.NONE, BodyMode.GRPC)
 
 
 class RequestLimits(msgspec.Struct, frozen=True):
-    """Limits of one request, and `mark_responses`: add llm-d's `x-went-into-resp-headers: true` to responses."""
+    """Limits of one request, in bytes. `mark_responses`: add llm-d's `x-went-into-resp-headers: true` to responses."""
 
     max_body_bytes: int = 64 << 20
     max_header_bytes: int = 64 << 10
@@ -55,7 +55,7 @@ class RequestPhase:
         self._control_headers: frozenset[str] = frozenset()
         self._complete_body = b""
         self.headers = RequestHeaders({})
-        self.body_mode = BodyMode.FULL_DUPLEX
+        self.body_mode = BodyMode.FULL_DUPLEX_STREAMED
         self.route_at_headers = False
         self.early_replies: list[bytes] = []
         self.end_of_stream = False
@@ -66,7 +66,8 @@ class RequestPhase:
         if message.body_modes is not None:
             self.body_mode = message.body_modes[0]
         headers, limits = message.headers or {}, self._limits
-        # The message contains metadata too, perhaps a long subset hint: headers are counted only if it is that long.
+        # Counting takes time, and the message is longer than its headers: a short message has no long headers. A long
+        # one may hold a long subset hint instead.
         if len(message.data) > limits.max_header_bytes:
             size = count_header_bytes(headers)
             if size > limits.max_header_bytes:
@@ -125,19 +126,20 @@ class RequestPhase:
         self.early_replies = []
 
     def build_replies(self, decision: RoutingDecision) -> list[bytes]:
-        """The replies to everything received so far; the one that the body mode allows to carry the destination does.
+        """The replies to everything received so far, in the order that Envoy requires: headers, body, trailers.
 
-        Envoy expects headers, body and trailers in this order.
+        The reply that the body mode allows to carry the destination carries it. Only the complete body of a full
+        duplex or buffered request is replaced by the decision's.
         """
         codec = self._codec
         body = None if self.route_at_headers or self.headers.routed_before_body else decision.body
         mutation = build_header_mutation(self._control_headers, decision.set_headers, body)
         if self.route_at_headers:
             replies = [codec.route_in_headers(decision.destination, mutation, decision.scores), *self.early_replies]
-        elif self.body_mode is BodyMode.FULL_DUPLEX:
+        elif self.body_mode is BodyMode.FULL_DUPLEX_STREAMED:
             replies = [codec.route_in_headers(decision.destination, mutation, decision.scores)]
             replies += self._encode_body(self._complete_body if body is None else body)
-        elif self.has_trailers and not self.end_of_stream:
+        elif self.has_trailers and not self.end_of_stream:  # buffered, and no body message came before the trailers
             return [encode.route_in_trailers(decision.destination, decision.scores)]
         else:
             replies = [encode.route_in_body(decision.destination, mutation, decision.scores, body)]
@@ -157,11 +159,17 @@ class RequestPhase:
 
 
 def _content_length_fits(content_length: str, limit: int) -> bool:
-    """Whether the header announces no more than `limit`. A malformed one is Envoy's to reject."""
+    """Whether this content-length header announces no more than `limit` bytes. A malformed one is Envoy's to reject.
+
+    Numbers of 19 digits and more exceed every limit; to convert thousands of digits would take `int` long.
+    """
     return not content_length.isdecimal() or (len(content_length) < 19 and int(content_length) <= limit)
 
 
 def _is_tunnel(headers: Mapping[str, str]) -> bool:
-    """CONNECT (RFC 9110, 9.3.6) or a WebSocket upgrade: the request body ends when the response does."""
+    """CONNECT (RFC 9110, 9.3.6) or a WebSocket handshake (RFC 6455, 4.1): the body ends when the response does.
+
+    An Upgrade header with another method (h2c allows any) is ignored: that request has an ordinary body.
+    """
     method = headers.get(":method")
     return method == "CONNECT" or (method == "GET" and "upgrade" in headers)

@@ -1,6 +1,7 @@
 """One ext_proc stream as a state machine: messages from Envoy in, actions out. No I/O, no clock, no await.
 
-Which reply carries the destination depends on the body mode, which Envoy announces in its first message:
+Which reply carries the destination depends on the body mode (ext_proc's `ProcessingMode.BodySendMode`), which Envoy
+announces in `protocol_config` of its first message:
 
 - full duplex: no reply to the headers until the body has ended; then headers, body chunks, trailers, in this order;
 - buffered: the headers get an empty reply at once, the reply to the one body message carries the destination;
@@ -8,9 +9,10 @@ Which reply carries the destination depends on the body mode, which Envoy announ
 
 `TRANSITIONS` and `HALF_CLOSE_TRANSITIONS` are the whole machine. A message without a transition in the present state
 is a protocol violation: before the decision the client gets an ImmediateResponse with status 500, afterwards the
-stream ends with status OK. What must not happen, because real Envoy (docs/envoy.md) turns it into a 500 for the
-client even under fail-open: a gRPC error, or a reply that Envoy does not wait for. Without any reply the client would
-wait for ever: in full duplex Envoy has no message timeout.
+stream ends with status OK, upon which Envoy proceeds without the picker (step 6 in Envoy's external_processor.proto).
+Two things must not happen, because Envoy answers the client with 500 for them (step 7), once it has sent a body even
+under fail-open: a gRPC error, and a reply that Envoy does not wait for. A stream without any reply would hold up the
+client for ever: in full duplex Envoy does not enforce `message_timeout` (docs/envoy.md).
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class SessionState(IntEnum):
     NEW = auto()
     BUFFERING = auto()  # full duplex or buffered: the request body is arriving
     DECIDING = auto()  # the decision has been started
-    FORWARDING = auto()  # streamed, none or gRPC: routed, the request body is still passing through
+    FORWARDING = auto()  # streamed, gRPC or a tunnel: routed, the request body is still passing through
     ROUTED = auto()  # everything of the request has its reply
     RESPONDING = auto()
     RESPONSE_COMPLETE = auto()  # Envoy has yet to close the stream
@@ -77,7 +79,7 @@ class Session:
         self._codec = codec
         self._request_phase = RequestPhase(limits, codec)
         self._mark_responses = limits.mark_responses
-        self._response_body_mode = BodyMode.FULL_DUPLEX
+        self._response_body_mode = BodyMode.FULL_DUPLEX_STREAMED
         self._modes_announced = False
         self._decision: RoutingDecision | None = None
         self._half_closed = False
@@ -128,7 +130,7 @@ class Session:
     def on_failure(self, rejection: Rejection) -> list[SessionAction]:
         """Gateway or picker broke the protocol. The client gets `rejection`; after the decision the stream ends.
 
-        Ending it in the middle of a response may lose a chunk of it; a gRPC error would lose all of it.
+        To end the stream in the middle of a response may lose a chunk; a gRPC error would lose the whole response.
         """
         if self.state is SessionState.CLOSED:
             return []
@@ -176,7 +178,11 @@ class Session:
         return [StartDecision(self._request_phase.headers, self._request_phase.take_body())]
 
     def _on_request_body_while_deciding(self, message: ProcessingRequest) -> list[SessionAction]:
-        """In modes that do not wait for the reply to the headers. In others it is a repeated end, see `_ignore`."""
+        """A chunk, in modes that do not wait for the reply to the headers; in others a repeated end of the body.
+
+        Envoy 1.35 to 1.37 repeats the last message of a request body above about 1 MB (Envoy issue 46237, GAIE issue
+        2988). To reply twice would corrupt the request.
+        """
         if self._request_phase.is_streaming:
             self._request_phase.append_early_body(message)
         return []
@@ -193,9 +199,9 @@ class Session:
         return self._complete_request_phase([encode.CONTINUE_REQUEST_TRAILERS])
 
     def _on_request_body_after_routing(self, message: ProcessingRequest) -> list[SessionAction]:
-        """The response began before a forwarded body ended. In other modes it is a repeated end, see `_ignore`.
+        """The response began before a forwarded body ended. In other modes this is a repeated end (Envoy issue 46237).
 
-        After a local reply there is no decision: the headers have had no reply, so what follows them gets none.
+        After a local reply there is no decision: the request headers have had no reply, so its body gets none.
         """
         if self._decision is None or not self._request_phase.is_streaming:
             return []
@@ -205,7 +211,7 @@ class Session:
         return [] if self._decision is None else [encode.CONTINUE_REQUEST_TRAILERS]
 
     def _complete_request_phase(self, actions: list[SessionAction]) -> list[SessionAction]:
-        """If the response is not observed the stream ends here: the only moment at which that loses no chunk."""
+        """If the response is not observed the stream ends here: closed later, Envoy would lose chunks in transit."""
         assert self._decision is not None, "the request phase completes with a decision"
         self.state = SessionState.ROUTED
         if self._decision.observe_response and not self._half_closed:
@@ -225,7 +231,8 @@ class Session:
         actions: list[SessionAction] = []
         if message.metadata is not None and (target := parse_served_endpoint(message.metadata)):
             actions.append(EndpointServed(target))
-        status = headers.get(":status") or headers.get("status") or ""  # llm-d reads `status`, Envoy sends `:status`
+        # Envoy sends the pseudo-header; llm-d's handlers/server.go reads `status`.
+        status = headers.get(":status") or headers.get("status") or ""
         actions.append(ResponseStarted(int(status) if len(status) == 3 and status.isdecimal() else 0, headers))
         actions.append(encode.MARK_RESPONSE_HEADERS if self._mark_responses else encode.CONTINUE_RESPONSE_HEADERS)
         if message.end_of_stream:
@@ -244,8 +251,8 @@ class Session:
     def _on_response_trailers(self, message: ProcessingRequest) -> list[SessionAction]:
         return [encode.CONTINUE_RESPONSE_TRAILERS, *self._complete_response()]
 
-    def _ignore(self, message: ProcessingRequest) -> list[SessionAction]:
-        """Envoy 1.35 to 1.37 repeats the last message of a body above about 1 MB (GAIE issue 2988)."""
+    def _ignore_repeated_end(self, message: ProcessingRequest) -> list[SessionAction]:
+        """As for request bodies (Envoy issue 46237): the end of the response body already has its reply."""
         return []
 
     def _complete_response(self) -> list[SessionAction]:
@@ -266,7 +273,7 @@ class Session:
         return self._finish_stream() if self._modes_announced else self._start_decision()
 
     def _outcome_of_early_end(self) -> RequestEnded:
-        """The outcome if the gateway leaves now: completed where it would not have shown us the end of the response."""
+        """The outcome if the gateway leaves now: completed if it does not send us the end of responses at all."""
         without_body = self._response_body_mode is BodyMode.NONE and self.state in (
             SessionState.ROUTED,
             SessionState.RESPONDING,
@@ -283,7 +290,7 @@ class Session:
         return actions
 
     def _report_end(self, outcome: RequestEnded) -> list[SessionAction]:
-        """Reports the end of the routed request, once. If the response is not observed, a completion mode does."""
+        """The end of the routed request, once. For an unobserved response it is reported by a completion source."""
         reported = self._end_reported or self._decision is None or not self._decision.observe_response
         self._end_reported = True
         return [] if reported else [outcome]
@@ -323,7 +330,7 @@ TRANSITIONS: Final[Mapping[tuple[SessionState, MessageType], Transition]] = {
     (SessionState.RESPONDING, MessageType.RESPONSE_TRAILERS): Session._on_response_trailers,
     (SessionState.RESPONSE_COMPLETE, MessageType.REQUEST_BODY): Session._on_request_body_after_routing,
     (SessionState.RESPONSE_COMPLETE, MessageType.REQUEST_TRAILERS): Session._on_request_trailers_after_routing,
-    (SessionState.RESPONSE_COMPLETE, MessageType.RESPONSE_BODY): Session._ignore,
+    (SessionState.RESPONSE_COMPLETE, MessageType.RESPONSE_BODY): Session._ignore_repeated_end,
     (SessionState.RESPONSE_COMPLETE, MessageType.RESPONSE_TRAILERS): Session._on_response_trailers,
 }
 

@@ -43,7 +43,7 @@ def decode_log_entries(data: bytes) -> list[AccessLogEntry]:
     """
     try:
         message = access_log_service_pb2.StreamAccessLogsMessage.FromString(data)
-    except Exception as error:  # as above
+    except Exception as error:  # protobuf's C extension has no public type for its decode error
         raise DecodeError(f"not a StreamAccessLogsMessage: {error}") from error
     return [
         _build_log_entry(entry)
@@ -72,7 +72,7 @@ def _build_log_entry(entry: access_log_pb2.HTTPAccessLogEntry) -> AccessLogEntry
 
 
 def _is_disconnected(flags: access_log_pb2.ResponseFlags, status: int) -> bool:
-    """Whether the client left or the response was cut off.
+    """Whether the client left (flags DC, DR in Envoy's %RESPONSE_FLAGS%) or the response was cut off (UR, UC, SI, DT).
 
     An upstream failure before the response begins makes Envoy answer with a 5xx, which is a complete response.
     """

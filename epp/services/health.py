@@ -1,8 +1,9 @@
-"""grpc.health.v1 under the service names of llm-d and GAIE.
+"""grpc.health.v1 (gRPC's doc/health-checking.md) under the service names of llm-d and GAIE.
 
 `liveness` is SERVING whenever the process answers: a picker that waits for endpoints or drains is alive, and a restart
-would not help it. All other names, unknown ones too, are answered as `readiness`, as llm-d does without leader
-election.
+would not help it. All other names are answered as `readiness`. Unknown names are too, where health-checking.md has
+NOT_FOUND: a gateway's health check may use any name, and llm-d without leader election (cmd/epp/runner/health.go)
+answers each of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from epp.services import codec
 from epp.tasks import Tasks
 
 LIVENESS: Final = "liveness"
+# `liveness`, `readiness` and the ext_proc service: GAIE proposal 004. `inference-extension`: GAIE's lwepp. The empty
+# name stands for the server as a whole.
 SERVICE_NAMES: Final = ("", LIVENESS, "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")
 
 IsReady = Callable[[], bool]
@@ -37,12 +40,12 @@ def health_methods(
     def check(data: bytes) -> bytes:
         return codec.encode_health_status(is_serving(codec.decode_health_check(data), is_ready))
 
-    def list_all(data: bytes) -> bytes:
+    def list_services(data: bytes) -> bytes:
         return codec.encode_health_list({name: is_serving(name, is_ready) for name in SERVICE_NAMES})
 
     methods: dict[str, Callable[[ServerCall], UnaryHealthHandler | HealthWatchHandler]] = {
         "/grpc.health.v1.Health/Check": lambda call: UnaryHealthHandler(call, check),
-        "/grpc.health.v1.Health/List": lambda call: UnaryHealthHandler(call, list_all),
+        "/grpc.health.v1.Health/List": lambda call: UnaryHealthHandler(call, list_services),
     }
     if tasks is not None:
         methods["/grpc.health.v1.Health/Watch"] = lambda call: HealthWatchHandler(call, is_ready, tasks, rpcs, interval)
@@ -50,7 +53,7 @@ def health_methods(
 
 
 def is_serving(name: str, is_ready: IsReady) -> bool:
-    """Whether the service of this name is SERVING."""
+    """Whether the service `name` is SERVING."""
     return name == LIVENESS or is_ready()
 
 

@@ -1,9 +1,9 @@
 """The KV cache of one engine, after vLLM V1's `BlockPool` (vllm/v1/core/block_pool.py).
 
-Blocks have reference counts and are found again by chained hashes. As in vLLM: blocks never used before are allocated
-first; a freed block keeps its content and joins the end of the free queue, the last block of a request before its
-first, so that a prefix is evicted from its tail; a block with references is never evicted; two requests that compute
-the same block in one step each keep their copy.
+Blocks have reference counts and are found again by chained hashes (kv_cache_utils.hash_block_tokens). As in vLLM:
+blocks never used before are allocated first; a freed block keeps its content and joins the end of the free queue, the
+last block of a request before its first, so that a prefix is evicted from its tail; a block with references is never
+evicted; blocks of equal content are not de-duplicated (`BlockHashToBlockMap`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ def hash_block(parent: int, data: bytes | memoryview) -> int:
 
 
 def root_hash(lora_name: str, cache_salt: str) -> int:
-    """The parent of a first block. Requests with different adapters or salts share no block."""
+    """The parent of a first block. Requests with different adapters or salts share no block.
+
+    vLLM's `generate_block_hash_extra_keys` has the same effect.
+    """
     if not lora_name and not cache_salt:
         return ROOT_HASH
     return int(xxhash.xxh3_64_intdigest(f"{lora_name}\0{cache_salt}".encode()))
@@ -112,7 +115,7 @@ class BlockPool:
             self._duplicates.setdefault(block_hash, []).append(block)
 
     def release(self, blocks: Sequence[int]) -> None:
-        """Removes one reference from each of a request's blocks, the last block first (vLLM's `free_blocks`)."""
+        """Removes one reference from each of a request's blocks, the last first (`SingleTypeKVCacheManager.free`)."""
         for block in reversed(blocks):
             count = self._reference_counts[block] - 1
             if count < 0:
@@ -122,7 +125,7 @@ class BlockPool:
                 self._free_queue[block] = None
 
     def reset_prefix_cache(self) -> None:
-        """Forgets all cached content, as vLLM's `/reset_prefix_cache` does."""
+        """Forgets all cached content, also that of blocks in use, for which vLLM's `reset_prefix_cache` refuses."""
         self._block_by_hash.clear()
         self._duplicates.clear()
         self._block_hashes = [None] * len(self._block_hashes)
@@ -140,7 +143,7 @@ class BlockPool:
         return block
 
     def _evict_cached_block(self, block: int, block_hash: int) -> None:
-        """Removes the block from the prefix cache; a duplicate takes its place."""
+        """Removes the block from the prefix cache (vLLM's `_maybe_evict_cached_block`); a duplicate takes its place."""
         duplicates = self._duplicates.get(block_hash)
         if self._block_by_hash[block_hash] != block:
             assert duplicates is not None

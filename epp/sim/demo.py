@@ -62,9 +62,9 @@ async def compare_policies(
     profile: WorkloadProfile | None = None,
     seed: int = 0,
     model: str = MODEL,
-    ours: str = DEFAULT_POLICY,
+    policy: str = DEFAULT_POLICY,
 ) -> list[PolicyRun]:
-    """Runs round robin, then the policy `ours`, against `servers` (`host:port`); `emit` prints progress and report.
+    """Runs round robin, then `policy`, against `servers` (`host:port`); `emit` prints progress and report.
 
     Both begin with empty prefix caches, by `/reset_prefix_cache`: vLLM serves that with `VLLM_SERVER_DEV_MODE=1` only.
     """
@@ -76,7 +76,7 @@ async def compare_policies(
         f"{profile.rate * profile.turns:.0f} a second, {len(servers)} servers"
     )
     runs = []
-    for name in (ROUND_ROBIN, ours):
+    for name in (ROUND_ROBIN, policy):
         emit(f"  {name}: {work[-1].starts_at:.0f} s …")
         async with start_gateway(name) as base_url:
             player = ConversationPlayer(base_url, model, profile.answer_tokens, clock)

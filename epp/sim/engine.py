@@ -1,10 +1,10 @@
 """Continuous batching after vLLM V1's `Scheduler` (vllm/v1/core/sched/scheduler.py), step by step, without a clock.
 
 The caller adds requests with the time, reads `step_ends_at` and calls `complete_step` when that time has come, in real
-or virtual time. A step is scheduled when it starts. Running requests come first, in order of arrival, decodes and
+or virtual time. A step is scheduled when it starts. Running requests come first, in order of admission, decodes and
 prompt chunks alike; then waiting ones, first come first served, as far as the token budget, `max_num_seqs` and free
-blocks allow. A running request for which no block is free preempts the youngest running one, which loses its blocks
-and is computed again from the head of the queue.
+blocks allow. A running request for which no block is free preempts the one admitted last, which loses its blocks and
+returns to the head of the waiting queue. Not modelled: priorities, KV connectors, multi-modal and speculative tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ScheduledStep = list[tuple[SimRequest, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimEngineConfig:
-    """vLLM's options of the same names.
+    """Options of one engine, named as in vLLM's EngineArgs.
 
     `num_gpu_blocks` 0: as many as fit into the hardware's memory. `max_model_len` 0: as many tokens as fit into the
     cache, at most 131,072. `max_num_queued_reqs` 0: no limit. `time_scale` is not vLLM's: 2 runs twice as fast as the
@@ -175,7 +175,11 @@ class SimEngine:
         return step
 
     def _allocate_or_preempt(self, request: SimRequest, count: int) -> bool:
-        """Allocates blocks for `count` more tokens, preempting younger requests if need be. False: it was preempted."""
+        """Allocates blocks for `count` more tokens; False if `request` itself had to be preempted.
+
+        As `Scheduler.schedule` with policy FCFS: `running.pop()` is the victim, and `_preempt_request` puts it at the
+        head of the waiting queue with no computed tokens.
+        """
         while True:
             missing = -(-(request.computed_tokens + count) // self.config.block_size) - len(request.blocks)
             if missing <= self.block_pool.free_count:
@@ -194,7 +198,10 @@ class SimEngine:
         return True
 
     def _schedule_waiting(self, step: ScheduledStep, budget: int, now: float) -> None:
-        """Adds waiting requests to `step`. Those whose adapter finds no LoRA slot are skipped, as in vLLM."""
+        """Adds waiting requests to `step`, until one does not get its blocks.
+
+        As vLLM's `skipped_waiting_requests`, a request beyond `max_loras` is skipped and keeps its place in the queue.
+        """
         skipped: list[SimRequest] = []
         adapters = {request.lora_name for request in self.running if request.lora_name}
         while self.waiting and budget > 0 and len(self.running) < self.config.max_num_seqs:
@@ -223,7 +230,7 @@ class SimEngine:
         Returns the tokens of the chunk; 0 if there are too few blocks.
         """
         size = self.config.block_size
-        # As in vLLM's `get_computed_blocks` the last token is never a hit: its logits are needed for the next one.
+        # As in vLLM's `KVCacheManager.get_computed_blocks` the last token is never a hit: the logits are needed.
         limit = (request.total_tokens - 1) // size if self.config.enable_prefix_caching else 0
         hit = self.block_pool.find_longest_cache_hit(request.block_hashes, limit)
         cached = len(hit) * size
@@ -241,7 +248,11 @@ class SimEngine:
         return count
 
     def _cache_full_blocks(self, request: SimRequest, count: int) -> None:
-        """Caches the blocks that this step fills. As in vLLM, requests scheduled later in the same step share them."""
+        """Caches the blocks that this step fills.
+
+        As in vLLM's `KVCacheManager.allocate_slots` they are cached when scheduled, before they are computed: requests
+        scheduled later in the same step share them.
+        """
         if not self.config.enable_prefix_caching:
             return
         full = min((request.computed_tokens + count) // self.config.block_size, len(request.block_hashes))

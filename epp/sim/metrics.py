@@ -136,12 +136,12 @@ class VllmMetricsPage:
             f"{name}_bucket{_format_labels([*self._common_labels, ('le', _format_go_float(bound))])} "
             for bound in histogram.bounds
         ]
-        version, text = -1, ""
+        rendered_count, text = -1, ""
 
         def render() -> str:
-            nonlocal version, text
-            if version != histogram.version:
-                version = histogram.version
+            nonlocal rendered_count, text
+            if rendered_count != histogram.count:
+                rendered_count = histogram.count
                 counts = [f"{line}{count}.0\n" for line, count in zip(lines, accumulate(histogram.counts), strict=True)]
                 text = f"{header}{''.join(counts)}{_format_totals(name, labels, histogram)}{footer}"
             return text

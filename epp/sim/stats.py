@@ -25,24 +25,20 @@ PREEMPTION_BOUNDS = _parse_bounds("1 2 3 4 5 10 20")
 
 
 class SimHistogram:
-    """Counts by bucket, not cumulative. `version` changes with every observation."""
+    """A histogram with counts by bucket, not cumulative; the last bucket is unbounded. `count`: observations so far."""
 
-    __slots__ = ("bounds", "counts", "sum", "version")
+    __slots__ = ("bounds", "count", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = (*bounds, INFINITY)
         self.counts = [0] * len(self.bounds)
         self.sum = 0.0
-        self.version = 0
+        self.count = 0
 
     def observe(self, value: float, times: int = 1) -> None:
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
-        self.version += times
-
-    @property
-    def count(self) -> int:
-        return self.version
+        self.count += times
 
 
 class EngineStats:

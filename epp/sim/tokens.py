@@ -89,6 +89,7 @@ def _encode_media(part: Mapping[str, Any]) -> bytes:
 
 def answer_token(seed: int, index: int) -> str:
     """The token at `index` of the answer with this seed: `TOKEN_BYTES` ASCII characters of pseudo-language."""
+    # A hash of both by the constants of SplitMix64: its increment and its first multiplier.
     mixed = ((seed ^ (index + 1) * 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     return _VOCABULARY[(mixed >> 33) % len(_VOCABULARY)]
 

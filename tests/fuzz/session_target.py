@@ -70,7 +70,7 @@ class FuzzPeer:
     def finish(self, status: int = 0, message: str = "") -> None:
         self.finished, self.status = True, status
 
-    def route_request(self, head: RequestHeaders, body: bytes) -> RoutingDecision:
+    def route_request(self, headers: RequestHeaders, body: bytes) -> RoutingDecision:
         self.decisions += 1
         assert len(body) <= LIMIT
         if self.result == REJECTED:

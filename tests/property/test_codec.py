@@ -35,7 +35,7 @@ phases = st.one_of(
 
 @st.composite
 def received(draw):
-    """A message, with settings or without; perhaps followed by one more, which protobuf merges into it."""
+    """A message, with or without context; perhaps followed by one more, which protobuf merges into it."""
     message = draw(phases)
     if draw(st.booleans()):
         message.metadata_context.SetInParent()

@@ -18,10 +18,10 @@ from epp.extproc.codec.encode import (
 from epp.extproc.codec.header_cache import HeaderBlockCache
 from epp.extproc.codec.wire import BODY_END_OF_STREAM, HEADERS_END_OF_STREAM, parse_phase
 
-MAX_CACHED_SETTINGS: Final = 256
-MAX_CACHED_SETTINGS_BYTES: Final = 128  # longer ones hold subset hints, or other filters' metadata of one request
+MAX_CACHED_CONTEXTS: Final = 256
+MAX_CACHED_CONTEXT_BYTES: Final = 128  # longer ones hold subset hints, or other filters' metadata of one request
 MAX_CACHED_ENDS: Final = 64
-MAX_END_MESSAGE_BYTES: Final = 8  # a message that ends a body and holds no more of it: a few different ones in all
+MAX_END_MESSAGE_BYTES: Final = 8  # a message that ends a body and holds no data: there are only a few different ones
 MAX_CACHED_DESTINATIONS: Final = 4096
 MAX_CACHED_CHUNK_SIZES: Final = 1024
 
@@ -31,11 +31,11 @@ _EMPTY_METADATA: Final = b"\x42\0"  # ProcessingRequest.metadata_context = {}: E
 class Codec:
     """Decodes ProcessingRequests and encodes ProcessingResponses. Not thread-safe; belongs to one event loop."""
 
-    __slots__ = ("_chunk_prefix", "_decode_end", "_header_blocks", "_parse_settings", "_route_in_headers")
+    __slots__ = ("_chunk_prefix", "_decode_end", "_header_blocks", "_parse_message_context", "_route_in_headers")
 
     def __init__(self) -> None:
         self._header_blocks = HeaderBlockCache()
-        self._parse_settings = lru_cache(MAX_CACHED_SETTINGS)(decode.parse_settings)
+        self._parse_message_context = lru_cache(MAX_CACHED_CONTEXTS)(decode.parse_message_context)
         self._decode_end = lru_cache(MAX_CACHED_ENDS)(decode.decode_with_protobuf)
         self._route_in_headers = lru_cache(MAX_CACHED_DESTINATIONS)(encode.route_in_headers)
         self._chunk_prefix = lru_cache(MAX_CACHED_CHUNK_SIZES)(encode.chunk_prefix)
@@ -69,18 +69,18 @@ class Codec:
         rest = data[stop:]
         if rest == _EMPTY_METADATA or (not rest and stop == len(data)):
             return request
-        return request if rest and self._decode_settings(request, rest) else None
+        return request if rest and self._decode_message_context(request, rest) else None
 
-    def _decode_settings(self, request: ProcessingRequest, rest: bytes) -> bool:
-        """Sets what the fields after the phase say. False if they hold a phase too, which would add to the first."""
+    def _decode_message_context(self, request: ProcessingRequest, rest: bytes) -> bool:
+        """Sets the fields of `request` that `rest` holds. False if `rest` holds a phase too, which would be merged."""
         try:
-            is_short = len(rest) <= MAX_CACHED_SETTINGS_BYTES
-            settings = self._parse_settings(rest) if is_short else decode.parse_settings(rest)
+            is_short = len(rest) <= MAX_CACHED_CONTEXT_BYTES
+            context = self._parse_message_context(rest) if is_short else decode.parse_message_context(rest)
         except Exception:  # protobuf's C extension has no public type for its decode error
             return False
-        if settings is None:
+        if context is None:
             return False
-        request.body_modes, request.metadata, request.observability_mode = settings
+        request.body_modes, request.metadata, request.observability_mode = context
         return True
 
     def route_in_headers(self, destination: str, mutation: HeaderMutation, scores: Mapping[str, float] | None) -> bytes:
@@ -88,7 +88,8 @@ class Codec:
         if scores is not None:
             return encode.route_in_headers(destination, mutation, scores)
         route = self._route_in_headers(destination)
-        # A protobuf reader merges two messages that stand one after the other: the mutation is appended.
+        # Parsing two encoded messages in a row merges them ("Last One Wins" in protobuf's encoding guide), so the
+        # mutation can be appended to the cached route.
         return route if mutation is NO_MUTATION else route + encode.mutate_request_headers(mutation)
 
     def request_body_chunk(self, chunk: bytes | memoryview, end_of_stream: bool) -> bytes:

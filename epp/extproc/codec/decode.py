@@ -31,13 +31,13 @@ class MessageType(IntEnum):
 
 
 class BodyMode(IntEnum):
-    """How Envoy sends a body: ProcessingMode.BodySendMode."""
+    """How Envoy sends a body: `ProcessingMode.BodySendMode` of ext_proc's processing_mode.proto."""
 
     NONE = 0
     STREAMED = 1
     BUFFERED = 2
     BUFFERED_PARTIAL = 3
-    FULL_DUPLEX = 4
+    FULL_DUPLEX_STREAMED = 4
     GRPC = 5
 
 
@@ -60,8 +60,8 @@ class ProcessingRequest(msgspec.Struct, gc=False):
     observability_mode: bool = False
 
 
-Settings = tuple[tuple[BodyMode, BodyMode] | None, Metadata | None, bool]
-"""Body modes, metadata and observability mode, as in `ProcessingRequest`."""
+MessageContext = tuple[tuple[BodyMode, BodyMode] | None, Metadata | None, bool]
+"""What a message says beside its phase: body modes, metadata and observability mode, as in `ProcessingRequest`."""
 
 BODY_TYPES: Final = frozenset((MessageType.REQUEST_BODY, MessageType.RESPONSE_BODY))
 HEADERS_TYPES: Final = frozenset((MessageType.REQUEST_HEADERS, MessageType.RESPONSE_HEADERS))
@@ -95,8 +95,8 @@ def decode_with_protobuf(data: bytes) -> ProcessingRequest:
     return request
 
 
-def parse_settings(rest: bytes) -> Settings | None:
-    """What a message says after its phase; None if `rest` holds a phase as well. Raises what protobuf raises."""
+def parse_message_context(rest: bytes) -> MessageContext | None:
+    """The context in the fields after the phase; None if `rest` holds a phase too. Raises what protobuf raises."""
     message = _parse(rest)
     if message.WhichOneof("request") is not None:
         return None
@@ -118,7 +118,9 @@ def _filter_metadata(message: pb.ProcessingRequest) -> Metadata | None:
 def _parse_body_modes(config: pb.ProtocolConfiguration) -> tuple[BodyMode, BodyMode]:
     """A mode that a later Envoy may add counts as full duplex, like the absence of a protocol_config."""
     request, response = config.request_body_mode, config.response_body_mode
-    return _BODY_MODES.get(request, BodyMode.FULL_DUPLEX), _BODY_MODES.get(response, BodyMode.FULL_DUPLEX)
+    return _BODY_MODES.get(request, BodyMode.FULL_DUPLEX_STREAMED), _BODY_MODES.get(
+        response, BodyMode.FULL_DUPLEX_STREAMED
+    )
 
 
 def _parse_header_map(message: HeaderMap) -> dict[str, str]:

@@ -44,7 +44,10 @@ def route_in_headers(
 def route_in_body(
     destination: str, mutation: HeaderMutation, scores: Mapping[str, float] | None, body: bytes | None
 ) -> bytes:
-    """The same in the reply to a buffered body. `body` replaces it if not None."""
+    """The reply to a buffered body that names the destination. `body` replaces the buffered one if not None.
+
+    Envoy applies header mutations of a body reply in buffered mode only (CommonResponse.header_mutation).
+    """
     common = _common_response(destination, mutation)
     if body is not None:
         common.body_mutation.body = body
@@ -54,7 +57,10 @@ def route_in_body(
 
 
 def route_in_trailers(destination: str, scores: Mapping[str, float] | None) -> bytes:
-    """The reply to trailers in buffered mode without a body: it can carry metadata, but no header of the request."""
+    """The reply to trailers that came without a body message (buffered): metadata only.
+
+    A TrailersResponse mutates trailers; it cannot change the request's headers.
+    """
     reply = pb.ProcessingResponse(request_trailers=pb.TrailersResponse())
     _add_destination_metadata(reply.dynamic_metadata, destination, scores)
     return reply.SerializeToString()
@@ -96,7 +102,7 @@ def _add_destination_metadata(metadata: Struct, destination: str, scores: Mappin
     metadata.update({LB_NAMESPACE: entries})
 
 
-# Everything else
+# Other replies
 
 
 def immediate_response(status: int, body: bytes, headers: Mapping[str, str], details: str) -> bytes:
@@ -144,28 +150,31 @@ _BODY_TAG: Final = b"\x0a"
 
 
 def chunk_prefix(phase_tag: bytes, length: int, end_of_stream: bool) -> bytes:
-    """All that stands before a chunk of `length` bytes; after it `CHUNK_END_OF_STREAM` stands if it is the last."""
-    rest = length + (len(CHUNK_END_OF_STREAM) if end_of_stream else 0)
-    return _open_messages(phase_tag, _BODY_TAG + _encode_varint(length) if length else b"", rest)
+    """The encoded bytes before a chunk of `length` bytes. `CHUNK_END_OF_STREAM` has to follow the last chunk."""
+    following_bytes = length + (len(CHUNK_END_OF_STREAM) if end_of_stream else 0)
+    return _wrap_body_fields(phase_tag, _BODY_TAG + _encode_varint(length) if length else b"", following_bytes)
 
 
 def request_body_unchanged(request: ProcessingRequest) -> bytes:
     """A request body message of mode GRPC passes as received: StreamedBodyResponse has the fields of HttpBody."""
     fields = serialize_http_body(request)
-    return _open_messages(REQUEST_BODY_TAG, b"", len(fields)) + fields
+    return _wrap_body_fields(REQUEST_BODY_TAG, b"", len(fields)) + fields
 
 
 def response_body_unchanged(request: ProcessingRequest) -> bytes:
     """The same for a response body message."""
     fields = serialize_http_body(request)
-    return _open_messages(RESPONSE_BODY_TAG, b"", len(fields)) + fields
+    return _wrap_body_fields(RESPONSE_BODY_TAG, b"", len(fields)) + fields
 
 
-def _open_messages(phase_tag: bytes, content: bytes, rest: int) -> bytes:
-    """`content` behind the tags and lengths of the messages that contain it; `rest` more bytes will follow it."""
+def _wrap_body_fields(phase_tag: bytes, fields: bytes, following_bytes: int) -> bytes:
+    """`fields` of a StreamedBodyResponse behind the tags and lengths of the messages that contain it.
+
+    The lengths include the `following_bytes` that the caller appends.
+    """
     for tag in (_STREAMED_RESPONSE_TAG, _BODY_MUTATION_TAG, _RESPONSE_TAG, phase_tag):
-        content = tag + _encode_varint(len(content) + rest) + content
-    return content
+        fields = tag + _encode_varint(len(fields) + following_bytes) + fields
+    return fields
 
 
 def _encode_varint(value: int) -> bytes:

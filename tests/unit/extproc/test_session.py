@@ -35,7 +35,7 @@ def new_session() -> Session:
     return Session(RequestLimits(), Codec())
 
 
-def decision() -> RoutingDecision:
+def build_decision() -> RoutingDecision:
     return RoutingDecision("10.0.0.1:8000", IgnoringRequest())
 
 
@@ -66,7 +66,7 @@ def session_in_state(state: SessionState) -> Session:
     while session.state is not state:
         actions = session.receive(messages.pop(0))
         if any(isinstance(action, StartDecision) for action in actions) and state is not SessionState.DECIDING:
-            session.on_decision(decision())
+            session.on_decision(build_decision())
     return session
 
 
@@ -144,7 +144,7 @@ def test_an_observed_request_ends_once_in_any_order_of_events():
             ends += count_ends(session.receive(encode_message(message_type, mode=mode, end=end)))
             if session.state is SessionState.DECIDING and rng.random() < 0.7:
                 routed = True
-                ends += count_ends(session.on_decision(decision()))
+                ends += count_ends(session.on_decision(build_decision()))
             if rng.random() < 0.1:
                 ends += count_ends(session.on_half_close())
         ends += count_ends(session.on_cancel())

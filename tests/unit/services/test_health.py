@@ -17,7 +17,7 @@ def encode_check(name: str) -> bytes:
     return health_pb2.HealthCheckRequest(service=name).SerializeToString()
 
 
-def status(message: bytes) -> int:
+def read_status(message: bytes) -> int:
     return health_pb2.HealthCheckResponse.FromString(message).status
 
 
@@ -27,13 +27,13 @@ def status(message: bytes) -> int:
 @pytest.mark.parametrize("ready", [True, False])
 def test_check_answers_every_name_as_readiness(dial, name, ready):
     call = dial(health.health_methods(lambda: ready)[CHECK])(encode_check(name))
-    assert [status(message) for message in call.sent] == [SERVING if ready else NOT_SERVING]
+    assert [read_status(message) for message in call.sent] == [SERVING if ready else NOT_SERVING]
     assert call.status == 0
 
 
 def test_liveness_is_serving_before_readiness(dial):
     call = dial(health.health_methods(lambda: False)[CHECK])(encode_check("liveness"))
-    assert [status(message) for message in call.sent] == [SERVING]
+    assert [read_status(message) for message in call.sent] == [SERVING]
 
 
 def test_list_has_the_status_of_every_name(dial):
@@ -53,11 +53,11 @@ async def test_watch_sends_changes_only(dial, run_ready_tasks, tasks):
     watch = dial(health.health_methods(lambda: state["ready"], tasks, interval=0)[WATCH])
     call = watch(encode_check(""))
     await run_ready_tasks()
-    assert [status(message) for message in call.sent] == [SERVING]
+    assert [read_status(message) for message in call.sent] == [SERVING]
     state["ready"] = False
     await run_ready_tasks()
     await run_ready_tasks()
-    assert [status(message) for message in call.sent] == [SERVING, NOT_SERVING]
+    assert [read_status(message) for message in call.sent] == [SERVING, NOT_SERVING]
     watch.handler.on_half_close()
     state["ready"] = True
     await run_ready_tasks()
@@ -70,7 +70,7 @@ async def test_watch_sends_changes_only(dial, run_ready_tasks, tasks):
 async def test_watch_of_liveness_sends_one_status(dial, run_ready_tasks, tasks):
     call = dial(health.health_methods(lambda: False, tasks, interval=0)[WATCH])(encode_check("liveness"))
     await run_ready_tasks()
-    assert [status(message) for message in call.sent] == [SERVING]
+    assert [read_status(message) for message in call.sent] == [SERVING]
     assert call.status is None
 
 

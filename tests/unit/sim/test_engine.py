@@ -54,7 +54,7 @@ def test_requests_are_scheduled_in_order_up_to_max_num_seqs(new_rig: NewRig) -> 
     for name in "abc":
         rig.add(name, "hello", 2)
     assert rig.step() == "a"
-    assert [sequence.request_id for sequence in rig.engine.waiting] == ["c"]
+    assert [request.request_id for request in rig.engine.waiting] == ["c"]
     assert [rig.step(), rig.step(), rig.step()] == ["ab", "bc", "c"]
 
 
@@ -62,7 +62,7 @@ def test_time_to_first_token_grows_with_the_queue(new_rig: NewRig) -> None:
     rig = new_rig(max_num_seqs=1)
     queue = [rig.add(str(index), "hello", 2) for index in range(4)]
     rig.finish()
-    first = [sequence.first_token_at for sequence in queue]
+    first = [request.first_token_at for request in queue]
     assert first == sorted(first)  # type: ignore[type-var]
     assert first[3] == pytest.approx(4 * 1.005 + 3 * 1.001 - 3 * 0.004)  # the last token alone is not in the cache
 
@@ -98,9 +98,9 @@ def test_prefix_hits_are_full_blocks_without_the_last_token(new_rig: NewRig) -> 
         ("abcdefgX", 4),
         ("Xbcdefgh", 0),  # a hash covers everything before its block
     ]:
-        sequence = rig.add("s", prompt, 1)
+        request = rig.add("s", prompt, 1)
         rig.finish()
-        assert sequence.cached_tokens == cached, prompt
+        assert request.cached_tokens == cached, prompt
     stats = rig.engine.stats
     assert (stats.prefix_queries, stats.prefix_hits) == (41, 16)
     assert (stats.prompt_tokens, stats.cached_tokens) == (41, 16)

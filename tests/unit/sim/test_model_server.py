@@ -176,9 +176,9 @@ async def test_closing_a_stream_aborts_the_request(client: aiohttp.ClientSession
 async def test_closing_the_connection_aborts_the_request(client: aiohttp.ClientSession, fleet: SimFleet) -> None:
     engine = fleet.servers[0].engine
     async with asyncio.TaskGroup() as group:
-        asking = group.create_task(post(client, "/v1/completions", **LONG))
+        request = group.create_task(post(client, "/v1/completions", **LONG))
         await until(lambda: bool(engine.running))
-        asking.cancel()
+        request.cancel()
     await until(lambda: engine.stats.finished_requests["abort"] == 1)
     assert (engine.running, engine.block_pool.used_count) == ([], 0)
 

@@ -19,12 +19,12 @@ CODEC = Codec()
 BORDERS = [0, 1, 100, 111, 113, 115, 117, 119, 121, 123, 125, 126, 127, 128, 129, 16_370, 16_383, 16_384, 62_000]
 
 
-def parsed(message: bytes) -> ext_proc_pb2.ProcessingResponse:
+def parse_response(message: bytes) -> ext_proc_pb2.ProcessingResponse:
     return ext_proc_pb2.ProcessingResponse.FromString(message)
 
 
-def streamed(phase: str, body: bytes, end: bool) -> bytes:
-    """The same chunk as protobuf encodes it."""
+def encode_chunk_with_protobuf(phase: str, body: bytes, end: bool) -> bytes:
+    """A chunk of full duplex as protobuf encodes it."""
     chunk = ext_proc_pb2.StreamedBodyResponse(body=body, end_of_stream=end)
     common = ext_proc_pb2.CommonResponse(body_mutation=ext_proc_pb2.BodyMutation(streamed_response=chunk))
     return ext_proc_pb2.ProcessingResponse(**{phase: ext_proc_pb2.BodyResponse(response=common)}).SerializeToString()
@@ -34,13 +34,13 @@ def streamed(phase: str, body: bytes, end: bool) -> bytes:
 @pytest.mark.parametrize("end", [True, False])
 def test_chunks_of_border_sizes_are_encoded_as_by_protobuf(size, end):
     body = b"\x0a\x80" * (size // 2) + b"x" * (size % 2)
-    assert CODEC.request_body_chunk(body, end) == streamed("request_body", body, end)
-    assert CODEC.response_body_chunk(memoryview(body), end) == streamed("response_body", body, end)
+    assert CODEC.request_body_chunk(body, end) == encode_chunk_with_protobuf("request_body", body, end)
+    assert CODEC.response_body_chunk(memoryview(body), end) == encode_chunk_with_protobuf("response_body", body, end)
 
 
 @given(st.binary(max_size=300), st.booleans())
 def test_any_chunk_is_encoded_as_by_protobuf(body, end):
-    assert CODEC.response_body_chunk(body, end) == streamed("response_body", body, end)
+    assert CODEC.response_body_chunk(body, end) == encode_chunk_with_protobuf("response_body", body, end)
 
 
 @pytest.mark.parametrize("phase", ["request_body", "response_body"])
@@ -107,7 +107,7 @@ def test_headers_are_lower_case_joined_and_read_from_raw_value():
 
 @pytest.mark.parametrize("mutation", [NO_MUTATION, HeaderMutation({"a": "1", "b": "\udcff"}, ("c", "d"))])
 def test_route_in_headers_sets_header_and_metadata(mutation):
-    reply = parsed(CODEC.route_in_headers(POD, mutation, None))
+    reply = parse_response(CODEC.route_in_headers(POD, mutation, None))
     common = reply.request_headers.response
     found = {item.header.key: item.header.raw_value for item in common.header_mutation.set_headers}
     wanted = {name: value.encode("utf-8", "surrogateescape") for name, value in mutation.set_headers.items()}
@@ -118,14 +118,16 @@ def test_route_in_headers_sets_header_and_metadata(mutation):
 
 
 def test_route_in_body_replaces_only_a_changed_body():
-    same = parsed(encode.route_in_body(POD, NO_MUTATION, None, None)).request_body.response
+    same = parse_response(encode.route_in_body(POD, NO_MUTATION, None, None)).request_body.response
     assert not same.HasField("body_mutation")
-    emptied = parsed(encode.route_in_body(POD, NO_MUTATION, None, b"")).request_body.response
+    emptied = parse_response(encode.route_in_body(POD, NO_MUTATION, None, b"")).request_body.response
     assert emptied.body_mutation.WhichOneof("mutation") == "body"
 
 
 def test_immediate_response():
-    reply = parsed(encode.immediate_response(429, b"text", {"x-llm-d-request-dropped-reason": "full"}, "epp_Code"))
+    reply = parse_response(
+        encode.immediate_response(429, b"text", {"x-llm-d-request-dropped-reason": "full"}, "epp_Code")
+    )
     answer = reply.immediate_response
     assert (answer.status.code, answer.body, answer.details) == (429, b"text", "epp_Code")
     assert [item.header.key for item in answer.headers.set_headers] == ["x-llm-d-request-dropped-reason"]
