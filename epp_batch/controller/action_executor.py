@@ -24,8 +24,8 @@ class ActionExecutor:
     """Executes actions of one run, one per unit and MAX_CONCURRENT_WRITES in total.
 
     A transient failure drops the action; the next reconciliation issues it again. Concurrency starts at 1 and grows by
-    1 with each success, so that a server that is down or sheds load gets one request at a time. Jobs are created no
-    faster than their creation timestamps (whole seconds) keep the order in which Kueue should admit them.
+    1 with each success, so that a server that is down or sheds load gets one request at a time. Jobs are created in the
+    order of submission at the rate of `jobs.compute_creation_rate`, since Kueue orders them by creation timestamp.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class ActionExecutor:
             self._created_this_second += 1
             return True
         if self._timer is None:
+            # 10 ms late, so that the wall clock has reached the next second.
             self._timer = asyncio.get_running_loop().call_later(1.01 - now % 1.0, self._on_next_second)
         return False
 

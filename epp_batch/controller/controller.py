@@ -1,7 +1,7 @@
 """Control loop of one run: reconcile the units that changed, execute the actions, record events.
 
-Level-triggered: each reconciliation compares what should be with what the folder and the API server show now. It needs
-no memory of earlier ones, so a driver that was killed at any point is replaced by another.
+Level-triggered: each reconciliation compares the desired state with the folder and the API objects as they are now, and
+depends on no earlier one. So a driver that was killed at any point can be replaced by another.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from epp_batch.controller.action_executor import ActionExecutor, JobAction
 from epp_batch.controller.desired import DesiredState, RunIntent, UnitFacts, derive_desired_state
 from epp_batch.controller.event_recorder import EventRecorder
 from epp_batch.controller.job_writer import JobWriter
-from epp_batch.controller.queue_positions import request_queue_positions
+from epp_batch.controller.queue_positions import list_queue_positions
 from epp_batch.controller.reconcile import (
     CancelTasks,
     CollectResults,
@@ -46,8 +46,10 @@ POLL_SECONDS = 5.0
 PROGRESS_SAMPLES = 64
 """Running units whose progress is requested per poll: a random sample if more are running."""
 MAX_BACKOFF_SECONDS = 10.0
+"""Between two attempts to reach the API server before the informer has started; doubled from TICK_SECONDS."""
 REPLAY_TIMEOUT_SECONDS = 10.0
-"""If all tasks have ended, the cluster is only asked how they ended; without an answer in this time it is not."""
+"""If all tasks have ended before the driver starts, the cluster is needed only for the times of their last events. The
+run ends after this time without them."""
 
 
 class RunController:
@@ -93,6 +95,7 @@ class RunController:
         self._replay_folder()
         if any(self.task_tracker.open_tasks(self._units[name]) for name in self._open_units):
             await self._run_control_loop(tasks, rng)
+        # All tasks have ended, but the journal lacks the end of some units: their Jobs may still show when it was.
         elif self._open_units:
             with contextlib.suppress(ClusterError, TimeoutError):
                 async with asyncio.timeout(REPLAY_TIMEOUT_SECONDS):
@@ -191,7 +194,8 @@ class RunController:
             return
         status = derive_unit_status(objects)
         observed = ObservedState(objects, status, self._track_status(name, status, now))
-        if status.phase in ("absent", "running", "succeeded", "failed"):
+        # Transcripts come before failures. In the other phases the unit is yet to run (again): its files are read then.
+        if status.phase in ("absent", "running", *ENDED_PHASES):
             self._record_finished(unit, objects, now)
         action = next_action(self._desired_state(unit, observed), observed)
         match action:
@@ -205,9 +209,11 @@ class RunController:
             case Deactivate() if control.read_control(self._folder).state != "paused":
                 action = None  # resumed since the last tick
         if name in self._executor.rejected:
+            # In phase `queued` the failure is of kind `refused`: no worker has seen the task.
             self._fail_unit(unit, UnitStatus("queued", "Refused", self._executor.rejected[name]), objects, now)
         elif isinstance(action, JobAction) and not (isinstance(action, Fail) and action.uid is None):
             self._executor.submit(unit, action)
+        # A pod ends a moment after its worker has written the last transcript: the unit's end is that of its Job.
         if not self.task_tracker.open_tasks(unit) and status.phase not in ("running", "admitted"):
             self._open_units.discard(name)
             self._timed_units.discard(name)
@@ -215,10 +221,12 @@ class RunController:
             self._record_unit_end(unit, objects, now, at=finished_at)
 
     def _track_status(self, name: str, status: UnitStatus, now: float) -> float:
-        """Seconds since the unit's status last changed."""
+        """Records the unit's status; returns the seconds since it last changed."""
         before = self._statuses.get(name)
         since = before[1] if before is not None and before[0] == status else now
         self._statuses[name] = (status, since)
+        # The phases with a grace period (INADMISSIBLE_, RESULT_FILE_, TERMINATION_MESSAGE_GRACE_SECONDS), and `absent`:
+        # without a Job, a transcript that appears in the folder changes no API object.
         timed = status.never_admissible or status.phase in ("succeeded", "failed", "absent")
         (self._timed_units.add if timed else self._timed_units.discard)(name)
         return now - since
@@ -302,31 +310,23 @@ class RunController:
     async def _poll_progress(self, kueue: KueueResources, rng: random.Random) -> None:
         """Polls the progress of running units, the files of shards and the queue position; each may be unavailable."""
         reader = WorkerProgressReader(self._client, self._cluster.namespace, self._folder)
-        queues = {self._cluster.placement_for(unit.model).queue or self._cluster.queue for unit in self._run.units}
         while True:
-            statuses = {name: self._statuses[name][0] for name in sorted(self._open_units & self._statuses.keys())}
-            running = [name for name, status in statuses.items() if status.phase == "running"]
+            observed_names = sorted(self._open_units & self._statuses.keys())
+            running = [name for name in observed_names if self._statuses[name][0].phase == "running"]
             for name in rng.sample(running, min(len(running), PROGRESS_SAMPLES)):
                 await self._poll_unit_progress(reader, self._units[name])
-            positions: list[int] = []
-            if diagnosis.has_queued_unit(statuses.values()):
-                for queue in queues:
-                    found = await request_queue_positions(self._client, kueue, self._cluster.namespace, queue)
-                    positions += [place for name, place in (found or {}).items() if self._is_own_workload(name)]
-            self._queue_position = min(positions, default=None)
+            objects = [self._informer.unit_objects(name) for name in self._open_units]
+            positions = await list_queue_positions(self._client, kueue, self._cluster.namespace, objects)
+            self._queue_position = min(positions.values(), default=None)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _poll_unit_progress(self, reader: WorkerProgressReader, unit: Unit) -> None:
         pod = self._informer.unit_objects(unit.name).newest_pod
         if pod is None:
             return
-        self._informer.mark_dirty(unit.name)  # looks for finished files of a shard
+        self._informer.mark_dirty(unit.name)  # a transcript in the folder changes no API object
         position = await reader.read_audio_position(self.task_tracker.open_tasks(unit), pod)
         if position is not None:
             done = (self.task_tracker.done.get(task.stem) for task in unit.tasks)
             finished_seconds = sum(result.audio_seconds for result in done if result is not None)
             self._recorder.record_progress(unit.name, finished_seconds + position)
-
-    def _is_own_workload(self, workload: str) -> bool:
-        """Whether one of our Jobs owns it. Kueue names a Workload `job-<Job>-<5 hex>` (jobframework)."""
-        return workload.removeprefix("job-").rpartition("-")[0] in self._open_units

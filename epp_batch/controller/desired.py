@@ -1,6 +1,8 @@
 """What the Job of one unit should be. Pure: the driver's intent and facts about the unit in, a `DesiredState` out.
 
-`reconcile.next_action` compares it with what the API server has. Nothing else decides about Jobs.
+`reconcile.next_action` compares it with what the API server has. Whether a unit of the run gets, keeps or loses its Job
+is decided by these two functions only. A user's orders are carried out without them: `cancel` and `submit --force`
+delete Jobs, and `submit` deletes those of a previous submission whose units the run no longer has.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ class RunIntent(NamedTuple):
     """What the driver of a run is to do; the same for all units at one moment."""
 
     creates_jobs: bool
-    """`submit`: Jobs are created, replaced and deleted. `watch`: their outcomes are only recorded."""
+    """`submit`: Jobs are created, replaced and deleted. `watch`: no Job is written, outcomes are only recorded."""
     owns_folder: bool = True
-    """No other driver of this run is alive (it would hold the folder's lock)."""
+    """This driver holds the folder's lock: no other driver of the run is alive, and none will create Jobs meanwhile."""
     retry_failed: bool = False
     """`--retry-failed`: Jobs that had failed before are replaced."""
     control: ControlState = "go"
@@ -35,23 +37,23 @@ class UnitFacts(NamedTuple):
     phase_seconds: float = 0.0
     """Seconds since the unit's status last changed."""
     ended_before_start: bool = False
-    """The Job that is there now had ended or was deactivated when this driver first saw it."""
+    """The present Job had ended or was deactivated when this driver first observed it."""
     has_damaged_transcript: bool = False
     """The folder has a result of an open task, but not all of its files."""
     deleted_externally: bool = False
-    """Its Job was deleted before it ended, and not by this driver."""
+    """Its Job was deleted before it ended, and not by this driver; there is no other Job since."""
     spec_hash: str = ""
-    """Of the Job as this driver would create it now; empty if it creates none."""
+    """HASH_ANNOTATION of the Job as this driver would create it now; empty if it creates none."""
 
 
 class JobGoal(Enum):
     """What the Job of a unit should be."""
 
-    NOT_NEEDED = "not needed"  # all tasks have ended: whatever Job there is stays as it is
+    NOT_NEEDED = "not needed"  # all tasks have ended: an existing Job stays as it is, until its TTL
     PRESENT = "present"  # there should be a Job with the current spec, queued or running or ended
     HELD = "held"  # as PRESENT, but the run is paused: no Job is created, and a queued one leaves its queue
     UNWANTED = "unwanted"  # no Job will be created: without one, the unit's tasks are cancelled
-    FOREIGN = "foreign"  # another driver creates Jobs: without one, there is nothing to do
+    MANAGED_ELSEWHERE = "managed elsewhere"  # another driver creates Jobs: a missing one is that driver's to create
 
 
 class DesiredState(NamedTuple):
@@ -60,35 +62,37 @@ class DesiredState(NamedTuple):
     job: JobGoal
     replace_ended: bool = False
     """An ended or deactivated Job is deleted, so that a new one can be created."""
-    delete_hopeless: bool = False
-    """A Job that can never run is deleted once its tasks have failed."""
+    delete_deactivated: bool = False
+    """A Job that Kueue has deactivated for good is deleted when its tasks are failed."""
     spec_hash: str = ""
-    """Spec of the Job; one that still waits with another spec is replaced. Empty for goals that create none."""
+    """Of the spec that a Job should have; one that still waits with another is replaced. Empty: any spec will do."""
 
 
 def derive_desired_state(intent: RunIntent, unit: UnitFacts) -> DesiredState:
-    """The goal for one unit's Job, first matching case."""
-    # Every task has a transcript, a final failure or was cancelled. The Job stays for its TTL: its times are read.
+    """The goal for one unit's Job: the first of these cases that applies."""
+    # Every task has a transcript, a final failure or was cancelled. The Job stays for its ttlSecondsAfterFinished, so
+    # that the next driver can still read its times.
     if not unit.has_open_tasks:
         return DesiredState(JobGoal.NOT_NEEDED)
 
     # A user deleted the Job while it was waiting or running (`kubectl delete`): taken as a request to cancel.
-    # A Job that had ended is deleted by its TTL as well, so its deletion says nothing.
+    # The deletion of a Job that had ended is none: the TTL controller deletes such Jobs, too.
     if unit.deleted_externally:
-        return DesiredState(JobGoal.UNWANTED, delete_hopeless=intent.creates_jobs)
+        return DesiredState(JobGoal.UNWANTED, delete_deactivated=intent.creates_jobs)
 
-    # `watch` beside a living `submit`: that one creates what is missing. Without one nothing will ever be created.
+    # `watch`. Beside a living `submit`, that driver creates the missing Jobs; without one, none will ever be created.
     if not intent.creates_jobs:
-        return DesiredState(JobGoal.UNWANTED if intent.owns_folder else JobGoal.FOREIGN)
+        return DesiredState(JobGoal.UNWANTED if intent.owns_folder else JobGoal.MANAGED_ELSEWHERE)
 
     # `epp-batch cancel` deletes the Jobs itself; this driver must not create them again.
     if intent.control == "cancelled":
-        return DesiredState(JobGoal.UNWANTED, delete_hopeless=True)
+        return DesiredState(JobGoal.UNWANTED, delete_deactivated=True)
 
+    # `submit`, while the run is paused or not.
     return DesiredState(
         JobGoal.HELD if intent.control == "paused" else JobGoal.PRESENT,
         replace_ended=unit.ended_before_start and _should_run_again(intent, unit),
-        delete_hopeless=True,
+        delete_deactivated=True,
         spec_hash=unit.spec_hash,
     )
 
@@ -101,8 +105,9 @@ def _should_run_again(intent: RunIntent, unit: UnitFacts) -> bool:
     # --retry-failed asks for it, however the Job ended.
     if intent.retry_failed:
         return True
-    # A transcript that was damaged since: the worker wrote it into this folder, so it can do that again. Without one,
-    # the folder may be one that workers do not share, or a network file system that shows the file a little later.
+    # A damaged transcript proves that workers write into this folder, so another run repairs it. A missing one proves
+    # nothing at first: workers may not share this folder (then the termination message is the result, after
+    # TERMINATION_MESSAGE_GRACE_SECONDS), or a network file system may show the file a little later.
     if unit.phase == "succeeded":
         return unit.has_damaged_transcript or unit.phase_seconds > RESULT_FILE_GRACE_SECONDS
     # A Job that failed or was deactivated is run again on request only.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from epp_batch.controller.unit_status import UnitStatus
 from epp_batch.progress_view.words import format_job_count
@@ -25,11 +25,6 @@ def diagnose_stalls(statuses: Mapping[str, tuple[UnitStatus, float]]) -> list[st
     causes = Counter(filter(None, (_stall_cause(status, age, progressing) for status, age in statuses.values())))
     lines = [f"{cause} ({format_job_count(count)})" for cause, count in causes.most_common(MAX_CAUSES)]
     return lines + ([f"and {len(causes) - MAX_CAUSES} more causes"] if len(causes) > MAX_CAUSES else [])
-
-
-def has_queued_unit(statuses: Iterable[UnitStatus]) -> bool:
-    """Whether a unit is pending in a queue, so that its position there is of interest."""
-    return any(status.phase == "queued" for status in statuses)
 
 
 def _stall_cause(status: UnitStatus, age: float, progressing: bool) -> str:

@@ -87,9 +87,10 @@ async def drive_run(
 
 
 async def create_missing_jobs(run: Run, folder: OutputFolder, *, client: ApiClient, retry_failed: bool) -> int:
-    """One reconciliation of every unit without waiting for results (`submit --no-follow`); how many Jobs it created.
+    """Reconciles every unit once without waiting for results (`submit --no-follow`); returns how many Jobs it created.
 
-    Jobs are created in the order of submission, no faster than Kueue keeps that order.
+    Jobs are created in the order of submission, at the rate of `jobs.compute_creation_rate`. The request of `pause`
+    is not considered: no driver would create the Jobs after `resume`.
     """
     assert run.cluster is not None
     objects = await list_run_objects(client, await client.discover_kueue(), run.cluster.namespace, run.name)
@@ -101,22 +102,23 @@ async def create_missing_jobs(run: Run, folder: OutputFolder, *, client: ApiClie
         if not retry_failed:
             tracker.collect_failed(unit)
     intent = RunIntent(creates_jobs=True, retry_failed=retry_failed)
-
-    def decide(unit: Unit) -> Action:
-        return _decide_once(intent, unit, run, tracker, objects.get(unit.name, UnitObjects()))
-
-    replaced = [unit.name for unit in run.units if isinstance(decide(unit), DeleteJob)]
-    await writer.delete_jobs([job for name in replaced if (job := objects.pop(name).job) is not None], wait=True)
-    missing = [unit for unit in run.units if isinstance(decide(unit), CreateJob)]
-    per_second = jobs.compute_creation_rate(len(missing))
-    for first in range(0, len(missing), per_second):
+    actions = [_choose_action(intent, unit, run, tracker, objects.get(unit.name, UnitObjects())) for unit in run.units]
+    replaced = {action.uid for action in actions if isinstance(action, DeleteJob)}
+    existing = [unit.job for unit in objects.values() if unit.job is not None]
+    await writer.delete_jobs([job for job in existing if job.metadata.uid in replaced], wait=True)
+    created = [
+        unit for unit, action in zip(run.units, actions, strict=True) if isinstance(action, CreateJob | DeleteJob)
+    ]
+    per_second = jobs.compute_creation_rate(len(created))
+    for first in range(0, len(created), per_second):
         if first:
             await asyncio.sleep(1.0)
-        await asyncio.gather(*(writer.create_job(unit, run) for unit in missing[first : first + per_second]))
-    return len(missing)
+        await asyncio.gather(*(writer.create_job(unit, run) for unit in created[first : first + per_second]))
+    return len(created)
 
 
-def _decide_once(intent: RunIntent, unit: Unit, run: Run, tracker: TaskTracker, objects: UnitObjects) -> Action:
+def _choose_action(intent: RunIntent, unit: Unit, run: Run, tracker: TaskTracker, objects: UnitObjects) -> Action:
+    """The first action for a unit: no status has lasted, and every ended Job had ended before."""
     status = derive_unit_status(objects)
     facts = UnitFacts(
         has_open_tasks=bool(tracker.open_tasks(unit)),

@@ -1,7 +1,7 @@
 """Every write to the API server that a run needs: Jobs, their claim templates, activity of Workloads and queues.
 
-The only module that creates, deletes or patches them. `ActionExecutor` (the driver), `submit`, `cancel`, `pause` and
-`resume` go through it.
+The only module that creates, deletes or patches them, for `ActionExecutor` (the driver) and for `submit`, `cancel`,
+`pause` and `resume`. `epp-batch queues --apply` creates and patches Kueue's own objects, which belong to no run.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class JobWriter:
         except Conflict:
             return  # the uid precondition failed: a newer Job has this name
 
-    async def delete_jobs(self, deleted: Iterable[Job], *, wait: bool = False) -> None:
+    async def delete_jobs(self, to_delete: Iterable[Job], *, wait: bool = False) -> None:
         """Deletes Jobs, MAX_CONCURRENT_WRITES at a time; with `wait` until their names are free."""
         slots = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
 
@@ -82,10 +82,10 @@ class JobWriter:
                 if wait:
                     await self._wait_until_deleted(job)
 
-        await asyncio.gather(*map(delete, deleted))
+        await asyncio.gather(*map(delete, to_delete))
 
     async def set_workload_active(self, kueue: KueueResources, workload: str, *, active: bool) -> None:
-        """Sets `spec.active` of a Workload, and the annotation that marks a pause. One that does not exist is no error.
+        """Sets `spec.active` of a Workload, and PAUSED_ANNOTATION on an inactive one. No error if it does not exist.
 
         Kueue takes an inactive Workload out of its queue, and evicts it if it has quota.
         """

@@ -39,7 +39,8 @@ def event_key(event: TimelineEvent) -> tuple[str, str, int, str]:
 def admission_attempt(workload: Workload | None) -> int:
     """Number of the current admission, counted from 1: of the one that holds, else of the next one.
 
-    While Evicted is true the workload has not been requeued, and the attempt is still the one that was evicted.
+    Kueue resets Evicted when it reserves quota again (SetQuotaReservation in workload.go); until then the attempt is
+    the one that was evicted, whether the workload is in its queue again (Requeued) or not.
     """
     if workload is None:
         return 1
@@ -119,8 +120,8 @@ def _pod_milestones(unit: str, objects: UnitObjects) -> Iterator[TimelineEvent]:
 def _ends_job(objects: UnitObjects) -> bool:
     """Whether the failure of the newest pod ends the Job, whose Failed condition may follow a moment later.
 
-    Follows the Job's podFailurePolicy (manifests.jobs): FailJob for fatal exit codes, Ignore for disruptions, Count
-    for all others; the Job fails when the count exceeds backoffLimit.
+    Decides as the Job controller will, by the Job's podFailurePolicy (manifests.jobs): FailJob for fatal exit codes,
+    Ignore for disruptions and SIGTERM, Count for all others; the Job fails when the count exceeds backoffLimit.
     """
     job, pod = objects.job, objects.newest_pod
     if job is None or job.is_finished or pod is None:
@@ -131,10 +132,11 @@ def _ends_job(objects: UnitObjects) -> bool:
 
 
 def _count_failures(job: Job, pods: tuple[Pod, ...]) -> int:
-    """Failed pods that count against backoffLimit; while Job and pods are of different moments, rather too many.
+    """Failed pods that count against backoffLimit: never too few, and too many for a moment between two watch events.
 
-    The Job controller counts a failed pod in three writes: it adds the uid to `uncountedTerminatedPods`, removes the
-    pod's tracking finalizer, and moves the uid into `status.failed`. A counted pod may be gone, as with its node.
+    The Job controller counts a failed pod in three writes (trackJobStatusAndRemoveFinalizers in job_controller.go): it
+    adds the uid to `uncountedTerminatedPods`, removes the pod's tracking finalizer, and replaces the uid by an
+    increment of `status.failed`. A counted pod may have been deleted since, for example with its node.
     """
     failed = [pod for pod in pods if pod.status.phase == "Failed" and not _is_ignored_failure(pod)]
     tracked = {pod.metadata.uid for pod in failed if JOB_TRACKING_FINALIZER in pod.metadata.finalizers}
@@ -148,7 +150,7 @@ def _is_ignored_failure(pod: Pod) -> bool:
 
 
 def _was_deleted_by_suspend(pod: Pod) -> bool:
-    """Deleted since its Job was suspended. That is an eviction by Kueue, recorded as such, and no retry."""
+    """Whether it was deleted because its Job was suspended: an eviction by Kueue, recorded as such, and no retry."""
     return pod.metadata.deletion_timestamp is not None and pod.true_condition(IGNORED_POD_CONDITION) is None
 
 

@@ -1,6 +1,6 @@
-"""Positions of a run's Workloads in their LocalQueues, from Kueue's visibility API.
+"""Positions of a run's Workloads in their LocalQueues, from Kueue's visibility API (PendingWorkloadsSummary).
 
-It is an aggregated API that many clusters do not install and few users may read: no error is raised without it.
+Many clusters do not install this aggregated API and few users may read it: without it, no error is raised.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ async def request_queue_positions(
 async def list_queue_positions(
     client: ApiClient, kueue: KueueResources, namespace: str, units: Iterable[UnitObjects]
 ) -> dict[str, int]:
-    """Positions by Workload name in all LocalQueues in which one of the units waits."""
-    waiting = [
-        unit.workload for unit in units if unit.workload is not None and derive_unit_status(unit).phase == "queued"
-    ]
+    """Positions of the units that wait in a LocalQueue, by Workload name; units of unknown position are left out."""
+    waiting = {
+        unit.workload.metadata.name: unit.workload.spec.queue_name
+        for unit in units
+        if unit.workload is not None and derive_unit_status(unit).phase == "queued"
+    }
     positions: dict[str, int] = {}
-    for queue in sorted({workload.spec.queue_name for workload in waiting}):
+    for queue in sorted(set(waiting.values())):
         positions |= await request_queue_positions(client, kueue, namespace, queue) or {}
-    return positions
+    return {name: position for name, position in positions.items() if name in waiting}

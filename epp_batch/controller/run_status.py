@@ -15,7 +15,7 @@ from epp_batch.controller.task_results import TaskTracker
 from epp_batch.controller.unit_status import UnitObjects, UnitPhase, UnitStatus, derive_unit_status, worker_state
 from epp_batch.kube.client import ApiClient
 from epp_batch.kube.objects import Job, Pod, Workload
-from epp_batch.kube.resources import JOB_NAME_LABEL, JOBS, PODS, KueueResources
+from epp_batch.kube.resources import JOBS, PODS, KueueResources
 from epp_batch.manifests.jobs import RUN_LABEL
 from epp_batch.output_folder import OutputFolder
 from epp_batch.progress_view import RunStatus, RunTracker
@@ -49,23 +49,25 @@ async def list_jobs(client: ApiClient, namespace: str, run: str) -> list[Job]:
 async def list_run_objects(
     client: ApiClient, kueue: KueueResources, namespace: str, run: str
 ) -> dict[str, UnitObjects]:
-    """The run's Jobs, each with its Workload and pods, by Job name."""
+    """The run's Jobs, each with the Workload and the pods that it owns, by Job name.
+
+    Owners are compared by uid: an earlier Job of the same name may have left objects that are still being deleted.
+    """
     jobs, workload_list, pod_list = await asyncio.gather(
         list_jobs(client, namespace, run),
         client.list_raw(kueue.workloads.path(namespace)),
         client.list_raw(PODS.path(namespace), selector=f"{RUN_LABEL}={run}"),
     )
-    workloads = {
-        workload.job_name: workload
-        for workload in (msgspec.json.decode(item, type=Workload) for item in workload_list.items)
-        if workload.job_name
-    }
+    workloads: dict[str, Workload] = {}
+    for workload in (msgspec.json.decode(item, type=Workload) for item in workload_list.items):
+        workloads.update((owner.uid, workload) for owner in workload.metadata.owner_references)
     pods: defaultdict[str, list[Pod]] = defaultdict(list)
     for pod in (msgspec.json.decode(item, type=Pod) for item in pod_list.items):
-        pods[pod.metadata.labels.get(JOB_NAME_LABEL, "")].append(pod)
-    names = [job.metadata.name for job in jobs]
+        for owner in pod.metadata.owner_references:
+            pods[owner.uid].append(pod)
     return {
-        name: UnitObjects(job, workloads.get(name), tuple(pods[name])) for name, job in zip(names, jobs, strict=True)
+        job.metadata.name: UnitObjects(job, workloads.get(job.metadata.uid), tuple(pods[job.metadata.uid]))
+        for job in jobs
     }
 
 

@@ -29,8 +29,6 @@ class TaskResults(NamedTuple):
 
     done: list[tuple[Task, TranscriptionResult]]
     failed: list[tuple[Task, TaskFailure]]
-    pending: bool = False
-    """A transcript may still appear in the folder."""
 
 
 class TaskTracker:
@@ -90,10 +88,10 @@ class TaskTracker:
 
         Sources in order of precedence: the transcript in the folder; the termination message, if it reports success
         and the folder is not shared; the worker's failure file; the termination message's failure; the API objects.
+        Call again while tasks are open: whether a transcript may still appear depends on `seconds_since_end`.
         """
         done, failed = self.collect_finished(unit), []
         entries = termination.parse_termination_messages(objects.pods)
-        pending = False
         for task in self.open_tasks(unit):
             entry = entries.get(task.key(self._run.options))
             if entry is not None and not entry.kind and self._folder_is_shared:
@@ -101,14 +99,11 @@ class TaskTracker:
             if entry is not None and not entry.kind:
                 if seconds_since_end >= TERMINATION_MESSAGE_GRACE_SECONDS:
                     done.append((task, self._record_message_result(task, entry, objects)))
-                else:
-                    pending = True
-            elif status.phase == "succeeded" and seconds_since_end < RESULT_FILE_GRACE_SECONDS:
-                pending = True
-            else:
+            # A failed Job is not waited for: its worker has left a failure, or neither file nor message.
+            elif status.phase != "succeeded" or seconds_since_end >= RESULT_FILE_GRACE_SECONDS:
                 failure = self._explain_failure(task, entry, status, objects, now)
                 failed.append((task, self._record_failure(task, failure)))
-        return TaskResults(done, failed, pending)
+        return TaskResults(done, failed)
 
     def fail_unit(self, unit: Unit, status: UnitStatus, now: float) -> list[tuple[Task, TaskFailure]]:
         """Fails the open tasks of a unit that can never run."""
@@ -159,7 +154,7 @@ class TaskTracker:
     def _record_message_result(
         self, task: Task, entry: termination.TaskTermination, objects: UnitObjects
     ) -> TranscriptionResult:
-        """The result of a termination message, saved since the worker's own folder is elsewhere."""
+        """The result of a termination message, saved here because the worker's folder is another one."""
         pod = objects.newest_pod
         node = pod.spec.node_name if pod is not None else ""
         result = termination.result_from_message(task, self._run.options, entry, node)

@@ -16,7 +16,7 @@ UnitPhase = Literal[
     "admitted",  # the Job is unsuspended; no container runs yet
     "running",
     "paused",  # deactivated by a user
-    "deactivated",  # deactivated by Kueue; it is not queued again
+    "deactivated",  # deactivated by Kueue, which does not queue it again
     "succeeded",
     "failed",
 ]
@@ -33,8 +33,8 @@ _NEVER_ADMISSIBLE_MESSAGES = (
     "doesn't exist",
     "terminating or missing",
 )
-"""Parts of the messages of Kueue's flavorassigner.go and workload_controller.go. In releases before these reasons, the
-reason is only Pending or Inadmissible."""
+"""Parts of the messages of Kueue's flavorassigner.go and workload_controller.go, for releases in which the reason is
+only Pending or Inadmissible."""
 
 
 class UnitObjects(NamedTuple):
@@ -60,7 +60,7 @@ class UnitStatus(NamedTuple):
 
 
 def derive_unit_status(objects: UnitObjects) -> UnitStatus:
-    """The Job decides whether the unit has ended, its Workload describes the wait, its newest pod the execution."""
+    """The Job shows whether the unit has ended, its Workload where it is in Kueue, its newest pod whether it runs."""
     job, workload = objects.job, objects.workload
     if job is None:
         return UnitStatus("absent")
@@ -89,9 +89,10 @@ def worker_state(pod: Pod) -> ContainerState:
 
 
 def _inactive_status(workload: Workload) -> UnitStatus:
-    """Deactivated by Kueue if it recorded a cause and the pause annotation is missing, else paused by a user.
+    """Deactivated by Kueue if it recorded a cause and PAUSED_ANNOTATION is missing, else paused by a user.
 
-    Kueue records the cause as the reason of DeactivationTarget, and after the eviction as its underlyingCause.
+    Kueue (Reconcile in workload_controller.go) sets the cause as the reason of DeactivationTarget; when it evicts the
+    Workload, it removes this condition and keeps the cause as the eviction's underlyingCause.
     """
     causes = [e.underlying_cause for e in workload.status.scheduling_stats.evictions if e.reason == "Deactivated"]
     evicted = workload.find_condition("Evicted")

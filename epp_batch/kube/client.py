@@ -90,7 +90,7 @@ class ApiClient:
         return await self._request_object(_ApiRequest("POST", path, query, body))
 
     async def patch(self, path: str, body: KubeObject, content_type: str = MERGE_PATCH_TYPE) -> KubeObject:
-        """Patches one object, by default with a JSON merge patch (RFC 7386)."""
+        """Patches one object, by default with a JSON merge patch (RFC 7396)."""
         return await self._request_object(_ApiRequest("PATCH", path, {}, body, content_type))
 
     async def delete(self, path: str, *, uid: str = "", propagation: str = "Background") -> None:
@@ -192,7 +192,10 @@ class ApiClient:
 
     @asynccontextmanager
     async def _open_response(self, request: _ApiRequest) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A response with a status below 300; raises the error that any other stands for. Retries 401 once."""
+        """A response with a status below 300; raises `error_from_response` for any other.
+
+        After 401 the request is sent once more, with reloaded credentials.
+        """
         try:
             response = await self._send_request(request)
             if response.status == 401:

@@ -65,8 +65,8 @@ def error_from_response(request: str, status: int, body: bytes, retry_after: str
             return Conflict(text)
         case 410:
             return Gone(text)
-        # The server's resourceVersion is lower than ours: etcd was restored from a backup. client-go
-        # (isTooLargeResourceVersionError in reflector.go) relists as well.
+        # The server is behind our resourceVersion: etcd was restored from a backup, or its watch cache lags (504).
+        # client-go (isTooLargeResourceVersionError in reflector.go) lists again as well.
         case _ if "Too large resource version" in text:
             return Gone(text)
         case 401:
@@ -93,7 +93,7 @@ def _status_message(body: bytes) -> str:
 
 
 def _parse_retry_after(text: str) -> float:
-    """Seconds of a Retry-After header (RFC 9110 section 10.2.3), at least 0.1; 1 if it is no number."""
+    """Seconds of a Retry-After header (RFC 9110 section 10.2.3), at least 0.1; 1 if it is missing or a date."""
     with contextlib.suppress(ValueError):
         return max(0.1, float(text))
     return 1.0

@@ -1,8 +1,11 @@
-"""An API server in memory with the methods of ApiClient that the controller's writers use."""
+"""An API server in memory with the methods of ApiClient that the controller uses."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from collections import defaultdict
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -13,12 +16,16 @@ from epp_batch.kube.resources import KueueResources
 
 
 class FakeApi:
-    """Stores objects by path; `requests` are the writes in order, as `POST <path>`."""
+    """Stores objects by path; `requests` are the writes in order, as `POST <path>`.
+
+    A watch delivers what `send_event` is given, and no more.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, KubeObject] = {}
         self.requests: list[str] = []
         self._uids = itertools.count(1)
+        self._events: defaultdict[str, asyncio.Queue[bytes]] = defaultdict(asyncio.Queue)
 
     async def discover_kueue(self) -> KueueResources:
         return KueueResources("v1beta2")
@@ -60,6 +67,17 @@ class FakeApi:
             and (not selector or found["metadata"].get("labels", {}).get(name) == value)
         ]
         return RawList([msgspec.Raw(msgspec.json.encode(item)) for item in items], "1")
+
+    async def watch_lines(self, path: str, version: str, *, selector: str = "") -> AsyncGenerator[bytes]:
+        while True:
+            yield await self._events[path].get()
+
+    async def read_text(self, path: str, **query: str) -> str:
+        raise NotFound(path)
+
+    def send_event(self, path: str, kind: str, item: KubeObject) -> None:
+        """Sends a watch event of the collection at `path`."""
+        self._events[path].put_nowait(msgspec.json.encode({"type": kind, "object": item}))
 
     def set_status(self, path: str, **status: Any) -> None:
         self.objects[path]["status"] = status

@@ -30,18 +30,18 @@ def test_a_unit_without_open_tasks_needs_no_job(intent: RunIntent, deleted: bool
 
 
 def test_submit_wants_a_job_with_the_current_spec():
-    assert derive_desired_state(SUBMIT, OPEN) == DesiredState(JobGoal.PRESENT, delete_hopeless=True, spec_hash="s")
+    assert derive_desired_state(SUBMIT, OPEN) == DesiredState(JobGoal.PRESENT, delete_deactivated=True, spec_hash="s")
 
 
 def test_pause_holds_the_job():
     desired = derive_desired_state(SUBMIT._replace(control="paused"), OPEN)
-    assert desired == DesiredState(JobGoal.HELD, delete_hopeless=True, spec_hash="s")
+    assert desired == DesiredState(JobGoal.HELD, delete_deactivated=True, spec_hash="s")
 
 
 def test_cancel_wants_no_job_even_to_replace_one_that_failed():
     intent = SUBMIT._replace(control="cancelled", retry_failed=True)
     failed = OPEN._replace(phase="failed", ended_before_start=True)
-    assert derive_desired_state(intent, failed) == DesiredState(JobGoal.UNWANTED, delete_hopeless=True)
+    assert derive_desired_state(intent, failed) == DesiredState(JobGoal.UNWANTED, delete_deactivated=True)
 
 
 def test_watch_alone_knows_that_no_job_will_be_created():
@@ -49,7 +49,7 @@ def test_watch_alone_knows_that_no_job_will_be_created():
 
 
 def test_watch_beside_another_driver_leaves_jobs_to_it():
-    assert derive_desired_state(WATCH._replace(owns_folder=False), OPEN) == DesiredState(JobGoal.FOREIGN)
+    assert derive_desired_state(WATCH._replace(owns_folder=False), OPEN) == DesiredState(JobGoal.MANAGED_ELSEWHERE)
 
 
 @pytest.mark.parametrize("intent", INTENTS)
@@ -88,6 +88,6 @@ def test_who_creates_no_jobs_changes_none(intent: RunIntent, phase: UnitPhase):
     for ended, damaged, deleted in itertools.product((True, False), repeat=3):
         desired = derive_desired_state(intent, UnitFacts(True, phase, 1e6, ended, damaged, deleted, "s"))
         if not intent.creates_jobs:
-            assert desired in (DesiredState(JobGoal.UNWANTED), DesiredState(JobGoal.FOREIGN))
+            assert desired in (DesiredState(JobGoal.UNWANTED), DesiredState(JobGoal.MANAGED_ELSEWHERE))
         elif desired.job not in (JobGoal.PRESENT, JobGoal.HELD):
-            assert desired == DesiredState(JobGoal.UNWANTED, delete_hopeless=True)
+            assert desired == DesiredState(JobGoal.UNWANTED, delete_deactivated=True)

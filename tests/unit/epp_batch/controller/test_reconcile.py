@@ -52,8 +52,11 @@ EVERY = [
     PAUSED,
     UnitObjects(make_job(), make_workload(RESERVED, ADMITTED)),
 ]
-PRESENT, HELD = DesiredState(JobGoal.PRESENT, delete_hopeless=True), DesiredState(JobGoal.HELD, delete_hopeless=True)
-UNWANTED, FOREIGN = DesiredState(JobGoal.UNWANTED), DesiredState(JobGoal.FOREIGN)
+PRESENT, HELD = (
+    DesiredState(JobGoal.PRESENT, delete_deactivated=True),
+    DesiredState(JobGoal.HELD, delete_deactivated=True),
+)
+UNWANTED, MANAGED_ELSEWHERE = DesiredState(JobGoal.UNWANTED), DesiredState(JobGoal.MANAGED_ELSEWHERE)
 DESIRED = [
     DesiredState(job, replace, delete, spec)
     for job in JobGoal
@@ -70,9 +73,9 @@ def status(objects: UnitObjects) -> UnitStatus:
     return derive_unit_status(objects)
 
 
-def test_a_missing_job_is_created_unless_it_is_held_or_foreign():
+def test_a_missing_job_is_created_unless_it_is_held_or_managed_elsewhere():
     assert action(PRESENT, UnitObjects()) == CreateJob()
-    assert action(FOREIGN, UnitObjects()) is None
+    assert action(MANAGED_ELSEWHERE, UnitObjects()) is None
     assert action(HELD, UnitObjects()) is None
 
 
@@ -81,7 +84,7 @@ def test_tasks_without_a_job_are_cancelled_if_none_is_wanted():
 
 
 def test_results_of_an_ended_job_are_collected_or_the_job_is_replaced():
-    for desired in (PRESENT, HELD, UNWANTED, FOREIGN):
+    for desired in (PRESENT, HELD, UNWANTED, MANAGED_ELSEWHERE):
         assert action(desired, SUCCEEDED) == CollectResults(status(SUCCEEDED))
         assert action(desired, FAILED) == CollectResults(status(FAILED))
     assert action(PRESENT._replace(replace_ended=True), FAILED) == DeleteJob("u1")
@@ -92,13 +95,13 @@ def test_an_inadmissible_unit_fails_after_a_grace_period():
     assert action(PRESENT, INADMISSIBLE, INADMISSIBLE_GRACE_SECONDS - 1) is None
     assert action(PRESENT, INADMISSIBLE, INADMISSIBLE_GRACE_SECONDS + 1) == Fail(status(INADMISSIBLE), "u1")
     assert action(UNWANTED, INADMISSIBLE, 1e6) is None  # a watcher waits: the queue may change
-    assert action(FOREIGN, INADMISSIBLE, 1e6) is None
+    assert action(MANAGED_ELSEWHERE, INADMISSIBLE, 1e6) is None
 
 
 def test_a_unit_that_kueue_has_deactivated_fails_or_is_replaced():
     assert action(PRESENT, DEACTIVATED) == Fail(status(DEACTIVATED), "u1")
     assert action(UNWANTED, DEACTIVATED) == Fail(status(DEACTIVATED), None)
-    assert action(FOREIGN, DEACTIVATED) == Fail(status(DEACTIVATED), None)
+    assert action(MANAGED_ELSEWHERE, DEACTIVATED) == Fail(status(DEACTIVATED), None)
     assert action(PRESENT._replace(replace_ended=True), DEACTIVATED) == DeleteJob("u1")
 
 
@@ -135,7 +138,7 @@ def test_only_a_missing_job_is_created_and_only_an_existing_one_is_deleted(objec
         if isinstance(act, DeleteJob | Fail):
             assert objects.job is not None
             assert status(objects).phase not in ("running", "admitted", "reserved")
-            deletes = isinstance(act, DeleteJob) or desired.delete_hopeless or status(objects).phase == "queued"
+            deletes = isinstance(act, DeleteJob) or desired.delete_deactivated or status(objects).phase == "queued"
             assert act.uid == (objects.job.metadata.uid if deletes else None)
         if isinstance(act, CreateJob | Deactivate):
             assert desired.job in (JobGoal.PRESENT, JobGoal.HELD)
@@ -143,7 +146,7 @@ def test_only_a_missing_job_is_created_and_only_an_existing_one_is_deleted(objec
 
 @pytest.mark.parametrize("objects", EVERY)
 def test_a_watcher_writes_nothing(objects: UnitObjects):
-    for desired in (UNWANTED, FOREIGN):
+    for desired in (UNWANTED, MANAGED_ELSEWHERE):
         act = action(desired, objects, 1e6)
         assert not isinstance(act, CreateJob | DeleteJob | Deactivate)
         assert not isinstance(act, Fail) or act.uid is None

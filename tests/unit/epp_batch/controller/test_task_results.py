@@ -68,7 +68,8 @@ def test_a_task_with_a_transcript_in_the_folder_is_done(folder: OutputFolder):
 
 def test_a_missing_transcript_is_pending_and_after_the_grace_period_a_failure(folder: OutputFolder):
     tracker = track(folder, ONE)
-    assert finalize(tracker, ONE, COMPLETE, RESULT_FILE_GRACE_SECONDS - 1).pending
+    assert finalize(tracker, ONE, COMPLETE, RESULT_FILE_GRACE_SECONDS - 1) == TaskResults([], [])
+    assert tracker.open_tasks(ONE) == [A]
     [(_, failed)] = finalize(tracker, ONE, COMPLETE, RESULT_FILE_GRACE_SECONDS + 1).failed
     assert (failed.kind, failed.stage) == ("missing", "write")
     assert folder.load_failure("a") == failed
@@ -81,7 +82,8 @@ def test_a_termination_message_is_the_result_if_no_file_appears_and_never_replac
         (make_pod("Succeeded", began=4, ended={"message": termination_message(A)}),),
     )
     tracker = track(folder, ONE)
-    assert finalize(tracker, ONE, reported, TERMINATION_MESSAGE_GRACE_SECONDS - 1).pending
+    assert finalize(tracker, ONE, reported, TERMINATION_MESSAGE_GRACE_SECONDS - 1) == TaskResults([], [])
+    assert tracker.open_tasks(ONE) == [A]
     [(_, taken)] = finalize(tracker, ONE, reported, TERMINATION_MESSAGE_GRACE_SECONDS + 1).done
     assert (taken.audio_seconds, taken.host, round(taken.rtf, 3)) == (9.0, "n1", 0.333)
     assert track(folder, ONE).collect_finished(ONE)[0][1] == taken
@@ -99,7 +101,8 @@ def test_a_termination_message_is_no_result_if_workers_share_the_folder(folder: 
         (make_pod("Succeeded", began=4, ended={"message": termination_message(A)}),),
     )
     tracker = track(folder, SHARD)
-    assert finalize(tracker, SHARD, reported, TERMINATION_MESSAGE_GRACE_SECONDS + 1).pending
+    assert [task for task, _ in finalize(tracker, SHARD, reported, TERMINATION_MESSAGE_GRACE_SECONDS + 1).done] == [B]
+    assert tracker.open_tasks(SHARD) == [A]
     [(_, failed)] = finalize(tracker, SHARD, reported, RESULT_FILE_GRACE_SECONDS + 1).failed
     assert failed.kind == "missing"
 
