@@ -45,7 +45,10 @@ VIDEO: Final = ("x-llm-d-video-duration-seconds", "x-llm-d-video-fps", "x-llm-d-
 CONTROL_HEADERS: Final = frozenset(
     (*INFERENCE_OBJECTIVE, *FAIRNESS_ID, *MODEL_NAME_REWRITE, *SLO_TTFT_MS, *SLO_TPOT_MS, *VIDEO)
 )
-"""Headers by which clients control the decision. The picker reads them; model servers do not get them."""
+"""Headers by which clients control the decision. The picker reads them; model servers do not get them.
+
+llm-d's `InputControlHeaders` but for the subset hint, which comes from the gateway and as metadata only.
+"""
 
 SIDECAR_ADDRESS_HEADERS: Final = frozenset(
     (PREFILLER_HOST_PORT, ENCODER_HOSTS_PORTS, DATA_PARALLEL_HOST_PORT, KV_CACHE_SOURCE_HOST_PORT)

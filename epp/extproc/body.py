@@ -8,7 +8,8 @@ from typing import Final
 from epp.extproc.actions import SessionAction
 from epp.extproc.codec import BodyMode, Codec, ProcessingRequest, encode
 
-# GAIE's and llm-d's `BodyByteLimit`: some gateways refuse messages above 64 KiB (GAIE issue 854).
+# GAIE's and llm-d's `BodyByteLimit`. Envoy's processing_mode.proto recommends at most 64 KiB for the chunks of a full
+# duplex body, and some gateways refuse longer ones (GAIE issue 854).
 MAX_CHUNK_BYTES: Final = 62_000
 
 
@@ -66,7 +67,7 @@ def forward_response_body(codec: Codec, mode: BodyMode, message: ProcessingReque
     """The replies that let a response body message pass unchanged, in a list that belongs to the caller."""
     body, end = message.body, message.end_of_stream
     if mode is BodyMode.FULL_DUPLEX_STREAMED:
-        if len(body) <= MAX_CHUNK_BYTES:
+        if len(body) <= MAX_CHUNK_BYTES:  # nearly every chunk: without the generator
             return [codec.response_body_chunk(body, end)]
         return [codec.response_body_chunk(chunk, last and end) for chunk, last in split_into_chunks(body)]
     if mode is BodyMode.GRPC:

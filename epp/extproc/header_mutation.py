@@ -33,5 +33,6 @@ def build_header_mutation(
     added = {name.lower(): value for name, value in set_headers.items()}
     added.pop(DESTINATION_ENDPOINT, None)
     if body is not None:
+        # In buffered mode Envoy rejects a body of another length than this (processing_mode.proto, BodySendMode).
         added["content-length"] = str(len(body))
     return HeaderMutation(added, tuple(sorted(stripped - added.keys() - {DESTINATION_ENDPOINT})))

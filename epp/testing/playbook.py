@@ -95,7 +95,7 @@ class Playbook:
 
 
 def _diff_transcripts(expected: list[TranscriptLine], actual: list[TranscriptLine]) -> str:
-    """Both in one; a line that matches but for details that are `ANY` is shown as expected."""
+    """A diff of the transcripts. An actual line that matches an expected one with details `ANY` is shown like that."""
     shown = [next((str(line) for line in expected if line.matches(each)), str(each)) for each in actual]
     rows = difflib.ndiff([str(line) for line in expected], shown)
     return "\n".join(row for row in rows if not row.startswith("?"))
@@ -115,7 +115,7 @@ class _TranscriptPlayer:
         self.request_headers: list[RequestHeaders] = []
 
     async def play_events(self, methods: RpcMethods) -> None:
-        """All events, in order."""
+        """Plays all events in order, and records them and what the stream does in `transcript`."""
         stream = methods[handler.PROCESS_METHOD](self)
         while self._events:
             event = self._next_event()

@@ -91,7 +91,7 @@ def decode_with_protobuf(data: bytes) -> ProcessingRequest:
         request.headers, request.end_of_stream = _parse_header_map(http.headers), http.end_of_stream
     if message.HasField("protocol_config"):
         request.body_modes = _parse_body_modes(message.protocol_config)
-    request.metadata = _filter_metadata(message)
+    request.metadata = _read_metadata(message)
     return request
 
 
@@ -101,7 +101,7 @@ def parse_message_context(rest: bytes) -> MessageContext | None:
     if message.WhichOneof("request") is not None:
         return None
     modes = _parse_body_modes(message.protocol_config) if message.HasField("protocol_config") else None
-    return modes, _filter_metadata(message), message.observability_mode
+    return modes, _read_metadata(message), message.observability_mode
 
 
 def serialize_http_body(request: ProcessingRequest) -> bytes:
@@ -111,7 +111,7 @@ def serialize_http_body(request: ProcessingRequest) -> bytes:
     return body.SerializeToString()
 
 
-def _filter_metadata(message: pb.ProcessingRequest) -> Metadata | None:
+def _read_metadata(message: pb.ProcessingRequest) -> Metadata | None:
     return message.metadata_context if message.metadata_context.filter_metadata else None
 
 

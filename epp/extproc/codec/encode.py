@@ -46,7 +46,7 @@ def route_in_body(
 ) -> bytes:
     """The reply to a buffered body that names the destination. `body` replaces the buffered one if not None.
 
-    Envoy applies header mutations of a body reply in buffered mode only (CommonResponse.header_mutation).
+    Envoy applies the header mutation of a body reply in the buffered modes only (`CommonResponse.header_mutation`).
     """
     common = _common_response(destination, mutation)
     if body is not None:
