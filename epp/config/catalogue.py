@@ -25,6 +25,7 @@ from epp.api import (
 )
 from epp.config.plugin_kinds import PLUGIN_KINDS, kind_noun
 from epp.config.registry import PluginRegistry
+from epp.errors import EppError
 
 DISTRIBUTION: Final = "endpoint-picker"
 PAGE_PATH: Final = Path("docs/plugins.md")
@@ -39,7 +40,7 @@ an error unless noted otherwise. `epp plugins` lists these types and those of ev
 def render_catalogue(registry: PluginRegistry, types: Iterable[str] | None = None) -> str:
     """The catalogue as Markdown: the given types, or all registered ones."""
     classes = {type: registry.find_class(type) for type in (registry if types is None else types)}
-    parts = [PAGE_HEADER]
+    parts = []
     for kind in PLUGIN_KINDS:
         members = [type for type, plugin in classes.items() if issubclass(plugin, kind.bases)]
         if members:
@@ -53,13 +54,20 @@ def built_in_types(registry: PluginRegistry) -> list[str]:
     return [type for type in registry if registry.package_of(type) == DISTRIBUTION]
 
 
-def summarize_types(registry: PluginRegistry) -> list[tuple[str, str, str, str]]:
-    """(type, kind, package, first line of the docstring) of every registered type."""
-    rows = []
+def summarize_types(registry: PluginRegistry) -> tuple[list[tuple[str, str, str, str]], list[str]]:
+    """(type, kind, package, first line of the docstring) of every registered type, and the errors of broken ones.
+
+    One package that cannot be imported does not hide the types of the others.
+    """
+    rows, errors = [], []
     for type in registry:
-        plugin = registry.find_class(type)
-        rows.append((type, kind_noun(plugin), registry.package_of(type), _docstring(plugin).partition("\n")[0]))
-    return rows
+        try:
+            plugin = registry.find_class(type)
+        except EppError as error:
+            errors.append(str(error))
+        else:
+            rows.append((type, kind_noun(plugin), registry.package_of(type), _docstring(plugin).partition("\n")[0]))
+    return rows, errors
 
 
 def render_entry(type: str, plugin: type[Plugin]) -> str:
@@ -185,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=PAGE_PATH)
     options = parser.parse_args(arguments)
     registry = PluginRegistry.load()
-    page = render_catalogue(registry, built_in_types(registry))
+    page = f"{PAGE_HEADER}\n{render_catalogue(registry, built_in_types(registry))}"
     if options.write:
         options.page.write_text(page, "utf-8")
     elif options.check:

@@ -15,6 +15,7 @@ import msgspec
 
 from epp.api import (
     AsyncProducer,
+    Column,
     DataSource,
     Discovery,
     Extractor,
@@ -24,6 +25,7 @@ from epp.api import (
     Plugin,
     Producer,
     ProfileHandler,
+    RequestAttribute,
     Scorer,
 )
 from epp.api.hooks import HOOK_INTERFACES
@@ -76,9 +78,9 @@ def kind_noun(plugin_class: type[Plugin]) -> str:
 def find_interface_problems(plugin_class: type[Plugin]) -> list[InterfaceProblem]:
     """What is wrong with the class as an implementation of its kinds and optional interfaces.
 
-    Fatal: a required method that is missing, other parameters or `async def` than the interface has, and a method of an
-    optional interface that is not inherited. Not fatal: a method of a kind that is not inherited, and a public method
-    whose name resembles one of an interface.
+    Fatal: a required method that is missing, other parameters, another order of them or `async def` than the interface
+    has, and a method of an optional interface that is not inherited. Not fatal: a method of a kind that is not
+    inherited, and a public method whose name resembles one of an interface.
     """
     name = plugin_class.__name__
     inherited = {method: base for base in _interfaces() if issubclass(plugin_class, base) for method in vars(base)}
@@ -105,6 +107,27 @@ def find_interface_problems(plugin_class: type[Plugin]) -> list[InterfaceProblem
             problem = _check_spelling(name, method, inherited | hooks)
         if problem is not None:
             problems.append(problem)
+    return problems
+
+
+def find_data_key_problems(plugin: Plugin) -> list[str]:
+    """What is wrong with `consumes`, `produces` and an extractor's `columns`.
+
+    Checked on the instance, because its parameters may decide them.
+    """
+    key_lists: list[tuple[str, tuple[type, ...]]] = [
+        ("consumes", (Column, RequestAttribute)),
+        ("produces", (Column, RequestAttribute)),
+    ]
+    if isinstance(plugin, Extractor):
+        key_lists.append(("columns", (Column,)))
+    problems = []
+    for attribute, key_types in key_lists:
+        keys: Any = getattr(plugin, attribute)
+        if not isinstance(keys, tuple | list) or not all(isinstance(key, key_types) for key in keys):
+            expected = " or ".join(key_type.__name__ for key_type in key_types)
+            name = type(plugin).__name__
+            problems.append(f"class {name}: `{attribute}` must be a tuple of {expected} objects, got {keys!r}")
     return problems
 
 
@@ -135,10 +158,16 @@ def _check_signature(plugin_class: type[Plugin], method: str, base: type) -> Int
         expected = "must be" if inspect.iscoroutinefunction(declared) else "must not be"
         return InterfaceProblem(f"{name} {expected} `async def`: see {interface}", fatal=True)
     parameters = list(inspect.signature(declared).parameters)
+    signature = inspect.signature(implemented)
+    names = list(signature.parameters)
+    swapped = [each for each in names if each in parameters and names.index(each) != parameters.index(each)]
     try:
-        inspect.signature(implemented).bind(*parameters)
+        signature.bind(*parameters)
     except TypeError:
-        return InterfaceProblem(f"{name} must take ({', '.join(parameters[1:])}): see {interface}", fatal=True)
+        swapped = parameters
+    if swapped:
+        expected = f"({', '.join(parameters[1:])})"
+        return InterfaceProblem(f"{name} must take {expected} in this order: see {interface}", fatal=True)
     return None
 
 

@@ -10,7 +10,7 @@ import msgspec
 from epp.api import Plugin
 from epp.config.convert import INVALID, convert_value, describe_unknown_field, join_path
 from epp.config.llmd_types import LLMD_PLUGIN_TYPES
-from epp.config.plugin_kinds import find_interface_problems, kind_noun
+from epp.config.plugin_kinds import find_data_key_problems, find_interface_problems, kind_noun
 from epp.config.registry import PluginRegistry
 from epp.config.schema import PluginSpec
 from epp.errors import EppError, Problem
@@ -147,6 +147,10 @@ class PluginSet:
                 join_path(entry.path, "type"),
                 f"{entry.plugin_type!r} is experimental: start with --allow-experimental-plugins to use it",
             )
+        if not plugin_class.type:
+            name = plugin_class.__name__
+            message = f"class {name} names no plugin type: write `class {name}(…, type={entry.plugin_type!r})`"
+            self.add_warning(join_path(entry.path, "type"), f"{message}, which metrics show")
         for problem in find_interface_problems(plugin_class):
             report = self.add_problem if problem.fatal else self.add_warning
             report(join_path(entry.path, "type"), problem.message)
@@ -154,7 +158,13 @@ class PluginSet:
         if plugin_class.ignore_unknown_parameters:
             parameters = self._drop_unknown_parameters(plugin_class, parameters, path)
         plugin = convert_value(parameters, plugin_class, path, self.problems)
-        entry.plugin = None if plugin is INVALID else plugin
+        if plugin is INVALID:
+            return
+        if messages := find_data_key_problems(plugin):
+            entry.plugin_class = None  # the data graph reads the keys of classes too
+            self.problems += [Problem(join_path(entry.path, "type"), message) for message in messages]
+        else:
+            entry.plugin = plugin
 
     def _drop_unknown_parameters(
         self, plugin_class: type[Plugin], parameters: dict[str, Any], path: str

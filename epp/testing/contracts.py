@@ -40,7 +40,7 @@ from epp.api import (
     Snapshot,
     TokenizedPrompt,
 )
-from epp.config.plugin_kinds import find_interface_problems
+from epp.config.plugin_kinds import find_data_key_problems, find_interface_problems
 from epp.testing.builders import COLUMNS_BY_NAME, build_endpoint
 
 POOL_SIZES: Final = (0, 1, 2, 7, 40)
@@ -63,13 +63,19 @@ Call = Callable[[Endpoints, Request], Any]
 class ContractCheck:
     """One plugin under examination: `require` names it in every failure.
 
-    Creating the check already fails for a class that does not implement its interfaces (see `find_interface_problems`).
+    Creating the check already fails for an object of another kind than `interface`, and for a class that does not
+    implement its interfaces (see `find_interface_problems`).
     """
 
-    def __init__(self, plugin: Any) -> None:
+    def __init__(self, plugin: Any, interface: type) -> None:
         self.plugin = plugin
+        if isinstance(plugin, type):
+            raise AssertionError(f"{plugin.__name__} is a class: pass an instance of it")
         for problem in find_interface_problems(type(plugin)):
             self.require(False, problem.message)
+        self.require(isinstance(plugin, interface), f"does not inherit {interface.__name__}")
+        for message in find_data_key_problems(plugin):
+            self.require(False, message)
 
     def require(self, holds: bool, message: str) -> None:
         """AssertionError with the plugin's class and type unless `holds`."""
@@ -88,13 +94,21 @@ class ContractCheck:
             raise AssertionError(f"{name} raised {situation}: {error.__class__.__name__}: {error}") from error
 
 
-def check_scorer(scorer: Scorer, *, attributes: Attributes | None = None, labels: Labels = DEFAULT_LABELS) -> None:
+def check_scorer(
+    scorer: Scorer,
+    *,
+    attributes: Attributes | None = None,
+    labels: Labels = DEFAULT_LABELS,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """Checks that scores are float32[n] in [0, 1] or NaN and the same for any order of the endpoints.
 
-    A value missing at one endpoint must leave the others their scores. A `request_independent` scorer must consume
-    scraped columns only and give every request the same scores.
+    Some endpoint must have a score when all columns are known; a scorer whose scores depend on request headers needs
+    them in `headers` for that. A value missing at one endpoint must leave the others their scores. A
+    `request_independent` scorer must consume scraped columns only and give every request the same scores.
     """
-    check = _EndpointsCheck(scorer, attributes, labels)
+    check = _EndpointsCheck(scorer, Scorer, attributes, labels, headers)
+    has_scores = False
 
     def score(pool: Endpoints, request: Request) -> Any:
         return scorer.score(request, pool)
@@ -102,10 +116,16 @@ def check_scorer(scorer: Scorer, *, attributes: Attributes | None = None, labels
     for n in POOL_SIZES:
         scores = check.run_plugin(score, check.build_pool(n))
         _check_scores(check, scores, n)
+        has_scores = has_scores or not np.isnan(scores).all()
         check.require_equal("scores", scores, check.run_plugin(score, check.build_pool(n)))
         order = check.random_order(n)
         reordered = check.run_plugin(score, check.build_pool(n, order=order))
         check.require_equal("scores of reordered endpoints", scores[order], reordered)
+    check.require(
+        has_scores,
+        "the score of every endpoint is NaN, although all columns are known: if the scorer reads labels, request "
+        "attributes or headers, pass them to check_scorer() as `labels`, `attributes` or `headers`",
+    )
     for column in check.consumed_columns():
         scores = check.run_plugin(score, check.build_pool(7, unknown=(column, 3)))
         others = np.delete(scores, 3)
@@ -127,26 +147,27 @@ def check_scorer(scorer: Scorer, *, attributes: Attributes | None = None, labels
 
 def check_filter(filter: Filter, *, attributes: Attributes | None = None, labels: Labels = DEFAULT_LABELS) -> None:
     """Checks that masks are bool[n], equal for equal input in any order, and that missing values raise nothing."""
-    check = _EndpointsCheck(filter, attributes, labels)
+    check = _EndpointsCheck(filter, Filter, attributes, labels)
 
     def keep(pool: Endpoints, request: Request) -> Any:
         return filter.filter(request, pool)
 
     for n in POOL_SIZES:
         mask = check.run_plugin(keep, check.build_pool(n))
-        check.require_array("mask", mask, n, "b")
+        check.require_array("mask", mask, n, np.bool_)
         check.require_equal("mask", mask, check.run_plugin(keep, check.build_pool(n)))
         order = check.random_order(n)
         reordered = check.run_plugin(keep, check.build_pool(n, order=order))
         check.require_equal("mask of reordered endpoints", mask[order], reordered)
     for column in check.consumed_columns():
-        check.require_array("mask", check.run_plugin(keep, check.build_pool(7, unknown=(column, slice(None)))), 7, "b")
-    check.require_array("mask", check.run_plugin(keep, check.build_pool(7), attributes={}), 7, "b")
+        mask = check.run_plugin(keep, check.build_pool(7, unknown=(column, slice(None))))
+        check.require_array("mask", mask, 7, np.bool_)
+    check.require_array("mask", check.run_plugin(keep, check.build_pool(7), attributes={}), 7, np.bool_)
 
 
 def check_picker(picker: Picker, *, attributes: Attributes | None = None) -> None:
     """Checks that positions are in range, each once, as many as asked for, and the same for the same seed."""
-    check = _EndpointsCheck(picker, attributes, DEFAULT_LABELS)
+    check = _EndpointsCheck(picker, Picker, attributes, DEFAULT_LABELS)
     for n in POOL_SIZES:
         for totals in (check.random_totals(n, 3.0), np.zeros(n, np.float32), np.full(n, 2.5, np.float32)):
             before = totals.copy()
@@ -156,9 +177,8 @@ def check_picker(picker: Picker, *, attributes: Attributes | None = None) -> Non
                 return picker.pick(request, pool, totals, Random(7))
 
             order = check.run_plugin(pick, check.build_pool(n))
-            check.require(
-                isinstance(order, np.ndarray) and order.dtype.kind == "i", f"order is {order!r}, not Positions"
-            )
+            is_positions = isinstance(order, np.ndarray) and order.dtype.kind == "i"
+            check.require(is_positions, f"pick() returned {order!r}: an array of integers (Positions) is expected")
             positions = order.tolist()
             wanted = min(n, picker.max_num_of_endpoints)
             check.require(len(positions) == wanted, f"{len(positions)} of {n} endpoints picked, not {wanted}")
@@ -176,7 +196,7 @@ def check_producer(
     Calls must be repeatable: a request may be rejected after its producers ran. Every key of `produces` must be
     produced for at least one of the pools.
     """
-    check = _EndpointsCheck(producer, attributes, labels)
+    check = _EndpointsCheck(producer, Producer, attributes, labels)
     _check_outputs(check, lambda pool, request: producer.produce(request, pool))
 
 
@@ -187,7 +207,7 @@ def check_async_producer(
 
     The call is cancelled at the first point where it waits, if it waits at all.
     """
-    check = _EndpointsCheck(producer, attributes, labels)
+    check = _EndpointsCheck(producer, AsyncProducer, attributes, labels)
 
     async def produce_twice(pool: Endpoints, request: Request) -> tuple[Any, Any]:
         one, other = await asyncio.gather(producer.produce(request, pool), producer.produce(request, pool))
@@ -229,7 +249,7 @@ def _check_outputs(check: _EndpointsCheck, produce: Call) -> None:
         reordered = check.run_plugin(produce, check.build_pool(n, order=order))
         for key, value in produced.items():
             if isinstance(key, Column):
-                check.require_array(key.name, value, n, "f")
+                check.require_array(key.name, value, n, np.float32)
                 check.require(not np.isinf(value).any(), f"{key.name} is infinite: {value}")
                 check.require_equal(f"{key.name} of a second call", value, again[key])
                 check.require_equal(f"{key.name} of reordered endpoints", value[order], reordered[key])
@@ -240,7 +260,7 @@ def _check_outputs(check: _EndpointsCheck, produce: Call) -> None:
 
 
 def _check_scores(check: _EndpointsCheck, scores: Any, n: int) -> None:
-    check.require_array("scores", scores, n, "f")
+    check.require_array("scores", scores, n, np.float32)
     known = scores[~np.isnan(scores)]
     check.require(bool(((known >= 0) & (known <= 1)).all()), f"scores outside [0, 1]: {known}")
 
@@ -265,9 +285,10 @@ class _RecordingRequest(Request):
     read_keys: set[DataKey] = msgspec.field(default_factory=set)
 
     @classmethod
-    def with_attributes(cls, attributes: Attributes) -> _RecordingRequest:
+    def create(cls, attributes: Attributes, headers: Mapping[str, str]) -> _RecordingRequest:
         text, body = b"once upon a time", b"{}"
-        return cls(id="r", path="/v1/completions", model="m", text=text, body=body, attributes=dict(attributes))
+        path = "/v1/completions"
+        return cls(id="r", path=path, headers=headers, model="m", text=text, body=body, attributes=dict(attributes))
 
     def __getitem__(self, attribute: RequestAttribute) -> Any:
         self.read_keys.add(attribute)
@@ -277,8 +298,16 @@ class _RecordingRequest(Request):
 class _EndpointsCheck(ContractCheck):
     """Calls a plugin with pools of endpoints, at scattered slots so that slot and position cannot be confused."""
 
-    def __init__(self, plugin: Plugin, attributes: Attributes | None, labels: Labels) -> None:
-        super().__init__(plugin)
+    def __init__(
+        self,
+        plugin: Plugin,
+        interface: type,
+        attributes: Attributes | None,
+        labels: Labels,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(plugin, interface)
+        self._headers = headers or {}
         self._attributes = {**DEFAULT_ATTRIBUTES, **(attributes or {})}
         self._labels = labels
         self._rng = np.random.default_rng(11)
@@ -286,12 +315,11 @@ class _EndpointsCheck(ContractCheck):
     def consumed_columns(self) -> list[Column]:
         return [key for key in self.plugin.consumes if isinstance(key, Column)]
 
-    def require_array(self, what: str, value: Any, n: int, dtype_kind: str) -> None:
-        """`dtype_kind` as in numpy: `f` stands for float32, the only one that is not converted at every request."""
+    def require_array(self, what: str, value: Any, n: int, dtype: type) -> None:
+        """The value must be dtype[n]. Other floats than float32 would be converted at every request."""
         self.require(isinstance(value, np.ndarray), f"{what}: {type(value).__name__}, not an array")
         self.require(value.shape == (n,), f"{what}: shape {value.shape}, not ({n},)")
-        accepted = value.dtype == np.float32 if dtype_kind == "f" else value.dtype.kind == dtype_kind
-        self.require(accepted, f"{what}: dtype {value.dtype}")
+        self.require(value.dtype == dtype, f"{what}: dtype {value.dtype}, not {np.dtype(dtype)}")
 
     def require_equal(self, what: str, one: Any, other: Any) -> None:
         alike = one.shape == other.shape and np.allclose(one, other, rtol=1e-6, equal_nan=one.dtype.kind == "f")
@@ -331,7 +359,7 @@ class _EndpointsCheck(ContractCheck):
     ) -> Any:
         """The result of the call. It must not raise, write to columns, or read what the plugin does not consume."""
         given = self._attributes if attributes is None else attributes
-        recording = _RecordingRequest.with_attributes(given)
+        recording = _RecordingRequest.create(given, self._headers)
         before = {column: values.copy() for column, values in pool._snapshot.columns.items()}
         result = self.require_no_error(f"for {len(pool)} endpoints", call, pool, request or recording)
         for column, values in before.items():

@@ -51,7 +51,7 @@ def check_discovery(discovery: Discovery, *, timeout: float = 5.0) -> list[Endpo
     occur once; both runs the same, so what is discovered must not change meanwhile. Cancelled, a run must end within a
     second, by CancelledError or because it had returned, and report nothing afterwards.
     """
-    check = ContractCheck(discovery)
+    check = ContractCheck(discovery, Discovery)
     first, second = asyncio.run(_run_discovery_twice(check, discovery, timeout))
     check.require(first == second, f"lists {sorted(second)} when it is run again, {sorted(first)} before")
     return list(first.values())
@@ -65,7 +65,7 @@ def check_data_source(source: DataSource, endpoint: Endpoint, *, deliveries: int
     of labels, must deliver again. Cancelled calls must end within a second and deliver nothing afterwards; `close` must
     leave no task behind.
     """
-    check = ContractCheck(source)
+    check = ContractCheck(source, DataSource)
     implemented = any(
         getattr(type(source), method) is not getattr(DataSource, method) for method in ("run", "run_endpoint")
     )
@@ -80,7 +80,7 @@ def check_extractor(extractor: Extractor, payloads: Sequence[Any], *, malformed:
     state is kept by endpoint. Each of `malformed` must raise DataSourceError, and leave the extractor able to read the
     payloads. `close` must not raise.
     """
-    check = ContractCheck(extractor)
+    check = ContractCheck(extractor, Extractor)
     for column in extractor.columns:
         check.require(isinstance(column, Column), f"`columns` lists {column!r}, which is not a Column")
     opened = [

@@ -42,7 +42,7 @@ def check_request_hooks(hooks: RequestHooks, *, attributes: Attributes | None = 
     No call may raise, return anything or change the request. If the plugin is a producer, it produces for each
     request first.
     """
-    check = ContractCheck(hooks)
+    check = ContractCheck(hooks, RequestHooks)
     given = {**DEFAULT_ATTRIBUTES, **(attributes or {})}
     pool = build_endpoints(SLOTS)
     choices: tuple[Mapping[str, int], ...] = ({"default": 0}, {"decode": 1, "prefill": 2}, {"decode": 3, "prefill": 3})
@@ -81,7 +81,7 @@ def _call(check: ContractCheck, method: str, *arguments: Any) -> None:
 
 def check_load_estimator(estimator: LoadEstimator, *, attributes: Attributes | None = None) -> None:
     """Checks that estimates are finite, not negative and repeatable, also where columns or the prompt are unknown."""
-    check = ContractCheck(estimator)
+    check = ContractCheck(estimator, LoadEstimator)
     given = {**DEFAULT_ATTRIBUTES, **(attributes or {})}
     huge = {**given, PROMPT: TokenizedPrompt(b"", 1 << 40)}
     pools = (build_endpoints(3), build_endpoints(uncached_tokens=[0, 10, 1e9], prefix_blocks=[0, 1, 1e6]))
@@ -101,7 +101,7 @@ def check_load_estimator(estimator: LoadEstimator, *, attributes: Attributes | N
 
 def check_request_header_provider(provider: RequestHeaderProvider, *, attributes: Attributes | None = None) -> None:
     """Checks that headers are valid: names in lower case, values of one line, and never the destination."""
-    check = ContractCheck(provider)
+    check = ContractCheck(provider, RequestHeaderProvider)
     pool = build_endpoints(2)
     for names in (("default",), ("decode", "prefill"), ("prefill", "decode", "encode")):
         chosen = {name: pool.endpoint_at(i % 2) for i, name in enumerate(names)}
@@ -120,7 +120,7 @@ def check_request_header_provider(provider: RequestHeaderProvider, *, attributes
 
 def check_state_dumper(dumper: StateDumper) -> None:
     """Checks that the state can be encoded as JSON and is at most 1 MiB."""
-    check = ContractCheck(dumper)
+    check = ContractCheck(dumper, StateDumper)
     state = check.require_no_error("in dump_state()", dumper.dump_state)
     try:
         size = len(msgspec.json.encode(state))
@@ -131,7 +131,7 @@ def check_state_dumper(dumper: StateDumper) -> None:
 
 def check_prefix_cache_stats_provider(provider: PrefixCacheStatsProvider) -> None:
     """Checks that the numbers are a Prometheus histogram's: ascending bounds, counts that do not fall."""
-    check = ContractCheck(provider)
+    check = ContractCheck(provider, PrefixCacheStatsProvider)
     stats = check.require_no_error("in prefix_cache_stats()", provider.prefix_cache_stats)
     check.require(isinstance(stats, PrefixCacheStats), f"prefix_cache_stats() returned {type(stats).__name__}")
     check.require(isinstance(stats.blocks, int) and stats.blocks >= 0, f"blocks is {stats.blocks!r}")

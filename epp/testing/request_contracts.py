@@ -42,7 +42,7 @@ def check_profile_handler(
     For each combination: only available profiles are picked, picking ends, at least one profile ran, the primary
     profile is one of those that ran, and the same results lead to the same answers.
     """
-    check = ContractCheck(handler)
+    check = ContractCheck(handler, ProfileHandler)
     available = tuple(profiles)
     refusals = list(handler.validate_profiles(available))
     check.require(not refusals, f"refuses the profiles {', '.join(available)}: {'; '.join(refusals)}")
@@ -77,7 +77,11 @@ def _pick_profiles(
     )
     check.require(one == other, f"pick_profiles() returned {one}, then {other} for the same results {results}")
     unknown = [name for name in one if name not in available]
-    check.require(not unknown, f"pick_profiles() returned {unknown}, which are not available: {list(available)}")
+    check.require(
+        not unknown,
+        f"pick_profiles() returned {unknown}, which are not available: {list(available)}; give the profiles that the "
+        "handler needs as `profiles`",
+    )
     check.require(len(set(one)) == len(one), f"pick_profiles() returned a profile twice: {one}")
     picked: list[str] = one
     return picked
@@ -95,7 +99,7 @@ def check_parser(
     Malformed bodies are a list of their own and every request cut off at some places. Usage readers must give the same
     counts for `responses`, and for samples, however these are cut into chunks.
     """
-    check = ContractCheck(parser)
+    check = ContractCheck(parser, Parser)
     for path, body in requests:
         selected = not parser.paths or any(path.partition("?")[0].endswith(suffix) for suffix in parser.paths)
         check.require(selected, f"is not selected for {path}: its paths are {', '.join(parser.paths)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,24 @@ def test_a_class_is_named_after_its_plugin_type(plugin_type: str) -> None:
 
 
 def test_summaries_have_kind_package_and_text() -> None:
-    found = {row[0]: row[1:] for row in catalogue.summarize_types(PluginRegistry.load())}
+    rows, errors = catalogue.summarize_types(PluginRegistry.load())
+    found = {row[0]: row[1:] for row in rows}
+    assert errors == []
     assert found["queue-scorer"][:2] == ("scorer", "endpoint-picker")
     assert found["token-producer"][0] == "producer"
     assert all(text for _, _, text in found.values())
+
+
+def test_a_type_that_cannot_be_imported_does_not_hide_the_others() -> None:
+    points = [EntryPoint("gone", "no.such:Thing", "epp.plugins"), EntryPoint("q", "scorers.queue:QueueScorer", "")]
+    rows, errors = catalogue.summarize_types(PluginRegistry.load(points))
+    assert [row[0] for row in rows] == ["q"]
+    assert [error.partition(":")[0] for error in errors] == [
+        "plugin 'gone' of an unknown package cannot be imported from no.such"
+    ]
+
+
+def test_entries_of_single_types_are_printed_without_the_head_of_the_page() -> None:
+    assert catalogue.render_catalogue(PluginRegistry.load(), ["queue-scorer"]).startswith(
+        "## Scorers\n\n### `queue-scorer`\n"
+    )

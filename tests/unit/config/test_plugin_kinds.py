@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from epp.api import (
+    PROMPT,
+    WAITING_REQUESTS,
     Endpoints,
     Filter,
     LoadEstimator,
@@ -24,7 +26,14 @@ from epp.config.loader import load_config
 from epp.config.plugin_kinds import find_interface_problems, kind_noun
 from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError
-from tests.unit.config.conftest import CONFIG_HEADER, EggProducer, StubProducer, StubScorer, TwoProfileHandler
+from tests.unit.config.conftest import (
+    CONFIG_HEADER,
+    EggProducer,
+    StubExtractor,
+    StubProducer,
+    StubScorer,
+    TwoProfileHandler,
+)
 
 BUILT_IN = PluginRegistry.load()
 
@@ -64,6 +73,28 @@ class ShortSignature(Filter, type="short-signature"):
         return np.ones(len(endpoints), np.bool_)
 
 
+class SwappedParameters(Scorer, type="swapped"):
+    def score(self, endpoints: Endpoints, request: Request) -> Scores:  # type: ignore[override]
+        return np.zeros(len(endpoints), np.float32)
+
+
+class NamesForKeys(StubScorer, type="names-for-keys"):
+    consumes = ("waiting",)  # type: ignore[assignment]
+
+
+class KeyWithoutTuple(StubProducer, type="key-without-tuple"):
+    produces = WAITING_REQUESTS  # type: ignore[assignment]
+
+
+class AttributeAsColumn(StubExtractor, type="attribute-as-column"):
+    def __post_init__(self) -> None:
+        self.columns = (PROMPT,)  # type: ignore[assignment]
+
+
+class TypelessScorer(StubScorer):
+    pass
+
+
 class EstimatorWithoutMethod(StubProducer, LoadEstimator, type="no-estimate"):
     pass
 
@@ -89,7 +120,21 @@ class FilterWithScore(Filter, type="forgot-a-kind"):
         (AsyncHook, "AsyncHook.pre_request() must not be `async def`: see RequestHooks.pre_request"),
         (AsyncScorer, "AsyncScorer.score() must not be `async def`: see Scorer.score"),
         (SyncProducer, "SyncProducer.produce() must be `async def`: see AsyncProducer.produce"),
-        (ShortSignature, "ShortSignature.filter() must take (request, endpoints): see Filter.filter"),
+        (ShortSignature, "ShortSignature.filter() must take (request, endpoints) in this order: see Filter.filter"),
+        (SwappedParameters, "SwappedParameters.score() must take (request, endpoints) in this order: see Scorer.score"),
+        (
+            NamesForKeys,
+            "class NamesForKeys: `consumes` must be a tuple of Column or RequestAttribute objects, got ('waiting',)",
+        ),
+        (
+            KeyWithoutTuple,
+            "class KeyWithoutTuple: `produces` must be a tuple of Column or RequestAttribute objects, "
+            "got Column('waiting')",
+        ),
+        (
+            AttributeAsColumn,
+            "class AttributeAsColumn: `columns` must be a tuple of Column objects, got (RequestAttribute('prompt'),)",
+        ),
     ],
 )
 def test_a_class_that_breaks_its_interface_does_not_load(plugin_class: type[Plugin], message: str) -> None:
@@ -123,6 +168,15 @@ def test_a_method_that_resembles_an_interface_method_is_warned_about(plugin_clas
     registry = PluginRegistry.from_classes({**BUILT_IN_CLASSES, plugin_class.type: plugin_class})
     plan = load_config(CONFIG_HEADER + f"plugins: [{{type: {plugin_class.type}}}]", registry)
     assert f"plugins[0].type: {message} (line 3)" in [str(warning) for warning in plan.warnings]
+
+
+def test_a_class_without_a_type_is_warned_about() -> None:
+    registry = PluginRegistry.from_classes({**BUILT_IN_CLASSES, "mine": TypelessScorer})
+    plan = load_config(CONFIG_HEADER + "plugins: [{type: mine}]", registry)
+    assert [str(warning) for warning in plan.warnings] == [
+        "plugins[0].type: class TypelessScorer names no plugin type: write `class TypelessScorer(…, type='mine')`, "
+        "which metrics show (line 3)"
+    ]
 
 
 @pytest.mark.parametrize("plugin_type", list(BUILT_IN))

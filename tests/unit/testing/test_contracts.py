@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,8 +137,29 @@ class LiveColumnScorer(Scorer, type="live-column"):
         return 1 / (1 + endpoints[INFLIGHT_REQUESTS])  # type: ignore[no-any-return]
 
 
+class NanScorer(Scorer, type="nan"):
+    """Has no score for any endpoint."""
+
+    def score(self, request: Request, endpoints: Endpoints) -> Scores:
+        return np.full(len(endpoints), np.nan, np.float32)
+
+
+class HeaderScorer(NanScorer, type="header"):
+    """Has scores only for requests with a header."""
+
+    def score(self, request: Request, endpoints: Endpoints) -> Scores:
+        return np.full(len(endpoints), float(request.headers.get("x-score", "nan")), np.float32)
+
+
 class ScorerWithoutScore(Scorer, type="no-score"):
     pass
+
+
+class QueueLengths(Producer, type="queue-lengths"):
+    """Of another kind than the check."""
+
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        return {}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +175,11 @@ class ScorerWithoutScore(Scorer, type="no-score"):
         (OutOfRangeScorer(), r"scores outside \[0, 1\]"),
         (UnstableScorer(), "scores differ"),
         (ScalarScorer(), "scores: float32, not an array"),
-        (DoubleScorer(), "scores: dtype float64"),
+        (DoubleScorer(), "scores: dtype float64, not float32"),
+        (NanScorer(), "the score of every endpoint is NaN, although all columns are known"),
+        (HeaderScorer(), "the score of every endpoint is NaN, although all columns are known"),
+        (QueueLengths(), r"QueueLengths \(queue-lengths\): does not inherit Scorer"),
+        (NanScorer, "NanScorer is a class: pass an instance of it"),
         (EmptyPoolFailingScorer(), "EmptyPoolFailingScorer raised for 0 endpoints: IndexError"),
         (RequestDependentScorer(), "request_independent, but scores of two requests differ"),
         (LiveColumnScorer(), "consumes inflight_requests, which is not a scraped column"),
@@ -161,9 +187,13 @@ class ScorerWithoutScore(Scorer, type="no-score"):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Scorer) else "",
 )
-def test_a_scorer_that_breaks_the_contract_is_rejected(scorer: Scorer, message: str) -> None:
+def test_a_scorer_that_breaks_the_contract_is_rejected(scorer: Any, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_scorer(scorer)
+
+
+def test_a_scorer_of_a_header_is_checked_with_the_headers_given() -> None:
+    check_scorer(HeaderScorer(), headers={"x-score": "0.5"})
 
 
 class IntegerFilter(Filter, type="integers"):
@@ -190,7 +220,7 @@ class PromptFilter(Filter, type="prompt"):
 @pytest.mark.parametrize(
     ("filter", "message"),
     [
-        (IntegerFilter(), "mask: dtype int64"),
+        (IntegerFilter(), "mask: dtype int64, not bool"),
         (FirstHalfFilter(), "mask of reordered endpoints differ"),
         (PromptFilter(), "PromptFilter raised for 7 endpoints: AttributeError"),
     ],
