@@ -11,8 +11,8 @@ class ActiveRequestScorer(Scorer, type="active-request-scorer"):
     """Prefer endpoints with few requests in flight from this picker.
 
     n <= `idleThreshold` scores 1, any other n scores (max - n) / max * `maxBusyScore`, max over the candidates. The
-    count is exact at every decision: it does not wait for a scrape. `requestTimeout` is accepted and ignored, as in
-    llm-d.
+    count is exact at every decision: it does not wait for a scrape. `inFlightLoadProducerName` does not
+    change it: the picker has one ledger. `requestTimeout` is accepted and ignored, as in llm-d.
     """
 
     consumes = (INFLIGHT_REQUESTS,)

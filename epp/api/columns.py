@@ -11,7 +11,11 @@ from typing import Any, Self
 
 
 class _DataKeyBase:
-    """`base`: the unqualified key; `producer`: the configured name it is bound to. Itself and "" if unbound."""
+    """A key with its name, unit and description, for one producer or for any.
+
+    `producer` is the configured name of the producer whose output the key stands for, `base` the same key for any
+    producer. A key that is not bound to a producer is its own base, and its `producer` is "".
+    """
 
     __slots__ = ("_by_producer", "base", "description", "name", "producer", "unit")
 

@@ -39,7 +39,7 @@ class DiscoveryNotifier(Protocol):
     """
 
     def replace_all(self, endpoints: Iterable[Endpoint]) -> None:
-        """These are now all endpoints of this discovery: its first list, or a relist. Implies `mark_synced`."""
+        """Replaces all endpoints of this discovery: its first list, or a relist. Implies `mark_synced`."""
 
     def upsert(self, endpoint: Endpoint) -> None:
         """Adds the endpoint, or replaces the one of that name (a watch event).
@@ -63,10 +63,10 @@ class Discovery(Plugin):
 
     Contract of `run`:
 
-    - It reports through the notifier and runs until it is cancelled, which it must not suppress. The pool keeps its
-      endpoints. Returning after the first list means that no change will follow.
-    - First list: `replace_all`, or single `upsert` calls and then `mark_synced`. An empty list is a list. The picker
-      reports ready (`grpc.health.v1` SERVING, `/readyz`) once every configured discovery has delivered it.
+    - It reports through the notifier and runs until it is cancelled; it must not suppress the cancellation. It may
+      return after the first list if no change will follow. Its endpoints stay in the pool after it has ended.
+    - First list: `replace_all`, or single `upsert` calls and then `mark_synced`; it may be empty. The picker reports
+      ready (`grpc.health.v1` SERVING, `/readyz`) once every configured discovery has delivered it.
     - Failure: an exception is logged and `run` is called again after 0.1 s, doubling to 5 s; until then the
       endpoints stay as last reported. The new call gets a new notifier and must list again, because events may have
       been missed in between. Returning before the first list counts as a failure.
@@ -92,19 +92,25 @@ class EndpointUpdate(msgspec.Struct, frozen=True, gc=False):
 
 
 class EndpointExtractor(ABC):
-    """Reads the successive payloads of one endpoint; what it remembers between them is its own."""
+    """Reads the successive payloads of one endpoint; it may keep state between them, of that endpoint only.
+
+    Not llm-d's type of that name, which receives the joining and leaving of endpoints.
+    """
 
     @abstractmethod
     def extract(self, payload: Any) -> EndpointUpdate | None:
         """The columns in this payload; None if it changes none of them.
 
         Synchronous, without I/O, and at most a few hundred microseconds: it runs on the event loop between requests.
-        The payload may be a view of a buffer that is reused afterwards: copy what is kept. `DataSourceError` says
-        that the payload is not what it should be; it is counted and logged, and the endpoint's values grow stale.
+        The payload may be a view of a buffer that is reused afterwards: copy what is kept. Raise `DataSourceError`
+        for a payload that cannot be read; it is counted and logged, and the endpoint's values become stale.
         """
 
     def close(self) -> None:  # noqa: B027 - optional: most extractors hold nothing
-        """The endpoint has left the pool, or its labels have changed. Called once, before its slot is used again."""
+        """Releases what the extractor holds: the endpoint has left the pool, or its labels have changed.
+
+        Called once, before another extractor is opened for the slot.
+        """
 
 
 class Extractor(Plugin):
@@ -151,13 +157,13 @@ class EndpointReceiver(Protocol):
     def deliver(self, payload: Any, observed_at: float | None = None) -> bool:
         """Runs the bound extractors over the payload; False if one of them could not read it.
 
-        `observed_at` is when the state held, in monotonic seconds: for a pull source the moment at which it sent its
-        request, so that what is routed meanwhile is not taken for counted; None is now. A delivery older than the
-        newest is dropped, as is every delivery after the endpoint has left. Never raises.
+        `observed_at` is the time of the state, in monotonic seconds; None is now. A pull source gives the moment at
+        which it sent its request, so that requests routed after it are not assumed to be part of the state. A delivery
+        older than the newest is dropped, as is every delivery after the endpoint has left. Never raises.
         """
 
     def record_failure(self, reason: str) -> None:
-        """The endpoint could not be read. Counted; logged if the one before did not fail. Values become stale."""
+        """The endpoint could not be read. Counted, and logged if the read before succeeded. Values become stale."""
 
 
 class DataSourceContext(Protocol):

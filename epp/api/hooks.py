@@ -43,7 +43,10 @@ class RequestOutcome(msgspec.Struct, frozen=True, gc=False):
 
 
 class RequestHooks:
-    """Life-cycle events of requests and endpoints (llm-d: PreRequest, ResponseComplete). Override those you need.
+    """Life-cycle events of requests and endpoints. Override those you need.
+
+    llm-d's counterparts are the interfaces PreRequest and ResponseBodyProcessor (its last call for a response), and
+    endpoint events.
 
     Order of one request: `pre_request` once, then `response_complete` once. Plugins are called in the order in which
     the configuration declares them. A request that is rejected causes neither call.
@@ -103,7 +106,10 @@ class LoadEstimator:
 
 
 class RequestHeaderProvider:
-    """Sets request headers for the model server, besides the destination (llm-d's `disagg-headers-handler`)."""
+    """Sets request headers for the model server, besides the destination.
+
+    In llm-d PreRequest plugins do this: `disagg-profile-handler` sets `x-prefiller-host-port`.
+    """
 
     __slots__ = ()
 

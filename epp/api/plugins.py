@@ -197,15 +197,15 @@ class ProfileHandler(Plugin):
     """
 
     def validate_profiles(self, available: Sequence[str]) -> Sequence[str]:
-        """What is wrong with these profiles for this handler, as ends of the sentence "<name of the handler> …"."""
+        """Problems of these profiles for this handler; each completes the sentence "<name of the handler> …"."""
         return ()
 
     @abstractmethod
     def pick_profiles(self, request: Request, available: Sequence[str], results: Mapping[str, bool]) -> Sequence[str]:
         """Names of the profiles to run next, none to finish (llm-d: Pick).
 
-        `results` holds each profile that ran so far: whether it found an endpoint. It grows with every call; a handler
-        that returns the same profiles for ever never decides.
+        `results` has an entry for each profile that ran so far: whether it found an endpoint. A handler that never
+        returns an empty sequence blocks the event loop, and with it every request.
         """
         raise NotImplementedError
 

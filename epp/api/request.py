@@ -11,7 +11,7 @@ from epp.api.columns import RequestAttribute
 
 
 class TokenizedPrompt(msgspec.Struct, frozen=True, gc=False):
-    """A prompt as tokens, exact or estimated (llm-d: TokenizedPrompt).
+    """A prompt as tokens, exact or estimated (llm-d: TokenizedRequest, under the data key TokenizedPrompt).
 
     `data` are the bytes that prefix hashes are computed over, `bytes_per_token` of them a token: 4 for token ids as
     little-endian u32, and 4 for the estimate, in which four bytes of text count as one token. `token_count` is rounded

@@ -32,6 +32,7 @@ from epp.api import (
 )
 from epp.config.plugin_set import PluginEntry, PluginSet
 
+# What llm-d's runner registers with RegisterAsDefaultProducer; its key InFlightLoad is the ledger's columns here.
 DEFAULT_PRODUCERS: Final[dict[DataKey, str]] = {
     PREFIX_MATCH_BLOCKS: "approx-prefix-cache-producer",
     PREFIX_MATCH_INFO: "approx-prefix-cache-producer",
@@ -43,6 +44,7 @@ BUILT_IN_COLUMNS: Final = frozenset({*SCRAPED_COLUMNS, *LEDGER_COLUMNS} - set(DE
 """Columns that have values without a producer: scraped ones, and those of the in-flight ledger."""
 
 Providers = dict[DataKey, PluginEntry]
+"""The producer that writes each key."""
 
 
 class DataGraph:
@@ -203,7 +205,7 @@ class RenamedProducer(_RenamedOutputs, Producer):
 
 
 class AsyncRenamedProducer(_RenamedOutputs, AsyncProducer):
-    """The same for an asynchronous producer."""
+    """An asynchronous producer whose outputs are published under other keys, or under two."""
 
     async def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
         return _rename_keys(await self.producer.produce(request, endpoints), self.keys)

@@ -41,7 +41,7 @@ def choose_default_picker(plugin_set: PluginSet, path: str) -> PluginEntry | Non
 
 
 def choose_profile_handler(plugin_set: PluginSet, profiles: Sequence[str]) -> PluginEntry | None:
-    """The profile handler; for a single profile the default one if none is declared."""
+    """The profile handler; for a single profile the default one if none is declared (ensureSchedulingLayer)."""
     handlers = plugin_set.entries_of(ProfileHandler)
     for extra in handlers[1:]:
         plugin_set.add_problem(

@@ -1,4 +1,7 @@
-"""Plugin types of llm-d's picker (llm-d-router v0.10): one of these that is not built yet is not a misspelling."""
+"""Plugin types of llm-d's picker (llm-d-router v0.10, cmd/epp/runner).
+
+For those that do not exist here, messages say that they are not available yet instead of suggesting a similar name.
+"""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def _check_weight(weight: float | None, path: str, plugin_set: PluginSet) -> flo
 
 
 def parse_parser_refs(config: EndpointPickerConfig, plugin_set: PluginSet) -> list[PluginEntry]:
-    """The parsers in order; llm-d's default parsers if the section names none (ensureParser)."""
+    """The parsers in order; llm-d's default parsers if the section names none (ensureParsers)."""
     refs: Sequence[PluginRef | None] = config.request_handler.parsers if config.request_handler else ()
     path = "requestHandler.parsers[{}].pluginRef"
     if config.parser is not None:

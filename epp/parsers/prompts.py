@@ -21,8 +21,9 @@ SEPARATOR = "\x1e"
 BYTES_PER_TOKEN = 4
 MAX_TOKEN_ID = 0xFFFFFFFF
 
-# Tokens of one content part of unknown size: llm-d's estimates for an image of 640x360 at 1,024 pixels a token, for ten
-# seconds of such video at two frames a second, and for ten seconds of audio at 12.5 tokens a second plus 14.
+# Tokens of one content part, whatever its size. Image and video are llm-d's defaults for media of unknown size: 640x360
+# at 1,024 pixels a token, and ten seconds of such video at two frames a second. Audio is ten seconds at 12.5 tokens a
+# second plus 14; llm-d counts a token for four base64 characters (assetPlaceholderCount), many times what engines use.
 MEDIA_TOKENS = (("image", 225), ("video", 4500), ("audio", 139))
 
 MAX_MEDIA_BYTES = 1 << 20

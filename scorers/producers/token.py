@@ -13,8 +13,9 @@ BYTES_PER_TOKEN = 4
 class TokenProducer(Producer, type="token-producer"):
     """Produce the prompt as tokens: the token ids of the request if it has any, else four bytes of text a token.
 
-    An image, video or audio part counts as in llm-d's defaults (225, 4,500 and 139 tokens); `estimate` is accepted and
-    not read yet. The `vllm` backend is not available yet; the deprecated `udsTokenizerConfig` is not supported.
+    An image counts as 225 tokens and a video as 4,500, llm-d's defaults for media of unknown size; audio counts as 139.
+    Media in the request are not decoded for their size. `estimate` is accepted and not read yet. The `vllm` backend is
+    not available yet; the deprecated `udsTokenizerConfig` is not supported.
     """
 
     produces = (PROMPT,)
