@@ -1,7 +1,7 @@
 """The endpoints of the pool and their scraped values, as columns over slots (llm-d's `Datastore`).
 
-Both written and read thousands of times a second by one thread. A snapshot costs what has changed since the last one:
-nothing, or one copy of a small block of float32 (kube-scheduler's cache takes snapshots by the same idea).
+The store is written and read thousands of times a second by one thread. A snapshot costs what has changed since the
+last one: nothing, or one copy of a small block of float32; kube-scheduler's `Cache.UpdateSnapshot` is incremental too.
 """
 
 from __future__ import annotations
@@ -221,7 +221,8 @@ class EndpointStore:
 
     def _target_index(self) -> TargetIndex:
         if self._targets is None:
-            self._targets = TargetIndex((slot, e) for slot, e in enumerate(self._endpoints) if e is not None)
+            live = ((slot, endpoint) for slot, endpoint in enumerate(self._endpoints) if endpoint is not None)
+            self._targets = TargetIndex(live)
         return self._targets
 
     def _time_row(self, column: Column) -> int:

@@ -9,7 +9,7 @@ from epp.api import Endpoint
 
 
 class TargetIndex:
-    """An index over the endpoints of one moment; it is built again when they change."""
+    """An immutable index over the endpoints of a pool; the store builds a new one when they change."""
 
     __slots__ = ("_by_address", "_by_target")
 

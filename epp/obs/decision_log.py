@@ -18,7 +18,7 @@ _BURST_SECONDS = KEPT_BURST * _INTERVAL
 
 
 class DecisionLog:
-    """A bounded ring of decisions; `record` is the director's `on_decision`. At `--v 3` each is logged too.
+    """A ring buffer of decisions; `record` is the director's `on_decision`. At `--v 3` each is logged too.
 
     All rejections are kept. Routed requests are sampled by a token bucket of `KEPT_PER_SECOND` and `KEPT_BURST`, so
     that the ring of a busy picker covers seconds instead of milliseconds, and does not cycle through more memory than

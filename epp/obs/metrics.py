@@ -42,7 +42,7 @@ _OPEN_STREAMS = ("llm_d_epp_extproc_streams_inflight", "epp_open_streams")
 class _RequestCells:
     """The cells of one combination of model, target model, fairness id and priority.
 
-    The `RequestMetrics` (epp.requestcontrol) of all requests with these labels.
+    Implements `epp.requestcontrol.RequestMetrics` for all requests with these labels.
     """
 
     __slots__ = (
@@ -108,7 +108,7 @@ class _RequestCells:
 class Metrics:
     """All metrics but those computed at reading time, which further collectors in `registry` provide.
 
-    The `SchedulingMetrics` of `epp.requestcontrol`. `stream_metrics`: llm-d's `--enable-grpc-stream-metrics`.
+    Implements `epp.requestcontrol.SchedulingMetrics`. `stream_metrics`: llm-d's `--enable-grpc-stream-metrics`.
     """
 
     def __init__(self, *, commit: str = "", build_ref: str = "", stream_metrics: bool = False) -> None:
@@ -136,7 +136,7 @@ class Metrics:
         )
         self.record_processing_duration = self._llmd_histogram("request_processing_duration_seconds").labels().observe
         self._values["llm_d_epp_info"].labels(commit, build_ref).value = 1
-        self.registry.register(_CellCollector(self))
+        self.registry.register(LazyCollector(self._collect_cells))
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
 
@@ -232,9 +232,9 @@ class Metrics:
             parts.append(_OPENMETRICS_END)
         return b"".join(parts), content_type
 
-    def list_metric_vecs(self) -> Iterable[MetricVec[ValueCell] | MetricVec[HistogramCell]]:
-        """Everything that is kept in cells."""
-        return (*self._values.values(), *self._histograms.values())
+    def _collect_cells(self) -> Iterable[Metric]:
+        for vec in (*self._values.values(), *self._histograms.values()):
+            yield from vec.collect()
 
     def _llmd_value(self, name: str) -> MetricVec[ValueCell]:
         return self._values[f"llm_d_epp_{name}"]
@@ -282,19 +282,10 @@ def _collect_value(definition: MetricDefinition, read: Callable[[], float]) -> l
 
 
 class LazyCollector(Collector):
-    """Metrics that `read` returns at every reading."""
+    """A collector whose metrics are those that `read` returns at every reading."""
 
     def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
         self._read = read
 
     def collect(self) -> Iterable[Metric]:
         return self._read()
-
-
-class _CellCollector(Collector):
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        for vec in self._metrics.list_metric_vecs():
-            yield from vec.collect()

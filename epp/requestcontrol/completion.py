@@ -18,7 +18,8 @@ from epp.clock import Clock
 from epp.datastore.ledger import Ledger
 from epp.requestcontrol.inflight_request import InflightRequest
 
-INITIAL_PREFILL_TOKENS_PER_SECOND = 15928.0  # llm-d's peakPrefillThroughput; used until a first byte was reported
+# Until a first byte was reported. The default of peakPrefillThroughput in llm-d's prefix cache affinity filter.
+INITIAL_PREFILL_TOKENS_PER_SECOND = 15928.0
 ARRIVAL_DELAY_SECONDS = 0.03  # a request routed this shortly before a scrape may not have reached the pod yet
 
 
@@ -58,7 +59,8 @@ class FirstBytePredictor:
     """Predicts when requests whose response is not observed begin to decode.
 
     Time to first byte is modelled as s * (0.5 + 0.5 * uncached prompt tokens / t), where s and t are the moving
-    averages of the reported times and prompt tokens; every reported first byte corrects them.
+    averages of the reported times and prompt tokens; every reported first byte moves them by the share `weight` towards
+    its own values (docs/decisions/0002-first-byte-prediction.md).
     """
 
     def __init__(self, clock: Clock, weight: float = 0.05) -> None:

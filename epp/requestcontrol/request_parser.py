@@ -1,4 +1,4 @@
-"""From headers and body to a `Request`: the parser by path, the model and its rewrite, the control headers."""
+"""Builds a `Request` from headers and body: chooses the parser by path, reads model, rewrite and control headers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RequestContext(msgspec.Struct, gc=False):
 
 
 class RequestParser:
-    """Parses requests with the configured parsers.
+    """Parses requests with the configured parsers (llm-d's `ParserRegistry`).
 
     A path is matched by the longest suffix that a parser claims; a parser without paths takes what no suffix matches.
     Parsers listed after a parser without paths are never used, as in llm-d.
@@ -111,7 +111,7 @@ class RequestParser:
 
 
 def resolve_path(headers: Mapping[str, str]) -> str:
-    """The path that decides the API; the sources and their order are llm-d's."""
+    """The path that selects the parser; the headers and their order are those of llm-d's `GetRequestPath`."""
     return (
         headers.get(":path") or headers.get("x-original-path") or headers.get("x-forwarded-path") or "/v1/completions"
     )

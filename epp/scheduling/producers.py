@@ -1,8 +1,8 @@
 """Runs the data producers: what they learn about the request and its candidates before filters and scorers run.
 
 Producers run in the order of the plan, in which each comes after those whose data it consumes. One that fails or misses
-the deadline leaves its columns NaN and its request attributes None, and the others still run; in llm-d a failure stops
-the producers after it.
+the deadline leaves its columns NaN and its request attributes None, and the others still run; in llm-d's
+`executePluginsAsDAG` a failure stops the producers after it.
 """
 
 from __future__ import annotations

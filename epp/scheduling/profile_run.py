@@ -2,8 +2,8 @@
 
 Synchronous, and deterministic given the random generator. A plugin that raises or returns nonsense is reported and
 replaced by a fixed behaviour: a failed filter rejects the request with 503, a failed scorer counts as neutral, a failed
-picker as the endpoint with the highest total. llm-d differs: its filters and scorers cannot fail, out-of-range scores
-are clamped without a word and NaN is not handled.
+picker as the endpoint with the highest total. llm-d differs: its filters and scorers return no error, and
+`enforceScoreRange` clamps scores without reporting them and lets NaN pass.
 
 The framework's own cost is few array passes: a count for each filter; minimum, maximum, product and sum for each
 scorer; for a request-independent scorer only the sum, because its scores are kept until the next scrape.
@@ -64,13 +64,11 @@ def _apply_filter(
     try:
         mask = plugin.filter(request, endpoints)
         is_valid = mask.shape == endpoints.slots.shape and mask.dtype == np.bool_
-        kind = "shape"
-    except Exception:
-        is_valid, kind = False, "raised"
-        report_error(name, kind)
-    else:
         if not is_valid:
-            report_error(name, kind)
+            report_error(name, "shape")
+    except Exception:
+        is_valid = False
+        report_error(name, "raised")
     if timer:
         timer.record("Filter", plugin.type, name, timer.now() - started_at)
     if not is_valid:  # a filter excludes endpoints that must not get the request, so without its mask none is safe
@@ -93,6 +91,7 @@ def _sum_scores(
     """Fills in the scores and returns their weighted sums; weights are not normalised, as in llm-d."""
     profile, endpoints = result.profile, result.endpoints
     memo = endpoints.memo
+    # There is a memo if all live endpoints are candidates; it belongs to their snapshot.
     static_scores: _StaticScores | None = None if memo is None else memo.get(profile)
     if static_scores is None:
         static_scores = _score_request_independent(profile, request, endpoints, report_error, timer)
@@ -119,10 +118,9 @@ def _score_request_independent(
     report_error: ReportPluginError,
     timer: PluginTimer | None,
 ) -> _StaticScores:
-    """Runs the request-independent scorers. If all live endpoints are candidates, the caller keeps the result until the
-    next scrape.
+    """Runs the request-independent scorers. The caller keeps the result until the next scrape if it has a memo.
 
-    They are summed before the others in any case, so that rounding does not depend on whether the sum was kept.
+    Their scores are summed before the others in any case, so that rounding does not depend on whether the sum was kept.
     """
     scores, remaining = [NO_SCORES] * len(profile.scorers), []
     totals: Values | None = None
