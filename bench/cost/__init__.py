@@ -1,1 +1,1 @@
-"""What the picker costs: real Envoy in front, instant model servers behind, a load generator, and /proc."""
+"""CPU, latency and memory of the picker between real Envoy and instant model servers, measured through /proc."""

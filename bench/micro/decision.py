@@ -64,7 +64,7 @@ def build_request(text: bytes) -> Request:
 
 
 def warm_prefix_index(plan: PickerPlan, endpoints: Endpoints, texts: list[bytes]) -> None:
-    """Tells the request hooks (the prefix index) that each text was routed to some endpoint."""
+    """Calls the request hooks (of the prefix index) as if each text had been routed to some endpoint."""
     hooks = [plugin for plugin in plan.plugins_by_name().values() if isinstance(plugin, RequestHooks)]
     for i, text in enumerate(texts):
         request = build_request(text)
@@ -91,7 +91,7 @@ def print_measurements(preset: str, count: int) -> None:
     produced = Endpoints(base._snapshot, base.slots)
     producers.run_sync_producers(plan.producers, request, produced, print)
 
-    def view() -> Endpoints:
+    def copy_endpoints() -> Endpoints:
         return Endpoints(produced._snapshot, produced.slots, dict(produced._produced))
 
     def decide() -> None:
@@ -103,15 +103,15 @@ def print_measurements(preset: str, count: int) -> None:
     print(f"{preset}, {count} endpoints, prompt of {PROMPT_BYTES} bytes")
     for name, producer in plan.producers:
 
-        def one(alone: producers.Producers = ((name, producer),)) -> None:
-            producers.run_sync_producers(alone, request, view(), print)
+        def run_alone(alone: producers.Producers = ((name, producer),)) -> None:
+            producers.run_sync_producers(alone, request, copy_endpoints(), print)
 
-        print_row(name, measure_microseconds(one), None)
+        print_row(name, measure_microseconds(run_alone), None)
     for name, _, scorer in profile.scorers:
-        print_row(name, measure_microseconds(lambda scorer=scorer: scorer.score(request, view())), None)  # type: ignore[misc]
+        print_row(name, measure_microseconds(lambda scorer=scorer: scorer.score(request, copy_endpoints())), None)  # type: ignore[misc]
     print_row(
         "profile run",
-        measure_microseconds(lambda: profile_run.run_profile(profile, request, view(), rng, print)),
+        measure_microseconds(lambda: profile_run.run_profile(profile, request, copy_endpoints(), rng, print)),
         PROFILE_RUN_US.get(count),
     )
     print_row("producers and profile run", measure_microseconds(decide), BUDGET_US.get(count))

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from timeit import repeat
 
+from bench.micro.timing import print_time
 from epp.allocator import retain_freed_memory
 from epp.api import Column, Endpoints, Parser, RequestAttribute
 from epp.parsers.openai import OpenAIParser
@@ -33,10 +33,9 @@ CHUNK = (
 USAGE = b'"finish_reason":null}],"usage":{"prompt_tokens":7,"total_tokens":17,"completion_tokens":10}}'
 
 
-def print_time(what: str, work: Callable[[], object], number: int, target: float) -> None:
-    """Prints microseconds per call, best of ten rounds, and whether the target is met."""
-    best = min(repeat(work, number=number, repeat=10)) / number * 1e6
-    print(f"{what:<48} {best:>9.2f} us   target {target:g}  {'ok' if best <= target else 'MISSED'}")
+def measure(name: str, work: Callable[[], object], calls: int, target: float) -> None:
+    """Measures and prints one row; `target` in microseconds."""
+    print_time(name, work, calls, rounds=10, target=target)
 
 
 def build_body(size: int, path: str) -> bytes:
@@ -47,7 +46,7 @@ def build_body(size: int, path: str) -> bytes:
 
 
 def measure_producers(size: int, pool: Endpoints) -> None:
-    """Token estimate, prefix lookup and load of one request over this pool, and learning from the pick."""
+    """Token estimate, prefix lookup and load of one request over this pool, and the prefix index's `pre_request`."""
     token, prefix, load = TokenProducer(), ApproxPrefixCacheProducer(), InflightLoadProducer()
     text = OpenAIParser().parse(CHAT, {}, build_body(size, CHAT)).text
 
@@ -60,26 +59,26 @@ def measure_producers(size: int, pool: Endpoints) -> None:
             endpoints = endpoints.with_columns({key: value for key, value in found.items() if isinstance(key, Column)})
         prefix.pre_request(request, {"default": 3})
 
-    name = f"producers and learning, {size // 1000} KB, {len(pool)} endpoints"
-    print_time(name, produce, 20, 2000 if size > 9999 else 40)
+    name = f"producers and pre_request, {size // 1000} KB, {len(pool)} endpoints"
+    measure(name, produce, 20, 2000 if size > 9999 else 40)
 
 
 def main() -> None:
     """Prints the table."""
     retain_freed_memory()
     parser: Parser = OpenAIParser()
-    for size, number, target in ((4_000, 500, 6.0), (400_000, 10, 350.0)):
+    for size, calls, target in ((4_000, 500, 6.0), (400_000, 10, 350.0)):
         for path in (CHAT, "/v1/completions"):
             raw = build_body(size, path)
-            print_time(f"{path}, {size // 1000} KB", partial(parser.parse, path, {}, raw), number, target)
-        print_time(f"another model, {size // 1000} KB", partial(replace_model, raw, "other"), number, target)
+            measure(f"{path}, {size // 1000} KB", partial(parser.parse, path, {}, raw), calls, target)
+        measure(f"another model, {size // 1000} KB", partial(replace_model, raw, "other"), calls, target)
     request_parser = RequestParser([("openai-parser", parser), ("passthrough-parser", PassthroughParser())], Random(1))
-    print_time("choice of the parser", lambda: request_parser.find_parser(CHAT), 1000, 1)
+    measure("choice of the parser", lambda: request_parser.find_parser(CHAT), 1000, 1)
     scanner = UsageScanner()
-    print_time("chunk without usage", lambda: scanner.feed(CHUNK), 1000, 1)
-    print_time("chunk without usage, cut anywhere", lambda: scanner.feed(CHUNK[:-9]), 1000, 1)
+    measure("chunk without usage", lambda: scanner.feed(CHUNK), 1000, 1)
+    measure("chunk without usage, cut anywhere", lambda: scanner.feed(CHUNK[:-9]), 1000, 1)
     with_usage = CHUNK.replace(b'"finish_reason":null}]}', USAGE)
-    print_time("chunk with usage", lambda: scanner.feed(with_usage), 1000, 5)
+    measure("chunk with usage", lambda: scanner.feed(with_usage), 1000, 5)
     for size in (4_000, 400_000):
         for count in (10, 1000):
             measure_producers(size, builders.build_endpoints(block_size=[16.0] * count, block_count=[40_000.0] * count))

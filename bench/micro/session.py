@@ -9,9 +9,9 @@ microseconds, the best of `--repeat` batches, and what protobuf takes to parse t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from collections.abc import Mapping, Sequence
 
+from bench.micro.timing import best_microseconds
 from epp.extproc import handler
 from epp.extproc.session import RequestLimits
 from epp.grpc.rpc import HandlerFactory
@@ -76,17 +76,6 @@ def play_stream(method: HandlerFactory, peer: NullPeer, messages: Sequence[bytes
     opened.on_half_close()
 
 
-def best_microseconds(work: Callable[[], object], repeat: int, count: int = BATCH) -> float:
-    """Microseconds for each call, in the best batch: other processes slow the others."""
-    batches = []
-    for _ in range(repeat):
-        started = perf_counter()
-        for _ in range(count):
-            work()
-        batches.append((perf_counter() - started) / count * 1e6)
-    return min(batches)
-
-
 def serialize_events(*events: object) -> list[bytes]:
     """The serialized messages of these events."""
     return [event.message for event in events]  # type: ignore[attr-defined]
@@ -115,7 +104,7 @@ def time_response_chunk(method: HandlerFactory, peer: NullPeer, repeat: int) -> 
     for message in serialize_events(request_headers(end=True), response_headers(200, headers=RESPONSE_HEADERS)):
         opened.on_message(message)
     [message] = serialize_events(response_body(EVENT))
-    return best_microseconds(lambda: opened.on_message(message), repeat, 20 * BATCH)
+    return best_microseconds(lambda: opened.on_message(message), 20 * BATCH, repeat)
 
 
 def parse_with_protobuf(messages: Sequence[bytes]) -> None:
@@ -137,8 +126,9 @@ def main() -> None:
         peer = NullPeer(observe=observe)
         method = handler.ext_proc_methods(peer, Tasks("bench"), RequestLimits(), 1.0)[handler.PROCESS_METHOD]
         count = max(10, BATCH * 2 // len(messages))
-        taken = best_microseconds(lambda: play_stream(method, peer, messages), repeat, count)  # noqa: B023 (called at once)
-        print_row(name, taken, best_microseconds(lambda: parse_with_protobuf(messages), repeat, count), budget)  # noqa: B023
+        stream_us = best_microseconds(lambda: play_stream(method, peer, messages), count, repeat)  # noqa: B023 (called at once)
+        protobuf_us = best_microseconds(lambda: parse_with_protobuf(messages), count, repeat)  # noqa: B023
+        print_row(name, stream_us, protobuf_us, budget)
     peer = NullPeer(observe=True)
     method = handler.ext_proc_methods(peer, Tasks("bench"), RequestLimits(), 1.0)[handler.PROCESS_METHOD]
     print_row("one response chunk", time_response_chunk(method, peer, repeat), 0.0, CHUNK_US)

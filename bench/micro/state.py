@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from timeit import repeat
-
+from bench.micro.timing import print_time
 from epp.api import (
     KV_BLOCK_COUNT,
     KV_BLOCK_SIZE,
@@ -19,7 +17,7 @@ from epp.clock import SystemClock
 from epp.datastore.endpoint_store import ColumnWriter, EndpointStore
 from epp.datastore.ledger import Ledger
 
-ROUNDS = 20_000
+CALLS = 20_000
 VALUES = {
     WAITING_REQUESTS: 3.0,
     RUNNING_REQUESTS: 16.0,
@@ -28,11 +26,6 @@ VALUES = {
     KV_BLOCK_COUNT: 27_000.0,
     MAX_LORAS: 4.0,
 }
-
-
-def print_time(name: str, work: Callable[[], object]) -> None:
-    """Microseconds a call, best of five rounds."""
-    print(f"{name:<48} {min(repeat(work, number=ROUNDS, repeat=5)) / ROUNDS * 1e6:6.2f} us")
 
 
 def create_filled_store(endpoints: int) -> tuple[EndpointStore, ColumnWriter]:
@@ -58,18 +51,18 @@ def measure_store(endpoints: int) -> None:
         write()
         store.snapshot()
 
-    def view() -> None:
+    def read_columns() -> None:
         snapshot = store.snapshot()
         columns = ledger.columns(len(snapshot.endpoints))
         assert columns
-        seen = Endpoints(snapshot, snapshot.live_slots)
-        seen[WAITING_REQUESTS], seen[KV_CACHE_USAGE]
+        candidates = Endpoints(snapshot, snapshot.live_slots)
+        candidates[WAITING_REQUESTS], candidates[KV_CACHE_USAGE]
 
-    print_time(f"{endpoints} endpoints: store a scrape", write)
-    print_time(f"{endpoints} endpoints: snapshot, nothing changed", store.snapshot)
-    print_time(f"{endpoints} endpoints: store a scrape, snapshot", write_and_snapshot)
-    print_time(f"{endpoints} endpoints: snapshot and two columns", view)
-    print_time(f"{endpoints} endpoints: slot of a target", lambda: store.find_slot("10.0.0.3:8000"))
+    print_time(f"{endpoints} endpoints: store a scrape", write, CALLS)
+    print_time(f"{endpoints} endpoints: snapshot, nothing changed", store.snapshot, CALLS)
+    print_time(f"{endpoints} endpoints: store a scrape, snapshot", write_and_snapshot, CALLS)
+    print_time(f"{endpoints} endpoints: snapshot and two columns", read_columns, CALLS)
+    print_time(f"{endpoints} endpoints: slot of a target", lambda: store.find_slot("10.0.0.3:8000"), CALLS)
 
 
 def measure_ledger() -> None:
@@ -77,7 +70,7 @@ def measure_ledger() -> None:
     others = [ledger.reserve(slot % 100, 1000.0) for slot in range(10_000)]
     reservation = others[0]
 
-    def request() -> None:
+    def count_request() -> None:
         reservation = ledger.reserve(3, 1000.0)
         ledger.record_first_byte(reservation)
         ledger.release(reservation)
@@ -86,10 +79,10 @@ def measure_ledger() -> None:
         ledger.move(reservation, 1)
         ledger.move(reservation, 0)
 
-    print_time("ledger: reserve, first byte, release", request)
-    print_time("ledger: touch", lambda: ledger.touch(reservation))
-    print_time("ledger: move, twice", move_twice)
-    print_time("ledger: expire, nothing due", ledger.expire)
+    print_time("ledger: reserve, first byte, release", count_request, CALLS)
+    print_time("ledger: touch", lambda: ledger.touch(reservation), CALLS)
+    print_time("ledger: move, twice", move_twice, CALLS)
+    print_time("ledger: expire, nothing due", ledger.expire, CALLS)
 
 
 def main() -> None:

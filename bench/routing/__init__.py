@@ -1,1 +1,1 @@
-"""Which configuration answers sooner: the real decisions in front of simulated model servers, in virtual time."""
+"""Compares routing policies: the real director in front of simulated model servers, in virtual time."""

@@ -233,8 +233,10 @@ class Metrics:
         return b"".join(parts), content_type
 
     def _collect_cells(self) -> Iterable[Metric]:
-        for vec in (*self._values.values(), *self._histograms.values()):
-            yield from vec.collect()
+        for values in self._values.values():
+            yield from values.collect()
+        for histograms in self._histograms.values():
+            yield from histograms.collect()
 
     def _llmd_value(self, name: str) -> MetricVec[ValueCell]:
         return self._values[f"llm_d_epp_{name}"]
