@@ -10,9 +10,9 @@ announces in `protocol_config` of its first message:
 `TRANSITIONS` and `HALF_CLOSE_TRANSITIONS` are the whole machine. A message without a transition in the present state
 is a protocol violation: before the decision the client gets an ImmediateResponse with status 500, afterwards the
 stream ends with status OK, upon which Envoy proceeds without the picker (step 6 in Envoy's external_processor.proto).
-Two things must not happen, because Envoy answers the client with 500 for them (step 7), once it has sent a body even
-under fail-open: a gRPC error, and a reply that Envoy does not wait for. A stream without any reply would hold up the
-client for ever: in full duplex Envoy does not enforce `message_timeout` (docs/envoy.md).
+Two things must not happen: a gRPC error, and a reply that Envoy does not wait for. For both Envoy answers the client
+with 500 (step 7), even under fail-open once it has sent a body. A stream without any reply would hold up the client
+for ever: in full duplex Envoy does not enforce `message_timeout` (docs/envoy.md).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ CODEC = Codec()
 names = st.text("abcXY:-\u00e9", max_size=6) | st.sampled_from([":path", "cookie", "x" * 127, "x" * 128])
 values = st.binary(max_size=6) | st.sampled_from([b"v" * 120, b"v" * 127, b"v" * 200, b"v" * 20_000, b"\xff"])
 header = st.builds(HeaderValue, key=names, raw_value=values, value=st.sampled_from(["", "", "text"]))
-heads = st.builds(
+http_headers = st.builds(
     pb.HttpHeaders, headers=st.builds(HeaderMap, headers=st.lists(header, max_size=5)), end_of_stream=st.booleans()
 )
 bodies = st.builds(
@@ -25,8 +25,8 @@ bodies = st.builds(
     end_of_stream_without_message=st.sampled_from([False, False, True]),
 )
 phases = st.one_of(
-    st.builds(pb.ProcessingRequest, request_headers=heads),
-    st.builds(pb.ProcessingRequest, response_headers=heads),
+    st.builds(pb.ProcessingRequest, request_headers=http_headers),
+    st.builds(pb.ProcessingRequest, response_headers=http_headers),
     st.builds(pb.ProcessingRequest, request_body=bodies),
     st.builds(pb.ProcessingRequest, response_body=bodies),
     st.builds(pb.ProcessingRequest, request_trailers=st.just(pb.HttpTrailers())),
@@ -109,10 +109,12 @@ def test_header_blocks_of_one_layout(blocks):
 def test_envoys_usual_messages_take_the_fast_path():
     """Otherwise the tests above would compare protobuf with itself."""
     fields = [HeaderValue(key=":path", raw_value=b"/v1/completions"), HeaderValue(key="token", raw_value=b"t" * 500)]
-    head = pb.HttpHeaders(headers=HeaderMap(headers=fields))
+    http_headers = pb.HttpHeaders(headers=HeaderMap(headers=fields))
     for message in (
-        pb.ProcessingRequest(request_headers=head, protocol_config=pb.ProtocolConfiguration(request_body_mode=4)),
-        pb.ProcessingRequest(response_headers=head),
+        pb.ProcessingRequest(
+            request_headers=http_headers, protocol_config=pb.ProtocolConfiguration(request_body_mode=4)
+        ),
+        pb.ProcessingRequest(response_headers=http_headers),
         pb.ProcessingRequest(request_body=pb.HttpBody(body=b"x" * 4096)),
         pb.ProcessingRequest(response_body=pb.HttpBody(end_of_stream=True)),
     ):

@@ -39,8 +39,8 @@ def test_one_byte_chunks_give_the_usage_of_the_whole_body(length: int) -> None:
 @given(
     st.lists(st.sampled_from([b'"usage"', b"{", b"}", b":", b"\\", b'"', b"\n", b"1", b'"prompt_tokens"']), max_size=60)
 )
-def test_any_sequence_of_tokens_is_scanned(pieces: list[bytes]) -> None:
+def test_any_sequence_of_tokens_is_scanned(chunks: list[bytes]) -> None:
     scanner = UsageScanner()
-    for piece in pieces:
-        scanner.feed(piece)
+    for chunk in chunks:
+        scanner.feed(chunk)
     assert isinstance(scanner.usage(), TokenUsage)

@@ -11,9 +11,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 def describe(pool: DescriptorPool, name: str) -> dict[str, Any] | None:
     """The message, enum or service of this full name; None if the pool has none."""
     for find, form in (
-        (pool.FindMessageTypeByName, _message),
-        (pool.FindEnumTypeByName, _enum),
-        (pool.FindServiceByName, _service),
+        (pool.FindMessageTypeByName, _describe_message),
+        (pool.FindEnumTypeByName, _describe_enum),
+        (pool.FindServiceByName, _describe_service),
     ):
         try:
             found = find(name)
@@ -23,11 +23,11 @@ def describe(pool: DescriptorPool, name: str) -> dict[str, Any] | None:
     return None
 
 
-def _message(message: Descriptor) -> dict[str, Any]:
-    return {field.name: _field(field) for field in message.fields}
+def _describe_message(message: Descriptor) -> dict[str, Any]:
+    return {field.name: _describe_field(field) for field in message.fields}
 
 
-def _field(field: FieldDescriptor) -> dict[str, Any]:
+def _describe_field(field: FieldDescriptor) -> dict[str, Any]:
     kind = field.message_type or field.enum_type
     return {
         "number": field.number,
@@ -40,11 +40,11 @@ def _field(field: FieldDescriptor) -> dict[str, Any]:
     }
 
 
-def _enum(enum: EnumDescriptor) -> dict[str, Any]:
+def _describe_enum(enum: EnumDescriptor) -> dict[str, Any]:
     return {value.name: value.number for value in enum.values}
 
 
-def _service(service: ServiceDescriptor) -> dict[str, Any]:
+def _describe_service(service: ServiceDescriptor) -> dict[str, Any]:
     return {
         method.name: {
             "input": method.input_type.full_name,
