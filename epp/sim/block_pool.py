@@ -1,9 +1,11 @@
 """The KV cache of one engine, after vLLM V1's `BlockPool` (vllm/v1/core/block_pool.py).
 
 Blocks have reference counts and are found again by chained hashes (kv_cache_utils.hash_block_tokens). As in vLLM:
-blocks never used before are allocated first; a freed block keeps its content and joins the end of the free queue, the
-last block of a request before its first, so that a prefix is evicted from its tail; a block with references is never
-evicted; blocks of equal content are not de-duplicated (`BlockHashToBlockMap`).
+blocks never used before are allocated before cached ones; a freed block keeps its content and joins the end of the
+free queue, the last block of a request before its first, so that a prefix is evicted from its tail
+(`FreeKVCacheBlockQueue`); a block with references is never evicted; blocks of equal content are not de-duplicated
+(`BlockHashToBlockMap`). Simplified: a freed block without cached content, such as the partial one at the end of a
+request, joins the end of the queue too; vLLM 0.32's `free_blocks` reuses it first.
 """
 
 from __future__ import annotations

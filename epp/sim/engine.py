@@ -28,7 +28,7 @@ ScheduledStep = list[tuple[SimRequest, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimEngineConfig:
-    """Options of one engine, named as in vLLM's EngineArgs.
+    """Options of one engine, named as in vLLM's `EngineArgs` (`num_gpu_blocks`: `CacheConfig`).
 
     `num_gpu_blocks` 0: as many as fit into the hardware's memory. `max_model_len` 0: as many tokens as fit into the
     cache, at most 131,072. `max_num_queued_reqs` 0: no limit. `time_scale` is not vLLM's: 2 runs twice as fast as the
@@ -200,7 +200,7 @@ class SimEngine:
     def _schedule_waiting(self, step: ScheduledStep, budget: int, now: float) -> None:
         """Adds waiting requests to `step`, until one does not get its blocks.
 
-        As vLLM's `skipped_waiting_requests`, a request beyond `max_loras` is skipped and keeps its place in the queue.
+        As in `Scheduler.schedule`, a request beyond `max_loras` is skipped and keeps its place in the queue.
         """
         skipped: list[SimRequest] = []
         adapters = {request.lora_name for request in self.running if request.lora_name}
