@@ -43,6 +43,7 @@ class FleetState:
         self.posts = 0
 
     def render_counts(self) -> bytes:
+        """The response to GET /counts."""
         return _encode_response(
             json.dumps({"scrapes": self.scrapes, "posts": self.posts}).encode(), b"application/json"
         )

@@ -58,6 +58,7 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def name(self) -> str:
+        """The budget in one line, as in the table."""
         ratio = f" / {self.ratio_to}" if self.ratio_to else ""
         return f"{self.scenario} ({self.variant}{ratio}) {METRIC_TITLES.get(self.metric, self.metric)}"
 
@@ -70,6 +71,7 @@ class BudgetResult(msgspec.Struct, frozen=True):
 
     @property
     def kept(self) -> bool:
+        """Whether there is a value and it is within the budget."""
         if self.value is None:
             return False
         above = self.budget.max is not None and self.value > self.budget.max

@@ -6,7 +6,6 @@ python -m bench.micro.parse
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from random import Random
 
@@ -33,11 +32,6 @@ CHUNK = (
 USAGE = b'"finish_reason":null}],"usage":{"prompt_tokens":7,"total_tokens":17,"completion_tokens":10}}'
 
 
-def measure(name: str, work: Callable[[], object], calls: int, target: float) -> None:
-    """Measures and prints one row; `target` in microseconds."""
-    print_time(name, work, calls, rounds=10, target=target)
-
-
 def build_body(size: int, path: str) -> bytes:
     """A request body of about `size` bytes."""
     text = (LINE * (size // len(LINE) + 1))[:size]
@@ -60,7 +54,7 @@ def measure_producers(size: int, pool: Endpoints) -> None:
         prefix.pre_request(request, {"default": 3})
 
     name = f"producers and pre_request, {size // 1000} KB, {len(pool)} endpoints"
-    measure(name, produce, 20, 2000 if size > 9999 else 40)
+    print_time(name, produce, 20, 2000 if size > 9999 else 40)
 
 
 def main() -> None:
@@ -70,15 +64,15 @@ def main() -> None:
     for size, calls, target in ((4_000, 500, 6.0), (400_000, 10, 350.0)):
         for path in (CHAT, "/v1/completions"):
             raw = build_body(size, path)
-            measure(f"{path}, {size // 1000} KB", partial(parser.parse, path, {}, raw), calls, target)
-        measure(f"another model, {size // 1000} KB", partial(replace_model, raw, "other"), calls, target)
+            print_time(f"{path}, {size // 1000} KB", partial(parser.parse, path, {}, raw), calls, target)
+        print_time(f"another model, {size // 1000} KB", partial(replace_model, raw, "other"), calls, target)
     request_parser = RequestParser([("openai-parser", parser), ("passthrough-parser", PassthroughParser())], Random(1))
-    measure("choice of the parser", lambda: request_parser.find_parser(CHAT), 1000, 1)
+    print_time("choice of the parser", lambda: request_parser.find_parser(CHAT), 1000, 1)
     scanner = UsageScanner()
-    measure("chunk without usage", lambda: scanner.feed(CHUNK), 1000, 1)
-    measure("chunk without usage, cut anywhere", lambda: scanner.feed(CHUNK[:-9]), 1000, 1)
+    print_time("chunk without usage", lambda: scanner.feed(CHUNK), 1000, 1)
+    print_time("chunk without usage, cut anywhere", lambda: scanner.feed(CHUNK[:-9]), 1000, 1)
     with_usage = CHUNK.replace(b'"finish_reason":null}]}', USAGE)
-    measure("chunk with usage", lambda: scanner.feed(with_usage), 1000, 5)
+    print_time("chunk with usage", lambda: scanner.feed(with_usage), 1000, 5)
     for size in (4_000, 400_000):
         for count in (10, 1000):
             measure_producers(size, builders.build_endpoints(block_size=[16.0] * count, block_count=[40_000.0] * count))

@@ -59,6 +59,7 @@ class Traffic:
         self._stream = -1
 
     def client_preface(self) -> bytes:
+        """Connection preface, SETTINGS, and a full connection window."""
         settings = frames.encode_settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 1 << 24})
         return (
             frames.CONNECTION_PREFACE
@@ -125,6 +126,7 @@ class PickerUnderTest:
         return list(self._traffic.generate_reads(requests))
 
     def process_reads(self, reads: list[Read]) -> None:
+        """Feeds the connection, and the completion with the access log entries; output is discarded."""
         for read in reads:
             self._process_read(read)
 

@@ -40,6 +40,7 @@ def create_filled_store(endpoints: int) -> tuple[EndpointStore, ColumnWriter]:
 
 
 def measure_store(endpoints: int) -> None:
+    """Writes, snapshots and lookups of a store with this number of endpoints."""
     clock = SystemClock()
     store, writer = create_filled_store(endpoints)
     ledger = Ledger(clock)
@@ -66,6 +67,7 @@ def measure_store(endpoints: int) -> None:
 
 
 def measure_ledger() -> None:
+    """Operations on one reservation among 10,000 at 100 slots."""
     ledger = Ledger(SystemClock())
     others = [ledger.reserve(slot % 100, 1000.0) for slot in range(10_000)]
     reservation = others[0]

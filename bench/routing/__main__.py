@@ -52,6 +52,7 @@ def run_replay(run: RunSpec) -> ReplaySummary:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command: runs all replays, prints a table for each workload and writes the results as JSON."""
     arguments = parse_arguments(argv)
     names = [name for name in arguments.only.split(",") if name] or list(workloads.NAMES)
     if unknown := set(names) - set(workloads.NAMES):

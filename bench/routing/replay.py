@@ -13,7 +13,7 @@ from itertools import count
 from random import Random
 
 from bench.routing import policies
-from bench.routing.workloads import HARDWARE, MAX_MODEL_LEN, Chat, Workload
+from bench.routing.workloads import HARDWARE, Chat, Workload
 from epp.clock import ManualClock
 from epp.requestcontrol.interfaces import RoutedRequest
 from epp.sim import tokens
@@ -53,9 +53,7 @@ class Replay:
 
     def __init__(self, workload: Workload, policy_name: str, config: str, seed: int) -> None:
         self._clock = ManualClock(start=0.0)
-        engine = SimEngineConfig(
-            hardware=HARDWARE, num_gpu_blocks=workload.kv_blocks, max_model_len=_context_length(workload)
-        )
+        engine = SimEngineConfig(hardware=HARDWARE, num_gpu_blocks=workload.kv_blocks)
         self._engines = [SimEngine(engine) for _ in range(workload.servers)]
         self._policy = policies.create_policy(policy_name, config, workload.servers, self._clock, Random(seed))
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -145,7 +143,3 @@ class Replay:
 
 def _next_step_at(engine: SimEngine) -> float:
     return float("inf") if engine.step_ends_at is None else engine.step_ends_at
-
-
-def _context_length(workload: Workload) -> int:
-    return min(MAX_MODEL_LEN, (workload.kv_blocks - 1) * 16) if workload.kv_blocks else MAX_MODEL_LEN

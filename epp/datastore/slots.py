@@ -35,7 +35,10 @@ class SlotAllocator:
         return self._by_name.get(name)
 
     def generation_of(self, slot: int) -> int:
-        """How often the slot was freed. Work that began in another generation belongs to an endpoint that has left."""
+        """How often the slot was freed: tells endpoints at the same slot apart (the ABA problem).
+
+        Work that began in another generation belongs to an endpoint that has left.
+        """
         return self._generations[slot]
 
     def live_slots(self) -> list[int]:

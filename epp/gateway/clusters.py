@@ -14,7 +14,8 @@ POOL_CLUSTER, PICKER_CLUSTER, ACCESS_LOG_CLUSTER = "pool", "picker", "picker-log
 EXT_PROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 # On a retry Envoy opens a new ext_proc stream and sends its messages again, the body included as long as it is below
 # 64 KiB. So a request whose decision was lost with the picker, or that arrived while the picker restarts, waits for the
-# next picker (docs/envoy.md).
+# next picker (docs/envoy.md). Envoy draws each delay at random up to the current back-off, so 60 retries take some six
+# seconds: longer than the health check needs to find the picker unhealthy, after which they fail at once.
 EXT_PROC_RETRY_POLICY: Json = {
     "retry_on": "connect-failure,refused-stream,reset,unavailable",
     "num_retries": 60,

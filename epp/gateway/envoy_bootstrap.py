@@ -156,7 +156,9 @@ def _build_connection_manager(settings: EnvoySettings) -> Json:
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="gateway",
         codec_type="AUTO",
-        # Treats every client as external: their x-envoy-* headers are dropped and their x-request-id is replaced.
+        # The limits for untrusted clients follow Envoy's "Configuring Envoy as an edge proxy"; times and windows are
+        # larger, for long responses and long prompts.
+        # use_remote_address makes every client external: x-envoy-* headers are dropped and x-request-id is replaced.
         use_remote_address=True,
         generate_request_id=True,
         preserve_external_request_id=settings.trust_request_id,

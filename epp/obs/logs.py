@@ -36,6 +36,7 @@ _LEVEL_NAMES = {
     logging.DEBUG: "debug",
     TRACE: "trace",
 }
+# What every record has; all other attributes of a record were given in `extra`.
 _STANDARD_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 
 

@@ -15,7 +15,7 @@ PLUGIN_LABELS = ("extension_point", "plugin_type", "plugin_name")
 PREFIX_LABELS = ("plugin_name", "plugin_type")
 
 # fmt: off
-DURATION_BUCKETS = (
+DURATION_BUCKETS = (  # llm-d's generalLatencyBuckets
     .005, .025, .05, .1, .2, .4, .6, .8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60, 120,
     180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600,
 )

@@ -115,18 +115,18 @@ class Director:
         self._report_plugin_error = PluginErrorReporter(clock, metrics)
         self._timing_sampler = TimingSampler(clock, metrics)
         hooks = _plugins_of_type(plugins, RequestHooks)
-        self._pre_request_hooks = _overriding(hooks, RequestHooks.pre_request)
+        self._pre_request_hooks = _plugins_overriding(hooks, RequestHooks.pre_request)
         self._header_providers = _plugins_of_type(plugins, RequestHeaderProvider)
         self._load_estimator = next(iter(_plugins_of_type(plugins, LoadEstimator)), None)
         self._inflight_dependencies = InflightDependencies(
             clock,
             ledger,
-            response_hooks=_overriding(hooks, RequestHooks.response_complete),
+            response_hooks=_plugins_overriding(hooks, RequestHooks.response_complete),
             find_slot=store.find_slot,
             untrack=completion.untrack,
             report_hook_error=self._report_hook_error,
         )
-        for plugin in _overriding(hooks, RequestHooks.endpoint_removed):
+        for plugin in _plugins_overriding(hooks, RequestHooks.endpoint_removed):
             store.on_removed(partial(self._notify_endpoint_removed, plugin))
 
     def route_request(self, headers: RequestHeaders, body: bytes) -> RoutingDecision | Awaitable[RoutingDecision]:
@@ -167,7 +167,10 @@ class Director:
             raise
 
     def _find_candidates(self, subset_hint: tuple[str, ...] | None) -> Endpoints:
-        """All live endpoints, or those of GAIE's subset hint; an empty hint allows none."""
+        """All live endpoints, or those of GAIE's subset hint; an empty hint allows none.
+
+        As llm-d's `DatastoreEndpointCandidates.Locate`, which however compares addresses only and ignores ports.
+        """
         snapshot = self._pool.snapshot()
         slots = snapshot.live_slots
         if subset_hint is not None and self._options.use_subset_hint:
@@ -175,6 +178,8 @@ class Director:
         return _require_candidates(Endpoints(snapshot, slots))
 
     def _schedule(self, context: RequestContext, candidates: Endpoints, timer: PluginTimer | None) -> RoutingDecision:
+        # To the destination as llm-d's `Scheduler.Schedule`: profiles in rounds (ProfileHandler.Pick), then the primary
+        # one (ProcessResults). The reservation follows in the same turn of the event loop, before any other request.
         request = context.request
         found = self._run_profiles(context, candidates, timer)
         primary = self._profile_handler.primary_profile(request, found)
@@ -284,7 +289,7 @@ class Director:
         if self._options.emit_scores:
             totals = zip(result.endpoints, result.totals.tolist(), strict=True)
             scores = {endpoint.target: total for endpoint, total in totals}
-        request.release_payload()
+        request.release_payload()  # a request in flight for minutes must not keep megabytes of body and prompt
         return RoutingDecision(destination, inflight, not inflight.tracked, headers, context.rewritten_body, scores)
 
     def _record_parse_rejection(self, headers: RequestHeaders, rejection: Rejection, started_at: float) -> None:
@@ -333,6 +338,6 @@ def _plugins_of_type(plugins: Mapping[str, Plugin], interface: type[T]) -> tuple
     return tuple(plugin for plugin in plugins.values() if isinstance(plugin, interface))
 
 
-def _overriding(plugins: tuple[RequestHooks, ...], hook: Callable[..., None]) -> tuple[RequestHooks, ...]:
+def _plugins_overriding(plugins: tuple[RequestHooks, ...], hook: Callable[..., None]) -> tuple[RequestHooks, ...]:
     """The plugins that override this hook; calling the default of the others would cost time at every request."""
     return tuple(plugin for plugin in plugins if getattr(type(plugin), hook.__name__) is not hook)

@@ -90,7 +90,7 @@ class InflightRequest:
             self._dependencies.ledger.move(self.reservation, slot)
 
     def on_response_headers(self, status: int, headers: Mapping[str, str]) -> None:
-        """Streaming is recognised by the content type of the response, whatever the request asked for."""
+        """Streaming is recognised by the content type of the response, whatever the request asked for, as in llm-d."""
         self._status = status
         if "text/event-stream" in headers.get("content-type", ""):
             self.request.streaming = True
@@ -106,7 +106,7 @@ class InflightRequest:
             self._record_latency(self._last_chunk_at - before)
         self._response_bytes += len(data)
         self._chunks += 1
-        if not self._chunks % TOUCH_EVERY_CHUNKS:
+        if not self._chunks % TOUCH_EVERY_CHUNKS:  # a response longer than --reservation-ttl must not expire
             self._dependencies.ledger.touch(self.reservation)
         if self._usage_reader is not None:
             self._usage_reader.feed(data)

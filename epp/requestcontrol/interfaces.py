@@ -24,6 +24,7 @@ class RequestHeaders(msgspec.Struct):
 
     @property
     def path(self) -> str:
+        """The `:path` pseudo-header, query included; empty if there is none."""
         return self.headers.get(":path", "")
 
 

@@ -16,8 +16,8 @@ from epp.parsers import rewrite
 from epp.requestcontrol.interfaces import RequestHeaders
 from epp.scheduling.result import ProfileRunResult
 
-MAX_CONTROL_VALUE_LENGTH = 256
-DEFAULT_FAIRNESS_ID = "default-flow"
+MAX_CONTROL_VALUE_LENGTH = 256  # the values become labels of metrics
+DEFAULT_FAIRNESS_ID = "default-flow"  # llm-d's
 EMPTY_PARSED = ParsedRequest()
 MAX_REMEMBERED_PATHS = 64
 
@@ -84,6 +84,7 @@ class RequestParser:
             if not target_model:
                 raise BadRequest("model not found in request body")
         request = Request(
+            # From our generator, not `uuid4`: equal seeds give equal ids, and it makes no system call.
             id=request_id or str(UUID(int=self._rng.getrandbits(128), version=4)),
             path=path,
             headers=values,

@@ -40,7 +40,7 @@ class PoolView:
         return self._merged
 
     def slots_in_subset(self, subset_hint: tuple[str, ...]) -> NDArray[np.intp]:
-        """Slots of the endpoints that a subset hint names, ascending: `ip:port` is that port, `ip` all of its ports."""
+        """Slots of the endpoints that a subset hint names, ascending: `ip:port` is that port, `ip` all ports of it."""
         slots: set[int] = set()
         for item in subset_hint:
             slots.update(self._store.find_subset_slots(item))
