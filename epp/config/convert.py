@@ -32,10 +32,10 @@ def convert_value(value: Any, target: Any, path: str, problems: list[Problem]) -
     try:
         return msgspec.convert(value, target)
     except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$")
+        message, _, inner_path = str(error).partition(" - at `$")
         title = _type_title(target)
-        text = f"expected {title}, got {value!r}" if title and not where else message[:1].lower() + message[1:]
-        problems.append(Problem(path + where.rstrip("`"), text))
+        text = f"expected {title}, got {value!r}" if title and not inner_path else message[:1].lower() + message[1:]
+        problems.append(Problem(path + inner_path.rstrip("`"), text))
         return INVALID
 
 

@@ -71,14 +71,14 @@ def _parse_profile(spec: ProfileSpec, path: str, plugin_set: PluginSet) -> Profi
     draft = ProfileDraft(spec.name)
     has_problem = False
     for i, item in enumerate(spec.plugins):
-        where = f"{path}.plugins[{i}]" if path != "plugins" else path
+        item_path = f"{path}.plugins[{i}]" if path != "plugins" else path
         if item is None:
             has_problem = True
             continue
-        entry = plugin_set.resolve_reference(item.plugin_ref, f"{where}.pluginRef", what="declared plugin")
+        entry = plugin_set.resolve_reference(item.plugin_ref, f"{item_path}.pluginRef", what="declared plugin")
         has_problem = has_problem or entry is None or entry.plugin_class is None
         if entry is not None:
-            _place_plugin(draft, entry, item.weight, where, plugin_set)
+            _place_plugin(draft, entry, item.weight, item_path, plugin_set)
     if draft.picker is None and not has_problem:
         draft.picker = defaults.choose_default_picker(plugin_set, path)
     if draft.picker is not None:
@@ -136,10 +136,10 @@ def parse_parser_refs(config: EndpointPickerConfig, plugin_set: PluginSet) -> li
     for i, ref in enumerate(refs):
         if ref is None:
             continue
-        where = path.format(i)
-        entry = plugin_set.resolve_reference(ref.plugin_ref, where, Parser, what="parser", create=True)
+        item_path = path.format(i)
+        entry = plugin_set.resolve_reference(ref.plugin_ref, item_path, Parser, what="parser", create=True)
         if entry is not None and any(other.plugin_type == entry.plugin_type for other in parsers):
-            plugin_set.add_warning(where, f"ignored: a parser of type {entry.plugin_type!r} is listed before it")
+            plugin_set.add_warning(item_path, f"ignored: a parser of type {entry.plugin_type!r} is listed before it")
         elif entry is not None:
             parsers.append(entry)
     if not refs:
@@ -206,12 +206,12 @@ def parse_data_sources(layer: DataLayerConfig, plugin_set: PluginSet) -> DataSou
         for j, ref in enumerate(spec.extractors):
             if ref is None:
                 continue
-            where = f"{path}.extractors[{j}].pluginRef"
-            extractor = plugin_set.resolve_reference(ref.plugin_ref, where, Extractor, what="extractor")
+            item_path = f"{path}.extractors[{j}].pluginRef"
+            extractor = plugin_set.resolve_reference(ref.plugin_ref, item_path, Extractor, what="extractor")
             if extractor is not None:
                 extractors.append(extractor)
                 if source is not None:
-                    _check_payload_type(source, extractor, where, plugin_set)
+                    _check_payload_type(source, extractor, item_path, plugin_set)
         if source is not None:
             sources.append((source, extractors))
     _check_column_writers(sources, plugin_set)

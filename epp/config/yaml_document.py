@@ -10,6 +10,7 @@ import yaml
 
 from epp.errors import Problem
 
+# Aliases let a short text expand without limit ("billion laughs"), or contain itself.
 MAX_DEPTH = 64
 MAX_NODES = 100_000
 
@@ -31,7 +32,10 @@ class YamlDocument(NamedTuple):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader with JSON's numbers, .inf and .nan: `1e3` is a number; dates, `0755` and `10:30` are text."""
+    """SafeLoader with JSON's numbers, .inf and .nan: `1e3` is a number; dates, `0755` and `10:30` are text.
+
+    YAML 1.1 reads `0755` as octal and `10:30` as 630, both without an error.
+    """
 
 
 _StrictLoader.yaml_implicit_resolvers = {
@@ -63,9 +67,9 @@ def read_yaml(text: str, problems: list[Problem]) -> YamlDocument | None:
         return YamlDocument(builder.build(node, "", 0), builder.lines)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        what = ": ".join(filter(None, (error.context, error.problem)))
-        problems.append(Problem(where, f"not valid YAML: {what}"))
+        position = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        description = ": ".join(filter(None, (error.context, error.problem)))
+        problems.append(Problem(position, f"not valid YAML: {description}"))
     except yaml.YAMLError as error:
         problems.append(Problem("", f"not valid YAML: {error}"))
     except RecursionError:
@@ -74,6 +78,8 @@ def read_yaml(text: str, problems: list[Problem]) -> YamlDocument | None:
 
 
 class _ValueBuilder:
+    """Builds the values of nodes, and collects the line of each path."""
+
     def __init__(self, loader: _StrictLoader, problems: list[Problem]) -> None:
         self.lines: dict[str, int] = {}
         self._loader = loader
@@ -82,7 +88,7 @@ class _ValueBuilder:
 
     def build(self, node: yaml.Node, path: str, depth: int) -> Any:
         self._node_count += 1
-        if depth > MAX_DEPTH or self._node_count > MAX_NODES:  # an alias may contain itself, or multiply
+        if depth > MAX_DEPTH or self._node_count > MAX_NODES:
             raise yaml.YAMLError("nested too deep, or too large")
         self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):

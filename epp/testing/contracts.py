@@ -176,15 +176,15 @@ def check_picker(picker: Picker, *, attributes: Attributes | None = None) -> Non
             def pick(pool: Endpoints, request: Request, totals: NDArray[np.float32] = totals) -> Any:
                 return picker.pick(request, pool, totals, Random(7))
 
-            order = check.run_plugin(pick, check.build_pool(n))
-            is_positions = isinstance(order, np.ndarray) and order.dtype.kind == "i"
-            check.require(is_positions, f"pick() returned {order!r}: an array of integers (Positions) is expected")
-            positions = order.tolist()
-            wanted = min(n, picker.max_num_of_endpoints)
-            check.require(len(positions) == wanted, f"{len(positions)} of {n} endpoints picked, not {wanted}")
+            picked = check.run_plugin(pick, check.build_pool(n))
+            is_positions = isinstance(picked, np.ndarray) and picked.dtype.kind == "i"
+            check.require(is_positions, f"pick() returned {picked!r}: an array of integers (Positions) is expected")
+            positions = picked.tolist()
+            expected = min(n, picker.max_num_of_endpoints)
+            check.require(len(positions) == expected, f"{len(positions)} of {n} endpoints picked, not {expected}")
             check.require(all(0 <= each < n for each in positions), f"{positions} is out of range for {n} endpoints")
             check.require(len(set(positions)) == len(positions), f"{positions} names an endpoint twice")
-            check.require_equal("order with the same seed", order, check.run_plugin(pick, check.build_pool(n)))
+            check.require_equal("positions with the same seed", picked, check.run_plugin(pick, check.build_pool(n)))
             check.require_equal("totals afterwards", totals, before)
 
 
@@ -214,7 +214,7 @@ def check_async_producer(
         return one, other
 
     async def cancel(pool: Endpoints, request: Request) -> bool:
-        """Whether the call was over when the cancellation should have ended it."""
+        """Whether the call ended, by itself or by its cancellation."""
         call = asyncio.ensure_future(producer.produce(request, pool))  # noqa: TID251
         await asyncio.sleep(0)
         if call.done():
@@ -322,8 +322,8 @@ class _EndpointsCheck(ContractCheck):
         self.require(value.dtype == dtype, f"{what}: dtype {value.dtype}, not {np.dtype(dtype)}")
 
     def require_equal(self, what: str, one: Any, other: Any) -> None:
-        alike = one.shape == other.shape and np.allclose(one, other, rtol=1e-6, equal_nan=one.dtype.kind == "f")
-        self.require(bool(alike), f"{what} differ: {one} and {other}")
+        is_equal = one.shape == other.shape and np.allclose(one, other, rtol=1e-6, equal_nan=one.dtype.kind == "f")
+        self.require(bool(is_equal), f"{what} differ: {one} and {other}")
 
     def random_totals(self, n: int, high: float) -> NDArray[np.float32]:
         return np.random.default_rng(n).uniform(0, high, n).astype(np.float32)

@@ -118,7 +118,7 @@ def _extract_by_turns(
         first, second = (check.require_no_error("by extract()", one.extract, payload) for one in opened)
         for update in (first, second):
             _check_update(check, extractor, update)
-        check.require(_same(first, second), f"extracts {first} for one endpoint and {second} for another")
+        check.require(_is_same_update(first, second), f"extracts {first} for one endpoint and {second} for another")
 
 
 def _check_update(check: ContractCheck, extractor: Extractor, update: Any) -> None:
@@ -130,11 +130,11 @@ def _check_update(check: ContractCheck, extractor: Extractor, update: Any) -> No
     for column, value in update.values.items():
         is_number = isinstance(value, int | float) and not math.isinf(value)
         check.require(is_number, f"{column.name} is {value!r}: a finite number, or NaN for unknown, is expected")
-    known = update.lora_adapters is None or isinstance(update.lora_adapters, LoraAdapters)
-    check.require(known, f"lora_adapters is {update.lora_adapters!r}")
+    is_valid = update.lora_adapters is None or isinstance(update.lora_adapters, LoraAdapters)
+    check.require(is_valid, f"lora_adapters is {update.lora_adapters!r}, which is neither None nor LoraAdapters")
 
 
-def _same(one: EndpointUpdate | None, other: EndpointUpdate | None) -> bool:
+def _is_same_update(one: EndpointUpdate | None, other: EndpointUpdate | None) -> bool:
     """Whether the updates are equal, NaN equal to NaN."""
     if one is None or other is None:
         return one is other
@@ -249,7 +249,7 @@ class _RecordingReceiver:
         self.failures += 1
 
 
-class _Context:
+class _CheckContext:
     """A DataSourceContext with the endpoints of the check."""
 
     def __init__(self, receivers: Sequence[_RecordingReceiver]) -> None:
@@ -271,10 +271,10 @@ async def _run_data_source(
     clock = SystemClock()
     receiver = _RecordingReceiver(check, source, endpoint, clock)
     refused = _RecordingReceiver(check, source, REFUSING_ENDPOINT, clock)
-    check.require_no_error("by start()", source.start, _Context([receiver, refused]))
+    check.require_no_error("by start()", source.start, _CheckContext([receiver, refused]))
     tasks = Tasks("check_data_source")
     run = tasks.spawn("run", source.run())
-    beside = tasks.spawn("run_endpoint", source.run_endpoint(REFUSING_ENDPOINT, refused))
+    refused_call = tasks.spawn("run_endpoint", source.run_endpoint(REFUSING_ENDPOINT, refused))
     try:
         for _ in range(2):
             call = tasks.spawn("run_endpoint", source.run_endpoint(endpoint, receiver))
@@ -288,11 +288,11 @@ async def _run_data_source(
                 check.require(receiver.count == count, "delivers payloads after run_endpoint() has ended")
         check.require(refused.count == 0, "delivers payloads for an endpoint that refuses connections")
     finally:
-        await _cancel(check, beside, "run_endpoint() of an endpoint that refuses connections")
+        await _cancel(check, refused_call, "run_endpoint() of an endpoint that refuses connections")
         await _cancel(check, run, "run()")
         await source.close()
-    left = [task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()} if not task.done()]
-    check.require(not left, f"leaves tasks behind: {', '.join(left)}")
+    leftover_tasks = [task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()} if not task.done()]
+    check.require(not leftover_tasks, f"leaves tasks behind: {', '.join(leftover_tasks)}")
 
 
 async def _await_deliveries(

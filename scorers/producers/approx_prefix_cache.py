@@ -83,6 +83,7 @@ class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider
             hashes = hash_prompt_blocks(
                 prompt.data, block_bytes, self._max_blocks, request.target_model, request.cache_salt
             )
+        # With the index that the hashes fit: another block size may empty it before the request is routed.
         request.attributes[self._hashes_key] = (self._index, hashes)
         return {
             PREFIX_MATCH_BLOCKS: self._index.match_lengths(hashes, endpoints.slots),
@@ -141,8 +142,8 @@ class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider
         memo = endpoints.memo
         if memo is not None:
             if self in memo:
-                return
-            memo[self] = endpoints[KV_BLOCK_SIZE]
+                return  # this snapshot has been read
+            memo[self] = True
         slots, sizes, counts = endpoints.slots, endpoints[KV_BLOCK_SIZE], endpoints[KV_BLOCK_COUNT]
         reported = slots.tobytes() + sizes.tobytes() + counts.tobytes()
         if reported == self._last_reported:
@@ -163,8 +164,8 @@ class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider
         if self._block_tokens != block_tokens_before:
             self._index = PrefixIndex()
 
-    def _grow_to(self, slots: int) -> None:
-        missing = slots - len(self._block_sizes)
+    def _grow_to(self, slot_count: int) -> None:
+        missing = slot_count - len(self._block_sizes)
         if missing > 0:
             self._block_sizes = np.concatenate((self._block_sizes, np.zeros(missing, np.float32)))
             self._block_counts = np.concatenate((self._block_counts, np.zeros(missing, np.float32)))

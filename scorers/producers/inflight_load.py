@@ -70,6 +70,7 @@ class InflightLoadProducer(Producer, LoadEstimator, type="inflight-load-producer
         )
 
     def _estimate_output_tokens(self, request: Request, prompt_tokens: int) -> float:
+        """From the whole prompt, cached or not, as llm-d's SimpleTokenEstimator.EstimateOutput."""
         limits = [round(prompt_tokens * self.output_ratio)]
         if request.max_output_tokens is not None:
             limits.append(request.max_output_tokens)

@@ -119,7 +119,7 @@ class PrefixIndex:
     def remove_slot(self, slot: int) -> None:
         """Forgets all blocks of a slot whose endpoint left."""
         if slot < len(self._blocks_by_slot):
-            self._remove_first_blocks(slot, self._blocks_by_slot[slot])
+            self._remove_holder(slot, self._blocks_by_slot[slot])
             self._blocks_by_slot[slot] = {}
             self._last_touched[slot] = None
 
@@ -137,11 +137,12 @@ class PrefixIndex:
         excess = len(blocks) - capacity
         batch = min(excess + capacity // 32, len(blocks) - protected)
         oldest = dict.fromkeys(islice(blocks, batch))
-        self._remove_first_blocks(slot, oldest)
+        self._remove_holder(slot, oldest)
         for block in oldest:
             del blocks[block]
 
-    def _remove_first_blocks(self, slot: int, blocks: _LruBlocks) -> None:
+    def _remove_holder(self, slot: int, blocks: _LruBlocks) -> None:
+        """The slot no longer holds these blocks; those of them that begin a prompt are listed without it."""
         for first_block in self._slots_by_first_block.keys() & blocks.keys():
             others = tuple([other for other in self._slots_by_first_block[first_block] if other != slot])
             if others:

@@ -17,8 +17,8 @@ class SingleProfileHandler(ProfileHandler, type="single-profile-handler"):
             return ()
         return (f"takes exactly one scheduling profile, not {len(available)} ({', '.join(available) or 'none'})",)
 
-    def pick_profiles(self, request: Request, available: Sequence[str], done: Mapping[str, bool]) -> Sequence[str]:
-        return () if done else available[:1]
+    def pick_profiles(self, request: Request, available: Sequence[str], results: Mapping[str, bool]) -> Sequence[str]:
+        return () if results else available[:1]
 
-    def primary_profile(self, request: Request, done: Mapping[str, bool]) -> str:
-        return next(iter(done))
+    def primary_profile(self, request: Request, results: Mapping[str, bool]) -> str:
+        return next(iter(results))

@@ -14,7 +14,7 @@ prompts = st.lists(st.sampled_from([b"ab", b"cd", b"e"]), max_size=12).map(b"".j
 
 
 class ReferenceLru:
-    """One endpoint: block -> time of its last touch; of a prompt's blocks the first counts as the last touched."""
+    """Blocks of one endpoint with the time of their last touch; the first block of a prompt is the last touched."""
 
     def __init__(self) -> None:
         self.touched: dict[int, tuple[int, int]] = {}
@@ -26,7 +26,7 @@ class ReferenceLru:
         order = sorted(self.touched, key=lambda block: self.touched[block], reverse=True)
         self.touched = {block: self.touched[block] for block in order[:count]}
 
-    def matched(self, hashes: BlockHashes) -> int:
+    def match_length(self, hashes: BlockHashes) -> int:
         for depth, block in enumerate(hashes):
             if block not in self.touched:
                 return depth
@@ -47,17 +47,17 @@ class PrefixIndexMachine(RuleBasedStateMachine):
         self.touched_prompts.append(hashes)
         self.now += 1
         reference = self.references[slot]
-        before = reference.matched(hashes[:capacity])
+        before = reference.match_length(hashes[:capacity])
         reference.touch(hashes[:capacity], self.now)
         assert self.index.touch(slot, hashes, capacity) == before
         size = self.index.block_count(slot)
         if hashes:
             assert min(len(reference.touched), capacity - capacity // 32) <= size <= capacity
         reference.keep_newest(size)
-        assert reference.matched(hashes) == min(len(hashes), capacity), "what was just touched is held"
+        assert reference.match_length(hashes) == min(len(hashes), capacity), "a prompt that was just touched is held"
 
     @rule(slot=st.integers(0, SLOTS - 1))
-    def forget(self, slot: int) -> None:
+    def remove_slot(self, slot: int) -> None:
         self.index.remove_slot(slot)
         self.references[slot] = ReferenceLru()
 
@@ -66,26 +66,26 @@ class PrefixIndexMachine(RuleBasedStateMachine):
         hashes = hash_prompt_blocks(prompt, 2, 10, "m", "")
         found = self.index.match_lengths(hashes, np.array(slots, np.intp))
         assert found.dtype == np.float32
-        assert found.tolist() == [self.references[slot].matched(hashes) if slot < SLOTS else 0 for slot in slots]
+        assert found.tolist() == [self.references[slot].match_length(hashes) if slot < SLOTS else 0 for slot in slots]
 
     @invariant()
     def all_matches_agree(self) -> None:
         for hashes in self.touched_prompts[-20:]:
             found = self.index.match_lengths(hashes, np.arange(SLOTS))
-            assert found.tolist() == [reference.matched(hashes) for reference in self.references]
+            assert found.tolist() == [reference.match_length(hashes) for reference in self.references]
 
     @invariant()
-    def holds_what_the_reference_holds(self) -> None:
+    def slots_hold_as_many_blocks_as_the_reference(self) -> None:
         assert [self.index.block_count(slot) for slot in range(SLOTS)] == [
             len(reference.touched) for reference in self.references
         ]
         assert len(self.index) == sum(len(reference.touched) for reference in self.references)
-        assert all(len(roots) > 0 for roots in self.index._slots_by_first_block.values())
+        assert all(len(holders) > 0 for holders in self.index._slots_by_first_block.values())
 
     @invariant()
-    def roots_are_exact(self) -> None:
-        first = {hashes[0] for hashes in self.touched_prompts if hashes}
-        for block in first:
+    def the_holders_of_first_blocks_are_exact(self) -> None:
+        first_blocks = {hashes[0] for hashes in self.touched_prompts if hashes}
+        for block in first_blocks:
             holders = {slot for slot, reference in enumerate(self.references) if block in reference.touched}
             assert set(self.index._slots_by_first_block.get(block, ())) == holders
 

@@ -262,7 +262,7 @@ def test_a_picker_that_breaks_the_contract_is_rejected() -> None:
         check_picker(SinglePicker(max_num_of_endpoints=2))
     with pytest.raises(AssertionError, match=r"\[0, 0\] names an endpoint twice"):
         check_picker(RepeatingPicker(max_num_of_endpoints=2))
-    with pytest.raises(AssertionError, match="order with the same seed differ"):
+    with pytest.raises(AssertionError, match="positions with the same seed differ"):
         check_picker(UnseededPicker())
 
 

@@ -19,12 +19,12 @@ POD = "10.0.0.1:8000"
 OTHER = "10.0.0.2:8000"
 
 
-def requested() -> Playbook:
+def playbook_of_a_request() -> Playbook:
     return Playbook().receives(request_headers("/v1/models", end=True)).expects(requests_decision(end=True))
 
 
 def test_a_matching_transcript_passes():
-    requested().receives(routes(POD)).expects(sends_route(POD)).receives(resets()).expects(
+    playbook_of_a_request().receives(routes(POD)).expects(sends_route(POD)).receives(resets()).expects(
         delivers_event(ended="disconnected")
     ).run()
 
@@ -43,7 +43,7 @@ def test_a_matching_transcript_passes():
 )
 def test_a_differing_transcript_fails_with_a_diff(actions, expected, actual):
     with pytest.raises(AssertionError) as failure:
-        requested().receives(routes(POD)).expects(*actions).run()
+        playbook_of_a_request().receives(routes(POD)).expects(*actions).run()
     rows = str(failure.value).splitlines()
     assert rows[1].startswith("  >> request_headers(method='POST', path='/v1/models'")
     for row in filter(None, (expected, actual)):
@@ -56,12 +56,17 @@ def test_any_matches_every_value():
 
 
 async def test_a_playbook_runs_on_the_running_loop():
-    await requested().receives(routes(POD, observe=False)).expects(sends_route(POD), closes_stream()).run_async()
+    await (
+        playbook_of_a_request()
+        .receives(routes(POD, observe=False))
+        .expects(sends_route(POD), closes_stream())
+        .run_async()
+    )
 
 
 def test_a_playbook_that_is_never_run_warns():
     with pytest.warns(ResourceWarning, match="never run"):
-        requested()
+        playbook_of_a_request()
 
 
 def test_events_and_actions_are_checked():

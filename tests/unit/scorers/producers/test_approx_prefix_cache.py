@@ -107,7 +107,7 @@ def test_another_block_size_empties_the_index_and_an_unknown_one_does_not() -> N
     _, late = match_prompt(producer, build_prompt(4), builders.build_endpoints(block_size=[16, 16]))
     assert match_prompt(producer, build_prompt(4), builders.build_endpoints(block_size=[128, 128]))[0] == [0, 0]
     producer.pre_request(late, {"default": 0})
-    assert producer.prefix_cache_stats().blocks == 0, "a chain of the old size does not reach the new index"
+    assert producer.prefix_cache_stats().blocks == 0, "hashes of blocks of the old size are not added to the new index"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import numpy as np
 from scorers.producers.prefix_index import PrefixIndex, hash_prompt_blocks
 
 
-def hash_text(text: bytes, *, most: int = 100, model: str = "m", salt: str = "") -> list[int]:
-    return hash_prompt_blocks(text, 4, most, model, salt)
+def hash_text(text: bytes, *, max_blocks: int = 100, model: str = "m", salt: str = "") -> list[int]:
+    return hash_prompt_blocks(text, 4, max_blocks, model, salt)
 
 
 def match_lengths(index: PrefixIndex, text: bytes, slots: int) -> list[float]:
@@ -31,13 +31,13 @@ def test_a_partial_last_block_is_a_block_of_its_own() -> None:
 
 
 def test_models_and_cache_salts_have_no_hash_in_common() -> None:
-    chains = [hash_text(b"aaaa", model=model, salt=salt)[0] for model in ("m", "n", "") for salt in ("", "s", "m")]
-    assert len(set(chains)) == 9
+    hashes = [hash_text(b"aaaa", model=model, salt=salt)[0] for model in ("m", "n", "") for salt in ("", "s", "m")]
+    assert len(set(hashes)) == 9
 
 
 def test_only_the_first_blocks_are_hashed() -> None:
-    assert hash_text(b"aaaabbbbcccc", most=2) == hash_text(b"aaaabbbb")
-    assert hash_text(b"aaaabbbbc", most=2) == hash_text(b"aaaabbbb")
+    assert hash_text(b"aaaabbbbcccc", max_blocks=2) == hash_text(b"aaaabbbb")
+    assert hash_text(b"aaaabbbbc", max_blocks=2) == hash_text(b"aaaabbbb")
 
 
 def test_matches_are_contiguous_and_per_endpoint() -> None:
@@ -70,7 +70,7 @@ def test_the_end_of_the_least_recent_prompt_is_evicted_first() -> None:
     index.touch(0, hash_text(b"aaaa"), 4)
     index.touch(0, hash_text(b"ffff"), 4)
     assert match_lengths(index, b"ccccdddd", 1) == [1]
-    assert match_lengths(index, b"aaaa", 1) == [1], "touched again, hence young"
+    assert match_lengths(index, b"aaaa", 1) == [1], "touched again, hence recent"
 
 
 def test_the_beginning_of_a_prompt_larger_than_the_capacity_is_held() -> None:
