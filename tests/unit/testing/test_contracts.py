@@ -171,7 +171,10 @@ class QueueLengths(Producer, type="queue-lengths"):
         ),
         (PositionScorer(), "scores of reordered endpoints differ"),
         (UndeclaredReadScorer(), "reads running without naming it in `consumes`"),
-        (ColumnWritingScorer(), "raised for . endpoints: ValueError: assignment destination is read-only"),
+        (
+            ColumnWritingScorer(),
+            "ColumnWritingScorer raised for . endpoints: ValueError: assignment destination is read-only",
+        ),
         (OutOfRangeScorer(), r"scores outside \[0, 1\]"),
         (UnstableScorer(), "scores differ"),
         (ScalarScorer(), "scores: float32, not an array"),
