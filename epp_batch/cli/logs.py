@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Callable
 
 from epp_batch.cli.lib import run_target
@@ -15,6 +16,7 @@ from epp_batch.errors import InputError
 from epp_batch.kube.client import ApiClient
 
 MAX_STREAMS = 32
+"""Logs that are streamed at once: each is a connection to the API server and to a kubelet."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
 async def _stream_logs(args: argparse.Namespace, client: ApiClient) -> int:
     target = run_target.resolve_target(args, client)
     units = await _select_units(args, client, target)
+    if len(units) > MAX_STREAMS:
+        advice = "choose another one with --of"
+        print(f"epp-batch logs: {MAX_STREAMS} of {len(units)} running workers are shown; {advice}", file=sys.stderr)
     streams = [
         stream_unit_log(
             client,

@@ -64,8 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0; 1 if a source cannot be read or a unit could never run."""
-    units, options, has_unreadable = _read_units(args)
+    if bool(args.folder) + bool(args.sources) + bool(args.lengths) != 1:
+        raise InputError(
+            "plan needs SOURCE, --lengths or --run, and only one of them", remedy="see epp-batch plan --help"
+        )
     cluster, speeds = plan_inputs.read_cluster_model(args), plan_inputs.read_speeds(args)
+    units, options, has_unreadable = _read_units(args, plan_inputs.default_queue(cluster))
     planned_jobs = planner.build_planned_jobs(units, options, speeds, cluster)
     on_slices = any(job.accelerator.mig_profile for job in planned_jobs)
     applicable = planner.SUBMISSION_POLICIES if on_slices else planner.SUBMISSION_POLICIES[:-1]
@@ -92,10 +96,8 @@ def run(args: argparse.Namespace) -> int:
     return _print_failures(chosen.events) if chosen.stats.failed else int(has_unreadable)
 
 
-def _read_units(args: argparse.Namespace) -> tuple[list[Unit], ClusterOptions, bool]:
+def _read_units(args: argparse.Namespace, default_queue: str) -> tuple[list[Unit], ClusterOptions, bool]:
     """The units, where the Jobs of each model run, and whether a source could not be read."""
-    if bool(args.folder) + bool(args.sources) + bool(args.lengths) != 1:
-        raise InputError("what is to be planned?", remedy="give SOURCE, or --lengths, or --run, and only one of them")
     flags = {
         "accelerator": parse_per_model("--accelerator", args.accelerator),
         "queue": parse_per_model("--queue", args.queue),
@@ -122,8 +124,8 @@ def _read_units(args: argparse.Namespace) -> tuple[list[Unit], ClusterOptions, b
         )
         for model in {unit.model for unit in units} | models_with_flags
     }
-    queue = plan_inputs.default_queue(args)
-    return units, ClusterOptions(namespace="default", queue=queue, image="", placements=placements), has_unreadable
+    options = ClusterOptions(namespace="default", queue=default_queue, image="", placements=placements)
+    return units, options, has_unreadable
 
 
 def _read_recordings(args: argparse.Namespace) -> tuple[list[Recording], dict[str, str], bool]:

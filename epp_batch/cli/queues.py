@@ -130,7 +130,7 @@ async def _apply_queues(args: argparse.Namespace) -> int:
     async with open_client(args.kubeconfig, args.context) as client:
         kueue = await client.discover_kueue()
         if kueue.version != "v1beta2":
-            raise InputError(f"{client.server} serves Kueue's {kueue.version}", remedy="Kueue 0.15 or newer is needed")
+            raise InputError(f"{client.server} serves Kueue's {kueue.version}", remedy="Kueue 0.17 or newer is needed")
         setup = _build_setup(args, args.namespace or client.namespace)
         for manifest in build_kueue_objects(setup):
             result = await _apply_object(client, manifest)

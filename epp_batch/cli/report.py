@@ -18,6 +18,7 @@ DEFAULT_PAGE = "report.html"
 DEFAULT_COLUMNS = 120
 """Width of the text if standard output is no terminal."""
 SLOTS_PER_GPU = 8
+"""MIG slots per GPU, in which `Accelerator.slots` counts; the planner, which has the same number, is not imported."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +118,7 @@ def _render_report(suffix: str, report: Report, other: Report | None) -> str:
             return render.render_html(report, other)
         case ".svg":
             return render.render_svg(report)
-        case ".md" | ".markdown":
+        case ".md" | ".markdown":  # the suffix of a file, or --format markdown
             return render.render_markdown(report, other)
         case ".json":
             return render.render_json(report)

@@ -25,6 +25,7 @@ from epp_batch.spec import Run
 CLUSTER_TIMEOUT_SECONDS = 30
 """For all requests together; after that the status is that of the folder."""
 _HIDDEN_PHASES = ("succeeded", "absent")
+"""Not shown by --units if only the run's name is known."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,9 +50,10 @@ async def _show_status(args: argparse.Namespace, client: ApiClient) -> int:
             objects = await list_run_objects(client, kueue, target.namespace, target.name)
             positions = await list_queue_positions(client, kueue, target.namespace, objects.values())
     except (ApiServerUnreachable, TimeoutError) as error:
+        cause = str(error) or f"{client.server} has not answered within {CLUSTER_TIMEOUT_SECONDS:g} s"
         if target.run is None or target.folder is None:
-            raise
-        print(f"epp-batch status: {error}; this is from the folder alone", file=sys.stderr)
+            raise ApiServerUnreachable(cause) from error
+        print(f"epp-batch status: {cause}; this is from the folder alone", file=sys.stderr)
         return _print_status(args, target.run, target.folder, None)
     if target.run is None or target.folder is None:
         return _print_job_status(args, target.name, build_unit_rows(None, objects, positions=positions))

@@ -158,7 +158,8 @@ def _slot_arranger(
 
     def arrange(units: list[Unit]) -> list[Unit]:
         if cluster is None:
-            raise InputError("--order slots needs to see the cluster", remedy="--order longest")
+            reason = "--order slots needs the queues and nodes of the cluster, which could not be read"
+            raise InputError(reason, remedy="use --order longest")
         options = job_flags.build_cluster(args, namespace, {unit.model for unit in units})
         search = planner.SearchOptions(evaluations=int(min(4000, SEARCH_EFFORT / max(1, len(units)) ** 2.5)))
         return planner.order_units(units, options, build_cluster_model(cluster.objects), search=search)

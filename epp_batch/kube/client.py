@@ -151,7 +151,7 @@ class ApiClient:
             group = await self.get(f"/apis/{KUEUE_GROUP}")
         except NotFound as error:
             raise ClusterError(
-                f"{self.server}: Kueue is not installed", remedy="install Kueue 0.15 or newer"
+                f"{self.server}: Kueue is not installed", remedy="install Kueue 0.17 or newer"
             ) from error
         served = [version["version"] for version in group["versions"]]
         return KueueResources(next((known for known in ("v1beta2", "v1beta1") if known in served), served[0]))

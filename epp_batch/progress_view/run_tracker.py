@@ -39,6 +39,7 @@ _PHASE_AFTER_EVENT: dict[EventKind, RecordingPhase] = {
     "resumed": "queued",
 }
 _FINISHED_PHASES: tuple[RecordingPhase, ...] = ("done", "failed")
+"""Later events of the unit do not change these, but `cancelled`: another `submit` creates the Job again."""
 
 
 class RunningUnit(msgspec.Struct, frozen=True, kw_only=True):

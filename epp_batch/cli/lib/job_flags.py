@@ -93,7 +93,8 @@ def build_cluster(args: argparse.Namespace, namespace: str, models: Iterable[str
     shared = tuple(volumes.parse_volume(text) for text in args.volume)
     volumes.check_volumes(shared)
     if args.ttl < 60:
-        raise InputError("--ttl below a minute", remedy="results and times of a Job are read after its end")
+        remedy = "give 60s or more: results and times of a Job are read after its end"
+        raise InputError("--ttl below a minute", remedy=remedy)
     return ClusterOptions(
         namespace=namespace,
         queue=queues.get("*") or next(iter(queues.values())),
@@ -112,7 +113,8 @@ def build_cluster(args: argparse.Namespace, namespace: str, models: Iterable[str
 def check_job_flags(args: argparse.Namespace) -> None:
     """Raises InputError for values that are invalid for any recording: before hours of audio are read."""
     if not parse_per_model("--queue", args.queue):
-        raise InputError("no queue was named", remedy="--queue NAME of a LocalQueue; epp-batch queues creates some")
+        remedy = "give --queue NAME, a LocalQueue; `epp-batch queues` creates some"
+        raise InputError("no queue was named", remedy=remedy)
     for text in parse_per_model("--accelerator", args.accelerator).values():
         accelerators.parse_accelerator(text)
     for text in args.volume:
@@ -123,7 +125,11 @@ def check_job_flags(args: argparse.Namespace) -> None:
 
 
 def _build_placements(args: argparse.Namespace, queues: dict[str, str], models: set[str]) -> dict[str, Placement]:
-    """Placements by model, "*" for models that no flag names."""
+    """Placements by model, "*" for models that no flag names.
+
+    A flag for a model that no recording has is an error, unless a --model rule names the model: a rule that matches
+    none of today's recordings may match those of the next call.
+    """
     flags = {
         "accelerator": parse_per_model("--accelerator", args.accelerator),
         "priority_class": parse_per_model("--priority-class", args.priority_class),
@@ -134,10 +140,11 @@ def _build_placements(args: argparse.Namespace, queues: dict[str, str], models: 
     named = {model for values in (queues, *flags.values()) for model in values} - {"*"}
     rules = " ".join(args.model)
     if unknown := sorted(model for model in named - models if model not in rules):
-        remedy = f"models are {', '.join(sorted(models))}"
+        remedy = f"name one of {', '.join(sorted(models))}"
         raise InputError(f"no recording is for model {unknown[0]}, which a flag names", remedy=remedy)
     if "*" not in queues and (without := sorted(models - set(queues))):
-        raise InputError(f"no queue for model {without[0]}", remedy=f"--queue {without[0]}=NAME, or one --queue NAME")
+        remedy = f"give --queue {without[0]}=NAME, or --queue NAME for all models"
+        raise InputError(f"no queue for model {without[0]}", remedy=remedy)
     placements = {}
     for model in ["*", *sorted(named)]:
         values = {name: given.get(model, given.get("*")) for name, given in flags.items()}
@@ -148,7 +155,7 @@ def _build_placements(args: argparse.Namespace, queues: dict[str, str], models: 
 def _build_placement(values: dict[str, str | None], queue: str | None) -> Placement:
     for flag in ("cpu", "memory"):
         if (text := values[flag]) and quantities.parse_quantity(text) <= 0:
-            raise InputError(f"--{flag} {text}", remedy="an amount above 0, as 2, 500m or 8Gi")
+            raise InputError(f"--{flag} {text}", remedy="give an amount above 0, as 2, 500m or 8Gi")
     accelerator = accelerators.parse_accelerator(values["accelerator"] or "gpu")
     if accelerator == accelerators.CpuOnly() and not values["cpu"]:
         remedy = "add --cpu AMOUNT"

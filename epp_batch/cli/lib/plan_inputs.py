@@ -72,9 +72,9 @@ def add_speed_flags(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def default_queue(args: argparse.Namespace) -> str:
+def default_queue(cluster: ClusterModel) -> str:
     """The LocalQueue of Jobs without --queue: the only one that exists, else `default`."""
-    kueue = read_cluster_model(args).kueue
+    kueue = cluster.kueue
     return next(iter(kueue.local_queues)) if kueue is not None and len(kueue.local_queues) == 1 else "default"
 
 

@@ -76,12 +76,14 @@ def parse_settings(args: argparse.Namespace) -> SummarySettings:
 
     try:
         extra = json.loads(args.summary_extra)
-        headers = dict(header.split("=", 1) for header in args.summary_header)
     except ValueError as error:
-        remedy = 'write NAME=VALUE for a header and {"field": …} for extra fields'
-        raise InputError(f"headers or extra fields of summaries: {error}", remedy=remedy) from error
+        remedy = 'write a JSON object, {"field": …}'
+        raise InputError(f"extra fields of summary requests are not JSON: {error}", remedy=remedy) from error
     if not isinstance(extra, dict):
-        raise InputError("extra fields of summaries are no JSON object", remedy='write {"field": …}')
+        raise InputError("extra fields of summary requests are not a JSON object", remedy='write {"field": …}')
+    for header in args.summary_header:
+        if "=" not in header:
+            raise InputError(f"invalid header of summary requests {header!r}", remedy="write NAME=VALUE")
     settings = SummarySettings(
         template=_read_prompt(args.summary_prompt) or DEFAULT_TEMPLATE,
         max_tokens=args.summary_max_tokens,
@@ -89,7 +91,7 @@ def parse_settings(args: argparse.Namespace) -> SummarySettings:
         keep=args.summary_keep,
         temperature=args.summary_temperature,
         extra=extra,
-        headers=headers,
+        headers=dict(header.split("=", 1) for header in args.summary_header),
         patience_seconds=args.summary_patience,
     )
     settings.validate()

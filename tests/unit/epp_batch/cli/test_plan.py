@@ -64,7 +64,7 @@ def test_an_unreadable_source_is_named_and_the_others_are_planned(capsys, tmp_pa
 @pytest.mark.parametrize(
     ("args", "why"),
     [
-        ([], "what is to be planned?"),
+        ([], "plan needs SOURCE, --lengths or --run, and only one of them"),
         (["--lengths", "missing.csv"], "missing.csv: cannot be read"),
         (["--lengths", str(JOBS_CSV), "--cluster", "missing.yaml"], "missing.yaml: cannot be read"),
         (["--lengths", str(JOBS_CSV), "--rtf", "large=fast"], "--rtf large=fast; give MODEL=FACTOR, as large=0.27"),

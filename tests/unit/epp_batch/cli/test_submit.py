@@ -78,7 +78,7 @@ def test_order_slots_packs_small_slices_beside_large_ones(calls):
     assert sorted(unit.seconds for unit in run.units) == [60, 61, 62, 63, 120]
     shown = dry_run.render_prediction(run, cluster.objects)
     assert "up to 5 at once" in shown, shown
-    with pytest.raises(InputError, match="--order slots needs to see the cluster"):
+    with pytest.raises(InputError, match="--order slots needs the queues and nodes of the cluster"):
         build_run(calls, *flags, "--order", "slots")
 
 

@@ -14,9 +14,9 @@ CLOSED_PORT = "--url=http://127.0.0.1:9"
     ("words", "complaint"),
     [
         (["--prompt=Say it."], "write {transcript} where the transcript belongs"),
-        (["--extra=[1]"], "no JSON object"),
-        (["--extra={"], "headers or extra fields"),
-        (["--header=x"], "write NAME=VALUE"),
+        (["--extra=[1]"], "not a JSON object"),
+        (["--extra={"], "extra fields of summary requests are not JSON: Expecting"),
+        (["--header=x"], "invalid header of summary requests 'x'; write NAME=VALUE"),
         (["--concurrency=0"], "give 1 or more"),
         (["--prompt=@/nowhere"], "give a text file after @"),
         (["--patience=0"], "no finished transcript; transcribe into it first"),

@@ -69,7 +69,7 @@ def test_one_queue_per_model():
         (["--queue", "lq", "--accelerator", "cpu"], "--cpu AMOUNT"),
         (["--queue", "lq", "--accelerator", "small=gpu"], "no recording is for model small"),
         (["--queue", "lq", "--memory", "8GB"], "invalid quantity '8GB'"),
-        (["--queue", "lq", "--memory", "0"], "--memory 0; an amount above 0"),
+        (["--queue", "lq", "--memory", "0"], "--memory 0; give an amount above 0"),
         (["--queue", "lq", "--volume", "audio"], "unknown kind or missing name"),
         (["--queue", "lq", "--volume", "pvc/a=/x:/d", "--volume", "pvc/b=/y:/d"], "both at /d"),
         (["--queue", "lq", "--node-selector", "zone"], "give LABEL=VALUE"),
