@@ -63,17 +63,16 @@ class RunController:
         clock: Clock,
         view: ProgressView,
         recorder: EventRecorder,
-        *,
-        owns_folder: bool,
+        intent: RunIntent,
     ) -> None:
-        """`owns_folder`: we hold the folder's lock, so no other driver writes there or creates Jobs."""
+        """`intent.control` is read from the folder, whatever it is here."""
         assert run.cluster is not None
-        self.task_tracker = TaskTracker(run, folder, writes=owns_folder)
+        self.task_tracker = TaskTracker(run, folder, writes=intent.owns_folder)
         self._run, self._folder, self._client, self._clock, self._view = run, folder, client, clock, view
         self._cluster, self._recorder = run.cluster, recorder
         self._units = {unit.name: unit for unit in run.units}
         self._submission_order = {name: index for index, name in enumerate(self._units)}
-        self._intent = RunIntent(creates_jobs=False, owns_folder=owns_folder)
+        self._intent = intent
         self._writer = JobWriter(client, run.cluster.namespace)
         self._informer = RunInformer(self._units)
         self._open_units = set(self._units)
@@ -89,9 +88,8 @@ class RunController:
         self._view_updated_at = float("-inf")
         self._background_tasks: list[asyncio.Task[Any]] = []
 
-    async def run(self, tasks: Tasks, rng: random.Random, *, creates_jobs: bool, retry_failed: bool) -> None:
+    async def run(self, tasks: Tasks, rng: random.Random) -> None:
         """Returns when every task has ended and every end is recorded."""
-        self._intent = self._intent._replace(creates_jobs=creates_jobs, retry_failed=retry_failed)
         self._replay_folder()
         if any(self.task_tracker.open_tasks(self._units[name]) for name in self._open_units):
             await self._run_control_loop(tasks, rng)

@@ -74,9 +74,10 @@ async def drive_run(
             _claim_folder(folder, clock, owns_folder)
         journal = Journal(folder.events_file) if owns_folder else None
         recorder = EventRecorder(run, folder, journal, view, on_transcript or _ignore_transcript)
-        controller = RunController(run, folder, client, clock, view, recorder, owns_folder=owns_folder)
+        intent = RunIntent(creates_jobs, owns_folder, retry_failed)
+        controller = RunController(run, folder, client, clock, view, recorder, intent)
         try:
-            await controller.run(tasks, rng or random.Random(), creates_jobs=creates_jobs, retry_failed=retry_failed)
+            await controller.run(tasks, rng or random.Random())
         finally:
             await controller.close()
             if journal is not None:
