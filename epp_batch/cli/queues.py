@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="RESOURCE=QUOTA",
-        help="another resource of each queue, as cpu=64 or memory=512Gi, for Jobs that request it; repeatable",
+        help="another resource of each queue, e.g. cpu=64 or memory=512Gi, for Jobs that request it; repeatable",
     )
     add("--prefix", default="", metavar="TEXT", help="prefix for the names of all cluster-scoped objects")
     group = parser.add_argument_group("this command")
@@ -95,7 +95,7 @@ def _build_setup(args: argparse.Namespace, namespace: str) -> KueueSetup:
     extra_quotas = parse_per_model("--cover", args.cover)
     for name, amount in extra_quotas.items():
         if name == "*":
-            raise InputError(f"--cover {amount}", remedy="give RESOURCE=QUOTA, as cpu=64")
+            raise InputError(f"--cover {amount}", remedy="give RESOURCE=QUOTA, e.g. cpu=64")
         parse_quantity(amount)
     setup = msgspec.structs.replace(
         setup,

@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="OUTPUT", help="folder that was transcribed into")
     parser.add_argument(
         "--url", action="append", required=True, dest="summarize", metavar="URL",
-        help="the gateway's OpenAI API, as http://127.0.0.1:8081/v1; with several URLs, the next one is used when one "
-        "shuts down",
+        help="the gateway's OpenAI API, e.g. http://127.0.0.1:8081/v1; with several URLs, the next one is used when "
+        "one shuts down",
     )  # fmt: skip
     parser.add_argument("--follow", action="store_true", help="wait for transcripts until the folder's run has ended")
     parser.add_argument("--json", action="store_true", help="events as JSON lines")

@@ -64,8 +64,8 @@ async def drive_run(
     (`watch`) results are recorded if no other driver is alive, and else only shown. `retry_failed` replaces Jobs that
     had failed before. `on_transcript` receives every result once, those of earlier drivers first.
 
-    An API server that does not answer is waited for and shown as such. Raises ClusterError for what a retry does not
-    resolve, as missing rights.
+    While the API server does not answer, the driver retries and the view shows it. Raises ClusterError for errors that
+    a retry does not resolve, such as missing rights.
     """
     if run.cluster is None:
         raise InputError(f"run {run.name} is not for a cluster", remedy="continue it with `epp-batch transcribe`")

@@ -93,7 +93,7 @@ def _past_eviction_reason(workload: Workload) -> str:
 
 
 def _eviction_reason(workload: Workload, evicted: Condition) -> str:
-    """Kueue's reason, as `PodsReadyTimeout`; of a preemption also its kind, as `Preempted: InClusterQueue`."""
+    """Kueue's reason (`PodsReadyTimeout`); for a preemption with its kind (`Preempted: InClusterQueue`)."""
     preempted = workload.true_condition("Preempted")
     if evicted.reason == "Preempted" and preempted is not None:
         return f"Preempted: {preempted.reason}"

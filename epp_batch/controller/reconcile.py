@@ -81,7 +81,7 @@ def next_action(desired: DesiredState, observed: ObservedState) -> Action:
         # The Job controller set Complete or Failed: whatever the Job was to leave is there, or never will be.
         case "succeeded" | "failed":
             return DeleteJob(uid) if desired.replace_ended else CollectResults(status)
-        # Kueue evicted the Workload and does not queue it again, as after its maximum execution time.
+        # Kueue evicted the Workload and does not queue it again: for example, its maximum execution time is over.
         case "deactivated":
             if desired.replace_ended:
                 return DeleteJob(uid)

@@ -107,7 +107,7 @@ class RunInformer:
         self.wake_event.clear()
 
     def raise_if_failed(self) -> None:
-        """Raises the error that ended a reflector: one that a retry does not resolve, as missing rights."""
+        """Raises the error that ended a reflector: one that a retry does not resolve, such as missing rights."""
         if self._fatal_error is not None:
             raise self._fatal_error
 

@@ -56,7 +56,7 @@ class ApiStatus(msgspec.Struct, frozen=True):
 
 
 def error_from_response(request: str, status: int, body: bytes, retry_after: str = "") -> ClusterError:
-    """The exception for a response with HTTP status `status`; `request` names the request, as `GET /api/v1/pods`."""
+    """The exception for a response with HTTP status `status`; `request` names the request: `GET /api/v1/pods`."""
     text = f"{request}: {status} {_status_message(body)}".rstrip()
     match status:
         case 404:

@@ -15,7 +15,7 @@ def parse_duration(text: str) -> float:
     """Seconds above 0 from `90`, `90s`, `15m` or `1.5h`; for argparse."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if match is None or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"invalid duration {text!r}: expected a time above 0, as 90, 90s, 15m or 2h")
+        raise argparse.ArgumentTypeError(f"invalid duration {text!r}: expected a time above 0, e.g. 90, 90s, 15m or 2h")
     return float(match[1]) * _TIME_UNITS[match[2]]
 
 

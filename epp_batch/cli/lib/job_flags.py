@@ -41,8 +41,8 @@ def add_job_flags(parser: argparse.ArgumentParser) -> None:
         "[MODEL=]CLASS",
         "WorkloadPriorityClass: a higher one is admitted first, and preempts if the queue allows it",
     )
-    add_per_model("--cpu", "[MODEL=]AMOUNT", "CPU request, as 2 or 500m; the queue must cover it")
-    add_per_model("--memory", "[MODEL=]AMOUNT", "memory request and limit, as 8Gi; the queue must cover it")
+    add_per_model("--cpu", "[MODEL=]AMOUNT", "CPU request, e.g. 2 or 500m; the queue must cover it")
+    add_per_model("--memory", "[MODEL=]AMOUNT", "memory request and limit, e.g. 8Gi; the queue must cover it")
     add_per_model(
         "--volume",
         "SOURCE=LOCAL[:MOUNT]",
@@ -155,7 +155,7 @@ def _build_placements(args: argparse.Namespace, queues: dict[str, str], models: 
 def _build_placement(values: dict[str, str | None], queue: str | None) -> Placement:
     for flag in ("cpu", "memory"):
         if (text := values[flag]) and quantities.parse_quantity(text) <= 0:
-            raise InputError(f"--{flag} {text}", remedy="give an amount above 0, as 2, 500m or 8Gi")
+            raise InputError(f"--{flag} {text}", remedy="give an amount above 0, e.g. 2, 500m or 8Gi")
     accelerator = accelerators.parse_accelerator(values["accelerator"] or "gpu")
     if accelerator == accelerators.CpuOnly() and not values["cpu"]:
         remedy = "add --cpu AMOUNT"

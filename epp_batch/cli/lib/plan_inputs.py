@@ -28,8 +28,8 @@ def add_cluster_flags(group: argparse._ArgumentGroup) -> None:
     """Nodes, GPUs, Kueue's objects, and what Jobs request of them."""
     group.add_argument(
         "--cluster", action="append", default=[], metavar="FILE",
-        help="Kubernetes objects in YAML (nodes, Kueue's objects and Configuration), as from `kubectl get -o yaml` or "
-        "`epp-batch queues`; repeatable. Without ClusterQueues every Job is scheduled at once",
+        help="Kubernetes objects in YAML (nodes, Kueue's objects and Configuration), e.g. from `kubectl get -o yaml` "
+        "or `epp-batch queues`; repeatable. Without ClusterQueues every Job is scheduled at once",
     )  # fmt: skip
     group.add_argument(
         "--nodes", type=parse_positive_int, default=1, metavar="N", help="number of nodes if FILE has none (default 1)"
@@ -110,7 +110,7 @@ def read_speeds(args: argparse.Namespace) -> SpeedModel:
         except ValueError:
             factors[model] = 0.0
         if not model or not 0 < factors[model] < float("inf"):
-            raise InputError(f"--rtf {text}", remedy="give MODEL=FACTOR, as large=0.27")
+            raise InputError(f"--rtf {text}", remedy="give MODEL=FACTOR, e.g. large=0.27")
     return speed.override_speeds(speeds, factors, args.startup)
 
 

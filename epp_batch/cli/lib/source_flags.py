@@ -73,7 +73,7 @@ def add_whisper_flags(parser: argparse.ArgumentParser) -> None:
     """Options of Whisper: the fields of `spec.TranscriptionOptions`."""
     group = parser.add_argument_group("transcription")
     add, default = group.add_argument, TranscriptionOptions()
-    add("--language", metavar="CODE", help="language code, as en or de (default: detected for each recording)")
+    add("--language", metavar="CODE", help="language code, e.g. en or de (default: detected for each recording)")
     add("--task", choices=("transcribe", "translate"), default=default.task, help="translate: into English")
     add("--beam-size", type=parse_positive_int, default=default.beam_size, metavar="N", help="default %(default)s")
     add(
@@ -126,7 +126,7 @@ def parse_whisper_options(args: argparse.Namespace) -> TranscriptionOptions:
         wrong = ", ".join(unknown) if formats else "none given"
         raise InputError(f"--formats: {wrong}", remedy=f"choose from {', '.join(FORMATS)}")
     if args.language is not None and not re.fullmatch("[a-z]{2,3}", args.language):
-        raise InputError(f"--language {args.language}", remedy="give a code as en, de or yue")
+        raise InputError(f"--language {args.language}", remedy="give a code, e.g. en, de or yue")
     known: dict[str, TranscriptFormat] = {name: name for name in FORMATS}
     return TranscriptionOptions(
         language=args.language,

@@ -65,8 +65,14 @@ def add_request_flags(parser: argparse._ActionsContainer, prefix: str) -> None:
     )  # fmt: skip
     add("keep", choices=("start", "ends"), default="start", help="which part of a trimmed transcript stays (start)")
     add("temperature", type=float, metavar="T", help="sampling temperature (default: the server's)")
-    add("header", action="append", default=[], metavar="NAME=VALUE", help="request header, as a fairness ID")
-    add("extra", default="{}", metavar="JSON", help="more fields of the request, as chat_template_kwargs")
+    add(
+        "header",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="request header, e.g. a fairness ID; repeatable",
+    )
+    add("extra", default="{}", metavar="JSON", help="more fields of the request, e.g. chat_template_kwargs")
     add("patience", type=float, default=900.0, metavar="SECONDS", help="how long a failed request is retried (900)")
 
 

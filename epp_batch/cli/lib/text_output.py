@@ -13,7 +13,7 @@ from epp_batch.progress_view.words import format_failure
 
 
 def print_failure(failure: TaskFailure) -> None:
-    """One line on standard error, as `<source>: <stage>: <message>; <remedy>`."""
+    """One line on standard error: `<source>: <stage>: <message>; <remedy>`."""
     print(format_failure(failure), file=sys.stderr, flush=True)
 
 

@@ -67,7 +67,7 @@ def test_an_unreadable_source_is_named_and_the_others_are_planned(capsys, tmp_pa
         ([], "plan needs SOURCE, --lengths or --run, and only one of them"),
         (["--lengths", "missing.csv"], "missing.csv: cannot be read"),
         (["--lengths", str(JOBS_CSV), "--cluster", "missing.yaml"], "missing.yaml: cannot be read"),
-        (["--lengths", str(JOBS_CSV), "--rtf", "large=fast"], "--rtf large=fast; give MODEL=FACTOR, as large=0.27"),
+        (["--lengths", str(JOBS_CSV), "--rtf", "large=fast"], "--rtf large=fast; give MODEL=FACTOR, e.g. large=0.27"),
         (["--lengths", str(JOBS_CSV), "--rtf", "large=0"], "--rtf large=0; give"),
         (["--lengths", str(JOBS_CSV), "--rtf", "large=nan"], "--rtf large=nan; give"),
         (["--lengths", str(JOBS_CSV), "--accelerator", "tpu"], "unknown accelerator 'tpu'"),
