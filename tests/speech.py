@@ -20,35 +20,37 @@ SDIST_SHA256 = "675778b309a22dfc9b7d37f7621976bba491d2a5f8c59696bd77fd6d07271355
 WORDS_PER_MINUTE = 150
 
 
-def espeak(text: str, path: Path, voice: str = "en-us") -> Path:
-    """Synthesizes `text` into a 16-bit mono WAV file."""
+def synthesize_wav(text: str, path: Path, voice: str = "en-us") -> Path:
+    """Synthesizes `text` into a 16-bit mono WAV file; returns its path."""
     synthesize_speech(text, path, voice=voice, words_per_minute=WORDS_PER_MINUTE)
     return path
 
 
-def silence(seconds: float, path: Path, rate: int = 16_000) -> Path:
-    """Writes a silent WAV file."""
+def write_silent_wav(seconds: float, path: Path, rate: int = 16_000) -> Path:
+    """Writes a silent 16-bit mono WAV file; returns its path."""
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
         file.writeframes(bytes(2 * int(seconds * rate)))
     return path
 
 
-def librivox() -> list[tuple[Path, str]]:
-    """(WAV file, text) of five LibriVox sentences, 24.7 s in all; downloaded once, verified by digest, kept in the
-    cache."""
+def load_librivox_sentences() -> list[tuple[Path, str]]:
+    """(WAV file, text) of five LibriVox sentences, 24.7 s together.
+
+    Downloaded once, verified by digest, and kept in the user's cache.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epp" / "speech"
     folder = cache / "librivox"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as work:
-            _unpack(_fetch(Path(work)), Path(work) / "librivox")
+            _unpack_sentences(_download_archive(Path(work)), Path(work) / "librivox")
             with contextlib.suppress(OSError):  # another test run has created it meanwhile
                 (Path(work) / "librivox").rename(folder)
     return [(path, path.with_suffix(".txt").read_text().strip()) for path in sorted(folder.glob("*.wav"))]
 
 
-def _fetch(folder: Path) -> Path:
+def _download_archive(folder: Path) -> Path:
     """Downloads the source archive with pip, which verifies the digest before it opens the archive."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"pocketsphinx=={VERSION} --hash=sha256:{SDIST_SHA256}\n")
@@ -57,7 +59,7 @@ def _fetch(folder: Path) -> Path:
     return folder / f"pocketsphinx-{VERSION}.tar.gz"
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack_sentences(archive: Path, folder: Path) -> None:
     folder.mkdir()
     with tarfile.open(archive) as tar:
         for member in tar:

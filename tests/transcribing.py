@@ -22,6 +22,7 @@ FAST = ("--batch-size", 2, "--beam-size", 1, "--no-word-timestamps")
 
 
 def join_wav_files(path, sources):
+    """Writes the 16 kHz mono recordings one after the other, each followed by half a second of silence."""
     with wave.open(str(path), "wb") as out:
         out.setparams((1, 2, 16_000, 0, "NONE", ""))
         for source in sources:
@@ -30,14 +31,15 @@ def join_wav_files(path, sources):
 
 
 def transcribe(*arguments):
+    """Runs `epp-batch transcribe` to its end; the completed process."""
     return subprocess.run(
         (*COMMAND, "transcribe", *map(str, arguments)), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
 @contextlib.contextmanager
-def running(*arguments, **other):
-    """A running command; killed on exit if it has not ended."""
+def running_command(*arguments, **other):
+    """An `epp-batch` process within a `with` block; killed at its end."""
     process = subprocess.Popen(
         (*COMMAND, *map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **other
     )
@@ -59,6 +61,7 @@ def wait_until(condition, what):
 
 
 def list_children(pid):
+    """Process ids of the children of a process's main thread."""
     return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
@@ -68,16 +71,18 @@ def has_partial_batch(folder, stem):
     return path.exists() and b'"batch"' in path.read_bytes()
 
 
-def order_environment(folder, path, **other):
+def build_order_environment(folder, path, **other):
+    """Environment of a worker whose work order has one task, `path`, with `folder` as its output."""
     options = TranscriptionOptions(batch_size=2, beam_size=1, word_timestamps=False)
     task = Task(recording=Recording(source=str(path), stems=(path.stem,)), model="tiny.en")
-    wanted = WorkOrder(run="r", unit="u", output=str(folder.root), options=options, tasks=(task,), threads=1, **other)
+    order = WorkOrder(run="r", unit="u", output=str(folder.root), options=options, tasks=(task,), threads=1, **other)
     return {
         **os.environ,
-        WORK_ORDER_VARIABLE: msgspec.json.encode(wanted).decode(),
+        WORK_ORDER_VARIABLE: msgspec.json.encode(order).decode(),
         "TERMINATION_LOG": f"{folder.root}.log",
     }
 
 
 def parse_lines(text):
+    """The values of JSON lines."""
     return [json.loads(line) for line in text.splitlines()]

@@ -24,7 +24,7 @@ from epp.pb.core_pb2 import HeaderMap, HeaderValue
 from epp.sim.engine import SimEngineConfig
 from epp.sim.fleet import SimFleet
 from epp.sim.hardware import HARDWARE_PRESETS
-from tests.speech import librivox
+from tests.speech import load_librivox_sentences
 from tests.transcribing import join_wav_files
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
@@ -179,5 +179,5 @@ def tools() -> Any:
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six windows of speech, three batches of two: five sentences, six times."""
     path = tmp_path_factory.mktemp("speech") / "long.wav"
-    join_wav_files(path, [source for source, _ in librivox()] * 6)
+    join_wav_files(path, [source for source, _ in load_librivox_sentences()] * 6)
     return path

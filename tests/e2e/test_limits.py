@@ -10,8 +10,8 @@ import pytest
 
 from epp_batch.errors import FailureKind
 from epp_batch.output_folder import OutputFolder
-from tests.speech import librivox
-from tests.transcribing import COMMAND, FAST, PATIENCE, order_environment, parse_lines, running
+from tests.speech import load_librivox_sentences
+from tests.transcribing import COMMAND, FAST, PATIENCE, build_order_environment, parse_lines, running_command
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -23,7 +23,7 @@ def test_full_disk_while_writing(long, tmp_path):
     def limit_file_size():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
-    with running("worker", env=order_environment(folder, long), preexec_fn=limit_file_size) as process:
+    with running_command("worker", env=build_order_environment(folder, long), preexec_fn=limit_file_size) as process:
         output, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == FailureKind.DISK_FULL.exit_code
     assert errors == f"{long}: transcribe: File too large; {FailureKind.DISK_FULL.remedy}\n"
@@ -45,7 +45,7 @@ def run_on_small_disk(folder, script, **environment):
 def test_run_resumes_after_a_full_disk_gets_more_room(tmp_path):
     folder = OutputFolder(tmp_path / "disk" / "out")
     (tmp_path / "disk").mkdir()
-    sources = [source for source, _ in librivox()]
+    sources = [source for source, _ in load_librivox_sentences()]
     command = " ".join(map(str, (*COMMAND, "transcribe", *sources, "-o", folder.root, *FAST)))
     more = f"mount -o remount,size=8m {tmp_path}/disk"
     ended = run_on_small_disk(tmp_path / "disk", f"{command}; test $? = 1 && {more} && {command}")
@@ -59,7 +59,7 @@ def test_run_resumes_after_a_full_disk_gets_more_room(tmp_path):
 
 def test_read_only_output(tmp_path):
     (tmp_path / "disk").mkdir()
-    environment = order_environment(OutputFolder(tmp_path / "disk" / "out"), librivox()[0][0])
+    environment = build_order_environment(OutputFolder(tmp_path / "disk" / "out"), load_librivox_sentences()[0][0])
     command = " ".join((*COMMAND, "worker"))
     ended = run_on_small_disk(tmp_path / "disk", f"mount -o remount,ro {tmp_path}/disk\n{command}", **environment)
     assert ended.returncode == FailureKind.UNWRITABLE.exit_code
@@ -68,13 +68,13 @@ def test_read_only_output(tmp_path):
 
 def test_too_little_memory(tmp_path):
     """RLIMIT_AS too small to load the model. With some more MB onnxruntime crashes instead of raising an error."""
-    folder, path = OutputFolder(tmp_path / "out"), librivox()[0][0]
+    folder, path = OutputFolder(tmp_path / "out"), load_librivox_sentences()[0][0]
 
     def limit_memory():
         resource.setrlimit(resource.RLIMIT_AS, (480 << 20, 480 << 20))
 
-    environment = order_environment(folder, path) | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    with running("worker", env=environment, preexec_fn=limit_memory) as process:
+    environment = build_order_environment(folder, path) | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with running_command("worker", env=environment, preexec_fn=limit_memory) as process:
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == FailureKind.MEMORY.exit_code
     assert errors.splitlines()[-1].endswith(f"; {FailureKind.MEMORY.remedy}")

@@ -18,7 +18,7 @@ import pytest
 from epp_batch import timeline
 from epp_batch.output_folder import OutputFolder
 from epp_batch.report import Report
-from tests.speech import librivox, silence
+from tests.speech import load_librivox_sentences, write_silent_wav
 
 COMMAND = (sys.executable, "-m", "epp_batch")
 PATIENCE = 100.0
@@ -30,10 +30,10 @@ def audio(tmp_path):
     folder, references = tmp_path / "audio", tmp_path / "references"
     folder.mkdir()
     references.mkdir()
-    for source, text in librivox():
+    for source, text in load_librivox_sentences():
         (folder / source.name).symlink_to(source)
         (references / f"{source.stem}.txt").write_text(text)
-    silence(3, folder / "quiet.wav")
+    write_silent_wav(3, folder / "quiet.wav")
     (folder / "empty.wav").write_bytes(b"")
     return folder
 

@@ -20,16 +20,16 @@ from epp_batch.errors import FailureKind
 from epp_batch.local.worker_process import WorkerProcess
 from epp_batch.output_folder import OutputFolder
 from epp_batch.spec import WORK_ORDER_VARIABLE, WorkOrder
-from tests.speech import librivox, silence
+from tests.speech import load_librivox_sentences, write_silent_wav
 from tests.transcribing import (
     COMMAND,
     FAST,
     PATIENCE,
+    build_order_environment,
     has_partial_batch,
     list_children,
-    order_environment,
     parse_lines,
-    running,
+    running_command,
     transcribe,
     wait_until,
 )
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.timeout(400)
 def uninterrupted(long, tmp_path_factory):
     """The output folder of an uninterrupted transcription of `long`."""
     folder = OutputFolder(tmp_path_factory.mktemp("uninterrupted") / "out")
-    with running("worker", env=order_environment(folder, long)) as process:
+    with running_command("worker", env=build_order_environment(folder, long)) as process:
         assert process.wait(PATIENCE) == 0
     return folder
 
@@ -51,10 +51,10 @@ def audio(tmp_path):
     """A folder of recordings, good and bad."""
     folder = tmp_path / "audio"
     folder.mkdir()
-    for source, _ in librivox():
+    for source, _ in load_librivox_sentences():
         (folder / source.name).symlink_to(source)
-    (folder / "again.wav").write_bytes(librivox()[0][0].read_bytes())
-    silence(3, folder / "quiet.wav")
+    (folder / "again.wav").write_bytes(load_librivox_sentences()[0][0].read_bytes())
+    write_silent_wav(3, folder / "quiet.wav")
     (folder / "noise.mp3").write_bytes(os.urandom(30_000))
     (folder / "empty.wav").write_bytes(b"")
     return folder
@@ -70,10 +70,10 @@ def test_folder_with_good_and_bad_recordings(audio, tmp_path):
         assert "; " in lines[0]
         assert folder.load_failure(name.split(".")[0]).permanent
     normal = EnglishTextNormalizer()
-    references = {source.stem: normal(text) for source, text in librivox()}
+    references = {source.stem: normal(text) for source, text in load_librivox_sentences()}
     transcripts = {stem: normal(folder.path(stem, "txt").read_text()) for stem in references}
     assert jiwer.wer(list(references.values()), [transcripts[stem] for stem in references]) < 0.15
-    assert os.path.samefile(folder.path("again", "txt"), folder.path(librivox()[0][0].stem, "txt"))
+    assert os.path.samefile(folder.path("again", "txt"), folder.path(load_librivox_sentences()[0][0].stem, "txt"))
     before = {path: path.stat().st_mtime_ns for path in folder.root.glob("*.done.json")}
     assert len(before) == 6
     second = transcribe(audio, "-o", folder.root)
@@ -89,7 +89,7 @@ def test_folder_with_good_and_bad_recordings(audio, tmp_path):
 def test_worker_handles_a_signal_delivered_to_another_thread(long, tmp_path):
     """The kernel may choose any thread, for example if the process was stopped when the signal was sent."""
     folder = OutputFolder(tmp_path / "out")
-    with running("worker", env=order_environment(folder, long)) as process:
+    with running_command("worker", env=build_order_environment(folder, long)) as process:
         wait_until(lambda: has_partial_batch(folder, "long"), "a first batch")
         other = max(int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir())
         assert other != process.pid
@@ -99,7 +99,7 @@ def test_worker_handles_a_signal_delivered_to_another_thread(long, tmp_path):
 
 def test_second_signal_ends_the_worker_immediately(long, tmp_path):
     folder = OutputFolder(tmp_path / "out")
-    with running("worker", env=order_environment(folder, long)) as process:
+    with running_command("worker", env=build_order_environment(folder, long)) as process:
         wait_until(lambda: has_partial_batch(folder, "long"), "a first batch")
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
@@ -111,13 +111,13 @@ def test_second_signal_ends_the_worker_immediately(long, tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_interrupted_worker_resumes_its_partial_file(long, uninterrupted, tmp_path, number, code):
     halved = OutputFolder(tmp_path / "halved")
-    with running("worker", env=order_environment(halved, long)) as process:
+    with running_command("worker", env=build_order_environment(halved, long)) as process:
         wait_until(lambda: has_partial_batch(halved, "long"), "a first batch")
         process.send_signal(number)
         assert process.wait(PATIENCE) == code
         assert "result" not in process.stdout.read()
     assert halved.load_failure("long") is None
-    with running("worker", env=order_environment(halved, long)) as process:
+    with running_command("worker", env=build_order_environment(halved, long)) as process:
         assert process.wait(PATIENCE) == 0
         messages = parse_lines(process.stdout.read())
     result = halved.load_result("long")
@@ -135,9 +135,9 @@ def test_interrupted_worker_resumes_its_partial_file(long, uninterrupted, tmp_pa
 
 def test_killed_worker_fails_one_recording_only(long, tmp_path):
     folder = OutputFolder(tmp_path / "out")
-    short = librivox()[1][0]
+    short = load_librivox_sentences()[1][0]
     arguments = ("transcribe", long, short, "-o", folder.root, *FAST, "--processes", 1)
-    with running(*arguments) as process:
+    with running_command(*arguments) as process:
         wait_until(lambda: has_partial_batch(folder, "long"), "a first batch")
         (child,) = list_children(process.pid)
         os.kill(child, signal.SIGKILL)
@@ -153,7 +153,7 @@ def test_killed_worker_fails_one_recording_only(long, tmp_path):
 
 
 def test_failure_does_not_affect_other_recordings(tmp_path):
-    quiet, speech = silence(3, tmp_path / "quiet.wav"), librivox()[0][0]
+    quiet, speech = write_silent_wav(3, tmp_path / "quiet.wav"), load_librivox_sentences()[0][0]
     done = transcribe(quiet, speech, "--output", tmp_path / "out", "--processes", 2, "--order", "submission", *FAST)
     assert done.returncode == 1, done.stderr
     ends = {event.unit: event.kind for event in timeline.read_events(OutputFolder(tmp_path / "out").events_file)}
@@ -163,8 +163,8 @@ def test_failure_does_not_affect_other_recordings(tmp_path):
 async def test_idle_worker_that_died_is_replaced(tmp_path):
     folder, worker = OutputFolder(tmp_path / "out"), WorkerProcess(0, tmp_path / "worker.log", {}, SystemClock())
     orders = [
-        msgspec.json.decode(order_environment(folder, source)[WORK_ORDER_VARIABLE], type=WorkOrder)
-        for source, _ in librivox()[1:3]
+        msgspec.json.decode(build_order_environment(folder, source)[WORK_ORDER_VARIABLE], type=WorkOrder)
+        for source, _ in load_librivox_sentences()[1:3]
     ]
     results, before = [], set(list_children(os.getpid()))
     for wanted in orders:
@@ -178,7 +178,7 @@ async def test_idle_worker_that_died_is_replaced(tmp_path):
 def test_ctrl_c_keeps_finished_batches(long, tmp_path):
     folder = OutputFolder(tmp_path / "out")
     arguments = ("transcribe", long, "-o", folder.root, *FAST)
-    with running(*arguments) as process:
+    with running_command(*arguments) as process:
         wait_until(lambda: has_partial_batch(folder, "long"), "a first batch")
         pids = list_children(process.pid)
         process.send_signal(signal.SIGINT)
@@ -193,7 +193,7 @@ def test_ctrl_c_keeps_finished_batches(long, tmp_path):
 
 def test_workers_end_when_their_command_is_killed(long, tmp_path):
     folder = OutputFolder(tmp_path / "out")
-    with running("transcribe", long, "-o", folder.root, *FAST) as process:
+    with running_command("transcribe", long, "-o", folder.root, *FAST) as process:
         wait_until(lambda: has_partial_batch(folder, "long"), "a first batch")
         (child,) = list_children(process.pid)
         process.kill()
@@ -204,7 +204,7 @@ def test_workers_end_when_their_command_is_killed(long, tmp_path):
 
 def test_second_command_in_the_same_folder_is_rejected(long, tmp_path):
     folder = OutputFolder(tmp_path / "out")
-    with running("transcribe", long, "-o", folder.root) as process:
+    with running_command("transcribe", long, "-o", folder.root) as process:
         wait_until(folder.run_file.exists, "the first command's run")
         second = transcribe(long, "-o", folder.root)
         assert second.returncode == 2

@@ -1,4 +1,4 @@
-"""Fuzz target: the HTTP/2 connection. For any input, output is whole frames, limits hold and nothing is left over."""
+"""Fuzz target: the HTTP/2 connection. For any input it sends whole frames, keeps its limits and leaks no stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SENT_FRAME_TYPES = frozenset(
 
 
 class Echo:
-    """Checks the contract of `RpcHandler`, and echoes."""
+    """An RPC that sends messages back, and checks that its connection keeps the contract of `RpcHandler`."""
 
     def __init__(self, call: ServerCall) -> None:
         self.call = call
@@ -53,7 +53,7 @@ class Echo:
 
 
 def check(data: bytes) -> None:
-    """Runs one input: the first octet determines the size of the reads."""
+    """Runs one input. The first octet determines the size of the reads, the others are what the peer sends."""
     flushes: list[int] = []
     rpc_stats = RpcStats()
     connection = Connection({"/t/Echo": Echo}, ManualClock(), LIMITS, rpc_stats, lambda: flushes.append(1))
@@ -74,6 +74,7 @@ def check(data: bytes) -> None:
 
 
 def drop_whole_frames(data: bytes) -> bytes:
+    """Checks the frames of `data` and removes them; fails on a frame that is cut off."""
     while data:
         word, _flags, _stream = frames.FRAME_HEADER.unpack_from(data)
         assert word & 0xFF in SENT_FRAME_TYPES

@@ -69,7 +69,7 @@ def run_rounds(
     """Runs examples until `until`; returns their number, and the smallest input that failed."""
     count, failed = 0, b""
 
-    def one(data: bytes) -> None:
+    def run_example(data: bytes) -> None:
         nonlocal count, failed
         count += 1
         failed = data
@@ -84,7 +84,7 @@ def run_rounds(
             suppress_health_check=list(HealthCheck),
         )
         try:
-            seed(first)(limits(given(mutated_seeds(seeds))(one)))()
+            seed(first)(limits(given(mutated_seeds(seeds))(run_example)))()
         except Exception as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return count, failed

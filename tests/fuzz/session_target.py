@@ -1,4 +1,4 @@
-"""Streams of ext_proc messages: no exception, no unknown reply, no gRPC error, and a routed request ends once."""
+"""Fuzz target: the ext_proc session. Any messages give known replies and no gRPC error; a routed request ends once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SEEDS = [
 
 
 class FuzzPeer:
-    """The call and the router of one stream."""
+    """The call and the router of one stream; checks what the session sends and routes."""
 
     def __init__(self, result: int) -> None:
         self.result = result

@@ -1,4 +1,4 @@
-"""A driver under test, on pods that are processes and do what the test instructs (workers/obeys.py)."""
+"""A driver under test, on pods that are processes and do what the test instructs (workers/scripted.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.kube.cluster.client import PODS, KubeApi
 from tests.kube.cluster.plane import ControlPlane
 from tests.kube.drive_runs import RecordingView, write_run
 
-WORKER = {"none": [sys.executable, str(Path(__file__).parent / "workers" / "obeys.py")]}
+WORKER = {"none": [sys.executable, str(Path(__file__).parent / "workers" / "scripted.py")]}
 
 
 class DriverHarness:

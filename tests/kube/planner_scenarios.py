@@ -50,7 +50,7 @@ class Scenario(NamedTuple):
         objects = []
         for cohort, parent in self.cohorts.items():
             spec = {"parentName": f"{prefix}-{parent}"} if parent else {}
-            objects.append(_object("Cohort", f"{prefix}-{cohort}", spec))
+            objects.append(_build_object("Cohort", f"{prefix}-{cohort}", spec))
         for queue in self.queues:
             limits = {"borrowingLimit": queue.borrowing, "lendingLimit": queue.lending}
             quota = {"name": GPU, "nominalQuota": queue.nominal, **{k: v for k, v in limits.items() if v is not None}}
@@ -61,30 +61,32 @@ class Scenario(NamedTuple):
             }
             if "cohortName" in spec:
                 spec["cohortName"] = f"{prefix}-{spec['cohortName']}"
-            objects.append(_object("ClusterQueue", f"{prefix}-{queue.name}", spec))
-            local = _object("LocalQueue", f"{self.name}-{queue.name}", {"clusterQueue": f"{prefix}-{queue.name}"})
+            objects.append(_build_object("ClusterQueue", f"{prefix}-{queue.name}", spec))
+            local = _build_object("LocalQueue", f"{self.name}-{queue.name}", {"clusterQueue": f"{prefix}-{queue.name}"})
             objects.append({**local, "metadata": {**local["metadata"], "namespace": namespace}})
         return objects
 
 
-def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+def _build_object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def within_cluster_queue(policy: str) -> dict[str, Any]:
+def within_cluster_queue_spec(policy: str) -> dict[str, Any]:
+    """Fields of a ClusterQueue's spec: preemption within the queue by a policy."""
     return {"preemption": {"withinClusterQueue": policy}}
 
 
-def cohort(name: str, **preemption: Any) -> dict[str, Any]:
+def cohort_spec(name: str, **preemption: Any) -> dict[str, Any]:
+    """Fields of a ClusterQueue's spec: its cohort, and `preemption`."""
     return {"cohortName": name, **({"preemption": preemption} if preemption else {})}
 
 
-STRICT = {"queueingStrategy": "StrictFIFO"}
-BORROWER = {"policy": "LowerPriority", "maxPriorityThreshold": 3}
+STRICT_FIFO = {"queueingStrategy": "StrictFIFO"}
+BORROW_LOW = {"policy": "LowerPriority", "maxPriorityThreshold": 3}
 SCENARIOS = (
     Scenario(
         "priority",
-        (Queue("q", 3, spec=within_cluster_queue("LowerPriority")),),
+        (Queue("q", 3, spec=within_cluster_queue_spec("LowerPriority")),),
         (
             Submit("mid", "q", priority=2), Submit("old", "q", priority=1), Submit("new", "q", priority=1),
             Submit("equal", "q", priority=1), Submit("urgent", "q", gpus=2, priority=5), Finish("urgent"),
@@ -93,7 +95,7 @@ SCENARIOS = (
     ),
     Scenario(
         "minimal",
-        (Queue("q", 4, spec=within_cluster_queue("LowerPriority")),),
+        (Queue("q", 4, spec=within_cluster_queue_spec("LowerPriority")),),
         (
             Submit("one", "q", priority=1), Submit("three", "q", gpus=3, priority=1),
             Submit("urgent", "q", gpus=3, priority=3), Finish("one"), Finish("urgent"),
@@ -109,7 +111,7 @@ SCENARIOS = (
     ),
     Scenario(
         "strict",
-        (Queue("q", 3, spec=STRICT),),
+        (Queue("q", 3, spec=STRICT_FIFO),),
         (
             Submit("a", "q", gpus=2), Submit("big", "q", gpus=3), Submit("small", "q"), Finish("a"), Finish("big"),
         ),
@@ -123,7 +125,7 @@ SCENARIOS = (
     ),
     Scenario(
         "reclaim",
-        (Queue("a", 2, spec=cohort("c")), Queue("b", 2, spec=cohort("c", reclaimWithinCohort="Any"))),
+        (Queue("a", 2, spec=cohort_spec("c")), Queue("b", 2, spec=cohort_spec("c", reclaimWithinCohort="Any"))),
         (
             *(Submit(f"a{i}", "a") for i in range(5)), Submit("b0", "b"), Submit("b1", "b"), Submit("b2", "b"),
             Finish("b0"), Finish("a0"),
@@ -131,7 +133,10 @@ SCENARIOS = (
     ),
     Scenario(
         "lower",
-        (Queue("a", 1, spec=cohort("c")), Queue("b", 1, spec=cohort("c", reclaimWithinCohort="LowerPriority"))),
+        (
+            Queue("a", 1, spec=cohort_spec("c")),
+            Queue("b", 1, spec=cohort_spec("c", reclaimWithinCohort="LowerPriority")),
+        ),
         (
             Submit("a0", "a", priority=5), Submit("a1", "a", priority=4), Submit("b0", "b", priority=4),
             Submit("b1", "b", priority=5), Finish("a0"), Finish("b1"),
@@ -139,7 +144,7 @@ SCENARIOS = (
     ),
     Scenario(
         "limits",
-        (Queue("medium", 4, borrowing=0, lending=3, spec=cohort("c")), Queue("large", 4, spec=cohort("c"))),
+        (Queue("medium", 4, borrowing=0, lending=3, spec=cohort_spec("c")), Queue("large", 4, spec=cohort_spec("c"))),
         (
             *(Submit(f"l{i}", "large", gpus=2) for i in range(4)), Submit("m0", "medium", gpus=2),
             Submit("m1", "medium"), Finish("l0"), Finish("l1"), Submit("m2", "medium", gpus=2), Finish("m1"),
@@ -149,8 +154,8 @@ SCENARIOS = (
     Scenario(
         "threshold",
         (
-            Queue("a", 2, spec=cohort("c")), Queue("b", 1, spec=cohort("c")),
-            Queue("p", 2, spec=cohort("c", reclaimWithinCohort="LowerPriority", borrowWithinCohort=BORROWER)),
+            Queue("a", 2, spec=cohort_spec("c")), Queue("b", 1, spec=cohort_spec("c")),
+            Queue("p", 2, spec=cohort_spec("c", reclaimWithinCohort="LowerPriority", borrowWithinCohort=BORROW_LOW)),
         ),
         (
             Submit("a0", "a"), Submit("b0", "b"), Submit("b1", "b", gpus=3, priority=3),
@@ -160,8 +165,8 @@ SCENARIOS = (
     Scenario(
         "tree",
         (
-            Queue("a", 1, spec=cohort("left")), Queue("b", 1, spec=cohort("left", reclaimWithinCohort="Any")),
-            Queue("d", 2, spec=cohort("right", reclaimWithinCohort="Any")),
+            Queue("a", 1, spec=cohort_spec("left")), Queue("b", 1, spec=cohort_spec("left", reclaimWithinCohort="Any")),
+            Queue("d", 2, spec=cohort_spec("right", reclaimWithinCohort="Any")),
         ),
         (
             *(Submit(f"a{i}", "a") for i in range(4)), Submit("d0", "d"), Submit("b0", "b"), Submit("d1", "d"),
@@ -179,13 +184,13 @@ def random_scenario(seed: int, step_count: int = 14) -> Scenario:
     queues = tuple(
         Queue(
             name, rng.randint(1, 3), lending=rng.choice([None, None, 1]),
-            spec=cohort(
+            spec=cohort_spec(
                 "c",
                 withinClusterQueue=rng.choice(["Never", "LowerPriority", "LowerPriority"]),
                 reclaimWithinCohort=(reclaim := rng.choice(policies)),
-                **({"borrowWithinCohort": BORROWER} if reclaim != "Never" and rng.random() < 0.4 else {}),
+                **({"borrowWithinCohort": BORROW_LOW} if reclaim != "Never" and rng.random() < 0.4 else {}),
             )
-            | (STRICT if rng.random() < 0.25 else {}),
+            | (STRICT_FIFO if rng.random() < 0.25 else {}),
         )
         for name in ("x", "y", "z")
     )  # fmt: skip

@@ -80,7 +80,7 @@ def test_quantities(text: str | int, value: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "1Zi", "one", "1 Gi"])
 def test_what_is_no_quantity_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no quantity"):
+    with pytest.raises(ValueError, match="invalid quantity"):
         parse_quantity(text)
 
 

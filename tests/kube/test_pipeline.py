@@ -27,7 +27,7 @@ from tests.kube.cluster.mig import A100_40
 from tests.kube.cluster.node_agent import AgentNode, NodeAgent
 from tests.kube.cluster.plane import ControlPlane, NotReady
 from tests.kube.cluster.queues import Queues
-from tests.speech import espeak
+from tests.speech import synthesize_wav
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -61,7 +61,7 @@ def synthesize_talks(folder: Path, count: int) -> Path:
     """Synthesizes the first talks of the demo into a folder."""
     folder.mkdir()
     for talk in DEMO_TALKS[:count]:
-        espeak(talk.text, folder / f"{talk.name}.wav")
+        synthesize_wav(talk.text, folder / f"{talk.name}.wav")
     return folder
 
 
@@ -153,7 +153,7 @@ async def test_preempted_transcription_resumes(
     text = " ".join(talk.text for talk in DEMO_TALKS * 2)
     long, folder = tmp_path / "long", OutputFolder(tmp_path / "long-out")
     long.mkdir()
-    espeak(text, long / "report.wav")
+    synthesize_wav(text, long / "report.wav")
     slow = await submit(long, folder.root, "--queue=lq", "--batch-size=2")
     await plane.wait_until(
         "some of it is transcribed", has_partial_text(folder.path("report", "partial.jsonl")), SPEECH_SECONDS

@@ -25,13 +25,13 @@ from tests.kube.planner_scenarios import GPU, SCENARIOS, VERSION, Finish, Scenar
 from tests.unit.epp_batch.planner.builders import KueueRig
 
 SEEDS = [int(seed) for seed in os.environ.get("PLANNER_SEEDS", "1,2").split(",")]
-LIMIT = 60.0
+STEP_TIMEOUT = 60.0
 Decisions = list[list[str]]
 """For each step, the decisions in alphabetical order: `a` for an admission, `-a REASON` for a preemption."""
 
 
 class PlannerKueue:
-    """Plays a scenario on the planner's KueueScheduler."""
+    """Plays a scenario on the planner's KueueScheduler, step by step."""
 
     def __init__(self, scenario: Scenario) -> None:
         cluster_model = objects.build_cluster_model(scenario.objects("n", "f"))
@@ -90,7 +90,7 @@ class RealKueue:
     async def play(self, scenario: Scenario, step: Submit | Finish, runs: bool, expected: int) -> list[str]:
         """Plays one step, waits until there are `expected` decisions, and returns the decisions.
 
-        One more than expected shows in a later step: there is nothing to wait for, because Kueue writes no condition
+        A decision beyond those shows in a later step: there is nothing to wait for, because Kueue writes no condition
         on a Workload that it does not try.
         """
         name = f"{scenario.name}--{step.job}"
@@ -108,7 +108,7 @@ class RealKueue:
             return seen and len(self.decisions[scenario.name]) - before >= expected
 
         try:
-            await self.plane.wait_until(f"{step} of {scenario.name}", happened, LIMIT)
+            await self.plane.wait_until(f"{step} of {scenario.name}", happened, STEP_TIMEOUT)
         except TimeoutError:
             return [*sorted(self.decisions[scenario.name][before:]), "timed out"]
         return sorted(self.decisions[scenario.name][before:])
@@ -130,7 +130,7 @@ class RealKueue:
 
         found = await self.plane.wait_until(f"a pod of {name}", pod)
         await self.api.patch(
-            PODS, found["metadata"]["name"], {"status": {"phase": "Succeeded"}}, self.namespace, part="status"
+            PODS, found["metadata"]["name"], {"status": {"phase": "Succeeded"}}, self.namespace, subresource="status"
         )
 
         async def complete() -> bool:

@@ -19,7 +19,7 @@ WORKER = ["python", str(WORKERS / "resumable.py")]
 async def test_what_a_process_sees(
     plane: ControlPlane, api: KubeApi, namespace: str, process_nodes, tmp_path: Path
 ) -> None:
-    await process_nodes(1, {"nvidia.com/gpu": 2}, {"show": ["python", str(WORKERS / "show.py")]})
+    await process_nodes(1, {"nvidia.com/gpu": 2}, {"print-process": ["python", str(WORKERS / "print_process.py")]})
     await api.apply(*sources(namespace, tmp_path / "models"))
 
     async def bound() -> bool:
@@ -45,17 +45,17 @@ async def test_what_a_process_sees(
 async def test_how_processes_end(
     plane: ControlPlane, api: KubeApi, namespace: str, process_nodes, tmp_path: Path
 ) -> None:
-    agent = await process_nodes(1, {}, {"worker": WORKER, "eat": ["python", str(WORKERS / "eat.py")]})
+    agent = await process_nodes(1, {}, {"worker": WORKER, "allocate": ["python", str(WORKERS / "allocate_memory.py")]})
     out = [f"--out={tmp_path / 'x'}"]
     for_ever = build_container("worker", [*out, f"--until={tmp_path / 'never'}"])
     fallback = {"terminationMessagePolicy": "FallbackToLogsOnError"}
     pods = {
         "bad-input": build_pod("bad-input", namespace, build_container("worker", [*out, "--exit-code=65"])),
         "no-program": build_pod("no-program", namespace, build_container("x") | {"command": ["/no/such/program"]}),
-        "hungry": build_pod("hungry", namespace, memory(build_container("eat"), "64Mi")),
+        "exceeds-memory": build_pod("exceeds-memory", namespace, memory(build_container("allocate"), "64Mi")),
         "killed": build_pod("killed", namespace, for_ever),
         "late": build_pod("late", namespace, for_ever, activeDeadlineSeconds=1),
-        "no-message": build_pod("no-message", namespace, build_container("eat", ["--fail"]) | fallback),
+        "no-message": build_pod("no-message", namespace, build_container("allocate", ["--fail"]) | fallback),
     }
     for document in pods.values():
         await api.create(document)
@@ -68,10 +68,10 @@ async def test_how_processes_end(
         found[name] = (state["exitCode"], state["reason"], ended["status"].get("reason", ""), state.get("message", ""))
     assert found["bad-input"] == (65, "Error", "", '{"done": true}')
     assert found["no-program"][:2] == (128, "StartError")
-    assert found["hungry"][:2] == (137, "OOMKilled")
+    assert found["exceeds-memory"][:2] == (137, "OOMKilled")
     assert found["killed"][:2] == (137, "OOMKilled")
     assert found["late"][:3] == (137, "Error", "DeadlineExceeded")
-    assert found["no-message"] == (1, "Error", "", "no food\n")
+    assert found["no-message"] == (1, "Error", "", "failed as requested\n")
 
 
 async def test_pods_that_cannot_start_say_why_and_start_once_they_can(
@@ -226,7 +226,7 @@ def sources(namespace: str, models: Path) -> list[Object]:
 def sighted() -> Object:
     """A container that is given something of every kind."""
     args = ["--model=/models/tiny", "$(A)-$(NONE)-$$(A)", "/etc/conf/f.txt", "/info/pod"]
-    main = build_container("show", args, {"nvidia.com/gpu": 2})
+    main = build_container("print-process", args, {"nvidia.com/gpu": 2})
     main["resources"]["limits"]["cpu"] = "1500m"
     env = [
         {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},

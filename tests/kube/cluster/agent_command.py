@@ -32,16 +32,16 @@ def main() -> None:
 
 
 async def _run(options: argparse.Namespace) -> None:
-    devices = {name: int(count) for name, count in _pairs(options.device).items()}
+    devices = {name: int(count) for name, count in _parse_pairs(options.device).items()}
     gpus = tuple(_GPUS[name] for name in options.gpu)
     agent = NodeAgent(
         options.kubeconfig,
         options.pki,
         options.folder,
-        [AgentNode(name, devices, _pairs(options.label), gpus) for name in options.node],
+        [AgentNode(name, devices, _parse_pairs(options.label), gpus) for name in options.node],
         clock=SystemClock(),
-        entrypoints={image: shlex.split(line) for image, line in _pairs(options.entrypoint).items()},
-        environment=_pairs(options.env),
+        entrypoints={image: shlex.split(line) for image, line in _parse_pairs(options.entrypoint).items()},
+        environment=_parse_pairs(options.env),
         network=options.network,
     )
     stopped = asyncio.Event()
@@ -51,7 +51,7 @@ async def _run(options: argparse.Namespace) -> None:
         await stopped.wait()
 
 
-def _pairs(items: list[str]) -> dict[str, str]:
+def _parse_pairs(items: list[str]) -> dict[str, str]:
     return dict(item.split("=", 1) for item in items)
 
 

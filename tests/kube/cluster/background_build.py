@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.kube.cluster.processes import dies_with_parent
 from tests.kube.tools import build
 
-_NEWS_SECONDS = 0.2
+_POLL = 0.2
 _ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -34,17 +34,17 @@ class BackgroundBuild:
                 preexec_fn=_lower_priority(),  # noqa: PLW1509 -- system calls only, nothing that a lock could hold
             )
 
-    def wait(self, say: Callable[[str], None]) -> None:
-        """Returns when all is built. Calls `say` with each line of output as it comes; raises BuildError."""
+    def wait(self, log_progress: Callable[[str], None]) -> None:
+        """Returns when all is built. Calls `log_progress` with each line of output as it comes; raises BuildError."""
         with self._log.open() as lines:
             code = None
             while code is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    code = self._process.wait(_NEWS_SECONDS)
+                    code = self._process.wait(_POLL)
                 for line in lines:
-                    say(line.rstrip("\n"))
+                    log_progress(line.rstrip("\n"))
         if code:
-            raise build.BuildError("why stands above")
+            raise build.BuildError("its output above has the reason")
 
     def close(self) -> None:
         """Stops the build and its compilers. Finished objects stay in the cache for the next build."""
@@ -54,13 +54,14 @@ class BackgroundBuild:
 
 
 def _lower_priority() -> Callable[[], None]:
-    orphaned = dies_with_parent(signal.SIGTERM)
+    """A `preexec_fn`: the lowest priority, and SIGTERM when the parent ends."""
+    set_death_signal = dies_with_parent(signal.SIGTERM)
 
-    def ask() -> None:
-        orphaned()
+    def prepare_child() -> None:
+        set_death_signal()
         _set_priority(os.getpid(), 19)
 
-    return ask
+    return prepare_child
 
 
 def _set_priority(leader: int, value: int) -> None:

@@ -92,13 +92,13 @@ class KubeApi:
     ) -> None:
         await self._http.close()
 
-    async def request(self, method: str, path: str, body: Any = None, *, content: str = JSON, **query: str) -> Any:
+    async def request(self, method: str, path: str, body: Any = None, *, content_type: str = JSON, **query: str) -> Any:
         """Sends one request; returns decoded JSON, or text if the answer is not JSON.
 
         Raises ApiError if refused, aiohttp.ClientError if there is no server, TimeoutError after a minute.
         """
         data = None if body is None else json.dumps(body)
-        headers = {"Content-Type": content}
+        headers = {"Content-Type": content_type}
         async with self._http.request(method, path, data=data, params=query, headers=headers) as answer:
             raw = await answer.read()
             if answer.status >= 300:
@@ -118,24 +118,24 @@ class KubeApi:
     async def create(self, document: Object, **query: str) -> Object:
         """POSTs a document to its collection (`dryRun="All"` validates only)."""
         namespace = document["metadata"].get("namespace", "default")
-        made: Object = await self.request(
+        created: Object = await self.request(
             "POST", (await self.find_resource(document)).path(namespace), document, **query
         )
-        return made
+        return created
 
     async def apply(self, *documents: Object) -> None:
         """Applies documents one after the other (server-side apply)."""
         for document in documents:
-            place = document["metadata"]
-            path = (await self.find_resource(document)).path(place.get("namespace", "default"), place["name"])
-            await self.request("PATCH", path, document, content=APPLY, fieldManager="tests", force="true")
+            metadata = document["metadata"]
+            path = (await self.find_resource(document)).path(metadata.get("namespace", "default"), metadata["name"])
+            await self.request("PATCH", path, document, content_type=APPLY, fieldManager="tests", force="true")
 
     async def patch(
-        self, kind: Resource, name: str, change: Mapping[str, Any], namespace: str = "", *, part: str = ""
+        self, kind: Resource, name: str, change: Mapping[str, Any], namespace: str = "", *, subresource: str = ""
     ) -> Object:
-        """A JSON merge patch of an object or of its sub-resource `part`."""
-        path = kind.path(namespace, name) + (f"/{part}" if part else "")
-        changed: Object = await self.request("PATCH", path, dict(change), content=MERGE)
+        """A JSON merge patch of an object or of its subresource."""
+        path = kind.path(namespace, name) + (f"/{subresource}" if subresource else "")
+        changed: Object = await self.request("PATCH", path, dict(change), content_type=MERGE)
         return changed
 
     async def delete(self, kind: Resource, name: str, namespace: str = "", **query: str) -> None:
@@ -175,10 +175,10 @@ class KubeApi:
         for item in listed["items"]:
             yield "ADDED", item
         yield "SYNCED", {}
-        follow = {**query, "watch": "1", "allowWatchBookmarks": "true"}
-        follow["resourceVersion"] = listed["metadata"]["resourceVersion"]
-        for_ever = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        async with self._http.get(path, params=follow, timeout=for_ever) as answer:
+        watch_query = {**query, "watch": "1", "allowWatchBookmarks": "true"}
+        watch_query["resourceVersion"] = listed["metadata"]["resourceVersion"]
+        no_timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        async with self._http.get(path, params=watch_query, timeout=no_timeout) as answer:
             if answer.status >= 300:
                 raise _build_api_error(f"watch {path}", answer.status, await answer.read())
             try:

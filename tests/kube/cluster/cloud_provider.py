@@ -16,15 +16,15 @@ async def remove_node(api: KubeApi, name: str) -> None:
 
 
 async def _garbage_collect_pod(api: KubeApi, pod: Object) -> None:
-    place = pod["metadata"]
+    metadata = pod["metadata"]
     if pod["status"].get("phase") not in {"Succeeded", "Failed"}:
         reason = {"reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"}
         condition = {"type": "DisruptionTarget", "status": "True", **reason}
-        change = {"metadata": {"uid": place["uid"]}, "status": {"phase": "Failed", "conditions": [condition]}}
-        path = PODS.path(place["namespace"], place["name"]) + "/status"
+        change = {"metadata": {"uid": metadata["uid"]}, "status": {"phase": "Failed", "conditions": [condition]}}
+        path = PODS.path(metadata["namespace"], metadata["name"]) + "/status"
         try:
-            await api.request("PATCH", path, change, content=STRATEGIC)
+            await api.request("PATCH", path, change, content_type=STRATEGIC)
         except ApiError as error:
             if error.status not in {404, 409}:
                 raise
-    await api.delete(PODS, place["name"], place["namespace"], gracePeriodSeconds="0")
+    await api.delete(PODS, metadata["name"], metadata["namespace"], gracePeriodSeconds="0")

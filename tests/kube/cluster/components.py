@@ -25,7 +25,7 @@ _CONTROLLERS = (
     "serviceaccount-controller",
     "ttl-after-finished-controller",
 )
-_RECONCILERS = {
+_RECONCILER_COUNTS = {
     "Job.batch": 5,
     "Workload.kueue.x-k8s.io": 10,
     "LocalQueue.kueue.x-k8s.io": 5,
@@ -33,8 +33,11 @@ _RECONCILERS = {
     "ClusterQueue.kueue.x-k8s.io": 5,
     "ResourceFlavor.kueue.x-k8s.io": 1,
 }
-_CLIENT = ("--kubeconfig=kubeconfig", "--leader-elect=false", "--secure-port=0")
-_RATES = ("--kube-api-qps=500", "--kube-api-burst=1000")  # the default of 20 a second caps Jobs at about 2 a second
+_CLIENT_FLAGS = ("--kubeconfig=kubeconfig", "--leader-elect=false", "--secure-port=0")
+_RATE_FLAGS = (
+    "--kube-api-qps=500",
+    "--kube-api-burst=1000",
+)  # the default of 20 a second caps Jobs at about 2 a second
 
 
 class Ports(NamedTuple):
@@ -116,12 +119,14 @@ def api_server_command(ports: Ports) -> ProgramCommand:
 def controller_manager_command() -> ProgramCommand:
     """kube-controller-manager with the controllers that Jobs, Deployments, volumes and DRA need."""
     controllers = f"--controllers={','.join(_CONTROLLERS)}"
-    return ProgramCommand("kube-controller-manager", [*_CLIENT, *_RATES, controllers, "--concurrent-job-syncs=20"])
+    return ProgramCommand(
+        "kube-controller-manager", [*_CLIENT_FLAGS, *_RATE_FLAGS, controllers, "--concurrent-job-syncs=20"]
+    )
 
 
 def scheduler_command() -> ProgramCommand:
     """kube-scheduler with its default profile."""
-    return ProgramCommand("kube-scheduler", [*_CLIENT, *_RATES])
+    return ProgramCommand("kube-scheduler", [*_CLIENT_FLAGS, *_RATE_FLAGS])
 
 
 def kwok_command(ports: Ports, stages: Path) -> ProgramCommand:
@@ -157,18 +162,18 @@ def build_kueue_configuration(ports: Ports, changes: Mapping[str, Any]) -> dict[
         "visibilityServer": {"bindAddress": "127.0.0.1", "bindPort": ports.visibility},
         "leaderElection": {"leaderElect": False},
         # as in Kueue's own manifests; by default one reconciler takes all Jobs, one after the other
-        "controller": {"groupKindConcurrency": _RECONCILERS},
+        "controller": {"groupKindConcurrency": _RECONCILER_COUNTS},
         "clientConnection": {"qps": 300, "burst": 500},
         "integrations": {"frameworks": ["batch/job"]},
         # On, although we bring the certificates: when off it insists on files under /etc.
         "internalCertManagement": {"enable": True},
     }
-    return _merge(base, changes)
+    return _merge_maps(base, changes)
 
 
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merge_maps(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in changes.items():
         below = result.get(key)
-        result[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+        result[key] = _merge_maps(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
     return result

@@ -16,16 +16,15 @@ from epp.clock import Clock
 from tests.kube.cluster.client import ApiError, Object
 from tests.kube.cluster.containers import UnknownImage, memory_limit
 from tests.kube.cluster.launch import ProcessLaunch
-from tests.kube.cluster.processes import dies_with_parent
+from tests.kube.cluster.processes import dies_with_parent, resident_bytes
 from tests.kube.cluster.volumes import MissingSource
 
-_MESSAGE_LIMIT = 4096  # bytes, the kubelet's own
-_LOG_TAIL = 2048
+_MESSAGE_LIMIT = 4096  # bytes: the kubelet's MaxContainerTerminationMessageLength
+_LOG_TAIL = 2048  # bytes: its MaxContainerTerminationMessageLogLength
 _RETRY = 0.5  # seconds until a container that cannot be prepared is tried again
-_MEMORY_LOOK = 0.2
-_KILLED = 137
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-Changed = Callable[[], Awaitable[None]]
+_MEMORY_POLL = 0.2  # seconds
+_KILLED = 137  # 128 + SIGKILL
+OnStateChange = Callable[[], Awaitable[None]]
 
 
 def format_timestamp(clock: Clock) -> str:
@@ -36,8 +35,10 @@ def format_timestamp(clock: Clock) -> str:
 class ContainerProcess:
     """A container and its current process."""
 
-    def __init__(self, spec: Object, folder: Path, clock: Clock, changed: Changed, backoff: float) -> None:
-        """`changed` is awaited after every change of state; `backoff` is the first pause before a restart."""
+    def __init__(
+        self, spec: Object, folder: Path, clock: Clock, on_state_change: OnStateChange, backoff: float
+    ) -> None:
+        """`on_state_change` is awaited after every change of state; `backoff` is the first pause before a restart."""
         self.spec = spec
         self.name: str = spec["name"]
         self.state: Object = {"waiting": {"reason": "ContainerCreating"}}
@@ -46,10 +47,10 @@ class ContainerProcess:
         self.process: asyncio.subprocess.Process | None = None
         self._folder = folder
         self._clock = clock
-        self._changed = changed
+        self._on_state_change = on_state_change
         self._backoff = backoff
-        self._killed_as = ""
-        self._ending = asyncio.Event()
+        self._kill_reason = ""
+        self._termination_requested = asyncio.Event()
 
     @property
     def is_running(self) -> bool:
@@ -59,13 +60,13 @@ class ContainerProcess:
     @property
     def is_terminating(self) -> bool:
         """Whether SIGTERM or the last SIGKILL was sent."""
-        return self._ending.is_set()
+        return self._termination_requested.is_set()
 
     @property
     def exit_code(self) -> int | None:
         """Exit code of the last termination; None before the first."""
-        ended = self.state.get("terminated")
-        return None if ended is None else ended["exitCode"]
+        terminated = self.state.get("terminated")
+        return None if terminated is None else terminated["exitCode"]
 
     def log_path(self, *, previous: bool = False) -> Path:
         """Log file of the current process, or of the previous one."""
@@ -76,27 +77,27 @@ class ContainerProcess:
         code = _KILLED
         while (launch := await self._prepare_launch(prepare)) is not None:
             code = await self._run_once(launch)
-            again = policy == "Always" or (policy == "OnFailure" and code != 0)
-            if self._ending.is_set() or not again:
+            restarts = policy == "Always" or (policy == "OnFailure" and code != 0)
+            if self._termination_requested.is_set() or not restarts:
                 return code
             self.last_state = self.state
             self.state = {"waiting": {"reason": "CrashLoopBackOff", "message": f"back-off after exit code {code}"}}
-            await self._changed()
-            await self._back_off(min(self._backoff * 2**self.restarts, 300.0))
+            await self._on_state_change()
+            await self._sleep_unless_terminated(min(self._backoff * 2**self.restarts, 300.0))
             self.restarts += 1
         return code
 
     def terminate(self) -> None:
         """SIGTERM to the process, not to its children, as a container runtime does. Prevents restarts."""
-        self._ending.set()
+        self._termination_requested.set()
         if self.process is not None and self.process.returncode is None:
             self.process.terminate()
 
     def kill(self, reason: str = "", *, final: bool = False) -> None:
         """SIGKILL to the process and its children; the state gets `reason`, if given. No restart if `final`."""
         if final:
-            self._ending.set()
-        self._killed_as = reason
+            self._termination_requested.set()
+        self._kill_reason = reason
         if self.process is not None and self.process.returncode is None:
             _kill_group(self.process.pid)
 
@@ -116,7 +117,7 @@ class ContainerProcess:
 
     async def _prepare_launch(self, prepare: Callable[[Object], Awaitable[ProcessLaunch]]) -> ProcessLaunch | None:
         """Waits for config maps, secrets and claims to exist, as the kubelet does; None if terminated before."""
-        while not self._ending.is_set():
+        while not self._termination_requested.is_set():
             try:
                 return await prepare(self.spec)
             except UnknownImage as error:
@@ -125,17 +126,17 @@ class ContainerProcess:
                 waiting = {"reason": "CreateContainerConfigError", "message": str(error)}
             if self.state != {"waiting": waiting}:
                 self.state = {"waiting": waiting}
-                await self._changed()
-            await self._back_off(_RETRY)
+                await self._on_state_change()
+            await self._sleep_unless_terminated(_RETRY)
         return None
 
-    async def _back_off(self, seconds: float) -> None:
+    async def _sleep_unless_terminated(self, seconds: float) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._ending.wait(), seconds)
+            await asyncio.wait_for(self._termination_requested.wait(), seconds)
 
     async def _run_once(self, launch: ProcessLaunch) -> int:
-        begun = format_timestamp(self._clock)
-        self._killed_as = ""
+        started_at = format_timestamp(self._clock)
+        self._kill_reason = ""
         try:
             with self.log_path().open("wb") as log:
                 self.process = await asyncio.create_subprocess_exec(
@@ -149,20 +150,22 @@ class ContainerProcess:
                     preexec_fn=dies_with_parent(),
                 )
         except OSError as error:
-            return self._record_termination(begun, 128, "StartError", str(error))
-        self.state = {"running": {"startedAt": begun}}
-        await self._changed()
+            return self._record_termination(started_at, 128, "StartError", str(error))
+        self.state = {"running": {"startedAt": started_at}}
+        await self._on_state_change()
         code = await self._wait_for_exit(self.process)
         _kill_group(self.process.pid)  # a container's processes do not outlive its first one
         code = 128 - code if code < 0 else code
-        return self._record_termination(begun, code, self._killed_as, self._read_termination_message(launch, code))
+        return self._record_termination(
+            started_at, code, self._kill_reason, self._read_termination_message(launch, code)
+        )
 
-    def _record_termination(self, begun: str, code: int, reason: str, message: str) -> int:
-        ended = {"exitCode": code, "reason": reason or ("Error" if code else "Completed"), "startedAt": begun}
-        ended["finishedAt"] = format_timestamp(self._clock)
+    def _record_termination(self, started_at: str, code: int, reason: str, message: str) -> int:
+        terminated = {"exitCode": code, "reason": reason or ("Error" if code else "Completed"), "startedAt": started_at}
+        terminated["finishedAt"] = format_timestamp(self._clock)
         if message:
-            ended["message"] = message
-        self.state = {"terminated": ended}
+            terminated["message"] = message
+        self.state = {"terminated": terminated}
         return code
 
     async def _wait_for_exit(self, process: asyncio.subprocess.Process) -> int:
@@ -170,15 +173,16 @@ class ContainerProcess:
         limit = memory_limit(self.spec)
         while limit is not None:
             with contextlib.suppress(asyncio.TimeoutError):
-                return await asyncio.wait_for(process.wait(), _MEMORY_LOOK)
-            if _resident_bytes(process.pid) > limit:
+                return await asyncio.wait_for(process.wait(), _MEMORY_POLL)
+            if resident_bytes(process.pid) > limit:
                 self.kill("OOMKilled")
         return await process.wait()
 
     def _read_termination_message(self, launch: ProcessLaunch, code: int) -> str:
+        """The end of the file, or of the log by FallbackToLogsOnError. kubelet: getTerminationMessage."""
         with contextlib.suppress(OSError):
             if message := launch.termination_log.read_bytes():
-                return message[:_MESSAGE_LIMIT].decode(errors="replace")
+                return message[-_MESSAGE_LIMIT:].decode(errors="replace")
         if code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
             return self.log_path().read_bytes()[-_LOG_TAIL:].decode(errors="replace")
         return ""
@@ -187,13 +191,3 @@ class ContainerProcess:
 def _kill_group(leader: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
-
-
-def _resident_bytes(pid: int) -> int:
-    """Resident bytes of a process and its descendants; 0 after their end."""
-    total = 0
-    with contextlib.suppress(OSError, IndexError):
-        total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            total += _resident_bytes(int(child))
-    return total

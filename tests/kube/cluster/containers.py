@@ -74,7 +74,7 @@ def parse_quantity(text: str | int) -> Decimal:
     """Parses a Kubernetes quantity such as "500m", "2Gi" or "1e3"."""
     match = re.fullmatch(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)([A-Za-z]*)", str(text))
     if match is None or match[2] not in _UNITS:
-        raise ValueError(f"{text!r} is no quantity")
+        raise ValueError(f"invalid quantity {text!r}")
     return Decimal(match[1]) * _UNITS[match[2]]
 
 
@@ -83,7 +83,7 @@ class ContainerCommand(NamedTuple):
 
     program: list[str]
     """Arguments of this machine, used unchanged."""
-    given: list[str]
+    arguments: list[str]
     """Arguments of the pod, in which variables and mount paths are replaced."""
 
 

@@ -12,15 +12,15 @@ from aiohttp import web
 
 from tests.kube.cluster.pod_run import PodRun
 
-_POLL = 0.1  # seconds between two looks at a log that is followed
+_POLL = 0.1  # seconds between two reads of a log that is followed
 
 
 class LogServer:
     """HTTPS on 127.0.0.1; the port is the node's kubelet port."""
 
-    def __init__(self, find: Callable[[str, str], PodRun | None], pki: Path) -> None:
-        """`find` gives the pod of a namespace and name; `pki` holds tls.crt and tls.key."""
-        self._find = find
+    def __init__(self, find_pod: Callable[[str, str], PodRun | None], pki: Path) -> None:
+        """`find_pod` returns the pod of a namespace and name; `pki` holds tls.crt and tls.key."""
+        self._find_pod = find_pod
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.load_cert_chain(pki / "tls.crt", pki / "tls.key")
         self._runner: web.AppRunner | None = None
@@ -40,25 +40,25 @@ class LogServer:
             await self._runner.cleanup()
 
     async def _serve_logs(self, request: web.Request) -> web.StreamResponse:
-        run = self._find(request.match_info["namespace"], request.match_info["pod"])
+        run = self._find_pod(request.match_info["namespace"], request.match_info["pod"])
         container = None if run is None else run.find_container(request.match_info["container"])
         if run is None or container is None:
-            return web.Response(status=404, text="no such container here")
+            return web.Response(status=404, text="this node has no such container")
         path = container.log_path(previous=request.query.get("previous") == "true")
         if not path.exists():
-            return web.Response(status=400, text=f"container {container.name} has no such log (yet)")
+            return web.Response(status=400, text=f"container {container.name} has no such log yet")
         answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await answer.prepare(request)
         position = _find_tail_offset(path, request.query.get("tailLines"))
         left = int(request.query.get("limitBytes", sys.maxsize))
         follow = request.query.get("follow") == "true"
         while left > 0:
-            over = run.has_ended or not follow  # looked at before the log: what was written until then is sent
+            is_last = run.has_ended or not follow  # read before the log, so that what was written until then is sent
             data = _read_from(path, position)[:left]
             if data:
                 await answer.write(data)
                 position, left = position + len(data), left - len(data)
-            elif over:
+            elif is_last:
                 break
             else:
                 await asyncio.sleep(_POLL)

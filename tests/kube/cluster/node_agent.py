@@ -1,6 +1,7 @@
 """Nodes whose pods are local processes: a kubelet without containers, for tests.
 
-    async with NodeAgent(plane.kubeconfig, plane.pki, folder, [Node("n-0", devices={"nvidia.com/gpu": 1})],
+    nodes = [AgentNode("n-0", devices={"nvidia.com/gpu": 1})]
+    async with NodeAgent(plane.kubeconfig, plane.pki, folder, nodes,
                          entrypoints={"worker": ["python", "-m", "worker"]}, clock=SystemClock()) as agent:
 
 or, as a process of its own: `python -m tests.kube.cluster.agent_command --help`.
@@ -27,10 +28,10 @@ from tests.kube.cluster.container_process import format_timestamp
 from tests.kube.cluster.devices import DevicePool, DeviceUnavailable, list_claimed_devices
 from tests.kube.cluster.log_server import LogServer
 from tests.kube.cluster.mig import GpuModel, publish_gpus
-from tests.kube.cluster.pod_run import PodEnvironment, PodFailure, PodRun
+from tests.kube.cluster.pod_run import AgentContext, PodFailure, PodRun
 
 _RETRY = 0.2  # seconds until a broken watch is opened again
-_DONE = frozenset({"Succeeded", "Failed"})
+_FINAL_PHASES = frozenset({"Succeeded", "Failed"})
 
 
 class AgentNode(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ class AgentNode(msgspec.Struct, frozen=True):
 
 
 class NodeAgent:
-    """The kubelet of some nodes; an asynchronous context manager in whose event loop the pods are watched."""
+    """The kubelet of some nodes; an asynchronous context manager, bound to its event loop."""
 
     def __init__(
         self,
@@ -66,18 +67,18 @@ class NodeAgent:
         `backoff` seconds pass before a container's first restart (10 in a real kubelet), then twice as many.
         """
         self._api = KubeApi(kubeconfig)
-        self._around = PodEnvironment(self._api, clock, folder.resolve(), entrypoints, environment, backoff)
+        self._context = AgentContext(self._api, clock, folder.resolve(), entrypoints, environment, backoff)
         self._nodes = {node.name: node for node in nodes}
         self._pools = {node.name: DevicePool(node.devices) for node in nodes}
         self._network = network
         self._addresses = itertools.count(1)
         self._pods: dict[str, PodRun] = {}
-        self._stopping: set[str] = set()
-        self._lost: set[str] = set()
+        self._terminating: set[str] = set()
+        self._lost_nodes: set[str] = set()
         self._tasks = Tasks("node-agent")
         self._logs = LogServer(self.find_pod, pki)
 
-    # -- what tests ask and do -----------------------------------------------------------------------------------
+    # -- for tests ---------------------------------------------------------------------------------------------------
 
     def find_pod(self, namespace: str, name: str) -> PodRun | None:
         """The pod of that name, running or ended; None if it never ran here."""
@@ -90,11 +91,11 @@ class NodeAgent:
 
     async def lose_node(self, node: str) -> None:
         """Powers a node off: processes die, no status is reported. `cloud_provider.remove_node` is the next step."""
-        self._lost.add(node)
+        self._lost_nodes.add(node)
         await asyncio.gather(*(run.lose_power() for run in self.list_running_pods(node)))
 
     def kill_container(self, namespace: str, name: str, *, container: str = "", reason: str = "OOMKilled") -> None:
-        """SIGKILL to one container, the first without a name, as the kernel does when memory is out. KeyError."""
+        """SIGKILL to one container (the first if not named), as from the kernel out of memory; KeyError if none."""
         run = self.find_pod(namespace, name)
         victim = None if run is None else run.find_container(container)
         if victim is None:
@@ -104,13 +105,13 @@ class NodeAgent:
     async def evict_pod(
         self, namespace: str, name: str, message: str = "The node was low on resource: memory."
     ) -> None:
-        """Evicts a pod as a kubelet under node pressure does: killed, Failed, condition DisruptionTarget. KeyError."""
+        """Evicts a pod as a kubelet does under node pressure: killed, Failed, DisruptionTarget. KeyError if unknown."""
         run = self.find_pod(namespace, name)
         if run is None:
             raise KeyError(f"no pod {namespace}/{name} here")
         await run.fail(PodFailure("Evicted", message, "TerminationByKubelet"))
 
-    # -- life ----------------------------------------------------------------------------------------------------
+    # -- start and stop ----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         await self._api.__aenter__()
@@ -145,7 +146,7 @@ class NodeAgent:
         labels = {"type": "process", "kubernetes.io/hostname": node.name, **node.labels}
         devices = {name: str(count) for name, count in node.devices.items()}
         capacity = {"cpu": node.cpu, "memory": node.memory, "pods": "110", **devices}
-        now = format_timestamp(self._around.clock)
+        now = format_timestamp(self._context.clock)
         ready = {"type": "Ready", "status": "True", "reason": "NodeAgent", "message": "pods are processes"}
         status = {
             "capacity": capacity,
@@ -156,11 +157,11 @@ class NodeAgent:
         }
         document = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name, "labels": labels}}
         made = await self._api.create(document)
-        await self._api.request("PATCH", NODES.path(name=node.name) + "/status", {"status": status}, content=MERGE)
+        await self._api.request("PATCH", NODES.path(name=node.name) + "/status", {"status": status}, content_type=MERGE)
         if node.gpus:
             await publish_gpus(self._api, node.name, made["metadata"]["uid"], node.gpus)
 
-    # -- pods ----------------------------------------------------------------------------------------------------
+    # -- pods --------------------------------------------------------------------------------------------------------
 
     async def _watch_with_retries(self) -> None:
         """Watches the pods bound to nodes; lists again after every outage."""
@@ -179,7 +180,7 @@ class NodeAgent:
                     continue
                 if listed is not None:
                     listed.add(pod["metadata"]["uid"])
-                if pod["spec"]["nodeName"] in self._nodes.keys() - self._lost:
+                if pod["spec"]["nodeName"] in self._nodes.keys() - self._lost_nodes:
                     self._handle_event(kind, pod)
 
     def _handle_event(self, kind: str, pod: Object) -> None:
@@ -188,12 +189,12 @@ class NodeAgent:
         if kind == "DELETED":
             self._drop_deleted_pods({uid})
         elif pod["metadata"].get("deletionTimestamp"):
-            if uid not in self._stopping:
-                self._stopping.add(uid)
+            if uid not in self._terminating:
+                self._terminating.add(uid)
                 run = self._pods[uid] if known else self._adopt_pod(pod)
                 grace = float(pod["metadata"].get("deletionGracePeriodSeconds", 30))
                 self._tasks.spawn(f"stop {name}", run.stop(grace))
-        elif not known and pod["status"].get("phase") not in _DONE:
+        elif not known and pod["status"].get("phase") not in _FINAL_PHASES:
             run = self._adopt_pod(pod)
             if pod["status"].get("phase") == "Running":
                 self._tasks.spawn(f"refuse {name}", run.reject("NodeReboot", "its processes ended with the agent"))
@@ -202,7 +203,7 @@ class NodeAgent:
 
     def _adopt_pod(self, pod: Object) -> PodRun:
         number = next(self._addresses)
-        run = PodRun(self._around, pod, f"{self._network}.{number >> 8 & 255}.{number & 255}")
+        run = PodRun(self._context, pod, f"{self._network}.{number >> 8 & 255}.{number & 255}")
         self._pods[run.uid] = run
         return run
 
@@ -217,7 +218,7 @@ class NodeAgent:
             await asyncio.wait([run.start(devices)])
         # before the API hears of the end: the scheduler may send the next pod at once
         pool.release(pod)
-        if run.uid not in self._stopping:
+        if run.uid not in self._terminating:
             await run.report_end()
 
     async def _assign_devices(self, pod: Object) -> dict[str, list[str]]:
@@ -235,5 +236,5 @@ class NodeAgent:
         """Stops pods whose objects were deleted, without reporting a status."""
         for uid in gone & set(self._pods):
             run = self._pods.pop(uid)
-            self._stopping.discard(uid)
+            self._terminating.discard(uid)
             self._tasks.spawn(f"drop {run.name}", run.lose_power())

@@ -1,6 +1,6 @@
 """A real Kubernetes control plane on 127.0.0.1: etcd, API server, controllers, scheduler, Kueue and KWOK.
 
-    async with Plane(folder, cache, SystemClock()) as plane, plane.connect() as api:
+    async with ControlPlane(folder, cache, SystemClock()) as plane, plane.connect() as api:
         await api.create(...)
 
 Tests take it from the fixtures in conftest.py.
@@ -29,7 +29,7 @@ from tests.kube.cluster.manifests import KUEUE_NAMESPACE, VISIBILITY_SERVICE, WE
 from tests.kube.cluster.processes import PortLease, ProgramCommand, ProgramSet
 
 HERE = Path(__file__).resolve().parent
-_POLL = 0.05  # seconds between two looks
+_POLL = 0.05  # seconds between two polls
 T = TypeVar("T")
 
 
@@ -47,7 +47,7 @@ class ControlPlane:
         """
         self.folder = folder.resolve()
         self.manifests = Manifests(cache)
-        self.marks: dict[str, float] = {}  # what was ready how many seconds after the start
+        self.ready_after: dict[str, float] = {}  # program -> seconds from the start until it was ready
         self._clock = clock
         self._lease = PortLease(len(Ports._fields))
         self._ports = Ports(*self._lease.ports)
@@ -90,7 +90,7 @@ class ControlPlane:
         """The log file of one program."""
         return self._processes.log_path(name)
 
-    # -- life --------------------------------------------------------------------------------------------------
+    # -- programs ----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         try:
@@ -155,43 +155,49 @@ class ControlPlane:
                 raise TimeoutError(f"not within {limit:g} s: {what}; last seen: {str(last)[:2000]}")
             await asyncio.sleep(_POLL)
 
-    # -- contents ----------------------------------------------------------------------------------------------
+    # -- objects -----------------------------------------------------------------------------------------------------
 
     async def install_crds(self, documents: Sequence[Object]) -> None:
         """Applies CustomResourceDefinitions and waits until all are established."""
-        wanted = {place for document in documents for place in _list_served_versions(document)}
+        missing = {served for document in documents for served in _list_served_versions(document)}
         async with self.connect() as api:
             await asyncio.gather(*(api.apply(document) for document in documents))
 
             async def discovered() -> bool:  # shows established ones only, and is small
-                for version in {version for version, _ in wanted}:
+                for version in {version for version, _ in missing}:
                     resources = (await api.request("GET", f"/apis/{version}"))["resources"]
-                    wanted.difference_update({(version, resource["name"]) for resource in resources})
-                return not wanted
+                    missing.difference_update({(version, resource["name"]) for resource in resources})
+                return not missing
 
             await self.wait_until("the CRDs are established", discovered)
 
     async def create_user(self, namespace: str, name: str, rules: Sequence[Object]) -> Path:
         """A kubeconfig for a service account that may do only what `rules` (of a Role in `namespace`) allow."""
-        place = {"name": name, "namespace": namespace}
-        subject = {"kind": "ServiceAccount", **place}
+        metadata = {"name": name, "namespace": namespace}
+        subject = {"kind": "ServiceAccount", **metadata}
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
         rbac = "rbac.authorization.k8s.io/v1"
         async with self.connect() as api:
             await api.apply(
-                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": place},
-                {"apiVersion": rbac, "kind": "Role", "metadata": place, "rules": list(rules)},
-                {"apiVersion": rbac, "kind": "RoleBinding", "metadata": place, "roleRef": role, "subjects": [subject]},
+                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+                {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": list(rules)},
+                {
+                    "apiVersion": rbac,
+                    "kind": "RoleBinding",
+                    "metadata": metadata,
+                    "roleRef": role,
+                    "subjects": [subject],
+                },
             )
-            asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+            token_request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
             path = SERVICE_ACCOUNTS.path(namespace, name) + "/token"
-            token = (await api.request("POST", path, asked))["status"]["token"]
+            token = (await api.request("POST", path, token_request))["status"]["token"]
         return self._write_kubeconfig(f"kubeconfig-{namespace}-{name}", token)
 
-    # -- start -------------------------------------------------------------------------------------------------
+    # -- start -------------------------------------------------------------------------------------------------------
 
     async def _start_all(self) -> None:
-        begun = self._clock.now()
+        started_at = self._clock.now()
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.folder / "etcd", ignore_errors=True)
         services = [WEBHOOK_SERVICE, VISIBILITY_SERVICE]
@@ -200,9 +206,9 @@ class ControlPlane:
         (self.folder / "tokens.csv").write_text(f"{ADMIN_TOKEN},admin,admin,system:masters\n")
         for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"):
             await self.start_program(name)
-            self.marks[name] = self._clock.now() - begun
+            self.ready_after[name] = self._clock.now() - started_at
         await self._install_kueue()
-        self.marks["kueue"] = self._clock.now() - begun
+        self.ready_after["kueue"] = self._clock.now() - started_at
 
     async def _stop_all(self) -> None:
         await self._processes.close()

@@ -12,17 +12,17 @@ import aiohttp
 
 from epp.clock import Clock
 from epp.tasks import Tasks
-from tests.kube.cluster.client import PODS, STRATEGIC, ApiError, KubeApi, Object
+from tests.kube.cluster.client import JSON, PODS, STRATEGIC, ApiError, KubeApi, Object
 from tests.kube.cluster.container_process import ContainerProcess, format_timestamp
 from tests.kube.cluster.launch import Launcher, ProcessLaunch
 from tests.kube.cluster.volumes import Volumes
 
 _RETRY = 0.2  # seconds between two attempts to report a status
-_LAST_WORD = 5.0  # seconds for the final status after the processes have ended
+_FINAL_STATUS_SECONDS = 5.0  # seconds for the final status after the processes have ended
 
 
-class PodEnvironment(NamedTuple):
-    """What all pods of one agent share."""
+class AgentContext(NamedTuple):
+    """The agent's connection, folders and settings, for all its pods."""
 
     api: KubeApi
     clock: Clock
@@ -43,24 +43,24 @@ class PodFailure(NamedTuple):
 class PodRun:
     """A pod bound to a node of this agent."""
 
-    def __init__(self, around: PodEnvironment, pod: Object, address: str) -> None:
+    def __init__(self, agent: AgentContext, pod: Object, address: str) -> None:
         """`address` becomes the podIP: one of 127.0.0.0/8, so that pods may share a port."""
-        meta = pod["metadata"]
-        self.namespace, self.name, self.uid = meta["namespace"], meta["name"], meta["uid"]
+        metadata = pod["metadata"]
+        self.namespace, self.name, self.uid = metadata["namespace"], metadata["name"], metadata["uid"]
         self.node: str = pod["spec"]["nodeName"]
         self.address = address
-        self.folder = around.root / "pods" / self.uid
-        self._around = around
+        self.folder = agent.root / "pods" / self.uid
+        self._agent = agent
         self._spec = pod["spec"]
         self._policy = self._spec.get("restartPolicy", "Always")
         status = {**pod.get("status", {}), "podIP": address, "hostIP": "127.0.0.1"}
         self._pod = {**pod, "status": status}
-        self._begun = format_timestamp(around.clock)
+        self._started_at = format_timestamp(agent.clock)
         self._transitions: dict[str, tuple[str, str]] = {}
         self._failure: PodFailure | None = None
         self._lost = False
-        self._over = False
-        self._telling = asyncio.Lock()
+        self._has_ended = False
+        self._status_lock = asyncio.Lock()
         self._tasks = Tasks(f"pod/{self.name}")
         self._running: asyncio.Task[None] | None = None
         self._devices: Mapping[str, Sequence[str]] = {}
@@ -68,7 +68,7 @@ class PodRun:
         self._init = [self._create_container(spec) for spec in self._spec.get("initContainers", [])]
         self._main = [self._create_container(spec) for spec in self._spec["containers"]]
 
-    # -- what others ask -----------------------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------------------------------
 
     @property
     def process_ids(self) -> list[int]:
@@ -83,13 +83,13 @@ class PodRun:
     @property
     def has_ended(self) -> bool:
         """Whether the pod has ended, in whatever phase."""
-        return self._over
+        return self._has_ended
 
     def find_container(self, name: str) -> ContainerProcess | None:
         """The container of that name; the first one for an empty name."""
         return next((c for c in self._main + self._init if name in ("", c.name)), None)
 
-    # -- what the agent does to it -------------------------------------------------------------------------------
+    # -- called by the agent -----------------------------------------------------------------------------------------
 
     def start(self, devices: Mapping[str, Sequence[str]]) -> asyncio.Task[None]:
         """Runs the pod; `devices` are the names that each container gets. The task ends with the pod's processes."""
@@ -100,7 +100,7 @@ class PodRun:
     async def reject(self, reason: str, message: str) -> None:
         """Fails the pod without running it, as a kubelet does that does not admit a pod."""
         self._failure = PodFailure(reason, message)
-        self._over = True
+        self._has_ended = True
         await self._report_status()
 
     async def fail(self, failure: PodFailure) -> None:
@@ -113,7 +113,7 @@ class PodRun:
         """Handles a deletion: SIGTERM, `grace` seconds, SIGKILL, the last status, then deletes the object."""
         await self._terminate_containers(grace)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._report_status(), _LAST_WORD)
+            await asyncio.wait_for(self._report_status(), _FINAL_STATUS_SECONDS)
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
         await self._retry_until_accepted("DELETE", "", options)
 
@@ -122,16 +122,16 @@ class PodRun:
         self._lost = True
         await self._terminate_containers(grace=0.0)
 
-    # -- its own life --------------------------------------------------------------------------------------------
+    # -- containers --------------------------------------------------------------------------------------------------
 
     def _create_container(self, spec: Object) -> ContainerProcess:
-        around = self._around
-        return ContainerProcess(spec, self.folder, around.clock, self._report_status, around.backoff)
+        agent = self._agent
+        return ContainerProcess(spec, self.folder, agent.clock, self._report_status, agent.backoff)
 
     async def _run(self) -> None:
         containers = self._tasks.spawn("containers", self._run_containers())
-        _, late = await asyncio.wait([containers], timeout=self._spec.get("activeDeadlineSeconds"))
-        if late:
+        _, unfinished = await asyncio.wait([containers], timeout=self._spec.get("activeDeadlineSeconds"))
+        if unfinished:
             self._failure = PodFailure(
                 "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
             )
@@ -141,11 +141,12 @@ class PodRun:
             self._failure = PodFailure("AgentError", repr(error))
 
     async def _run_containers(self) -> None:
-        beside = []
+        sidecars = []
         try:
             for container in self._init:
+                # Kubernetes: a sidecar container is an init container with this restart policy.
                 if container.spec.get("restartPolicy") == "Always":
-                    beside.append(self._tasks.spawn(container.name, container.run(self._prepare_container, "Always")))
+                    sidecars.append(self._tasks.spawn(container.name, container.run(self._prepare_container, "Always")))
                     continue
                 policy = "OnFailure" if self._policy != "Never" else "Never"
                 if code := await container.run(self._prepare_container, policy):
@@ -155,30 +156,30 @@ class PodRun:
         finally:
             for container in self._init:
                 container.kill(final=True)
-            if beside:
-                await asyncio.wait(beside)
+            if sidecars:
+                await asyncio.wait(sidecars)
 
     async def _prepare_container(self, spec: Object) -> ProcessLaunch:
-        around = self._around
-        volumes = Volumes(around.api, self._pod, self.folder, around.root / "claims")
+        agent = self._agent
+        volumes = Volumes(agent.api, self._pod, self.folder, agent.root / "claims")
         launcher = Launcher(
-            around.api,
+            agent.api,
             self._pod,
             self.folder,
             volumes,
-            entrypoints=around.entrypoints,
-            environment=around.environment,
+            entrypoints=agent.entrypoints,
+            environment=agent.environment,
         )
         return await launcher.prepare_container(spec, self._devices.get(spec["name"], ()))
 
     async def report_end(self) -> None:
         """Reports the final status of a pod that ended by itself."""
-        self._over = True
+        self._has_ended = True
         await self._report_status()
 
     async def _terminate_containers(self, grace: float) -> None:
         """SIGTERM, up to `grace` seconds, SIGKILL; no effect on a pod that has ended."""
-        if self._over:
+        if self._has_ended:
             return
         if grace > 0:
             for container in self.containers:
@@ -187,9 +188,9 @@ class PodRun:
                 await asyncio.wait([self._running], timeout=grace)
         self._kill_containers()
         if self._running is not None:
-            await asyncio.wait([self._running], timeout=_LAST_WORD)
+            await asyncio.wait([self._running], timeout=_FINAL_STATUS_SECONDS)
         await self._tasks.close()
-        self._over = True
+        self._has_ended = True
 
     def _kill_containers(self) -> None:
         for container in self.containers:
@@ -202,15 +203,15 @@ class PodRun:
         phase = self._compute_phase()
         init = all(c.exit_code == 0 or c.is_running for c in self._init)
         ready = init and all(c.is_running for c in self._main)
-        ended = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "ContainersNotReady")
+        not_ready_reason = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "ContainersNotReady")
         conditions = [
             self._build_condition("Initialized", init, "ContainersNotInitialized"),
-            self._build_condition("ContainersReady", ready, ended),
-            self._build_condition("Ready", ready, ended),
+            self._build_condition("ContainersReady", ready, not_ready_reason),
+            self._build_condition("Ready", ready, not_ready_reason),
         ]
         status: Object = {
             "phase": phase,
-            "startTime": self._begun,
+            "startTime": self._started_at,
             "hostIP": "127.0.0.1",
             "podIP": self.address,
             "podIPs": [{"ip": self.address}],
@@ -225,32 +226,33 @@ class PodRun:
         return {**status, "conditions": conditions}
 
     def _compute_phase(self) -> str:
-        if not self._over:
+        if not self._has_ended:
             started = any(c.process is not None for c in self._main)
             return "Running" if started else "Pending"
         clean = self._failure is None and all(c.exit_code == 0 for c in self._main)
         return "Succeeded" if clean else "Failed"
 
-    def _build_condition(self, kind: str, holds: bool, otherwise: str, reason: str = "") -> Object:
+    def _build_condition(self, kind: str, holds: bool, reason_if_false: str, reason_if_true: str = "") -> Object:
         status = str(holds)
         if self._transitions.get(kind, ("", ""))[0] != status:
-            self._transitions[kind] = (status, format_timestamp(self._around.clock))
-        why = reason if holds else otherwise
+            self._transitions[kind] = (status, format_timestamp(self._agent.clock))
+        reason = reason_if_true if holds else reason_if_false
         condition = {"type": kind, "status": status, "lastTransitionTime": self._transitions[kind][1]}
-        return {**condition, "reason": why} if why else condition
+        return {**condition, "reason": reason} if reason else condition
 
     async def _report_status(self) -> None:
-        async with self._telling:
+        async with self._status_lock:
             await self._retry_until_accepted(
                 "PATCH", "/status", {"metadata": {"uid": self.uid}, "status": self.status()}
             )
 
-    async def _retry_until_accepted(self, method: str, part: str, body: Object) -> None:
+    async def _retry_until_accepted(self, method: str, subresource: str, body: Object) -> None:
         """Retries a request until the API server accepts it; gives up if the pod is gone or was replaced."""
-        path = PODS.path(self.namespace, self.name) + part
+        path = PODS.path(self.namespace, self.name) + subresource
         while not self._lost:
             try:
-                await self._around.api.request(method, path, body, content=STRATEGIC if part else "application/json")
+                content_type = STRATEGIC if subresource else JSON
+                await self._agent.api.request(method, path, body, content_type=content_type)
                 return
             except ApiError as error:
                 if error.status in {404, 409, 422}:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 _PR_SET_PDEATHSIG = 1
+_PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 _TAIL = 3000  # bytes of log that an error shows
 
 
@@ -46,10 +47,10 @@ class ProgramSet:
         return name in self._running
 
     def start(self, command: ProgramCommand) -> None:
-        """Starts a program unless it runs; its output is appended to its log."""
+        """Starts a program, its output appended to its log; ValueError if it is already running."""
         name = command.program
         if name in self._running:
-            raise ValueError(f"{name} runs already")
+            raise ValueError(f"{name} is already running")
         with self.log_path(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 [self._programs / name, *command.arguments],
@@ -99,7 +100,7 @@ class ProgramSet:
     def resident_memory(self) -> dict[str, int]:
         """Resident MiB of each running program."""
         return {
-            name: _resident_mib(process.pid) >> 20 for name, process in self._running.items() if process.poll() is None
+            name: resident_bytes(process.pid) >> 20 for name, process in self._running.items() if process.poll() is None
         }
 
 
@@ -114,8 +115,8 @@ def read_tail(path: Path, size: int = _TAIL) -> str:
 class PortLease:
     """Ports of 127.0.0.1 leased until `release`; lock files keep other control planes on this machine off them.
 
-    They lie below the range that outgoing connections take theirs from, so that a server can be stopped and started
-    again on its port: no client's local port takes it meanwhile.
+    They are below Linux's default `ip_local_port_range`, so that a server can be stopped and started again on its port:
+    no outgoing connection is given it meanwhile.
     """
 
     def __init__(self, count: int) -> None:
@@ -154,12 +155,17 @@ def dies_with_parent(number: signal.Signals = signal.SIGKILL) -> Callable[[], No
     """A `preexec_fn`: the kernel signals the child when the thread that starts it ends, however it ends (prctl(2))."""
     libc = ctypes.CDLL(None)  # loaded before the fork
 
-    def ask() -> None:
+    def set_death_signal() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, number)
 
-    return ask
+    return set_death_signal
 
 
-def _resident_mib(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def resident_bytes(pid: int) -> int:
+    """Resident bytes of a process and its descendants (proc(5), `statm`); 0 after their end."""
+    total = 0
+    with contextlib.suppress(OSError, IndexError):
+        total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_SIZE
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            total += resident_bytes(int(child))
+    return total

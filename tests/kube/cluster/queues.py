@@ -15,16 +15,16 @@ KUEUE_VERSION = "kueue.x-k8s.io/v1beta2"
 class Queues:
     """Creates queues and removes them again."""
 
-    def __init__(self, plane: ControlPlane, api: KubeApi, namespace: str, nodes: Mapping[str, str] = {}) -> None:
-        """`nodes` are labels of the nodes that the flavor stands for; none for all nodes."""
+    def __init__(self, plane: ControlPlane, api: KubeApi, namespace: str, node_labels: Mapping[str, str] = {}) -> None:
+        """`node_labels` select the nodes that the flavor stands for; all without labels."""
         self._plane = plane
         self._api = api
         self._namespace = namespace
-        self._nodes = dict(nodes)
-        self._made: list[tuple[Any, str]] = []
+        self._node_labels = dict(node_labels)
+        self._created: list[tuple[Any, str]] = []
 
     async def add_queue(self, name: str, quota: Mapping[str, int | str], *, flavor: str = "", **spec: Any) -> str:
-        """A LocalQueue `name` in front of a ClusterQueue of its own (the namespace's name and `name`), once active.
+        """Creates a LocalQueue `name` and its ClusterQueue (the namespace's name and `name`); waits until it is active.
 
         `quota`: resource -> nominalQuota. Further keywords go into the ClusterQueue's spec (preemption, cohortName,
         queueingStrategy …). The ClusterQueue's name is returned.
@@ -39,14 +39,13 @@ class Queues:
             cluster,
             {"namespaceSelector": {}, "resourceGroups": [group], **spec},
         )
-        place = {"name": name, "namespace": self._namespace}
-        local = {
+        local_queue = {
             "apiVersion": KUEUE_VERSION,
             "kind": "LocalQueue",
-            "metadata": place,
+            "metadata": {"name": name, "namespace": self._namespace},
             "spec": {"clusterQueue": cluster},
         }
-        await self._api.apply(local)
+        await self._api.apply(local_queue)
 
         async def active() -> bool:
             return has_condition(await self._api.get(LOCAL_QUEUES, name, self._namespace), "Active")
@@ -55,25 +54,27 @@ class Queues:
         return cluster
 
     async def add_flavor(self, name: str = "", labels: Mapping[str, str] | None = None) -> str:
-        """A ResourceFlavor for the test's nodes; the name."""
+        """Creates a ResourceFlavor for the test's nodes; returns its name."""
         name = name or self._namespace
-        if (FLAVORS, name) not in self._made:
-            await self._create(FLAVORS, "ResourceFlavor", name, {"nodeLabels": labels or self._nodes})
+        if (FLAVORS, name) not in self._created:
+            await self._create(FLAVORS, "ResourceFlavor", name, {"nodeLabels": labels or self._node_labels})
         return name
 
     async def add_priority_class(self, name: str, value: int) -> str:
-        """A WorkloadPriorityClass of the namespace's own; its name."""
+        """Creates a WorkloadPriorityClass named after the namespace; returns its name."""
         full = f"{self._namespace}-{name}"
         document = {"apiVersion": KUEUE_VERSION, "kind": "WorkloadPriorityClass", "metadata": {"name": full}}
         await self._api.apply({**document, "value": value})
-        self._made.append((PRIORITIES, full))
+        self._created.append((PRIORITIES, full))
         return full
 
     async def close(self) -> None:
-        """Deletes what is not in a namespace, last made first; Kueue lets go once no Workload uses it."""
-        for kind, name in reversed(self._made):
+        """Deletes cluster-scoped objects, last created first. Kueue's finalizer keeps each while Workloads use it."""
+        for kind, name in reversed(self._created):
             await self._api.delete(kind, name)
 
-    async def _create(self, kind: Any, word: str, name: str, spec: Object) -> None:
-        await self._api.apply({"apiVersion": KUEUE_VERSION, "kind": word, "metadata": {"name": name}, "spec": spec})
-        self._made.append((kind, name))
+    async def _create(self, kind: Any, kind_name: str, name: str, spec: Object) -> None:
+        await self._api.apply(
+            {"apiVersion": KUEUE_VERSION, "kind": kind_name, "metadata": {"name": name}, "spec": spec}
+        )
+        self._created.append((kind, name))

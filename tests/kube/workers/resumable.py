@@ -1,4 +1,4 @@
-"""A scripted worker: writes a marker, works until a file appears, records SIGTERM, writes its result."""
+"""A worker that resumes: writes a marker, runs until a file appears, records SIGTERM, writes a termination message."""
 
 from __future__ import annotations
 

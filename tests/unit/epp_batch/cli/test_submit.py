@@ -13,7 +13,7 @@ from epp_batch.errors import InputError
 from epp_batch.manifests.queues import build_kueue_objects, build_preset
 from epp_batch.output_folder import OutputFolder
 from epp_batch.preflight.checks import ClusterInventory
-from tests.speech import silence
+from tests.speech import write_silent_wav
 
 NODE = {
     "kind": "Node",
@@ -47,7 +47,7 @@ def build_run(calls, *more, cluster=None):
 
 def test_models_are_chosen_by_length_and_long_recordings_come_first(calls):
     for seconds in (5, 40, 20):
-        silence(seconds, calls / f"{seconds}.wav")
+        write_silent_wav(seconds, calls / f"{seconds}.wav")
     run = build_run(calls, "--model", ">=30s=large", "--model", "small", "--run", "r")
     assert [(unit.model, unit.seconds) for unit in run.units] == [("large", 40), ("small", 20), ("small", 5)]
     assert {unit.name[:2] for unit in run.units} == {"r-"}
@@ -55,7 +55,7 @@ def test_models_are_chosen_by_length_and_long_recordings_come_first(calls):
 
 
 def test_a_rule_by_length_does_not_match_an_unknown_length(calls, capsys):
-    silence(40, calls / "a.wav")
+    write_silent_wav(40, calls / "a.wav")
     run = build_run(calls, "--model", ">=30s=large", "--model", "small", "--no-probe")
     assert run.units[0].model == "small"
     assert "1 recordings of unknown length" in capsys.readouterr().err
@@ -63,8 +63,8 @@ def test_a_rule_by_length_does_not_match_an_unknown_length(calls, capsys):
 
 def test_order_slots_packs_small_slices_beside_large_ones(calls):
     for seconds in (60, 61, 62, 63):
-        silence(seconds, calls / f"{seconds}.wav")
-    silence(120, calls / "120.wav")
+        write_silent_wav(seconds, calls / f"{seconds}.wav")
+    write_silent_wav(120, calls / "120.wav")
     made = [{**one} for one in build_kueue_objects(build_preset("paper-a", "whisper", 8))]
     quotas = made[1]["spec"]["resourceGroups"][0]
     quotas["coveredResources"] = ["nvidia.com/mig-1g.5gb", "nvidia.com/mig-3g.20gb"]
@@ -83,7 +83,7 @@ def test_order_slots_packs_small_slices_beside_large_ones(calls):
 
 
 def test_a_dry_run_without_a_cluster_shows_the_jobs(calls, capsys):
-    silence(90, calls / "a.wav")
+    write_silent_wav(90, calls / "a.wav")
     (calls / "b.wav").touch()
     assert main(submit_arguments(calls, "--queue", "lq", "--dry-run")) == 1
     shown = capsys.readouterr()
@@ -106,7 +106,7 @@ def test_a_dry_run_without_a_cluster_shows_the_jobs(calls, capsys):
     ],
 )
 def test_a_usage_error_is_one_line_and_exit_code_2(calls, capsys, more, what):
-    silence(1, calls / "a.wav")
+    write_silent_wav(1, calls / "a.wav")
     assert main(submit_arguments(calls, *more)) == 2
     shown = capsys.readouterr().err
     assert what in shown

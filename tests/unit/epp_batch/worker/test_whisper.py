@@ -10,7 +10,7 @@ from faster_whisper.transcribe import Segment
 
 from epp_batch.worker.audio import SAMPLE_RATE, decode_audio
 from epp_batch.worker.whisper import choose_decoding, detect_speech, is_doubtful, resolve_compute_type
-from tests.speech import espeak
+from tests.speech import synthesize_wav
 
 
 def decoded(*, ratio=1.2, log=-0.3, silence=0.05):
@@ -45,7 +45,7 @@ def test_choose_decoding(first, second, kept):
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
     text = "One sentence is here. Another one follows. A third one comes, with a comma. The fourth is the last of them."
-    path = espeak(text, tmp_path_factory.mktemp("speech") / "a.wav")
+    path = synthesize_wav(text, tmp_path_factory.mktemp("speech") / "a.wav")
     return decode_audio(path, "a.wav", lambda: None)
 
 

@@ -19,7 +19,7 @@ from epp_batch.worker.deadline import Deadline
 from epp_batch.worker.transcription_task import TranscriptionTask
 from epp_batch.worker.whisper import LoadedWhisper
 from epp_batch.worker.work_order import ModelCache, run_work_order, select_exit_code
-from tests.speech import espeak, silence
+from tests.speech import synthesize_wav, write_silent_wav
 
 TEXT = "The meeting begins at nine o'clock on Monday morning. Please bring your own coffee and a good story."
 MODEL = "tiny.en"
@@ -27,7 +27,7 @@ MODEL = "tiny.en"
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
-    return espeak(TEXT, tmp_path_factory.mktemp("speech") / "meeting.wav")
+    return synthesize_wav(TEXT, tmp_path_factory.mktemp("speech") / "meeting.wav")
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_finished_task_is_skipped(folder, speech, models):
 
 
 def test_unreadable_recordings_fail_and_the_others_are_transcribed(folder, speech, models, tmp_path):
-    quiet, empty, noise = silence(3, tmp_path / "quiet.wav"), tmp_path / "empty.wav", tmp_path / "noise.mp3"
+    quiet, empty, noise = write_silent_wav(3, tmp_path / "quiet.wav"), tmp_path / "empty.wav", tmp_path / "noise.mp3"
     empty.write_bytes(b"")
     noise.write_bytes(os.urandom(30_000))
     missing = tmp_path / "missing.wav"

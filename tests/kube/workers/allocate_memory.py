@@ -6,9 +6,9 @@ import sys
 import time
 
 if sys.argv[1:] == ["--fail"]:
-    print("no food")
+    print("failed as requested")
     sys.exit(1)
-eaten = []
-while len(eaten) < 1000:
-    eaten.append(bytearray(4 << 20))
+blocks = []
+while len(blocks) < 1000:
+    blocks.append(bytearray(4 << 20))
     time.sleep(0.005)

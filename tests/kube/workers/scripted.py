@@ -1,7 +1,8 @@
-"""A scripted worker: does for each task of its order what a file beside the output says.
+"""A worker that does what the test scripts: for each task of its work order, what a file beside the output says.
 
-OUTPUT/<stem>.play: `done`, `exit N`, `fail KIND` (says so in <stem>.failed.json, exits with its code), `hang`. Without
-the file it waits. Each start adds a line to <stem>.starts; SIGTERM leaves <stem>.sigterm and exit code 143.
+OUTPUT/<stem>.play: `done`, `exit N`, `fail KIND` (writes <stem>.failed.json and exits with the code of that
+FailureKind), `hang`. It waits for the file. Each start adds a line to <stem>.starts; SIGTERM leaves <stem>.sigterm and
+exit code 143.
 """
 
 from __future__ import annotations

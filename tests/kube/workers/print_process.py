@@ -1,4 +1,4 @@
-"""Shows what a process in a pod sees, as JSON."""
+"""Prints the arguments, environment and working directory of its process as JSON."""
 
 from __future__ import annotations
 
