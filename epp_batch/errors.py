@@ -22,10 +22,10 @@ from epp.errors import EppError, Problem
 
 
 class BatchError(EppError):
-    """Ends a command; the message and `remedy` (what the user can do) are printed to stderr."""
+    """Ends a command; `message` and `remedy` (what the user can do) are printed to stderr, joined by a semicolon."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.remedy = remedy
+        self.message, self.remedy = message, remedy
         super().__init__(f"{message}; {remedy}" if remedy else message)
 
 
@@ -106,8 +106,11 @@ class FailureKind(FailureTraits, Enum):
 
 
 class TaskError(BatchError):
-    """One recording failed at one stage; its failure kind decides about retries."""
+    """One recording failed at one stage; its failure kind decides about retries.
+
+    `message` is without source and stage, which the text of the exception begins with.
+    """
 
     def __init__(self, kind: FailureKind, stage: TaskStage, source: str, message: str) -> None:
-        self.kind, self.stage, self.source, self.message = kind, stage, source, message
         super().__init__(f"{source}: {stage.value}: {message}", remedy=kind.remedy)
+        self.kind, self.stage, self.source, self.message = kind, stage, source, message

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from epp_batch.errors import FolderError, TaskError
+from epp_batch.errors import FailureKind, FolderError, TaskError
 from epp_batch.spec import Run, Task, TranscriptionOptions
 
 T = TypeVar("T")
@@ -75,13 +75,22 @@ class TaskFailure(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_error(cls, error: TaskError, key: str = "", at: float = 0.0) -> TaskFailure:
         """The failure as it is written to disk; `key` is empty before a model is chosen, `at` is Unix time."""
-        kind = error.kind
+        return cls.from_kind(error.kind, error.stage.value, error.source, error.message, key, at)
+
+    @classmethod
+    def from_kind(
+        cls, kind: FailureKind, stage: str, source: str, message: str, key: str = "", at: float = 0.0
+    ) -> TaskFailure:
+        """A failure with the remedy, permanence and exit code of its kind.
+
+        `stage` is a TaskStage's value, or what a worker of another version reports.
+        """
         return cls(
             key=key,
-            source=error.source,
-            stage=error.stage.value,
+            source=source,
+            stage=stage,
             kind=kind.name.lower(),
-            message=error.message,
+            message=message,
             remedy=kind.remedy,
             permanent=kind.permanent,
             at=at,

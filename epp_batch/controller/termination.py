@@ -85,7 +85,8 @@ def failure_from_message(task: Task, entry: TaskTermination) -> TaskFailure:
     """The failure that a termination message reports."""
     kind = FailureKind.__members__.get(entry.kind.upper(), FailureKind.INTERNAL)
     stage = entry.stage or TaskStage.TRANSCRIBE.value
-    return _build_failure(task, entry.key, kind, stage, entry.message, entry.finished)
+    message = " ".join(entry.message.split())
+    return TaskFailure.from_kind(kind, stage, task.recording.source, message, entry.key, entry.finished)
 
 
 def explain_failure(task: Task, key: str, status: UnitStatus, objects: UnitObjects, at: float) -> TaskFailure:
@@ -93,21 +94,26 @@ def explain_failure(task: Task, key: str, status: UnitStatus, objects: UnitObjec
 
     `key` is the task's key; `at` the failure's time in wall seconds.
     """
+    kind, stage, message = _find_cause(status, objects)
+    return TaskFailure.from_kind(kind, stage.value, task.recording.source, " ".join(message.split()), key, at)
+
+
+def _find_cause(status: UnitStatus, objects: UnitObjects) -> tuple[FailureKind, TaskStage, str]:
+    """Kind, stage and message of the failure of a unit's Job."""
     if status.reason in _TIMEOUT_REASONS:
-        return _build_failure(task, key, FailureKind.TIMEOUT, TaskStage.POD.value, status.message or status.reason, at)
+        return FailureKind.TIMEOUT, TaskStage.POD, status.message or status.reason
     if status.phase in ("queued", "deactivated"):
-        message = status.message or status.reason
-        return _build_failure(task, key, FailureKind.REFUSED, TaskStage.QUEUE.value, message, at)
+        return FailureKind.REFUSED, TaskStage.QUEUE, status.message or status.reason
     if status.phase == "succeeded":
         message = "its Job succeeded, but the transcript is not in the output folder"
-        return _build_failure(task, key, FailureKind.MISSING, TaskStage.WRITE.value, message, at)
+        return FailureKind.MISSING, TaskStage.WRITE, message
     pod = objects.newest_pod
     if pod is None:
         message = f"its Job failed ({status.reason}: {status.message}), and its pod has been deleted"
-        return _build_failure(task, key, FailureKind.INTERNAL, TaskStage.POD.value, message, at)
+        return FailureKind.INTERNAL, TaskStage.POD, message
     attempts = sum(pod.is_terminal for pod in objects.pods)
     message = describe_pod_failure(pod) + (f", after {attempts} pods" if attempts > 1 else "")
-    return _build_failure(task, key, _failure_kind(pod), TaskStage.POD.value, message, at)
+    return _failure_kind(pod), TaskStage.POD, message
 
 
 def _failure_kind(pod: Pod) -> FailureKind:
@@ -117,17 +123,3 @@ def _failure_kind(pod: Pod) -> FailureKind:
     if terminated is None:
         return FailureKind.INTERNAL
     return FailureKind.KILLED if terminated.reason == "OOMKilled" else FailureKind.from_exit_code(terminated.exit_code)
-
-
-def _build_failure(task: Task, key: str, kind: FailureKind, stage: str, message: str, at: float) -> TaskFailure:
-    return TaskFailure(
-        key=key,
-        source=task.recording.source,
-        stage=stage,
-        kind=kind.name.lower(),
-        message=" ".join(message.split()),
-        remedy=kind.remedy,
-        permanent=kind.permanent,
-        at=at,
-        exit_code=kind.exit_code,
-    )

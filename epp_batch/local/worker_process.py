@@ -29,8 +29,8 @@ class WorkerDied(BatchError):
     """The process ended in the middle of an order; the pool fails the current recording and continues."""
 
     def __init__(self, kind: FailureKind, message: str) -> None:
-        self.kind, self.message = kind, message
         super().__init__(message)
+        self.kind = kind
 
 
 class WorkerProcess:

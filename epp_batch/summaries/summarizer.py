@@ -185,5 +185,5 @@ API_KEY_REMEDY = "give the gateway's key in OPENAI_API_KEY"
 def _build_write_error(task: Task, error: FolderError | OSError) -> SummaryError:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     kind = FailureKind.DISK_FULL if full else FailureKind.UNWRITABLE
-    message = str(error).removesuffix(f"; {error.remedy}") if isinstance(error, FolderError) else str(error.strerror)
+    message = error.message if isinstance(error, FolderError) else str(error.strerror)
     return SummaryError(task.recording.source, message, kind.remedy, kind=kind.name.lower())

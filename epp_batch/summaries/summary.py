@@ -55,11 +55,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SummaryError(BatchError):
-    """One transcript could not be summarized."""
+    """One transcript could not be summarized. `message` is without source and stage."""
 
     def __init__(self, source: str, message: str, remedy: str, kind: str = SUMMARY_STAGE) -> None:
-        self.source, self.message, self.kind = source, message, kind
         super().__init__(f"{source}: {SUMMARY_STAGE}: {message}", remedy=remedy)
+        self.source, self.message, self.kind = source, message, kind
 
 
 class _TranscriptText(msgspec.Struct):

@@ -62,7 +62,7 @@ def find_out_of_memory(error: BaseException | None) -> BaseException | None:
 def describe_error(error: BaseException) -> str:
     """A one-line description; with the exception's class unless it is an OSError or FolderError."""
     if isinstance(error, FolderError):
-        return str(error).split(";")[0]
+        return error.message
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     text = next((" ".join(line.split()) for line in str(error).splitlines() if line.strip()), "")
