@@ -57,21 +57,25 @@ def make_pod(
     phase: str,
     *conditions: dict[str, Any],
     name: str = "p1",
-    born: float = 3,
-    began: float | None = None,
-    ended: dict[str, Any] | None = None,
+    created_at: float = 3,
+    started_at: float | None = None,
+    terminated: dict[str, Any] | None = None,
     deleted: bool = False,
     waiting: dict[str, Any] | None = None,
     counted: bool = True,
 ) -> Pod:
+    """A pod of UNIT. `terminated` and `waiting` are fields of the container's state, which is running with `started_at`
+    alone; a pod that is not `counted` has the Job controller's finalizer.
+    """
     state: dict[str, Any] = {}
     if waiting is not None:
         state = {"waiting": waiting}
-    elif ended is not None:
-        state = {"terminated": {"startedAt": timestamp(began or 0), "finishedAt": timestamp((began or 0) + 5), **ended}}
-    elif began is not None:
-        state = {"running": {"startedAt": timestamp(began)}}
-    meta: dict[str, Any] = {"name": name, "uid": f"uid-{name}", "creationTimestamp": timestamp(born)}
+    elif terminated is not None:
+        start = started_at or 0
+        state = {"terminated": {"startedAt": timestamp(start), "finishedAt": timestamp(start + 5), **terminated}}
+    elif started_at is not None:
+        state = {"running": {"startedAt": timestamp(started_at)}}
+    meta: dict[str, Any] = {"name": name, "uid": f"uid-{name}", "creationTimestamp": timestamp(created_at)}
     meta["finalizers"] = [] if counted else [JOB_TRACKING_FINALIZER]
     if deleted:
         meta["deletionTimestamp"] = timestamp(9)
@@ -80,4 +84,4 @@ def make_pod(
 
 
 RESERVED, ADMITTED = make_condition("QuotaReserved", second=2), make_condition("Admitted", second=2)
-RUNNING = UnitObjects(make_job(), make_workload(RESERVED, ADMITTED), (make_pod("Running", began=4),))
+RUNNING = UnitObjects(make_job(), make_workload(RESERVED, ADMITTED), (make_pod("Running", started_at=4),))

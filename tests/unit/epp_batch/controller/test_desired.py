@@ -84,7 +84,7 @@ def test_a_job_whose_transcript_is_damaged_is_replaced_at_once():
 
 @pytest.mark.parametrize("intent", INTENTS)
 @pytest.mark.parametrize("phase", get_args(UnitPhase))
-def test_who_creates_no_jobs_changes_none(intent: RunIntent, phase: UnitPhase):
+def test_without_the_intent_to_create_jobs_none_is_changed(intent: RunIntent, phase: UnitPhase):
     for ended, damaged, deleted in itertools.product((True, False), repeat=3):
         desired = derive_desired_state(intent, UnitFacts(True, phase, 1e6, ended, damaged, deleted, "s"))
         if not intent.creates_jobs:

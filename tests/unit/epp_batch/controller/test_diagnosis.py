@@ -1,13 +1,9 @@
-"""Why a run does not progress; and the control file and lock of its folder."""
+"""Why a run does not progress, from the statuses of its units."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from epp_batch.controller import control
 from epp_batch.controller.diagnosis import diagnose_stalls
 from epp_batch.controller.unit_status import UnitStatus
-from epp_batch.output_folder import OutputFolder
 
 LONG = 100.0
 FULL = UnitStatus("queued", "Pending", "insufficient unused quota for nvidia.com/gpu, 1 more needed")
@@ -47,18 +43,3 @@ def test_a_job_without_a_workload():
 def test_only_the_most_frequent_causes_are_listed():
     lines = diagnose(*(UnitStatus("admitted", "Unschedulable", f"cause {i}") for i in range(6)))
     assert (len(lines), lines[-1]) == (5, "and 2 more causes")
-
-
-def test_only_one_driver_can_lock_a_folder(tmp_path: Path):
-    folder = OutputFolder(tmp_path)
-    with control.lock_folder(folder) as first, control.lock_folder(folder) as second:
-        assert (first, second) == (True, False)
-    with control.lock_folder(folder) as third:
-        assert third
-
-
-def test_a_control_request_is_read_back(tmp_path: Path):
-    folder = OutputFolder(tmp_path)
-    assert control.read_control(folder).state == "go"
-    control.write_control(folder, control.RunControl(state="paused", at=1.0))
-    assert control.read_control(folder) == control.RunControl(state="paused", at=1.0)

@@ -24,7 +24,7 @@ EVICTED = UnitObjects(make_job(), make_workload(make_condition("Evicted", reason
 READMITTED = UnitObjects(
     make_job(),
     make_workload(*AGAIN, make_condition("Evicted", "False", second=9), evictions=1),
-    (make_pod("Running", name="p2", born=10, began=11),),
+    (make_pod("Running", name="p2", created_at=10, started_at=11),),
 )
 LIFE = [
     UnitObjects(make_job()),
@@ -68,7 +68,9 @@ def test_a_recreated_job_continues_the_attempt_numbers():
     failed = UnitObjects(make_job(make_condition("Failed", second=8)), RUNNING.workload, RUNNING.pods)
     first.append(dedup.record_end(UNIT, failed, "failed", T0 + 8))
     other = UnitObjects(
-        make_job(uid="u2"), make_workload(RESERVED, ADMITTED), (make_pod("Running", name="p9", born=30, began=31),)
+        make_job(uid="u2"),
+        make_workload(RESERVED, ADMITTED),
+        (make_pod("Running", name="p9", created_at=30, started_at=31),),
     )
     for successor in (dedup, EventDeduplicator(first)):
         second = collect(successor, other, 31)

@@ -54,8 +54,8 @@ def test_evictions_that_were_not_observed_are_listed_after_the_readmission():
     assert {e.detail for e in events if e.kind == "evicted"} == {"Preempted"}
 
 
-FAILED = make_pod("Failed", began=4, ended={"exitCode": 137, "reason": "OOMKilled"})
-NEXT = make_pod("Running", name="p2", born=9, began=10)
+FAILED = make_pod("Failed", started_at=4, terminated={"exitCode": 137, "reason": "OOMKilled"})
+NEXT = make_pod("Running", name="p2", created_at=9, started_at=10)
 ADMITTED_WORKLOAD = make_workload(RESERVED, ADMITTED)
 
 
@@ -68,13 +68,13 @@ def test_a_failed_pod_that_the_job_replaces_is_a_retry_and_the_last_one_is_not()
         "p1: exit code 137 (OOMKilled)"
     ]
     assert retry_details(UnitObjects(make_job(), ADMITTED_WORKLOAD, (FAILED,))) == ["p1: exit code 137 (OOMKilled)"]
-    last = make_pod("Failed", name="p2", born=9, began=10, ended={"exitCode": 1, "reason": "Error"})
+    last = make_pod("Failed", name="p2", created_at=9, started_at=10, terminated={"exitCode": 1, "reason": "Error"})
     assert retry_details(UnitObjects(make_job(), ADMITTED_WORKLOAD, (FAILED, last))) == [
         "p1: exit code 137 (OOMKilled)"
     ]  # backoffLimit is 1
     assert (
         retry_details(
-            UnitObjects(make_job(), ADMITTED_WORKLOAD, (make_pod("Failed", began=4, ended={"exitCode": 64}),))
+            UnitObjects(make_job(), ADMITTED_WORKLOAD, (make_pod("Failed", started_at=4, terminated={"exitCode": 64}),))
         )
         == []
     )  # FailJob: a permanent failure
@@ -91,16 +91,16 @@ def test_a_failed_pod_that_the_job_replaces_is_a_retry_and_the_last_one_is_not()
     ],
 )
 def test_the_last_failure_is_no_retry_although_earlier_pods_were_deleted(counted: bool, status: dict):
-    last = make_pod("Failed", name="p2", born=9, began=10, ended={"exitCode": 137}, counted=counted)
+    last = make_pod("Failed", name="p2", created_at=9, started_at=10, terminated={"exitCode": 137}, counted=counted)
     assert retry_details(UnitObjects(make_job(status=status), ADMITTED_WORKLOAD, (last,))) == []
     fewer = {**status, "failed": status["failed"] - 1}
     assert retry_details(UnitObjects(make_job(status=fewer), ADMITTED_WORKLOAD, (last,))) == ["p2: exit code 137"]
 
 
 def test_a_worker_stopped_by_sigterm_does_not_count_against_the_backoff_limit():
-    stopped = make_pod("Failed", began=4, ended={"exitCode": 143})
+    stopped = make_pod("Failed", started_at=4, terminated={"exitCode": 143})
     assert retry_details(UnitObjects(make_job(), ADMITTED_WORKLOAD, (stopped,))) == ["p1: exit code 143"]
-    later = make_pod("Failed", name="p2", born=9, began=10, ended={"exitCode": 137})
+    later = make_pod("Failed", name="p2", created_at=9, started_at=10, terminated={"exitCode": 137})
     assert retry_details(UnitObjects(make_job(), ADMITTED_WORKLOAD, (stopped, later))) == [
         "p1: exit code 143",
         "p2: exit code 137",
@@ -110,12 +110,14 @@ def test_a_worker_stopped_by_sigterm_does_not_count_against_the_backoff_limit():
 def test_a_disruption_is_a_retry_and_the_deletion_of_a_suspended_pod_is_not():
     disrupted = make_condition("DisruptionTarget", reason="DeletionByPodGC", message="node is gone", second=8)
     assert retry_details(
-        UnitObjects(make_job(), ADMITTED_WORKLOAD, (make_pod("Failed", disrupted, began=4, deleted=True),))
+        UnitObjects(make_job(), ADMITTED_WORKLOAD, (make_pod("Failed", disrupted, started_at=4, deleted=True),))
     ) == ["p1: DeletionByPodGC: node is gone"]
     assert (
         retry_details(
             UnitObjects(
-                make_job(), ADMITTED_WORKLOAD, (make_pod("Failed", began=4, ended={"exitCode": 143}, deleted=True),)
+                make_job(),
+                ADMITTED_WORKLOAD,
+                (make_pod("Failed", started_at=4, terminated={"exitCode": 143}, deleted=True),),
             )
         )
         == []

@@ -79,7 +79,7 @@ def test_a_termination_message_is_the_result_if_no_file_appears_and_never_replac
     reported = UnitObjects(
         make_job(make_condition("Complete")),
         None,
-        (make_pod("Succeeded", began=4, ended={"message": termination_message(A)}),),
+        (make_pod("Succeeded", started_at=4, terminated={"message": termination_message(A)}),),
     )
     tracker = track(folder, ONE)
     assert finalize(tracker, ONE, reported, TERMINATION_MESSAGE_GRACE_SECONDS - 1) == TaskResults([], [])
@@ -98,7 +98,7 @@ def test_a_termination_message_is_no_result_if_workers_share_the_folder(folder: 
     reported = UnitObjects(
         make_job(make_condition("Complete")),
         None,
-        (make_pod("Succeeded", began=4, ended={"message": termination_message(A)}),),
+        (make_pod("Succeeded", started_at=4, terminated={"message": termination_message(A)}),),
     )
     tracker = track(folder, SHARD)
     assert [task for task, _ in finalize(tracker, SHARD, reported, TERMINATION_MESSAGE_GRACE_SECONDS + 1).done] == [B]
@@ -107,20 +107,20 @@ def test_a_termination_message_is_no_result_if_workers_share_the_folder(folder: 
     assert failed.kind == "missing"
 
 
-def failed_job(*, ended: dict, **more: object) -> UnitObjects:
+def failed_job(*, terminated: dict, **more: object) -> UnitObjects:
     return UnitObjects(
         make_job(make_condition("Failed", reason="BackoffLimitExceeded", message="too often")),
         RUNNING.workload,
-        (make_pod("Failed", began=4, ended=ended, **more),),  # type: ignore[arg-type]
+        (make_pod("Failed", started_at=4, terminated=terminated, **more),),  # type: ignore[arg-type]
     )
 
 
 def test_the_workers_failure_file_counts_if_it_is_of_the_last_attempt(folder: OutputFolder):
-    objects = failed_job(ended={"exitCode": 64})
+    objects = failed_job(terminated={"exitCode": 64})
     save_struct(folder.path("a", "failed.json"), make_failure(A, permanent=True, at=T0 + 8.0))
     [(_, reported)] = finalize(track(folder, ONE), ONE, objects, 0).failed
     assert (reported.kind, reported.message, reported.source) == ("corrupt", "m", "a.wav")
-    killed = failed_job(ended={"exitCode": 137, "reason": "OOMKilled"})
+    killed = failed_job(terminated={"exitCode": 137, "reason": "OOMKilled"})
     save_struct(folder.path("a", "failed.json"), make_failure(A, permanent=False, at=T0 + 1.0, kind="download"))
     [(_, now)] = finalize(track(folder, ONE), ONE, killed, 0).failed
     assert (now.kind, now.stage, now.message) == ("killed", "pod", "exit code 137 (OOMKilled)")
@@ -128,20 +128,20 @@ def test_the_workers_failure_file_counts_if_it_is_of_the_last_attempt(folder: Ou
 
 def test_a_failure_in_the_termination_message(folder: OutputFolder):
     text = termination_message(A, kind="corrupt", stage="decode", message="no audio stream")
-    objects = failed_job(ended={"exitCode": 64, "message": text})
+    objects = failed_job(terminated={"exitCode": 64, "message": text})
     [(_, failed)] = finalize(track(folder, ONE), ONE, objects, 0).failed
     assert (failed.kind, failed.stage, failed.message) == ("corrupt", "decode", "no audio stream")
     assert failed.remedy == FailureKind.CORRUPT.remedy
 
 
 def test_a_log_tail_instead_of_a_termination_message_is_ignored(folder: OutputFolder):
-    objects = failed_job(ended={"exitCode": 3, "message": "Traceback (most recent call last):"})
+    objects = failed_job(terminated={"exitCode": 3, "message": "Traceback (most recent call last):"})
     [(_, failed)] = finalize(track(folder, ONE), ONE, objects, 0).failed
     assert (failed.kind, failed.message) == ("internal", "exit code 3")
 
 
 def test_tasks_of_a_shard_end_one_by_one(folder: OutputFolder):
-    objects = failed_job(ended={"exitCode": 137, "reason": "OOMKilled"})
+    objects = failed_job(terminated={"exitCode": 137, "reason": "OOMKilled"})
     save_struct(folder.path("a", "done.json"), make_result(A))
     results = finalize(track(folder, SHARD), SHARD, objects, 0)
     assert ([t.stem for t, _ in results.done], [t.stem for t, _ in results.failed]) == (["a"], ["b"])
@@ -156,8 +156,8 @@ def test_tasks_of_a_shard_end_one_by_one(folder: OutputFolder):
             "pod",
         ),
         (UnitObjects(make_job(make_condition("Failed", reason="BackoffLimitExceeded"))), "internal", "pod"),
-        (failed_job(ended={"exitCode": 143}), "stopped", "pod"),
-        (failed_job(ended={"exitCode": 75}), "timeout", "pod"),
+        (failed_job(terminated={"exitCode": 143}), "stopped", "pod"),
+        (failed_job(terminated={"exitCode": 75}), "timeout", "pod"),
     ],
 )
 def test_a_failed_job_without_message_or_file_is_explained_by_its_objects(
@@ -192,6 +192,6 @@ def test_a_failure_file_of_another_task_key_is_ignored(folder: OutputFolder):
 
 def test_a_folder_that_cannot_be_written_raises_no_error(tmp_path: Path):
     (tmp_path / "out").write_text("a file, not a folder")
-    objects = failed_job(ended={"exitCode": 1})
+    objects = failed_job(terminated={"exitCode": 1})
     tracker = track(OutputFolder(tmp_path / "out"), ONE)
     assert len(finalize(tracker, ONE, objects, 0).failed) == 1

@@ -34,7 +34,9 @@ def pending(reason: str, message: str = "") -> UnitObjects:
         (UnitObjects(make_job(), make_workload(RESERVED, ADMITTED)), "admitted"),
         (UnitObjects(make_job(), make_workload(RESERVED, ADMITTED), (make_pod("Pending"),)), "admitted"),
         (
-            UnitObjects(make_job(), make_workload(RESERVED, ADMITTED), (make_pod("Failed", ended={"exitCode": 1}),)),
+            UnitObjects(
+                make_job(), make_workload(RESERVED, ADMITTED), (make_pod("Failed", terminated={"exitCode": 1}),)
+            ),
             "admitted",
         ),
         (RUNNING, "running"),

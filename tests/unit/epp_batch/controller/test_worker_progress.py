@@ -13,7 +13,7 @@ from epp_batch.spec import Recording, Task
 from tests.unit.epp_batch.controller.objects import make_pod
 
 TASK = Task(recording=Recording(source="a.wav", stems=("a",)), model="tiny")
-RUNNING = make_pod("Running", began=4)
+RUNNING = make_pod("Running", started_at=4)
 
 
 class LogsOnlyClient:

@@ -1,4 +1,4 @@
-"""A Store is equal to its collection, whatever the watch missed; errors by what a caller does about them."""
+"""A Store is equal to its collection, whatever the watch missed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epp_batch.errors import ApiServerUnreachable, ClusterError
-from epp_batch.kube.errors import Conflict, Forbidden, Gone, Invalid, NotFound, TooManyRequests, error_from_response
+from epp_batch.errors import ApiServerUnreachable
+from epp_batch.kube.errors import Gone
 from epp_batch.kube.informer import ObjectChange, Store
 from epp_batch.kube.objects import Job
 
@@ -130,30 +130,3 @@ def test_an_error_event_raises_its_error():
         Store(Job).apply_watch_event(event("ERROR", {"code": 410, "message": "too old resource version"}))
     with pytest.raises(ApiServerUnreachable):
         Store(Job).apply_watch_event(event("ERROR", {"code": 500, "message": "etcd is away"}))
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind"),
-    [
-        (404, b'{"message": "jobs.batch x not found"}', NotFound),
-        (409, b"{}", Conflict),
-        (410, b"{}", Gone),
-        (504, b'{"message": "Too large resource version: 9, current: 3"}', Gone),
-        (401, b"", Forbidden),
-        (403, b'{"message": "cannot create resource"}', Forbidden),
-        (403, b'{"message": "forbidden: exceeded quota: jobs"}', TooManyRequests),
-        (422, b'{"message": "spec is invalid"}', Invalid),
-        (429, b"", TooManyRequests),
-        (503, b"no json", ApiServerUnreachable),
-        (405, b"", ClusterError),
-    ],
-)
-def test_type_of_an_error_response(status: int, body: bytes, kind: type):
-    assert type(error_from_response("GET /x", status, body)) is kind
-
-
-def test_retry_after_of_a_429_response():
-    error = error_from_response("GET /x", 429, b"", "7")
-    assert isinstance(error, TooManyRequests)
-    assert error.retry_after_seconds == 7.0
-    assert error_from_response("GET /x", 429, b"", "soon").retry_after_seconds == 1.0  # type: ignore[attr-defined]
