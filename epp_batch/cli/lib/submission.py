@@ -1,4 +1,4 @@
-"""Steps of `submit` after preflight: replace what an earlier submission left, store the run, follow it to its end."""
+"""Steps of `submit` after preflight: delete Jobs of an earlier submission, report this one, follow the run."""
 
 from __future__ import annotations
 
