@@ -54,6 +54,8 @@ class _PluginMeta(msgspec.StructMeta):
     def __new__(
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], type: str = "", **options: Any
     ) -> Any:
+        if "__init__" in namespace:
+            raise TypeError(f"class {name} defines __init__, which sets its parameters: use __post_init__")
         options.setdefault("forbid_unknown_fields", True)
         cls = super().__new__(mcls, name, bases, namespace, **options)
         if type:
@@ -239,7 +241,7 @@ class TokenUsage(msgspec.Struct, frozen=True):
 
 
 class UsageReader(Protocol):
-    """Reads token usage from one response body."""
+    """Reads token usage from one response body. Must not raise, whatever the body: responses are not validated."""
 
     def feed(self, data: bytes) -> None:
         """The next chunk of the body, cut anywhere, also within a character or an event."""

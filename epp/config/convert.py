@@ -64,7 +64,9 @@ def _convert_struct(value: dict[str, Any], struct: type[msgspec.Struct], path: s
         return struct(**arguments)
     except Exception as error:  # a plugin's __post_init__ may raise anything
         if fields_are_valid:  # otherwise it may be a consequence
-            problems.append(Problem(path, str(error) or error.__class__.__name__))
+            # A ValueError is a message to the user; the text of others, such as KeyError, needs the class.
+            is_message = isinstance(error, ValueError) and str(error)
+            problems.append(Problem(path, str(error) if is_message else f"{error.__class__.__name__}: {error}"))
         return INVALID
 
 

@@ -58,6 +58,10 @@ def choose_profile_handler(plugin_set: PluginSet, profiles: Sequence[str]) -> Pl
         handlers = [plugin_set.create_default(DEFAULT_PROFILE_HANDLER, "the default profile handler")]
     if handlers[0].plugin is not None:
         assert isinstance(handlers[0].plugin, ProfileHandler)
-        for message in handlers[0].plugin.validate_profiles(profiles):
+        try:
+            messages = handlers[0].plugin.validate_profiles(profiles)
+        except Exception as error:  # the handler may be of another package
+            messages = f"raised in validate_profiles(): {error.__class__.__name__}: {error}"
+        for message in [messages] if isinstance(messages, str) else messages:
             plugin_set.add_problem("schedulingProfiles", f"{handlers[0].name!r} {message}")
     return handlers[0]

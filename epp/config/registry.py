@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
@@ -68,7 +69,7 @@ class PluginRegistry:
         except Exception as error:
             raise EppError(
                 f"plugin {name!r} of {_package_name(source)} cannot be imported from {source.value}: "
-                f"{error.__class__.__name__}: {error}"
+                f"{error.__class__.__name__}: {error}{_failed_statement(error)}"
             ) from error
         if not (isinstance(plugin_class, type) and issubclass(plugin_class, Plugin)):
             raise EppError(
@@ -84,6 +85,12 @@ class PluginRegistry:
         if close:
             return f"unknown plugin type {type!r}; did you mean {' or '.join(close)}?"
         return f"unknown plugin type {type!r}; available: {', '.join(self)}"
+
+
+def _failed_statement(error: Exception) -> str:
+    """File and line of the innermost statement of an imported module that failed; "" if no module was reached."""
+    statements = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
+    return f" ({statements[-1].filename}, line {statements[-1].lineno})" if statements else ""
 
 
 def _package_name(point: EntryPoint) -> str:

@@ -67,14 +67,15 @@ def check_profile_handler(
 def _pick_profiles(
     check: ContractCheck, handler: ProfileHandler, request: Request, available: Sequence[str], results: dict[str, bool]
 ) -> list[str]:
-    one, other = (
-        list(
-            check.require_no_error(
-                f"for {results}", handler.pick_profiles, request, available, MappingProxyType(dict(results))
-            )
+    returned = [
+        check.require_no_error(
+            f"for {results}", handler.pick_profiles, request, available, MappingProxyType(dict(results))
         )
         for _ in range(2)
-    )
+    ]
+    is_sequence = isinstance(returned[0], Sequence) and not isinstance(returned[0], str)
+    check.require(is_sequence, f"pick_profiles() returned {returned[0]!r}: a sequence of profile names is expected")
+    one, other = map(list, returned)
     check.require(one == other, f"pick_profiles() returned {one}, then {other} for the same results {results}")
     unknown = [name for name in one if name not in available]
     check.require(

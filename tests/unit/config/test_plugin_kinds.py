@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -168,6 +168,47 @@ def test_a_method_that_resembles_an_interface_method_is_warned_about(plugin_clas
     registry = PluginRegistry.from_classes({**BUILT_IN_CLASSES, plugin_class.type: plugin_class})
     plan = load_config(CONFIG_HEADER + f"plugins: [{{type: {plugin_class.type}}}]", registry)
     assert f"plugins[0].type: {message} (line 3)" in [str(warning) for warning in plan.warnings]
+
+
+class ListlessHandler(TwoProfileHandler, type="listless"):
+    def validate_profiles(self, available: Sequence[str]) -> Sequence[str]:
+        return "needs prefill and decode"
+
+
+class RaisingHandler(TwoProfileHandler, type="raising"):
+    def validate_profiles(self, available: Sequence[str]) -> Sequence[str]:
+        raise KeyError("decode")
+
+
+class ParameterReadingScorer(StubScorer, type="parameter-reading"):
+    """Raises what is not a message to users."""
+
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        self._alpha = {"beta": 1}[self.model or "alpha"]
+
+
+@pytest.mark.parametrize(
+    ("plugin_class", "message"),
+    [
+        (ListlessHandler, "schedulingProfiles: 'listless' needs prefill and decode"),
+        (RaisingHandler, "schedulingProfiles: 'raising' raised in validate_profiles(): KeyError: 'decode'"),
+        (ParameterReadingScorer, "plugins[0].parameters: KeyError: 'alpha' (line 3)"),
+    ],
+)
+def test_an_error_of_a_plugin_while_loading_is_a_problem(plugin_class: type[Plugin], message: str) -> None:
+    registry = PluginRegistry.from_classes({**BUILT_IN_CLASSES, plugin_class.type: plugin_class})
+    with pytest.raises(ConfigError) as caught:
+        load_config(CONFIG_HEADER + f"plugins: [{{type: {plugin_class.type}}}]", registry)
+    assert [str(problem) for problem in caught.value.problems] == [message]
+
+
+def test_a_plugin_class_cannot_define_its_constructor() -> None:
+    with pytest.raises(TypeError, match=r"class Constructed defines __init__, .* use __post_init__"):
+
+        class Constructed(StubScorer):
+            def __init__(self) -> None: ...
 
 
 def test_a_class_without_a_type_is_warned_about() -> None:

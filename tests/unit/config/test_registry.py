@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,13 @@ def test_classes_are_imported_at_the_first_look_up() -> None:
 def test_a_class_that_cannot_be_imported_is_an_error_naming_its_package(value: str, message: str) -> None:
     with pytest.raises(EppError, match=message):
         PluginRegistry.load([entry_point("mine", value)]).find_class("mine")
+
+
+def test_an_import_error_names_the_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_plugins.py").write_text("import sys\n\nTABLE = {}\nLIMIT = TABLE['limit']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EppError, match=r"KeyError: 'limit' \(.*broken_plugins\.py, line 4\)$"):
+        PluginRegistry.load([entry_point("mine", "broken_plugins:Mine")]).find_class("mine")
 
 
 def test_a_type_registered_twice_is_an_error() -> None:

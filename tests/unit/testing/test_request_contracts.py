@@ -41,6 +41,13 @@ class UnavailableProfileHandler(PrefillDecodeHandler, type="unavailable-profile"
         return ["encode"]
 
 
+class OneNameHandler(PrefillDecodeHandler, type="one-name"):
+    """Returns a name instead of a sequence of names."""
+
+    def pick_profiles(self, request: Request, available: Sequence[str], results: Mapping[str, bool]) -> Sequence[str]:
+        return "decode" if not results else ()
+
+
 class FixedPrimaryHandler(PrefillDecodeHandler, type="fixed-primary"):
     """Names decode even if it did not run."""
 
@@ -69,6 +76,7 @@ class StatefulHandler(PrefillDecodeHandler, type="stateful"):
         (EndlessHandler(), r"pick_profiles\(\) never returns an empty sequence"),
         (IdleHandler(), "returned no profile at the first call"),
         (UnavailableProfileHandler(), r"returned \['encode'\], which are not available"),
+        (OneNameHandler(), r"pick_profiles\(\) returned 'decode': a sequence of profile names is expected"),
         (FixedPrimaryHandler(), r"primary_profile\(\) returned 'decode', which did not run: {'prefill': False}"),
         (ResultsWritingHandler(), "ResultsWritingHandler raised for {}: TypeError"),
         (StatefulHandler(), "for the same results"),
