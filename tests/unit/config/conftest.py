@@ -159,6 +159,24 @@ class EventExtractor(StubExtractor, type="event-extractor"):
     columns = (EVENTS,)
 
 
+HITS = Column("hits", "blocks", "what an index of events knows of a request")
+
+
+class EventIndex(Producer, Extractor, type="event-index"):
+    payload_type = bytes
+    produces = (HITS,)
+
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        return {}
+
+    def open(self, endpoint: Endpoint, slot: int) -> EndpointExtractor:
+        raise AssertionError("a plan is only loaded here")
+
+
+class HitScorer(StubScorer, type="hit-scorer"):
+    consumes = (HITS,)
+
+
 class EventScorer(StubScorer, type="event-scorer"):
     consumes = (EVENTS,)
 
@@ -177,7 +195,7 @@ PLUGIN_CLASSES: tuple[type[Plugin], ...] = (
     *(StubTokenProducer, StubPrefixCacheProducer, StubInflightLoadProducer, ChickenProducer, EggProducer),
     *(WeatherProducer, MoodScorer, ExperimentalScorer, TwoProfileHandler, StubSaturationDetector),
     *(StubOpenAIParser, StubPassthroughParser, StubDataSource, StubExtractor, StubFileDiscovery),
-    *(EventSource, EventExtractor, EventScorer),
+    *(EventSource, EventExtractor, EventScorer, EventIndex, HitScorer),
 )
 
 CONFIG_HEADER = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"

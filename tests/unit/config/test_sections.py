@@ -139,6 +139,16 @@ dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: core-me
     ]
 
 
+def test_one_plugin_may_be_extractor_and_producer(load_plan: LoadPlan) -> None:
+    plan = load_plan("""
+plugins: [{type: event-source}, {type: event-index}, {type: hit-scorer}]
+dataLayer: {sources: [{pluginRef: event-source, extractors: [{pluginRef: event-index}]}]}
+""")
+    [(_, extractor)] = plan.data_sources[0].extractors
+    assert [producer for name, producer in plan.producers if name == "event-index"] == [extractor]
+    assert plan.warnings == []
+
+
 def test_columns_of_an_extractor_are_available_to_other_plugins(load_plan: LoadPlan) -> None:
     plan = load_plan("""
 plugins: [{type: event-source}, {type: event-extractor}, {type: event-scorer}]

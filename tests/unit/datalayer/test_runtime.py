@@ -25,14 +25,19 @@ from epp.api import (
     Endpoint,
     EndpointExtractor,
     EndpointReceiver,
+    Endpoints,
     EndpointUpdate,
     Extractor,
+    ProducedData,
+    Producer,
+    Request,
 )
 from epp.clock import SystemClock
 from epp.config.plan import PlannedDataSource
 from epp.datalayer.runtime import DataLayer
 from epp.datastore.endpoint_store import EndpointStore
 from epp.errors import ConfigError, Problem
+from epp.testing import build_request, check_extractor, check_producer
 
 A, B = (Endpoint(name=name, address=f"10.0.0.{i}", port=8000) for i, name in ((1, "a"), (2, "b")))
 
@@ -459,7 +464,51 @@ class TestDataSource:
             assert layer.value(WAITING_REQUESTS) == 3.0
 
 
+HELD_BLOCKS = Column("held_blocks", "blocks", "KV-cache blocks that the endpoint holds")
+
+
+class BlockIndex(Producer, Extractor, type="block-index"):
+    """An index filled by pushed events and read by each request, as for KV events."""
+
+    produces = (HELD_BLOCKS,)
+
+    def __post_init__(self) -> None:
+        self.held: dict[int, float] = {}
+
+    def open(self, endpoint: Endpoint, slot: int) -> EndpointExtractor:
+        return _BlockEvents(self.held, slot)
+
+    def produce(self, request: Request, endpoints: Endpoints) -> ProducedData:
+        return {HELD_BLOCKS: np.array([self.held.get(slot, 0.0) for slot in endpoints.slots.tolist()], np.float32)}
+
+
+class _BlockEvents(EndpointExtractor):
+    def __init__(self, held: dict[int, float], slot: int) -> None:
+        self._held = held
+        self._slot = slot
+
+    def extract(self, payload: Any) -> EndpointUpdate | None:
+        self._held[self._slot] = self._held.get(self._slot, 0.0) + payload
+        return None
+
+    def close(self) -> None:
+        self._held.pop(self._slot, None)
+
+
 class TestExtractor:
+    async def test_one_plugin_may_be_extractor_and_producer(self) -> None:
+        source, index = ScriptedSource(), BlockIndex()
+        check_producer(index)
+        check_extractor(index, [1.0, -1.0])
+        async with running(scripted(listing(A, B)), sources=[(source, [index])]) as layer:
+            await until(lambda: len(source.receivers) == 2)
+            source.receivers["b"].deliver(3.0)
+            snapshot = layer.store.snapshot()
+            pool = Endpoints(snapshot, snapshot.live_slots)
+            assert index.produce(build_request(), pool)[HELD_BLOCKS].tolist() == [0.0, 3.0]
+            layer.store.remove("b")
+            assert index.held == {}
+
     @pytest.mark.parametrize(
         ("error", "traceback"), [(DataSourceError("not a page"), False), (ZeroDivisionError("bug"), True)]
     )
