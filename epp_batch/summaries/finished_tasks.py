@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from epp_batch import output_folder as files
 from epp_batch.errors import FolderError
-from epp_batch.output_folder import OutputFolder, TranscriptionResult
+from epp_batch.output_folder import OutputFolder, TranscriptionResult, load_struct
 from epp_batch.spec import Recording, Run, Task
 
 _DONE = ".done.json"
@@ -46,7 +45,7 @@ def _list_by_sidecars(folder: OutputFolder) -> list[tuple[Task, TranscriptionRes
     """
     pairs = []
     for path in sorted(folder.root.rglob(f"*{_DONE}")):
-        result = files.load_struct(path, TranscriptionResult)
+        result = load_struct(path, TranscriptionResult)
         if result is not None:
             stem = path.relative_to(folder.root).as_posix().removesuffix(_DONE)
             recording = Recording(source=result.source, stems=(stem,), sha256=result.sha256)

@@ -15,7 +15,7 @@ from epp.clock import Clock
 from epp_batch.summaries import retry
 from epp_batch.summaries.client import AttemptFailed, ChatAnswer, GatewayClient, ServedModel
 from epp_batch.summaries.prompt import SummaryPrompt, estimate_tokens, fit_prompt
-from epp_batch.summaries.settings import SummarySettings
+from epp_batch.summaries.settings import SummarySettings, name_flag
 from epp_batch.summaries.summary import Summary, SummaryError
 
 T = TypeVar("T")
@@ -24,15 +24,19 @@ OnAttemptEvent = Callable[[AttemptEvent, str], None]
 """Called for each attempt: when it is sent, at its first token, or when it fails and will be retried (with detail)."""
 Sleep = Callable[[float], Awaitable[None]]
 
+# vLLM: "This model's maximum context length is 2048 tokens."
+# llama.cpp: "request (3000 tokens) exceeds the available context size (2048 tokens), try increasing it"
 _CONTEXT_LENGTH = re.compile(r"(?:context length is|context size[^0-9]{0,20})\D*(\d+)")
 _MAX_SHRINKS = 6
 _SHRINK_FACTOR = 0.8
+API_KEY_REMEDY = "give the gateway's key in OPENAI_API_KEY"
+_SHORTER_PROMPT_REMEDY = f"give a smaller {name_flag('max-prompt-tokens')}"
 _REMEDIES = {
-    401: "give the gateway's key in OPENAI_API_KEY",
-    403: "give the gateway's key in OPENAI_API_KEY",
+    401: API_KEY_REMEDY,
+    403: API_KEY_REMEDY,
     400: "see the server's message",
     404: "name a model that the gateway serves",
-    413: "give a smaller --max-prompt-tokens",
+    413: _SHORTER_PROMPT_REMEDY,
 }
 _RETRY_LATER_REMEDY = (
     "check that the gateway has endpoints, then run `epp-batch summarize`; existing summaries are kept"
@@ -87,8 +91,7 @@ class SummaryRequester:
                         raise self._build_permanent_error(source, failed.failure) from failed
                     self._model_resolved = True  # a server without a model list may still serve the named model
         if not self._model.name:
-            remedy = "name one with --summary-model"
-            raise SummaryError(source, f"{self._client.url} lists no model", remedy)
+            raise SummaryError(source, f"{self._client.url} lists no model", f"name one with {name_flag('model')}")
         return self._model
 
     async def request_summary(
@@ -144,7 +147,7 @@ class SummaryRequester:
                     self._model = ServedModel(self._model.name, int(context[1]))
                 sent = prompt.trim.to_tokens if prompt.trim else estimate_tokens(prompt.text)
                 budget = min(self._prompt_budget(source) or sent, int(sent * _SHRINK_FACTOR))
-        raise SummaryError(source, "no part of the transcript was short enough", "give a smaller --max-prompt-tokens")
+        raise SummaryError(source, "no part of the transcript was short enough", _SHORTER_PROMPT_REMEDY)
 
     async def _retry(
         self, source: str, attempts: RequestAttempts, send: Callable[[], Awaitable[T]], on_event: OnAttemptEvent
@@ -190,7 +193,7 @@ class SummaryRequester:
         room = context - self._settings.max_tokens
         if room < 1:
             message = f"answers of {self._settings.max_tokens} tokens leave no room in a context of {context}"
-            raise SummaryError(source, message, "give a smaller --max-tokens")
+            raise SummaryError(source, message, f"give a smaller {name_flag('max-tokens')}")
         return room if limit is None else min(limit, room)
 
     def _build_permanent_error(self, source: str, failure: retry.AttemptFailure) -> SummaryError:
@@ -198,5 +201,5 @@ class SummaryRequester:
         if failure.status == 404 and self._served:
             remedy = f"{remedy}: {', '.join(self._served)}"
         if failure.permanent:
-            remedy = "give the gateway's address, and enough --max-tokens for reasoning and summary"
+            remedy = f"give the gateway's address, and enough {name_flag('max-tokens')} for reasoning and summary"
         return SummaryError(source, str(failure), remedy)

@@ -9,8 +9,14 @@ from typing import NamedTuple
 
 import msgspec
 
-SATURATED, NO_ENDPOINTS, SHUTTING_DOWN = "rejected-saturated", "rejected-no-endpoints", "rejected-shutting-down"
+from epp.errors import NoEndpoints, Overloaded
+
+SATURATED, NO_ENDPOINTS, SHUTTING_DOWN = (
+    Overloaded.dropped_reason, NoEndpoints.dropped_reason, "rejected-shutting-down",
+)  # fmt: skip
+"""Reasons in epp.headers.REQUEST_DROPPED_REASON (llm-d's RequestDroppedReason); the last one is sent by llm-d only."""
 _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
+"""Besides 5xx: those that the openai library itself retries (`BaseClient._should_retry`), and 425 Too Early."""
 
 
 class AttemptFailure(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +25,7 @@ class AttemptFailure(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 0
     """HTTP status; 0 without a response, or if it was cut off."""
     reason: str = ""
-    """The picker's `x-llm-d-request-dropped-reason`; empty without one."""
+    """Value of the response header REQUEST_DROPPED_REASON; empty if the picker sent none."""
     retry_after: float | None = None
     """The server's Retry-After in seconds."""
     message: str = ""
@@ -104,9 +110,9 @@ class OutageTimer:
 
 
 def parse_retry_after(headers: Mapping[str, str], wall: float) -> float | None:
-    """Seconds of `retry-after-ms` or `Retry-After` (number or date, RFC 9110 10.2.3); None if absent or invalid.
+    """Seconds of `Retry-After` (number or date, RFC 9110 section 10.2.3); None if absent or invalid.
 
-    `wall` is the current Unix time.
+    OpenAI's `retry-after-ms` takes precedence, as in the openai library. `wall` is the current Unix time.
     """
     try:
         if milliseconds := headers.get("retry-after-ms"):

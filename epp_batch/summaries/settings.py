@@ -44,9 +44,11 @@ class SummarySettings(msgspec.Struct, frozen=True, kw_only=True):
                 f"the prompt has no {TRANSCRIPT_PLACEHOLDER}: {self.template!r}", remedy=_PLACEHOLDER_REMEDY
             )
         if self.max_tokens < 1:
-            raise InputError(f"invalid --max-tokens {self.max_tokens}", remedy="give 1 or more")
+            remedy = f"give 1 or more with {name_flag('max-tokens')}"
+            raise InputError(f"invalid token limit of a summary: {self.max_tokens}", remedy=remedy)
         if self.max_prompt_tokens is not None and self.max_prompt_tokens < 1:
-            raise InputError(f"invalid --max-prompt-tokens {self.max_prompt_tokens}", remedy="give 1 or more")
+            remedy = f"give 1 or more with {name_flag('max-prompt-tokens')}"
+            raise InputError(f"invalid token limit of a prompt: {self.max_prompt_tokens}", remedy=remedy)
 
     def key(self, transcript: str, model: str) -> str:
         """12 hex digits, equal for equal transcript (given by its task's key), model and question."""
@@ -56,3 +58,8 @@ class SummarySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PLACEHOLDER_REMEDY = f"write {TRANSCRIPT_PLACEHOLDER} where the transcript belongs"
+
+
+def name_flag(name: str) -> str:
+    """The flag of a setting, for messages: `summarize` has it without, `--summarize` with the prefix `summary-`."""
+    return f"--{name} (--summary-{name} with --summarize)"

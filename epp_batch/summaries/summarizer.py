@@ -17,7 +17,7 @@ from epp_batch.errors import FailureKind, FolderError, InputError
 from epp_batch.output_folder import OutputFolder, TaskFailure, TranscriptionResult
 from epp_batch.spec import Task
 from epp_batch.summaries.client import AttemptFailed, GatewayClient
-from epp_batch.summaries.requester import AttemptEvent, Sleep, SummaryRequester
+from epp_batch.summaries.requester import API_KEY_REMEDY, AttemptEvent, Sleep, SummaryRequester
 from epp_batch.summaries.settings import SummarySettings
 from epp_batch.summaries.summary import (
     SUMMARY_STAGE,
@@ -177,9 +177,6 @@ class Summarizer:
         if self._journal is not None:
             self._journal.append(event)
         self._on_event(event)
-
-
-API_KEY_REMEDY = "give the gateway's key in OPENAI_API_KEY"
 
 
 def _build_write_error(task: Task, error: FolderError | OSError) -> SummaryError:

@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from epp_batch import output_folder as files
 from epp_batch.errors import BatchError
-from epp_batch.output_folder import OutputFolder, TaskFailure
+from epp_batch.output_folder import OutputFolder, TaskFailure, load_struct, save_struct, write_atomically
 from epp_batch.spec import Task
 from epp_batch.summaries.prompt import TranscriptTrim
 
@@ -75,7 +74,7 @@ def load_transcript(folder: OutputFolder, task: Task) -> str:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        whole = files.load_struct(folder.path(task.stem, "json"), _TranscriptText)
+        whole = load_struct(folder.path(task.stem, "json"), _TranscriptText)
         if whole is None:
             remedy = "transcribe with the format txt or json, and run summarize where the output volume is mounted"
             raise SummaryError(source, f"{path} is missing", remedy) from None
@@ -93,7 +92,7 @@ def find_current_summary(folder: OutputFolder, task: Task, key: Callable[[str], 
 
     If no `model` is requested, a summary by any model counts: the gateway need not be asked for its models.
     """
-    summary = files.load_struct(folder.path(task.stem, SIDECAR_SUFFIX), Summary)
+    summary = load_struct(folder.path(task.stem, SIDECAR_SUFFIX), Summary)
     if summary is None or not folder.path(task.stem, TEXT_SUFFIX).is_file():
         return None
     return summary if summary.key == key(model or summary.model) else None
@@ -106,8 +105,8 @@ def save_summary(folder: OutputFolder, task: Task, text: str, summary: Summary) 
     """
     body = render_markdown(task, text, summary).encode()
     for stem in task.recording.stems:
-        files.write_atomically(folder.path(stem, TEXT_SUFFIX), body)
-        files.save_struct(folder.path(stem, SIDECAR_SUFFIX), summary)
+        write_atomically(folder.path(stem, TEXT_SUFFIX), body)
+        save_struct(folder.path(stem, SIDECAR_SUFFIX), summary)
     failure = folder.load_failure(task.stem)
     if failure is not None and failure.stage == SUMMARY_STAGE:
         with contextlib.suppress(OSError):
@@ -117,7 +116,7 @@ def save_summary(folder: OutputFolder, task: Task, text: str, summary: Summary) 
 def save_summary_failure(folder: OutputFolder, task: Task, failure: TaskFailure) -> None:
     """Writes the failure of a summary; errors of writing are ignored."""
     with contextlib.suppress(BatchError, OSError):
-        files.save_struct(folder.path(task.stem, FAILED_SUFFIX), failure)
+        save_struct(folder.path(task.stem, FAILED_SUFFIX), failure)
 
 
 def render_markdown(task: Task, text: str, summary: Summary) -> str:
