@@ -177,7 +177,7 @@ class DraDevice(Accelerator):
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes charged by the `memory` counter: the profile's GB; 1 for a whole GPU, whose size is unknown."""
+        """Bytes charged by the `memory` counter, by the profile's name (GB read as GiB); 1 for a whole GPU: unknown."""
         match = _PROFILE.fullmatch(self.profile or "")
         return int(match[2]) * 2**30 if match else 1
 

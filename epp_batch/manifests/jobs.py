@@ -60,6 +60,7 @@ def build_job(unit: Unit, run: Run) -> dict[str, Any]:
             "completions": 1,
             "backoffLimit": cluster.retries,
             "ttlSecondsAfterFinished": cluster.ttl_seconds,
+            # The only value that the API server allows beside a podFailurePolicy: a new pod when the old one has ended.
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _build_failure_rules()},
             "template": {
@@ -118,7 +119,8 @@ def compute_creation_rate(count: int) -> int:
     """Jobs to create per second so that `count` Jobs take about CREATION_SECONDS, at least 1.
 
     Kueue orders Workloads of equal priority by creation time in whole seconds, then by uid, which is random
-    (queueOrderingFunc in v0.19): the fewer Jobs share a second, the closer the admission order is to the unit order.
+    (`baseCompareFunc` in v0.19, pkg/cache/queue/cluster_queue.go): the fewer Jobs share a second, the closer the
+    admission order is to the unit order.
     """
     return max(1, math.ceil(count / CREATION_SECONDS))
 

@@ -8,7 +8,7 @@ GPU memory by counters (DRA).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,17 +22,26 @@ from epp_batch.manifests.accelerators import (
 from epp_batch.manifests.quantities import format_quantity, parse_quantity
 
 KUEUE_API_VERSION = "kueue.x-k8s.io/v1beta2"
+
+
+class GpuModel(NamedTuple):
+    """Memory and MIG profiles of a GPU model."""
+
+    memory_gib: int
+    mig_profiles: tuple[str, ...]
+
+
 GPU_MODELS = {
-    "A100-40": (40, ("1g.5gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb")),
-    "A100-80": (80, ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")),
-    "H100-80": (80, ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")),
-    "H100-94": (94, ("1g.12gb", "1g.24gb", "2g.24gb", "3g.47gb", "4g.47gb", "7g.94gb")),
-    "H100-96": (96, ("1g.12gb", "1g.24gb", "2g.24gb", "3g.48gb", "4g.48gb", "7g.96gb")),
-    "H200-141": (141, ("1g.18gb", "1g.35gb", "2g.35gb", "3g.71gb", "4g.71gb", "7g.141gb")),
-    "A30": (24, ("1g.6gb", "2g.12gb", "4g.24gb")),
+    "A100-40": GpuModel(40, ("1g.5gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb")),
+    "A100-80": GpuModel(80, ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")),
+    "H100-80": GpuModel(80, ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")),
+    "H100-94": GpuModel(94, ("1g.12gb", "1g.24gb", "2g.24gb", "3g.47gb", "4g.47gb", "7g.94gb")),
+    "H100-96": GpuModel(96, ("1g.12gb", "1g.24gb", "2g.24gb", "3g.48gb", "4g.48gb", "7g.96gb")),
+    "H200-141": GpuModel(141, ("1g.18gb", "1g.35gb", "2g.35gb", "3g.71gb", "4g.71gb", "7g.141gb")),
+    "A30": GpuModel(24, ("1g.6gb", "2g.12gb", "4g.24gb")),
 }
-"""Memory in GiB and MIG profiles by GPU model. The double-memory 1g.10gb of the 40 GB A100 is omitted: its name is that
-of the single-slot profile of an 80 GB GPU."""
+"""By name. The double-memory 1g.10gb of the 40 GB A100 is omitted: its name is that of the single-slot profile of an
+80 GB GPU."""
 
 
 class ResourceQuotaSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,12 +239,16 @@ def _build_mig_slots(namespace: str, gpus: int, gpu: str) -> KueueSetup:
     )
     labels = {"nvidia.com/mig.capable": "true"}
     return KueueSetup(
-        namespace=namespace, flavor="mig-flavor", node_labels=labels, queues=(queue,), mig_profiles=GPU_MODELS[gpu][1]
+        namespace=namespace,
+        flavor="mig-flavor",
+        node_labels=labels,
+        queues=(queue,),
+        mig_profiles=GPU_MODELS[gpu].mig_profiles,
     )
 
 
 def _build_dra(namespace: str, gpus: int, gpu: str) -> KueueSetup:
-    memory = format_quantity(parse_quantity(f"{gpus * GPU_MODELS[gpu][0]}Gi"))
+    memory = format_quantity(parse_quantity(f"{gpus * GPU_MODELS[gpu].memory_gib}Gi"))
     queue = ClusterQueueSpec(
         name="dra", local_queues=("whisper",), quotas={GPU_MEMORY_RESOURCE: ResourceQuotaSpec(nominal=memory)}
     )

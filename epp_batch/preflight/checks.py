@@ -120,7 +120,7 @@ def _check_cluster_queue(cluster: ClusterOptions, queue: KubeObject, inventory: 
         missing = [name for name in offered if name not in known]
         for name in missing:
             yield Problem(path, f"names ResourceFlavor {name}, which does not exist; create it with epp-batch queues")
-        if missing:  # the queue is inactive for this reason
+        if missing:  # they explain the condition Active=False (reason FlavorNotFound), which says no more
             return
     conditions = (queue.get("status") or {}).get("conditions") or ()
     active = next((condition for condition in conditions if condition["type"] == "Active"), None)
@@ -130,7 +130,10 @@ def _check_cluster_queue(cluster: ClusterOptions, queue: KubeObject, inventory: 
 
 
 def _may_select_namespace(selector: KubeObject | None, namespace: str) -> bool:
-    """Whether the selector may match the namespace, of which only the name is known; other labels are not judged."""
+    """Whether the selector may match the namespace, of which only the name is known; other labels are not judged.
+
+    As in Kueue's ClusterQueueSpec, a missing selector selects no namespace and an empty one selects all.
+    """
     if selector is None:
         return False
     name = "kubernetes.io/metadata.name"

@@ -1,4 +1,4 @@
-"""Whether any node could run a pod: labels, taints, published DRA devices, and allocatable resources if empty."""
+"""Whether any node could run a pod, if no other pod ran on it: labels, taints, allocatable resources, DRA devices."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def check_node_capacity(
     nodes: Sequence[KubeObject],
     models: str,
 ) -> Iterator[Problem]:
-    """Yields one problem if no node fits any of the flavors.
+    """Yields one problem if no node of any of the flavors can hold a pod.
 
-    Flavors with topology-aware scheduling are not judged.
+    Yields nothing if a flavor has topology-aware scheduling: there Kueue itself counts the nodes' free capacity.
     """
     requested = _build_node_requests(placement)
     reasons: list[str] = []
@@ -89,12 +89,12 @@ def _explain_no_node(
         return "the cluster has no nodes"
     if not labelled:
         return f"no node has {', '.join(f'{name}={value}' for name, value in labels.items())}"
-    open_nodes = [node for node in labelled if not _is_closed(node, tolerations)]
-    if not open_nodes:
+    schedulable = [node for node in labelled if not _is_unschedulable(node, tolerations)]
+    if not schedulable:
         return "all its nodes are cordoned or have untolerated taints"
-    if any(_has_capacity(node, requested) for node in open_nodes):
+    if any(_has_capacity(node, requested) for node in schedulable):
         return None
-    largest = {name: max(_allocatable(node, name) for node in open_nodes) for name in requested}
+    largest = {name: max(_allocatable_amount(node, name) for node in schedulable) for name in requested}
     return "a node has at most " + ", ".join(f"{format_quantity(amount)} {name}" for name, amount in largest.items())
 
 
@@ -103,7 +103,7 @@ def _has_labels(node: KubeObject, labels: dict[str, str]) -> bool:
     return all(present.get(name) == value for name, value in labels.items())
 
 
-def _is_closed(node: KubeObject, tolerations: Sequence[KubeObject]) -> bool:
+def _is_unschedulable(node: KubeObject, tolerations: Sequence[KubeObject]) -> bool:
     """Whether the node is cordoned or has an untolerated taint of effect NoSchedule or NoExecute.
 
     Taints with the prefix `node.kubernetes.io/` do not count: they follow the node's health, so they are transient.
@@ -118,10 +118,10 @@ def _is_closed(node: KubeObject, tolerations: Sequence[KubeObject]) -> bool:
 
 
 def _has_capacity(node: KubeObject, requested: dict[str, Fraction]) -> bool:
-    return all(_allocatable(node, name) >= amount for name, amount in requested.items())
+    return all(_allocatable_amount(node, name) >= amount for name, amount in requested.items())
 
 
-def _allocatable(node: KubeObject, name: str) -> Fraction:
+def _allocatable_amount(node: KubeObject, name: str) -> Fraction:
     """The node's allocatable amount; the Dynamic Accelerator Slicer advertises MIG slices under its own prefix."""
     allocatable = (node.get("status") or {}).get("allocatable") or {}
     own = parse_quantity(allocatable.get(name, 0))

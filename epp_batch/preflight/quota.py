@@ -12,6 +12,7 @@ from epp_batch.spec import Placement
 
 _KNOWN_PREFIXES = ("nvidia.com/", "epp-batch/", "hugepages-")
 ResourceUsage = dict[str, Fraction]
+"""Amounts in base units by resource."""
 
 
 class CohortQuotas:
@@ -111,7 +112,7 @@ def compute_pod_usage(
     settings = (configuration or {}).get("resources") or {}
     if configuration is None:
         options = accelerator.possible_usage()
-        unknown = {} if any(map(_is_foreign, covered)) or not options else options[0]
+        unknown = {} if any(map(_may_be_transformation_output, covered)) or not options else options[0]
         likely = next((option for option in options if set(option) <= covered), unknown)
         requested = {name: Fraction(count) for name, count in likely.items()}
     else:
@@ -132,8 +133,11 @@ def compute_pod_usage(
     return usage | ({"pods": Fraction(1)} if "pods" in covered else {})
 
 
-def _is_foreign(resource: str) -> bool:
-    """Whether a covered resource is neither Kubernetes', NVIDIA's nor ours: maybe the output of a transformation."""
+def _may_be_transformation_output(resource: str) -> bool:
+    """Whether a covered resource is neither Kubernetes', NVIDIA's nor ours.
+
+    Names without a slash are Kubernetes' own (`cpu`, `pods`), unless they contain a dot.
+    """
     return not resource.startswith(_KNOWN_PREFIXES) if "/" in resource else "." in resource
 
 

@@ -16,10 +16,10 @@ from epp_batch.errors import FailureKind, TaskError, TaskStage
 from epp_batch.intake.probe import lenient_open_options
 
 SAMPLE_RATE = 16_000
-ESTIMATING_DEMUXERS = frozenset({"mp3", "aac", "adts", "ac3", "eac3", "amr", "loas", "dts"})
+ESTIMATING_DEMUXERS = frozenset({"mp3", "aac", "ac3", "eac3", "amr", "loas", "dts"})
 """FFmpeg demuxers whose duration is an estimate from the bit rate."""
 MIN_PLACEHOLDER_SIZE = 0x7FFF_F000
-"""WAV sizes from here on are placeholders, written by encoders that stream to a pipe (FFmpeg writes 0xFFFFFFFF)."""
+"""WAV sizes from here on are placeholders of encoders that write to a pipe: SoX's data size, FFmpeg's 0xFFFFFFFF."""
 MAX_MISSING_SHARE = 0.02
 """A file is corrupt if more than this share of its declared duration, and MAX_MISSING_SECONDS, cannot be decoded."""
 MAX_MISSING_SECONDS = 2.0

@@ -151,6 +151,7 @@ class TranscriptionTask:
         """Transcribes the rest with faster-whisper's sequential pipeline; a record holds several segments."""
         progress = partial.progress
         seconds = len(samples) / SAMPLE_RATE
+        # More than the prompt can hold: faster-whisper keeps its last 223 tokens, half of Whisper's text context.
         previous_text = " ".join(segment.text.strip() for segment in progress.segments[-20:])
         language = self.options.language or progress.language or None
         begun, pending = self._clock.now(), []

@@ -50,7 +50,8 @@ def detect_speech(samples: Samples, check: Callable[[], None], block: float = VA
     while begin < len(samples):
         check()
         end = min(begin + round(block * SAMPLE_RATE), len(samples))
-        found = [(begin + part["start"], begin + part["end"]) for part in _run_vad(samples[begin:end], options)]
+        speech = get_speech_timestamps(samples[begin:end], options)
+        found = [(begin + part["start"], begin + part["end"]) for part in speech]
         if end < len(samples) and found and found[-1][1] > end - SAMPLE_RATE and found[-1][0] > begin:
             end, _ = found.pop()
         spans += [(start / SAMPLE_RATE, stop / SAMPLE_RATE) for start, stop in found]
@@ -58,15 +59,11 @@ def detect_speech(samples: Samples, check: Callable[[], None], block: float = VA
     return pack_windows(spans)
 
 
-def _run_vad(samples: Samples, options: VadOptions) -> list[dict[str, int]]:
-    return get_speech_timestamps(samples, options)  # type: ignore[no-any-return]
-
-
 class LoadedWhisper:
     """One model loaded by faster-whisper, on the GPU if there is one. Not thread-safe."""
 
-    def __init__(self, folder: Path, compute: str, threads: int) -> None:
-        self.compute_type = resolve_compute_type(compute)
+    def __init__(self, folder: Path, compute_type: str, threads: int) -> None:
+        self.compute_type = resolve_compute_type(compute_type)
         self.device = detect_device()
         self._model: Any = faster_whisper.WhisperModel(
             str(folder), device=self.device, compute_type=self.compute_type, cpu_threads=threads, local_files_only=True
@@ -121,7 +118,8 @@ class LoadedWhisper:
     ) -> Iterable[Any]:
         """Decodes a doubtful window again sequentially.
 
-        faster-whisper's batched pipeline uses the first temperature only; the sequential one falls back to higher ones.
+        faster-whisper's batched pipeline uses the first temperature only; the sequential one falls back to higher ones
+        (`generate_with_fallback`).
         """
         if not is_doubtful(raw):
             return [raw]
@@ -151,7 +149,10 @@ class LoadedWhisper:
 
 
 def is_doubtful(raw: Any) -> bool:
-    """Whether a decoding needs openai-whisper's temperature fallback: repetitive text or a low log probability."""
+    """Whether a decoding needs openai-whisper's temperature fallback: repetitive text or a low log probability.
+
+    Unlike its `decode_with_fallback` this does not except silence: the second decoding returns no segment for it.
+    """
     return bool(raw.compression_ratio > COMPRESSION_RATIO_THRESHOLD or raw.avg_logprob < LOGPROB_THRESHOLD)
 
 
