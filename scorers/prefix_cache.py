@@ -50,4 +50,5 @@ class PrefixCacheScorer(Scorer, type="prefix-cache-scorer"):
         if weight == 0:
             return share
         length = np.minimum(matched * np.float32(info.block_size_tokens / self.match_length_scale_tokens), 1)
+        # float32 rounding may exceed 1, which would be reported as a fault of this plugin.
         return np.asarray(np.minimum((1 - weight) * share + weight * length * length, 1))

@@ -161,6 +161,7 @@ class Endpoints:
             return np.asarray(counted[slots], np.float32)
         if slots is not snapshot.live_slots:
             return scraped[slots]
+        # Most decisions are about all live endpoints: the column is gathered for the first of them in a snapshot.
         values: Values | None = snapshot.memo.get(column)
         if values is None:
             values = snapshot.memo[column] = scraped[slots]

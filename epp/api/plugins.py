@@ -55,16 +55,15 @@ class _PluginMeta(msgspec.StructMeta):
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], type: str = "", **options: Any
     ) -> Any:
         if "__init__" in namespace:
-            raise TypeError(f"class {name} defines __init__, which sets its parameters: use __post_init__")
+            raise TypeError(f"class {name} defines __init__, but the loader sets its parameters: use __post_init__")
         options.setdefault("forbid_unknown_fields", True)
         cls = super().__new__(mcls, name, bases, namespace, **options)
         if type:
             cls.type = type  # type: ignore[attr-defined]
         return cls
 
-    def __init__(cls, *args: Any, type: str = "", **options: Any) -> None: ...  # noqa: N805
 
-
+# dict: state besides the parameters. eq: plugins are keys of caches, by identity. rename: names as in llm-d's JSON.
 class Plugin(msgspec.Struct, metaclass=_PluginMeta, kw_only=True, dict=True, eq=False, rename="camel"):
     """Base of all kinds; not a kind itself.
 

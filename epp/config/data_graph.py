@@ -150,6 +150,7 @@ class DataGraph:
                 if key in self._available or key in self._providers:
                     continue
                 default = DEFAULT_PRODUCERS.get(key.base)
+                # A key of another producer than the default one can only come from a declared producer of that name.
                 if default is None or key.producer not in ("", default):
                     self._report_missing_producer(consumer, key)
                     continue
@@ -159,6 +160,7 @@ class DataGraph:
                     continue
                 pending.append(added)
                 self._register_outputs(added, key.base)
+        # Outputs that still have no provider, such as those of producers that only qualified keys refer to.
         for entry in self._producer_entries():
             for output in _outputs_of(entry):
                 self._providers.setdefault(output, entry)

@@ -9,7 +9,7 @@ _PART = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
 
 
 def parse_duration(duration: str) -> float:
-    """Seconds of a Go duration such as `50ms` or `1m30s`; ValueError if the text is not one, or negative."""
+    """Seconds of a Go duration (time.ParseDuration) such as `50ms` or `1m30s`; ValueError if invalid or negative."""
     if duration == "0":
         return 0.0
     parts = _PART.findall(duration)

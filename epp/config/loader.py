@@ -84,6 +84,7 @@ class _PlanDraft:
         self._discovery = sections.parse_discovery(layer, plugin_set)
         if self._handler is not None:
             self._handler.used = True
+        # Last, because only plugins that some section uses need producers, and because it may add some.
         extracted = sections.extracted_columns(self._sources)
         self._data_graph = DataGraph(plugin_set, extracted)
         self._ordered_producers = self._data_graph.in_dependency_order()

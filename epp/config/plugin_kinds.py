@@ -60,7 +60,7 @@ PLUGIN_KINDS: Final = (
 )
 
 SIMILARITY: Final = 0.8
-"""Ratio of `difflib` from which on a method's name counts as a misspelling of an interface's."""
+"""Ratio of `difflib` from which on a method's name counts as a misspelling of an interface's method."""
 
 
 class InterfaceProblem(NamedTuple):

@@ -28,6 +28,7 @@ class PluginRegistry:
     @classmethod
     def load(cls, points: Iterable[EntryPoint] | None = None) -> PluginRegistry:
         """The types of all installed packages, not yet imported; `ConfigError` if two packages register one type."""
+        # Not imported here: a broken package must not prevent a configuration that does not name its plugins.
         registered: dict[str, EntryPoint] = {}
         problems: list[Problem] = []
         for point in entry_points(group=ENTRY_POINT_GROUP) if points is None else points:

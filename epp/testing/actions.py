@@ -131,7 +131,7 @@ def describe_reply(message: bytes) -> TranscriptLine:
     kind = reply.WhichOneof("response") or ""
     if kind == "immediate_response":
         response = reply.immediate_response
-        headers = _read_set_headers(response.headers)
+        headers = _read_headers_set_by(response.headers)
         dropped = headers.pop(REQUEST_DROPPED_REASON, "")
         if not headers and not response.headers.remove_headers:
             return sends_immediate_response(response.status.code, dropped=dropped, text=response.body.decode())
@@ -147,7 +147,7 @@ def describe_reply(message: bytes) -> TranscriptLine:
         if common.body_mutation.HasField("streamed_response") and not common.HasField("header_mutation"):
             chunk = common.body_mutation.streamed_response
             return _new_action(f"sends_{kind}", body=chunk.body, end=chunk.end_of_stream)
-        if kind == "response_headers" and _read_set_headers(common.header_mutation) == {
+        if kind == "response_headers" and _read_headers_set_by(common.header_mutation) == {
             WENT_INTO_RESPONSE_HEADERS: "true"
         }:
             return marks_response()
@@ -160,7 +160,7 @@ def _describe_route(reply: pb.ProcessingResponse, at: str) -> TranscriptLine:
     if at == "trailers":
         return _new_action("sends_route", destination=destination, at=at, sets={}, removes=[], body=None, scores=None)
     common = getattr(reply, f"request_{at}").response
-    sets = _read_set_headers(common.header_mutation)
+    sets = _read_headers_set_by(common.header_mutation)
     header = sets.pop(DESTINATION_ENDPOINT, None)
     if header != destination or not common.clear_route_cache or common.body_mutation.HasField("streamed_response"):
         return _new_action("sends", **MessageToDict(reply))
@@ -172,5 +172,5 @@ def _describe_route(reply: pb.ProcessingResponse, at: str) -> TranscriptLine:
     )  # fmt: skip
 
 
-def _read_set_headers(mutation: pb.HeaderMutation) -> dict[str, str]:
+def _read_headers_set_by(mutation: pb.HeaderMutation) -> dict[str, str]:
     return {item.header.key: item.header.raw_value.decode("utf-8", "surrogateescape") for item in mutation.set_headers}

@@ -39,7 +39,7 @@ SLOTS: Final = 4
 def check_request_hooks(hooks: RequestHooks, *, attributes: Attributes | None = None) -> None:
     """Runs requests through the hooks: routed and ended in every way, endpoints removed meanwhile, prompts unknown.
 
-    No call may raise, return anything or change the request. If the plugin is a producer, it produces for each
+    No call may raise, return anything or change the request. If the plugin is a `Producer`, it produces for each
     request first.
     """
     check = ContractCheck(hooks, RequestHooks)

@@ -102,7 +102,7 @@ def _diff_transcripts(expected: list[TranscriptLine], actual: list[TranscriptLin
 
 
 class _TranscriptPlayer:
-    """Plays gateway, transport and router to one stream, and records what happens.
+    """Acts as gateway, transport and router of one stream, and records its transcript.
 
     Implements `ServerCall` and `Router`.
     """

@@ -28,5 +28,6 @@ class MaxScorePicker(Picker, type="max-score-picker"):
             best: Positions = (totals == totals[totals.argmax()]).nonzero()[0]
             chosen = rng.randrange(len(best)) if len(best) > 1 else 0
             return best[chosen : chosen + 1]
+        # Equal totals are ordered by random keys; llm-d shuffles before a stable sort.
         noise = np.frombuffer(rng.randbytes(4 * len(totals)), np.uint32)
         return np.asarray(np.lexsort((noise, -totals))[: self.max_num_of_endpoints])
