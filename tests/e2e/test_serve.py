@@ -8,7 +8,6 @@ import signal
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import grpc
@@ -18,6 +17,7 @@ from epp.address import split_host_port
 from epp.clock import SystemClock
 from epp.grpc import tls
 from epp.sim.fleet import SimFleet
+from tests.e2e.picker_process import ExtProcStream, PickerProcess, destination_of, health_status
 
 CHAT = json.dumps({"model": "sim", "messages": [{"role": "user", "content": "hello " * 50}]}).encode()
 
@@ -64,9 +64,7 @@ def endpoint_file(targets: list[str], roles: list[str]) -> str:
     return json.dumps({"endpoints": rows})
 
 
-async def test_an_llm_d_configuration_is_discovered_scraped_scored_and_picked(
-    tools: Any, fleet: SimFleet, tmp_path: Path
-) -> None:
+async def test_an_llm_d_configuration_is_discovered_scraped_scored_and_picked(fleet: SimFleet, tmp_path: Path) -> None:
     targets = list(fleet.targets)
     endpoints, config = tmp_path / "endpoints.yaml", tmp_path / "config.yaml"
     endpoints.write_text(endpoint_file(targets, ["prefill", "decode", "decode"]))
@@ -75,20 +73,20 @@ async def test_an_llm_d_configuration_is_discovered_scraped_scored_and_picked(
         "--pool-name=pool", "--pool-namespace=ns", "--zap-encoder=json", f"--config-file={config}", "--v=3",
         "--tracing=false", "--secure-serving=false", "--metrics-endpoint-auth=false",
     )  # fmt: skip
-    async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
+    async with PickerProcess(tmp_path, *flags) as picker, picker.open_channel() as channel:
         answers = [asyncio.ensure_future(long_answer(targets[1])) for _ in range(2)]
         await until_running(picker, "default/pod-1", 2)
         for _ in range(5):
-            stream = tools.Stream(channel)
-            assert tools.destination(await stream.request(CHAT)) == targets[2]
-            await stream.respond(b"{}")
+            stream = ExtProcStream(channel)
+            assert destination_of(await stream.send_request(CHAT)) == targets[2]
+            await stream.send_response(b"{}")
             assert await stream.close() is grpc.StatusCode.OK
         endpoints.write_text(endpoint_file(targets[:1], ["both"]))  # watched
         async with asyncio.timeout(10):
-            while len((await picker.page("/debug/state"))["endpoints"]) != 1:
+            while len((await picker.fetch_page("/debug/state"))["endpoints"]) != 1:
                 await asyncio.sleep(0.05)
-        assert tools.destination(await tools.Stream(channel).request(CHAT)) == targets[0]
-        page = await picker.page("/metrics")
+        assert destination_of(await ExtProcStream(channel).send_request(CHAT)) == targets[0]
+        page = await picker.fetch_page("/metrics")
         assert 'llm_d_epp_ready_endpoints{name="pool"} 1.0' in page
         for answer in answers:
             answer.cancel()
@@ -108,28 +106,28 @@ async def long_answer(target: str) -> None:
         await long_answer(target)
 
 
-async def until_running(picker: Any, name: str, count: int) -> None:
+async def until_running(picker: PickerProcess, name: str, count: int) -> None:
     async with asyncio.timeout(10):
         while True:
-            rows = (await picker.page("/debug/state"))["endpoints"]
+            rows = (await picker.fetch_page("/debug/state"))["endpoints"]
             if any(row["name"] == name and row["running"] == count for row in rows):
                 return
             await asyncio.sleep(0.05)
 
 
-async def test_sigterm_drains_open_streams(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
+async def test_sigterm_drains_open_streams(fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", *(f"--endpoint={target}" for target in fleet.targets)]
-    async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
-        stream = tools.Stream(channel)
-        tools.destination(await stream.request(CHAT))
-        assert await tools.health_of(picker.health, "readiness") == 1
+    async with PickerProcess(tmp_path, *flags) as picker, picker.open_channel() as channel:
+        stream = ExtProcStream(channel)
+        destination_of(await stream.send_request(CHAT))
+        assert await health_status(picker.health_port, "readiness") == 1
         picker.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
-            while await tools.health_of(picker.health, "readiness") == 1:
+            while await health_status(picker.health_port, "readiness") == 1:
                 await asyncio.sleep(0.02)
-        assert await tools.health_of(picker.health, "liveness") == 1
-        assert tools.destination(await tools.Stream(channel).request(CHAT)), "new streams are still served"
-        await stream.respond(b"data: 1\n\n", b"data: 2\n\n")
+        assert await health_status(picker.health_port, "liveness") == 1
+        assert destination_of(await ExtProcStream(channel).send_request(CHAT)), "new streams are still served"
+        await stream.send_response(b"data: 1\n\n", b"data: 2\n\n")
         assert await stream.close() is grpc.StatusCode.OK
         picker.process.send_signal(signal.SIGTERM)  # a second one is enough waiting
         assert await picker.process.wait() == 0
@@ -137,40 +135,40 @@ async def test_sigterm_drains_open_streams(tools: Any, fleet: SimFleet, tmp_path
 
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
 async def test_tls_with_a_self_signed_certificate_is_the_default(
-    tools: Any, fleet: SimFleet, tmp_path: Path, transport: str
+    fleet: SimFleet, tmp_path: Path, transport: str
 ) -> None:
     flags = [f"--transport={transport}", *(f"--endpoint={target}" for target in fleet.targets)]
-    async with tools.Picker(tmp_path, *flags) as picker, await picker.secure_channel() as channel:
-        stream = tools.Stream(channel)
-        assert tools.destination(await stream.request(CHAT)) in fleet.targets
-        await stream.respond(b"{}")
+    async with PickerProcess(tmp_path, *flags) as picker, await picker.open_tls_channel() as channel:
+        stream = ExtProcStream(channel)
+        assert destination_of(await stream.send_request(CHAT)) in fleet.targets
+        await stream.send_response(b"{}")
         assert await stream.close() is grpc.StatusCode.OK
 
 
-async def test_a_scrape_replaces_reservations(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
+async def test_a_scrape_replaces_reservations(fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", "--completion=scrape", *(f"--endpoint={target}" for target in fleet.targets)]
-    async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
-        stream = tools.Stream(channel)
-        tools.destination(await stream.request(CHAT))
-        assert await stream.read() is None, "the stream is closed after the request phase"
+    async with PickerProcess(tmp_path, *flags) as picker, picker.open_channel() as channel:
+        stream = ExtProcStream(channel)
+        destination_of(await stream.send_request(CHAT))
+        assert await stream.receive() is None, "the stream is closed after the request phase"
         async with asyncio.timeout(5):
-            while (await picker.page("/debug/state"))["totals"]["inflight_requests"]:
+            while (await picker.fetch_page("/debug/state"))["totals"]["inflight_requests"]:
                 await asyncio.sleep(0.02)
-        page = await picker.page("/metrics")
+        page = await picker.fetch_page("/metrics")
     assert 'llm_d_epp_request_running{fairness_id="default-flow",model_name="sim"' in page
 
 
-async def test_a_share_of_responses_is_observed(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
+async def test_a_share_of_responses_is_observed(fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", "--completion=access-log", "--observe-responses=1"]
     async with (
-        tools.Picker(tmp_path, *flags, *(f"--endpoint={target}" for target in fleet.targets)) as picker,
-        picker.channel() as channel,
+        PickerProcess(tmp_path, *flags, *(f"--endpoint={target}" for target in fleet.targets)) as picker,
+        picker.open_channel() as channel,
     ):
-        stream = tools.Stream(channel)
-        tools.destination(await stream.request(CHAT))
-        await stream.respond(b'{"usage": {"prompt_tokens": 7, "completion_tokens": 9}}')
+        stream = ExtProcStream(channel)
+        destination_of(await stream.send_request(CHAT))
+        await stream.send_response(b'{"usage": {"prompt_tokens": 7, "completion_tokens": 9}}')
         assert await stream.close() is grpc.StatusCode.OK
-        page = await picker.page("/metrics")
+        page = await picker.fetch_page("/metrics")
     assert "llm_d_epp_request_output_tokens_sum" in page
     sums = [line for line in page.splitlines() if line.startswith("llm_d_epp_request_output_tokens_sum")]
     assert [line.rpartition(" ")[2] for line in sums] == ["9.0"]
@@ -202,7 +200,7 @@ async def test_without_a_discovery_the_error_says_how_to_give_one() -> None:
     assert "Kubernetes" in printed
 
 
-async def test_a_port_in_use_is_reported(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
+async def test_a_port_in_use_is_reported(fleet: SimFleet, tmp_path: Path) -> None:
     _, taken = split_host_port(fleet.targets[0])
     code, printed = await run(
         "serve",
@@ -216,48 +214,46 @@ async def test_a_port_in_use_is_reported(tools: Any, fleet: SimFleet, tmp_path: 
     assert f"--metrics-port: cannot listen on port {taken}" in printed
 
 
-async def test_explain_prints_the_scores_of_a_request(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
+async def test_explain_prints_the_scores_of_a_request(fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", *(f"--endpoint={target}" for target in fleet.targets)]
-    async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
-        target = tools.destination(await tools.Stream(channel).request(CHAT, **{"x-request-id": "why-1"}))
-        code, printed = await run("explain", "why-1", f"--url=http://127.0.0.1:{picker.metrics}")
+    async with PickerProcess(tmp_path, *flags) as picker, picker.open_channel() as channel:
+        target = destination_of(await ExtProcStream(channel).send_request(CHAT, **{"x-request-id": "why-1"}))
+        code, printed = await run("explain", "why-1", f"--url=http://127.0.0.1:{picker.metrics_port}")
     assert code == 0
     assert target in printed
     assert "prefix-cache-scorer" in printed
 
 
-async def test_the_metrics_port_serves_tls_with_a_certificate(tools: Any, fleet: SimFleet, tmp_path: Path) -> None:
+async def test_the_metrics_port_serves_tls_with_a_certificate(fleet: SimFleet, tmp_path: Path) -> None:
     chain, key = tls.create_self_signed_certificate(SystemClock())
     (tmp_path / "tls.crt").write_bytes(chain)
     (tmp_path / "tls.key").write_bytes(key)
     flags = ["--secure-serving=false", f"--metrics-cert-dir={tmp_path}", f"--endpoint={fleet.targets[0]}"]
     trusting = ssl.create_default_context(cadata=chain.decode())
     trusting.check_hostname = False
-    async with tools.Picker(tmp_path, *flags, tls=trusting) as picker:
-        assert "llm_d_epp_info" in await picker.page("/metrics")
+    async with PickerProcess(tmp_path, *flags, tls=trusting) as picker:
+        assert "llm_d_epp_info" in await picker.fetch_page("/metrics")
 
 
-async def test_an_orphaned_reservation_expires_when_the_server_is_idle(
-    tools: Any, fleet: SimFleet, tmp_path: Path
-) -> None:
+async def test_an_orphaned_reservation_expires_when_the_server_is_idle(fleet: SimFleet, tmp_path: Path) -> None:
     flags = ["--secure-serving=false", "--completion=access-log", *(f"--endpoint={target}" for target in fleet.targets)]
-    async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
-        tools.destination(await tools.Stream(channel).request(CHAT))
-        assert (await picker.page("/debug/state"))["totals"]["inflight_requests"] == 1
+    async with PickerProcess(tmp_path, *flags) as picker, picker.open_channel() as channel:
+        destination_of(await ExtProcStream(channel).send_request(CHAT))
+        assert (await picker.fetch_page("/debug/state"))["totals"]["inflight_requests"] == 1
         async with asyncio.timeout(30):  # no access log ever comes
-            while (await picker.page("/debug/state"))["totals"]["inflight_requests"]:
+            while (await picker.fetch_page("/debug/state"))["totals"]["inflight_requests"]:
                 await asyncio.sleep(0.2)
 
 
-async def test_an_empty_pool_is_a_503_with_a_reason(tools: Any, tmp_path: Path) -> None:
+async def test_an_empty_pool_is_a_503_with_a_reason(tmp_path: Path) -> None:
     endpoints, config = tmp_path / "endpoints.yaml", tmp_path / "config.yaml"
     endpoints.write_text("endpoints: []")
     config.write_text(LLM_D.format(path=endpoints))
     async with (
-        tools.Picker(tmp_path, "--secure-serving=false", f"--config-file={config}") as picker,
-        picker.channel() as channel,
+        PickerProcess(tmp_path, "--secure-serving=false", f"--config-file={config}") as picker,
+        picker.open_channel() as channel,
     ):
-        refused = (await tools.Stream(channel).request(CHAT)).immediate_response
+        refused = (await ExtProcStream(channel).send_request(CHAT)).immediate_response
     assert refused.status.code == 503
     assert refused.body.startswith(b"inference error: ServiceUnavailable - ")
     assert refused.headers.set_headers[0].header.raw_value == b"rejected-no-endpoints"

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.picker_process import ExtProcStream, PickerProcess, destination_of, health_status
 from tests.unit.config.test_third_party import ROOT, install
 
 CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]}).encode()
@@ -100,7 +101,7 @@ def entry(name: str, model_server: LineServer) -> dict[str, Any]:
     return {"name": name, "address": "127.0.0.1", "port": ord(name), "labels": {"push-port": str(model_server.port)}}
 
 
-async def test_discovery_and_push_source_of_another_package(tools: Any, tmp_path: Path) -> None:
+async def test_discovery_and_push_source_of_another_package(tmp_path: Path) -> None:
     site = tmp_path / "site"
     install(site)
     config = tmp_path / "config.yaml"
@@ -112,14 +113,13 @@ async def test_discovery_and_push_source_of_another_package(tools: Any, tmp_path
         c.push({"waiting": 0, "running": 0, "temperature": 20})
         board.lines = [{"list": [entry("a", a), entry("b", b)]}]
         flags = ("--secure-serving=false", f"--config-file={config}")
-        async with tools.Picker(tmp_path, *flags, environment=environment) as picker, picker.channel() as channel:
+        async with PickerProcess(tmp_path, *flags, environment=environment) as picker, picker.open_channel() as channel:
 
             async def state() -> dict[str, Any]:
-                return {row["name"]: row for row in (await picker.page("/debug/state"))["endpoints"]}
+                return {row["name"]: row for row in (await picker.fetch_page("/debug/state"))["endpoints"]}
 
             async def destination() -> str:
-                found: str = tools.destination(await tools.Stream(channel).request(CHAT))
-                return found
+                return destination_of(await ExtProcStream(channel).send_request(CHAT))
 
             async def waiting_is(name: str, waiting: float) -> bool:
                 return (await state()).get(name, {}).get("waiting") == waiting
@@ -156,12 +156,12 @@ async def test_discovery_and_push_source_of_another_package(tools: Any, tmp_path
             assert list(await state()) == ["b"]
             assert b.accepted == 1
 
-            page = await picker.page("/metrics")
+            page = await picker.fetch_page("/metrics")
             failures = [line for line in page.splitlines() if "state-push-source" in line and not line.startswith("#")]
             assert failures, "failed reads are counted under the type of the source"
 
 
-async def test_the_picker_is_ready_when_the_first_list_has_arrived(tools: Any, tmp_path: Path) -> None:
+async def test_the_picker_is_ready_when_the_first_list_has_arrived(tmp_path: Path) -> None:
     site = tmp_path / "site"
     install(site)
     config = tmp_path / "config.yaml"
@@ -169,34 +169,34 @@ async def test_the_picker_is_ready_when_the_first_list_has_arrived(tools: Any, t
     async with line_servers(1) as (board,):
         config.write_text(CONFIG.format(port=board.port))
         flags = ("--secure-serving=false", f"--config-file={config}")
-        picker = tools.Picker(tmp_path, *flags, environment=environment)
+        picker = PickerProcess(tmp_path, *flags, environment=environment)
         starting = asyncio.ensure_future(picker.__aenter__())
         try:
 
             async def listens() -> bool:
                 try:
-                    return await tools.health_of(picker.health, "liveness") == 1
+                    return await health_status(picker.health_port, "liveness") == 1
                 except Exception:
                     return False
 
             await until(listens)
             assert board.accepted == 1
-            assert await tools.health_of(picker.health, "readiness") != 1
-            assert not await picker.answers("/readyz")
+            assert await health_status(picker.health_port, "readiness") != 1
+            assert not await picker.is_ok("/readyz")
             board.push({"list": []})
             await starting
-            assert await tools.health_of(picker.health, "readiness") == 1
+            assert await health_status(picker.health_port, "readiness") == 1
         finally:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
             await picker.__aexit__(None, None, None)
 
 
-async def test_without_a_data_source_nothing_is_scraped(tools: Any, tmp_path: Path) -> None:
+async def test_without_a_data_source_nothing_is_scraped(tmp_path: Path) -> None:
     config = "{apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, dataLayer: {injectDefaults: false}}"
     async with line_servers(1) as (model_server,):
         flags = ("--secure-serving=false", f"--config-text={config}", f"--endpoint=127.0.0.1:{model_server.port}")
-        async with tools.Picker(tmp_path, *flags) as picker, picker.channel() as channel:
-            assert tools.destination(await tools.Stream(channel).request(CHAT)) == f"127.0.0.1:{model_server.port}"
+        async with PickerProcess(tmp_path, *flags) as picker, picker.open_channel() as channel:
+            assert destination_of(await ExtProcStream(channel).send_request(CHAT)) == f"127.0.0.1:{model_server.port}"
             await asyncio.sleep(0.3)  # six intervals
             assert model_server.accepted == 0
