@@ -24,6 +24,7 @@ SERVER_PREFACE = frames.encode_settings(
 ) + frames.encode_window_update(0, 1 << 30)
 WINDOW_UPDATE_THRESHOLD = 1 << 24
 READ_SIZE = 256 << 10
+# The first octet of a ProcessingRequest: the protobuf tag of its oneof, a length-delimited field.
 REQUEST_BODY, RESPONSE_HEADERS, RESPONSE_BODY = (
     kind << 3 | 2 for kind in (MessageType.REQUEST_BODY, MessageType.RESPONSE_HEADERS, MessageType.RESPONSE_BODY)
 )
@@ -34,7 +35,7 @@ class FloorPicker:
 
     def __init__(self, target: str, close: bool) -> None:
         self._routing_reply = encode.route_in_headers(target)
-        self._close = close
+        self._closes_streams = close
         self._codec = Codec()
         self._unparsed = b""
         self._partial: dict[int, bytes] = {}
@@ -85,7 +86,8 @@ class FloorPicker:
             body = self._bodies.pop(stream, b"") + message.body
             if message.end_of_stream:
                 self._send_messages(stream, self._routing_reply, self._codec.request_body_chunk(body, True))
-                self._end_stream(stream)
+                if self._closes_streams:
+                    self._end_stream(stream)
             else:
                 self._bodies[stream] = body
         elif tag == RESPONSE_HEADERS:
@@ -100,11 +102,10 @@ class FloorPicker:
             self._out += (DATA_FRAME_WITH_PREFIX.pack(size << 8 | frames.DATA, 0, stream, 0, len(reply)), reply)
 
     def _end_stream(self, stream: int) -> None:
-        if self._close:
-            self._out.append(
-                frames.encode_frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream, OK_TRAILERS_BLOCK)
-            )
-            self._out.append(frames.encode_rst_stream(stream, frames.ErrorCode.NO_ERROR))
+        self._out.append(
+            frames.encode_frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream, OK_TRAILERS_BLOCK)
+        )
+        self._out.append(frames.encode_rst_stream(stream, frames.ErrorCode.NO_ERROR))
 
     def _replenish_window(self, size: int) -> None:
         self._unacknowledged += size

@@ -94,12 +94,12 @@ def measure_decision(servers: int, rounds: int, body_bytes: int = 4096) -> dict[
     """
     clock, rng = SystemClock(), Random(1)
     director, writer = create_director(servers, clock, rng)
-    headers, texts = RequestHeaders(HEADERS), [body.encode() for body in build_bodies(body_bytes, 64)]
+    headers, bodies = RequestHeaders(HEADERS), [body.encode() for body in build_bodies(body_bytes, 64)]
     durations, inflight = [], []
     for i in range(rounds):
         if i % DECISIONS_PER_SCRAPE == 0:
             record_random_scrape(writer, rng.randrange(servers), clock, rng)
-        body = texts[i % len(texts)]
+        body = bodies[i % len(bodies)]
         started = perf_counter_ns()
         decision = director.route_request(headers, body)
         durations.append(perf_counter_ns() - started)
@@ -127,15 +127,16 @@ def measure_prefix_index(blocks: int) -> dict[str, float]:
 def main() -> int:
     """The command; prints the measurements as JSON."""
     parser = argparse.ArgumentParser(description="Measurements within one process.")
-    parser.add_argument("what", choices=("decision", "prefix"))
+    parser.add_argument("measurement", choices=("decision", "prefix"))
     parser.add_argument("--servers", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=20_000)
     parser.add_argument("--blocks", type=int, default=1_000_000)
     args = parser.parse_args()
-    found = (
-        measure_decision(args.servers, args.rounds) if args.what == "decision" else measure_prefix_index(args.blocks)
-    )
-    print(msgspec.json.encode(found).decode())
+    if args.measurement == "decision":
+        results = measure_decision(args.servers, args.rounds)
+    else:
+        results = measure_prefix_index(args.blocks)
+    print(msgspec.json.encode(results).decode())
     return 0
 
 

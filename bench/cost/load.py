@@ -16,7 +16,7 @@ from bench.cost.processes import BenchError
 
 REQUEST_PATH = "/v1/chat/completions"
 VOCABULARY_SIZE = 2000
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+_SECONDS_PER_UNIT = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _WRK_SCRIPT = """\
 local requests, turn = {{}}, 0
 function init(args)  -- the Host header is known only from here on
@@ -74,21 +74,28 @@ class LoadGenerator:
     def run(self, port: int, connections: int, seconds: float) -> LoadResult:
         """Blocks for about `seconds`. Raises BenchError if any response was missing or not 2xx."""
         url = f"http://127.0.0.1:{port}{REQUEST_PATH}"
-        whole = max(1, round(seconds))
+        whole_seconds = max(1, round(seconds))  # wrk takes no fractions
         if self._wrk:
             options = [
                 "-t1",
                 f"-c{connections}",
-                f"-d{whole}s",
+                f"-d{whole_seconds}s",
                 "--timeout",
                 "30s",
                 "--latency",
                 "-s",
                 str(self._script_path),
             ]
-            return parse_wrk_report(_run_generator([self._wrk, *options, url], whole))
-        options = ["--connections", str(connections), "--seconds", str(whole), "--bodies", str(self._bodies_path)]
-        text = _run_generator([sys.executable, "-m", "bench.cost.client", url, *options], whole)
+            return parse_wrk_report(_run_generator([self._wrk, *options, url], whole_seconds))
+        options = [
+            "--connections",
+            str(connections),
+            "--seconds",
+            str(whole_seconds),
+            "--bodies",
+            str(self._bodies_path),
+        ]
+        text = _run_generator([sys.executable, "-m", "bench.cost.client", url, *options], whole_seconds)
         return msgspec.json.decode(text, type=LoadResult)
 
 
@@ -97,19 +104,19 @@ def parse_wrk_report(text: str) -> LoadResult:
     for failure in ("Non-2xx", "Socket errors"):
         if match := re.search(rf"{failure}.*", text):
             raise BenchError(f"the load generator reports: {match[0]}")
-    done = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b", text)
-    found = {share: (value, unit) for share, value, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s|m)\b", text)}
-    if done is None or "50" not in found or "99" not in found:
+    total = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b", text)
+    quantiles = {share: (value, unit) for share, value, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s|m)\b", text)}
+    if total is None or "50" not in quantiles or "99" not in quantiles:
         raise BenchError(f"cannot read the report of wrk:\n{text}")
-    p50, p99 = (float(found[share][0]) * _UNITS[found[share][1]] for share in ("50", "99"))
-    return LoadResult(int(done[1]), float(done[2]) * _UNITS[done[3]], p50, p99)
+    p50, p99 = (float(quantiles[share][0]) * _SECONDS_PER_UNIT[quantiles[share][1]] for share in ("50", "99"))
+    return LoadResult(int(total[1]), float(total[2]) * _SECONDS_PER_UNIT[total[3]], p50, p99)
 
 
 def _run_generator(command: list[str], seconds: int) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"the load generator did not end: {error}") from error
-    if done.returncode:
-        raise BenchError(f"the load generator ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    if process.returncode:
+        raise BenchError(f"the load generator ended with {process.returncode}:\n{process.stdout}{process.stderr}")
+    return process.stdout

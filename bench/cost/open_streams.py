@@ -83,30 +83,30 @@ async def measure_held_streams(port: int, streams: int, picker: MeasuredProcess)
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(CHANNELS)]
     await asyncio.wait_for(asyncio.gather(*(channel.channel_ready() for channel in channels)), START_TIMEOUT_SECONDS)
-    texts = [body.encode() for body in build_bodies(4096, 64)]
+    bodies = [body.encode() for body in build_bodies(4096, 64)]
     gate = asyncio.Semaphore(CONCURRENT_OPENS)
-    warm = [await open_stream(channels[0], "warm", texts[0], gate)]
+    warm_up = await open_stream(channels[0], "warm", bodies[0], gate)  # allocates what is shared by all streams
     before = picker.rss_bytes()
     calls = await asyncio.gather(
-        *(open_stream(channels[i % CHANNELS], f"r-{i}", texts[i % len(texts)], gate) for i in range(streams))
+        *(open_stream(channels[i % CHANNELS], f"r-{i}", bodies[i % len(bodies)], gate) for i in range(streams))
     )
     await asyncio.sleep(1)
     after = picker.rss_bytes()
     for channel in channels:
         await channel.close()
-    del warm
+    del warm_up  # referenced until here: grpc cancels a call when it is garbage-collected
     return {"streams": len(calls), "rss_mb": after / 1e6, "kb_per_stream": (after - before) / streams / 1e3}
 
 
 def measure_open_streams(streams: int) -> dict[str, float]:
     """Resident memory of a picker with this number of streams in the response phase."""
     case = BenchCase(name="streams")
-    with ProcessStack() as stage:
+    with ProcessStack() as stack:
         port, servers_port = find_free_port(), find_free_port()
-        fleet = stage.start("model servers", build_fleet_command(case, servers_port))
+        fleet = stack.start("model servers", build_fleet_command(case, servers_port))
         wait_until("the model servers", partial(is_listening, server_address(case.servers - 1), servers_port), fleet)
         servers = [f"{server_address(i)}:{servers_port}" for i in range(case.servers)]
-        picker = stage.start("picker", build_picker_command(case, port, servers))
+        picker = stack.start("picker", build_picker_command(case, port, servers))
         wait_until("the picker", partial(is_listening, "127.0.0.1", port), picker)
         try:
             return asyncio.run(measure_held_streams(port, streams, picker))

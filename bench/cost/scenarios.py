@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 
 import msgspec
 
@@ -59,15 +60,10 @@ def list_measurements(*, quick: bool, transports: Sequence[str], command: str = 
 
 
 def _list_envoy_measurements(quick: bool, transports: Sequence[str]) -> Iterator[Measurement]:
-    for case in (SHORT, LONG, STREAM):
-        for transport in transports:
-            paired = case is SHORT and transport != "native"
-            if transport != "native" and not paired and quick:
-                continue
-            for completion in ("access-log", "extproc"):
-                if paired and completion == "access-log":
-                    continue
-                yield _measurement_under_load(case, quick, completion=completion, transport=transport)
+    for case, transport, completion in product((SHORT, LONG, STREAM), transports, ("access-log", "extproc")):
+        # grpc.aio is for comparison: `short` as a budget compares it, the other cases only if there is time.
+        if transport == "native" or (completion == "extproc" if case is SHORT else not quick):
+            yield _measurement_under_load(case, quick, completion=completion, transport=transport)
     idle = _with_duration(IDLE, quick)
     yield Measurement("idle", "native", lambda: through_envoy.measure_idle(idle))
     for completion in ("access-log", "extproc"):
@@ -77,8 +73,7 @@ def _list_envoy_measurements(quick: bool, transports: Sequence[str]) -> Iterator
 
 def _list_external_measurements(quick: bool, command: str) -> Iterator[Measurement]:
     for case in (SHORT, LONG, STREAM):
-        timed = _with_duration(case, quick)
-        measure = partial(through_envoy.measure_requests, timed, command)
+        measure = partial(through_envoy.measure_requests, _with_duration(case, quick), command)
         yield Measurement(case.name, EXTERNAL_VARIANT, measure)
     yield Measurement(
         "idle", EXTERNAL_VARIANT, lambda: through_envoy.measure_idle(_with_duration(IDLE, quick), command)
@@ -89,24 +84,24 @@ def _list_external_measurements(quick: bool, command: str) -> Iterator[Measureme
 
 
 def _measurement_under_load(case: BenchCase, quick: bool, *, completion: str, transport: str) -> Measurement:
-    made = msgspec.structs.replace(_with_duration(case, quick), completion=completion, transport=transport)
-    return Measurement(case.name, made.variant, lambda: through_envoy.measure_requests(made))
+    variant = msgspec.structs.replace(_with_duration(case, quick), completion=completion, transport=transport)
+    return Measurement(case.name, variant.variant, lambda: through_envoy.measure_requests(variant))
 
 
 def _with_duration(case: BenchCase, quick: bool) -> BenchCase:
     return msgspec.structs.replace(case, seconds=max(3.0, case.seconds / 4)) if quick else case
 
 
-def _measure_in_process(what: str, **options: int) -> Callable[[], Measurements]:
-    """Measures in a separate process, so that its memory is that of what is measured."""
-    flags = [flag for name, value in options.items() for flag in (f"--{name}", str(value))]
+def _measure_in_process(name: str, **options: int) -> Callable[[], Measurements]:
+    """A measurement of bench.cost.in_process, in a process of its own: the memory of this one would count otherwise."""
+    flags = [flag for option, value in options.items() for flag in (f"--{option}", str(value))]
 
     def measure() -> Measurements:
-        command = [sys.executable, "-m", "bench.cost.in_process", what, *flags]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-        if done.returncode:
-            raise BenchError(f"{' '.join(command[1:])} exited with {done.returncode}:\n{done.stderr}")
-        return msgspec.json.decode(done.stdout, type=dict[str, float])
+        command = [sys.executable, "-m", "bench.cost.in_process", name, *flags]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+        if process.returncode:
+            raise BenchError(f"{' '.join(command[1:])} exited with {process.returncode}:\n{process.stderr}")
+        return msgspec.json.decode(process.stdout, type=dict[str, float])
 
     return measure
 

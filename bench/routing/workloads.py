@@ -95,28 +95,31 @@ def build_groups(rng: Random) -> Workload:
 
 def build_hot(rng: Random) -> Workload:
     """One system prompt shared by all; soon every server caches it, and decoding is the load."""
-    chats = _chats_sharing_prompt(rng, 6000, lambda at: 24.0, 1500)
+    chats = _build_chats_sharing_prompt(rng, 6000, lambda at: 24.0, 1500)
     return Workload("hot", "one prompt of 6,000 tokens for all, answers of 200, 24/s", chats)
 
 
 def build_ramp(rng: Random) -> Workload:
     """As `hot`, after a quiet period in which one server serves all requests and alone caches the prompt."""
-    chats = _chats_sharing_prompt(rng, 6000, lambda at: 1.0 if at < 20 else 24.0, 1200)
+    chats = _build_chats_sharing_prompt(rng, 6000, lambda at: 1.0 if at < 20 else 24.0, 1200)
     return Workload("ramp", "the same at 1/s for 20 s, then 24/s", chats)
 
 
 def build_document(rng: Random) -> Workload:
     """As `ramp`, with a prompt so long that computing it on a second server looks expensive."""
-    chats = _chats_sharing_prompt(rng, 24_000, lambda at: 0.5 if at < 20 else 7.0, 500)
+    chats = _build_chats_sharing_prompt(rng, 24_000, lambda at: 0.5 if at < 20 else 7.0, 500)
     return Workload("document", "one prompt of 24,000 tokens for all at 0.5/s for 20 s, then 7/s", chats)
 
 
-def _chats_sharing_prompt(rng: Random, shared: int, rate: Callable[[float], float], requests: int) -> tuple[Chat, ...]:
-    system = random_text(rng, shared)
+def _build_chats_sharing_prompt(
+    rng: Random, shared_tokens: int, rate_at: Callable[[float], float], requests: int
+) -> tuple[Chat, ...]:
+    """Chats of one turn behind a common prompt; `rate_at`: arrivals per second at a time (Poisson)."""
+    system = random_text(rng, shared_tokens)
     chats = []
     at = 0.0
     for _ in range(requests):
-        at += rng.expovariate(rate(at))
+        at += rng.expovariate(rate_at(at))
         chats.append(Chat(at, (Turn(system + random_text(rng, rng.randrange(24, 96)), 200),)))
     return tuple(chats)
 

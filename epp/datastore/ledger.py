@@ -1,7 +1,7 @@
 """Requests in flight, counted where they are routed: exact at any moment and never stale.
 
 A scrape is up to its interval old, and all decisions between two scrapes see the same numbers; without the ledger a
-burst of requests would go to one endpoint. llm-d's inflight-load-producer counts the same.
+burst of requests would go to one endpoint. In llm-d the inflight-load-producer counts requests and tokens in flight.
 """
 
 from __future__ import annotations

@@ -178,14 +178,14 @@ class Director:
         return _require_candidates(Endpoints(snapshot, slots))
 
     def _schedule(self, context: RequestContext, candidates: Endpoints, timer: PluginTimer | None) -> RoutingDecision:
-        # To the destination as llm-d's `Scheduler.Schedule`: profiles in rounds (ProfileHandler.Pick), then the primary
-        # one (ProcessResults). The reservation follows in the same turn of the event loop, before any other request.
+        # As llm-d's `Scheduler.Schedule`: rounds of profiles (ProfileHandler.Pick), then the primary profile
+        # (ProcessResults). There is no await until the reservation, so the next request sees it.
         request = context.request
         found = self._run_profiles(context, candidates, timer)
         primary = self._profile_handler.primary_profile(request, found)
         results = context.results
         if primary not in results:
-            raise InternalError("the profile handler named a primary profile that did not run")
+            raise InternalError(f"the profile handler named {primary!r} as primary profile, which did not run")
         if len(results) > 1:
             results = context.results = {primary: results[primary], **results}
         result = results[primary]

@@ -1,3 +1,5 @@
+"""The live table, the summary line and the welcome message of `epp up`."""
+
 from __future__ import annotations
 
 import io

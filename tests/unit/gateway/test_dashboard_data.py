@@ -1,3 +1,5 @@
+"""The numbers of the dashboard, from the debug pages of the picker and Envoy, and from vLLM's metrics."""
+
 from __future__ import annotations
 
 from epp.clock import ManualClock

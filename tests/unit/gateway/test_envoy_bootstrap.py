@@ -1,3 +1,5 @@
+"""The Envoy bootstrap for each combination of settings."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Start, readiness, restart and termination of child processes."""
+
 from __future__ import annotations
 
 import asyncio

@@ -69,7 +69,7 @@ def test_a_result_as_a_table() -> None:
 def test_a_result_without_an_endpoint() -> None:
     data = explain_result(run_roles_profile(encode=True))
     assert (data["emptied_by"], data["otherwise"], data["picked"]) == ("roles", "429 ResourceExhausted", [])
-    decision = {"time": 0.0, "request_id": "r1", "model": "m", "seconds": 0.0, "rejection": "", "profiles": [data]}
+    decision = {"time": 0.0, "request_id": "r1", "model": "m", "seconds": 0.0, "profiles": [data]}
     out = io.StringIO()
     print_decision({**decision, "refusal": "ResourceExhausted"}, out)
     assert "profile default, picker best: roles left nothing, 429 ResourceExhausted" in out.getvalue()
