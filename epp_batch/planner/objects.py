@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import yaml
@@ -181,10 +182,10 @@ def _parse_quota(entry: Mapping[str, Any]) -> ResourceQuota:
 
 def _parse_transformation(entry: Mapping[str, Any]) -> ResourceTransformation:
     resource = entry["input"]
-    outputs = {
-        name: parse_quantity(amount) * units_of_resource(name) / units_of_resource(resource)
-        for name, amount in (entry.get("outputs") or {}).items()
-    }
+    outputs: dict[str, Fraction | float] = {}
+    for name, amount in (entry.get("outputs") or {}).items():
+        factor = parse_quantity(amount) * units_of_resource(name) / units_of_resource(resource)
+        outputs[name] = int(factor) if factor.denominator == 1 else factor  # a simulation multiplies ints faster
     return ResourceTransformation(input=resource, replace=entry.get("strategy") == "Replace", outputs=outputs)
 
 
