@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.picker_process import ExtProcStream, PickerProcess, destination_of, health_status
-from tests.unit.config.test_third_party import ROOT, install
+from tests.unit.config.test_third_party import ROOT, install_example_package
 
 CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]}).encode()
 CONFIG = """
@@ -103,7 +103,7 @@ def entry(name: str, model_server: LineServer) -> dict[str, Any]:
 
 async def test_discovery_and_push_source_of_another_package(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    install(site)
+    install_example_package(site)
     config = tmp_path / "config.yaml"
     environment = {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
     async with line_servers(4) as (board, a, b, c):
@@ -163,7 +163,7 @@ async def test_discovery_and_push_source_of_another_package(tmp_path: Path) -> N
 
 async def test_the_picker_is_ready_when_the_first_list_has_arrived(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    install(site)
+    install_example_package(site)
     config = tmp_path / "config.yaml"
     environment = {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
     async with line_servers(1) as (board,):

@@ -62,9 +62,3 @@ def test_a_type_that_cannot_be_imported_does_not_hide_the_others() -> None:
     assert [error.partition(":")[0] for error in errors] == [
         "plugin 'gone' of an unknown package cannot be imported from no.such"
     ]
-
-
-def test_entries_of_single_types_are_printed_without_the_head_of_the_page() -> None:
-    assert catalogue.render_catalogue(PluginRegistry.load(), ["queue-scorer"]).startswith(
-        "## Scorers\n\n### `queue-scorer`\n"
-    )

@@ -68,7 +68,7 @@ class MisspeltScorer(RecencyScorer, type="recency-scorer"):
 '''
 
 
-def install(site: Path) -> None:
+def install_example_package(site: Path) -> None:
     """What an installer would leave behind for the package: its files, and metadata with its entry points."""
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
     name = project["name"].replace("-", "_")
@@ -98,7 +98,7 @@ def run_python(site: Path, *arguments: str, text: str) -> subprocess.CompletedPr
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    install(tmp_path)
+    install_example_package(tmp_path)
     return tmp_path
 
 
