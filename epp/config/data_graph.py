@@ -179,6 +179,11 @@ class DataGraph:
     def _report_missing_producer(self, consumer: PluginEntry, key: DataKey) -> None:
         if not key.producer:
             message = f"consumes {key.name!r}, which no declared plugin produces"
+            if isinstance(key, Column):
+                message += " and no extractor in dataLayer.sources writes"
+            for entry in self._producer_entries():
+                if any(output.name == key.name for output in _outputs_of(entry)):
+                    message += f"; {entry.name!r} produces another key of that name: both must import the same object"
             self._plugin_set.add_problem(consumer.path, message)
             return
         producer = self._plugin_set.find(key.producer)

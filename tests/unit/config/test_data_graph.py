@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from epp.api import RequestAttribute
 from epp.config.loader import load_config
 from epp.config.plan import PickerPlan
 from epp.config.registry import PluginRegistry
+from epp.errors import ConfigError
+from tests.unit.config.conftest import CONFIG_HEADER, StubProducer
 
 LoadPlan = Callable[[str], PickerPlan]
 LoadProblems = Callable[[str], list[str]]
@@ -113,6 +118,25 @@ def test_two_producers_of_a_column_without_default_producer_are_a_problem(load_p
 def test_a_consumed_key_without_producer_is_a_problem(load_problems: LoadProblems) -> None:
     assert load_problems("plugins: [{type: moody-scorer}]") == [
         "plugins[0]: consumes 'mood', which no declared plugin produces (line 3)"
+    ]
+
+
+class OtherMoodProducer(StubProducer, type="other-mood"):
+    produces = (RequestAttribute("mood", "", "a second object of the name"),)
+
+
+def test_a_consumed_key_without_producer_is_explained(registry: PluginRegistry) -> None:
+    classes = {plugin_type: registry.find_class(plugin_type) for plugin_type in registry}
+    with pytest.raises(ConfigError) as caught:
+        load_config(
+            CONFIG_HEADER + "plugins: [{type: moody-scorer}, {type: other-mood}, {type: event-scorer}]",
+            PluginRegistry.from_classes({**classes, "other-mood": OtherMoodProducer}),
+        )
+    assert [str(problem) for problem in caught.value.problems] == [
+        "plugins[0]: consumes 'mood', which no declared plugin produces; 'other-mood' produces another key of that "
+        "name: both must import the same object (line 3)",
+        "plugins[2]: consumes 'events', which no declared plugin produces and no extractor in dataLayer.sources writes "
+        "(line 3)",
     ]
 
 
