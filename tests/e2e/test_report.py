@@ -49,7 +49,7 @@ def start_transcribe(audio, output):
     )
 
 
-def report(output, *flags):
+def run_report(output, *flags):
     command = (*COMMAND, "report", str(output), *map(str, flags))
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -61,7 +61,7 @@ def test_report_of_a_complete_run(audio, tmp_path):
     process = start_transcribe(audio, output)
     assert process.wait(PATIENCE) == 1
 
-    found = msgspec.json.decode(report(output, "--format", "json", "--price", "worker=0.5"), type=Report)
+    found = msgspec.json.decode(run_report(output, "--format", "json", "--price", "worker=0.5"), type=Report)
     assert (found.kind, found.complete, found.recording_count, found.counts["done"]) == ("local", True, 7, 5)
     assert {trouble.stage for trouble in found.troubles} == {"probe", "transcribe"}
     assert found.audio_seconds == pytest.approx(24.7, abs=0.1)
@@ -76,11 +76,11 @@ def test_report_of_a_complete_run(audio, tmp_path):
     events = timeline.read_events(OutputFolder(output).events_file)
     assert found.makespan == pytest.approx(max(one.at for one in events) - min(one.at for one in events))
 
-    text_report = report(output)
+    text_report = run_report(output)
     assert "5 of 7 recordings transcribed in" in text_report
     page = (output / "report.html").read_text()
     assert page.count("<g data-unit=") == len(found.spans) == 6
-    rows = csv.DictReader(io.StringIO(report(output, "--format", "csv")))
+    rows = csv.DictReader(io.StringIO(run_report(output, "--format", "csv")))
     assert sorted(row["status"] for row in rows) == ["done"] * 5 + ["failed"] * 2
 
 
@@ -98,7 +98,7 @@ def test_report_of_a_killed_and_resumed_run(audio, tmp_path):
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(PATIENCE)
     assert start_transcribe(audio, output).wait(PATIENCE) == 1
-    found = msgspec.json.decode(report(output, "--format", "json"), type=Report)
+    found = msgspec.json.decode(run_report(output, "--format", "json"), type=Report)
     ran = Counter(event.unit for event in timeline.read_events(events) if event.kind == "running")
     cut = {unit for unit, times in ran.items() if times > 1}  # a worker may have finished without its parent
     assert found.complete
@@ -108,5 +108,5 @@ def test_report_of_a_killed_and_resumed_run(audio, tmp_path):
     finished = [span.unit for span in found.spans if span.ending == "finished"]
     assert sorted(finished) == sorted(ran)
     chart = tmp_path / "chart.svg"
-    report(output, "-o", chart)
+    run_report(output, "-o", chart)
     assert chart.read_text().count("\nend not seen</title>") == len(cut)

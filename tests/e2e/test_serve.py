@@ -1,4 +1,4 @@
-"""`epp serve` as its users start it: llm-d's configuration unchanged, signals, mistakes."""
+"""`epp serve` as a process: an unchanged configuration of llm-d, TLS, signals, completion modes, start-up errors."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ dataLayer:
 """
 
 
-def endpoint_file(targets: list[str], roles: list[str]) -> str:
-    """llm-d's file, ports as strings."""
+def format_endpoint_file(targets: list[str], roles: list[str]) -> str:
+    """The file of llm-d's file discovery, with ports as strings."""
     rows = []
     for i, (target, role) in enumerate(zip(targets, roles, strict=True)):
         address, port = split_host_port(target)
@@ -67,21 +67,21 @@ def endpoint_file(targets: list[str], roles: list[str]) -> str:
 async def test_an_llm_d_configuration_is_discovered_scraped_scored_and_picked(fleet: SimFleet, tmp_path: Path) -> None:
     targets = list(fleet.targets)
     endpoints, config = tmp_path / "endpoints.yaml", tmp_path / "config.yaml"
-    endpoints.write_text(endpoint_file(targets, ["prefill", "decode", "decode"]))
+    endpoints.write_text(format_endpoint_file(targets, ["prefill", "decode", "decode"]))
     config.write_text(LLM_D.format(path=endpoints))
     flags = (
         "--pool-name=pool", "--pool-namespace=ns", "--zap-encoder=json", f"--config-file={config}", "--v=3",
         "--tracing=false", "--secure-serving=false", "--metrics-endpoint-auth=false",
     )  # fmt: skip
     async with PickerProcess(tmp_path, *flags) as picker, picker.open_channel() as channel:
-        answers = [asyncio.ensure_future(long_answer(targets[1])) for _ in range(2)]
-        await until_running(picker, "default/pod-1", 2)
+        answers = [asyncio.ensure_future(keep_busy(targets[1])) for _ in range(2)]
+        await wait_until_running(picker, "default/pod-1", 2)
         for _ in range(5):
             stream = ExtProcStream(channel)
             assert destination_of(await stream.send_request(CHAT)) == targets[2]
             await stream.send_response(b"{}")
             assert await stream.close() is grpc.StatusCode.OK
-        endpoints.write_text(endpoint_file(targets[:1], ["both"]))  # watched
+        endpoints.write_text(format_endpoint_file(targets[:1], ["both"]))  # watchFile: true
         async with asyncio.timeout(10):
             while len((await picker.fetch_page("/debug/state"))["endpoints"]) != 1:
                 await asyncio.sleep(0.05)
@@ -98,15 +98,15 @@ async def test_an_llm_d_configuration_is_discovered_scraped_scored_and_picked(fl
     assert any(line["msg"] == "request routed" for line in log)
 
 
-async def long_answer(target: str) -> None:
-    """Keeps a model server busy."""
+async def keep_busy(target: str) -> None:
+    """Keeps one request running on a model server, until cancelled."""
     body = {"model": "sim", "prompt": "x", "max_tokens": 400, "stream": True}
     async with aiohttp.ClientSession() as http, http.post(f"http://{target}/v1/completions", json=body) as reply:
         await reply.read()
-        await long_answer(target)
+        await keep_busy(target)
 
 
-async def until_running(picker: PickerProcess, name: str, count: int) -> None:
+async def wait_until_running(picker: PickerProcess, name: str, count: int) -> None:
     async with asyncio.timeout(10):
         while True:
             rows = (await picker.fetch_page("/debug/state"))["endpoints"]
@@ -129,7 +129,7 @@ async def test_sigterm_drains_open_streams(fleet: SimFleet, tmp_path: Path) -> N
         assert destination_of(await ExtProcStream(channel).send_request(CHAT)), "new streams are still served"
         await stream.send_response(b"data: 1\n\n", b"data: 2\n\n")
         assert await stream.close() is grpc.StatusCode.OK
-        picker.process.send_signal(signal.SIGTERM)  # a second one is enough waiting
+        picker.process.send_signal(signal.SIGTERM)  # the second signal ends the drain
         assert await picker.process.wait() == 0
 
 
@@ -174,7 +174,7 @@ async def test_a_share_of_responses_is_observed(fleet: SimFleet, tmp_path: Path)
     assert [line.rpartition(" ")[2] for line in sums] == ["9.0"]
 
 
-async def run(*words: str) -> tuple[int, str]:
+async def run_epp(*words: str) -> tuple[int, str]:
     """Exit code and error output of one `epp` command."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "epp", *words, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -187,14 +187,14 @@ async def run(*words: str) -> tuple[int, str]:
 
 async def test_every_problem_of_a_configuration_is_reported() -> None:
     text = "plugins: [{type: nope}, {type: queue-scorer, nme: q}, {type: prefix-cache-scorer, parameters: {x: 1}}]"
-    code, printed = await run("serve", "--config-text", text, "--endpoint=127.0.0.1:1")
+    code, printed = await run_epp("serve", "--config-text", text, "--endpoint=127.0.0.1:1")
     assert code == 2
     for path in ("apiVersion", "plugins[0].type", "plugins[1]", "plugins[2].parameters"):
         assert path in printed, printed
 
 
 async def test_without_a_discovery_the_error_says_how_to_give_one() -> None:
-    code, printed = await run("--pool-name=pool", "--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0")
+    code, printed = await run_epp("--pool-name=pool", "--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0")
     assert code == 2
     assert "--endpoint HOST:PORT" in printed
     assert "Kubernetes" in printed
@@ -202,7 +202,7 @@ async def test_without_a_discovery_the_error_says_how_to_give_one() -> None:
 
 async def test_a_port_in_use_is_reported(fleet: SimFleet, tmp_path: Path) -> None:
     _, taken = split_host_port(fleet.targets[0])
-    code, printed = await run(
+    code, printed = await run_epp(
         "serve",
         f"--metrics-port={taken}",
         "--host=127.0.0.1",
@@ -218,7 +218,7 @@ async def test_explain_prints_the_scores_of_a_request(fleet: SimFleet, tmp_path:
     flags = ["--secure-serving=false", *(f"--endpoint={target}" for target in fleet.targets)]
     async with PickerProcess(tmp_path, *flags) as picker, picker.open_channel() as channel:
         target = destination_of(await ExtProcStream(channel).send_request(CHAT, **{"x-request-id": "why-1"}))
-        code, printed = await run("explain", "why-1", f"--url=http://127.0.0.1:{picker.metrics_port}")
+        code, printed = await run_epp("explain", "why-1", f"--url=http://127.0.0.1:{picker.metrics_port}")
     assert code == 0
     assert target in printed
     assert "prefix-cache-scorer" in printed

@@ -1,4 +1,4 @@
-"""`epp serve` with discovery, push data source, extractor and scorer of another package, and none of ours."""
+"""`epp serve` with discovery, push data source, extractor and scorer of another package, without built-in ones."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ async def test_discovery_and_push_source_of_another_package(tmp_path: Path) -> N
             assert (a.accepted, b.accepted) == (2, 1)
             assert await destination() == f"127.0.0.1:{ord('b')}"
 
-            # So is a lost connection to the board; the relist is what counts, and the endpoints stay until then.
+            # So is a lost connection to the board: the endpoints stay until its new list replaces them.
             board.lines = [{"list": [entry("b", b)]}]
             board.drop_connections()
             assert "b" in await state()

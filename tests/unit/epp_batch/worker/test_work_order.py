@@ -53,7 +53,7 @@ def order(folder, *tasks, **other):
 
 
 class MessageRecorder:
-    """Collects a worker\'s messages."""
+    """Collects the messages of a worker."""
 
     def __init__(self):
         self.all = []
