@@ -126,7 +126,7 @@ def test_devices_are_handed_out_once_and_come_back() -> None:
     pool = DevicePool({"nvidia.com/mig-1g.5gb": 3})
     first, second = wants("1", 2), wants("2", 2)
     assert pool.allocate(first) == {"main": ["mig-1g-5gb-0", "mig-1g-5gb-1"]}
-    with pytest.raises(DeviceUnavailable, match=r"2 of nvidia\.com/mig-1g\.5gb wanted, 1 free"):
+    with pytest.raises(DeviceUnavailable, match=r"2 of nvidia\.com/mig-1g\.5gb requested, 1 free"):
         pool.allocate(second)
     pool.release(first)
     assert pool.allocate(second) == {"main": ["mig-1g-5gb-2", "mig-1g-5gb-0"]}

@@ -19,16 +19,18 @@ async def list_claimed_devices(api: KubeApi, pod: Object) -> dict[str, list[str]
     }
     found: dict[str, list[str]] = {}
     for container in pod["spec"]["containers"]:
-        for wanted in container.get("resources", {}).get("claims", []):
-            results = allocated[wanted["name"]]
-            names = [r["device"] for r in results if wanted.get("request") in {None, r["request"].split("/")[0]}]
+        for reference in container.get("resources", {}).get("claims", []):
+            results = allocated[reference["name"]]
+            # A result of a `firstAvailable` request names its subrequest, too: REQUEST/SUBREQUEST.
+            names = [r["device"] for r in results if reference.get("request") in {None, r["request"].split("/")[0]}]
             found.setdefault(container["name"], []).extend(names)
     return found
 
 
 async def _list_allocated_devices(api: KubeApi, pod: Object, entry: Object) -> list[Object]:
-    made = {s["name"]: s.get("resourceClaimName", "") for s in pod["status"].get("resourceClaimStatuses", [])}
-    name = entry.get("resourceClaimName") or made.get(entry["name"], "")
+    """The allocation of a claim that the pod names, or that was created from a ResourceClaimTemplate for it."""
+    generated = {s["name"]: s.get("resourceClaimName", "") for s in pod["status"].get("resourceClaimStatuses", [])}
+    name = entry.get("resourceClaimName") or generated.get(entry["name"], "")
     if not name:
         return []
     try:
@@ -55,7 +57,7 @@ class DevicePool:
     def allocate(self, pod: Object) -> dict[str, list[str]]:
         """Allocates devices by container; allocates none and raises DeviceUnavailable if too few are free."""
         held = self._held.setdefault(pod["metadata"]["uid"], [])
-        taken: dict[str, list[str]] = {}
+        allocated: dict[str, list[str]] = {}
         for container in pod["spec"]["containers"]:
             limits = container.get("resources", {}).get("limits", {})
             for resource, amount in limits.items():
@@ -65,11 +67,11 @@ class DevicePool:
                 count = int(parse_quantity(amount))
                 if count > len(free):
                     self.release(pod)
-                    raise DeviceUnavailable(f"{count} of {resource} wanted, {len(free)} free")
+                    raise DeviceUnavailable(f"{count} of {resource} requested, {len(free)} free")
                 names = [free.pop(0) for _ in range(count)]
                 held += [(resource, name) for name in names]
-                taken.setdefault(container["name"], []).extend(names)
-        return taken
+                allocated.setdefault(container["name"], []).extend(names)
+        return allocated
 
     def release(self, pod: Object) -> None:
         """Releases the devices of a pod."""

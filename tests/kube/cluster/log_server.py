@@ -76,5 +76,5 @@ def _find_tail_offset(path: Path, lines: str | None) -> int:
     if lines is None:
         return 0
     data = path.read_bytes()
-    wanted = data.splitlines(keepends=True)[-int(lines) :] if int(lines) else []
-    return len(data) - sum(map(len, wanted))
+    tail = data.splitlines(keepends=True)[-int(lines) :] if int(lines) else []
+    return len(data) - sum(map(len, tail))

@@ -15,17 +15,17 @@ class MissingSource(Exception):
 
 async def read_keys(api: KubeApi, namespace: str, kind: str, name: str) -> dict[str, bytes]:
     """Contents of a config map (`kind` "configMap") or a secret ("secret"); ApiError 404 if it does not exist."""
-    got = await api.get(CONFIG_MAPS if kind == "configMap" else SECRETS, name, namespace)
-    plain = {key: text.encode() for key, text in (got.get("data") or {}).items()}
-    coded = (got.get("data") if kind == "secret" else got.get("binaryData")) or {}
-    return {**(plain if kind == "configMap" else {}), **{key: base64.b64decode(text) for key, text in coded.items()}}
+    found = await api.get(CONFIG_MAPS if kind == "configMap" else SECRETS, name, namespace)
+    plain = {key: text.encode() for key, text in (found.get("data") or {}).items()}
+    encoded = (found.get("data") if kind == "secret" else found.get("binaryData")) or {}
+    return {**(plain if kind == "configMap" else {}), **{key: base64.b64decode(text) for key, text in encoded.items()}}
 
 
 class Volumes:
     """The volumes of one pod; folders are made as containers mount them."""
 
     def __init__(self, api: KubeApi, pod: Object, folder: Path, claims: Path) -> None:
-        """`folder` is the pod's own; `claims` holds what claims without a path of their own keep between pods."""
+        """`folder` is the pod's own; `claims` has the folders of claims whose volume has no path, which outlive pods."""
         self._api = api
         self._pod = pod
         self._namespace: str = pod["metadata"]["namespace"]
@@ -33,15 +33,15 @@ class Volumes:
         self._claims = claims
 
     async def mount_container(self, container: Object) -> list[Mount]:
-        """The container's mounts. ApiError if something that a volume names is not there."""
+        """The container's mounts. ApiError or MissingSource if a volume refers to something that does not exist."""
         volumes = {volume["name"]: volume for volume in self._pod["spec"].get("volumes", [])}
         mounts = []
-        for wanted in container.get("volumeMounts", []):
-            folder = await self._provide_volume(volumes[wanted["name"]])
-            place = folder / str(wanted.get("subPath", ""))
-            if not place.exists():
-                place.mkdir(parents=True)
-            mounts.append(Mount(wanted["mountPath"], str(place)))
+        for volume_mount in container.get("volumeMounts", []):
+            folder = await self._provide_volume(volumes[volume_mount["name"]])
+            source = folder / str(volume_mount.get("subPath", ""))
+            if not source.exists():
+                source.mkdir(parents=True)
+            mounts.append(Mount(volume_mount["mountPath"], str(source)))
         return mounts
 
     async def _provide_volume(self, volume: Object) -> Path:
@@ -66,8 +66,8 @@ class Volumes:
         claim = await self._api.get(VOLUME_CLAIMS, name, self._namespace)
         if bound := claim["spec"].get("volumeName"):
             volume = (await self._api.get(VOLUMES, bound))["spec"]
-            if place := volume.get("hostPath") or volume.get("local"):
-                return Path(place["path"])
+            if source := volume.get("hostPath") or volume.get("local"):
+                return Path(source["path"])
         return self._claims / self._namespace / name
 
     async def _list_source_files(self, source: Object) -> dict[str, bytes]:
@@ -77,8 +77,8 @@ class Volumes:
                 name = source[kind].get("secretName") or source[kind].get("name")
                 data = await read_keys(self._api, self._namespace, kind, name)
                 items = source[kind].get("items")
-                if lacking := [item["key"] for item in items or () if item["key"] not in data]:
-                    raise MissingSource(f"{kind} {name} references non-existent config key: {', '.join(lacking)}")
+                if missing := [item["key"] for item in items or () if item["key"] not in data]:
+                    raise MissingSource(f"{kind} {name} references non-existent config key: {', '.join(missing)}")
                 return {item["path"]: data[item["key"]] for item in items} if items else data
         items = source.get("downwardAPI", {}).get("items", [])
         return {
