@@ -25,7 +25,7 @@ class Volumes:
     """The volumes of one pod; folders are made as containers mount them."""
 
     def __init__(self, api: KubeApi, pod: Object, folder: Path, claims: Path) -> None:
-        """`folder` is the pod's own; `claims` has the folders of claims whose volume has no path, which outlive pods."""
+        """`folder` is the pod's own; `claims` has the folders of claims whose volume has no path; they outlive pods."""
         self._api = api
         self._pod = pod
         self._namespace: str = pod["metadata"]["namespace"]
