@@ -96,7 +96,7 @@ class Flag(NamedTuple):
 
 LLM_D_FLAGS = (
     Flag("grpc-port", parse_listen_port, 9002, "ext_proc listener"),
-    Flag("grpc-health-port", parse_listen_port, 9003, "grpc.health.v1 listener, in clear"),
+    Flag("grpc-health-port", parse_listen_port, 9003, "grpc.health.v1 listener, without TLS"),
     Flag("metrics-port", parse_listen_port, 9090, "/metrics and the debug pages"),
     Flag("pool-name", str, "", "InferencePool name; labels the pool metrics"),
     Flag("pool-namespace", str, "", "namespace of the pool (else $NAMESPACE, else default)"),
