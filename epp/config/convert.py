@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from typing import Any, Final
@@ -13,6 +14,17 @@ from epp.errors import Problem
 
 INVALID: Final = object()
 """Result of `convert_value` if no value could be built."""
+
+YAML_TYPES: Final = {
+    "float": "a number",
+    "int": "an integer",
+    "str": "text",
+    "bool": "a boolean",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "null",
+}
+"""What users call the types that msgspec names in its messages."""
 
 
 def convert_value(value: Any, target: Any, path: str, problems: list[Problem]) -> Any:
@@ -34,9 +46,19 @@ def convert_value(value: Any, target: Any, path: str, problems: list[Problem]) -
     except msgspec.ValidationError as error:
         message, _, inner_path = str(error).partition(" - at `$")
         title = _type_title(target)
-        text = f"expected {title}, got {value!r}" if title and not inner_path else message[:1].lower() + message[1:]
+        text = f"expected {title}, got {value!r}" if title and not inner_path else _name_yaml_types(message)
         problems.append(Problem(path + inner_path.rstrip("`"), text))
         return INVALID
+
+
+def _name_yaml_types(message: str) -> str:
+    """msgspec's message with the words of YAML: "expected a number, got text" for "Expected `float`, got `str`"."""
+
+    def name_types(match: re.Match[str]) -> str:
+        words = [YAML_TYPES.get(name) for name in match[1].split(" | ")]
+        return " or ".join(filter(None, words)) if all(words) else match[0]
+
+    return re.sub(r"`([a-z |]+)`", name_types, message[:1].lower() + message[1:])
 
 
 def join_path(path: str, key: str) -> str:

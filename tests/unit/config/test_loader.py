@@ -108,8 +108,8 @@ def test_all_problems_are_reported_at_once_in_file_order(registry: PluginRegistr
     assert found == [
         "plugins[1].parameters.blockSize: unknown field; known fields: matchLengthScaleTokens, matchLengthWeight, "
         "prefixMatchInfoProducerName (line 7)",
-        "plugins[1].parameters.matchLengthWeight: expected `float` <= 1.0 (line 7)",
-        "plugins[1].parameters.matchLengthScaleTokens: expected `float`, got `str` (line 7)",
+        "plugins[1].parameters.matchLengthWeight: expected a number <= 1.0 (line 7)",
+        "plugins[1].parameters.matchLengthScaleTokens: expected a number, got text (line 7)",
         "plugins[2].parameters.blockSizeToken: unknown field; did you mean `blockSizeTokens`? (line 9)",
         "plugins[3].type: unknown plugin type 'qeue-scorer'; did you mean queue-scorer? (line 10)",
         f"plugins[4].type: llm-d's plugin 'lora-affinity-scorer' is not available yet; available: {everything} "
@@ -117,7 +117,7 @@ def test_all_problems_are_reported_at_once_in_file_order(registry: PluginRegistr
         "plugins[5].name: the name 'queue-scorer' is already used by plugins[0] (line 13)",
         "plugins[6].tpye: unknown field; did you mean `type`? (line 15)",
         "schedulingProfiles[0].plugins[0].weight: expected a number from 0 to 1e+06, got nan (line 20)",
-        "schedulingProfiles[0].plugins[1].weight: expected `float | null`, got `str` (line 22)",
+        "schedulingProfiles[0].plugins[1].weight: expected a number or null, got text (line 22)",
         "schedulingProfiles[0].plugins[2].pluginRef: no plugin named 'queue-scorerr' is declared; "
         "did you mean queue-scorer? (line 23)",
         "schedulingProfiles[0].plugins[3].pluginRef: is required (line 24)",
@@ -178,8 +178,8 @@ def test_two_pickers_in_a_profile_are_a_problem(load_problems: LoadProblems) -> 
         ("1e39", "expected a number from 0 to 1e+06, got 1e+39"),
         (".inf", "expected a number from 0 to 1e+06, got inf"),
         (".nan", "expected a number from 0 to 1e+06, got nan"),
-        ("true", "expected `float | null`, got `bool`"),
-        ("'2'", "expected `float | null`, got `str`"),
+        ("true", "expected a number or null, got a boolean"),
+        ("'2'", "expected a number or null, got text"),
     ],
 )
 def test_a_weight_must_be_a_number_in_range(load_problems: LoadProblems, weight: str, message: str) -> None:

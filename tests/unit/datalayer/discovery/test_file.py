@@ -102,7 +102,7 @@ extra: 1
         (b"- a", "has no `endpoints`"),
         (b"", "has no `endpoints`"),
         (b"{}", "endpoints: is required"),
-        (b"endpoints: x", "expected `array`"),
+        (b"endpoints: x", "expected a list"),
         (b"#" * (file.MAX_BYTES + 1), "is larger than 1048576 bytes"),
     ],
 )
@@ -127,7 +127,7 @@ async def test_a_missing_file_is_a_config_error(tmp_path, notifier):
 async def test_an_unusable_file_is_a_config_error(tmp_path, notifier):
     path = tmp_path / "pool.yaml"
     path.write_text("endpoints: 5")
-    with pytest.raises(ConfigError, match="expected `array`"):
+    with pytest.raises(ConfigError, match="expected a list"):
         await FileDiscovery(path=str(path), watch_file=True).run(notifier)
     assert not notifier.synced
 
@@ -191,6 +191,6 @@ async def test_a_run_after_a_failed_watch_lists_again_and_tolerates_an_unusable_
         assert await notifier.targets() == ["10.0.0.2:1"]
     path.write_text("endpoints: 5")
     async with running(discovery):
-        assert "expected `array`" in await logged_errors.messages.get()
+        assert "expected a list" in await logged_errors.messages.get()
         path.write_text("endpoints: []")
         assert await notifier.targets() == []
