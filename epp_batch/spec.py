@@ -135,6 +135,7 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     node_selector: dict[str, str] = {}
 
     def placement_for(self, model: str) -> Placement:
+        """The placement of a model: its own entry, else "*", else the defaults."""
         return self.placements.get(model) or self.placements.get("*") or Placement()
 
 

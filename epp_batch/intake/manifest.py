@@ -27,6 +27,7 @@ COLUMNS = {
 
 
 def is_manifest(source: str) -> bool:
+    """Whether a SOURCE is an existing file with the suffix of a manifest."""
     return Path(source).suffix.lower() in MANIFEST_SUFFIXES and Path(source).is_file()
 
 

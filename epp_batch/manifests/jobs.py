@@ -34,6 +34,7 @@ IGNORED_EXIT_CODES = frozenset({FailureKind.STOPPED.exit_code})
 IGNORED_POD_CONDITION = "DisruptionTarget"
 """Pod condition of preemption, eviction and node failure, which does not count towards the backoffLimit."""
 SCRATCH_PATH = "/tmp"
+"""Mount path of an emptyDir: for downloads of recordings and models, since the image's home may not be writable."""
 CREATION_SECONDS = 60
 """Approximate time in which all Jobs of a run are created."""
 TERMINATION_GRACE_SECONDS = 60
@@ -183,8 +184,9 @@ def _build_pod_spec(unit: Unit, run: Run, cluster: ClusterOptions, placement: Pl
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,
-        "automountServiceAccountToken": False,
+        "automountServiceAccountToken": False,  # the worker does not talk to the API server
         "enableServiceLinks": False,
+        # Here and below: what the Pod Security Standard `restricted` requires; runAsNonRoot only with --run-as.
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, **_build_user_context(cluster.run_as)},
         "containers": [
             {
@@ -194,6 +196,7 @@ def _build_pod_spec(unit: Unit, run: Run, cluster: ClusterOptions, placement: Pl
                 "env": _build_environment(unit, run),
                 "resources": _build_resources(accelerator, placement),
                 "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH_PATH}, *mounts],
+                # The end of the log explains a worker that died before it wrote its termination message.
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
             }

@@ -119,8 +119,8 @@ def build_kueue_objects(setup: KueueSetup) -> list[dict[str, Any]]:
 def build_manager_configuration(setup: KueueSetup) -> dict[str, Any]:
     """The settings that these queues need in the Kueue manager's Configuration; empty if none.
 
-    `waitForPodsReady` evicts a pod whose slice cannot be created: quota counts free slots, not whether they are
-    adjacent.
+    `waitForPodsReady` evicts a Workload whose slice cannot be created: quota counts free slots, not whether they are
+    adjacent. `Creation` lets it keep its place in the queue; by default it would wait from its eviction on.
     """
     resources: dict[str, Any] = {}
     if setup.mig_profiles:

@@ -29,6 +29,7 @@ Sleep = Callable[[float], Awaitable[None]]
 _CONTEXT_LENGTH = re.compile(r"(?:context length is|context size[^0-9]{0,20})\D*(\d+)")
 _MAX_SHRINKS = 6
 _SHRINK_FACTOR = 0.8
+"""Tokens of the next, shorter prompt per token of the rejected one, which may be an underestimate."""
 API_KEY_REMEDY = "give the gateway's key in OPENAI_API_KEY"
 _SHORTER_PROMPT_REMEDY = f"give a smaller {name_flag('max-prompt-tokens')}"
 _REMEDIES = {

@@ -77,6 +77,7 @@ class PartialProgress:
             self.add(record)
 
     def add(self, record: PartialRecord) -> None:
+        """Applies a record; numbers its segments, whose records all have id 0."""
         if isinstance(record, AttemptRecord):
             self.attempts += 1
             for name, seconds in record.timings.items():
@@ -131,6 +132,7 @@ class PartialFile:
             self.sync()
 
     def sync(self) -> None:
+        """Calls fsync; ignores file systems that do not support it."""
         with contextlib.suppress(OSError):
             os.fsync(self._file.fileno())
         self._synced = self._clock.now()
@@ -145,6 +147,7 @@ class PartialFile:
 
     def remove(self) -> None:
         """Deletes the file, when the transcript is written or the attempt has left nothing worth keeping."""
+        # Before the lock is released: a worker that locks this inode next sees that the path no longer leads to it.
         with contextlib.suppress(OSError):
             self.path.unlink()
         self.close()

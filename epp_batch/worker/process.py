@@ -37,6 +37,7 @@ class MessageWriter:
         self._encoder = msgspec.json.Encoder()
 
     def write(self, message: WorkerMessage) -> None:
+        """Writes one line to stdout; a failure also to stderr, for people who read the pod's log."""
         if message.result is not None or message.failure is not None:
             self.final_messages.append(message)
         if message.failure is not None:

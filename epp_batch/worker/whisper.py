@@ -28,6 +28,7 @@ VAD_BLOCK_SECONDS = 600.0
 
 
 def detect_device() -> str:
+    """`cuda` if CTranslate2 sees a GPU, else `cpu`."""
     return "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
 
 
@@ -44,6 +45,7 @@ def detect_speech(samples: Samples, check: Callable[[], None], block: float = VA
     Works on `block` seconds at a time, since VAD takes several times the memory of its input; calls `check`, which may
     raise, before each block. A span that reaches into the last second of a block is detected again with the next block.
     """
+    # The defaults of faster-whisper's BatchedInferencePipeline.
     options = VadOptions(max_speech_duration_s=MAX_WINDOW_SECONDS, min_silence_duration_ms=160)
     spans: list[tuple[float, float]] = []
     begin = 0
