@@ -1,4 +1,4 @@
-"""`epp` commands as processes, for tests that use them as anybody does."""
+"""`epp` commands as processes, used as a user does."""
 
 from __future__ import annotations
 
@@ -13,38 +13,42 @@ from typing import NamedTuple
 import pytest
 
 
-class Running(NamedTuple):
-    """A command that has said what it was waited for."""
+class RunningCommand(NamedTuple):
+    """A command whose output has matched the pattern that it was started with."""
 
     process: Process
-    said: str
+    matched: str
     """The first group of the pattern."""
 
 
 @contextlib.asynccontextmanager
-async def started(*words: str, pattern: str) -> AsyncIterator[Running]:
-    """`epp WORDS…` once its output matches `pattern`; ended after."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "epp", *words, stdout=PIPE, stderr=STDOUT)
+async def run_epp(*arguments: str, pattern: str) -> AsyncIterator[RunningCommand]:
+    """Starts `epp ARGUMENTS…` and waits until its output matches `pattern`; terminates it at the end of the block.
+
+    Fails the test with the output if the command ends before.
+    """
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "epp", *arguments, stdout=PIPE, stderr=STDOUT)
     assert process.stdout is not None
-    said, reading = "", None
+    output, rest = "", None
     try:
         async for line in process.stdout:
-            said += line.decode()
-            if found := re.search(pattern, said, re.DOTALL):
+            output += line.decode()
+            if found := re.search(pattern, output, re.DOTALL):
                 break
         else:
-            pytest.fail(said)
-        reading = asyncio.get_running_loop().create_task(process.stdout.read())
-        yield Running(process, found[1])
+            pytest.fail(output)
+        # Read on, or the command blocks once the pipe is full.
+        rest = asyncio.get_running_loop().create_task(process.stdout.read())
+        yield RunningCommand(process, found[1])
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
-        if reading is not None:
-            await reading
+        if rest is not None:
+            await rest
 
 
-def epp_up(*words: str) -> contextlib.AbstractAsyncContextManager[Running]:
-    """`epp up` on free ports; `said` is the address of its API."""
+def run_epp_up(*arguments: str) -> contextlib.AbstractAsyncContextManager[RunningCommand]:
+    """`epp up` on free ports; `matched` is the base URL of its API."""
     common = ("up", "--plain", "--port=0", "--metrics-port=0")
-    return started(*common, *words, pattern=r"gateway +(http://\S+).*Ctrl-C")
+    return run_epp(*common, *arguments, pattern=r"gateway +(http://\S+).*Ctrl-C")

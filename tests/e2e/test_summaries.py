@@ -20,7 +20,7 @@ from epp_batch.output_folder import OutputFolder, TranscriptionResult, load_stru
 from epp_batch.spec import Recording, Run, Task, TranscriptionOptions, Unit
 from epp_batch.summaries import Summary
 from epp_batch.timeline import TimelineEvent, read_events
-from tests.gateway import epp_up, started
+from tests.gateway import run_epp_up, run_epp
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(180)]
 
@@ -84,7 +84,7 @@ def load_summary(folder: OutputFolder, stem: str) -> Summary:
 async def test_folder_is_summarized_once_through_the_gateway(tmp_path: Path) -> None:
     folder = write_transcripts(tmp_path / "out", 12, words=600)
     words = ("summarize", str(folder.root), "--max-tokens=16")
-    async with epp_up("--sim=3", "--sim-flags=--max-model-len=4096") as (_, url):
+    async with run_epp_up("--sim=3", "--sim-flags=--max-model-len=4096") as (_, url):
         first = await start_command(*words, f"--url={url}")
         output, errors = await first.communicate()
         assert (first.returncode, errors) == (0, b"")
@@ -110,9 +110,9 @@ async def test_folder_is_summarized_once_through_the_gateway(tmp_path: Path) -> 
 async def test_rejections_of_the_picker_are_retried(tmp_path: Path, before: str, reason: str) -> None:
     folder, pool, config = write_transcripts(tmp_path / "out", 1), tmp_path / "pool.yaml", tmp_path / "epp.yaml"
     config.write_text(LABEL_SELECTOR_CONFIG.format(path=pool))
-    async with started("sim", "--port=0", pattern=r"127.0.0.1:(\d+)") as (_, port):
+    async with run_epp("sim", "--port=0", pattern=r"127.0.0.1:(\d+)") as (_, port):
         pool.write_text(f"endpoints: {before.replace('PORT', port)}")
-        async with epp_up(f"--config-file={config}") as (_, url):
+        async with run_epp_up(f"--config-file={config}") as (_, url):
             process = await start_command("summarize", str(folder.root), f"--url={url}", "--model=sim", "--json")
             kinds = []
             async for event in read_stdout_events(process):
@@ -128,7 +128,7 @@ async def test_rejections_of_the_picker_are_retried(tmp_path: Path, before: str,
 
 async def test_dead_gateway_is_replaced_by_the_next(tmp_path: Path) -> None:
     folder = write_transcripts(tmp_path / "out", 6)
-    async with epp_up("--sim=1") as (dying, first), epp_up("--sim=1") as (_, second):
+    async with run_epp_up("--sim=1") as (dying, first), run_epp_up("--sim=1") as (_, second):
         process = await start_command(
             "summarize", str(folder.root), f"--url={first}", f"--url={second}", "--json", "--concurrency=2",
             "--max-tokens=120",
@@ -151,7 +151,7 @@ async def test_follow_summarizes_later_transcripts(tmp_path: Path) -> None:
     late = folder.path("call1", "done.json")
     kept = late.read_bytes()
     late.unlink()
-    async with epp_up("--sim=1") as (_, url):
+    async with run_epp_up("--sim=1") as (_, url):
         process = await start_command(
             "summarize", str(folder.root), f"--url={url}", "--json", "--follow", "--max-tokens=8"
         )

@@ -20,7 +20,7 @@ from epp_batch.manifests.queues import build_kueue_objects, build_manager_config
 from epp_batch.output_folder import OutputFolder, TranscriptionResult, load_struct
 from epp_batch.summaries import Summary
 from epp_batch.timeline import read_events
-from tests.gateway import epp_up
+from tests.gateway import run_epp_up
 from tests.kube.cluster.client import JOBS, KubeApi
 from tests.kube.cluster.container_process import ContainerProcess
 from tests.kube.cluster.mig import A100_40
@@ -114,8 +114,8 @@ async def test_speech_to_summaries_through_kueue(
     await process_nodes(1, GPU, WORKER)
     await queues.add_queue("lq", GPU)
     audio, folder = synthesize_talks(tmp_path / "audio", 3), OutputFolder(tmp_path / "out")
-    async with epp_up("--sim=2") as gateway:
-        words = (audio, folder.root, "--queue=lq", f"--summarize={gateway.said}", "--summary-max-tokens=12")
+    async with run_epp_up("--sim=2") as gateway:
+        words = (audio, folder.root, "--queue=lq", f"--summarize={gateway.matched}", "--summary-max-tokens=12")
         await wait_for_success(await submit(*words))
         jobs = await api.list(JOBS, namespace)
         await wait_for_success(await submit(*words))
@@ -128,7 +128,7 @@ async def test_speech_to_summaries_through_kueue(
         assert word_error_rate(next(talk.text for talk in DEMO_TALKS if talk.name == stem), folder, stem) < 0.2
         made = load_struct(folder.path(stem, "summary.json"), Summary)
         assert made is not None
-        assert (made.url, made.completion_tokens) == (gateway.said, 12)
+        assert (made.url, made.completion_tokens) == (gateway.matched, 12)
         recorded = [event for event in events if event.unit == unit.name and event.kind != "refused"]
         # the transcript may be summarized before its Job is reported as complete
         assert [event.kind for event in recorded if event.kind in LIFE] == LIFE

@@ -15,7 +15,7 @@ import pytest
 from epp_batch.demo.talks import DEMO_TALKS
 from epp_batch.output_folder import OutputFolder, load_struct
 from epp_batch.summaries import Summary
-from tests.gateway import epp_up
+from tests.gateway import run_epp_up
 from tests.speech import synthesize_wav
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -28,8 +28,8 @@ async def test_summary_of_a_recording_has_its_topics(smollm: Any, tmp_path: Path
     audio, folder = tmp_path / "audio", OutputFolder(tmp_path / "out")
     audio.mkdir()
     synthesize_wav(TALK.text, audio / f"{TALK.name}.wav")
-    async with epp_up(f"--endpoint={smollm.target}") as gateway:
-        words = ("transcribe", str(audio), f"--output={folder.root}", f"--summarize={gateway.said}")
+    async with run_epp_up(f"--endpoint={smollm.target}") as gateway:
+        words = ("transcribe", str(audio), f"--output={folder.root}", f"--summarize={gateway.matched}")
         await run_command(*words, "--summary-max-tokens=48", "--summary-temperature=0")
         whole = load_summary(folder)
         summary_words = set(re.findall(r"\w+", folder.path(TALK.name, "summary.md").read_text().lower()))
