@@ -20,7 +20,7 @@ from epp_batch.output_folder import OutputFolder, TranscriptionResult, load_stru
 from epp_batch.spec import Recording, Run, Task, TranscriptionOptions, Unit
 from epp_batch.summaries import Summary
 from epp_batch.timeline import TimelineEvent, read_events
-from tests.gateway import run_epp_up, run_epp
+from tests.gateway import run_epp, run_epp_up
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(180)]
 
