@@ -13,14 +13,19 @@ log = logging.getLogger("epp.plugins")
 LOG_INTERVAL_SECONDS = 30.0
 UNLOGGED_KINDS = ("unknown",)  # scorers give NaN for stale endpoints at every decision, which is correct
 TRACEBACK_KINDS = ("raised", "observer")
+KIND_DESCRIPTIONS = {
+    "raised": "a call raised an exception",
+    "shape": "it returned an array of another shape or type than float32[n] (of a filter: bool[n]), or no array",
+    "range": "it returned scores outside [0, 1]",
+    "unknown": "it returned NaN scores: of a stale endpoint, or because a producer failed",
+    "order": "it picked positions that are out of range, repeated, too many or none",
+    "late": "it missed the deadline of producers (--decision-timeout)",
+    "observer": "a life-cycle hook raised an exception",
+}
 
 ReportPluginError = Callable[[str, str], None]
-"""Called with the plugin's name and the kind of its error, which is a label value of `epp_plugin_faults_total`:
-
-`raised`: it raised (called while the exception is being handled). `shape`: an array of another shape or type.
-`range`: scores outside [0, 1]. `unknown`: NaN scores, from a stale endpoint or a failed producer. `order`: picked
-positions that are out of range, repeated, too many or none. `late`: a producer missed the deadline.
-`observer`: a life-cycle hook raised.
+"""Called with the plugin's name and the kind of its error (`KIND_DESCRIPTIONS`), which is a label value of
+`epp_plugin_faults_total`. `raised` and `observer` are reported while the exception is being handled.
 """
 
 
@@ -49,7 +54,13 @@ class PluginErrorReporter:
         now = self._clock.now()
         if now - self._last_logged.get((plugin, kind), -LOG_INTERVAL_SECONDS) >= LOG_INTERVAL_SECONDS:
             self._last_logged[plugin, kind] = now
-            log.warning("plugin %s broke its contract (%s)", plugin, kind, exc_info=kind in TRACEBACK_KINDS)
+            log.warning(
+                "plugin %s broke its contract (%s): %s",
+                plugin,
+                kind,
+                KIND_DESCRIPTIONS[kind],
+                exc_info=kind in TRACEBACK_KINDS,
+            )
 
 
 class PluginTimer:

@@ -46,6 +46,7 @@ def test_an_error_is_always_counted_and_logged_once_an_interval(
         clock.advance(LOG_INTERVAL_SECONDS)
         report_error("my-scorer", "range")
     assert len(caplog.records) == 2
+    assert caplog.messages[0] == "plugin my-scorer broke its contract (range): it returned scores outside [0, 1]"
     assert len(metrics.errors) == 6
 
 
