@@ -153,8 +153,8 @@ def _example_value(field: shapes.Field) -> Any:
         shape = shape.type
     if not field.required:
         return _default_value(field)
-    plain = {shapes.IntType: 1, shapes.FloatType: 1.0, shapes.BoolType: True}
-    return plain.get(type(shape), f"<{field.encode_name}>")
+    placeholders = {shapes.IntType: 1, shapes.FloatType: 1.0, shapes.BoolType: True}
+    return placeholders.get(type(shape), f"<{field.encode_name}>")
 
 
 def _describe_type(shape: shapes.Type) -> str:

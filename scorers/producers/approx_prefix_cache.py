@@ -34,7 +34,10 @@ MIN_BLOCK_TOKENS = 64
 """llm-d raises every smaller block size to this; so one block here may be several blocks of the engine."""
 
 PREFILL_PROFILE = "prefill"
+"""llm-d's experimentalDefaultPrefillProfile: its endpoint computes the prompt in disaggregated serving."""
+
 AUTO_TUNE_INPUTS: tuple[DataKey, ...] = (PROMPT, KV_BLOCK_SIZE, KV_BLOCK_COUNT)
+# Buckets of llm-d's prefix_indexer_hit_ratio and prefix_indexer_hit_bytes.
 HIT_RATIO_BOUNDS = tuple(tenth / 10 for tenth in range(11))
 HIT_BYTES_BOUNDS = (0, *(16 << power for power in range(13)))
 
@@ -115,6 +118,7 @@ class ApproxPrefixCacheProducer(Producer, RequestHooks, PrefixCacheStatsProvider
         return PrefixCacheStats(len(self._index), self._hit_ratio, self._hit_bytes)
 
     def _set_block_tokens(self, tokens: int) -> None:
+        # The limit in tokens wins if both are set (llm-d: resolveMaxBlocks).
         self._block_tokens = max(tokens, MIN_BLOCK_TOKENS)
         if self.max_prefix_tokens_to_match:
             self._max_blocks = self.max_prefix_tokens_to_match // self._block_tokens
