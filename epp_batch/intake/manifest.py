@@ -85,7 +85,10 @@ def _check_columns(path: Path, names: list[str]) -> None:
         elif known.setdefault(column, name) != name:
             raise InputError(f"{path}: columns {known[column]!r} and {name!r} mean the same", remedy="remove one")
     if "source" not in known:
-        raise InputError(f"{path}: column 'source' missing", remedy="or one of path, file, url, audio, audio_filepath")
+        accepted = ", ".join(name for name, column in COLUMNS.items() if column == "source")
+        raise InputError(
+            f"{path}: column 'source' missing", remedy=f"name the column of the recordings one of {accepted}"
+        )
 
 
 def _parse_row(path: Path, line: int, row: dict[str, Any]) -> AudioSource:

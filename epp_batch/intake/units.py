@@ -42,7 +42,7 @@ def build_units(
         return _sort_longest_first(units)
     if order == "slots":
         if arrange is None:
-            raise InputError("--order slots needs accelerators with slots", remedy="--order longest")
+            raise InputError("--order slots needs accelerators with slots", remedy="use --order longest")
         return arrange(units)
     return units
 

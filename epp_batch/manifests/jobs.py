@@ -99,7 +99,7 @@ def build_work_order(unit: Unit, run: Run) -> WorkOrder:
     cluster = _require_cluster(run)
     output = translate_path(run.output, cluster.volumes)
     if output is None:
-        raise InputError(f"{run.output}: not in a volume", remedy=f"--volume pvc/NAME={run.output}[:MOUNT]")
+        raise InputError(f"{run.output}: not in a volume", remedy=f"give --volume pvc/NAME={run.output}[:MOUNT]")
     if is_read_only(run.output, cluster.volumes):
         raise InputError(
             f"{run.output}: in a read-only volume", remedy="mount it without :ro, or choose another output"
@@ -251,6 +251,7 @@ def _translate_task(task: Task, cluster: ClusterOptions) -> Task:
     if not is_url(source):
         path = translate_path(source, cluster.volumes)
         if path is None:
-            raise InputError(f"{source}: not in a volume", remedy="--volume pvc/NAME=LOCAL[:MOUNT] with LOCAL above it")
+            remedy = "give --volume pvc/NAME=LOCAL[:MOUNT] with a folder LOCAL that contains it"
+            raise InputError(f"{source}: not in a volume", remedy=remedy)
         source = path
     return Task(recording=msgspec.structs.replace(recording, source=source, reference=None), model=task.model)

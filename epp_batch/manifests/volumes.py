@@ -12,6 +12,7 @@ from epp_batch.errors import InputError
 from epp_batch.spec import Volume
 
 VOLUME_GRAMMAR = "pvc/NAME=LOCAL[:MOUNT][:ro], host/PATH=LOCAL[:MOUNT][:ro], or image/REFERENCE=:MOUNT"
+_GRAMMAR_REMEDY = f"expected {VOLUME_GRAMMAR}"
 
 
 def parse_volume(text: str) -> Volume:
@@ -22,7 +23,7 @@ def parse_volume(text: str) -> Volume:
     source, sign, rest = text.partition("=")
     kind, slash, name = source.partition("/")
     if kind not in {"pvc", "host", "image"} or not slash or not name:
-        raise InputError(f"--volume {text!r}: unknown kind or missing name", remedy=VOLUME_GRAMMAR)
+        raise InputError(f"--volume {text!r}: unknown kind or missing name", remedy=_GRAMMAR_REMEDY)
     read_only = rest.endswith(":ro") or kind == "image"
     local, _, mount = rest.removesuffix(":ro").partition(":")
     if kind == "host":
@@ -32,9 +33,9 @@ def parse_volume(text: str) -> Volume:
     local = os.path.abspath(os.path.expanduser(local)) if local else ""
     mount = os.path.normpath(mount or local) if mount or local else ""
     if not mount.startswith("/") or mount == "/":
-        raise InputError(f"--volume {text!r}: mount path missing", remedy=VOLUME_GRAMMAR)
+        raise InputError(f"--volume {text!r}: mount path missing", remedy=_GRAMMAR_REMEDY)
     if not re.fullmatch(r"[^:]+", mount):
-        raise InputError(f"--volume {text!r}: the mount path contains a colon", remedy=VOLUME_GRAMMAR)
+        raise InputError(f"--volume {text!r}: the mount path contains a colon", remedy=_GRAMMAR_REMEDY)
     return Volume(source=source, mount=mount, local=local or None, read_only=read_only)
 
 
@@ -79,7 +80,8 @@ def check_volumes(volumes: Sequence[Volume]) -> None:
     for volume in volumes:
         if (other := seen.setdefault(volume.mount, volume)) is not volume:
             raise InputError(
-                f"--volume: {other.source} and {volume.source} both at {volume.mount}", remedy=VOLUME_GRAMMAR
+                f"--volume: {other.source} and {volume.source} both at {volume.mount}",
+                remedy="give each its own mount path: --volume SOURCE=LOCAL:MOUNT",
             )
 
 

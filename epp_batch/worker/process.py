@@ -57,7 +57,7 @@ def run_environment_order() -> int:
     """Runs the work order in $EPP_BATCH_ORDER; returns the exit code. Raises InputError if it is not set."""
     text = os.environ.get(WORK_ORDER_VARIABLE)
     if not text:
-        raise InputError(f"{WORK_ORDER_VARIABLE} is not set", remedy="run it as submit and transcribe do")
+        raise InputError(f"{WORK_ORDER_VARIABLE} is not set", remedy="submit and transcribe start workers and set it")
     return _run_in_thread([decode_work_order(text)])
 
 

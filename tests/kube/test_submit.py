@@ -120,7 +120,7 @@ async def test_no_job_is_created_if_preflight_finds_a_problem(
     assert f"LocalQueue {namespace}/nowhere: does not exist" in missing.err
     outside = await cli("submit", tmp_path / "calls", "-o", tmp_path / "out", "--queue", "lq", "--image", "whisper")
     assert outside.code == 2
-    assert "not in a volume; --volume" in outside.err
+    assert "not in a volume; give --volume" in outside.err
     assert await jobs(api, namespace) == {}
     assert not OutputFolder(tmp_path / "out").run_file.exists()
 

@@ -67,4 +67,4 @@ def test_internal_error_is_logged_with_traceback(caplog):
 def test_describe_error():
     assert describe_error(RuntimeError("\ntwo  lines\nand more")) == "RuntimeError: two lines"
     assert describe_error(MemoryError()) == "MemoryError"
-    assert describe_error(FolderError("out: Not a directory", remedy="give another")) == "out: Not a directory"
+    assert describe_error(FolderError("out;1: Not a directory", remedy="give another")) == "out;1: Not a directory"
