@@ -16,7 +16,7 @@ def container(job):
 
 
 def environment(job):
-    return {one["name"]: one.get("value") for one in container(job)["env"]}
+    return {variable["name"]: variable.get("value") for variable in container(job)["env"]}
 
 
 def test_job_is_suspended_with_labels_and_annotations():
@@ -51,7 +51,7 @@ def test_url_is_not_translated():
 
 
 @pytest.mark.parametrize(
-    ("one", "of", "what"),
+    ("job_unit", "job_run", "message"),
     [
         (unit(source="/elsewhere/call.mp3"), run(), "/elsewhere/call.mp3: not in a volume"),
         (unit(), run(output="/elsewhere/out"), "/elsewhere/out: not in a volume"),
@@ -63,9 +63,9 @@ def test_url_is_not_translated():
         (unit(), Run(name="r", output="/o", options=run().options, units=()), "run r has no cluster settings"),
     ],
 )
-def test_path_outside_the_volumes_is_rejected(one, of, what):
-    with pytest.raises(InputError, match=what):
-        build_job(one, of)
+def test_path_outside_the_volumes_is_rejected(job_unit, job_run, message):
+    with pytest.raises(InputError, match=message):
+        build_job(job_unit, job_run)
 
 
 def test_only_given_resources_are_requested():
@@ -110,18 +110,18 @@ def test_pod_failure_policy():
 
 
 def test_spec_hash_covers_spec_and_labels():
-    def hashed(one=None, of=None):
-        return build_job(one or unit(), of or run())["metadata"]["annotations"]["epp-batch/spec-hash"]
+    def spec_hash(job_unit=None, job_run=None):
+        return build_job(job_unit or unit(), job_run or run())["metadata"]["annotations"]["epp-batch/spec-hash"]
 
-    assert hashed() == hashed(unit(seconds=60.0), run())
+    assert spec_hash() == spec_hash(unit(seconds=60.0), run())
     others = [
-        hashed(of=run(image="worker:2")),
-        hashed(of=run(queue="other")),
-        hashed(of=run(retries=1)),
-        hashed(of=run(placements={"*": Placement(priority_class="high")})),
-        hashed(unit(source="/home/me/audio/other.mp3")),
+        spec_hash(job_run=run(image="worker:2")),
+        spec_hash(job_run=run(queue="other")),
+        spec_hash(job_run=run(retries=1)),
+        spec_hash(job_run=run(placements={"*": Placement(priority_class="high")})),
+        spec_hash(unit(source="/home/me/audio/other.mp3")),
     ]
-    assert len({hashed(), *others}) == len(others) + 1
+    assert len({spec_hash(), *others}) == len(others) + 1
 
 
 @pytest.mark.parametrize(("count", "rate"), [(0, 1), (1, 1), (60, 1), (61, 2), (10_000, 167)])

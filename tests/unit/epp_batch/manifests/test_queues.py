@@ -14,7 +14,7 @@ from epp_batch.manifests.queues import QUEUE_PRESETS, build_kueue_objects, build
 DEPLOY = Path(__file__).parents[4] / "deploy" / "kueue"
 
 
-def kinds(name, **more):
+def kinds_and_names(name, **more):
     return [
         (one["kind"], one["metadata"]["name"]) for one in build_kueue_objects(build_preset(name, "whisper", 8, **more))
     ]
@@ -29,38 +29,38 @@ def test_deploy_files_equal_the_presets(name):
 
 
 def test_presets_of_the_paper():
-    assert kinds("paper-a") == [
+    assert kinds_and_names("paper-a") == [
         ("ResourceFlavor", "gpu-flavor"),
         ("ClusterQueue", "cluster-queue"),
         ("LocalQueue", "local-queue-medium"),
         ("LocalQueue", "local-queue-large"),
     ]
-    assert ("Cohort", "gpu-cohort") in kinds("paper-b")
-    assert ("WorkloadPriorityClass", "high-priority") in kinds("paper-c")
+    assert ("Cohort", "gpu-cohort") in kinds_and_names("paper-b")
+    assert ("WorkloadPriorityClass", "high-priority") in kinds_and_names("paper-c")
 
 
-def queues(name, gpus=8):
+def cluster_queue_specs(name, gpus=8):
     return [
         one["spec"] for one in build_kueue_objects(build_preset(name, "whisper", gpus)) if one["kind"] == "ClusterQueue"
     ]
 
 
-def quota(spec):
+def first_quota(spec):
     return spec["resourceGroups"][0]["flavors"][0]["resources"][0]
 
 
 @pytest.mark.parametrize("gpus", [1, 7, 8])
 def test_cohort_quota_adds_up_to_all_gpus(gpus):
-    medium, large = queues("paper-b", gpus)
-    assert int(quota(medium)["nominalQuota"]) + int(quota(large)["nominalQuota"]) == gpus
-    assert quota(medium)["borrowingLimit"] == "0"
-    assert "borrowingLimit" not in quota(large)
+    medium, large = cluster_queue_specs("paper-b", gpus)
+    assert int(first_quota(medium)["nominalQuota"]) + int(first_quota(large)["nominalQuota"]) == gpus
+    assert first_quota(medium)["borrowingLimit"] == "0"
+    assert "borrowingLimit" not in first_quota(large)
     assert medium["cohortName"] == large["cohortName"] == "gpu-cohort"
 
 
 def test_slots_preset_has_eight_slots_per_gpu():
-    (queue,) = queues("slots", 2)
-    assert quota(queue) == {"name": accelerators.MIG_SLOTS_RESOURCE, "nominalQuota": "16"}
+    (queue,) = cluster_queue_specs("slots", 2)
+    assert first_quota(queue) == {"name": accelerators.MIG_SLOTS_RESOURCE, "nominalQuota": "16"}
     rules = build_manager_configuration(build_preset("slots", "w", 2, "H100-80"))["resources"]["transformations"]
     assert {rule["input"]: rule["outputs"][accelerators.MIG_SLOTS_RESOURCE] for rule in rules}[
         "nvidia.com/mig-3g.40gb"
@@ -68,8 +68,8 @@ def test_slots_preset_has_eight_slots_per_gpu():
 
 
 def test_dra_preset_counts_gpu_memory():
-    (queue,) = queues("dra", 2)
-    assert quota(queue) == {"name": accelerators.GPU_MEMORY_RESOURCE, "nominalQuota": "80Gi"}
+    (queue,) = cluster_queue_specs("dra", 2)
+    assert first_quota(queue) == {"name": accelerators.GPU_MEMORY_RESOURCE, "nominalQuota": "80Gi"}
 
 
 def test_prefix_of_cluster_scoped_names():

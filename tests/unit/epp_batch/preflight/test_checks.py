@@ -10,12 +10,14 @@ from epp_batch.spec import Placement
 from tests.unit.epp_batch.conftest import cluster_queue, flavor, local_queue, node, run, unit
 
 
-def problems(inventory, of=None, **changes):
-    found = find_problems(of or run(), ClusterInventory(**{**inventory, **changes}))
+def problems(inventory, checked_run=None, **changes):
+    """(path, message) of the problems of a run, `run()` by default, in the inventory with some objects replaced."""
+    found = find_problems(checked_run or run(), ClusterInventory(**{**inventory, **changes}))
     return [(problem.path, problem.message) for problem in found]
 
 
 def assert_problem(found, path, *words):
+    """Asserts that exactly one problem was found, of that object and with these words."""
     ((where, message),) = found
     assert where == path
     for word in words:
