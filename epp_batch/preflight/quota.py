@@ -150,7 +150,9 @@ def _compute_device_usage(accelerator: accelerators.Accelerator, settings: Mappi
             counted = any("counter" in source for source in mapping.get("sources") or ())
             usage[mapping["name"]] = Fraction(memory if counted else 1)
     if accelerator.device_class and not usage:
-        usage[f"device class {accelerator.device_class}, which Kueue maps to no resource,"] = Fraction(1)
+        # Kueue rejects such a claim (GetResourceRequestsForResourceClaimTemplates). No queue covers this name, so that
+        # the check of coverage reports it.
+        usage[f"DeviceClass {accelerator.device_class} (in none of Kueue's deviceClassMappings)"] = Fraction(1)
     return usage
 
 

@@ -150,4 +150,4 @@ def test_usage_of_mapped_device_classes():
     assert usage("dra:3g.20gb", {}, mapped()) == {"x/gpus": 1}
     assert usage("dra:3g.20gb", {}, mapped(sources=[{"counter": {"name": "memory"}}])) == {"x/gpus": 20 * 2**30}
     (unmapped,) = usage("dra-gpu", {}, mapped())
-    assert "gpu.nvidia.com" in unmapped
+    assert unmapped == "DeviceClass gpu.nvidia.com (in none of Kueue's deviceClassMappings)"
