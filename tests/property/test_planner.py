@@ -56,7 +56,7 @@ def build_jobs(drawn):
 @given(queues=QUEUES, drawn=JOBS, delays=DELAYS, resumes=st.booleans())
 def test_every_job_ends_once_and_quota_is_never_exceeded(queues, drawn, delays, resumes):
     jobs, arrivals = build_jobs(drawn)
-    total = sum(one.resource_groups[0].flavors[0].quotas[GPU].nominal for one in queues)
+    total = sum(queue.resource_groups[0].flavors[0].quotas[GPU].nominal for queue in queues)
     cluster_model = ClusterModel(
         nodes=build_gpu_nodes(gpus=12), kueue=kueue_objects(*queues), delays=delays, resume_after_preemption=resumes
     )
@@ -89,16 +89,16 @@ def test_slots_are_exclusive(drawn, sharing):
     events = simulate_jobs(
         ClusterModel(nodes=build_gpu_nodes(gpus=2, sharing=sharing)), jobs, [float(i % 5) for i in range(len(jobs))]
     )
-    there = {}
+    holders = {}
     for event in events:
         if event.kind == "finished":
-            there = {slot: unit for slot, unit in there.items() if unit != event.unit}
+            holders = {slot: unit for slot, unit in holders.items() if unit != event.unit}
         elif event.kind == "running":
             gpu, slots = event.place.rsplit("/", 1)
             first, last = map(int, slots.split("-"))
-            mine = {(gpu, slot) for slot in range(first, last + 1)}
-            assert not mine & there.keys()
-            there |= dict.fromkeys(mine, event.unit)
+            slots_of_unit = {(gpu, slot) for slot in range(first, last + 1)}
+            assert not slots_of_unit & holders.keys()
+            holders |= dict.fromkeys(slots_of_unit, event.unit)
     assert sum(event.kind == "finished" for event in events) == len(jobs)
 
 

@@ -28,7 +28,6 @@ def test_fill_back_spares_targets_that_need_not_go():
     rig = KueueRig.with_queues(gpu_cluster_queue("q", 4, preemption=LOWER))
     rig.submit_jobs(planned_job("one", priority=1))
     rig.submit_jobs(planned_job("three", gpus=3, priority=1))
-    rig.submit_jobs()
     assert rig.submit_jobs(planned_job("urgent", gpus=3, priority=3)) == ["-three", "urgent"]
 
 
