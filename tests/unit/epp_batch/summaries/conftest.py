@@ -134,7 +134,7 @@ def folder(tmp_path) -> OutputFolder:
 
 
 class SummarizerHarness:
-    """Creates summarizers over one folder; collects their events, failures and pauses."""
+    """Creates summarizers for one output folder; collects their events, failures and retry delays."""
 
     def __init__(self, folder: OutputFolder) -> None:
         self.folder = folder
@@ -147,7 +147,7 @@ class SummarizerHarness:
         self._made: list[Summarizer] = []
 
     def record_pauses(self, instead: Callable[[float], Any] = lambda seconds: None) -> None:
-        """From now on pauses are recorded instead of slept, and passed to `instead`."""
+        """Makes later summarizers record their retry delays, and pass them to `instead`, without sleeping."""
 
         async def note(seconds: float) -> None:
             self.pauses.append(seconds)
@@ -155,7 +155,7 @@ class SummarizerHarness:
 
         self._sleep = note
 
-    def summarizer(self, url: Any, *, model: str = "", concurrency: int = 4, **settings: Any) -> Summarizer:
+    def create_summarizer(self, url: Any, *, model: str = "", concurrency: int = 4, **settings: Any) -> Summarizer:
         made = Summarizer(
             url,
             model,
@@ -175,8 +175,8 @@ class SummarizerHarness:
         self._made.append(made)
         return made
 
-    def transcript(self, stem: str = "call", text: str = "Good morning.\nRevenue rose.\n", *more: str) -> Any:
-        """A finished task and its result."""
+    def write_transcript(self, stem: str = "call", text: str = "Good morning.\nRevenue rose.\n", *more: str) -> Any:
+        """Writes a transcript and its sidecar under `stem`; returns the finished task and its result."""
         task = Task(recording=Recording(source=f"{stem}.mp3", stems=(stem, *more), sha256=stem), model="tiny.en")
         write_atomically(self.folder.path(stem, "txt"), text.encode())
         result = TranscriptionResult(
@@ -206,15 +206,16 @@ async def harness(folder) -> AsyncIterator[SummarizerHarness]:
 
 
 async def summarize(harness, url, *tasks, **settings):
-    summarizer = harness.summarizer(url, **settings)
-    for task, result in tasks or [harness.transcript()]:
+    """Summarizes these (task, result) pairs, by default one transcript; returns the outcome."""
+    summarizer = harness.create_summarizer(url, **settings)
+    for task, result in tasks or [harness.write_transcript()]:
         summarizer.submit(task, result)
     return await summarizer.drain()
 
 
-def sidecar(harness, stem="call"):
+def load_sidecar(harness, stem="call"):
     return load_struct(harness.folder.path(stem, "summary.json"), Summary)
 
 
-def kinds(harness, stem="call"):
+def event_kinds(harness, stem="call"):
     return [event.kind for event in read_events(harness.folder.events_file) if event.stem == stem]

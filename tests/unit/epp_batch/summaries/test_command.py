@@ -35,7 +35,7 @@ def test_missing_folder_is_an_error(tmp_path, capsys):
 
 
 def test_failed_summary_gives_exit_code_1(harness, tmp_path, capsys):
-    harness.transcript()
+    harness.write_transcript()
     assert main(["summarize", str(harness.folder.root), CLOSED_PORT, "--model=llm", "--patience=0"]) == 1
     output, errors = capsys.readouterr()
     assert output == "0 summarised, 0 there already, 1 failed\n"

@@ -11,14 +11,14 @@ from aiohttp import web
 from epp_batch.errors import InputError
 from epp_batch.summaries.prompt import estimate_tokens
 from epp_batch.timeline import read_events
-from tests.unit.epp_batch.summaries.conftest import kinds, reject, sidecar, stream, summarize
+from tests.unit.epp_batch.summaries.conftest import event_kinds, load_sidecar, reject, stream, summarize
 
 
 async def test_summary_and_metadata_are_written(harness, endpoint):
     outcome = await summarize(harness, endpoint.url, max_tokens=77, temperature=0.0, extra={"seed": 7})
     assert (outcome.done, outcome.skipped, outcome.failed) == (1, 0, [])
     assert harness.folder.path("call", "summary.md").read_text() == "# call\n\nRevenue rose.\n"
-    summary = sidecar(harness)
+    summary = load_sidecar(harness)
     assert (summary.model, summary.served_model, summary.finish_reason) == ("llm", "llm-served", "stop")
     assert (summary.prompt_tokens, summary.cached_tokens, summary.completion_tokens) == (20, 16, 2)
     assert (summary.attempts, summary.refusals, summary.trim, summary.request_id) == (1, {}, None, "r-1")
@@ -41,7 +41,7 @@ async def test_events_of_a_summary(harness, endpoint):
 
 
 async def test_current_summary_is_skipped(harness, endpoint):
-    task = harness.transcript()
+    task = harness.write_transcript()
     await summarize(harness, endpoint.url, task)
     again = await summarize(harness, endpoint.url, task)
     assert (again.done, again.skipped) == (0, 1)
@@ -52,39 +52,39 @@ async def test_current_summary_is_skipped(harness, endpoint):
 
 @pytest.mark.parametrize("model", ["", "llm"])
 async def test_current_summary_needs_no_gateway(harness, endpoint, model):
-    task = harness.transcript()
+    task = harness.write_transcript()
     await summarize(harness, endpoint.url, task, model=model)
     again = await summarize(harness, "http://127.0.0.1:9", task, model=model, patience_seconds=0.0)
     assert (again.skipped, again.failed) == (1, [])
 
 
 async def test_other_model_requests_a_new_summary(harness, endpoint):
-    task = harness.transcript()
+    task = harness.write_transcript()
     await summarize(harness, endpoint.url, task)
     assert (await summarize(harness, endpoint.url, task, model="other")).done == 1
 
 
 async def test_summary_without_text_is_requested_again(harness, endpoint):
-    task = harness.transcript()
+    task = harness.write_transcript()
     await summarize(harness, endpoint.url, task)
     harness.folder.path("call", "summary.md").unlink()
     assert (await summarize(harness, endpoint.url, task)).done == 1
 
 
 async def test_duplicate_submission_is_ignored(harness, endpoint):
-    task = harness.transcript()
+    task = harness.write_transcript()
     assert (await summarize(harness, endpoint.url, task, task)).done == 1
     assert len(endpoint.requests) == 1
 
 
 async def test_every_stem_gets_the_summary(harness, endpoint):
-    await summarize(harness, endpoint.url, harness.transcript("call", "Hello.", "again/call"))
-    assert sidecar(harness, "again/call") == sidecar(harness)
+    await summarize(harness, endpoint.url, harness.write_transcript("call", "Hello.", "again/call"))
+    assert load_sidecar(harness, "again/call") == load_sidecar(harness)
     assert harness.folder.path("again/call", "summary.md").exists()
 
 
 async def test_concurrency_limit(harness, endpoint):
-    tasks = [harness.transcript(f"call{n}") for n in range(9)]
+    tasks = [harness.write_transcript(f"call{n}") for n in range(9)]
     reached, release = asyncio.Event(), asyncio.Event()
 
     async def held(request, body):
@@ -94,7 +94,7 @@ async def test_concurrency_limit(harness, endpoint):
         return await stream("Fine.")(request, body)
 
     endpoint.script = [held]
-    summarizer = harness.summarizer(endpoint.url, concurrency=3)
+    summarizer = harness.create_summarizer(endpoint.url, concurrency=3)
     for task, result in tasks:
         summarizer.submit(task, result)
     await asyncio.wait_for(reached.wait(), 10)
@@ -106,8 +106,8 @@ async def test_concurrency_limit(harness, endpoint):
 
 async def test_long_transcript_is_trimmed_to_the_context(harness, endpoint):
     text = "and revenue rose again " * 2000
-    assert (await summarize(harness, endpoint.url, harness.transcript("call", text))).done == 1
-    trim = sidecar(harness).trim
+    assert (await summarize(harness, endpoint.url, harness.write_transcript("call", text))).done == 1
+    trim = load_sidecar(harness).trim
     assert (trim.counted, trim.from_characters) == ("server", len(text.strip()))
     assert 4096 - 512 - 100 < trim.to_tokens <= 4096 - 512
     assert "did not fit" in harness.folder.path("call", "summary.md").read_text()
@@ -132,21 +132,24 @@ async def test_prompt_shrinks_when_the_server_rejects_its_length(harness, endpoi
         )(request, body)
 
     endpoint.script = [strict]
-    first, second = harness.transcript("a", "word " * 2000), harness.transcript("b", "text " * 2000)
+    first, second = harness.write_transcript("a", "word " * 2000), harness.write_transcript("b", "text " * 2000)
     outcome = await summarize(harness, endpoint.url, first, second, concurrency=1)
     assert outcome.failed == []
-    assert sidecar(harness, "a").trim.counted == "estimate"
-    assert sidecar(harness, "a").attempts > 1
+    assert load_sidecar(harness, "a").trim.counted == "estimate"
+    assert load_sidecar(harness, "a").attempts > 1
     lengths = [
-        estimate_tokens(body["messages"][0]["content"]) for body in endpoint.requests[: sidecar(harness, "a").attempts]
+        estimate_tokens(body["messages"][0]["content"])
+        for body in endpoint.requests[: load_sidecar(harness, "a").attempts]
     ]
     assert lengths == sorted(lengths, reverse=True)
 
 
 async def test_adapter_has_the_context_of_its_parent(harness, endpoint):
     endpoint.models.append({"id": "tuned", "object": "model", "parent": "llm", "max_model_len": None})
-    assert (await summarize(harness, endpoint.url, harness.transcript("call", "word " * 8000), model="tuned")).done == 1
-    assert sidecar(harness).trim.to_tokens <= 4096 - 512
+    assert (
+        await summarize(harness, endpoint.url, harness.write_transcript("call", "word " * 8000), model="tuned")
+    ).done == 1
+    assert load_sidecar(harness).trim.to_tokens <= 4096 - 512
 
 
 async def test_max_tokens_without_room_for_a_prompt(harness, endpoint):
@@ -173,7 +176,7 @@ async def test_response_that_is_not_an_event_stream(harness, endpoint):
 async def test_model_list_that_is_not_json(harness, endpoint):
     endpoint.models_page = "<html>welcome</html>"
     with pytest.raises(InputError, match="does not answer as an OpenAI API does"):
-        await harness.summarizer(endpoint.url).check_gateway()
+        await harness.create_summarizer(endpoint.url).check_gateway()
     assert (await summarize(harness, endpoint.url, model="llm")).done == 1
 
 
@@ -182,14 +185,14 @@ async def test_answer_with_reasoning_only(harness, endpoint):
     (failure,) = (await summarize(harness, endpoint.url)).failed
     assert "empty (finish_reason length)" in failure.message
     assert "--max-tokens" in failure.remedy
-    assert "first-token" in kinds(harness)
+    assert "first-token" in event_kinds(harness)
 
 
 async def test_answer_cut_at_max_tokens_has_a_note(harness, endpoint):
     endpoint.script = [stream("And then", finish="length", usage=False)]
     await summarize(harness, endpoint.url, max_tokens=2)
     assert harness.folder.path("call", "summary.md").read_text().endswith("*Cut at 2 tokens.*\n")
-    assert sidecar(harness).completion_tokens is None
+    assert load_sidecar(harness).completion_tokens is None
 
 
 async def test_named_model_needs_no_model_list(harness, endpoint):
@@ -205,7 +208,7 @@ async def test_neither_model_name_nor_model_list(harness, endpoint):
 
 
 async def test_json_transcript_is_used_and_a_missing_one_fails(harness, endpoint):
-    task, result = harness.transcript()
+    task, result = harness.write_transcript()
     harness.folder.path("call", "txt").unlink()
     (failure,) = (await summarize(harness, endpoint.url, (task, result))).failed
     assert "call.txt is missing" in failure.message
@@ -215,13 +218,13 @@ async def test_json_transcript_is_used_and_a_missing_one_fails(harness, endpoint
 
 
 async def test_empty_transcript_is_not_sent(harness, endpoint):
-    (failure,) = (await summarize(harness, endpoint.url, harness.transcript("call", " \n"))).failed
+    (failure,) = (await summarize(harness, endpoint.url, harness.write_transcript("call", " \n"))).failed
     assert "has no words" in failure.message
     assert endpoint.requests == []
 
 
 async def test_full_disk_is_a_failure(harness, endpoint):
-    task = harness.transcript()
+    task = harness.write_transcript()
     temporary = harness.folder.path("call", "summary.md").with_name(f".call.summary.md.{os.getpid()}.tmp")
     temporary.symlink_to("/dev/full")
     (failure,) = (await summarize(harness, endpoint.url, task)).failed
@@ -237,8 +240,8 @@ async def test_close_cancels_without_a_failure(harness, endpoint):
         await asyncio.Event().wait()
 
     endpoint.script = [hangs]
-    summarizer = harness.summarizer(endpoint.url)
-    summarizer.submit(*harness.transcript())
+    summarizer = harness.create_summarizer(endpoint.url)
+    summarizer.submit(*harness.write_transcript())
     await asyncio.wait_for(reached.wait(), 10)
     assert summarizer.pending == 1
     await summarizer.close()
@@ -248,16 +251,16 @@ async def test_close_cancels_without_a_failure(harness, endpoint):
 
 
 async def test_check_gateway(harness, endpoint):
-    assert await harness.summarizer(endpoint.url, model="llm").check_gateway() == ""
-    assert await harness.summarizer(endpoint.url).check_gateway() == ""
+    assert await harness.create_summarizer(endpoint.url, model="llm").check_gateway() == ""
+    assert await harness.create_summarizer(endpoint.url).check_gateway() == ""
     assert (
         "'other' is not among those served: llm"
-        in await harness.summarizer(endpoint.url, model="other").check_gateway()
+        in await harness.create_summarizer(endpoint.url, model="other").check_gateway()
     )
-    assert "does not answer yet" in await harness.summarizer("http://127.0.0.1:9").check_gateway()
+    assert "does not answer yet" in await harness.create_summarizer("http://127.0.0.1:9").check_gateway()
     endpoint.models_status = 401
     with pytest.raises(InputError, match="OPENAI_API_KEY"):
-        await harness.summarizer(endpoint.url).check_gateway()
+        await harness.create_summarizer(endpoint.url).check_gateway()
 
 
 @pytest.mark.parametrize(
@@ -273,4 +276,4 @@ async def test_check_gateway(harness, endpoint):
 )
 async def test_invalid_settings_are_rejected(harness, settings, message):
     with pytest.raises(InputError, match=message):
-        harness.summarizer(**{"url": "http://127.0.0.1:9"} | settings)
+        harness.create_summarizer(**{"url": "http://127.0.0.1:9"} | settings)
