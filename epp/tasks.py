@@ -40,17 +40,17 @@ class Tasks:
     ) -> asyncio.Task[Any]:
         """Runs `work` until it returns; after an exception it is logged and run again, see `retry_with_backoff`."""
 
-        def log_failure(error: Exception, pause: float) -> None:
+        def log_failure(error: BaseException, pause: float) -> None:
             log.error("task %s/%s failed; next attempt in %.1f s", self._owner, name, pause, exc_info=error)
 
         return self.spawn(name, retry_with_backoff(work, log_failure, first=first, limit=limit))
 
     async def close(self) -> None:
-        """Cancels the tasks that still run and waits until all have ended."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancels the tasks that still run and waits until all have ended, those spawned meanwhile as well."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -60,7 +60,7 @@ class Tasks:
 
 async def retry_with_backoff(
     work: Callable[[], Awaitable[Any]],
-    on_failure: Callable[[Exception, float], None],
+    on_failure: Callable[[BaseException, float], None],
     *,
     first: float = FIRST_PAUSE_SECONDS,
     limit: float = LONGEST_PAUSE_SECONDS,
@@ -68,15 +68,20 @@ async def retry_with_backoff(
     """Awaits `work()` until it returns. After an exception calls `on_failure(error, pause)`, pauses, and tries again.
 
     The pause doubles from `first` to `limit` seconds, and starts over after an attempt that lasted longer than `limit`.
+    A CancelledError is an exception like others unless this task has been cancelled. If it has, the attempt is the
+    last, whatever `work` raises: the failure of a clean-up takes the place of CancelledError.
     """
     loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
     pause = first
     while True:
         begun = loop.time()
         try:
             await work()
             return
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if task is not None and task.cancelling():
+                raise
             if loop.time() - begun > limit:
                 pause = first
             on_failure(error, pause)

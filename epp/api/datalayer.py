@@ -69,7 +69,8 @@ class Discovery(Plugin):
       ready (`grpc.health.v1` SERVING, `/readyz`) once every configured discovery has delivered it.
     - Failure: an exception is logged and `run` is called again after 0.1 s, doubling to 5 s; until then the
       endpoints stay as last reported. The new call gets a new notifier and must list again, because events may have
-      been missed in between. Returning before the first list counts as a failure.
+      been missed in between. Returning before that list counts as a failure, and so does a CancelledError that does
+      not come from a cancellation of `run` (a client library may cancel its own calls).
     - A `ConfigError` before the first list ends the start of the picker with its message (exit code 2). Once the
       picker has stopped waiting for first lists, after 5 s, it is a failure like others.
     - One call runs at a time, in a task of its own.
@@ -157,9 +158,10 @@ class EndpointReceiver(Protocol):
     def deliver(self, payload: Any, observed_at: float | None = None) -> bool:
         """Runs the bound extractors over the payload; False if one of them could not read it.
 
-        `observed_at` is the time of the state, in monotonic seconds; None is now. A pull source gives the moment at
-        which it sent its request, so that requests routed after it are not assumed to be part of the state. A delivery
-        older than the newest is dropped, as is every delivery after the endpoint has left. Never raises.
+        `observed_at` is the time of the state, in seconds of `DataSourceContext.clock` (monotonic); None, and a time
+        that is not in the past, is now. A pull source gives the moment at which it sent its request, so that requests
+        routed after it are not assumed to be part of the state. Columns of an older state than the newest are dropped,
+        as is every delivery after the endpoint has left. Never raises.
         """
 
     def record_failure(self, reason: str) -> None:
@@ -218,9 +220,10 @@ class DataSource(Plugin):
 
         Called when the endpoint joins the pool, and cancelled when it leaves. When its labels change, the call is
         cancelled, and after it has ended a new one begins with the new `Endpoint`: for one endpoint name one call
-        runs at a time. An exception counts as a failure of the endpoint (`receiver.record_failure`), and the call is
-        made again after 0.1 s, doubling to 5 s; what the endpoint's extractors remember stays, so a source of
-        changes must begin again with the whole state. Returning means that nothing more will be delivered for it.
+        runs at a time. An exception, or a CancelledError that is not its cancellation, counts as a failure of the
+        endpoint (`receiver.record_failure`), and the call is made again after 0.1 s, doubling to 5 s; what the
+        endpoint's extractors remember stays, so a source of changes must begin again with the whole state. Returning
+        means that nothing more will be delivered for it.
         """
 
     async def close(self) -> None:

@@ -132,7 +132,7 @@ class _DiscoveryRun:
             return
         finally:
             notifier.close()
-        if not self.synced:
+        if not notifier.has_listed:
             raise RuntimeError(f"{type(self._discovery).__name__}.run returned before its first list of endpoints")
 
 
@@ -146,13 +146,18 @@ class _Notifier:
         self._run: _DiscoveryRun | None = run
         self._listed: set[str] | None = set()
 
+    @property
+    def has_listed(self) -> bool:
+        """Whether the list of this call is complete."""
+        return self._listed is None
+
     def close(self) -> None:
         self._run = None
 
     def replace_all(self, endpoints: Iterable[Endpoint]) -> None:
         if self._run is not None:
-            self._listed = None
             self._run.endpoints.replace_all(endpoints)
+            self._listed = None
             self._run.mark_synced()
 
     def upsert(self, endpoint: Endpoint) -> None:
@@ -309,8 +314,9 @@ class _Receiver:
     def deliver(self, payload: Any, observed_at: float | None = None) -> bool:
         if self.closed:
             return True
-        if observed_at is None:
-            observed_at = self._clock.now()
+        now = self._clock.now()
+        if observed_at is None or not observed_at <= now:
+            observed_at = now  # values observed in the future, or at NaN, would never become stale
         readable = True
         for extractor_type, extractor, writer in self._extractors:
             try:
@@ -330,7 +336,7 @@ class _Receiver:
     def record_failure(self, reason: str) -> None:
         self._fail(reason, "", None)
 
-    def record_exception(self, error: Exception, pause: float) -> None:
+    def record_exception(self, error: BaseException, pause: float) -> None:
         """`run_endpoint` has raised; it is called again after `pause` seconds."""
         self._fail(f"{self._source_type}: {_describe(error)}", "", error)
 
@@ -342,13 +348,11 @@ class _Receiver:
             except Exception:
                 log.exception("endpoint %s: %s: close() failed", self.endpoint.name, extractor_type)
 
-    def _fail(self, reason: str, extractor_type: str, error: Exception | None) -> None:
+    def _fail(self, reason: str, extractor_type: str, error: BaseException | None) -> None:
         if self.closed:
             return
         self.failures += 1
-        if (
-            self.failures == 1
-        ):  # of consecutive failures only the first is logged: a dead server is read 20 times a second
+        if self.failures == 1:  # the first of consecutive failures only: a dead server is read 20 times a second
             unexpected = error is not None and not isinstance(error, (DataSourceError, OSError))
             log.warning("endpoint %s: %s", self.endpoint.name, reason, exc_info=error if unexpected else None)
         self._on_failure(self._source_type, extractor_type)
@@ -369,5 +373,5 @@ def _raise_config_errors(errors: Iterable[BaseException | None]) -> None:
         )
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     return str(error) or type(error).__name__

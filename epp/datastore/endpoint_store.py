@@ -268,7 +268,8 @@ class ColumnWriter:
     ) -> None:
         """Stores what was observed at `observed_at`; columns of this writer that `values` lacks become NaN.
 
-        Dropped if the endpoint has left since `generation` was read, or if a newer record was stored.
+        Dropped if the endpoint has left since `generation` was read, or if a newer record was stored. TypeError if a
+        value is not a number: all columns of this writer become NaN.
         `adapters` None leaves the LoRA adapters as they are.
         """
         store = self._store
@@ -277,8 +278,14 @@ class ColumnWriter:
         if generation != store._slots.generation_of(slot) or observed_at < times[time_cell]:
             return
         cells = store._cells
-        for column, row in self.rows.items():
-            cells[row * width + slot] = values.get(column, nan)
+        try:
+            for column, row in self.rows.items():
+                cells[row * width + slot] = values.get(column, nan)
+        except Exception:  # not a number: the values stored before it must not outlive the time of an older record
+            for row in self.rows.values():
+                cells[row * width + slot] = nan
+            store._values_changed = True
+            raise
         times[time_cell] = observed_at
         store._values_changed = True
         store._next_stale = min(store._next_stale, observed_at + store._staleness)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -294,6 +294,54 @@ class TestDiscovery:
             assert layer.names() == {"a"}
         assert "ScriptedDiscovery.run returned before its first list" in caplog.text
 
+    async def test_returning_before_the_list_of_a_relist_is_a_failure(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def nothing(notifier: DiscoveryNotifier) -> None:
+            return None
+
+        async with running(scripted(failing(ConnectionError("lost"), A, B), nothing, listing(A))) as layer:
+            assert layer.names() == {"a", "b"}
+            await until(lambda: layer.names() == {"a"})
+        assert "ScriptedDiscovery.run returned before its first list" in caplog.text
+
+    async def test_a_list_that_fails_while_it_is_read_changes_nothing(self) -> None:
+        def broken() -> Iterator[Endpoint]:
+            yield B
+            raise ValueError("broken")
+
+        async def relist(notifier: DiscoveryNotifier) -> None:
+            with pytest.raises(ValueError, match="broken"):
+                notifier.replace_all(broken())
+            assert layer.names() == {"a"}
+            notifier.upsert(B)
+            notifier.mark_synced()
+            await asyncio.Event().wait()
+
+        async with running(scripted(failing(ConnectionError("lost"), A), relist)) as layer:
+            await until(lambda: layer.names() == {"b"})
+
+    async def test_a_run_that_is_cancelled_from_within_is_called_again(self) -> None:
+        async def cancelled(notifier: DiscoveryNotifier) -> None:
+            notifier.replace_all([A])
+            raise asyncio.CancelledError
+
+        async with running(scripted(cancelled, listing(B))) as layer:
+            await until(lambda: layer.names() == {"b"})
+
+    async def test_the_call_for_an_endpoint_reported_during_close_ends_before_its_source_is_closed(self) -> None:
+        async def last_words(notifier: DiscoveryNotifier) -> None:
+            notifier.replace_all([A])
+            try:
+                await asyncio.Event().wait()
+            finally:
+                notifier.upsert(B)
+
+        source = ScriptedSource()
+        async with running(scripted(last_words), sources=[(source, [])]):
+            await until(lambda: "+a" in source.calls)
+        await asyncio.sleep(0.02)
+        assert set(source.calls[3:-1]) == {"-a", "+b", "-b"}
+        assert source.calls[-1] == "close"
+
     async def test_returning_after_the_first_list_leaves_the_endpoints(self) -> None:
         async def once(notifier: DiscoveryNotifier) -> None:
             notifier.replace_all([A])
@@ -421,6 +469,37 @@ class TestDataSource:
             "endpoint a: scripted-source works again after 2 failures",
         ]
 
+    async def test_a_call_whose_clean_up_fails_ends_with_its_endpoint(self) -> None:
+        source = ScriptedSource()
+
+        async def fail_when_cancelled(receiver: EndpointReceiver) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ConnectionResetError("closing failed")
+
+        source.on_endpoint = fail_when_cancelled
+        async with asyncio.timeout(2):
+            async with running(sources=[(source, [])]) as layer:
+                layer.store.upsert(A)
+                await until(lambda: "+a" in source.calls)
+                layer.store.remove("a")
+                await asyncio.sleep(0.15)
+                assert source.calls.count("+a") == 1
+                assert layer.failures == []
+
+    async def test_a_call_that_is_cancelled_from_within_is_a_failure_of_the_endpoint(self) -> None:
+        source = ScriptedSource()
+
+        async def cancel_once(receiver: EndpointReceiver) -> None:
+            if not receiver.failures:
+                raise asyncio.CancelledError
+
+        source.on_endpoint = cancel_once
+        async with running(scripted(listing(A)), sources=[(source, [])]) as layer:
+            await until(lambda: source.calls.count("+a") == 2)
+            assert layer.failures == [("scripted-source", "")]
+
     async def test_one_subscription_may_serve_all_endpoints(self) -> None:
         source = ScriptedSource()
 
@@ -462,6 +541,16 @@ class TestDataSource:
             assert layer.store.last_scraped_at(0) == now
             source.receivers["a"].deliver({WAITING_REQUESTS: 3.0})
             assert layer.value(WAITING_REQUESTS) == 3.0
+
+    @pytest.mark.parametrize("ahead", [3600.0, 1.7e9, float("nan")], ids=["future", "wall clock", "NaN"])
+    async def test_a_time_of_observation_that_cannot_be_counts_as_now(self, ahead: float) -> None:
+        source = ScriptedSource()
+        async with running(scripted(listing(A)), sources=[(source, [MappingExtractor()])]) as layer:
+            await until(lambda: "a" in source.receivers)
+            source.receivers["a"].deliver({RUNNING_REQUESTS: 1.0}, layer.clock.now() + ahead)
+            assert layer.store.last_scraped_at(0) <= layer.clock.now()
+            source.receivers["a"].deliver({RUNNING_REQUESTS: 2.0})
+            assert layer.value(RUNNING_REQUESTS) == 2.0
 
 
 HELD_BLOCKS = Column("held_blocks", "blocks", "KV-cache blocks that the endpoint holds")
@@ -534,6 +623,14 @@ class TestExtractor:
             await until(lambda: "a" in source.receivers)
             assert not source.receivers["a"].deliver({WAITING_REQUESTS: None})
             assert layer.failures == [("scripted-source", "mapping-extractor")]
+
+    async def test_an_update_that_is_unusable_in_part_leaves_no_values_without_a_time(self) -> None:
+        source = ScriptedSource()
+        async with running(scripted(listing(A)), sources=[(source, [MappingExtractor()])]) as layer:
+            await until(lambda: "a" in source.receivers)
+            assert not source.receivers["a"].deliver({WAITING_REQUESTS: 7.0, RUNNING_REQUESTS: None})
+            layer.store.upsert(B)
+            assert np.isnan(layer.value(WAITING_REQUESTS)), "it would never become stale"
 
     async def test_an_extractor_that_fails_to_open_or_close_leaves_the_others_and_the_discovery_alone(
         self, caplog: pytest.LogCaptureFixture
