@@ -15,10 +15,12 @@ from random import Random
 from epp import __version__
 from epp.api import RUNNING_REQUESTS, Discovery
 from epp.clock import Clock, SystemClock
-from epp.config.plan import PickerPlan
+from epp.config.plan import PickerPlan, PlannedDataSource
 from epp.datalayer.discovery.dns import DnsDiscovery
 from epp.datalayer.discovery.static import StaticDiscovery
 from epp.datalayer.runtime import DataLayer
+from epp.datalayer.scrape.engine_metrics import CoreMetricsExtractor
+from epp.datalayer.scrape.metrics_data_source import MetricsDataSource
 from epp.datastore.endpoint_store import EndpointStore
 from epp.datastore.ledger import Ledger
 from epp.errors import ConfigError, Problem
@@ -170,7 +172,7 @@ class EndpointPicker:
             self.rng,
             refresh_interval=self.arguments.refresh_metrics_interval,
             discoveries=self._create_discoveries(),
-            data_sources=self.plan.data_sources,
+            data_sources=self._plan_data_sources(),
             on_failure=self.metrics.record_scrape_failure,
         )
 
@@ -190,6 +192,22 @@ class EndpointPicker:
             raise ConfigError([Problem("endpoints", advice)])
         return discoveries
 
+    def _plan_data_sources(self) -> list[PlannedDataSource]:
+        """Those of the configuration; with `--completion=scrape` also one of running requests, if none reports them.
+
+        The default source may be missing: `injectDefaults: false`, or a configured extractor writes one of its columns.
+        """
+        planned = list(self.plan.data_sources)
+        columns = {column for source in planned for _, extractor in source.extractors for column in extractor.columns}
+        if self.arguments.completion == "scrape" and RUNNING_REQUESTS not in columns:
+            source, extractor = MetricsDataSource(), CoreMetricsExtractor()
+            log.warning(
+                "no configured extractor reports running requests, which --completion=scrape needs; %s is added",
+                source.type,
+            )
+            planned.append(PlannedDataSource(source.type, source, [(extractor.type, extractor)]))
+        return planned
+
     def _create_completion(self) -> tuple[Completion, AccessLogSink | None]:
         """How ends of requests are learnt, and what takes entries of the access log, if they are used."""
         flags = self.arguments
@@ -197,10 +215,6 @@ class EndpointPicker:
             by_log = AccessLogCompletion(self.clock, self.rng, flags.observe_responses)
             return by_log, by_log.on_log_entry
         if flags.completion == "scrape":
-            extractors = [extractor for source in self.plan.data_sources for _, extractor in source.extractors]
-            if not any(RUNNING_REQUESTS in extractor.columns for extractor in extractors):
-                advice = "scrape needs a data source that reports running requests, such as metrics-data-source"
-                raise ConfigError([Problem("--completion", advice)])
             by_scrape = ScrapeCompletion(self.clock, self.rng, self.ledger, flags.observe_responses)
             self.endpoint_store.on_scraped(by_scrape.on_scrape)
             return by_scrape, None

@@ -36,12 +36,19 @@ def test_without_a_discovery_the_error_says_how_to_give_one() -> None:
         build_picker("--pool-name=pool")
 
 
-def test_completion_by_scrapes_needs_a_source_of_running_requests() -> None:
-    build_picker("--endpoint=10.0.0.1:1", "--completion=scrape")
-    with pytest.raises(ConfigError, match="--completion: scrape needs a data source that reports running requests"):
-        build_picker(
-            "--endpoint=10.0.0.1:1", "--completion=scrape", config=CONFIG + ", dataLayer: {injectDefaults: false}}"
-        )
+def test_completion_by_scrapes_adds_a_source_of_running_requests_if_there_is_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def planned_sources(*words: str, config: str) -> list[str]:
+        picker = build_picker("--endpoint=10.0.0.1:1", *words, config=config)
+        return [planned.name for planned in picker._plan_data_sources()]
+
+    without_source = CONFIG + ", dataLayer: {injectDefaults: false}}"
+    assert planned_sources(config=without_source) == []
+    assert planned_sources("--completion=scrape", config=CONFIG + "}") == ["metrics-data-source"]
+    assert not caplog.records
+    assert planned_sources("--completion=scrape", config=without_source) == ["metrics-data-source"]
+    assert "no configured extractor reports running requests, which --completion=scrape needs" in caplog.text
 
 
 def test_a_picker_is_not_ready_before_its_discoveries_have_listed() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from epp.address import join_host_port, split_host_port
 from epp.api import Discovery, DiscoveryNotifier, Endpoint
-from epp.errors import ConfigError, Problem
+from epp.errors import ConfigError, DataSourceError, Problem
 
 log = logging.getLogger("epp.dns")
 
@@ -18,10 +18,6 @@ RESOLVE_TIMEOUT_SECONDS = 5.0
 
 ResolveAddresses = Callable[[str, int], Awaitable[Iterable[str]]]
 """Name and port to addresses; OSError if the name cannot be resolved."""
-
-# Answers of a resolver, as opposed to failures to get one: the name does not exist, or has no addresses. A headless
-# Service without ready pods is one of the two, depending on the cluster's DNS server.
-_NO_ADDRESSES = frozenset(getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name))
 
 
 async def resolve_addresses(name: str, port: int) -> Iterable[str]:
@@ -33,8 +29,9 @@ async def resolve_addresses(name: str, port: int) -> Iterable[str]:
 class DnsDiscovery(Discovery):
     """The addresses of the name in `target`, NAME:PORT, resolved every `interval_seconds`.
 
-    While the name cannot be resolved the pool keeps its last addresses. The first list is delivered with the first
-    answer of a resolver, which may be that the name does not exist: an empty list.
+    While the name cannot be resolved the pool keeps its last addresses. If the first resolution fails, for whatever
+    reason, the first list is empty: a resolver that does not answer must not keep the picker, which may have endpoints
+    of other discoveries, from being ready.
     """
 
     target: str
@@ -42,29 +39,29 @@ class DnsDiscovery(Discovery):
 
     def __post_init__(self) -> None:
         self.resolve: ResolveAddresses = resolve_addresses
+        self._last_addresses: tuple[str, ...] | None = None
 
     async def run(self, notifier: DiscoveryNotifier) -> None:
         """Resolves until cancelled. ConfigError if `target` is not NAME:PORT. Logs changes only."""
         name, port = self._parse_target()
-        last: tuple[str, ...] | None = None
+        reported: tuple[str, ...] | None = None  # by this run
         failing = False
         while True:
             try:
                 addresses = await self._resolve_once(name, port)
-            except _UnresolvedError as error:
+            except DataSourceError as error:
                 if not failing:
-                    log.warning(
-                        "%s: %s; %s", name, error, "no endpoints yet" if last is None else "keeping the last addresses"
-                    )
+                    kept = "no endpoints yet" if self._last_addresses is None else "keeping the last addresses"
+                    log.warning("%s: %s; %s", name, error, kept)
                 failing = True
-                if error.answered:
-                    notifier.mark_synced()
+                addresses = self._last_addresses or ()
             else:
-                if failing or addresses != last:
+                if failing or addresses != self._last_addresses:
                     log.info("%s: %d addresses", name, len(addresses))
-                if addresses != last:
-                    notifier.replace_all([_build_endpoint(name, address, port) for address in addresses])
-                last, failing = addresses, False
+                self._last_addresses, failing = addresses, False
+            if addresses != reported:
+                notifier.replace_all([_build_endpoint(name, address, port) for address in addresses])
+                reported = addresses
             await asyncio.sleep(self.interval_seconds)
 
     def _parse_target(self) -> tuple[str, int]:
@@ -80,21 +77,12 @@ class DnsDiscovery(Discovery):
             async with asyncio.timeout(RESOLVE_TIMEOUT_SECONDS):
                 addresses = tuple(sorted(set(await self.resolve(name, port))))
         except TimeoutError:
-            raise _UnresolvedError("no answer from the resolver", answered=False) from None
+            raise DataSourceError("no answer from the resolver") from None
         except OSError as error:
-            reason = f"cannot be resolved: {error.strerror or error}"
-            raise _UnresolvedError(reason, answered=error.errno in _NO_ADDRESSES) from error
+            raise DataSourceError(f"cannot be resolved: {error.strerror or error}") from error
         if not addresses:
-            raise _UnresolvedError("has no addresses", answered=True)
+            raise DataSourceError("has no addresses")
         return addresses
-
-
-class _UnresolvedError(Exception):
-    """No addresses. `answered`: because a resolver says so, not because there was no answer."""
-
-    def __init__(self, reason: str, *, answered: bool) -> None:
-        self.answered = answered
-        super().__init__(reason)
 
 
 def _build_endpoint(name: str, address: str, port: int) -> Endpoint:

@@ -15,7 +15,7 @@ from epp.errors import ConfigError
 class ScriptedResolver:
     """Answers with the next of its lists; an exception is raised. After the last it blocks, and `exhausted` is set."""
 
-    def __init__(self, *answers: list[str] | OSError) -> None:
+    def __init__(self, *answers: list[str] | Exception) -> None:
         self._answers = list(answers)
         self.exhausted = asyncio.Event()
 
@@ -24,13 +24,13 @@ class ScriptedResolver:
             self.exhausted.set()
             await asyncio.Event().wait()
         answer = self._answers.pop(0)
-        if isinstance(answer, OSError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
 
 NOT_FOUND = socket.gaierror(socket.EAI_NONAME, "unknown name")
-TEMPORARY_FAILURE = socket.gaierror(socket.EAI_AGAIN, "try again")
+TEMPORARY_FAILURE = socket.gaierror(socket.EAI_AGAIN, "cannot be resolved: try again")
 
 
 def discovery(target: str, resolver: ScriptedResolver) -> DnsDiscovery:
@@ -39,7 +39,7 @@ def discovery(target: str, resolver: ScriptedResolver) -> DnsDiscovery:
     return found
 
 
-async def reported_names(notifier, running, *answers: list[str] | OSError, name: str = "vllm") -> list[list[str]]:
+async def reported_names(notifier, running, *answers: list[str] | Exception, name: str = "vllm") -> list[list[str]]:
     """Names of the endpoints of each list that follows from these answers."""
     resolver = ScriptedResolver(*answers)
     async with running(discovery(f"{name}:8000", resolver)):
@@ -69,18 +69,32 @@ async def test_a_failure_keeps_the_last_addresses_and_is_logged_once(notifier, r
     ]
 
 
-@pytest.mark.parametrize("answer", [NOT_FOUND, []], ids=["no such name", "no addresses"])
-async def test_the_answer_that_there_are_no_addresses_is_an_empty_first_list(notifier, running, answer):
-    assert await reported_names(notifier, running, answer) == []
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (NOT_FOUND, "cannot be resolved: unknown name"),
+        (TEMPORARY_FAILURE, "cannot be resolved: try again"),
+        (TimeoutError(), "no answer from the resolver"),
+        ([], "no addresses"),
+    ],
+    ids=["no such name", "failing resolver", "silent resolver", "no addresses"],
+)
+async def test_a_first_resolution_that_fails_is_an_empty_first_list(notifier, running, caplog, answer, reason):
+    assert await reported_names(notifier, running, answer, ["10.0.0.1"]) == [[], ["vllm/10.0.0.1:8000"]]
     assert notifier.synced
+    assert f"{reason}; no endpoints yet" in caplog.text
 
 
-async def test_a_resolver_that_fails_leaves_the_first_list_outstanding(notifier, running, caplog):
-    assert await reported_names(notifier, running, TEMPORARY_FAILURE) == []
-    assert not notifier.synced
-    assert "vllm: cannot be resolved: try again; no endpoints yet" in caplog.text
-    assert await reported_names(notifier, running, TEMPORARY_FAILURE, ["10.0.0.1"]) == [["vllm/10.0.0.1:8000"]]
-    assert notifier.synced
+async def test_a_second_run_while_the_resolver_fails_lists_the_last_addresses(notifier, running):
+    resolver = ScriptedResolver(["10.0.0.1"], UnicodeError("a bug"), TEMPORARY_FAILURE)
+    vllm = discovery("vllm:8000", resolver)
+    with pytest.raises(UnicodeError):
+        await vllm.run(notifier)
+    async with running(vllm):
+        await resolver.exhausted.wait()
+    for _ in range(2):
+        assert [endpoint.name for endpoint in notifier.lists.get_nowait()] == ["vllm/10.0.0.1:8000"]
+    assert notifier.lists.empty()
 
 
 async def test_the_system_resolver_is_queried_at_every_interval(notifier, running):
