@@ -44,7 +44,7 @@ class CompletionsRequest(CommonFields, gc=False):
 
 
 PATH_CACHE_SIZE = 64
-"""Request paths, as clients send them, for which a parser remembers the API."""
+"""Request paths, as clients send them, whose API is remembered. Bounded, because clients choose them."""
 
 
 class OpenAIApi(msgspec.Struct, frozen=True):
@@ -96,13 +96,9 @@ class OpenAIParser(Parser, type="openai-parser"):
     ignore_unknown_parameters: ClassVar[bool] = True
     paths: ClassVar[tuple[str, ...]] = tuple(suffix for suffix, _ in APIS)
 
-    def __post_init__(self) -> None:
-        self._api_for_path = lru_cache(PATH_CACHE_SIZE)(api_for_path)
-        self._reports_usage = lru_cache(PATH_CACHE_SIZE)(reports_usage)
-
     def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> ParsedRequest:
         """The request. BadRequest if the body is not a JSON object, or has no prompt."""
-        api = self._api_for_path(path)
+        api = api_for_path(path)
         try:
             if api is CHAT:
                 return _parse_chat(body)
@@ -114,9 +110,10 @@ class OpenAIParser(Parser, type="openai-parser"):
 
     def create_usage_reader(self, path: str, streaming: bool) -> UsageReader | None:
         """A scanner for responses of chat, completions, responses and embeddings; None for other APIs."""
-        return UsageScanner() if self._reports_usage(path) else None
+        return UsageScanner() if reports_usage(path) else None
 
 
+@lru_cache(PATH_CACHE_SIZE)
 def api_for_path(path: str) -> OpenAIApi:
     """The API of a request path, its query ignored; completions if none matches, as in llm-d."""
     path = path.partition("?")[0]
@@ -126,6 +123,7 @@ def api_for_path(path: str) -> OpenAIApi:
     return COMPLETIONS
 
 
+@lru_cache(PATH_CACHE_SIZE)
 def reports_usage(path: str) -> bool:
     """Whether responses to requests of this path have a `usage` object. Rendering a prompt uses no tokens."""
     return api_for_path(path).reports_usage and not path.endswith("/render")
