@@ -9,6 +9,8 @@ M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
 RETAINED_BYTES = 64 << 20
+MAX_MMAP_THRESHOLD = 32 << 20
+"""The most that glibc accepts on 64-bit machines (HEAP_MAX_SIZE / 2 of malloc/arena.c); above, mallopt fails."""
 
 
 def retain_freed_memory(kept_bytes: int = RETAINED_BYTES) -> bool:
@@ -22,4 +24,6 @@ def retain_freed_memory(kept_bytes: int = RETAINED_BYTES) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, min(kept_bytes, 32 << 20)) and mallopt(M_TRIM_THRESHOLD, kept_bytes))
+    return bool(
+        mallopt(M_MMAP_THRESHOLD, min(kept_bytes, MAX_MMAP_THRESHOLD)) and mallopt(M_TRIM_THRESHOLD, kept_bytes)
+    )

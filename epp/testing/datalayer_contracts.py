@@ -317,7 +317,12 @@ async def _await_deliveries(
 
 
 async def _cancel(check: ContractCheck, call: asyncio.Future[Any], name: str) -> None:
-    """Cancels the call; it must end in time."""
+    """Cancels the call; it must end in time, and by CancelledError: not suppressed, nor replaced by another error."""
+    was_running = not call.done()
     call.cancel()
     await asyncio.wait({call}, timeout=CANCEL_SECONDS)
     check.require(call.done(), f"{name} does not end within {CANCEL_SECONDS:g} s when it is cancelled")
+    if was_running and not call.cancelled():
+        error = call.exception()
+        check.require(error is None, f"{name} raises {error!r} when it is cancelled, instead of CancelledError")
+        check.require(False, f"{name} returns when it is cancelled: it suppresses CancelledError")

@@ -1,12 +1,13 @@
 """The plugin `core-metrics-extractor`: metric names of each inference engine, and the columns that they are read into.
 
-The names are those of llm-d (extractor/metrics/factories.go, engine map). Three deliberate differences from it:
+The names are those of llm-d (extractor/metrics/factories.go, `defaultEngineConfigs`). Three deliberate differences:
 
 - Several series of one metric (data-parallel engines behind one port, several models) are aggregated: counts are
-  summed, KV-cache usage is averaged. llm-d reads the first series, so it sees one engine of eight. Where series repeat
+  summed, KV-cache usage is averaged. llm-d (`getLatestMetric`) reads the series with the latest timestamp, which is the
+  first one where there are no timestamps, as on vLLM's pages: it sees one engine of eight. Where series repeat
   the same requests (SGLang: a series for each tensor-parallel rank), select one by its label:
   `sglang:num_queue_reqs{tp_rank=0}`.
-- vLLM before 0.10 calls its KV-cache usage `vllm:gpu_cache_usage_perc`; that name is tried second.
+- vLLM before 0.9.2 calls its KV-cache usage `vllm:gpu_cache_usage_perc`; that name is tried second.
 - A series that is absent or not a number makes its column unknown (NaN) instead of keeping the last value.
 
 Kept from llm-d although it is a defect: for `triton` running requests are read from `nv_inference_exec_count`, which

@@ -181,7 +181,8 @@ class _ScrapeTarget:
 
     def _on_connection_failure(self, error: DataSourceError) -> None:
         if self._connection is not None and self._connection.closed_while_idle:
-            # RFC 9112 section 9.5: a server may close an idle connection at any time, also as a request is on its way.
+            # RFC 9112 section 9.5: a server may close an idle connection at any time, also as a request is on its way;
+            # section 9.3.1: a client may then repeat an idempotent request on a new connection.
             self._start_scrape(self._scraper.clock.now())
         else:
             self._record_failure(str(error))

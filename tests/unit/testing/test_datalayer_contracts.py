@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -129,6 +130,20 @@ async def suppress_cancellation(notifier: DiscoveryNotifier) -> None:
         return
 
 
+async def return_when_cancelled(notifier: DiscoveryNotifier) -> None:
+    notifier.replace_all([A])
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+
+
+async def fail_when_cancelled(notifier: DiscoveryNotifier) -> None:
+    notifier.replace_all([A])
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise ConnectionResetError("closing failed")
+
+
 async def report_after_the_end(notifier: DiscoveryNotifier) -> None:
     notifier.replace_all([A])
     asyncio.get_running_loop().call_later(0.02, notifier.delete, "a")
@@ -158,6 +173,8 @@ def check_script(script: Callable[[DiscoveryNotifier], Any]) -> None:
         (list_no_endpoint, "which is not an Endpoint|has no attribute 'name'"),
         (raise_an_error, r"run\(\) raised ConnectionError\('refused'\)"),
         (suppress_cancellation, r"run\(\) does not end within 1 s when it is cancelled"),
+        (return_when_cancelled, r"run\(\) returns when it is cancelled: it suppresses CancelledError"),
+        (fail_when_cancelled, r"run\(\) raises ConnectionResetError\('closing failed'\) when it is cancelled"),
         (report_after_the_end, r"reports endpoints after run\(\) has ended"),
     ],
 )
@@ -225,6 +242,14 @@ class DetachedSource(TickingSource):
         await asyncio.Event().wait()
 
 
+class UncleanSource(TickingSource):
+    async def run_endpoint(self, endpoint: Endpoint, receiver: EndpointReceiver) -> None:
+        try:
+            await super().run_endpoint(endpoint, receiver)
+        except asyncio.CancelledError:
+            raise ConnectionResetError("closing failed") from None
+
+
 class LeakySource(TickingSource):
     def start(self, context: DataSourceContext) -> None:
         self.task = asyncio.ensure_future(asyncio.sleep(60))
@@ -249,6 +274,7 @@ def test_sound_data_sources(source: DataSource) -> None:
         (WallClockSource(), "monotonic seconds are expected"),
         (UnfilteredSource(), "delivers payloads for an endpoint that refuses connections"),
         (DetachedSource(), r"delivers payloads after run_endpoint\(\) has ended"),
+        (UncleanSource(), r"run_endpoint\(\) raises ConnectionResetError\('closing failed'\) when it is cancelled"),
         (LeakySource(), "leaves tasks behind: forgotten"),
         (FailingSource(), r"raised ConnectionError\('refused'\) for a reachable endpoint"),
     ],
