@@ -325,7 +325,7 @@ class _Receiver:
                     writer.record(self._slot, self._generation, observed_at, update.values, update.lora_adapters)
             except Exception as error:  # of a plugin: concerns this payload only
                 readable = False
-                self._fail(f"{extractor_type}: {_describe(error)}", extractor_type, error)
+                self._fail(f"{extractor_type}: {_describe_error(error)}", extractor_type, error)
         if readable and self.failures:
             log.info(
                 "endpoint %s: %s works again after %d failures", self.endpoint.name, self._source_type, self.failures
@@ -338,7 +338,7 @@ class _Receiver:
 
     def record_exception(self, error: BaseException, pause: float) -> None:
         """`run_endpoint` has raised; it is called again after `pause` seconds."""
-        self._fail(f"{self._source_type}: {_describe(error)}", "", error)
+        self._fail(f"{self._source_type}: {_describe_error(error)}", "", error)
 
     def close(self) -> None:
         self.closed = True
@@ -373,5 +373,5 @@ def _raise_config_errors(errors: Iterable[BaseException | None]) -> None:
         )
 
 
-def _describe(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     return str(error) or type(error).__name__

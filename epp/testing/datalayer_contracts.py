@@ -195,7 +195,7 @@ async def _run_discovery(check: ContractCheck, discovery: Discovery, seconds: fl
             _check_endpoint(check, endpoint)
     finally:
         synced.cancel()
-        await _cancel(check, run, "run()")
+        await _cancel_call(check, run, "run()")
     calls = recorder.calls
     await asyncio.sleep(SILENCE_SECONDS)
     check.require(recorder.calls == calls, "reports endpoints after run() has ended")
@@ -281,15 +281,15 @@ async def _run_data_source(
             try:
                 await _await_deliveries(check, receiver, [call, run], deliveries, seconds)
             finally:
-                await _cancel(check, call, "run_endpoint()")
+                await _cancel_call(check, call, "run_endpoint()")
             if type(source).run is DataSource.run:
                 count = receiver.count
                 await asyncio.sleep(SILENCE_SECONDS)
                 check.require(receiver.count == count, "delivers payloads after run_endpoint() has ended")
         check.require(refused.count == 0, "delivers payloads for an endpoint that refuses connections")
     finally:
-        await _cancel(check, refused_call, "run_endpoint() of an endpoint that refuses connections")
-        await _cancel(check, run, "run()")
+        await _cancel_call(check, refused_call, "run_endpoint() of an endpoint that refuses connections")
+        await _cancel_call(check, run, "run()")
         await source.close()
     leftover_tasks = [task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()} if not task.done()]
     check.require(not leftover_tasks, f"leaves tasks behind: {', '.join(leftover_tasks)}")
@@ -316,7 +316,7 @@ async def _await_deliveries(
         raise receiver.broken_rule
 
 
-async def _cancel(check: ContractCheck, call: asyncio.Future[Any], name: str) -> None:
+async def _cancel_call(check: ContractCheck, call: asyncio.Future[Any], name: str) -> None:
     """Cancels the call; it must end in time, and by CancelledError: not suppressed, nor replaced by another error."""
     was_running = not call.done()
     call.cancel()

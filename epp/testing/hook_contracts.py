@@ -48,16 +48,16 @@ def check_request_hooks(hooks: RequestHooks, *, attributes: Attributes | None = 
     choices: tuple[Mapping[str, int], ...] = ({"default": 0}, {"decode": 1, "prefill": 2}, {"decode": 3, "prefill": 3})
     for cause in CAUSES:
         for known in (given, {}):
-            routed = [_route(check, hooks, pool, known, chosen) for chosen in choices]
-            _call(check, "endpoint_removed", 1)
+            routed = [_route_request(check, hooks, pool, known, chosen) for chosen in choices]
+            _call_hook(check, "endpoint_removed", 1)
             for (request, slot), status in zip(routed, (200, 0, 503), strict=True):
                 outcome = RequestOutcome(cause, status, 1.5, 0.25 if status else None, 7 if status else None)
-                _call(check, "response_complete", request, slot, outcome)
+                _call_hook(check, "response_complete", request, slot, outcome)
             for slot in range(SLOTS + 2):
-                _call(check, "endpoint_removed", slot)
+                _call_hook(check, "endpoint_removed", slot)
 
 
-def _route(
+def _route_request(
     check: ContractCheck, hooks: RequestHooks, pool: Endpoints, attributes: Attributes, chosen: Mapping[str, int]
 ) -> tuple[Request, int]:
     request = build_request(text="once upon a time", model="m", body=b"{}", attributes=attributes)
@@ -65,14 +65,14 @@ def _route(
         produced = check.require_no_error("in produce()", hooks.produce, request, pool)
         request.attributes.update({key: value for key, value in produced.items() if key in hooks.produces})
     before = msgspec.structs.asdict(request)
-    _call(check, "pre_request", request, MappingProxyType(dict(chosen)))
+    _call_hook(check, "pre_request", request, MappingProxyType(dict(chosen)))
     changed = [field for field, value in msgspec.structs.asdict(request).items() if value != before[field]]
     check.require(not changed, f"pre_request() changes the request: {', '.join(changed)}")
     request.release_payload()
     return request, next(iter(chosen.values()))
 
 
-def _call(check: ContractCheck, method: str, *arguments: Any) -> None:
+def _call_hook(check: ContractCheck, method: str, *arguments: Any) -> None:
     returned = check.require_no_error(f"in {method}()", getattr(check.plugin, method), *arguments)
     if inspect.iscoroutine(returned):
         returned.close()

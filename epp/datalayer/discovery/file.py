@@ -57,7 +57,7 @@ class FileDiscovery(Discovery, type="file-discovery"):
             notifier.replace_all(parse_endpoint_file(content, self.path))
             self._has_listed = True
         if self.watch_file:
-            await _watch(path, content, notifier)
+            await _watch_file(path, content, notifier)
 
 
 class EndpointFileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,7 +118,7 @@ def parse_endpoint_file(content: bytes | OSError, path: str = "") -> list[Endpoi
     return list(found.values())
 
 
-async def _watch(path: Path, content: bytes | OSError, notifier: DiscoveryNotifier) -> None:
+async def _watch_file(path: Path, content: bytes | OSError, notifier: DiscoveryNotifier) -> None:
     """Reports every content that differs from the one before; the first one from `content`.
 
     Watches the folder, not the file: editors and Kubernetes replace files, by renaming or by a link (kubelet's `..data`

@@ -156,10 +156,12 @@ def _parse_sample_by_grammar(rest: bytes) -> Sample | None:
 
 def parse_labels(block: bytes) -> Mapping[str, str]:
     """Names and unescaped values of the labels in a label block."""
-    return {name.decode(): _unescape(value).decode(errors="replace") for name, value in _LABEL.findall(block)}
+    return {
+        name.decode(): _unescape_label_value(value).decode(errors="replace") for name, value in _LABEL.findall(block)
+    }
 
 
-def _unescape(value: bytes) -> bytes:
+def _unescape_label_value(value: bytes) -> bytes:
     if b"\\" not in value:
         return value
     return _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[1]), value)

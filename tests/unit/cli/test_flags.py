@@ -82,14 +82,8 @@ def test_a_negative_byte_quantity_is_rejected() -> None:
 
 
 def test_booleans_are_written_as_in_go() -> None:
-    assert [parse_bool(text) for text in ("t", "TRUE", "1", "f", "False", "0")] == [
-        True,
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
+    assert all(parse_bool(text) is True for text in ("t", "TRUE", "1"))
+    assert all(parse_bool(text) is False for text in ("f", "False", "0"))
     with pytest.raises(argparse.ArgumentTypeError):
         parse_bool("yes")
 
