@@ -96,9 +96,13 @@ class OpenAIParser(Parser, type="openai-parser"):
     ignore_unknown_parameters: ClassVar[bool] = True
     paths: ClassVar[tuple[str, ...]] = tuple(suffix for suffix, _ in APIS)
 
+    def __post_init__(self) -> None:
+        # The parser's own: what clients send is kept for as long as the picker that they send it to, and no longer.
+        self._api_for_path = lru_cache(PATH_CACHE_SIZE)(find_api)
+
     def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> ParsedRequest:
         """The request. BadRequest if the body is not a JSON object, or has no prompt."""
-        api = api_for_path(path)
+        api = self._api_for_path(path)
         try:
             if api is CHAT:
                 return _parse_chat(body)
@@ -110,23 +114,18 @@ class OpenAIParser(Parser, type="openai-parser"):
 
     def create_usage_reader(self, path: str, streaming: bool) -> UsageReader | None:
         """A scanner for responses of chat, completions, responses and embeddings; None for other APIs."""
-        return UsageScanner() if reports_usage(path) else None
+        # Rendering a prompt generates nothing, so its response has no usage.
+        reports_usage = self._api_for_path(path).reports_usage and not path.endswith("/render")
+        return UsageScanner() if reports_usage else None
 
 
-@lru_cache(PATH_CACHE_SIZE)
-def api_for_path(path: str) -> OpenAIApi:
+def find_api(path: str) -> OpenAIApi:
     """The API of a request path, its query ignored; completions if none matches, as in llm-d."""
     path = path.partition("?")[0]
     for suffix, api in APIS:
         if path.endswith(suffix):
             return api
     return COMPLETIONS
-
-
-@lru_cache(PATH_CACHE_SIZE)
-def reports_usage(path: str) -> bool:
-    """Whether responses to requests of this path have a `usage` object. Rendering a prompt uses no tokens."""
-    return api_for_path(path).reports_usage and not path.endswith("/render")
 
 
 def _parse_chat(body: bytes) -> ParsedRequest:
