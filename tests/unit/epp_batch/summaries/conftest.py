@@ -133,6 +133,25 @@ def folder(tmp_path) -> OutputFolder:
     return OutputFolder(tmp_path / "out")
 
 
+def write_transcript(
+    folder: OutputFolder, stem: str = "call", text: str = "Good morning.\nRevenue rose.\n", *more: str
+) -> tuple[Task, TranscriptionResult]:
+    """Writes a transcript and its sidecar under `stem`; returns the finished task and its result."""
+    task = Task(recording=Recording(source=f"{stem}.mp3", stems=(stem, *more), sha256=stem), model="tiny.en")
+    write_atomically(folder.path(stem, "txt"), text.encode())
+    result = TranscriptionResult(
+        key=task.key(OPTIONS),
+        source=f"{stem}.mp3",
+        sha256=stem,
+        model="tiny.en",
+        options=OPTIONS,
+        audio_seconds=1.0,
+        files={"txt": len(text.encode())},
+    )
+    save_struct(folder.path(stem, "done.json"), result)
+    return task, result
+
+
 class SummarizerHarness:
     """Creates summarizers for one output folder; collects their events, failures and retry delays."""
 
@@ -175,21 +194,8 @@ class SummarizerHarness:
         self._made.append(made)
         return made
 
-    def write_transcript(self, stem: str = "call", text: str = "Good morning.\nRevenue rose.\n", *more: str) -> Any:
-        """Writes a transcript and its sidecar under `stem`; returns the finished task and its result."""
-        task = Task(recording=Recording(source=f"{stem}.mp3", stems=(stem, *more), sha256=stem), model="tiny.en")
-        write_atomically(self.folder.path(stem, "txt"), text.encode())
-        result = TranscriptionResult(
-            key=task.key(OPTIONS),
-            source=f"{stem}.mp3",
-            sha256=stem,
-            model="tiny.en",
-            options=OPTIONS,
-            audio_seconds=1.0,
-            files={"txt": len(text.encode())},
-        )
-        save_struct(self.folder.path(stem, "done.json"), result)
-        return task, result
+    def write_transcript(self, *stem_and_text: str) -> tuple[Task, TranscriptionResult]:
+        return write_transcript(self.folder, *stem_and_text)
 
     async def close(self) -> None:
         for made in self._made:

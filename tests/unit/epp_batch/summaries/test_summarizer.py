@@ -1,4 +1,4 @@
-"""Summaries through a scripted endpoint: files, events, limits, trimming, errors."""
+"""Summaries of finished tasks: files, events, what is skipped, concurrency, failures."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import asyncio
 import os
 
 import pytest
-from aiohttp import web
 
 from epp_batch.errors import InputError
-from epp_batch.summaries.prompt import estimate_tokens
 from epp_batch.timeline import read_events
-from tests.unit.epp_batch.summaries.conftest import event_kinds, load_sidecar, reject, stream, summarize
+from tests.unit.epp_batch.summaries.conftest import load_sidecar, reject, stream, summarize
 
 
 async def test_summary_and_metadata_are_written(harness, endpoint):
@@ -104,107 +102,11 @@ async def test_concurrency_limit(harness, endpoint):
     assert endpoint.most_open == 3
 
 
-async def test_long_transcript_is_trimmed_to_the_context(harness, endpoint):
-    text = "and revenue rose again " * 2000
-    assert (await summarize(harness, endpoint.url, harness.write_transcript("call", text))).done == 1
-    trim = load_sidecar(harness).trim
-    assert (trim.counted, trim.from_characters) == ("server", len(text.strip()))
-    assert 4096 - 512 - 100 < trim.to_tokens <= 4096 - 512
-    assert "did not fit" in harness.folder.path("call", "summary.md").read_text()
-
-
-@pytest.mark.parametrize("states_the_maximum", [True, False])
-async def test_prompt_shrinks_when_the_server_rejects_its_length(harness, endpoint, states_the_maximum):
-    endpoint.tokenizes = False
-    endpoint.models = [{"id": "llm", "object": "model"}]
-
-    async def strict(request, body):
-        tokens = len(body["messages"][0]["content"]) // 2
-        if tokens + body["max_tokens"] <= 2048:
-            return await stream("Short enough.")(request, body)
-        limit = (
-            "This model's maximum context length is 2048 tokens."
-            if states_the_maximum
-            else "exceeds the available context size"
-        )
-        return await reject(
-            400, f"{limit} However, you requested {tokens}." if states_the_maximum else f"{limit} (2048 tokens)"
-        )(request, body)
-
-    endpoint.script = [strict]
-    first, second = harness.write_transcript("a", "word " * 2000), harness.write_transcript("b", "text " * 2000)
-    outcome = await summarize(harness, endpoint.url, first, second, concurrency=1)
-    assert outcome.failed == []
-    assert load_sidecar(harness, "a").trim.counted == "estimate"
-    assert load_sidecar(harness, "a").attempts > 1
-    lengths = [
-        estimate_tokens(body["messages"][0]["content"])
-        for body in endpoint.requests[: load_sidecar(harness, "a").attempts]
-    ]
-    assert lengths == sorted(lengths, reverse=True)
-
-
-async def test_adapter_has_the_context_of_its_parent(harness, endpoint):
-    endpoint.models.append({"id": "tuned", "object": "model", "parent": "llm", "max_model_len": None})
-    assert (
-        await summarize(harness, endpoint.url, harness.write_transcript("call", "word " * 8000), model="tuned")
-    ).done == 1
-    assert load_sidecar(harness).trim.to_tokens <= 4096 - 512
-
-
-async def test_max_tokens_without_room_for_a_prompt(harness, endpoint):
-    (failure,) = (await summarize(harness, endpoint.url, max_tokens=4096)).failed
-    assert failure.message == "answers of 4096 tokens leave no room in a context of 4096"
-
-
-async def test_reasoning_is_stripped(harness, endpoint):
-    endpoint.script = [stream("<think>hm, revenue</think>\n\nIt rose.")]
-    await summarize(harness, endpoint.url)
-    assert harness.folder.path("call", "summary.md").read_text() == "# call\n\nIt rose.\n"
-
-
-async def test_response_that_is_not_an_event_stream(harness, endpoint):
-    async def page(request, body):
-        return web.Response(text="<html>welcome</html>", content_type="text/html")
-
-    endpoint.script = [page]
-    (failure,) = (await summarize(harness, endpoint.url)).failed
-    assert failure.message == f"{endpoint.url} does not answer as an OpenAI API does"
-    assert "the gateway's address" in failure.remedy
-
-
-async def test_model_list_that_is_not_json(harness, endpoint):
-    endpoint.models_page = "<html>welcome</html>"
-    with pytest.raises(InputError, match="does not answer as an OpenAI API does"):
-        await harness.create_summarizer(endpoint.url).check_gateway()
-    assert (await summarize(harness, endpoint.url, model="llm")).done == 1
-
-
-async def test_answer_with_reasoning_only(harness, endpoint):
-    endpoint.script = [stream("hm, hm", finish="length", delta="reasoning_content")]
-    (failure,) = (await summarize(harness, endpoint.url)).failed
-    assert "empty (finish_reason length)" in failure.message
-    assert "--max-tokens" in failure.remedy
-    assert "first-token" in event_kinds(harness)
-
-
 async def test_answer_cut_at_max_tokens_has_a_note(harness, endpoint):
     endpoint.script = [stream("And then", finish="length", usage=False)]
     await summarize(harness, endpoint.url, max_tokens=2)
     assert harness.folder.path("call", "summary.md").read_text().endswith("*Cut at 2 tokens.*\n")
     assert load_sidecar(harness).completion_tokens is None
-
-
-async def test_named_model_needs_no_model_list(harness, endpoint):
-    endpoint.models_status = 404
-    assert (await summarize(harness, endpoint.url, model="mine")).done == 1
-    assert endpoint.requests[0]["model"] == "mine"
-
-
-async def test_neither_model_name_nor_model_list(harness, endpoint):
-    endpoint.models_status = 404
-    (failure,) = (await summarize(harness, endpoint.url)).failed
-    assert "lists no model" in failure.message
 
 
 async def test_json_transcript_is_used_and_a_missing_one_fails(harness, endpoint):
@@ -277,3 +179,11 @@ async def test_check_gateway(harness, endpoint):
 async def test_invalid_settings_are_rejected(harness, settings, message):
     with pytest.raises(InputError, match=message):
         harness.create_summarizer(**{"url": "http://127.0.0.1:9"} | settings)
+
+
+async def test_success_removes_the_failure(harness, endpoint):
+    endpoint.script = [reject(404, "no such model"), stream("Found.")]
+    task = harness.write_transcript()
+    assert (await summarize(harness, endpoint.url, task)).failed
+    assert (await summarize(harness, endpoint.url, task)).done == 1
+    assert harness.folder.load_failure("call") is None

@@ -1,10 +1,13 @@
-"""Figures for people."""
+"""Figures and sentences for people."""
 
 from __future__ import annotations
 
 import pytest
 
-from epp_batch.report.render import text
+from epp_batch.report import build_report
+from epp_batch.report.render import render_html, text
+from tests.unit.epp_batch.report.builders import attempt_events, build_run, build_task
+from tests.unit.epp_batch.report.render.conftest import Page
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,12 @@ def test_format_duration(seconds, expected):
 )  # fmt: skip
 def test_format_money(value, expected):
     assert text.format_money(value, "EUR") == expected
+
+
+def test_a_run_that_has_not_finished_is_summarized_as_such():
+    run = build_run(("a", build_task("x")), ("b", build_task("y")))
+    report = build_report(run, attempt_events("a", 0, 1, 2, 10, "n")[:3], {}, [])
+    assert (
+        text.summarize_report(report) == "0 of 2 recordings transcribed in 2.00 s. Not finished: 1 running, 1 waiting."
+    )
+    Page(render_html(report))

@@ -1,4 +1,4 @@
-"""Failed attempts: retries, reconnects, patience, outages, permanent errors."""
+"""Failed attempts and prompts that do not fit: retries, patience, outages, permanent errors, shrinking."""
 
 from __future__ import annotations
 
@@ -6,15 +6,9 @@ import pytest
 
 from epp.clock import ManualClock
 from epp.headers import REQUEST_DROPPED_REASON
+from epp_batch.summaries.prompt import estimate_tokens
 from epp_batch.summaries.retry import NO_ENDPOINTS, SATURATED, SHUTTING_DOWN
-from tests.unit.epp_batch.summaries.conftest import (
-    ScriptedEndpoint,
-    event_kinds,
-    load_sidecar,
-    reject,
-    stream,
-    summarize,
-)
+from tests.unit.epp_batch.summaries.conftest import event_kinds, load_sidecar, reject, stream, summarize
 
 
 @pytest.mark.parametrize(
@@ -39,36 +33,6 @@ async def test_retry_after_is_respected(harness, endpoint):
     assert (await summarize(harness, endpoint.url)).done == 1
     assert len(harness.pauses) == 1
     assert 40 <= harness.pauses[0] <= 50
-
-
-async def test_shutdown_moves_on_to_the_next_gateway(harness, endpoint):
-    async with ScriptedEndpoint() as second:
-        endpoint.script = [reject(503, **{REQUEST_DROPPED_REASON: SHUTTING_DOWN})]
-        tasks = [harness.write_transcript(f"call{n}") for n in range(4)]
-        assert (await summarize(harness, [endpoint.url, second.url], *tasks)).done == 4
-        assert len(second.requests) == 4
-        assert {load_sidecar(harness, task.stem).url for task, _ in tasks} == {second.url}
-
-
-async def test_shutdown_of_the_only_gateway_reconnects(harness, endpoint):
-    peers = []
-
-    async def answer_by_peer(request, body):
-        peers.append(request.transport.get_extra_info("peername"))
-        answer = reject(503, **{REQUEST_DROPPED_REASON: SHUTTING_DOWN}) if len(peers) == 1 else stream("Here I am.")
-        return await answer(request, body)
-
-    endpoint.script = [answer_by_peer]
-    assert (await summarize(harness, endpoint.url)).done == 1
-    assert len(set(peers)) == 2
-
-
-async def test_truncated_answer_is_retried(harness, endpoint):
-    harness.record_pauses()
-    endpoint.script = [stream("Revenue ro", finish=None), stream("Revenue rose.")]
-    assert (await summarize(harness, endpoint.url)).done == 1
-    assert harness.folder.path("call", "summary.md").read_text() == "# call\n\nRevenue rose.\n"
-    assert load_sidecar(harness).refusals == {"no answer": 1}
 
 
 async def test_exhausted_patience_is_a_failure(harness, endpoint):
@@ -100,14 +64,6 @@ async def test_outage_is_shared_by_all_requests(harness, endpoint):
     assert 240 < harness.clock.now() - begun <= 300
 
 
-async def test_success_removes_the_failure(harness, endpoint):
-    endpoint.script = [reject(404, "no such model"), stream("Found.")]
-    task = harness.write_transcript()
-    assert (await summarize(harness, endpoint.url, task)).failed
-    assert (await summarize(harness, endpoint.url, task)).done == 1
-    assert harness.folder.load_failure("call") is None
-
-
 async def test_permanent_failure_does_not_stop_the_others(harness, endpoint):
     endpoint.script = [reject(404, "The model `x` does not exist."), stream("Fine.")]
     tasks = [harness.write_transcript(f"call{n}") for n in range(3)]
@@ -117,7 +73,58 @@ async def test_permanent_failure_does_not_stop_the_others(harness, endpoint):
     assert failure.remedy == "name a model that the gateway serves: llm"
 
 
-async def test_refused_connection_is_a_failure(harness):
-    outcome = await summarize(harness, "http://127.0.0.1:9/v1", model="llm", patience_seconds=0.5)
-    (failure,) = outcome.failed
-    assert "127.0.0.1:9" in failure.message
+async def test_long_transcript_is_trimmed_to_the_context(harness, endpoint):
+    text = "and revenue rose again " * 2000
+    assert (await summarize(harness, endpoint.url, harness.write_transcript("call", text))).done == 1
+    trim = load_sidecar(harness).trim
+    assert (trim.counted, trim.from_characters) == ("server", len(text.strip()))
+    assert 4096 - 512 - 100 < trim.to_tokens <= 4096 - 512
+    assert "did not fit" in harness.folder.path("call", "summary.md").read_text()
+
+
+@pytest.mark.parametrize("states_the_maximum", [True, False])
+async def test_prompt_shrinks_when_the_server_rejects_its_length(harness, endpoint, states_the_maximum):
+    endpoint.tokenizes = False
+    endpoint.models = [{"id": "llm", "object": "model"}]
+
+    async def strict(request, body):
+        tokens = len(body["messages"][0]["content"]) // 2
+        if tokens + body["max_tokens"] <= 2048:
+            return await stream("Short enough.")(request, body)
+        limit = (
+            "This model's maximum context length is 2048 tokens."
+            if states_the_maximum
+            else "exceeds the available context size"
+        )
+        return await reject(
+            400, f"{limit} However, you requested {tokens}." if states_the_maximum else f"{limit} (2048 tokens)"
+        )(request, body)
+
+    endpoint.script = [strict]
+    first, second = harness.write_transcript("a", "word " * 2000), harness.write_transcript("b", "text " * 2000)
+    outcome = await summarize(harness, endpoint.url, first, second, concurrency=1)
+    assert outcome.failed == []
+    assert load_sidecar(harness, "a").trim.counted == "estimate"
+    assert load_sidecar(harness, "a").attempts > 1
+    lengths = [
+        estimate_tokens(body["messages"][0]["content"])
+        for body in endpoint.requests[: load_sidecar(harness, "a").attempts]
+    ]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+async def test_max_tokens_without_room_for_a_prompt(harness, endpoint):
+    (failure,) = (await summarize(harness, endpoint.url, max_tokens=4096)).failed
+    assert failure.message == "answers of 4096 tokens leave no room in a context of 4096"
+
+
+async def test_named_model_needs_no_model_list(harness, endpoint):
+    endpoint.models_status = 404
+    assert (await summarize(harness, endpoint.url, model="mine")).done == 1
+    assert endpoint.requests[0]["model"] == "mine"
+
+
+async def test_neither_model_name_nor_model_list(harness, endpoint):
+    endpoint.models_status = 404
+    (failure,) = (await summarize(harness, endpoint.url)).failed
+    assert "lists no model" in failure.message
