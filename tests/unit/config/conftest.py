@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,7 +199,14 @@ PLUGIN_CLASSES: tuple[type[Plugin], ...] = (
     *(EventSource, EventExtractor, EventScorer, EventIndex, HitScorer),
 )
 
+LoadPlan = Callable[[str], PickerPlan]
+LoadProblems = Callable[[str], list[str]]
 CONFIG_HEADER = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
+
+
+def plugin_names(pairs: Sequence[Any]) -> list[str]:
+    """Names of pairs, or of longer tuples, that begin with a plugin's name."""
+    return [pair[0] for pair in pairs]
 
 
 @pytest.fixture
@@ -207,13 +215,13 @@ def registry() -> PluginRegistry:
 
 
 @pytest.fixture
-def load_plan(registry: PluginRegistry) -> Callable[[str], PickerPlan]:
+def load_plan(registry: PluginRegistry) -> LoadPlan:
     """Loads a configuration given without its two first lines."""
     return lambda text: load_config(CONFIG_HEADER + text, registry)
 
 
 @pytest.fixture
-def load_problems(registry: PluginRegistry) -> Callable[[str], list[str]]:
+def load_problems(registry: PluginRegistry) -> LoadProblems:
     """The problems of a configuration given without its two first lines; the test fails if it loads."""
 
     def problems_of(text: str) -> list[str]:

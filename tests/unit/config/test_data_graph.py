@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from epp.api import RequestAttribute
 from epp.config.loader import load_config
-from epp.config.plan import PickerPlan
 from epp.config.registry import PluginRegistry
 from epp.errors import ConfigError
-from tests.unit.config.conftest import CONFIG_HEADER, StubProducer
-
-LoadPlan = Callable[[str], PickerPlan]
-LoadProblems = Callable[[str], list[str]]
-
-
-def plugin_names(pairs: Any) -> list[str]:
-    return [pair[0] for pair in pairs]
+from tests.unit.config.conftest import CONFIG_HEADER, LoadPlan, LoadProblems, StubProducer, plugin_names
 
 
 def test_default_producers_are_added_for_consumed_keys(load_plan: LoadPlan) -> None:

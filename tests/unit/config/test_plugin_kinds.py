@@ -204,13 +204,6 @@ def test_an_error_of_a_plugin_while_loading_is_a_problem(plugin_class: type[Plug
     assert [str(problem) for problem in caught.value.problems] == [message]
 
 
-def test_a_plugin_class_cannot_define_its_constructor() -> None:
-    with pytest.raises(TypeError, match=r"class Constructed defines __init__, .* use __post_init__"):
-
-        class Constructed(StubScorer):
-            def __init__(self) -> None: ...
-
-
 def test_a_class_without_a_type_is_warned_about() -> None:
     registry = PluginRegistry.from_classes({**BUILT_IN_CLASSES, "mine": TypelessScorer})
     plan = load_config(CONFIG_HEADER + "plugins: [{type: mine}]", registry)

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from epp.config.plan import PickerPlan
-
-LoadPlan = Callable[[str], PickerPlan]
-LoadProblems = Callable[[str], list[str]]
-
-
-def plugin_names(pairs: Any) -> list[str]:
-    return [pair[0] for pair in pairs]
+from tests.unit.config.conftest import LoadPlan, LoadProblems, plugin_names
 
 
 def test_feature_gates(load_plan: LoadPlan, load_problems: LoadProblems) -> None:

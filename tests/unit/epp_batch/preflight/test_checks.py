@@ -4,24 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from epp_batch.preflight.checks import ClusterInventory, find_problems
-from epp_batch.preflight.fit import compute_quota_fits
 from epp_batch.spec import Placement
 from tests.unit.epp_batch.conftest import cluster_queue, flavor, local_queue, node, run, unit
-
-
-def problems(inventory, checked_run=None, **changes):
-    """(path, message) of the problems of a run, `run()` by default, in the inventory with some objects replaced."""
-    found = find_problems(checked_run or run(), ClusterInventory(**{**inventory, **changes}))
-    return [(problem.path, problem.message) for problem in found]
-
-
-def assert_problem(found, path, *words):
-    """Asserts that exactly one problem was found, of that object and with these words."""
-    ((where, message),) = found
-    assert where == path
-    for word in words:
-        assert word in message
+from tests.unit.epp_batch.preflight.conftest import assert_problem, problems
 
 
 def test_admissible_run_has_no_problems(inventory):
@@ -143,41 +128,6 @@ def test_flavor_with_untolerated_taint_or_other_labels(inventory):
     )
 
 
-@pytest.mark.parametrize(
-    ("unsuitable", "why"),
-    [
-        (node(**{"nvidia.com/gpu": "8"}), "no node has zone=a"),
-        (node(labels={"zone": "a"}, **{"nvidia.com/gpu": "0"}), "at most 0 nvidia.com/gpu"),
-        (
-            node(labels={"zone": "a"}, unschedulable=True, **{"nvidia.com/gpu": "8"}),
-            "cordoned or have untolerated taints",
-        ),
-        (
-            node(labels={"zone": "a"}, taints=[{"key": "gpu", "effect": "NoSchedule"}], **{"nvidia.com/gpu": "8"}),
-            "cordoned or have untolerated taints",
-        ),
-    ],
-)
-def test_no_suitable_node(inventory, unsuitable, why):
-    assert_problem(
-        problems(inventory, nodes=[unsuitable], flavors=[flavor(nodeLabels={"zone": "a"})]), "nodes", "model large", why
-    )
-
-
-def test_provisioned_or_unhealthy_nodes_are_no_problem(inventory):
-    checked = cluster_queue(admissionChecksStrategy={"admissionChecks": [{"name": "provision"}]})
-    assert problems(inventory, nodes=[], cluster_queues=[checked]) == []
-    sick = node(taints=[{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}], **{"nvidia.com/gpu": "8"})
-    assert problems(inventory, nodes=[sick]) == []
-
-
-def test_slices_advertised_by_the_accelerator_slicer(inventory):
-    sliced = run(placements={"*": Placement(accelerator="mig:1g.5gb")})
-    queue = cluster_queue(flavors={"gpu": {"nvidia.com/mig-1g.5gb": 56}})
-    slicer = node(**{"mig.das.com/mig-1g.5gb": "56"})
-    assert problems(inventory, sliced, cluster_queues=[queue], nodes=[slicer]) == []
-
-
 def test_missing_classes_and_claims(inventory):
     found = problems(inventory, run(placements={"*": Placement(priority_class="urgent")}))
     assert_problem(found, "WorkloadPriorityClass urgent", "does not exist; there is high")
@@ -192,25 +142,6 @@ def test_missing_classes_and_claims(inventory):
     assert problems(inventory, volume_claims=[{"metadata": {"name": "audio"}, "status": {"phase": "Bound"}}]) == []
 
 
-def resource_slice(*profiles):
-    """A ResourceSlice; an empty profile is a whole GPU."""
-    devices = [{"attributes": {"profile": {"string": profile}} if profile else {}} for profile in profiles]
-    return {"spec": {"driver": "gpu.nvidia.com", "devices": devices}}
-
-
-def test_dra_device_that_no_node_publishes(inventory):
-    claimed = run(placements={"*": Placement(accelerator="dra:1g.5gb")})
-    queue = cluster_queue(flavors={"gpu": {"epp-batch/gpu-memory": "320Gi"}})
-    found = problems(
-        inventory, claimed, cluster_queues=[queue], slices=[resource_slice("", "3g.20gb"), resource_slice("7g.40gb")]
-    )
-    assert_problem(
-        found, "ResourceSlices", "no node publishes a 1g.5gb for model large", "published: 3g.20gb, 7g.40gb, whole GPU"
-    )
-    assert problems(inventory, claimed, cluster_queues=[queue], slices=[resource_slice("1g.5gb")]) == []
-    assert problems(inventory, slices=[]) == []
-
-
 def test_all_problems_are_listed_once(inventory):
     two = run(
         unit("r-1", "large"),
@@ -223,21 +154,3 @@ def test_all_problems_are_listed_once(inventory):
         "WorkloadPriorityClass x",
         "LocalQueue whisper/none",
     ]
-
-
-def test_quota_fit():
-    usage = [{"name": "gpu", "resources": [{"name": "nvidia.com/gpu", "total": "3"}]}]
-    queue = cluster_queue(status={"flavorsReservation": usage})
-    units = [unit(f"r-{number}") for number in range(20)]
-    (fit,) = compute_quota_fits(
-        run(*units, placements={"*": Placement(accelerator="gpu:3")}), ClusterInventory([local_queue()], [queue])
-    )
-    assert (fit.flavor, fit.resource, fit.amount_per_job, fit.jobs, fit.potential_available, fit.used_now) == (
-        "gpu",
-        "nvidia.com/gpu",
-        3,
-        20,
-        8,
-        3,
-    )
-    assert fit.max_parallel_jobs == 2

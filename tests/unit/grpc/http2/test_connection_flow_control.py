@@ -1,4 +1,4 @@
-"""Flow control in both directions, write bursts, and limits of buffered data."""
+"""Flow control in both directions, and limits of buffered data."""
 
 from __future__ import annotations
 
@@ -49,24 +49,6 @@ def test_a_changed_initial_window_applies_to_open_streams(http2):
     )
 
 
-def test_streams_share_the_connection_window_round_robin(http2):
-    peer = http2.create_peer()
-    peer.send_preface(window=1 << 20)
-    big = bytes(200_000)
-    response = []
-    for stream in (1, 3):
-        response += peer.send(peer.headers_frame(stream, path="/t/Record"))
-        peer.calls[-1].send(big)
-        peer.calls[-1].finish()
-    response += peer.read()
-    assert len(http2.stream_data(response, 1)) == 65_535
-    response = peer.send(frames.encode_window_update(0, 262_144))
-    assert [len(http2.stream_data(response, stream)) for stream in (1, 3)] == [131_072, 131_072]
-    response = peer.send(frames.encode_window_update(0, 1 << 20))
-    ended = [frame.stream for frame in response if frame.ended]
-    assert sorted(ended) == [1, 3]
-
-
 def test_frames_are_as_large_as_the_max_frame_size_of_the_peer(http2):
     peer = http2.create_peer()
     peer.send_preface(window=1 << 20)
@@ -87,35 +69,6 @@ def test_pending_small_messages_share_a_frame(http2):
     response = peer.send(frames.encode_window_update(1, 1000))
     assert http2.types(response) == ["HEADERS", "DATA"]
     assert response[1].payload == b"".join(http2.grpc_message(bytes([i])) for i in range(10))
-
-
-def test_no_data_is_written_while_writing_is_paused(http2):
-    peer = http2.connect()
-    peer.send(peer.headers_frame(path="/t/Record"))
-    peer.connection.pause_writing()
-    peer.calls[0].send(b"x")
-    peer.calls[0].finish()
-    assert peer.read() == []
-    assert not peer.connection.has_data_to_send
-    response = peer.send(frames.encode_frame(frames.PING, 0, 0, b"12345678"))
-    assert http2.types(response) == ["PING"]
-    peer.connection.resume_writing()
-    assert http2.types(peer.read()) == ["HEADERS", "DATA", "HEADERS", "RST_STREAM"]
-
-
-def test_a_large_response_is_written_in_bursts(http2):
-    peer = http2.create_peer(write_burst=100_000)
-    peer.send_preface(window=frames.MAX_WINDOW_SIZE)
-    peer.send(frames.encode_window_update(0, 1 << 30) + peer.headers_frame(path="/t/Record"))
-    peer.calls[0].send(bytes(1 << 20))
-    first = peer.connection.data_to_send()
-    assert 100_000 <= len(first) <= 101_000
-    assert peer.connection.has_data_to_send
-    assert peer.connection._send_buffer.buffered_bytes == (1 << 20) + 5 - 100_000
-    total = len(first)
-    while peer.connection.has_data_to_send:
-        total += len(peer.connection.data_to_send())
-    assert total >= 1 << 20
 
 
 def test_the_stream_window_of_the_server_is_replenished(http2):
