@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from epp_batch.preflight.nodes import is_tolerated
 from epp_batch.spec import Placement
 from tests.unit.epp_batch.conftest import cluster_queue, flavor, node, run
 from tests.unit.epp_batch.preflight.conftest import assert_problem, problems
@@ -61,3 +62,22 @@ def test_dra_device_that_no_node_publishes(inventory):
     )
     assert problems(inventory, claimed, cluster_queues=[queue], slices=[resource_slice("1g.5gb")]) == []
     assert problems(inventory, slices=[]) == []
+
+
+@pytest.mark.parametrize(
+    ("toleration", "tolerated"),
+    [
+        ({"key": "gpu", "value": "x"}, True),
+        ({"key": "gpu", "value": "x", "effect": "NoSchedule"}, True),
+        ({"key": "gpu", "operator": "Exists"}, True),
+        ({"operator": "Exists"}, True),
+        ({"key": "gpu"}, False),
+        ({"key": "gpu", "value": "y"}, False),
+        ({"key": "cpu", "operator": "Exists"}, False),
+        ({"key": "gpu", "operator": "Exists", "effect": "NoExecute"}, False),
+    ],
+)
+def test_tolerations_match_as_in_kubernetes(toleration, tolerated):
+    taint = {"key": "gpu", "value": "x", "effect": "NoSchedule"}
+    assert is_tolerated(taint, [toleration]) is tolerated
+    assert not is_tolerated(taint, [])
