@@ -1,3 +1,5 @@
+"""`epp up`: its arguments, and the bootstrap that it prints."""
+
 from __future__ import annotations
 
 import argparse
@@ -7,8 +9,7 @@ import yaml
 
 from epp.cli.up import add_arguments, build_settings, run
 from epp.errors import ConfigError
-from epp.gateway.gateway import Gateway
-from epp.gateway.programs import LOOPBACK, GatewaySettings, build_picker_program, configures_discovery
+from epp.gateway.programs import build_picker_program
 
 
 def parsed(*words):
@@ -44,27 +45,3 @@ def test_print_envoy_prints_the_bootstrap_and_starts_nothing(capsys):
     assert run(parsed("--endpoint=10.0.0.1:1", "--port=0", "--metrics-port=0", "--print-envoy")) == 0
     config = yaml.safe_load(capsys.readouterr().out)
     assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == ["pool", "picker", "picker-log"]
-
-
-def shape(**settings):
-    planned = Gateway(GatewaySettings(port=0, metrics_port=0, **settings)).plan_bootstrap()
-    return planned["static_resources"]["clusters"][0]["type"]
-
-
-def test_envoy_knows_endpoints_unless_the_picker_discovers_them():
-    text = "dataLayer: {discovery: {pluginRef: file-discovery}}"
-    assert shape(endpoints=("10.0.0.1:1",)) == "STATIC"
-    assert shape(sim_servers=2) == "STATIC"
-    assert shape(dns=("name:1",)) == "ORIGINAL_DST"
-    assert shape(config_text=text) == "ORIGINAL_DST"
-    assert shape(endpoints=("10.0.0.1:1",), config_text="plugins: []") == "STATIC"
-    assert shape(config_text=text, shape="override_host") == "STATIC"
-
-
-def test_a_preset_or_broken_configuration_discovers_nothing(tmp_path):
-    broken = tmp_path / "config.yaml"
-    broken.write_text("a: [")
-    assert not configures_discovery("", "default")
-    assert not configures_discovery(str(broken), "")
-    assert not configures_discovery(str(tmp_path / "missing"), "")
-    assert LOOPBACK == "127.0.0.1"

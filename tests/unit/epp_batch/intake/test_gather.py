@@ -1,16 +1,14 @@
-"""Gathering recordings: naming, digest cache, manifests, and failures of unreadable sources."""
+"""Gathering recordings: naming, manifests, and failures of unreadable sources."""
 
 from __future__ import annotations
 
 import os
 
-import msgspec
 import pytest
 
 from epp_batch.errors import FailureKind, InputError
 from epp_batch.intake import ModelRules, build_units, gather_recordings
-from epp_batch.intake.digest_cache import FileDigest, hash_file
-from epp_batch.output_folder import load_struct, save_struct
+from epp_batch.intake.digest_cache import hash_file
 from epp_batch.spec import Run, TranscriptionOptions
 from tests.unit.epp_batch.intake.conftest import record
 
@@ -55,30 +53,6 @@ def test_without_probing_files_are_only_hashed(audio, folder):
     found = gather_recordings([str(audio)], folder, probe_lengths=False)
     assert [(one.stems, one.seconds) for one in found.recordings] == [(("bad",), None)]
     assert [failure.message for failure in found.failures] == ["the file is empty"]
-
-
-def test_digest_is_cached_until_the_file_changes(audio, folder):
-    path = record(audio / "a.wav", 1.0)
-    first = gather_recordings([str(path)], folder).recordings[0]
-    cache = folder.root / ".epp-batch" / "digests.json"
-    known = load_struct(cache, dict[str, FileDigest])[str(path)]
-    assert known.sha256 == first.sha256
-    save_struct(cache, {str(path): msgspec.structs.replace(known, sha256="cached")})
-    assert gather_recordings([str(path)], folder).recordings[0].sha256 == "cached"
-    os.utime(path, ns=(0, 1))
-    assert gather_recordings([str(path)], folder).recordings[0].sha256 == first.sha256
-
-
-def test_cached_digest_without_duration_is_probed_later(audio, folder):
-    record(audio / "a.wav", 1.0)
-    assert gather_recordings([str(audio)], folder, probe_lengths=False).recordings[0].seconds is None
-    assert gather_recordings([str(audio)], folder).recordings[0].seconds == pytest.approx(1.0, abs=0.1)
-
-
-def test_dry_run_writes_no_cache(audio, folder):
-    record(audio / "a.wav", 1.0)
-    gather_recordings([str(audio)], folder, save_cache=False)
-    assert not folder.root.exists()
 
 
 def test_stems_are_stable_between_submissions(audio, folder):

@@ -10,25 +10,16 @@ import io
 
 import pytest
 
-from epp.clock import ManualClock, SystemClock
+from epp.clock import ManualClock
 from epp.tasks import Tasks
 from epp_batch import progress_view, timeline
 from epp_batch.errors import FailureKind, TaskError, TaskStage
 from epp_batch.local import WorkerPool
-from epp_batch.local.worker_process import WorkerDied, WorkerProcess
-from epp_batch.output_folder import OutputFolder, TranscriptionResult, save_struct, write_atomically
-from epp_batch.spec import Recording, Run, Task, TranscriptionOptions, Unit, WorkOrder
+from epp_batch.output_folder import TranscriptionResult, save_struct, write_atomically
+from epp_batch.spec import Run, TranscriptionOptions, Unit
 from epp_batch.timeline import Journal
 from epp_batch.worker import outputs
-
-OPTIONS = TranscriptionOptions(formats=("txt",))
-BROKEN_PYTHON = {"PYTHONHOME": "/nowhere"}
-"""An environment in which no Python starts."""
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return OutputFolder(tmp_path)
+from tests.unit.epp_batch.local.conftest import OPTIONS, create_broken_worker, task
 
 
 @pytest.fixture
@@ -36,11 +27,6 @@ async def tasks():
     tasks = Tasks("test")
     yield tasks
     await tasks.close()
-
-
-def task(stem, *others, model="tiny.en"):
-    source = f"/audio/{stem}.wav"
-    return Task(recording=Recording(source=source, stems=(stem, *others), sha256=stem, seconds=10.0), model=model)
 
 
 def run_of(folder, *tasks):
@@ -74,10 +60,6 @@ async def transcribe(run, folder, tasks, workers=(), *, retry_failed=False, done
         return await pool.transcribe(tasks, asyncio.Event()), errors.getvalue()
     finally:
         journal.close()
-
-
-def create_broken_worker(folder, number=0):
-    return WorkerProcess(number, folder.root / f"worker-{number}.log", BROKEN_PYTHON, SystemClock())
 
 
 async def test_finished_task_is_reported_and_gets_its_new_stems(folder, tasks):
@@ -156,11 +138,3 @@ async def test_stop_before_the_start(folder, tasks):
     outcome = await pool.transcribe(tasks, stop)
     journal.close()
     assert outcome.failed == []
-
-
-async def test_last_log_line_of_a_dead_worker_is_reported(folder):
-    order = WorkOrder(run="r", unit="u", output=str(folder.root), options=OPTIONS, tasks=(task("a"),))
-    with pytest.raises(WorkerDied) as died:
-        await anext(create_broken_worker(folder).run_order(order))
-    assert died.value.kind is FailureKind.INTERNAL
-    assert "encodings" in died.value.message or "Python" in died.value.message
