@@ -1,4 +1,4 @@
-"""Choice of decodings, speech detection in blocks, compute types. Transcription itself: test_work_order.py."""
+"""Choice of decodings, speech detection in blocks, compute types. Transcription itself: test_transcription_task.py."""
 
 from __future__ import annotations
 
