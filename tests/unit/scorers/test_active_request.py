@@ -14,14 +14,8 @@ def test_active_request_scores() -> None:
     assert rounded_scores(ActiveRequestScorer(), inflight_requests=[0, 1, 4]) == [1, 0.75, 0]
     assert rounded_scores(ActiveRequestScorer(), inflight_requests=[0, 0, 0]) == [1, 1, 1]
     assert rounded_scores(ActiveRequestScorer(), inflight_requests=[3, 3]) == [0, 0]
-    assert rounded_scores(
-        ActiveRequestScorer(idle_threshold=1, max_busy_score=0.5), inflight_requests=[0, 1, 2, 4]
-    ) == [
-        1,
-        1,
-        0.25,
-        0,
-    ]
+    busy = ActiveRequestScorer(idle_threshold=1, max_busy_score=0.5)
+    assert rounded_scores(busy, inflight_requests=[0, 1, 2, 4]) == [1, 1, 0.25, 0]
     assert rounded_scores(ActiveRequestScorer(idle_threshold=9), inflight_requests=[0, 4]) == [1, 1]
 
 
