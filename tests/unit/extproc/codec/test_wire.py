@@ -37,3 +37,7 @@ def test_the_phase_is_parsed_in_the_form_that_envoy_writes_only(
     data: bytes, phase: tuple[bytes, bool, int] | None
 ) -> None:
     assert parse_phase(data, BODY_END_OF_STREAM) == phase
+
+
+def test_a_length_of_five_bytes_may_reach_beyond_the_data() -> None:
+    assert field_bounds(b"\x0a\x80\x80\x80\x80\x01", 0) == (6, 6 + (1 << 28))
