@@ -288,14 +288,16 @@ class ColumnWriter:
             raise
         times[time_cell] = observed_at
         store._values_changed = True
-        store._next_stale = min(store._next_stale, observed_at + store._staleness)
+        stale_at = observed_at + store._staleness
+        if stale_at < store._next_stale:  # noqa: PLR1730 -- a comparison is cheaper than a call
+            store._next_stale = stale_at
         if adapters is not None:
             self.writes_adapters = True
             known = store._adapters[slot]
             if adapters is not known and adapters != known:
                 store._adapters[slot] = adapters
                 store._adapters_changed = True
-        if RUNNING_REQUESTS in self.rows:
+        if store._scrape_listeners and RUNNING_REQUESTS in self.rows:
             for callback in store._scrape_listeners:
                 callback(slot, observed_at)
 

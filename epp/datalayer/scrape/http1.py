@@ -154,9 +154,10 @@ class ScrapeConnection(asyncio.BufferedProtocol):
         match self._state:
             case _ParseState.HEAD:
                 return self._parse_head(buffer)
-            case _ParseState.BODY if self._filled >= self._page_end:
-                self._keep_alive = self._keep_alive and self._filled == self._page_end
-                self._complete_page()
+            case _ParseState.BODY:
+                if self._filled >= self._page_end:
+                    self._keep_alive = self._keep_alive and self._filled == self._page_end
+                    self._complete_page()
             case _ParseState.CHUNK_SIZE:
                 return self._parse_chunk_size(buffer)
             case _ParseState.CHUNK:
