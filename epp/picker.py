@@ -177,7 +177,7 @@ class EndpointPicker:
         )
 
     def _create_discoveries(self) -> list[tuple[str, Discovery]]:
-        """Those of the flags and of the configuration, by name; the first listed wins where two report one name."""
+        """Discoveries of flags and configuration, by name; of two that report one endpoint the first wins."""
         flags = self.arguments
         discoveries: list[tuple[str, Discovery]] = []
         if flags.endpoint:
@@ -193,7 +193,7 @@ class EndpointPicker:
         return discoveries
 
     def _plan_data_sources(self) -> list[PlannedDataSource]:
-        """Those of the configuration; with `--completion=scrape` also one of running requests, if none reports them.
+        """Data sources of the plan; with `--completion=scrape` also one of running requests, if none reports them.
 
         The default source may be missing: `injectDefaults: false`, or a configured extractor writes one of its columns.
         """

@@ -134,13 +134,13 @@ class Endpoints:
         self._produced[column] = values
 
     def with_columns(self, columns: Mapping[Column, Values]) -> Endpoints:
-        """The same endpoints with produced columns added; otherwise as `add_column`."""
+        """A view of the same endpoints with produced columns added; otherwise as `add_column`."""
         for values in columns.values():
             values.setflags(write=False)
         return Endpoints(self._snapshot, self.slots, {**self._produced, **columns})
 
     def with_snapshot(self, snapshot: Snapshot) -> Endpoints:
-        """The same endpoints with the columns of a later snapshot; those that left the pool meanwhile are dropped."""
+        """A view of these endpoints in a later snapshot, without those that left the pool meanwhile."""
         before, after = self._snapshot.endpoints, snapshot.endpoints
         is_member = [slot < len(after) and after[slot] is before[slot] for slot in self.slots.tolist()]
         members = self.select(np.array(is_member, np.bool_))

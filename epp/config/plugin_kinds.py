@@ -76,7 +76,7 @@ def kind_noun(plugin_class: type[Plugin]) -> str:
 
 
 def find_interface_problems(plugin_class: type[Plugin]) -> list[InterfaceProblem]:
-    """What is wrong with the class as an implementation of its kinds and optional interfaces.
+    """Lists violations of the contracts of the class's kinds and optional interfaces.
 
     Fatal: a required method that is missing, other parameters, another order of them or `async def` than the interface
     has, and a method of an optional interface that is not inherited. Not fatal: a method of a kind that is not
@@ -111,7 +111,7 @@ def find_interface_problems(plugin_class: type[Plugin]) -> list[InterfaceProblem
 
 
 def find_data_key_problems(plugin: Plugin) -> list[str]:
-    """What is wrong with `consumes`, `produces` and an extractor's `columns`.
+    """Lists invalid entries of `consumes`, `produces` and an extractor's `columns`.
 
     Checked on the instance, because its parameters may decide them.
     """

@@ -1,4 +1,4 @@
-"""What is known of the pool (llm-d's `pkg/epp/datastore`): endpoints, their scraped columns, the requests in flight.
+"""State of the pool (llm-d's `pkg/epp/datastore`): endpoints, their scraped columns, the requests in flight.
 
 In: endpoints and scrapes from `epp.datalayer`, reservations from `epp.requestcontrol`. Out: `Snapshot`s of columns over
 slots, the ledger's live counts, and lookups of slots by address. An endpoint has a slot, a small stable integer, as

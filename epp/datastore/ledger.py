@@ -219,7 +219,7 @@ class Ledger:
 
 
 def _read_only_view(values: array[float]) -> Values:
-    """The same memory as a numpy array that cannot be written."""
+    """A read-only numpy view of the array's memory."""
     view: Values = np.frombuffer(values, np.float32)
     view.flags.writeable = False
     return view

@@ -47,7 +47,7 @@ __all__ = ["HALF_CLOSE_TRANSITIONS", "TRANSITIONS", "RequestLimits", "Session", 
 
 
 class SessionState(IntEnum):
-    """Where the stream is."""
+    """Phase of the stream."""
 
     NEW = auto()
     BUFFERING = auto()  # full duplex or buffered: the request body is arriving

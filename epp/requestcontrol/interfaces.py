@@ -48,7 +48,7 @@ class RoutedRequest(Protocol):
 
 
 class RoutingDecision(msgspec.Struct):
-    """Where a request goes, and what the gateway has to change in it.
+    """The destination of a request, and the changes that the gateway makes to it.
 
     `destination` is `ip:port[,ip:port...]`, best first. `set_headers` are set on the request to the model server.
     `body` replaces the request body; None forwards the original bytes. `scores` (total score by `ip:port`) go to

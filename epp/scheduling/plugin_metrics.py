@@ -1,4 +1,4 @@
-"""What is recorded about plugins: their errors, and how long their calls take."""
+"""Records errors of plugins and the duration of their calls."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ReportPluginError = Callable[[str, str], None]
 
 
 class PluginMetrics(Protocol):
-    """Where numbers about plugins are recorded; implemented by `epp.obs.metrics`."""
+    """Sink of numbers about plugins; implemented by `epp.obs.metrics`."""
 
     def record_plugin_duration(self, extension_point: str, type: str, name: str, seconds: float) -> None:
         """One call of a plugin (sampled); `extension_point` as llm-d has it: Filter, Scorer, Picker, DataProducer."""

@@ -73,7 +73,7 @@ class Playbook:
             return runner.run(self.run_async())
 
     async def run_async(self) -> Playbook:
-        """The same on the running event loop."""
+        """As `run`, on the running event loop."""
         self._was_run = True
         player = _TranscriptPlayer([line for line in self._script if line.is_event])
         self.request_headers = player.request_headers

@@ -29,7 +29,7 @@ class RunIntent(NamedTuple):
 
 
 class UnitFacts(NamedTuple):
-    """What is known of one unit besides its API objects."""
+    """Facts about one unit besides its API objects."""
 
     has_open_tasks: bool
     """Some task is neither done nor failed nor cancelled."""

@@ -41,7 +41,7 @@ class RunOutcome(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """Of the command: 0 if every task is done, else 1."""
+        """Exit code of the command: 0 if every task is done, else 1."""
         return 1 if self.failed or self.cancelled else 0
 
 

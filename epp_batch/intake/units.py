@@ -131,7 +131,7 @@ def _build_unit(run: str, tasks: tuple[Task, ...], options: TranscriptionOptions
 
 
 def _sort_longest_first(units: list[Unit]) -> list[Unit]:
-    """By descending duration; an unknown duration counts as the mean of the known ones."""
+    """Sorts by descending duration; an unknown duration counts as the mean of the known ones."""
     known = [unit.seconds for unit in units if unit.seconds is not None]
     mean = sum(known) / len(known) if known else 0.0
     return sorted(units, key=lambda unit: -(mean if unit.seconds is None else unit.seconds))

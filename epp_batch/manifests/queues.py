@@ -82,7 +82,7 @@ class KueueSetup(msgspec.Struct, frozen=True, kw_only=True):
     """Nominal quota of further resources in every ClusterQueue, such as cpu and memory."""
 
     def with_prefix(self, prefix: str) -> KueueSetup:
-        """The same setup with a prefix for the names of all cluster-scoped objects."""
+        """A copy of the setup with a prefix for the names of all cluster-scoped objects."""
         replace = msgspec.structs.replace
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""Where pods run: the default scheduler on counted GPUs, DAS and DRA on slot maps.
+"""Places pods on nodes: the default scheduler by counted GPUs, DAS and DRA by slot maps.
 
 Within a node, GPUs are taken in order and a slice at the first start that fits (`SlotMap.find_first_fit`). Between
 nodes, DAS's plugin MigAccelerator prefers the one with most free slots. The default scheduler prefers the one with
@@ -46,7 +46,7 @@ class PodPlacement(NamedTuple):
 
 
 class NodeInfo:
-    """What is in use on one node. kube-scheduler: framework.NodeInfo."""
+    """Resources in use on one node. kube-scheduler: framework.NodeInfo."""
 
     def __init__(self, node: GpuNode) -> None:
         self.node = node
@@ -63,7 +63,7 @@ class NodeInfo:
         return sum(slot_map.free_slots for slot_map in self.slot_maps)
 
     def find_placement(self, job: PlannedJob) -> PodPlacement | None:
-        """Where the pod would run on this node now; None if it does not fit. kube-scheduler: NodeResourcesFit."""
+        """The pod's placement on this node now; None if it does not fit. kube-scheduler: NodeResourcesFit."""
         allocatable = self.node.allocatable
         for resource in ("cpu", "memory"):
             requested = self.requested.get(resource, 0) + job.requests.get(resource, 0)

@@ -148,7 +148,7 @@ def _build_planned_job(
 
 
 def widen_to_whole_gpu(job: PlannedJob, cluster_model: ClusterModel, slowdown: float) -> PlannedJob | None:
-    """The same job on the MIG profile that is a whole GPU; None if it has one, or if no node can create one.
+    """A copy of the job on the MIG profile that is a whole GPU; None if it has one, or if no node can create one.
 
     `slowdown` is that of its present slice, by which the work gets shorter.
     """

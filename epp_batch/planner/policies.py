@@ -1,4 +1,4 @@
-"""In which order to submit Jobs: as given, longest first, or by search; and on which MIG profile, if that is free.
+"""Chooses the order in which Jobs are submitted, and their MIG profiles where these are free to choose.
 
 Kueue admits by priority and then by creation, and DAS and DRA take the first slots that fit. So the order of submission
 decides where every Job lands, without any change to the cluster. Kueue compares creations in whole seconds and by UID
@@ -64,7 +64,7 @@ def arrange_jobs(
 
 
 def initial_orders(jobs: Sequence[PlannedJob]) -> list[list[PlannedJob]]:
-    """Where the search starts: as given; longest, shortest, widest, narrowest first; by duration times slots."""
+    """Starting points of the search: as given; longest, shortest, widest, narrowest first; by duration times slots."""
     keys: tuple[Callable[[PlannedJob], tuple[float, ...]], ...] = (
         lambda job: (-job.duration_seconds,),
         lambda job: (job.duration_seconds,),

@@ -73,7 +73,7 @@ class ResourceNode:
                 self.subtree_quota[fr] = self.subtree_quota.get(fr, 0) + amount - child.local_quota(fr)
 
     def usage_of(self, fr: FlavorResource) -> int:
-        """What is used of one resource in one flavor; 0 where nothing is."""
+        """Amount in use of one resource in one flavor."""
         return self.usage.get(fr, 0)
 
     def local_quota(self, fr: FlavorResource) -> int:

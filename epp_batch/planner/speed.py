@@ -48,7 +48,7 @@ class SpeedModel(msgspec.Struct, frozen=True, kw_only=True):
     """Instead of `slice_slowdown`, a factor of 7 / compute slices."""
 
     def real_time_factor(self, model: str) -> float:
-        """By model name, else by the size in it (`large-v3`, `medium.en`, a path); InputError if neither is known."""
+        """The factor of a model name, else of the size in it (`large-v3`, `medium.en`, a path); else InputError."""
         if model in self.rtf_by_model:
             return self.rtf_by_model[model]
         size = model_size(model)

@@ -254,7 +254,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def recording_count(self) -> int:
-        """Of every status."""
+        """Number of recordings of every status."""
         return sum(self.counts.values())
 
     def handoff_times(self) -> tuple[float, float] | None:

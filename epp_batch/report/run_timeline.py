@@ -208,7 +208,7 @@ def _build_attempt_span(unit: Unit, attempt: UnitAttempt, until: float, share: f
 
 
 def _gpu_share(run: Run, unit: Unit, attempt: UnitAttempt, shares: Mapping[str, float]) -> float:
-    """By the place, else none for a run without a cluster, else by model, else a whole GPU."""
+    """Share of a GPU that a unit holds: by its place, 0 without a cluster, else by model, else a whole GPU."""
     share_of_place = places.gpu_share_of_place(attempt.place)
     if share_of_place is not None:
         return share_of_place

@@ -82,7 +82,7 @@ def peak_level(steps: Sequence[Step]) -> int:
 
 
 def merge_intervals(intervals: Iterable[Interval], gap: float = 0.0) -> list[Interval]:
-    """The same time without overlaps, ascending; intervals at most `gap` apart are joined."""
+    """Intervals that cover the same time without overlaps, ascending; intervals at most `gap` apart are joined."""
     merged: list[Interval] = []
     for begin, end in sorted(intervals):
         if merged and begin <= merged[-1][1] + gap:

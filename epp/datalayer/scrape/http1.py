@@ -97,7 +97,7 @@ class ScrapeConnection(asyncio.BufferedProtocol):
 
     @property
     def closed_while_idle(self) -> bool:
-        """In a failure callback: whether the server closed a persistent connection before it answered the request."""
+        """Whether the server closed a persistent connection before it answered the request; for failure callbacks."""
         return self.pages_received > 0 and self._filled == 0
 
     def send_request(self) -> None:

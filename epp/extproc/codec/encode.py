@@ -162,7 +162,7 @@ def request_body_unchanged(request: ProcessingRequest) -> bytes:
 
 
 def response_body_unchanged(request: ProcessingRequest) -> bytes:
-    """The same for a response body message."""
+    """The answer to a response body message whose chunk is passed on unchanged."""
     fields = serialize_http_body(request)
     return _wrap_body_fields(RESPONSE_BODY_TAG, b"", len(fields)) + fields
 

@@ -130,7 +130,7 @@ class _BlockLayout:
 
 
 def _parse_header(item: bytes) -> tuple[str, str, int] | None:
-    """Of a serialized HeaderValue: the key, the raw_value, and where that starts."""
+    """Key, raw_value and the offset of raw_value in a serialized HeaderValue."""
     if item[0] != FIELD_1_TAG or item[1] >= 0x80:
         return None
     start = 2 + item[1]

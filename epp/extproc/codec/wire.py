@@ -16,7 +16,7 @@ HEADERS_END_OF_STREAM: Final = b"\x18\x01"  # HttpHeaders.end_of_stream = true
 
 
 def field_bounds(data: bytes, at: int) -> tuple[int, int]:
-    """Where the content of the field whose tag is at `at` starts and stops.
+    """Start and end offset of the content of the field whose tag is at `at`.
 
     Raises IndexError where the length is cut off or has more than five bytes. `stop` may lie beyond the data.
     """

@@ -109,7 +109,7 @@ async def _none_if_forbidden(listing: Awaitable[KubeObjects]) -> KubeObjects | N
 
 
 async def _namespace_exists(client: ApiClient, namespace: str) -> bool:
-    """Assumed if these credentials may not read namespaces."""
+    """Whether the namespace exists; True if these credentials may not read namespaces."""
     try:
         await client.get(NAMESPACES.path(name=namespace))
     except NotFound:

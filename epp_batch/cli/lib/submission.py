@@ -54,7 +54,7 @@ async def delete_superseded_jobs(client: ApiClient, previous: Run | None, run: R
 
 
 async def discard_previous_results(client: ApiClient, run: Run, folder: OutputFolder) -> None:
-    """For `--force`: deletes the run's Jobs and the files that mark recordings as finished, failed or partly done.
+    """`--force`: deletes the run's Jobs and the files that mark recordings as finished, failed or partly done.
 
     Transcripts stay until new ones replace them.
     """

@@ -25,7 +25,7 @@ class ChartFrame(NamedTuple):
         return CHART_WIDTH - RIGHT_MARGIN
 
     def x_of(self, seconds: float) -> float:
-        """Where a second of the report's axis is."""
+        """Horizontal position of a second of the report's axis."""
         return self.left + (self.right - self.left) * seconds / self.length
 
 
