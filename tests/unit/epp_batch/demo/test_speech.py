@@ -8,6 +8,7 @@ import pytest
 
 from epp_batch.demo import speech
 from epp_batch.demo.talks import DEMO_TALKS
+from epp_batch.errors import InputError
 
 
 @pytest.fixture
@@ -27,6 +28,19 @@ def test_talks_are_synthesized_with_their_texts(folders):
         words = len(talk.text.split())
         assert 1.5 < words / seconds < 5, "natural speaking rate"
         assert (references / f"{talk.name}.txt").read_text().strip() == talk.text
+
+
+def test_equal_texts_give_equal_recordings_whatever_was_synthesized_before(tmp_path):
+    for name, text in (("first", "Good morning."), ("other", "Something else."), ("again", "Good morning.")):
+        speech.synthesize_speech(text, tmp_path / f"{name}.wav")
+    assert (tmp_path / "first.wav").read_bytes() == (tmp_path / "again.wav").read_bytes()
+
+
+def test_missing_espeak_is_an_input_error_with_a_remedy(tmp_path, monkeypatch):
+    (tmp_path / "espeakng_loader.py").write_text("raise ImportError('no wheel')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"espeak-ng cannot be loaded: no wheel.*batch-demo"):
+        speech.synthesize_speech("Good morning.", tmp_path / "x.wav")
 
 
 def test_librivox_recordings_are_copied_with_their_texts(folders, tmp_path):
