@@ -15,6 +15,7 @@ import pytest_asyncio
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from epp.clock import SystemClock
+from epp_batch.demo.speech import synthesize_speech
 from epp_batch.demo.talks import DEMO_TALKS
 from epp_batch.manifests.queues import build_kueue_objects, build_manager_configuration, build_preset
 from epp_batch.output_folder import OutputFolder, TranscriptionResult, load_struct
@@ -58,10 +59,10 @@ def submit(plane: ControlPlane, namespace: str, tmp_path: Path) -> Submit:
 
 
 def synthesize_talks(folder: Path, count: int) -> Path:
-    """Synthesizes the first talks of the demo into a folder."""
+    """Synthesizes the first talks of the demo into a folder, each with its voice and rate as in the demo."""
     folder.mkdir()
     for talk in DEMO_TALKS[:count]:
-        synthesize_wav(talk.text, folder / f"{talk.name}.wav")
+        synthesize_speech(talk.text, folder / f"{talk.name}.wav", voice=talk.voice)
     return folder
 
 
